@@ -1,0 +1,59 @@
+# pycolo: `make demo` and `make test` do all the set-up they need; `make help` lists the rest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Arguments for the command behind a target: make demo ARGS="--seconds 20 --json"
+ARGS ?=
+
+# The interpreter to make .venv with; the first Python 3.11 or newer on PATH when empty.
+PYTHON ?=
+export PYTHON
+
+# What is compiled: the modules that setup.py lists, as far as they exist, and every C declaration.
+MODULES := $(shell sed -n 's/^    "\(pycolo\.[a-z_.]*\)",$$/\1/p' setup.py)
+COMPILED := $(wildcard $(patsubst %,src/%.py,$(subst .,/,$(MODULES)))) $(shell find src -name '*.pxd')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types bench lock clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
+		printf 'make %-8s %s\n' "$$target" "$$text"; done
+
+setup: $(VENV)/.compiled ## virtual environment in .venv, pinned dependencies, compiled core
+	@:
+
+demo: setup ## kill a host under real TCP connections and watch them go on (ARGS="--help" for options)
+	@$(BIN)/colo demo $(ARGS)
+
+test: lint ## everything that is checked: lint, types, tests (ARGS="-k jhash" to choose)
+	@$(BIN)/pytest $(ARGS)
+
+lint: types ## ruff, mypy, and the purity line
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet --output-format concise || { echo "run $(BIN)/ruff format" >&2; exit 1; }
+	@$(BIN)/lint-imports --no-cache > build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy --no-error-summary
+
+bench: setup ## the benchmarks of benchmarks/
+	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
+
+lock: ## requirements.lock anew, with the newest releases that pyproject.toml allows
+	@scripts/lock.sh
+
+clean: ## remove everything that make has made, .venv too
+	@rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find $(wildcard src tests benchmarks) \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
+
+# The stamps of the three steps, set by the script: a step that is up to date costs nothing.
+$(VENV)/.environment: requirements.lock scripts/setup.sh
+	@scripts/setup.sh environment
+
+$(VENV)/.package: $(VENV)/.environment pyproject.toml setup.py
+	@scripts/setup.sh package
+
+$(VENV)/.compiled: $(VENV)/.package $(COMPILED)
+	@scripts/setup.sh compile

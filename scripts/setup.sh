@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# Sets the project up in .venv. Each step leaves a stamp there (.venv/.environment …), by which `make setup` calls it
+# only when what it depends on has changed:
+#
+#   scripts/setup.sh environment   the virtual environment with the pinned dependencies
+#   scripts/setup.sh package       pycolo itself, editable, and the command `colo`
+#   scripts/setup.sh compile       the per-packet path, in place
+#
+# PYTHON=/path/to/python3 chooses the interpreter. As root on Debian, missing system packages are installed; otherwise
+# they are named. What pip and the compiler say goes to build/setup.log.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly venv=.venv
+readonly log=build/setup.log # not in .venv, which does not exist yet when the first line is written
+readonly said=build/last-command.log # of these lines, the last command's
+readonly oldest=3.11
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'warning: %s\n' "$*" >&2; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# Runs a command with its output in the log; when it fails, shows the end of what it said.
+quietly() {
+    local failed=0
+    "$@" >"$said" 2>&1 || failed=1
+    cat "$said" >>"$log"
+    if ((failed)); then
+        tail -n 15 "$said" >&2
+    fi
+    return "$failed"
+}
+
+is_new_enough() {
+    [[ $("$1" -c "import sys; print(sys.version_info >= (${oldest/./, }))" 2>/dev/null) == True ]]
+}
+has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+has_headers() {
+    "$1" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+}
+has_compiler() {
+    local compiler
+    compiler=$("$1" -c 'import sysconfig; print((sysconfig.get_config_var("CC") or "cc").split()[0])')
+    command -v "${CC:-$compiler}" >/dev/null
+}
+
+# Sets `python` to the interpreter to use: $PYTHON, or the first on PATH that is new enough.
+find_python() {
+    if [[ -n ${PYTHON:-} ]]; then
+        command -v "$PYTHON" >/dev/null || die "PYTHON=$PYTHON: no such command"
+        is_new_enough "$PYTHON" || die "PYTHON=$PYTHON is no Python $oldest or newer"
+        python=$PYTHON
+        return
+    fi
+    for python in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if command -v "$python" >/dev/null && is_new_enough "$python"; then
+            return
+        fi
+    done
+    return 1
+}
+
+may_install_packages() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
+
+install_packages() {
+    say "Installing Debian packages: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    quietly apt-get update || warn "apt-get update failed; trying with the lists that are there"
+    quietly apt-get install --yes --no-install-recommends "$@" ||
+        warn "apt-get could not install $* (all of what it said: $log)"
+}
+
+# Debian splits Python (venv and headers are packages of their own), and a bare machine has no compiler.
+install_missing_packages() {
+    local packages=()
+    if ! find_python; then
+        packages=(python3 python3-venv python3-dev gcc libc6-dev)
+    else
+        has_venv "$python" || packages+=(python3-venv)
+        has_headers "$python" || packages+=(python3-dev)
+        has_compiler "$python" || packages+=(gcc libc6-dev)
+    fi
+    if ((${#packages[@]})) && may_install_packages; then
+        install_packages "${packages[@]}"
+    fi
+}
+
+make_environment() {
+    local python
+    install_missing_packages
+    find_python ||
+        die "no Python $oldest or newer on PATH: apt-get install python3 python3-venv python3-dev, or make PYTHON=…"
+    if ! { [[ -x $venv/bin/python ]] && is_new_enough "$venv/bin/python" && [[ -x $venv/bin/pip ]]; }; then
+        has_venv "$python" ||
+            die "$(command -v "$python") cannot make virtual environments: as root, apt-get install python3-venv python3-dev"
+        say "Making $venv with $("$python" -V)"
+        quietly "$python" -m venv --clear "$venv" || die "$python could not make $venv"
+    fi
+    say "Installing the pinned dependencies (requirements.lock)"
+    quietly "$venv/bin/pip" install --disable-pip-version-check --requirement requirements.lock ||
+        die "pip could not install requirements.lock (all of what it said: $log)"
+    touch "$venv/.environment"
+}
+
+install_package() {
+    # Uncompiled: the step `compile` builds in place, and again only what has changed.
+    PYCOLO_PURE=1 quietly "$venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps \
+        --editable '.[lab]' || die "pip could not install the package (all of what it said: $log)"
+    touch "$venv/.package"
+}
+
+# An extension module runs instead of its source: one that is older, or whose source is gone, must not stay.
+remove_stale_extensions() {
+    local module source
+    while IFS= read -r module; do
+        source="${module%%.*}.py"
+        if [[ ! -f $source || $source -nt $module ]]; then
+            rm "$module"
+        fi
+    done < <(find src -name '*.so')
+}
+
+# All or none: a compiled module cannot call into one that is not.
+run_uncompiled() {
+    find src build -name '*.so' -delete
+    warn "pycolo runs uncompiled, many times slower: $*"
+}
+
+compile_package() {
+    local python=$venv/bin/python refused
+    if [[ -z ${PYCOLO_REQUIRE_COMPILED:-} ]] && ! { has_compiler "$python" && has_headers "$python"; }; then
+        run_uncompiled "no C compiler or no Python.h here (as root, apt-get install gcc libc6-dev python3-dev)"
+        return # without the stamp: tried again by the next call, in case there is a compiler then
+    fi
+    say "Compiling the per-packet path"
+    remove_stale_extensions
+    quietly "$python" setup.py build_ext --inplace --parallel "$(nproc)" ||
+        die "the build failed (all of what it said: $log)"
+    # setuptools goes on, and leaves the extension of an earlier build in its place.
+    refused=$(sed -n 's/.*building extension "\([^"]*\)" failed.*/\1/p' "$said")
+    if [[ -n $refused ]]; then
+        run_uncompiled "the compiler refused ${refused//$'\n'/, } (what it said: $log)"
+    fi
+    touch "$venv/.compiled"
+    say "Ready: $venv/bin/colo"
+}
+
+mkdir -p build
+case ${1:-} in
+    environment) make_environment ;;
+    package) install_package ;;
+    compile) compile_package ;;
+    *) die "usage: scripts/setup.sh environment|package|compile" ;;
+esac

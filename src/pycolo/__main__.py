@@ -1,0 +1,5 @@
+"""`python -m pycolo` is `colo`."""
+
+from pycolo.cli import main
+
+main()

@@ -1,0 +1,103 @@
+"""The error tree.
+
+::
+
+    PycoloError
+    ├── WireError        bytes that are no frame: reason, offset
+    ├── PeerError        the other node, QEMU or a client of ours broke the protocol
+    │   ├── FramingError     a stream's length word is impossible: stream, offset
+    │   └── LinkError        the other node's hello or message is refused
+    ├── StateError       something was called at the wrong time: state, required
+    ├── ConnectError     a socket, device or file could not be opened; wraps the cause
+    ├── CheckpointError  phase
+    ├── FailoverError    role, step
+    └── ConfigError      path in the configuration, what was expected, what was found
+
+Operating errors are values or these exceptions; bugs are asserts. Each message is one line that says what, where
+and what to do, and is shown to the user as it stands. A malformed packet of a guest is none of these: it is a
+counted refusal (`pycolo.wire.packet`), since a guest must not be able to raise anything in the packet path.
+"""
+
+from enum import Enum
+
+
+class PycoloError(Exception):
+    """Base of everything that pycolo raises on purpose."""
+
+
+class WireReason(Enum):
+    """Why bytes were refused."""
+
+    TRUNCATED = "truncated"
+    MALFORMED = "malformed"
+    UNSUPPORTED = "unsupported"
+
+
+class WireError(PycoloError):
+    """Bytes that are no frame (only from calls that take one frame; the packet path counts instead)."""
+
+    def __init__(self, reason: WireReason, offset: int, what: str) -> None:
+        super().__init__(f"{what}: {reason.value} at byte {offset}")
+        self.reason = reason
+        self.offset = offset
+
+
+class PeerError(PycoloError):
+    """The other side broke the protocol; its stream is closed, everything else goes on."""
+
+
+class FramingError(PeerError):
+    """A length word that no frame can have. The stream cannot be read on from here."""
+
+    def __init__(self, stream: str, offset: int, found: int, allowed_max: int) -> None:
+        super().__init__(
+            f"{stream}: length word {found} at byte {offset} of the stream is above {allowed_max}; stream closed "
+            f"(is vnet_hdr_support the same on both sides?)"
+        )
+        self.stream = stream
+        self.offset = offset
+        self.found = found
+
+
+class LinkError(PeerError):
+    """The other node's hello or message is refused."""
+
+
+class StateError(PycoloError):
+    """A call at the wrong time."""
+
+    def __init__(self, what: str, state: str, required: str) -> None:
+        super().__init__(f"{what}: state is {state}, must be {required}")
+        self.state = state
+        self.required = required
+
+
+class ConnectError(PycoloError):
+    """A socket, device or file could not be opened; always raised `from` its cause."""
+
+
+class CheckpointError(PycoloError):
+    """A checkpoint failed in `phase`."""
+
+    def __init__(self, phase: str, what: str) -> None:
+        super().__init__(f"checkpoint, {phase}: {what}")
+        self.phase = phase
+
+
+class FailoverError(PycoloError):
+    """A failover step failed."""
+
+    def __init__(self, role: str, step: str, what: str) -> None:
+        super().__init__(f"failover of the {role}, step {step}: {what}")
+        self.role = role
+        self.step = step
+
+
+class ConfigError(PycoloError):
+    """An option or a line of a configuration file is wrong."""
+
+    def __init__(self, path: str, expected: str, found: object) -> None:
+        super().__init__(f"{path}: expected {expected}, found {found!r}")
+        self.path = path
+        self.expected = expected
+        self.found = found

@@ -1,0 +1,114 @@
+"""Every bound of the program, its source, unit last.
+
+A bound without a reason is a bug waiting for load: who changes one finds here what it protects.
+"""
+
+from typing import Final
+
+# ── frames ────────────────────────────────────────────────────────────────────────────────────────────────────
+FRAME_BYTES_MIN: Final = 14
+"""An Ethernet header; anything shorter is refused by the parser and passed on uncompared."""
+
+STREAM_LENGTH_BYTES_MAX: Final = 4096 + 65536
+"""QEMU's NET_BUFSIZE: the largest length word that it sends or takes."""
+
+VNET_HEADER_BYTES: Final = (0, 10, 12)
+"""virtio_net_hdr without and with num_buffers; 0 is none."""
+
+IPV6_EXTENSION_HEADERS_MAX: Final = 8
+"""RFC 8200 names seven kinds, each at most once (destination options twice)."""
+
+VLAN_TAGS_MAX: Final = 2
+"""802.1ad: one service tag and one customer tag."""
+
+# ── connections ───────────────────────────────────────────────────────────────────────────────────────────────
+CONNECTIONS_MAX: Final = 1 << 20
+"""A million connections at once: about 200 MB of table when full, nothing before."""
+
+CONNECTIONS_START: Final = 1 << 12
+"""First size of the tables; they double."""
+
+CONNECTION_IDLE_MS: Final = 7_440_000
+"""2 h 4 min, RFC 5382 REQ-5: an established TCP connection may be silent for that long."""
+
+DATAGRAM_IDLE_MS: Final = 300_000
+"""5 min, RFC 4787 REQ-5's recommended mapping time for UDP."""
+
+CLOSED_GRACE_MS: Final = 60_000
+"""Linux' TIME_WAIT: segments of a closed connection may come back for that long."""
+
+# ── comparison ────────────────────────────────────────────────────────────────────────────────────────────────
+COMPARE_TIMEOUT_MS: Final = 3_000
+"""colo-compare's default compare_timeout."""
+
+EXPIRED_SCAN_CYCLE_MS: Final = 1_000
+"""colo-compare's default expired_scan_cycle."""
+
+QUEUE_PACKETS_MAX: Final = 1_024
+"""colo-compare's default max_queue_size, per connection and side."""
+
+NODE_QUEUE_PACKETS_MAX: Final = 16_384
+"""The nodes' own default: one full TCP window (16 MiB) of 1 KB segments from one guest before the other's first."""
+
+HELD_BYTES_MAX: Final = 256 << 20
+"""Memory for held packets of one comparator (both sides); above it the node stops reading."""
+
+HELD_PACKETS_MAX: Final = 1 << 18
+"""Records for held packets of one comparator (about 100 B each): HELD_BYTES_MAX at 1 KB a frame."""
+
+SPLIT_WAIT_MS: Final = 2
+"""A held frame whose first part has been compared waits this long for the rest, then the part leaves alone."""
+
+DATAGRAM_REORDER_MS: Final = 50
+"""Datagrams of the two guests may overtake one another for this long before they count as different."""
+
+DIFFERENCE_CONTEXT_BYTES: Final = 32
+"""Bytes shown on either side of the first difference."""
+
+FRAGMENT_DATAGRAMS_MAX: Final = 256
+"""Fragmented datagrams in reassembly at once, per side (Linux: ipfrag_high_thresh 4 MiB = 64 of 64 KiB)."""
+
+# ── rewriting ─────────────────────────────────────────────────────────────────────────────────────────────────
+HANDSHAKE_HELD_PACKETS_MAX: Final = 64
+"""Client frames that wait for the secondary's SYN|ACK, per connection: an initial window of ten, and some."""
+
+UNACKED_BYTES_MAX: Final = 128 << 20
+"""Copies of the secondary's unacknowledged frames, for the takeover; above it nothing more is copied."""
+
+UNACKED_PACKETS_MAX: Final = 1 << 17
+"""Records for those copies."""
+
+NEIGHBOURS_MAX: Final = 256
+"""Addresses of the guest that are announced on the LAN at takeover."""
+
+# ── streams and the link ──────────────────────────────────────────────────────────────────────────────────────
+BATCH_BYTES: Final = 256 << 10
+"""One read of a stream: 180 full frames or four GSO frames, and half of a common L2 cache."""
+
+LINK_MESSAGE_BYTES_MAX: Final = BATCH_BYTES + STREAM_LENGTH_BYTES_MAX + 16
+"""One batch and one frame that just did not fit, with its words."""
+
+LINK_QUEUE_BYTES_MAX: Final = 8 << 20
+"""Unsent bytes of one data connection before the node stops reading what would add to them."""
+
+HELLO_BYTES_MAX: Final = 4_096
+"""A hello is a dozen short fields."""
+
+HELLO_TIMEOUT_MS: Final = 3_000
+"""A peer that connects and says nothing is closed after this."""
+
+HEARTBEAT_INTERVAL_MS: Final = 25
+"""Six heartbeats within HEARTBEAT_TIMEOUT_MS: one lost wake-up of either scheduler is no silence."""
+
+HEARTBEAT_TIMEOUT_MS: Final = 150
+"""No false takeover in 55 runs on a busy two-core machine; at 100 ms there were two."""
+
+OWN_STALL_MS: Final = 30
+"""A gap of our own loop above this is ours: it is not counted as the other node's silence."""
+
+LINK_RETRY_MS: Final = 200
+"""Pause between two attempts of the secondary to reach the primary."""
+
+assert BATCH_BYTES >= STREAM_LENGTH_BYTES_MAX + 8, "one batch holds at least one largest frame with its words"
+assert HEARTBEAT_TIMEOUT_MS >= 3 * HEARTBEAT_INTERVAL_MS, "a single late heartbeat is not a silence"
+assert HELD_PACKETS_MAX >= 2 * NODE_QUEUE_PACKETS_MAX, "one connection cannot take all records"
