@@ -1,0 +1,23 @@
+from array import array
+from typing import Final, TypeAlias
+
+JHASH_INITVAL: Final = 0xDEADBEEF
+CONNECTION_KEY_BYTES: Final = 13
+
+# A buffer of native unsigned 32-bit words: array("I") or a contiguous memoryview of format "I".
+_Words: TypeAlias = array[int] | memoryview
+
+def jhash(key: bytes | bytearray | memoryview, initval: int) -> int: ...
+def jhash2(words: _Words, initval: int) -> int: ...
+def jhash2_words(words: _Words, start: int, count: int, initval: int) -> int: ...
+def jhash_1word(a: int, initval: int) -> int: ...
+def jhash_2words(a: int, b: int, initval: int) -> int: ...
+def jhash_3words(a: int, b: int, c: int, initval: int) -> int: ...
+def connection_hash(
+    source: int,
+    destination: int,
+    source_port: int,
+    destination_port: int,
+    ip_proto: int,
+    initval: int = 0,
+) -> int: ...

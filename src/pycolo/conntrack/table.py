@@ -1,0 +1,298 @@
+"""The connection table: bounded, seeded, evicted one by one.
+
+A connection is a *row*: an index that stays the same while it lives. Cores keep their own columns beside the table's
+and call `grow` when it says so. Rows are found through a chained hash over the packed key::
+
+    word 0-3 source   4-7 destination   8 source_port | destination_port << 16   9 ip_proto | ip_version << 8   10 vlan
+
+For IPv4 the hash is the seed's connection hash, for IPv6 jhash2 over all words; `seed` comes from outside and is
+random, since a fixed one invites collision attacks. Rows stand in one of three lists, least recently seen first:
+TCP, datagram, closed. `evict` takes from the front of one, never a *pinned* row (one that holds packets), and counts
+why. A row moves to the back of its list at most ten times a second: order is exact to 100 ms and costs little.
+"""
+
+import cython
+
+from pycolo import limits
+from pycolo.conntrack.key import key_from_words
+from pycolo.storage.pool import filled, grown
+
+if cython.compiled:
+    from cython.cimports.pycolo.conntrack.jhash import connection_hash, jhash2_words
+    from cython.cimports.pycolo.wire.kinds import IpProto
+    from cython.cimports.pycolo.wire.packet import Packet
+else:
+    from pycolo.conntrack.jhash import connection_hash, jhash2_words
+    from pycolo.wire.kinds import IpProto
+    from pycolo.wire.packet import Packet
+
+_NONE = cython.declare(cython.int, -1)
+_KEY_WORDS = cython.declare(cython.Py_ssize_t, 11)
+_FREE = cython.declare(cython.int, 0)
+_TCP = cython.declare(cython.int, 1)
+_DATAGRAM = cython.declare(cython.int, 2)
+_CLOSED = cython.declare(cython.int, 3)
+_TOUCH_US = cython.declare(cython.longlong, 100_000)
+_CLOSED_GRACE_US = cython.declare(cython.longlong, limits.CLOSED_GRACE_MS * 1000)
+_IDLE_US = cython.declare(cython.longlong, limits.CONNECTION_IDLE_MS * 1000)
+_DATAGRAM_IDLE_US = cython.declare(cython.longlong, limits.DATAGRAM_IDLE_MS * 1000)
+_EVICT_STEPS = cython.declare(cython.int, 64)
+
+
+class ConnectionTable:
+    """`rows` places now (doubled by `grow` up to `rows_max`), `used` of them taken.
+
+    `pins[row]` counts reasons not to evict the row; the core that owns the table sets it.
+    """
+
+    def __init__(self, rows_max, seed, rows_start=limits.CONNECTIONS_START):
+        self.rows_max = rows_max
+        self.rows = min(rows_start, rows_max)
+        self.seed = seed & 0xFFFFFFFF
+        self.used = 0
+        self.evicted_idle = self.evicted_closed = self.evicted_lru = self.refused_full = 0
+        self.pins = filled(self.rows, "i", 0)
+        self.last_seen_us = filled(self.rows, "q", 0)
+        self._key = filled(self.rows * 11, "I", 0)
+        self._hash = filled(self.rows, "I", 0)
+        self._chain = filled(self.rows, "i", -1)
+        self._list = filled(self.rows, "i", 0)
+        self._newer = filled(self.rows, "i", -1)
+        self._older = filled(self.rows, "i", -1)
+        self._oldest = filled(4, "i", -1)
+        self._newest = filled(4, "i", -1)
+        self._wanted = filled(11, "I", 0)
+        self._wanted_hash = 0
+        self._untouched = 0
+        self._build_buckets()
+
+    def _build_buckets(self):
+        self._mask = 1
+        while self._mask < self.rows:
+            self._mask *= 2
+        self._buckets = filled(self._mask, "i", -1)
+        self._mask -= 1
+        for row in range(self._untouched):
+            if self._list[row] != _FREE:
+                bucket = self._hash[row] & self._mask
+                self._chain[row] = self._buckets[bucket]
+                self._buckets[bucket] = row
+
+    def grow(self):
+        """Double the rows, up to `rows_max`; the new number of rows is returned."""
+        self.rows = min(self.rows * 2, self.rows_max)
+        self.pins = grown(self.pins, self.rows, "i", 0)
+        self.last_seen_us = grown(self.last_seen_us, self.rows, "q", 0)
+        self._key = grown(self._key, self.rows * 11, "I", 0)
+        self._hash = grown(self._hash, self.rows, "I", 0)
+        self._chain = grown(self._chain, self.rows, "i", -1)
+        self._list = grown(self._list, self.rows, "i", 0)
+        self._newer = grown(self._newer, self.rows, "i", -1)
+        self._older = grown(self._older, self.rows, "i", -1)
+        self._build_buckets()
+        return self.rows
+
+    def key(self, row):
+        """The `ConnectionKey` of a row in use."""
+        return key_from_words([self._key[row * 11 + i] for i in range(11)])
+
+    def copy_key(self, row: cython.int, target: cython.uint[::1], pos: cython.Py_ssize_t) -> cython.int:
+        """Write the eleven words of the row's key to `target` from `pos`."""
+        base: cython.Py_ssize_t = row * _KEY_WORDS
+        i: cython.Py_ssize_t = 0
+        while i < _KEY_WORDS:
+            target[pos + i] = self._key[base + i]
+            i += 1
+        return 0
+
+    def in_use(self, row: cython.int) -> cython.bint:
+        """Whether the row is a connection now."""
+        return 0 <= row < self._untouched and self._list[row] != _FREE
+
+    def is_tcp(self, row: cython.int) -> cython.bint:
+        """Whether the row's protocol is TCP."""
+        return self._key[row * _KEY_WORDS + 9] & 0xFF == IpProto.PROTO_TCP
+
+    def wants_growth(self) -> cython.bint:
+        """Whether the next insertion needs `grow` first."""
+        return self.used == self.rows and self.rows < self.rows_max
+
+    def find(self, packet: Packet, is_reversed: cython.bint) -> cython.int:
+        """The row of the packet's connection, or -1. `is_reversed`: look for the opposite direction's key."""
+        ports: cython.uint
+        i: cython.Py_ssize_t = 4 if is_reversed else 0
+        self._wanted[i] = packet.source0
+        self._wanted[i + 1] = packet.source1
+        self._wanted[i + 2] = packet.source2
+        self._wanted[i + 3] = packet.source3
+        i = 4 - i
+        self._wanted[i] = packet.destination0
+        self._wanted[i + 1] = packet.destination1
+        self._wanted[i + 2] = packet.destination2
+        self._wanted[i + 3] = packet.destination3
+        if is_reversed:
+            ports = packet.destination_port
+            self._wanted[8] = ports | (packet.source_port << 16)
+        else:
+            ports = packet.source_port
+            self._wanted[8] = ports | (packet.destination_port << 16)
+        self._wanted[9] = packet.ip_proto | (packet.ip_version << 8)
+        self._wanted[10] = packet.vlan
+        if packet.ip_version == 4:
+            self._wanted_hash = connection_hash(
+                self._wanted[0],
+                self._wanted[4],
+                self._wanted[8] & 0xFFFF,
+                self._wanted[8] >> 16,
+                packet.ip_proto,
+                self.seed,
+            )
+        else:
+            self._wanted_hash = jhash2_words(self._wanted, 0, _KEY_WORDS, self.seed)
+        row: cython.int = self._buckets[self._wanted_hash & self._mask]
+        while row != _NONE:
+            if self._hash[row] == self._wanted_hash and self._matches(row):
+                return row
+            row = self._chain[row]
+        return _NONE
+
+    def _matches(self, row: cython.int) -> cython.bint:
+        base: cython.Py_ssize_t = row * _KEY_WORDS
+        i: cython.Py_ssize_t = 0
+        while i < _KEY_WORDS:
+            if self._key[base + i] != self._wanted[i]:
+                return False
+            i += 1
+        return True
+
+    def insert(self, now_us: cython.longlong) -> cython.int:
+        """Make a row for the key that `find` just missed; -1 if there is no place (see `wants_growth`, `evict`)."""
+        row: cython.int = self._oldest[_FREE]
+        if row != _NONE:
+            self._unlink(row)
+        elif self._untouched < self.rows:
+            row = self._untouched
+            self._untouched += 1
+        else:
+            return _NONE
+        base: cython.Py_ssize_t = row * _KEY_WORDS
+        i: cython.Py_ssize_t = 0
+        while i < _KEY_WORDS:
+            self._key[base + i] = self._wanted[i]
+            i += 1
+        self._hash[row] = self._wanted_hash
+        bucket: cython.Py_ssize_t = self._wanted_hash & self._mask
+        self._chain[row] = self._buckets[bucket]
+        self._buckets[bucket] = row
+        self.pins[row] = 0
+        self.last_seen_us[row] = now_us
+        self._link(row, _TCP if self._wanted[9] & 0xFF == IpProto.PROTO_TCP else _DATAGRAM)
+        self.used += 1
+        return row
+
+    def touch(self, row: cython.int, now_us: cython.longlong) -> cython.int:
+        """The connection was seen."""
+        if now_us - self.last_seen_us[row] >= _TOUCH_US:
+            self._move(row, self._list[row], now_us)
+        return 0
+
+    def close(self, row: cython.int, now_us: cython.longlong) -> cython.int:
+        """The connection has ended; it stays for CLOSED_GRACE_MS, or until its place is needed."""
+        if self._list[row] != _CLOSED:
+            self._move(row, _CLOSED, now_us)
+        return 0
+
+    def reopen(self, row: cython.int, now_us: cython.longlong) -> cython.int:
+        """A new TCP connection has taken the closed one's key."""
+        if self._list[row] == _CLOSED:
+            self._move(row, _TCP, now_us)
+        return 0
+
+    def expired(self, now_us: cython.longlong) -> cython.int:
+        """An unpinned row that was closed or silent for long enough, or -1. The caller removes it."""
+        row: cython.int = self._unpinned(_CLOSED)
+        if row != _NONE and now_us - self.last_seen_us[row] >= _CLOSED_GRACE_US:
+            self.evicted_closed += 1
+            return row
+        row = self._unpinned(_DATAGRAM)
+        if row != _NONE and now_us - self.last_seen_us[row] >= _DATAGRAM_IDLE_US:
+            self.evicted_idle += 1
+            return row
+        row = self._unpinned(_TCP)
+        if row != _NONE and now_us - self.last_seen_us[row] >= _IDLE_US:
+            self.evicted_idle += 1
+            return row
+        return _NONE
+
+    def evict(self, now_us: cython.longlong) -> cython.int:
+        """The row to give up when the table is full: expired, else closed, else least recently seen; or -1."""
+        row: cython.int = self.expired(now_us)
+        if row != _NONE:
+            return row
+        row = self._unpinned(_CLOSED)
+        if row != _NONE:
+            self.evicted_closed += 1
+            return row
+        row = self._unpinned(_DATAGRAM)
+        tcp: cython.int = self._unpinned(_TCP)
+        if row == _NONE or (tcp != _NONE and self.last_seen_us[tcp] < self.last_seen_us[row]):
+            row = tcp
+        if row == _NONE:
+            self.refused_full += 1
+        else:
+            self.evicted_lru += 1
+        return row
+
+    def _unpinned(self, kind: cython.int) -> cython.int:
+        row: cython.int = self._oldest[kind]
+        steps: cython.int = 0
+        while row != _NONE and self.pins[row] and steps < _EVICT_STEPS:
+            row = self._newer[row]
+            steps += 1
+        return _NONE if row == _NONE or self.pins[row] else row
+
+    def remove(self, row: cython.int) -> cython.int:
+        """Forget a row."""
+        bucket: cython.Py_ssize_t = self._hash[row] & self._mask
+        other: cython.int = self._buckets[bucket]
+        if other == row:
+            self._buckets[bucket] = self._chain[row]
+        else:
+            while self._chain[other] != row:
+                other = self._chain[other]
+            self._chain[other] = self._chain[row]
+        self._unlink(row)
+        self._link(row, _FREE)
+        self.used -= 1
+        return 0
+
+    def _move(self, row: cython.int, kind: cython.int, now_us: cython.longlong) -> cython.int:
+        self._unlink(row)
+        self.last_seen_us[row] = now_us
+        return self._link(row, kind)
+
+    def _link(self, row: cython.int, kind: cython.int) -> cython.int:
+        last: cython.int = self._newest[kind]
+        self._list[row] = kind
+        self._older[row] = last
+        self._newer[row] = _NONE
+        if last == _NONE:
+            self._oldest[kind] = row
+        else:
+            self._newer[last] = row
+        self._newest[kind] = row
+        return 0
+
+    def _unlink(self, row: cython.int) -> cython.int:
+        kind: cython.int = self._list[row]
+        before: cython.int = self._older[row]
+        after: cython.int = self._newer[row]
+        if before == _NONE:
+            self._oldest[kind] = after
+        else:
+            self._newer[before] = after
+        if after == _NONE:
+            self._newest[kind] = before
+        else:
+            self._older[after] = before
+        return 0
