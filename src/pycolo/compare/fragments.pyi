@@ -1,0 +1,6 @@
+from pycolo.compare.held import Held
+
+class Reassembly:
+    @property
+    def used(self) -> int: ...
+    def __init__(self, held: Held, is_primary: bool) -> None: ...

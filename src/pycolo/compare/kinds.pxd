@@ -1,0 +1,39 @@
+# The numbers of kinds.py as compile-time constants.
+
+cdef enum DifferenceKind:
+    PAYLOAD = 1
+    SYN_OPTIONS = 2
+    FIN = 3
+    RST = 4
+    TIMEOUT = 5
+    SECONDARY_TIMEOUT = 6
+    DATAGRAM = 7
+    QUEUE_FULL = 8
+    MEMORY_FULL = 9
+    TABLE_FULL = 10
+
+cdef enum DivergencePolicy:
+    CHECKPOINT = 0
+    REPORT = 1
+    HOLD = 2
+    RESET = 3
+
+cdef enum RowFlag:
+    BASE_KNOWN = 0x001
+    PRIMARY_SYN = 0x002
+    SECONDARY_SYN = 0x004
+    SYN_MATCHED = 0x008
+    SECONDARY_ACK = 0x010
+    SECONDARY_FIN = 0x020
+    PRIMARY_ACK = 0x040
+    OVERLAP = 0x080
+    OWED = 0x100
+    LET_THROUGH = 0x200
+    DIVERGED = 0x400
+    ACTIVE = 0x800
+
+cdef enum Verdict:
+    WAIT = 0
+    RELEASE = 1
+    CLAMP = 2
+    DIFFERENT = 3

@@ -1,0 +1,81 @@
+"""Names inside the comparator. `kinds.pxd` holds the same numbers for compiled code; a test compares the two."""
+
+from enum import IntEnum, IntFlag
+
+
+class DifferenceKind(IntEnum):
+    """What differed, or why the comparison cannot go on."""
+
+    PAYLOAD = 1
+    """A byte of the two TCP streams."""
+    SYN_OPTIONS = 2
+    """MSS, window scale, SACK-permitted or timestamps of the two SYNs."""
+    FIN = 3
+    """One side's stream ends where the other's goes on."""
+    RST = 4
+    """One side resets where the other does not."""
+    TIMEOUT = 5
+    """A primary packet waited longer than compare_timeout."""
+    SECONDARY_TIMEOUT = 6
+    """A secondary packet waited longer than compare_timeout: the primary did not send it."""
+    DATAGRAM = 7
+    """Datagrams of both sides wait, and none equals another."""
+    QUEUE_FULL = 8
+    """A connection holds max_queue_size packets of one side."""
+    MEMORY_FULL = 9
+    """The memory for held packets is used up."""
+    TABLE_FULL = 10
+    """Every row of the connection table holds packets."""
+
+
+class DivergencePolicy(IntEnum):
+    """What a difference does to its connection."""
+
+    CHECKPOINT = 0
+    """Hold everything of it until the checkpoint that is asked for is committed."""
+    REPORT = 1
+    """Mark it and let it through."""
+    HOLD = 2
+    """Mark it and hold what it has; what comes above max_queue_size is refused."""
+    RESET = 3
+    """Mark it, discard what it has and send the client a RST."""
+
+
+class RowFlag(IntFlag):
+    """What is known of a TCP connection."""
+
+    BASE_KNOWN = 0x001
+    """`compared_seq` is valid."""
+    PRIMARY_SYN = 0x002
+    """The primary's SYN was seen: `primary_isn` is valid."""
+    SECONDARY_SYN = 0x004
+    """A SYN of the secondary waits for the primary's."""
+    SYN_MATCHED = 0x008
+    """Both SYNs of this incarnation agreed."""
+    SECONDARY_ACK = 0x010
+    """`secondary_ack` and `secondary_space` are valid."""
+    SECONDARY_FIN = 0x020
+    """The secondary's stream ends at `secondary_fin`."""
+    PRIMARY_ACK = 0x040
+    """`primary_ack` and `primary_space` are valid."""
+    OVERLAP = 0x080
+    """The primary has sent a byte twice among what is held: every copy is compared."""
+    OWED = 0x100
+    """An ack or window was lowered on its way out; the rest is owed to the client."""
+    LET_THROUGH = 0x200
+    """Not compared (any more): see DivergencePolicy.REPORT; or older than the pair."""
+    DIVERGED = 0x400
+    """A difference was found; nothing leaves."""
+    ACTIVE = 0x800
+    """In the list of connections that hold packets."""
+
+
+class Verdict(IntEnum):
+    """What is to be done with the first held packet of a connection."""
+
+    WAIT = 0
+    RELEASE = 1
+    CLAMP = 2
+    """Release with ack and window lowered to the secondary's."""
+    DIFFERENT = 3
+    """A difference was reported; the policy has been applied."""
