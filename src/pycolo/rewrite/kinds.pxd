@@ -1,0 +1,16 @@
+# The numbers of kinds.py as compile-time constants.
+
+cdef enum OffsetState:
+    UNKNOWN = 0
+    AWAITING_PRIMARY = 1
+    KNOWN = 2
+
+cdef enum ConnectionFlag:
+    CLIENT_SYN = 0x01
+    RESYN = 0x02
+    GUEST_FIN = 0x04
+    CLIENT_FIN = 0x08
+    HAS_TIMESTAMP = 0x10
+    CLIENT_ACK = 0x20
+    ECHOED = 0x40
+    SENT_VALUE = 0x80

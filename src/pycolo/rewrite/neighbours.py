@@ -1,0 +1,103 @@
+"""The guest's addresses as its own frames show them: what a takeover has to announce on the LAN.
+
+Learned from ARP (sender) and from the first packet of each connection; bounded, first come.
+"""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+import cython
+
+from pycolo import limits
+from pycolo.storage.pool import filled
+
+if cython.compiled:
+    from cython.cimports.pycolo.wire.octets import load16, load32
+    from cython.cimports.pycolo.wire.packet import Packet
+else:
+    from pycolo.wire.octets import load16, load32
+    from pycolo.wire.packet import Packet
+
+_MAX = cython.declare(cython.int, limits.NEIGHBOURS_MAX)
+_WORDS = cython.declare(cython.int, 8)
+
+
+class Neighbour(NamedTuple):
+    """`mac`: six bytes; `vlan`: the tags of the frames it was seen in, as the parser packs them (0: none)."""
+
+    mac: bytes
+    address: IPv4Address | IPv6Address
+    vlan: int
+
+
+class Neighbours:
+    """Rows of eight words: MAC (16 + 32 bits), IP version, address (4 words), VLAN."""
+
+    def __init__(self):
+        self.count = 0
+        self._words = filled(_MAX * _WORDS, "I", 0)
+
+    def note_packet(self, buf: cython.uchar[::1], packet: Packet) -> cython.int:
+        """The sender of an IP packet."""
+        self._begin(buf, packet.frame_pos + 6, packet)
+        base: cython.Py_ssize_t = self.count * _WORDS
+        if self.count == _MAX:
+            return 0
+        self._words[base + 2] = packet.ip_version
+        self._words[base + 3] = packet.source0
+        self._words[base + 4] = packet.source1
+        self._words[base + 5] = packet.source2
+        self._words[base + 6] = packet.source3
+        return self._keep_if_new(packet.source0 | packet.source1 | packet.source2 | packet.source3)
+
+    def note_arp(self, buf: cython.uchar[::1], packet: Packet) -> cython.int:
+        """The sender of an ARP packet (RFC 826: Ethernet and IPv4); any other frame is ignored."""
+        pos: cython.Py_ssize_t = packet.ip_pos
+        if packet.end - pos < 28 or load16(buf, pos - 2) != 0x0806 or self.count == _MAX:
+            return 0
+        if load16(buf, pos) != 1 or load16(buf, pos + 2) != 0x0800 or load16(buf, pos + 4) != 0x0604:
+            return 0
+        self._begin(buf, pos + 8, packet)
+        base: cython.Py_ssize_t = self.count * _WORDS
+        self._words[base + 2] = 4
+        self._words[base + 3] = load32(buf, pos + 14)
+        self._words[base + 4] = self._words[base + 5] = self._words[base + 6] = 0
+        return self._keep_if_new(self._words[base + 3])
+
+    def _begin(self, buf: cython.uchar[::1], mac_pos: cython.Py_ssize_t, packet: Packet) -> cython.int:
+        if self.count == _MAX:
+            return 0
+        base: cython.Py_ssize_t = self.count * _WORDS
+        self._words[base] = load16(buf, mac_pos)
+        self._words[base + 1] = load32(buf, mac_pos + 2)
+        self._words[base + 7] = packet.vlan
+        return 0
+
+    def _keep_if_new(self, is_specified: cython.bint) -> cython.int:
+        """Count the row in the making, unless it is the unspecified address or there already."""
+        if not is_specified:
+            return 0
+        base: cython.Py_ssize_t = self.count * _WORDS
+        other: cython.Py_ssize_t = 0
+        while other < base:
+            i: cython.Py_ssize_t = 0
+            while i < _WORDS and self._words[other + i] == self._words[base + i]:
+                i += 1
+            if i == _WORDS:
+                return 0
+            other += _WORDS
+        self.count += 1
+        return 0
+
+    def all(self):
+        """The addresses, in the order in which they were seen."""
+        found = []
+        for row in range(self.count):
+            words = [self._words[row * 8 + i] for i in range(8)]
+            mac = words[0].to_bytes(2, "big") + words[1].to_bytes(4, "big")
+            if words[2] == 4:
+                address = IPv4Address(words[3])
+            else:
+                address = IPv6Address((words[3] << 96) | (words[4] << 64) | (words[5] << 32) | words[6])
+            found.append(Neighbour(mac, address, words[7]))
+        return found
