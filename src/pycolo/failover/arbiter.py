@@ -1,0 +1,157 @@
+"""Permission: may this node serve alone?
+
+A lost heartbeat is a suspicion, never a permission: from one end, a dead node and a cut cable look the
+same. The arbiter is whoever can tell them apart, or can make sure of it.
+
+**To add one** (an etcd lease, a fencing command): write one file with a subclass of `Arbiter`, and name it
+in `ARBITERS` or hand the instance to the node. The node feeds it the facts below and looks at `verdict()`
+after every fact and whenever `deadline_ms()` has come; that is all it knows of an arbiter. One that has to
+ask somebody starts to ask in `suspected`, answers WAIT, and sets a deadline to be looked at again; it then
+does I/O and lives below the purity line, beside the other shells. The two here need nobody and are pure.
+
+**Terms.** A grant opens a new term, one above every term this node has seen. Messages carry it, and the
+node with the lower one yields. A verdict of GRANTED or DENIED is final for its arbiter: what was granted
+may have been acted on.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from enum import Enum
+from typing import ClassVar, Final, NamedTuple
+
+from pycolo.errors import ConfigError
+
+
+class Decision(Enum):
+    """What the arbiter says."""
+
+    WAIT = "wait"
+    GRANTED = "granted"
+    DENIED = "denied"
+
+
+class Verdict(NamedTuple):
+    """`term` is the new term with GRANTED, else the highest known; `text` is one line for the user."""
+
+    decision: Decision
+    term: int
+    text: str
+
+
+class Arbiter(ABC):
+    """One arbiter decides once, about one node's question "may I serve alone?"."""
+
+    name: ClassVar[str]
+    """What `--arbiter` calls it."""
+
+    def __init__(self, term: int) -> None:
+        """`term` is the one under which the pair has worked so far."""
+        self._term = term
+        self._decision = Decision.WAIT
+        self._text = "the other node is not suspected"
+
+    # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def suspected(self, now_ms: int) -> None:
+        """The other node is silent or its connection is gone."""
+
+    @abstractmethod
+    def recovered(self, now_ms: int) -> None:
+        """The other node was heard again; comes too late after a grant."""
+
+    def operator_confirmed(self, now_ms: int) -> None:
+        """A human vouches that the other node serves no longer, suspected or not; always taken."""
+        self._grant("the operator confirmed that the other node is down")
+
+    def term_seen(self, term: int) -> None:
+        """The other node showed `term`. A higher one than ours means that it has taken over itself."""
+        if term > self._term and self._decision is Decision.WAIT:
+            self._term = term
+            self._decision = Decision.DENIED
+            self._text = f"the other node has taken over under term {term}; this node must not serve"
+
+    @abstractmethod
+    def timer_fired(self, now_ms: int) -> None:
+        """`deadline_ms` has come."""
+
+    # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def deadline_ms(self) -> int | None:
+        """When to call `timer_fired` and look again; None when only a fact can change the verdict."""
+
+    def verdict(self) -> Verdict:
+        """The decision as it stands."""
+        return Verdict(self._decision, self._term, self._text)
+
+    # ── for subclasses ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _grant(self, text: str) -> None:
+        if self._decision is Decision.WAIT:
+            self._term += 1
+            self._decision = Decision.GRANTED
+            self._text = text
+
+    def _wait(self, text: str) -> None:
+        if self._decision is Decision.WAIT:
+            self._text = text
+
+
+class ManualArbiter(Arbiter):
+    """Waits for the operator (`colo failover`), whatever happens: safe, and as fast as a human."""
+
+    name = "manual"
+
+    def suspected(self, now_ms: int) -> None:
+        """Says what the operator has to do."""
+        self._wait("waiting for the operator: make sure that the other node is down, then `colo failover`")
+
+    def recovered(self, now_ms: int) -> None:
+        """The operator need not hurry any more."""
+        self._wait("the other node is not suspected")
+
+    def timer_fired(self, now_ms: int) -> None:
+        """Time decides nothing here."""
+
+    def deadline_ms(self) -> int | None:
+        """Time decides nothing here."""
+        return None
+
+
+class FirstToNoticeArbiter(Arbiter):
+    """Grants at the first suspicion: for the laboratory only.
+
+    Unsafe when the link alone is cut: both nodes live, each hears nothing, each is "first" on its own side
+    and is granted the same term, and two machines with one address answer the same clients, each with a
+    state that the other does not have. It is right only where whoever silences a node also kills it, as the
+    laboratory does.
+    """
+
+    name = "first-to-notice"
+
+    def suspected(self, now_ms: int) -> None:
+        """Takes the suspicion for the fact."""
+        self._grant("first to notice that the other node is silent (laboratory only: nobody made sure of it)")
+
+    def recovered(self, now_ms: int) -> None:
+        """Always too late."""
+
+    def timer_fired(self, now_ms: int) -> None:
+        """Time decides nothing here."""
+
+    def deadline_ms(self) -> int | None:
+        """Time decides nothing here."""
+        return None
+
+
+ARBITERS: Final[Mapping[str, type[Arbiter]]] = {kind.name: kind for kind in (ManualArbiter, FirstToNoticeArbiter)}
+"""What `--arbiter` may name."""
+
+
+def make_arbiter(name: str, term: int) -> Arbiter:
+    """The arbiter that `--arbiter` names. Raises `ConfigError` for a name that is none."""
+    kind = ARBITERS.get(name)
+    if kind is None:
+        raise ConfigError("--arbiter", f"one of {', '.join(ARBITERS)}", name)
+    return kind(term)

@@ -1,0 +1,297 @@
+"""Messages of the link: an eight-byte header, then the payload.
+
+::
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    ├───────────────────────────────────────────────────────────────┤
+    │                  payload length (big-endian)                  │
+    ├───────────────┬───────────────┬───────────────────────────────┤
+    │     type      │   flags = 0   │         reserved = 0          │
+    ├───────────────┴───────────────┴───────────────────────────────┤
+    │                            payload                            │
+
+Frames travel as batches in QEMU's own stream framing, just as they were read, so the data connection costs
+Python once per message (up to `limits.LINK_MESSAGE_BYTES_MAX`) and never once per frame.
+
+A stream has no way to find the next message after a bad header: it is refused, and stays refused.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import Enum, IntEnum
+from struct import Struct
+from typing import Final, NamedTuple, NoReturn
+
+from pycolo import limits
+from pycolo.errors import LinkError, StateError
+
+_HEADER: Final = Struct(">IBBH")
+HEADER_BYTES: Final = _HEADER.size
+
+TLS_RECORD_BYTES_MAX: Final = 1 << 14
+"""RFC 8446 section 5.1. A read with this much room leaves no decrypted bytes inside the TLS library."""
+
+TEXT_BYTES_MAX: Final = 512
+"""One line for the other node's log, and a half."""
+
+
+class Channel(Enum):
+    """Which of the two connections."""
+
+    CONTROL = "control"
+    DATA = "data"
+
+
+class MessageType(IntEnum):
+    """What a message is; the numbers are the protocol's."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSED = 3
+    CLIENT_FRAMES = 16
+    GUEST_FRAMES = 17
+    EPOCH_MARKER = 18
+    HEARTBEAT = 32
+    TAKEOVER_NOTICE = 33
+    GOODBYE = 34
+
+
+HELLO_TYPES: Final = frozenset({MessageType.HELLO, MessageType.WELCOME, MessageType.REFUSED})
+"""Either connection, before anything else."""
+
+DATA_FROM_PRIMARY: Final = frozenset({MessageType.CLIENT_FRAMES, MessageType.EPOCH_MARKER})
+DATA_FROM_SECONDARY: Final = frozenset({MessageType.GUEST_FRAMES, MessageType.EPOCH_MARKER})
+CONTROL_TYPES: Final = frozenset({MessageType.HEARTBEAT, MessageType.TAKEOVER_NOTICE, MessageType.GOODBYE})
+
+_EPOCH: Final = Struct(">Q")
+_HEARTBEAT: Final = Struct(">QQQQ")
+_TAKEOVER: Final = Struct(">QQ")
+
+_PAYLOAD_BYTES: Final = {
+    MessageType.HELLO: (2, limits.HELLO_BYTES_MAX),
+    MessageType.WELCOME: (2, limits.HELLO_BYTES_MAX),
+    MessageType.REFUSED: (1, 1 + TEXT_BYTES_MAX),
+    MessageType.CLIENT_FRAMES: (4, limits.LINK_MESSAGE_BYTES_MAX),
+    MessageType.GUEST_FRAMES: (4, limits.LINK_MESSAGE_BYTES_MAX),
+    MessageType.EPOCH_MARKER: (_EPOCH.size, _EPOCH.size),
+    MessageType.HEARTBEAT: (_HEARTBEAT.size, _HEARTBEAT.size),
+    MessageType.TAKEOVER_NOTICE: (_TAKEOVER.size, _TAKEOVER.size),
+    MessageType.GOODBYE: (1, 1 + TEXT_BYTES_MAX),
+}
+"""Shortest and longest payload of each type. Four bytes is the length word of one empty frame."""
+
+
+def header(message_type: MessageType, length: int) -> bytes:
+    """The header of a message with a payload of `length` bytes."""
+    return _HEADER.pack(length, message_type, 0, 0)
+
+
+def pack_into(buffer: bytearray | memoryview, position: int, message_type: MessageType, length: int) -> int:
+    """Write a header at `position` of `buffer`; the answer is where its payload of `length` bytes belongs."""
+    _HEADER.pack_into(buffer, position, length, message_type, 0, 0)
+    return position + HEADER_BYTES
+
+
+def message(message_type: MessageType, payload: bytes) -> bytes:
+    """A whole message, for the short ones."""
+    return header(message_type, len(payload)) + payload
+
+
+def payload_bytes_max(types: Iterable[MessageType]) -> int:
+    """The longest payload that any of `types` may have."""
+    return max(_PAYLOAD_BYTES[message_type][1] for message_type in types)
+
+
+def parse_header(
+    octets: bytes | bytearray | memoryview,
+    position: int,
+    types: frozenset[MessageType],
+    stream: str,
+    offset: int,
+) -> tuple[MessageType, int]:
+    """Type and payload length of the header at `position`.
+
+    `types` are those that may come now; `stream` and `offset` (bytes before this header) are for the
+    error's line. Raises `LinkError` for anything that is not a header of one of `types`.
+    """
+    length, number, flags, reserved = _HEADER.unpack_from(octets, position)
+    where = f"{stream}: message at byte {offset}"
+    try:
+        message_type = MessageType(number)
+    except ValueError:
+        raise LinkError(
+            f"{where} has unknown type {number}; link closed (is it the other node, of the same version?)"
+        ) from None
+    if message_type not in types:
+        raise LinkError(f"{where} is {message_type.name}, which has no place here; link closed")
+    if flags or reserved:
+        raise LinkError(f"{where} has flags {flags:#x} and reserved bits {reserved:#x}, must be 0; link closed")
+    shortest, longest = _PAYLOAD_BYTES[message_type]
+    if not shortest <= length <= longest:
+        raise LinkError(
+            f"{where} ({message_type.name}) has {length} bytes, must be {shortest} to {longest}; link closed"
+        )
+    return message_type, length
+
+
+class Decoder:
+    """Cuts a stream into messages, in place.
+
+    ``n = recv_into(decoder.writable()); decoder.received(n); for message_type, payload in
+    decoder.messages(): …``
+
+    A payload is a view into the decoder's buffer: it is good until the next `writable()`. The buffer never
+    grows.
+    """
+
+    def __init__(self, stream: str, types: frozenset[MessageType], read_bytes: int = limits.BATCH_BYTES) -> None:
+        """For `types`; once `messages()` was read to its end, `writable()` offers `read_bytes` or more."""
+        assert read_bytes >= TLS_RECORD_BYTES_MAX
+        self.stream = stream
+        self.read_bytes = read_bytes
+        self._types = types
+        self._accepted = {int(kind): (kind, *_PAYLOAD_BYTES[kind]) for kind in types}
+        self._buffer = memoryview(bytearray(HEADER_BYTES + payload_bytes_max(types) + read_bytes))
+        self._start = 0  # first byte of the first message that was not yielded
+        self._end = 0  # behind the last byte received
+        self._offset = 0  # bytes of the stream before `_start`
+        self._refusal: LinkError | None = None
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes received that no message has taken yet."""
+        return self._end - self._start
+
+    def writable(self) -> memoryview:
+        """Where the next bytes go; ends the life of all payloads yielded. Raises the refusal, if any."""
+        self._check()
+        used = self._end - self._start
+        if used == 0:
+            self._start = self._end = 0
+        elif self._start and len(self._buffer) - self._end < self.read_bytes:
+            self._buffer[:used] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, used
+        if self._end == len(self._buffer):
+            raise StateError(f"{self.stream}: writable()", "full", "read to the end of messages()")
+        return self._buffer[self._end :]
+
+    def received(self, count: int) -> None:
+        """`count` bytes have been written to the start of `writable()`."""
+        assert 0 <= count <= len(self._buffer) - self._end
+        self._end += count
+
+    def messages(self) -> Iterator[tuple[MessageType, memoryview]]:
+        """Every whole message so far, in order. Raises `LinkError` at a bad header, and ever after."""
+        self._check()
+        while (available := self._end - self._start) >= HEADER_BYTES:
+            length, number, flags, reserved = _HEADER.unpack_from(self._buffer, self._start)
+            accepted = self._accepted.get(number)
+            if accepted is None or flags or reserved or not accepted[1] <= length <= accepted[2]:
+                self._refuse()
+            if available < HEADER_BYTES + length:
+                return
+            payload_at = self._start + HEADER_BYTES
+            self._start = payload_at + length
+            self._offset += HEADER_BYTES + length
+            yield accepted[0], self._buffer[payload_at : payload_at + length]
+
+    def _refuse(self) -> NoReturn:
+        try:
+            parse_header(self._buffer, self._start, self._types, self.stream, self._offset)
+        except LinkError as refusal:
+            self._refusal = refusal
+            raise
+        raise AssertionError("messages() and parse_header() disagree about a header")
+
+    def _check(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+
+
+# ── payloads ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pack_epoch(epoch: int) -> bytes:
+    """Payload of EPOCH_MARKER: everything behind it in this direction belongs to `epoch`."""
+    return _EPOCH.pack(epoch)
+
+
+def unpack_epoch(payload: bytes | memoryview) -> int:
+    """The epoch that an EPOCH_MARKER opens."""
+    (epoch,) = _EPOCH.unpack(payload)
+    assert isinstance(epoch, int)
+    return epoch
+
+
+class Heartbeat(NamedTuple):
+    """Sign of life; `sender_ns` is the sender's own monotonic clock, comparable only with itself."""
+
+    sequence: int
+    sender_ns: int
+    term: int
+    epoch: int
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return _HEARTBEAT.pack(*self)
+
+    @classmethod
+    def unpack(cls, payload: bytes | memoryview) -> "Heartbeat":
+        """From a payload whose length the decoder has checked."""
+        return cls._make(_HEARTBEAT.unpack(payload))
+
+
+class TakeoverNotice(NamedTuple):
+    """The sender serves alone from now on, under `term`; a primary that gets this must stop releasing."""
+
+    term: int
+    epoch: int
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return _TAKEOVER.pack(*self)
+
+    @classmethod
+    def unpack(cls, payload: bytes | memoryview) -> "TakeoverNotice":
+        """From a payload whose length the decoder has checked."""
+        return cls._make(_TAKEOVER.unpack(payload))
+
+
+class GoodbyeReason(IntEnum):
+    """Why a node leaves on purpose."""
+
+    OTHER = 0
+    SHUTDOWN = 1
+    PROTOCOL = 2
+    REPLACED = 3
+
+    @classmethod
+    def _missing_(cls, value: object) -> "GoodbyeReason":
+        return cls.OTHER  # a later version's reason is still a goodbye
+
+
+class Goodbye(NamedTuple):
+    """The sender leaves on purpose: its silence from here on is no failure."""
+
+    reason: GoodbyeReason
+    text: str
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return bytes([self.reason]) + pack_text(self.text)
+
+    @classmethod
+    def unpack(cls, payload: bytes | memoryview) -> "Goodbye":
+        """From a payload whose length the decoder has checked."""
+        return cls(GoodbyeReason(payload[0]), unpack_text(payload[1:]))
+
+
+def pack_text(text: str) -> bytes:
+    """`text` as UTF-8, cut to `TEXT_BYTES_MAX` at a character's boundary."""
+    return text.encode("utf-8", "replace")[:TEXT_BYTES_MAX].decode("utf-8", "ignore").encode()
+
+
+def unpack_text(payload: bytes | memoryview) -> str:
+    """One printable line: the other node writes into our log, but neither new lines nor terminal commands."""
+    decoded = bytes(payload).decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "?" for character in decoded)

@@ -1,0 +1,238 @@
+"""The first message of each connection, and the verdict on it.
+
+The connecting node sends a `Hello`, the listening one answers with its own (WELCOME) or a reason (REFUSED).
+Both sides judge, by the same pure function. A hello is JSON: it is read by people with a capture at hand,
+once per connection, and `protocol` and `program` stay readable for every later version whatever becomes of
+the other fields.
+
+**Terms.** The term counts takeovers of a pair. A secondary learns its primary's term, so the primary's is
+never the lower one: a primary below its secondary's term, or below another primary's, is an old one that
+came back.
+"""
+
+import re
+from enum import IntEnum, StrEnum
+from typing import Annotated, Final
+
+import msgspec
+
+from pycolo import limits
+from pycolo.errors import ConfigError, LinkError
+from pycolo.link.codec import Channel, pack_text, unpack_text
+
+PROTOCOL_VERSION: Final = 1
+"""Goes up with every change that an older node would misunderstand."""
+
+PAIR_DEFAULT: Final = "colo"
+"""Name of a pair that was given none."""
+
+PAIR_PATTERN: Final = r"^[A-Za-z0-9_.-]{1,64}\Z"
+"""A pair's name is a part of certificate URIs, file names and log lines."""
+
+_U64_MAX: Final = (1 << 64) - 1
+
+Program = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{1,64}\Z")]
+PairName = Annotated[str, msgspec.Meta(pattern=PAIR_PATTERN)]
+Feature = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]{1,32}(=[A-Za-z0-9_.-]{1,32})?\Z")]
+Features = Annotated[frozenset[Feature], msgspec.Meta(max_length=32)]
+
+
+class Role(StrEnum):
+    """Which of the two replicas a node serves."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+    @property
+    def other(self) -> "Role":
+        """The other node's role."""
+        return Role.SECONDARY if self is Role.PRIMARY else Role.PRIMARY
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node says of itself.
+
+    `features`: ``name=value`` must be the same on both nodes (``vnet_hdr=12``); a bare ``name`` is an
+    offer, in use when both make it. `instance` is drawn at random by each process at start (64 bits, not
+    0); `peer_instance` is the instance at the other end of this node's other connection, 0 for none.
+    """
+
+    protocol: int = PROTOCOL_VERSION
+    program: Program
+    pair: PairName
+    role: Role
+    channel: Channel
+    term: int
+    epoch: int
+    features: Features
+    instance: int
+    peer_instance: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("term", "epoch", "instance", "peer_instance"):
+            if not 0 <= getattr(self, name) <= _U64_MAX:
+                raise ValueError(f"{name} is not an unsigned 64-bit number")
+
+
+class RefusalReason(IntEnum):
+    """Why a connection is refused; the numbers are the protocol's."""
+
+    OTHER = 0
+    BAD_HELLO = 1
+    VERSION = 2
+    PAIR = 3
+    ROLE = 4
+    STALE_TERM = 5
+    FEATURES = 6
+    CHANNEL = 7
+    INSTANCE = 8
+
+    @classmethod
+    def _missing_(cls, value: object) -> "RefusalReason":
+        return cls.OTHER  # a later version's reason is still a refusal, and has its text
+
+    @property
+    def is_passing(self) -> bool:
+        """True when the same two processes may agree later: one is still bound to an instance now gone."""
+        return self is RefusalReason.INSTANCE
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """Both may talk: under the primary's `term`, with the `features` that both have."""
+
+    term: int
+    features: frozenset[str]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """They may not. `text` is one line that reads the same on both nodes."""
+
+    reason: RefusalReason
+    text: str
+
+
+class HelloError(LinkError):
+    """A hello could not be read, or one of the two nodes refused the other's."""
+
+    def __init__(self, reason: RefusalReason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class _AnyVersion(msgspec.Struct):
+    """The two fields that every version of the hello has."""
+
+    protocol: int
+    program: Program
+
+
+_hello_encoder: Final = msgspec.json.Encoder(order="deterministic")
+_hello_decoder: Final = msgspec.json.Decoder(Hello)
+_any_version_decoder: Final = msgspec.json.Decoder(_AnyVersion)
+
+
+def check_pair_name(name: str) -> str:
+    """`name` itself. Raises `ConfigError` when no pair can have it."""
+    if not re.fullmatch(PAIR_PATTERN, name):
+        raise ConfigError("--pair", "1 to 64 letters, digits, dots, dashes or underscores", name)
+    return name
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """Payload of HELLO and WELCOME. Raises `HelloError` for what the other node would not read."""
+    payload = _hello_encoder.encode(hello)
+    decode_hello(payload, "own hello")
+    return payload
+
+
+def decode_hello(payload: bytes | memoryview, stream: str) -> Hello:
+    """Raises `HelloError` (BAD_HELLO or VERSION, with the line for both nodes) for anything but a hello."""
+    if len(payload) > limits.HELLO_BYTES_MAX:
+        raise HelloError(RefusalReason.BAD_HELLO, f"{stream}: hello above {limits.HELLO_BYTES_MAX} bytes")
+    try:
+        found = _any_version_decoder.decode(payload)
+        if found.protocol != PROTOCOL_VERSION:
+            raise HelloError(RefusalReason.VERSION, f"{stream}: {_version_text(found.protocol, found.program)}")
+        return _hello_decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        detail = unpack_text(pack_text(str(error)))
+        raise HelloError(RefusalReason.BAD_HELLO, f"{stream}: hello cannot be read: {detail}") from error
+
+
+def encode_refusal(refusal: Refusal) -> bytes:
+    """Payload of REFUSED."""
+    return bytes([refusal.reason]) + pack_text(refusal.text)
+
+
+def decode_refusal(payload: bytes | memoryview) -> Refusal:
+    """Of a payload whose length the codec has checked; total."""
+    return Refusal(RefusalReason(payload[0]), unpack_text(payload[1:]))
+
+
+def judge(own: Hello, theirs: Hello) -> Welcome | Refusal:
+    """May these two nodes talk over this connection?
+
+    Symmetric: both nodes reach the same verdict, with the same text, about the same two hellos.
+    """
+    if own.protocol != theirs.protocol:
+        low, high = sorted((own, theirs), key=lambda hello: hello.protocol)
+        return Refusal(
+            RefusalReason.VERSION,
+            f"protocol versions differ: {low.protocol} ({low.program}) and {high.protocol} ({high.program}); "
+            f"run the same version of pycolo on both nodes",
+        )
+    if own.pair != theirs.pair:
+        first, second = sorted((own.pair, theirs.pair))
+        return Refusal(RefusalReason.PAIR, f"the nodes belong to different pairs: {first} and {second} (--pair)")
+    if own.channel is not theirs.channel:
+        return Refusal(RefusalReason.CHANNEL, "one node opened a control connection, the other a data connection")
+    return _judge_roles(own, theirs) or _judge_features(own, theirs) or _judge_instances(own, theirs)
+
+
+def _judge_roles(own: Hello, theirs: Hello) -> Refusal | None:
+    low, high = sorted((own.term, theirs.term))
+    if own.role is theirs.role is Role.PRIMARY and low != high:
+        return Refusal(
+            RefusalReason.STALE_TERM,
+            f"a primary of term {low} came back after the takeover of term {high}; start it as secondary",
+        )
+    if own.role is theirs.role:
+        return Refusal(RefusalReason.ROLE, f"both nodes are {own.role}; one must be primary, one secondary")
+    primary, secondary = (own, theirs) if own.role is Role.PRIMARY else (theirs, own)
+    if primary.term < secondary.term:
+        return Refusal(
+            RefusalReason.STALE_TERM,
+            f"the primary is of term {primary.term}, its secondary has seen term {secondary.term}: this "
+            f"primary was taken over from and must not serve; start it as secondary",
+        )
+    return None
+
+
+def _judge_features(own: Hello, theirs: Hello) -> Refusal | None:
+    differing = sorted(feature for feature in own.features ^ theirs.features if "=" in feature)
+    if not differing:
+        return None
+    return Refusal(
+        RefusalReason.FEATURES,
+        f"the nodes must agree on {' and '.join(differing[:4])}; give both the same options (vnet_hdr of the ports)",
+    )
+
+
+def _judge_instances(own: Hello, theirs: Hello) -> Welcome | Refusal:
+    primary, secondary = (own, theirs) if own.role is Role.PRIMARY else (theirs, own)
+    for hello, other in ((primary, secondary), (secondary, primary)):
+        if hello.peer_instance not in (0, other.instance):
+            return Refusal(
+                RefusalReason.INSTANCE,
+                f"the {hello.role} is connected to another process of the {other.role} "
+                f"(instance {hello.peer_instance:016x}, not {other.instance:016x}); "
+                "try again when that one is gone",
+            )
+    return Welcome(max(own.term, theirs.term), own.features & theirs.features)
+
+
+def _version_text(protocol: int, program: str) -> str:
+    return (
+        f"the other node speaks protocol version {protocol} ({program}), this one version "
+        f"{PROTOCOL_VERSION}; run the same version of pycolo on both nodes"
+    )

@@ -1,0 +1,257 @@
+"""The control connection: heartbeats both ways, and the few words that nodes have for each other.
+
+It has a thread of its own, which does nothing else. Whatever the data thread or the event loop are busy
+with, this thread needs the interpreter for some fifty microseconds each interval; when it gets it late, the
+other node sees one late heartbeat, and this one does not mistake its own lateness for silence
+(`failover.heartbeat`):
+
+1. take the time; 2. read what has arrived by then; 3. only then let the timer judge.
+
+Every system call gives the interpreter away, and getting it back may take as many switch intervals (5 ms)
+as other threads want it: a turn makes three, poll, read and send, and no more.
+
+Events are handed to `on_event` in this thread; an event loop passes its `call_soon_threadsafe` on.
+"""
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic_ns
+from typing import Final, NamedTuple
+
+from pycolo.errors import LinkError, StateError
+from pycolo.failover.heartbeat import HeartbeatDetector, Recovered, Suspect, SuspicionReason
+from pycolo.link.codec import Goodbye, GoodbyeReason, Heartbeat, MessageType, TakeoverNotice
+from pycolo.transport.linksocket import LinkSocket
+
+SWITCH_INTERVAL_S: Final = 0.001
+"""For `sys.setswitchinterval` of a node's process. With Python's own 5 ms, three busy threads held
+heartbeats up until 120 ms of silence were seen; with 1 ms, 67 ms."""
+
+OUTBOX_MESSAGES_MAX: Final = 64
+"""Messages handed over by other threads: two takeover notices and a goodbye are the most that makes sense."""
+
+GOODBYE_MS: Final = 200
+"""How long a goodbye may take to leave a full send buffer."""
+
+
+class Suspected(NamedTuple):
+    """The other node is silent or its connection is gone: ask the arbiter. `at_ns` is CLOCK_MONOTONIC."""
+
+    reason: SuspicionReason
+    silent_ms: int
+    at_ns: int
+    text: str
+
+
+class Heard(NamedTuple):
+    """The other node was heard again after it was suspected for its silence."""
+
+    silent_ms: int
+    at_ns: int
+
+
+class PeerState(NamedTuple):
+    """The other node's heartbeat showed a term or an epoch that it had not shown before."""
+
+    term: int
+    epoch: int
+
+
+class PeerTakeover(NamedTuple):
+    """The other node serves alone from now on, under `term`."""
+
+    term: int
+    epoch: int
+
+
+class PeerGoodbye(NamedTuple):
+    """The other node leaves on purpose; the end of its connection is no failure."""
+
+    reason: GoodbyeReason
+    text: str
+
+
+class ChannelClosed(NamedTuple):
+    """The last event: this connection is over, and its thread about to end. `text` is one line."""
+
+    text: str
+
+
+ControlEvent = Suspected | Heard | PeerState | PeerTakeover | PeerGoodbye | ChannelClosed
+
+
+class ControlChannel:
+    """Runs one established control connection until it ends or `close` is called.
+
+    `state()` is asked for (term, epoch) at each heartbeat, in this channel's thread.
+    """
+
+    def __init__(
+        self,
+        link: LinkSocket,
+        state: Callable[[], tuple[int, int]],
+        on_event: Callable[[ControlEvent], None],
+        *,
+        interval_ms: int,
+        timeout_ms: int,
+        own_stall_ms: int,
+        clock_ns: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        """Owns `link` from here on; nothing happens before `start`."""
+        self._link = link
+        self._state = state
+        self._on_event = on_event
+        self._clock_ns = clock_ns
+        self._interval_ms = interval_ms
+        now_ms = clock_ns() // 1_000_000
+        self._detector = HeartbeatDetector(now_ms, interval_ms, timeout_ms, own_stall_ms)
+        self._next_heartbeat_ms = now_ms
+        self._sequence = 0
+        self._last: Heartbeat | None = None
+        self._said_goodbye = False  # by the other node
+        self._lock = threading.Lock()  # over the three below
+        self._outbox: deque[tuple[MessageType, bytes]] = deque()
+        self._stop_at_ms: int | None = None
+        self._finished = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name=link.stream, daemon=True)
+
+    @property
+    def last_heartbeat(self) -> Heartbeat | None:
+        """What the other node said last of itself."""
+        return self._last
+
+    def start(self) -> None:
+        """Begin to beat and to listen."""
+        self._thread.start()
+
+    def announce_takeover(self, term: int, epoch: int) -> None:
+        """Tell the other node, if it still lives, that this one serves alone under `term`. Any thread."""
+        self._post(MessageType.TAKEOVER_NOTICE, TakeoverNotice(term, epoch).pack())
+
+    def close(self, reason: GoodbyeReason = GoodbyeReason.SHUTDOWN, text: str = "") -> None:
+        """Say goodbye, if somebody listens, and end. Any thread; waits for the channel's own."""
+        with suppress(StateError):  # full: who asked for so much does not get a goodbye as well
+            self._post(MessageType.GOODBYE, Goodbye(reason, text).pack())
+        with self._lock:
+            if self._stop_at_ms is None:
+                self._stop_at_ms = self._now_ms() + GOODBYE_MS
+        if self._thread.ident is None:  # never started
+            self._finish()
+        elif self._thread is not threading.current_thread():
+            self._thread.join()
+
+    # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        closing = f"{self._link.stream}: closed by this node"
+        try:
+            while self._turn():
+                pass
+        except LinkError as error:
+            closing = str(error)
+            self._lost(closing)
+        finally:
+            # Also when a callback failed: the other node must see the end of this connection at once.
+            self._finish()
+        self._on_event(ChannelClosed(closing))
+
+    def _turn(self) -> bool:
+        """Wait, then do whatever is due; False when it was the last turn."""
+        self._wait()
+        now_ms = self._now_ms()
+        self._read(now_ms)
+        self._detector.timer_fired(now_ms)
+        self._report()
+        self._send(now_ms)
+        with self._lock:
+            stop_at_ms = self._stop_at_ms
+        return stop_at_ms is None or (self._link.queued_bytes > 0 and now_ms < stop_at_ms)
+
+    def _wait(self) -> None:
+        deadline_ms = self._detector.deadline_ms()
+        wake_ms = self._next_heartbeat_ms if deadline_ms is None else min(self._next_heartbeat_ms, deadline_ms)
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        poller.register(self._link, select.POLLIN | (select.POLLOUT if self._link.wants_write else 0))
+        ready = poller.poll(0 if self._link.has_pending else max(0, wake_ms - self._now_ms()))
+        if any(descriptor == self._wake for descriptor, _ in ready):
+            os.eventfd_read(self._wake)
+
+    def _read(self, now_ms: int) -> None:
+        # Once a turn, readable or not: the poll may have ended before this thread got the interpreter back.
+        # What does not fit into one read comes in the next turn, and one message says as much as all that
+        # it is alive.
+        messages = self._link.receive()
+        if messages:
+            self._detector.heard(now_ms)
+        for message_type, payload in messages:
+            self._message(message_type, payload)
+
+    def _message(self, message_type: MessageType, payload: memoryview) -> None:
+        if message_type is MessageType.HEARTBEAT:
+            heartbeat, before = Heartbeat.unpack(payload), self._last
+            self._last = heartbeat
+            if before is None or before[2:] != heartbeat[2:]:
+                self._on_event(PeerState(heartbeat.term, heartbeat.epoch))
+        elif message_type is MessageType.TAKEOVER_NOTICE:
+            self._on_event(PeerTakeover(*TakeoverNotice.unpack(payload)))
+        else:
+            assert message_type is MessageType.GOODBYE
+            self._said_goodbye = True
+            self._on_event(PeerGoodbye(*Goodbye.unpack(payload)))
+
+    def _report(self, text: str = "") -> None:
+        for command in self._detector.commands():
+            if isinstance(command, Recovered):
+                self._on_event(Heard(command.silent_ms, self._clock_ns()))
+            elif not self._said_goodbye:
+                self._suspected(command, text)
+
+    def _suspected(self, command: Suspect, text: str) -> None:
+        line = text or f"{self._link.stream}: no heartbeat for {command.silent_ms} ms"
+        self._on_event(Suspected(command.reason, command.silent_ms, self._clock_ns(), line))
+
+    def _lost(self, text: str) -> None:
+        self._detector.connection_lost(self._now_ms())
+        self._report(text)
+
+    def _send(self, now_ms: int) -> None:
+        with self._lock:
+            posted = list(self._outbox)
+            self._outbox.clear()
+        for message_type, payload in posted:
+            if self._link.can_queue:  # else the peer has read nothing for half a minute
+                self._link.queue(message_type, payload)
+        if now_ms >= self._next_heartbeat_ms:
+            # From now, not from when it was due: after a stall one heartbeat says as much as ten.
+            self._next_heartbeat_ms = now_ms + self._interval_ms
+            if self._link.can_queue:
+                term, epoch = self._state()
+                self._sequence += 1
+                heartbeat = Heartbeat(self._sequence, self._clock_ns(), term, epoch)
+                self._link.queue(MessageType.HEARTBEAT, heartbeat.pack())
+        self._link.flush()
+
+    def _post(self, message_type: MessageType, payload: bytes) -> None:
+        with self._lock:
+            if self._finished:
+                return
+            if len(self._outbox) >= OUTBOX_MESSAGES_MAX:
+                raise StateError(f"{self._link.stream}: send", "full", "fewer messages")
+            self._outbox.append((message_type, payload))
+            os.eventfd_write(self._wake, 1)
+
+    def _finish(self) -> None:
+        self._link.close()
+        with self._lock:
+            if not self._finished:
+                self._finished = True
+                os.close(self._wake)
+
+    def _now_ms(self) -> int:
+        return self._clock_ns() // 1_000_000

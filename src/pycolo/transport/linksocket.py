@@ -1,0 +1,280 @@
+"""One running connection to the other node: non-blocking, for a plain thread with epoll or poll.
+
+Both directions are bounded. What comes in is decoded in place in a fixed buffer. What goes out is copied
+into a fixed buffer; above `limits.LINK_QUEUE_BYTES_MAX` unsent bytes `can_queue` is False and the owner
+stops reading whatever would add to them, so that a slow peer slows down the guest and fills no memory.
+
+The owner's loop::
+
+    link.receive() once at the start, and without waiting for the descriptor while link.has_pending
+    readable → link.receive()
+    link.queue(…) as long as link.can_queue; then link.flush()
+    wait for writable only while link.wants_write
+
+With TLS, "readable" and "has something" are two things (a record may be decrypted already), and so are
+"writable" and "wants to write" (either direction may wait for the other); `has_pending` and `wants_write`
+answer for both.
+"""
+
+import mmap
+import socket
+import ssl
+from typing import Final
+
+from pycolo import limits
+from pycolo.errors import LinkError, StateError
+from pycolo.link.codec import (
+    HEADER_BYTES,
+    TLS_RECORD_BYTES_MAX,
+    Decoder,
+    MessageType,
+    pack_into,
+    payload_bytes_max,
+)
+
+LINK_STUCK_MS: Final = 10_000
+"""A peer whose host takes not one byte for so long is gone (TCP_USER_TIMEOUT). Far above every heartbeat's
+time-out: this one is for half-open connections, not for the decision to take over."""
+
+KEEPALIVE_IDLE_S: Final = 5
+KEEPALIVE_INTERVAL_S: Final = 1
+KEEPALIVE_PROBES: Final = 5
+"""A connection on which nothing has to be sent notices a vanished peer in ten seconds as well."""
+
+Message = tuple[MessageType, memoryview]
+
+
+class LinkSocket:
+    """A connected socket after its hello, with the messages on it. Owned by one thread at a time.
+
+    After a failure every call raises the same `LinkError`, one line that names the stream; `close()` always
+    works.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        stream: str,
+        types: frozenset[MessageType],
+        *,
+        queue_bytes_max: int = limits.LINK_QUEUE_BYTES_MAX,
+        read_bytes: int = limits.BATCH_BYTES,
+        message_bytes_max: int = limits.LINK_MESSAGE_BYTES_MAX,
+    ) -> None:
+        """`types` are those that may come in; `message_bytes_max` is the longest payload that will go out."""
+        sock.setblocking(False)
+        set_options(sock)
+        self.stream = stream
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self._sock = sock
+        self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        self._decoder = Decoder(stream, types, read_bytes)
+        self._queue_bytes_max = queue_bytes_max
+        # Twice the bound: moving the unsent bytes to the front is then paid for by as many bytes sent
+        # before. Anonymous memory, since its pages cost nothing until a slow peer makes the queue grow into
+        # them.
+        self.unsent_bytes_max = bound = queue_bytes_max + HEADER_BYTES + message_bytes_max
+        self._out = memoryview(mmap.mmap(-1, 2 * bound))
+        self._head = 0  # first unsent byte
+        self._tail = 0  # behind the last unsent byte
+        self._failure: LinkError | None = None
+        self._broken: LinkError | None = None  # nothing can be sent any more
+        self._has_ended = False
+        self._must_receive = True  # the handshake may have left decrypted bytes behind
+        self._receive_wants_write = False
+        self._flush_wants_read = False
+        self._retry_bytes = 0  # length of the TLS write that has to be repeated as it was
+
+    # ── state ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def fileno(self) -> int:
+        """The descriptor; -1 after `close()`."""
+        return self._sock.fileno()
+
+    @property
+    def has_pending(self) -> bool:
+        """True when `receive()` has something to say although the descriptor may not be readable."""
+        if self._failure or self._broken or self._must_receive:
+            return True
+        return self._tls is not None and self._tls.pending() > 0
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._tail - self._head
+
+    @property
+    def can_queue(self) -> bool:
+        """False while the peer is too slow: do not read what would be queued here."""
+        return self._tail - self._head < self._queue_bytes_max
+
+    @property
+    def wants_write(self) -> bool:
+        """True when `flush()` is to be called as soon as the descriptor is writable."""
+        return self._receive_wants_write or (self._tail > self._head and not self._flush_wants_read)
+
+    # ── in ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def receive(self) -> list[Message]:
+        """The messages that have come, perhaps none; their payloads are good until the next `receive()`.
+
+        Raises `LinkError` when the connection has ended or the peer broke the protocol, but only after
+        every message that came before has been handed out.
+        """
+        self._check()
+        self._must_receive = False
+        self._flush_wants_read = False
+        messages: list[Message] = []
+        try:
+            if self._tls is None:
+                self._read(self._sock)
+            else:
+                self._read_records(self._tls)
+        except LinkError as error:
+            self._failure = error
+        try:
+            messages.extend(self._decoder.messages())
+        except LinkError as error:
+            self._failure = error
+        if self._has_ended and self._failure is None:
+            cut = " in the middle of a message" if self._decoder.buffered_bytes else ""
+            self._failure = LinkError(f"{self.stream}: closed by the other node{cut}")
+        if not messages:
+            self._failure = self._failure or self._broken
+            self._check()
+        return messages
+
+    def _read(self, sock: socket.socket) -> int:
+        """One read into the decoder; 0 when nothing is there, or the stream has ended. Raises `LinkError`."""
+        try:
+            count = sock.recv_into(self._decoder.writable())
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return 0
+        except ssl.SSLWantWriteError:
+            self._receive_wants_write = True
+            return 0
+        except OSError as error:
+            raise self._lost(error) from error
+        if count == 0:
+            self._has_ended = True
+            return 0
+        self._decoder.received(count)
+        self.received_bytes += count
+        return count
+
+    def _read_records(self, tls: ssl.SSLSocket) -> None:
+        """A read gives one record at most: read on until the batch is full or the kernel has no more."""
+        room = self._decoder.read_bytes
+        while room >= TLS_RECORD_BYTES_MAX:
+            count = self._read(tls)
+            if count == 0:
+                return
+            room -= count
+
+    # ── out ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def queue(self, message_type: MessageType, *buffers: bytes | bytearray | memoryview) -> None:
+        """Copy one message behind what waits already; its payload is all `buffers` in a row.
+
+        Raises `StateError` when the message does not fit, which cannot happen while `can_queue` is True.
+        """
+        self._check()
+        length = sum(map(len, buffers))
+        size = HEADER_BYTES + length
+        unsent = self._tail - self._head
+        if unsent + size > self.unsent_bytes_max:
+            raise StateError(f"{self.stream}: queue()", f"{unsent} bytes unsent", "can_queue")
+        if self._tail + size > len(self._out):
+            self._out[:unsent] = self._out[self._head : self._tail]
+            self._head, self._tail = 0, unsent
+        position = pack_into(self._out, self._tail, message_type, length)
+        for buffer in buffers:
+            end = position + len(buffer)
+            self._out[position:end] = buffer
+            position = end
+        self._tail = position
+
+    def flush(self) -> None:
+        """Send as much as the socket takes. That the connection is gone is for `receive()` to say."""
+        self._check()
+        if self._broken:
+            self._head = self._tail  # nobody will have it
+        if self._receive_wants_write:
+            self._receive_wants_write = False
+            self._must_receive = True
+        while self._head < self._tail:
+            sent = self._send()
+            if sent == 0:
+                return
+            self._head += sent
+            self.sent_bytes += sent
+        self._head = self._tail = 0
+
+    def _send(self) -> int:
+        """One write; 0 when the socket takes nothing now."""
+        end = self._tail
+        if self._tls is not None:
+            # An interrupted SSL_write has to be repeated with the same bytes: keep its length, whatever
+            # came behind.
+            end = self._head + (self._retry_bytes or min(TLS_RECORD_BYTES_MAX, self._tail - self._head))
+        try:
+            sent = self._sock.send(self._out[self._head : end])
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            self._retry_bytes = end - self._head
+            return 0
+        except ssl.SSLWantReadError:
+            self._retry_bytes = end - self._head
+            self._flush_wants_read = True
+            return 0
+        except OSError as error:
+            # Not raised here: a goodbye may have arrived before the end, and receive() hands it out first.
+            self._broken = self._lost(error)
+            self._head = self._tail
+            return 0
+        self._retry_bytes = 0
+        return sent
+
+    # ── end ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def close(self) -> None:
+        """Close the socket; what is unsent is lost. May be called twice."""
+        if self._failure is None:
+            self._failure = LinkError(f"{self.stream}: closed by this node")
+        self._sock.close()
+
+    def _lost(self, error: OSError) -> LinkError:
+        why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        return LinkError(f"{self.stream}: connection lost: {why or error}")
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def control_link_socket(sock: socket.socket, stream: str, types: frozenset[MessageType]) -> LinkSocket:
+    """A `LinkSocket` with the small buffers of a control connection."""
+    return LinkSocket(
+        sock,
+        stream,
+        types,
+        queue_bytes_max=CONTROL_QUEUE_BYTES_MAX,
+        read_bytes=TLS_RECORD_BYTES_MAX,
+        message_bytes_max=payload_bytes_max(types),
+    )
+
+
+CONTROL_QUEUE_BYTES_MAX: Final = 64 << 10
+"""Half a minute of unsent heartbeats at the default interval: such a peer was suspected long ago."""
+
+
+def set_options(sock: socket.socket) -> None:
+    """No delay for small messages, and an end for half-open connections."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LINK_STUCK_MS)

@@ -1,0 +1,211 @@
+"""Places where frames come from and go to, all with the same face: batches in QEMU's framing.
+
+A device (TAP, AF_PACKET) gives and takes whole frames. A stream (unix or TCP socket, as QEMU's chardevs) gives bytes:
+its batches may end in the middle of a frame, and it may come, go and come back. Neither ever blocks.
+"""
+
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ctypes import CDLL, get_errno
+from typing import Final, Protocol
+
+from pycolo import limits
+from pycolo.errors import ConnectError
+from pycolo.transport.framefd import FrameFd
+from pycolo.transport.portspec import PortKind, PortSpec
+from pycolo.wire.buffers import Buffer
+
+VNET_LEN: Final = 10
+"""virtio_net_hdr without num_buffers: what AF_PACKET has, and TAP devices by default."""
+
+# linux/if_tun.h
+_TUNSETIFF: Final = 0x400454CA
+_TUNSETOFFLOAD: Final = 0x400454D0
+_TUNSETVNETHDRSZ: Final = 0x400454D8
+_IFF_TAP: Final = 0x0002
+_IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_TUN_F_CSUM_TSO4_TSO6_ECN: Final = 0x01 | 0x02 | 0x04 | 0x08
+# linux/if_packet.h
+_SOL_PACKET: Final = 263
+_PACKET_ADD_MEMBERSHIP: Final = 1
+_PACKET_VNET_HDR: Final = 15
+_PACKET_IGNORE_OUTGOING: Final = 23
+_PACKET_MR_PROMISC: Final = 1
+_ETH_P_ALL: Final = 3
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
+_CLONE_NEWNET: Final = 0x40000000
+
+PACKET_BUFFER_BYTES: Final = 64 << 20
+"""Socket buffers of AF_PACKET: some 10 ms at line rate; small ones cost the guests retransmissions."""
+
+
+class Port(Protocol):
+    """What the data path needs of a port.
+
+    `vnet_len`: bytes of vnet header before each frame, 0 for none. `fileno()` is -1 while there is nothing to wait
+    for; it may change after `service`.
+    """
+
+    name: str
+    vnet_len: int
+
+    def fileno(self) -> int:
+        """The descriptor to wait on for reading."""
+
+    def read_batch(self, buf: Buffer, pos: int) -> int:
+        """Read what is there to `buf` from `pos`; the new end is returned. Raises `ConnectError` when it is gone."""
+
+    def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
+        """Write frames; the frame boundary up to which they were taken is returned."""
+
+    def service(self, now_us: int) -> int | None:
+        """Accept, connect or notice the end of a stream; when to be called again at the latest, or None."""
+
+    def take_reset(self) -> bool:
+        """Whether the stream has ended since the last call: a partial frame that it left behind is void."""
+
+    def counters(self) -> dict[str, int]:
+        """Frames (or bytes) in and out, and what the device refused."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+
+
+class DevicePort:
+    """A TAP device or an AF_PACKET socket."""
+
+    def __init__(self, name: str, fd: int, vnet_len: int, holder: socket.socket | None = None) -> None:
+        """`holder` owns `fd`, if it is a socket's."""
+        self.name = name
+        self.vnet_len = vnet_len
+        self._fd = fd
+        self._holder = holder
+        self._frames = FrameFd(fd, vnet_len)
+
+    def fileno(self) -> int:
+        """The device's descriptor."""
+        return self._fd
+
+    def read_batch(self, buf: Buffer, pos: int) -> int:
+        """Frames that wait; see `Port`."""
+        end = self._frames.read_batch(buf, pos)
+        if end == pos and self._frames.failed_errno:
+            number = self._frames.failed_errno
+            if os.strerror(number) != os.strerror(100):  # ENETDOWN: the interface may come up again
+                raise ConnectError(f"{self.name}: the device is gone ({os.strerror(number)})")
+        return end
+
+    def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
+        """See `Port`."""
+        return self._frames.write_batch(buf, pos, end)
+
+    def service(self, now_us: int) -> int | None:
+        """A device is always there."""
+        return None
+
+    def take_reset(self) -> bool:
+        """A device gives whole frames."""
+        return False
+
+    def counters(self) -> dict[str, int]:
+        """See `Port`."""
+        return {
+            "frames_in": self._frames.frames_in,
+            "frames_out": self._frames.frames_out,
+            "dropped": self._frames.dropped,
+        }
+
+    def close(self) -> None:
+        """The interface of a TAP device vanishes with this, unless it is persistent."""
+        if self._holder is not None:
+            self._holder.close()
+        elif self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def open_device(spec: PortSpec, option: str) -> DevicePort:
+    """Open a TAP device or an AF_PACKET socket. Raises `ConnectError`."""
+    try:
+        with _network_namespace(spec.netns):
+            if spec.kind is PortKind.TAP:
+                return _open_tap(spec, option)
+            return _open_packet(spec, option)
+    except OSError as error:
+        hint = ""
+        if isinstance(error, PermissionError):
+            hint = "; root or CAP_NET_ADMIN (TAP) or CAP_NET_RAW (packet) is needed"
+        where = f" in {spec.netns}" if spec.netns else ""
+        raise ConnectError(f"{option} {spec.text}: {error.strerror or error}{where}{hint}") from error
+
+
+def _open_tap(spec: PortSpec, option: str) -> DevicePort:
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        flags = _IFF_TAP | _IFF_NO_PI | (_IFF_VNET_HDR if spec.vnet_hdr else 0)
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", spec.target.encode(), flags))
+        if spec.vnet_hdr:
+            fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_LEN))
+            fcntl.ioctl(fd, _TUNSETOFFLOAD, _TUN_F_CSUM_TSO4_TSO6_ECN)
+    except OSError:
+        os.close(fd)
+        raise
+    return DevicePort(f"{option} {spec.target}", fd, VNET_LEN if spec.vnet_hdr else 0)
+
+
+def _open_packet(spec: PortSpec, option: str) -> DevicePort:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    try:
+        for buffer_option in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
+            with suppress(OSError):  # without CAP_NET_ADMIN the default size has to do
+                sock.setsockopt(socket.SOL_SOCKET, buffer_option, PACKET_BUFFER_BYTES)
+        if spec.vnet_hdr:
+            sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        sock.bind((spec.target, _ETH_P_ALL))
+        # The guest's address is not the interface's own: a real card would drop its frames otherwise.
+        request = struct.pack("iHH8s", socket.if_nametoindex(spec.target), _PACKET_MR_PROMISC, 0, b"")
+        with suppress(OSError):
+            sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
+    except OSError:
+        sock.close()
+        raise
+    return DevicePort(f"{option} {spec.target}", sock.fileno(), VNET_LEN if spec.vnet_hdr else 0, sock)
+
+
+@contextmanager
+def _network_namespace(path: str | None) -> Iterator[None]:
+    """Run the calling thread in the network namespace at `path` for a while."""
+    if path is None:
+        yield
+        return
+    libc = CDLL(None, use_errno=True)
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        other = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(libc, other, path)
+        finally:
+            os.close(other)
+        try:
+            yield
+        finally:
+            _setns(libc, own, "this node's own")
+    finally:
+        os.close(own)
+
+
+def _setns(libc: CDLL, fd: int, what: str) -> None:
+    if libc.setns(fd, _CLONE_NEWNET):
+        number = get_errno()
+        raise OSError(number, f"cannot enter the network namespace {what}: {os.strerror(number)}")
+
+
+BATCH_BUFFER_BYTES: Final = limits.BATCH_BYTES + limits.STREAM_LENGTH_BYTES_MAX + 8
+"""A batch, and room for one more frame of any size."""

@@ -1,0 +1,294 @@
+"""The control connection: a living node is never suspected, a dead one soon, a leaving one not at all."""
+
+import queue
+import socket
+import sys
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from pycolo import limits
+from pycolo.errors import StateError
+from pycolo.failover.heartbeat import SuspicionReason
+from pycolo.link import codec
+from pycolo.link.codec import CONTROL_TYPES, Goodbye, GoodbyeReason, Heartbeat, MessageType
+from pycolo.transport.controlchannel import (
+    OUTBOX_MESSAGES_MAX,
+    SWITCH_INTERVAL_S,
+    ChannelClosed,
+    ControlChannel,
+    Heard,
+    PeerGoodbye,
+    PeerState,
+    PeerTakeover,
+    Suspected,
+)
+from pycolo.transport.linksocket import CONTROL_QUEUE_BYTES_MAX, control_link_socket
+
+TIMES = {
+    "interval_ms": limits.HEARTBEAT_INTERVAL_MS,
+    "timeout_ms": limits.HEARTBEAT_TIMEOUT_MS,
+    "own_stall_ms": limits.OWN_STALL_MS,
+}
+
+
+class Side:
+    """One end of a control connection and the events of its channel."""
+
+    def __init__(self, sock, name, on_event=None):
+        self.events = queue.Queue()
+        self.state = (1, 0)
+        self.link = control_link_socket(sock, name, CONTROL_TYPES)
+        self.channel = ControlChannel(self.link, lambda: self.state, on_event or self.events.put, **TIMES)
+
+    def next(self, kind, timeout_s=10):
+        """The next event of `kind`; none but states may come before it."""
+        while True:
+            event = self.events.get(timeout=timeout_s)
+            if isinstance(event, kind):
+                return event
+            assert isinstance(event, PeerState), event
+
+    def rest(self):
+        found = []
+        while not self.events.empty():
+            found.append(self.events.get())
+        return found
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as found:
+        yield found
+
+
+@pytest.fixture
+def pair(stack):
+    sides = [
+        Side(sock, name) for sock, name in zip(socket.socketpair(), ("link to b", "link to a"), strict=True)
+    ]
+    for side in sides:
+        stack.callback(side.channel.close)
+        side.channel.start()
+    return sides
+
+
+@pytest.fixture
+def lone(stack):
+    """A channel and the bare socket at its other end."""
+    ours, theirs = socket.socketpair()
+    side = Side(ours, "link to b")
+    stack.callback(side.channel.close)
+    stack.enter_context(theirs)
+    theirs.settimeout(10)
+    side.channel.start()
+    return side, theirs
+
+
+def heartbeat(sequence=1, term=1, epoch=0):
+    return codec.message(MessageType.HEARTBEAT, Heartbeat(sequence, 0, term, epoch).pack())
+
+
+def spin(until_s):
+    """What a thread does that does not let the interpreter go."""
+    count = 0
+    while time.monotonic() < until_s:
+        for _ in range(1000):
+            count += 1
+
+
+@pytest.fixture
+def node_switch_interval():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("node_switch_interval")
+def test_nobody_is_suspected_while_both_live_though_other_threads_hog_the_interpreter(pair):
+    until_s = time.monotonic() + 2
+    hogs = [threading.Thread(target=spin, args=(until_s,)) for _ in range(3)]
+    for hog in hogs:
+        hog.start()
+    for hog in hogs:
+        hog.join()
+    for side in pair:
+        assert [type(event) for event in side.rest()] == [PeerState]
+        assert side.channel.last_heartbeat.sequence > 2_000 / TIMES["timeout_ms"]
+
+
+def test_heartbeats_carry_term_and_epoch_and_a_change_is_an_event(pair):
+    a, b = pair
+    assert b.next(PeerState) == PeerState(1, 0)
+    a.state = (1, 4)
+    assert b.next(PeerState) == PeerState(1, 4)
+    a.state = (2, 4)
+    assert b.next(PeerState) == PeerState(2, 4)
+
+
+def test_heartbeats_come_at_the_interval(lone):
+    _, peer = lone
+    size = len(heartbeat())
+    began_s = time.monotonic()
+    octets = b""
+    while len(octets) < 20 * size:
+        octets += peer.recv(20 * size - len(octets))
+        peer.sendall(heartbeat())
+    took_ms = (time.monotonic() - began_s) * 1000
+    assert 18 * TIMES["interval_ms"] < took_ms < 60 * TIMES["interval_ms"]
+    sequences = [int.from_bytes(octets[at + 8 : at + 16]) for at in range(0, len(octets), size)]
+    assert sequences == list(range(1, 21))
+
+
+def test_silence_is_suspected_and_a_late_heartbeat_withdraws_it(lone):
+    side, peer = lone
+    began_s = time.monotonic()
+    suspected = side.next(Suspected)
+    took_ms = (time.monotonic() - began_s) * 1000
+    assert suspected.reason is SuspicionReason.SILENCE
+    assert suspected.silent_ms >= TIMES["timeout_ms"]
+    assert suspected.text == f"link to b: no heartbeat for {suspected.silent_ms} ms"
+    assert abs(suspected.at_ns - time.monotonic_ns()) < 5e9
+    assert TIMES["timeout_ms"] - 10 <= took_ms < 2_000
+    peer.sendall(heartbeat())
+    assert side.next(Heard).silent_ms >= suspected.silent_ms
+    assert side.next(Suspected).reason is SuspicionReason.SILENCE
+
+
+def test_a_connection_that_ends_is_suspected_at_once(lone):
+    side, peer = lone
+    peer.sendall(heartbeat())
+    side.next(PeerState)
+    peer.close()
+    suspected = side.next(Suspected)
+    assert suspected.reason is SuspicionReason.CONNECTION_LOST
+    assert suspected.silent_ms < TIMES["timeout_ms"]
+    assert suspected.text in {
+        "link to b: closed by the other node",
+        "link to b: connection lost: Connection reset by peer",  # it had not read all
+    }
+    assert side.next(ChannelClosed) == ChannelClosed(suspected.text)
+
+
+def test_a_peer_that_talks_nonsense_is_suspected_and_left(lone):
+    side, peer = lone
+    peer.sendall(heartbeat() + b"\xff" * 100)
+    assert side.next(Suspected).reason is SuspicionReason.CONNECTION_LOST
+    assert "message at byte 40 has unknown type 255" in side.next(ChannelClosed).text
+    while peer.recv(4096):
+        pass
+
+
+def test_frames_have_no_place_on_the_control_connection(lone):
+    side, peer = lone
+    peer.sendall(codec.message(MessageType.CLIENT_FRAMES, bytes(64)))
+    side.next(Suspected)
+    assert "CLIENT_FRAMES, which has no place here" in side.next(ChannelClosed).text
+
+
+def test_a_goodbye_is_no_failure(pair):
+    a, b = pair
+    a.channel.close(GoodbyeReason.SHUTDOWN, "the service was stopped")
+    assert b.next(PeerGoodbye) == PeerGoodbye(GoodbyeReason.SHUTDOWN, "the service was stopped")
+    assert b.next(ChannelClosed).text.startswith("link to a: ")
+    assert a.next(ChannelClosed).text == "link to b: closed by this node"
+    assert all(isinstance(event, PeerState) for event in a.rest())
+    assert b.rest() == []
+
+
+@pytest.mark.parametrize("attempt", range(20))
+def test_a_goodbye_is_heard_even_when_it_crosses_a_heartbeat(attempt, lone):
+    side, peer = lone
+    time.sleep(attempt * TIMES["interval_ms"] / 10_000)
+    peer.sendall(heartbeat() + codec.message(MessageType.GOODBYE, Goodbye(GoodbyeReason.OTHER, "").pack()))
+    peer.close()
+    side.next(PeerGoodbye)
+    side.next(ChannelClosed)
+
+
+def test_a_goodbye_without_an_end_is_no_failure_either(lone):
+    side, peer = lone
+    peer.sendall(codec.message(MessageType.GOODBYE, Goodbye(GoodbyeReason.OTHER, "").pack()))
+    side.next(PeerGoodbye)
+    time.sleep(TIMES["timeout_ms"] * 2 / 1000)
+    assert side.rest() == []
+
+
+def test_a_takeover_is_announced(pair):
+    a, b = pair
+    a.channel.announce_takeover(2, 7)
+    assert b.next(PeerTakeover) == PeerTakeover(2, 7)
+
+
+def test_a_channel_may_be_closed_from_its_own_events(stack):
+    ours, theirs = socket.socketpair()
+    stack.enter_context(theirs)
+    events = queue.Queue()
+
+    def on_event(event):
+        events.put(event)
+        if isinstance(event, PeerState):
+            side.channel.close(GoodbyeReason.REPLACED)
+
+    side = Side(ours, "link to b", on_event)
+    side.channel.start()
+    theirs.sendall(heartbeat())
+    assert isinstance(events.get(timeout=10), PeerState)
+    assert events.get(timeout=10) == ChannelClosed("link to b: closed by this node")
+    side.channel.close()
+
+
+def test_a_channel_that_never_ran_can_be_closed(stack):
+    ours, theirs = socket.socketpair()
+    stack.enter_context(theirs)
+    side = Side(ours, "link to b")
+    side.channel.close()
+    side.channel.close()
+    assert theirs.recv(100) == b""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_a_callback_ends_the_connection_at_once(stack):
+    ours, theirs = socket.socketpair()
+    stack.enter_context(theirs)
+    theirs.settimeout(10)
+
+    def on_event(event):
+        raise AssertionError(f"a bug, at {event}")
+
+    side = Side(ours, "link to b", on_event)
+    stack.callback(side.channel.close)
+    side.channel.start()
+    theirs.sendall(heartbeat())
+    while theirs.recv(4096):
+        pass
+
+
+def test_a_peer_that_never_reads_costs_bounded_memory_and_is_not_waited_for(stack):
+    ours, theirs = socket.socketpair()
+    stack.enter_context(theirs)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    side = Side(ours, "link to b")
+    side.channel.start()
+    until_s = time.monotonic() + 10
+    while not side.link.queued_bytes:
+        assert time.monotonic() < until_s
+        time.sleep(0.005)
+    began_s = time.monotonic()
+    side.channel.close()
+    assert time.monotonic() - began_s < 2
+    assert side.link.queued_bytes < CONTROL_QUEUE_BYTES_MAX
+
+
+def test_more_messages_than_make_sense_are_refused_and_a_goodbye_is_still_possible(stack):
+    ours, theirs = socket.socketpair()
+    stack.enter_context(theirs)
+    side = Side(ours, "link to b")
+    for _ in range(OUTBOX_MESSAGES_MAX):
+        side.channel.announce_takeover(1, 1)
+    with pytest.raises(StateError, match="link to b"):
+        side.channel.announce_takeover(1, 1)
+    side.channel.close()
