@@ -1,0 +1,31 @@
+"""The command line: `colo`. Knows everything; each command's module is imported when it is used."""
+
+import sys
+
+import click
+
+from pycolo import __version__
+from pycolo.cli.certs import certs
+from pycolo.cli.demo import demo
+from pycolo.cli.node import primary, secondary
+from pycolo.cli.status import failover, status
+from pycolo.errors import PycoloError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="colo")
+def colo() -> None:
+    """Keep a virtual machine's TCP connections alive when its host dies (COLO: coarse-grained lock-stepping)."""
+
+
+for command in (demo, primary, secondary, status, failover, certs):
+    colo.add_command(command)
+
+
+def main() -> None:
+    """Entry point: an expected error is one line on standard error and exit code 1, never a traceback."""
+    try:
+        colo(prog_name="colo")
+    except PycoloError as error:
+        click.echo(f"colo: {error}", err=True)
+        sys.exit(1)

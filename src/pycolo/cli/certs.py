@@ -1,0 +1,47 @@
+"""`colo certs`: certificates for the link between the two nodes."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from pycolo.errors import PycoloError
+from pycolo.link.hello import PAIR_DEFAULT, Role
+from pycolo.transport.certs import VALID_DAYS_DEFAULT, VALID_DAYS_MAX, create, node_files
+
+
+@click.group()
+def certs() -> None:
+    """Certificates for the link between the two nodes."""
+
+
+@certs.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.option(
+    "--days",
+    type=click.IntRange(1, VALID_DAYS_MAX),
+    default=VALID_DAYS_DEFAULT,
+    show_default=True,
+    help="How long the certificates are valid.",
+)
+@click.option(
+    "--pair",
+    metavar="NAME",
+    default=PAIR_DEFAULT,
+    show_default=True,
+    help="The pair that they are for, as in --pair of the nodes.",
+)
+@click.option("--force", is_flag=True, help="Replace the certificates in DIR; both nodes then need the new ones.")
+def init(directory: Path, days: int, pair: str, *, force: bool) -> None:
+    """Make a small authority and the certificates of both nodes in DIR."""
+    try:
+        ends = create(directory, pair, days, datetime.now(UTC), force=force)
+    except PycoloError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"Certificates for the pair {pair}, valid until {ends:%Y-%m-%d}:")
+    for role in Role:
+        names = " ".join(str(path) for path in node_files(directory, role))
+        click.echo(f"  {role} host:".ljust(18) + names)
+    click.echo("Copy to each host its own three files, into a directory that only the node's user can read,")
+    click.echo("and start its node with --tls and that directory. (For both nodes on one host, DIR does as it is.)")
+    click.echo(f"Keep {directory / 'ca-key.pem'} off both hosts: who has it can pose as either node.")

@@ -1,0 +1,227 @@
+"""`colo primary` and `colo secondary`."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pycolo import limits
+from pycolo.compare.kinds import DivergencePolicy
+from pycolo.errors import ConfigError
+from pycolo.failover.arbiter import ARBITERS
+from pycolo.link.hello import PAIR_DEFAULT, Role
+from pycolo.node.options import NodeOptions
+from pycolo.transport.linksetup import Address
+from pycolo.transport.portspec import PortSpec, parse_port
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PORT_HELP = "tap:NAME, packet:IFNAME, unix:PATH or tcp:HOST:PORT, with ,vnet_hdr=off ,netns=PATH ,server=on …"
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_common = _options(
+    click.option("--pair", default=PAIR_DEFAULT, show_default=True, help="Name of the pair; the same on both nodes."),
+    click.option("--lan", help=f"Where the clients are, both directions: {PORT_HELP}"),
+    click.option("--lan-in", help="Frames from the clients, where it is not --lan (QEMU: filter-mirror's outdev)."),
+    click.option("--lan-out", help="Frames to the clients, where it is not --lan (QEMU: a redirector's indev)."),
+    click.option("--guest", help="Where the guest is, both directions: as --lan."),
+    click.option("--guest-in", help="Frames from the guest, where it is not --guest (QEMU: a redirector's outdev)."),
+    click.option("--guest-out", help="Frames to the guest, where it is not --guest."),
+    click.option(
+        "--tls",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Directory of `colo certs init`: TLS 1.3 with certificates on both sides.",
+    ),
+    click.option("--insecure", is_flag=True, help="Plain text: over loopback, or over --insecure-link."),
+    click.option("--insecure-link", metavar="IFACE|ADDRESS|PREFIX", help="The link on which plain text is all right."),
+    click.option(
+        "--arbiter",
+        type=click.Choice(sorted(ARBITERS)),
+        default="manual",
+        show_default=True,
+        help="Who turns a suspicion into permission. first-to-notice is for laboratories: a cut link makes both serve.",
+    ),
+    click.option(
+        "--heartbeat-interval",
+        type=click.IntRange(1, 60_000),
+        default=limits.HEARTBEAT_INTERVAL_MS,
+        show_default=True,
+        metavar="MS",
+        help="Between two heartbeats.",
+    ),
+    click.option(
+        "--heartbeat-timeout",
+        type=click.IntRange(2, 600_000),
+        default=limits.HEARTBEAT_TIMEOUT_MS,
+        show_default=True,
+        metavar="MS",
+        help="Silence for so long is a suspicion.",
+    ),
+    click.option(
+        "--control",
+        type=click.Path(path_type=Path),
+        help="Unix socket for `colo status` and `colo failover`.",
+    ),
+    click.option(
+        "--spin",
+        type=click.IntRange(0, 1_000_000),
+        default=0,
+        show_default=True,
+        metavar="µs",
+        help="Look for frames for so long before sleeping: less latency for a core's worth of CPU.",
+    ),
+)
+
+
+@click.command(short_help="Run the primary's node: mirror, compare, release.")
+@click.option("--listen", required=True, metavar="HOST:PORT", help="Where the secondary's node reaches this one.")
+@_common
+@click.option(
+    "--on-divergence",
+    type=click.Choice(["report", "hold", "reset"]),
+    default="report",
+    show_default=True,
+    help="What a difference does to its connection: let it through, hold it, or reset the client.",
+)
+@click.option(
+    "--ack-policy",
+    type=click.Choice(["commit", "immediate"]),
+    default="commit",
+    show_default=True,
+    help="commit: the client is never told of input that the secondary has not. immediate: QEMU's, a little faster.",
+)
+@click.option(
+    "--compare-timeout",
+    type=click.IntRange(1, 3_600_000),
+    default=limits.COMPARE_TIMEOUT_MS,
+    show_default=True,
+    metavar="MS",
+    help="A packet that waits longer is a difference.",
+)
+@click.option(
+    "--max-queue-size",
+    type=click.IntRange(1, limits.HELD_PACKETS_MAX // 2),
+    default=limits.NODE_QUEUE_PACKETS_MAX,
+    show_default=True,
+    metavar="PACKETS",
+    help="Held packets per connection and side; when they are reached, reading stops.",
+)
+@click.option("--without", type=click.Choice(["compare"]), help="A negative control: release everything at once.")
+def primary(**given: Any) -> None:
+    """Run the node beside the primary guest.
+
+    It gives every frame from the clients to the guest and to the secondary's node, compares what both guests answer,
+    and lets the primary's answer out only when the secondary gave the same.
+    """
+    _run(Role.PRIMARY, given.pop("listen"), "--listen", given)
+
+
+@click.command(short_help="Run the secondary's node: rewrite, and take over.")
+@click.option("--connect", required=True, metavar="HOST:PORT", help="Where the primary's node listens.")
+@_common
+@click.option(
+    "--without", type=click.Choice(["rewrite"]), help="A negative control: sequence numbers stay as they are."
+)
+def secondary(**given: Any) -> None:
+    """Run the node beside the secondary guest.
+
+    It feeds the guest what the clients sent to the primary, rewritten to the guest's own sequence numbers, and sends
+    its answers to the primary's node. When the arbiter says so it serves the clients itself.
+    """
+    _run(Role.SECONDARY, given.pop("connect"), "--connect", given)
+
+
+def _run(role: Role, link: str, link_option: str, given: dict[str, Any]) -> None:
+    options = _node_options(role, link, link_option, given)
+    _configure_log()
+    sys.exit(asyncio.run(_life(options)))
+
+
+def _node_options(role: Role, link: str, link_option: str, given: dict[str, Any]) -> NodeOptions:
+    lan, guest = given["lan"], given["guest"]
+    ports: dict[str, PortSpec | None] = {}
+    for name, both in (("lan_in", lan), ("lan_out", lan), ("guest_in", guest), ("guest_out", guest)):
+        option = "--" + name.replace("_", "-")
+        text = given[name] or both
+        ports[name] = parse_port(text, option if given[name] else option.rpartition("-")[0]) if text else None
+    for name in ("lan_in", "lan_out", "guest_in"):
+        if ports[name] is None:
+            side = name.partition("_")[0]
+            raise ConfigError(f"--{side}", f"a port (or --{name.replace('_', '-')})", None)
+    extra: dict[str, Any] = {}
+    if role is Role.PRIMARY:
+        extra = {
+            "on_divergence": DivergencePolicy[given["on_divergence"].upper()],
+            "commits_input": given["ack_policy"] == "commit",
+            "compare_timeout_ms": given["compare_timeout"],
+            "queue_packets_max": given["max_queue_size"],
+        }
+    return NodeOptions(
+        role=role,
+        link=Address.parse(link, link_option),
+        lan_in=_given(ports["lan_in"]),
+        lan_out=_given(ports["lan_out"]),
+        guest_in=_given(ports["guest_in"]),
+        guest_out=ports["guest_out"],
+        pair=given["pair"],
+        tls=given["tls"],
+        insecure=given["insecure"],
+        insecure_link=given["insecure_link"],
+        arbiter=given["arbiter"],
+        heartbeat_interval_ms=given["heartbeat_interval"],
+        heartbeat_timeout_ms=given["heartbeat_timeout"],
+        control=given["control"],
+        without=given["without"],
+        spin_us=given["spin"],
+        **extra,
+    )
+
+
+def _given(port: PortSpec | None) -> PortSpec:
+    assert port is not None
+    return port
+
+
+async def _life(options: NodeOptions) -> int:
+    # Imported here: the other commands start faster without the compiled core.
+    from pycolo.node.roles import PrimaryNode, SecondaryNode  # noqa: PLC0415
+
+    guest = None
+    if options.guest_in.twist:
+        from pycolo.lab.twist import TwistedPort  # noqa: PLC0415
+        from pycolo.node.supervisor import open_port  # noqa: PLC0415
+
+        guest = TwistedPort(open_port(options.guest_in, "--guest"))
+    kind = PrimaryNode if options.role is Role.PRIMARY else SecondaryNode
+    node = kind(options, guest)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, node.stop, signal.Signals(number).name)
+    return await node.run()
+
+
+def _configure_log() -> None:
+    """Lines for people on standard error; colours only where there is a terminal."""
+    import structlog  # noqa: PLC0415
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )

@@ -1,0 +1,110 @@
+"""The unix socket on which a running node is asked: one JSON object per line each way.
+
+``{"command": "status"}`` and ``{"command": "failover"}`` (the operator confirms that the other node is down). An
+answer with an "error" key is one line for the user. The socket is for its owner alone (mode 0600).
+"""
+
+import asyncio
+import json
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from pycolo.errors import ConnectError, PeerError
+
+REQUEST_BYTES_MAX: Final = 64 << 10
+"""A request is a short line; whoever sends more is cut off."""
+
+ASK_TIMEOUT_S: Final = 5.0
+
+Answer = dict[str, Any]
+Handler = Callable[[dict[str, Any]], Awaitable[Answer]]
+
+
+class ControlServer:
+    """Listens at `path` until `close`."""
+
+    def __init__(self, path: Path, handler: Handler) -> None:
+        self._path = path
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Raises `ConnectError` when the path cannot be used, or another node answers on it."""
+        _remove_stale(self._path)
+        try:
+            old_mask = os.umask(0o177)
+            try:
+                self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=REQUEST_BYTES_MAX)
+            finally:
+                os.umask(old_mask)
+        except OSError as error:
+            raise ConnectError(f"--control {self._path}: {error.strerror or error}") from error
+
+    async def close(self) -> None:
+        """Stop listening; the path goes."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            with suppress(OSError):
+                self._path.unlink()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                await writer.drain()
+        except (OSError, ValueError):  # gone, or a line without end
+            return
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> Answer:
+        try:
+            request = json.loads(line)
+        except ValueError:
+            return {"error": "a request is one JSON object on one line"}
+        if not isinstance(request, dict) or not isinstance(request.get("command"), str):
+            return {"error": 'a request is a JSON object with a "command"'}
+        return await self._handler(request)
+
+
+def _remove_stale(path: Path) -> None:
+    """A socket that nobody answers on is left over from a process that was killed."""
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise ConnectError(f"--control {path}: there is something else with that name")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError:
+            return
+    raise ConnectError(f"--control {path}: another node is running there")
+
+
+def ask(path: Path, request: dict[str, Any]) -> Answer:
+    """Ask the node at `path`. Raises `ConnectError` when nobody answers, `PeerError` when it refuses."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(ASK_TIMEOUT_S)
+            sock.connect(str(path))
+            sock.sendall(json.dumps(request).encode() + b"\n")
+            line = sock.makefile("rb").readline()
+    except OSError as error:
+        raise ConnectError(f"{path}: no node answers there ({error.strerror or error})") from error
+    try:
+        answer = json.loads(line)
+    except ValueError as error:
+        raise PeerError(f"{path}: the answer is no JSON; is this a node's control socket?") from error
+    if "error" in answer:
+        raise PeerError(f"{path}: {answer['error']}")
+    return dict(answer)

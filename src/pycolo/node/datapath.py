@@ -1,0 +1,264 @@
+"""The thread that moves frames: one epoll, one core, no locks.
+
+Each turn: wait, do what others have posted, move frames, let the core know the time. A subclass says what it waits for
+(`_interest`), what it does when woken (`_turn`) and when it must be woken at the latest (`_deadline_us`). Everything
+that is not about frames is decided elsewhere and arrives through `post`.
+"""
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from time import monotonic_ns
+from typing import Any, Final, TypeVar
+
+from pycolo.errors import FramingError, LinkError, PycoloError
+from pycolo.link.codec import MessageType
+from pycolo.node.batch import Batch
+from pycolo.transport.linksocket import LinkSocket, Message
+from pycolo.transport.ports import Port
+from pycolo.transport.streamport import StreamPort
+
+T = TypeVar("T")
+
+WAIT_MS_MAX: Final = 1000
+"""Wake at least once a second: to evict idle connections and to try closed streams again."""
+
+
+def now_us() -> int:
+    """CLOCK_MONOTONIC in microseconds."""
+    return monotonic_ns() // 1000
+
+
+class DataPath(threading.Thread):
+    """Base of both nodes' data paths.
+
+    `on_link_lost(text)`, `on_note(text)` and `on_fatal(error)` are called in this thread and must only pass it on.
+    `spin_us`: look again for that long before sleeping; costs a core, saves the wake-up.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ports: list[Port],
+        on_link_lost: Callable[[str], None],
+        on_note: Callable[[str], None],
+        on_fatal: Callable[[BaseException], None],
+        spin_us: int = 0,
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self.link_bytes_sent = 0
+        self.link_bytes_received = 0
+        self._ports = ports
+        self._on_link_lost = on_link_lost
+        self._on_note = on_note
+        self._on_fatal = on_fatal
+        self._spin_us = spin_us
+        self._epoll = select.epoll()
+        self._registered: dict[int, int] = {}
+        self._mail: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopping = False
+        self._link: LinkSocket | None = None
+        self._messages: list[Message] = []
+        self._message_pos = 0
+        self._service_us: int | None = 0
+
+    # ── from other threads ────────────────────────────────────────────────────────────────────────────────────
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Have `action` done in the data path's thread."""
+        self._mail.append(action)
+        os.eventfd_write(self._wake, 1)
+
+    def ask(self, question: Callable[[], T]) -> "Future[T]":
+        """Have `question` answered in the data path's thread."""
+        future: Future[T] = Future()
+
+        def answer() -> None:
+            try:
+                future.set_result(question())
+            except Exception as error:
+                future.set_exception(error)
+
+        self.post(answer)
+        return future
+
+    def stop(self) -> None:
+        """End the thread; ports and link are closed."""
+        self.post(self._stop)
+        if self.ident is not None and threading.current_thread() is not self:
+            self.join()
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    # ── for subclasses ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _interest(self) -> dict[int, int]:
+        """Descriptor → epoll events that are waited for now."""
+        raise NotImplementedError
+
+    def _turn(self, ready: dict[int, int]) -> bool:
+        """Move frames; whether anything moved."""
+        raise NotImplementedError
+
+    def _deadline_us(self) -> int | None:
+        """When `_turn` must be called again at the latest."""
+        raise NotImplementedError
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the status shows; in this thread (`ask`)."""
+        raise NotImplementedError
+
+    # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        """The thread: ends with `stop`, or with the first error that is not one stream's own."""
+        self._epoll.register(self._wake, select.EPOLLIN)
+        try:
+            last_progress_us = now_us()
+            while not self._stopping:
+                ready = self._wait(last_progress_us)
+                while self._mail:
+                    self._mail.popleft()()
+                self._service()
+                if self._turn(ready):
+                    last_progress_us = now_us()
+        except BaseException as error:
+            self._on_fatal(error)
+        finally:
+            self._close()
+
+    def _wait(self, last_progress_us: int) -> dict[int, int]:
+        """Sleep until there is something to do; descriptor → events."""
+        self._register(self._interest())
+        now = now_us()
+        timeout_s = WAIT_MS_MAX / 1000
+        for due in (self._deadline_us(), self._service_us):
+            if due is not None:
+                timeout_s = min(timeout_s, max(0, due - now) / 1e6)
+        if self._mail or (self._link is not None and self._link.has_pending and not self._messages):
+            timeout_s = 0
+        if self._spin_us and now - last_progress_us < self._spin_us:
+            timeout_s = 0
+        ready = dict(self._epoll.poll(timeout_s))
+        if ready.pop(self._wake, None):
+            os.eventfd_read(self._wake)
+        return ready
+
+    def _register(self, wanted: dict[int, int]) -> None:
+        wanted.pop(-1, None)
+        for fd in [fd for fd in self._registered if fd not in wanted]:
+            del self._registered[fd]
+            try:
+                self._epoll.unregister(fd)
+            except OSError:  # closed meanwhile: the kernel has taken it out itself
+                continue
+        for fd, events in wanted.items():
+            if self._registered.get(fd) == events:
+                continue
+            if fd in self._registered:
+                try:
+                    self._epoll.modify(fd, events)
+                except FileNotFoundError:  # closed, and its number given to another
+                    self._epoll.register(fd, events)
+            else:
+                self._epoll.register(fd, events)
+            self._registered[fd] = events
+
+    def _service(self) -> None:
+        """Streams come and go."""
+        dues = [due for port in self._ports if (due := port.service(now_us())) is not None]
+        self._service_us = min(dues) if dues else None
+
+    def _forget_fd(self, fd: int) -> None:
+        """A descriptor is about to be closed: its number may come back as another's."""
+        if self._registered.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def _close(self) -> None:
+        self._drop_link()
+        for port in self._ports:
+            port.close()
+        self._epoll.close()
+
+    # ── streams ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _bad_stream(self, port: Port, batch: Batch, error: FramingError) -> None:
+        """A stream that cannot be read on is closed; the others go on."""
+        self._on_note(str(error))
+        batch.clear()
+        if not isinstance(port, StreamPort):
+            raise error  # a device cannot give a wrong length: a bug
+        self._forget_fd(port.fileno())
+        port.drop()
+        port.take_reset()
+
+    # ── the link ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def attach(self, link: LinkSocket) -> None:
+        """The other node's data connection is there (in this thread)."""
+        self._drop_link()
+        self._link = link
+
+    def detach(self) -> None:
+        """Close the data connection without calling it lost (in this thread)."""
+        self._drop_link()
+
+    def _drop_link(self) -> None:
+        self._messages = []
+        self._message_pos = 0
+        if self._link is not None:
+            self._forget_fd(self._link.fileno())
+            self._link.close()
+            self._link = None
+
+    def _link_events(self) -> int:
+        if self._link is None:
+            return 0
+        events = 0 if self._messages else select.EPOLLIN
+        return events | (select.EPOLLOUT if self._link.wants_write else 0)
+
+    def _receive(self, ready: dict[int, int]) -> None:
+        """Take messages from the link, if none are left from the last time."""
+        if self._link is None or self._messages:
+            return
+        if self._link.fileno() not in ready and not self._link.has_pending:
+            return
+        before = self._link.received_bytes
+        try:
+            self._messages = self._link.receive()
+        except LinkError as error:
+            self._lose_link(error)
+        else:
+            self.link_bytes_received += self._link.received_bytes - before
+
+    def _queue(self, message_type: MessageType, payload: memoryview) -> None:
+        if self._link is None or not len(payload):
+            return
+        try:
+            self._link.queue(message_type, payload)
+            self._flush_link()
+        except LinkError as error:
+            self._lose_link(error)
+
+    def _flush_link(self) -> None:
+        if self._link is None:
+            return
+        before = self._link.sent_bytes
+        try:
+            self._link.flush()
+        except LinkError as error:
+            self._lose_link(error)
+        else:
+            self.link_bytes_sent += self._link.sent_bytes - before
+
+    def _lose_link(self, error: PycoloError) -> None:
+        self._drop_link()
+        self._on_link_lost(str(error))
+
+    def _can_queue(self) -> bool:
+        return self._link is None or self._link.can_queue

@@ -1,0 +1,67 @@
+"""What a node is told at start, checked."""
+
+from pathlib import Path
+
+import msgspec
+
+from pycolo import limits
+from pycolo.compare.kinds import DivergencePolicy
+from pycolo.errors import ConfigError
+from pycolo.link.hello import PAIR_DEFAULT, Role, check_pair_name
+from pycolo.transport.linksetup import Address
+from pycolo.transport.portspec import PortSpec
+
+
+class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `colo primary` and `colo secondary`; those of one role have defaults that do nothing in the other.
+
+    `link`: where the primary listens and the secondary connects. `tls` None is plain text, allowed by `insecure` and
+    `insecure_link`. Without `guest_out` the guest gets its frames elsewhere (QEMU's own network).
+    """
+
+    role: Role
+    link: Address
+    lan_in: PortSpec
+    lan_out: PortSpec
+    guest_in: PortSpec
+    guest_out: PortSpec | None
+    pair: str = PAIR_DEFAULT
+    tls: Path | None = None
+    insecure: bool = False
+    insecure_link: str | None = None
+    arbiter: str = "manual"
+    heartbeat_interval_ms: int = limits.HEARTBEAT_INTERVAL_MS
+    heartbeat_timeout_ms: int = limits.HEARTBEAT_TIMEOUT_MS
+    control: Path | None = None
+    on_divergence: DivergencePolicy = DivergencePolicy.REPORT
+    commits_input: bool = True
+    compare_timeout_ms: int = limits.COMPARE_TIMEOUT_MS
+    queue_packets_max: int = limits.NODE_QUEUE_PACKETS_MAX
+    without: str | None = None
+    spin_us: int = 0
+
+    def __post_init__(self) -> None:
+        check_pair_name(self.pair)
+        if self.heartbeat_timeout_ms < 2 * self.heartbeat_interval_ms:
+            raise ConfigError(
+                "--heartbeat-timeout",
+                f"at least two intervals of {self.heartbeat_interval_ms} ms",
+                self.heartbeat_timeout_ms,
+            )
+        vnet = {spec.vnet_hdr for spec in self.ports()}
+        if len(vnet) > 1:
+            raise ConfigError(
+                "vnet_hdr", "the same for all ports of a node", ", ".join(spec.text for spec in self.ports())
+            )
+        if self.role is Role.SECONDARY and self.guest_out is None:
+            raise ConfigError("--guest", "a port to the guest as well as from it", None)
+
+    def ports(self) -> list[PortSpec]:
+        """The ports that are given."""
+        given = (self.lan_in, self.lan_out, self.guest_in, self.guest_out)
+        return [spec for spec in given if spec is not None]
+
+    @property
+    def has_vnet(self) -> bool:
+        """Whether frames carry vnet headers."""
+        return self.lan_in.vnet_hdr

@@ -1,0 +1,257 @@
+"""The secondary node's data path.
+
+::
+
+    in normal service    link ──► rewriter ──► guest          guest ──► rewriter ──► link
+    after takeover       lan  ──► rewriter ──► guest          guest ──► rewriter ──► lan
+
+Until the takeover what comes from the LAN is read and thrown away: the primary mirrors it.
+"""
+
+import select
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from struct import pack
+from typing import Any, Final
+
+from pycolo.errors import FramingError
+from pycolo.link.codec import MessageType
+from pycolo.node.batch import Batch
+from pycolo.node.datapath import DataPath, now_us
+from pycolo.rewrite.rewriter import Rewriter
+from pycolo.transport.ports import Port
+from pycolo.wire.build import gratuitous_arp, unsolicited_advertisement
+
+ANNOUNCE_AFTER_MS: Final = (0, 200, 1000)
+"""The announcement is repeated: one lost frame would leave a switch with the wrong port (RFC 5227 section 2.3)."""
+
+_TIMER_US: Final = 1_000_000
+
+
+class SecondaryPath(DataPath):
+    """`lan_in`, `lan_out`: from and to the clients after takeover; `guest_in`, `guest_out`: from and to the guest.
+
+    `on_serving(resent)`: the takeover is done, and so many frames were sent again.
+    """
+
+    def __init__(
+        self,
+        rewriter: Rewriter,
+        lan_in: Port,
+        lan_out: Port,
+        guest_in: Port,
+        guest_out: Port,
+        on_serving: Callable[[int], None],
+        **base: Any,
+    ) -> None:
+        ports = {id(port): port for port in (lan_in, lan_out, guest_in, guest_out)}
+        super().__init__("data path", list(ports.values()), **base)
+        self._rewriter = rewriter
+        self._lan_in = lan_in
+        self._lan_out = lan_out
+        self._guest_in = guest_in
+        self._guest_out = guest_out
+        self._on_serving = on_serving
+        self._from_lan = Batch()
+        self._from_guest = Batch()
+        self._to_guest = Batch()
+        self._to_client = Batch()
+        self._is_serving = False
+        self._is_resending = False
+        self._next_timer_us = 0
+        self._announce_at_us: list[int] = []
+        self._lan_frames_ignored = 0
+
+    # ── posted by the supervisor ──────────────────────────────────────────────────────────────────────────────
+
+    def take_over(self) -> None:
+        """The arbiter has decided: this node serves the clients from now on."""
+        self._finish_messages()
+        self._drop_link()
+        self._from_lan.clear()
+        self._is_serving = True
+        self._is_resending = True
+        self._announce()
+        self._rewriter.takeover()
+        self._announce_at_us = [now_us() + ms * 1000 for ms in ANNOUNCE_AFTER_MS[1:]]
+
+    def _finish_messages(self) -> None:
+        """What the primary mirrored before it died belongs to the guest, if the guest's port takes it now."""
+        while self._messages:
+            before = (len(self._messages), self._message_pos, self._to_guest.start)
+            self._take_link()
+            if before == (len(self._messages), self._message_pos, self._to_guest.start):
+                return
+
+    # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _interest(self) -> dict[int, int]:
+        wanted: dict[int, int] = {}
+        if self._link is not None:
+            wanted[self._link.fileno()] = self._link_events()
+        guest_waits = not self._to_guest.is_empty
+        client_waits = not self._to_client.is_empty
+        if not guest_waits:
+            _add(wanted, self._lan_in, select.EPOLLIN)
+        if not client_waits and self._can_queue():
+            _add(wanted, self._guest_in, select.EPOLLIN)
+        if guest_waits:
+            _add(wanted, self._guest_out, select.EPOLLOUT)
+        if client_waits:
+            _add(wanted, self._lan_out, select.EPOLLOUT)
+        return wanted
+
+    def _turn(self, ready: dict[int, int]) -> bool:
+        stats = self._rewriter.stats
+        before = stats.client_bytes + stats.guest_bytes
+        self._receive(ready)
+        self._take_link()
+        self._take_lan(ready)
+        self._take_guest(ready)
+        if self._is_serving:
+            self._resend()
+        if now_us() >= self._next_timer_us:
+            self._next_timer_us = now_us() + _TIMER_US
+            self._rewriter.timer_fired(now_us())
+        while self._announce_at_us and self._announce_at_us[0] <= now_us():
+            del self._announce_at_us[0]
+            self._announce()
+        if self._link is not None and self._link.wants_write:
+            self._flush_link()
+        return before != stats.client_bytes + stats.guest_bytes
+
+    def _deadline_us(self) -> int | None:
+        return min([self._next_timer_us, *self._announce_at_us[:1]])
+
+    def _take_link(self) -> None:
+        """Clients' frames that the primary mirrored."""
+        while self._messages and self._to_guest.write_to(self._guest_out):
+            message_type, payload = self._messages[0]
+            if message_type is MessageType.CLIENT_FRAMES:
+                try:
+                    self._message_pos = self._translate_client(payload, self._message_pos, len(payload))
+                except FramingError as error:
+                    self._lose_link(error)
+                    return
+                if self._message_pos < len(payload) and not self._to_guest.is_empty:
+                    continue
+            del self._messages[0]
+            self._message_pos = 0
+        self._to_guest.write_to(self._guest_out)
+
+    def _translate_client(self, buf: bytearray | memoryview, start: int, end: int) -> int:
+        """Through the rewriter into `_to_guest`, which must be empty; what was taken of `buf` is returned."""
+        out = self._to_guest
+        taken = self._rewriter.client_frames(buf, start, end, now_us(), out.buf, 0)
+        out.start, out.end = 0, self._rewriter.drain_guest(out.buf, self._rewriter.out_end)
+        return taken
+
+    def _take_lan(self, ready: dict[int, int]) -> None:
+        if not self._to_guest.write_to(self._guest_out):
+            return
+        batch = self._from_lan
+        if self._lan_in.fileno() not in ready and batch.is_empty:
+            return
+        batch.fill(self._lan_in)
+        if not self._is_serving:
+            self._lan_frames_ignored += 1
+            batch.clear()
+            return
+        try:
+            batch.start = self._translate_client(batch.buf, batch.start, batch.end)
+        except FramingError as error:
+            self._bad_stream(self._lan_in, batch, error)
+            return
+        self._to_guest.write_to(self._guest_out)
+
+    def _take_guest(self, ready: dict[int, int]) -> None:
+        """The guest's output: to the link; to the LAN after takeover; kept as copies while nobody is decided."""
+        out = self._to_client
+        if not out.write_to(self._lan_out) or not self._can_queue():
+            return
+        batch = self._from_guest
+        if self._guest_in.fileno() not in ready:
+            return
+        batch.fill(self._guest_in)
+        try:
+            batch.start = self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), out.buf, 0)
+        except FramingError as error:
+            self._bad_stream(self._guest_in, batch, error)
+            return
+        out.start, out.end = 0, self._rewriter.out_end
+        if self._to_guest.write_to(self._guest_out):
+            self._to_guest.end = self._rewriter.drain_guest(self._to_guest.buf, 0)
+            self._to_guest.start = 0
+            self._to_guest.write_to(self._guest_out)
+        if self._is_serving:
+            out.write_to(self._lan_out)
+            return
+        self._queue(MessageType.GUEST_FRAMES, out.view[: out.end])
+        out.clear()
+
+    # ── takeover ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _resend(self) -> None:
+        """Send the copies again, before anything newer."""
+        out = self._to_client
+        while out.write_to(self._lan_out):
+            out.start, out.end = 0, self._rewriter.drain_client(out.buf, 0)
+            if out.is_empty:
+                break
+        if self._is_resending and out.is_empty:
+            self._is_resending = False
+            self._on_serving(self._rewriter.stats.resent)
+
+    def _announce(self) -> None:
+        """Tell the LAN that the guest's addresses are here now."""
+        batch = Batch()
+        words = b"\0\0\0\x0a" if self._lan_out.vnet_len else b""
+        header = bytes(self._lan_out.vnet_len)
+        for neighbour in self._rewriter.neighbours.all():
+            address = neighbour.address.packed
+            if isinstance(neighbour.address, IPv4Address):
+                frames = [
+                    gratuitous_arp(neighbour.mac, address, vlan=neighbour.vlan, is_reply=is_reply)
+                    for is_reply in (False, True)
+                ]
+            else:
+                frames = [unsolicited_advertisement(neighbour.mac, address, vlan=neighbour.vlan)]
+            for frame in frames:
+                octets = pack("!I", len(header) + len(frame)) + words + header + frame
+                batch.buf[batch.end : batch.end + len(octets)] = octets
+                batch.end += len(octets)
+        batch.write_to(self._lan_out)
+
+    # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counters."""
+        stats = self._rewriter.stats
+        table = self._rewriter.table
+        names = [name for name in dir(stats) if not name.startswith("_")]
+        counters = {name: getattr(stats, name) for name in names}
+        counters |= {
+            "link_frames": stats.client_frames,
+            "copies": self._rewriter.copies.pool.used,
+            "copies_bytes": self._rewriter.copies.pool.used_bytes,
+            "copies_skipped": self._rewriter.copies.skipped,
+            "connections": table.used,
+            "evicted_idle": table.evicted_idle,
+            "evicted_closed": table.evicted_closed,
+            "evicted_lru": table.evicted_lru,
+            "neighbours": self._rewriter.neighbours.count,
+            "link_bytes_sent": self.link_bytes_sent,
+            "link_bytes_received": self.link_bytes_received,
+            **dict.fromkeys(("compared", "released", "discarded", "held", "divergences", "passed"), 0),
+        }
+        for side, port in (("lan", self._lan_in), ("guest", self._guest_in)):
+            for name, value in port.counters().items():
+                counters[f"{side}_{name}"] = value
+        counters.setdefault("lan_frames", counters.get("lan_frames_in", 0))
+        return {"counters": counters, "hold_us": None}
+
+
+def _add(wanted: dict[int, int], port: Port, events: int) -> None:
+    fd = port.fileno()
+    if fd >= 0:
+        wanted[fd] = wanted.get(fd, 0) | events
