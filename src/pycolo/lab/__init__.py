@@ -1,0 +1,20 @@
+"""The laboratory: two replicas, a LAN, clients and faults on real TCP stacks, in network namespaces.
+
+What it may know: the command line and the control socket of the nodes, as any user does. It never imports a
+core or a node, so that what it shows is what the product does. Only `pycolo.cli` imports it.
+
+    namespaces, topology    private namespaces; client, bridge, two hosts, two guests with one address
+    processes               what runs where; what dies with which host
+    guest_server            the deterministic server in both guests
+    clients, sessions       the load: one download, one upload, many small sessions; pauses seen by each
+    scoreboard              progress in shared memory, written by the clients, read by the run
+    observe, faults         counters of kernel and nodes; cut, kill, stop
+    stage, scenario         the run: facts and nothing but facts (`facts`)
+    summary, verdict        facts -> numbers -> verdict
+    view, wording, report   for people: the terminal, the HTML page (`series`, `charts`)
+    demo                    all of it, from options to exit code
+
+Modules that run as processes of their own inside the namespaces (`guest_server`, `clients`, `sessions`)
+import only the standard library and `msgspec`; `topology` needs pyroute2 and `view` needs rich (the extra
+`pycolo[lab]`).
+"""

@@ -1,0 +1,63 @@
+"""One demo from options to exit code: run, judge, print, report."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pycolo.lab.errors import RunInterruptedError
+from pycolo.lab.namespaces import run_isolated
+from pycolo.lab.options import Control, LabOptions
+from pycolo.lab.report import write_report
+from pycolo.lab.scenario import Scenario
+from pycolo.lab.summary import Summary
+from pycolo.lab.verdict import judge
+from pycolo.lab.view import make_view, print_summary
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+"""Something did not hold; for a negative control that is as it must be, and the verdict says so."""
+
+EXIT_CONTROL_SILENT: Final = 3
+"""A negative control whose failure did not show: then the other runs prove less than they seem to."""
+
+EXIT_INTERRUPTED: Final = 130
+
+
+def run_demo(options: LabOptions, *, as_json: bool, report: Path | None) -> int:
+    """Run the demo in namespaces of its own and return the exit code. Nothing is left on the machine."""
+    return run_isolated(lambda directory: _perform(options, directory, as_json=as_json, report=report))
+
+
+def _perform(options: LabOptions, directory: Path, *, as_json: bool, report: Path | None) -> int:
+    try:
+        facts = Scenario(options, directory, make_view(as_json=as_json)).run()
+    except RunInterruptedError as interrupted:
+        print(f"colo: {interrupted}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    summary = judge(facts, options)
+    code = exit_code(summary)
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() + "\n")
+    else:
+        print_summary(summary)
+    if report is not None:
+        try:
+            write_report(report, facts, summary, options)
+        except OSError as error:
+            print(f"colo: {report}: the report could not be written: {error.strerror}", file=sys.stderr)
+            code = code or EXIT_FAILED
+        else:
+            print(f"report: {report}", file=sys.stderr if as_json else sys.stdout)
+    return code
+
+
+def exit_code(summary: Summary) -> int:
+    """Return what the shell gets to see."""
+    if summary.control is not None:
+        return EXIT_FAILED if summary.control.shown else EXIT_CONTROL_SILENT
+    return EXIT_OK if summary.ok else EXIT_FAILED
+
+
+__all__ = ["Control", "LabOptions", "run_demo"]

@@ -1,0 +1,12 @@
+"""What stops a laboratory run before it can say anything about the product."""
+
+from pycolo.errors import PycoloError
+
+
+class LabError(PycoloError):
+    """The laboratory could not be built or a part of it died on its own: what, where, what to do. One
+    line."""
+
+
+class RunInterruptedError(LabError):
+    """SIGINT, SIGTERM or SIGHUP arrived; everything is being taken down."""

@@ -1,0 +1,149 @@
+"""What a run saw, without any judgement. Times are CLOCK_MONOTONIC nanoseconds, the same clock in every
+process."""
+
+from typing import Any
+
+import msgspec
+
+
+class Pause(msgspec.Struct, array_like=True, frozen=True):
+    """A stretch in which a client waited and nothing came."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def ns(self) -> int:
+        """Its length."""
+        return self.end_ns - self.start_ns
+
+
+class TransferResult(msgspec.Struct, kw_only=True):
+    """What a transfer client has to say at its end. `error` is None when every byte came and was right."""
+
+    started_ns: int
+    ended_ns: int
+    bytes: int
+    pauses: list[Pause]
+    error: str | None
+    retransmits: int = 0
+
+
+class SessionResult(msgspec.Struct, kw_only=True):
+    """One small session. `after_kill` counts the questions asked after the kill and answered rightly."""
+
+    number: int
+    opened_ns: int | None
+    ended_ns: int
+    answers: int
+    after_kill: int
+    pauses: list[Pause]
+    error: str | None
+
+
+class SessionsResult(msgspec.Struct, kw_only=True):
+    """All small sessions, and how long an answer took before the kill."""
+
+    sessions: list[SessionResult]
+    latency_us_p50: int
+    latency_us_p99: int
+
+
+class ProbeResult(msgspec.Struct, kw_only=True):
+    """A connection that was opened after the kill."""
+
+    connect_ms: float
+    total_ms: float
+    error: str | None
+
+
+class Sample(msgspec.Struct, array_like=True, frozen=True):
+    """The scoreboard at one moment."""
+
+    at_ns: int
+    download_bytes: int
+    upload_bytes: int
+    answers: int
+
+
+class Event(msgspec.Struct, array_like=True, frozen=True):
+    """Something that happened, for the reader of the report."""
+
+    at_ns: int
+    text: str
+
+
+class Takeover(msgspec.Struct, frozen=True):
+    """The secondary's own account of its takeover."""
+
+    suspected_ns: int
+    decided_ns: int
+    done_ns: int
+    resent: int = 0
+
+
+class HoldTime(msgspec.Struct, frozen=True):
+    """How long the primary held packets for comparison, microseconds: the latency that protection adds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+class NodeStatus(msgspec.Struct, kw_only=True):
+    """A node's answer to `status` on its control socket; unknown keys are none of our business."""
+
+    role: str
+    state: str
+    counters: dict[str, int] = {}
+    divergences: list[dict[str, Any]] = []
+    takeover: Takeover | None = None
+    hold_us: HoldTime | None = None
+
+
+class Kill(msgspec.Struct, kw_only=True):
+    """The moment host A was cut off, and what was under way."""
+
+    at_ns: int
+    download_bytes: int
+    upload_bytes: int
+    download_moving: bool
+    upload_moving: bool
+
+
+class Setting(msgspec.Struct, kw_only=True):
+    """Where the run took place."""
+
+    kernel: str
+    guest_port: str
+    as_root: bool
+    tls: bool
+    ip_version: int
+    cpus: int
+    version: str
+
+
+class RunFacts(msgspec.Struct, kw_only=True):
+    """Everything that a run hands to the verdict and to the report. None: it did not come to that."""
+
+    setting: Setting
+    started_ns: int
+    ended_ns: int = 0
+    load_started_ns: int = 0
+    kill: Kill | None = None
+    download: TransferResult | None = None
+    upload: TransferResult | None = None
+    sessions: SessionsResult | None = None
+    probe: ProbeResult | None = None
+    primary: NodeStatus | None = None
+    secondary_before: NodeStatus | None = None
+    secondary: NodeStatus | None = None
+    counters: dict[str, dict[str, int]] = {}
+    """Kernel counters of guest B: name -> {"before", "kill", "after"}; "before" is the load's start."""
+    client_resets: int = 0
+    """TcpEstabResets of the client's kernel during the run."""
+    samples: list[Sample] = []
+    events: list[Event] = []
+    trouble: list[str] = []
+    """What broke on the laboratory's side of the run: a node that died by itself, a client that had to be
+    killed."""

@@ -1,0 +1,110 @@
+"""The processes of a run: where each one lives, and which host it dies with."""
+
+import os
+import signal
+import subprocess
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from pycolo.lab.errors import LabError
+from pycolo.lab.namespaces import Namespace, die_with_parent
+
+LOG_LINES_SHOWN: Final = 6
+"""Of a process that died: its last words, enough for an error with its cause."""
+
+
+class Host(Enum):
+    """What a process dies with."""
+
+    CLIENT = "client"
+    A = "host A"
+    B = "host B"
+
+
+class Process:
+    """One running process with its output in a file."""
+
+    def __init__(self, name: str, host: Host, popen: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.name = name
+        self.host = host
+        self.log = log
+        self._popen = popen
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is its process group and session too."""
+        return self._popen.pid
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._popen.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it and to everything it started; nothing happens when it is gone."""
+        if self._popen.poll() is None:
+            try:
+                os.killpg(self._popen.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Its exit code, or None when it still runs after `timeout_s`."""
+        try:
+            return self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def last_words(self) -> str:
+        """The end of its output on one line."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return " | ".join(line.strip() for line in lines[-LOG_LINES_SHOWN:]) or "it said nothing"
+
+
+class Processes:
+    """All processes of a run. Only the main thread may start one: they die with the thread that made them."""
+
+    def __init__(self, log_directory: Path) -> None:
+        self._log_directory = log_directory
+        self._all: list[Process] = []
+
+    def start(self, name: str, host: Host, namespace: Namespace, command: list[str]) -> Process:
+        """Start `command` inside `namespace`, in a session of its own, its output in `NAME.log`."""
+        log = self._log_directory / f"{name}.log"
+        with namespace.entered(), log.open("wb") as output:
+            # The fork happens inside the namespace.
+            popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
+            )
+        process = Process(name, host, popen, log)
+        self._all.append(process)
+        return process
+
+    def kill_host(self, host: Host) -> None:
+        """SIGKILL everything on that host, in one go."""
+        for process in self._all:
+            if process.host is host:
+                process.send(signal.SIGKILL)
+
+    def kill_all(self, wait_s: float = 2.0) -> None:
+        """SIGKILL everything and wait until it is gone."""
+        for process in self._all:
+            process.send(signal.SIGKILL)
+        deadline = time.monotonic() + wait_s
+        for process in self._all:
+            process.wait(max(0.0, deadline - time.monotonic()))
+
+    def assert_running(self, *processes: Process) -> None:
+        """Raise `LabError` with the last words of the first process that ended by itself."""
+        for process in processes:
+            code = process.exit_code()
+            if code is not None:
+                ended = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+                where = f"{process.name} on {process.host.value}"
+                raise LabError(f"{where} ended by itself ({ended}): {process.last_words()}")

@@ -1,0 +1,123 @@
+"""The stage of a run: network, two nodes, two guests with their servers, and what watches them.
+
+`build` leaves a protected pair; nothing here knows about load or faults.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from pycolo.lab import guest_server
+from pycolo.lab.errors import LabError
+from pycolo.lab.namespaces import Namespace
+from pycolo.lab.observe import NodeProbe
+from pycolo.lab.options import Control, LabOptions
+from pycolo.lab.processes import Host, Process, Processes
+from pycolo.lab.topology import LINK_A_ADDRESS, LINK_PORT, Topology
+
+PAIR: Final = "demo"
+"""What the two nodes and their certificates call themselves together."""
+
+START_TIMEOUT_S: Final = 20.0
+"""For each step of the start; a node that runs uncompiled on a busy machine needs some seconds."""
+
+
+class Stage:
+    """Everything that is there before the first client. `tick` is called while something is waited for."""
+
+    def __init__(self, options: LabOptions, directory: Path, guest_port: str, tick: Callable[[], None]) -> None:
+        self._options = options
+        self._directory = directory
+        self._tick = tick
+        self._must_run: list[Process] = []
+        self.processes = Processes(directory)
+        self.topology = Topology(directory / "netns", guest_port, ipv6=options.ipv6)
+        self.probes = {role: NodeProbe(self.control_socket(role)) for role in ("primary", "secondary")}
+
+    def control_socket(self, role: str) -> Path:
+        """Where the node listens for questions."""
+        return self._directory / f"{role}.sock"
+
+    def build(self) -> None:
+        """Network, nodes, guests, servers, in this order; returns when both nodes say that they are
+        protected.
+
+        Raises `LabError` with the reason when it does not come to that.
+        """
+        topology = self.topology
+        topology.build()
+        self._must_run += self._start_nodes()
+        for guest in (topology.guest_a, topology.guest_b):
+            topology.attach_guest(guest, self.assert_alive)
+        self._start_server("server-a", Host.A, topology.guest_a)
+        self.server_b = self._start_server("server-b", Host.B, topology.guest_b)
+        self.until(self._is_protected, START_TIMEOUT_S, "the pair did not become protected")
+
+    def assert_alive(self) -> None:
+        """Raise `LabError` when a node or a server that should run has ended."""
+        self.processes.assert_running(*self._must_run)
+
+    def forget_host_a(self) -> None:
+        """Host A's processes are meant to be dead from here on, and nobody can ask its node anything."""
+        self._must_run = [process for process in self._must_run if process.host is not Host.A]
+        self.probes.pop("primary").close()
+
+    def until(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+        """Wait for the condition; raise `LabError(otherwise)` when it does not come true in time."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                words = "; ".join(f"{process.name}: {process.last_words()}" for process in self._must_run)
+                raise LabError(f"{otherwise} within {timeout_s:.0f} s ({words})")
+            self._tick()
+
+    def _is_protected(self) -> bool:
+        states = {role: probe.status.state if probe.status else "" for role, probe in self.probes.items()}
+        return states == {"primary": "protected", "secondary": "protected"}
+
+    def _start_nodes(self) -> list[Process]:
+        topology = self.topology
+        link = f"{LINK_A_ADDRESS}:{LINK_PORT}"
+        guest_a = topology.guest_port_option(topology.guest_a)
+        # Two guests on one kernel draw from the same secrets: the twist makes them as independent as machines
+        # are.
+        guest_b = topology.guest_port_option(topology.guest_b) + ",twist=on"
+        security = ["--tls", str(self._make_certificates())] if self._options.tls else ["--insecure"]
+        primary = self._node_command("primary", "--listen", link, "--guest", guest_a, *security)
+        secondary = self._node_command("secondary", "--connect", link, "--guest", guest_b, *security)
+        return [
+            self.processes.start("primary", Host.A, topology.host_a, primary),
+            self.processes.start("secondary", Host.B, topology.host_b, secondary),
+        ]
+
+    def _node_command(self, role: str, *own: str) -> list[str]:
+        control = self._options.control
+        weakened = {Control.COMPARE: "primary", Control.REWRITE: "secondary"}.get(control)
+        without = ["--without", control.value] if role == weakened else []
+        common = ["--pair", PAIR, "--arbiter", "first-to-notice", "--lan", "packet:eth0"]
+        socket = ["--control", str(self.control_socket(role))]
+        return [*self._options.node_command, role, *own, *common, *socket, *without]
+
+    def _make_certificates(self) -> Path:
+        directory = self._directory / "tls"
+        made = subprocess.run(
+            [*self._options.node_command, "certs", "init", str(directory), "--pair", PAIR],
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
+        if made.returncode != 0:
+            words = " | ".join((made.stderr or made.stdout).strip().splitlines()[-2:])
+            raise LabError(f"certificates for the link could not be made: {words}")
+        return directory
+
+    def _start_server(self, name: str, host: Host, guest: Namespace) -> Process:
+        address = ["--address", self.topology.guest_address, "--seed", str(self._options.seed)]
+        process = self.processes.start(name, host, guest, [sys.executable, "-m", guest_server.__name__, *address])
+        self._must_run.append(process)
+        self.until(lambda: "ready" in process.log.read_text(), START_TIMEOUT_S, f"{name} did not start")
+        return process

@@ -1,0 +1,227 @@
+"""Facts -> numbers: what `colo demo --json` prints. Pure; the verdict on them is `pycolo.lab.verdict`'s."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from pycolo.lab.facts import Kill, Pause, RunFacts, SessionResult, Setting, TransferResult
+from pycolo.lab.options import LabOptions
+
+KILL_WINDOW_NS: Final = 4_000_000_000
+"""A pause that overlaps this time after the kill is the kill's."""
+
+MS: Final = 1_000_000
+
+
+class TransferSummary(msgspec.Struct, kw_only=True):
+    """One transfer. Pauses are milliseconds without progress; `at_kill` bytes had come when host A died."""
+
+    bytes: int
+    seconds: float
+    megabytes_per_second: float
+    bytes_at_kill: int
+    in_flight_at_kill: bool
+    complete: bool
+    error: str | None
+    pause_at_kill_ms: float
+    pause_otherwise_ms: float
+    retransmits: int
+
+
+class SessionsSummary(msgspec.Struct, kw_only=True):
+    """The small sessions. Pauses are milliseconds of waiting for an answer, over the sessions that were
+    kept."""
+
+    opened_before_kill: int
+    kept: int
+    opened_after_kill: int
+    opened_after_kill_ok: int
+    answers: int
+    answers_after_kill: int
+    pause_at_kill_ms_p50: float
+    pause_at_kill_ms_max: float
+    pause_otherwise_ms_max: float
+    latency_ms_p50: float
+    latency_ms_p99: float
+
+
+class TakeoverSummary(msgspec.Struct, kw_only=True):
+    """Milliseconds after the kill."""
+
+    suspected_ms: float
+    decided_ms: float
+    done_ms: float
+    frames_resent: int
+
+
+class ProxySummary(msgspec.Struct, kw_only=True):
+    """The nodes' own counters: the primary's shortly before its death, the secondary's at the end."""
+
+    compared: int
+    released: int
+    discarded: int
+    rewritten: int
+    divergences: int
+    first_divergence: str | None
+    hold_us_p50: float | None
+    hold_us_p99: float | None
+    primary: dict[str, int]
+    secondary: dict[str, int]
+
+
+class ControlSummary(msgspec.Struct, kw_only=True):
+    """A negative control: what was left out, whether the failure showed, and as what."""
+
+    without: str
+    shown: bool
+    seen: list[str]
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """What `colo demo --json` prints. A part is null when the run did not get that far."""
+
+    ok: bool
+    verdict: str
+    failures: list[str]
+    control: ControlSummary | None
+    setting: Setting
+    seconds: float
+    connections_at_kill: int = 0
+    connections_kept: int = 0
+    resets_seen_by_clients: int = 0
+    download: TransferSummary | None = None
+    upload: TransferSummary | None = None
+    sessions: SessionsSummary | None = None
+    new_connection_ms: float | None = None
+    takeover: TakeoverSummary | None = None
+    proxy: ProxySummary | None = None
+    kernel_of_guest_b: dict[str, dict[str, int]] = {}
+
+
+def measure(facts: RunFacts, options: LabOptions) -> Summary:
+    """Work the facts out into numbers; the verdict on them is still empty."""
+    summary = Summary(
+        ok=False,
+        verdict="",
+        failures=[],
+        control=None,
+        setting=facts.setting,
+        seconds=round((facts.ended_ns - facts.started_ns) / 1e9, 1),
+        resets_seen_by_clients=facts.client_resets,
+        takeover=_takeover(facts),
+        proxy=_proxy(facts),
+        kernel_of_guest_b=facts.counters,
+    )
+    if facts.kill:
+        kill, size = facts.kill, options.size_bytes
+        summary.download = _transfer(facts.download, kill, kill.download_bytes, size, moving=kill.download_moving)
+        summary.upload = _transfer(facts.upload, kill, kill.upload_bytes, size, moving=kill.upload_moving)
+        summary.sessions = _sessions(facts, kill)
+        if facts.probe and not facts.probe.error:
+            summary.new_connection_ms = round(facts.probe.connect_ms, 1)
+        _count_connections(summary)
+    return summary
+
+
+def longest_pause_ms(pauses: Iterable[Pause], kill_ns: int, *, at_kill: bool) -> float:
+    """Return the longest pause that has to do with the kill, or the longest that has not."""
+    found = [
+        pause.ns
+        for pause in pauses
+        if (pause.end_ns >= kill_ns and pause.start_ns <= kill_ns + KILL_WINDOW_NS) is at_kill
+    ]
+    return round(max(found, default=0) / MS, 1)
+
+
+def _transfer(
+    result: TransferResult | None, kill: Kill, at_kill: int, size: int | None, *, moving: bool
+) -> TransferSummary | None:
+    if result is None:
+        return None
+    seconds = max(result.ended_ns - result.started_ns, 1) / 1e9
+    return TransferSummary(
+        bytes=result.bytes,
+        seconds=round(seconds, 2),
+        megabytes_per_second=round(result.bytes / seconds / 1e6, 1),
+        bytes_at_kill=at_kill,
+        in_flight_at_kill=moving and at_kill > 0 and (size is None or at_kill < size),
+        complete=result.error is None,
+        error=result.error,
+        pause_at_kill_ms=longest_pause_ms(result.pauses, kill.at_ns, at_kill=True),
+        pause_otherwise_ms=longest_pause_ms(result.pauses, kill.at_ns, at_kill=False),
+        retransmits=result.retransmits,
+    )
+
+
+def is_kept(session: SessionResult) -> bool:
+    """Whether a session that was open at the kill went on: right answers to questions asked after it."""
+    return session.error is None and session.after_kill > 0
+
+
+def _sessions(facts: RunFacts, kill: Kill) -> SessionsSummary | None:
+    if facts.sessions is None:
+        return None
+    everyone = facts.sessions.sessions
+    before = [s for s in everyone if s.opened_ns is not None and s.opened_ns <= kill.at_ns]
+    # A handshake that the kill caught half-way belongs to those after it: nobody had told the client it was
+    # open.
+    after = [s for s in everyone if s.opened_ns is not None and s.opened_ns > kill.at_ns]
+    never = [s for s in everyone if s.opened_ns is None and s.error]
+    kept = [s for s in before if is_kept(s)]
+    waits = sorted(longest_pause_ms(s.pauses, kill.at_ns, at_kill=True) for s in kept) or [0.0]
+    others = [longest_pause_ms(s.pauses, kill.at_ns, at_kill=False) for s in everyone]
+    return SessionsSummary(
+        opened_before_kill=len(before),
+        kept=len(kept),
+        opened_after_kill=len(after) + len(never),
+        opened_after_kill_ok=sum(1 for s in after if is_kept(s)),
+        answers=sum(s.answers for s in everyone),
+        answers_after_kill=sum(s.after_kill for s in everyone),
+        pause_at_kill_ms_p50=waits[len(waits) // 2],
+        pause_at_kill_ms_max=waits[-1],
+        pause_otherwise_ms_max=max(others, default=0.0),
+        latency_ms_p50=round(facts.sessions.latency_us_p50 / 1000, 2),
+        latency_ms_p99=round(facts.sessions.latency_us_p99 / 1000, 2),
+    )
+
+
+def _takeover(facts: RunFacts) -> TakeoverSummary | None:
+    if not (facts.kill and facts.secondary and facts.secondary.takeover):
+        return None
+    takeover, kill_ns = facts.secondary.takeover, facts.kill.at_ns
+    return TakeoverSummary(
+        suspected_ms=round((takeover.suspected_ns - kill_ns) / MS, 1),
+        decided_ms=round((takeover.decided_ns - kill_ns) / MS, 1),
+        done_ms=round((takeover.done_ns - kill_ns) / MS, 1),
+        frames_resent=takeover.resent,
+    )
+
+
+def _proxy(facts: RunFacts) -> ProxySummary | None:
+    if facts.primary is None:
+        return None
+    primary = facts.primary.counters
+    secondary = facts.secondary.counters if facts.secondary else {}
+    divergences = facts.primary.divergences
+    return ProxySummary(
+        compared=primary.get("compared", 0),
+        released=primary.get("released", 0),
+        discarded=primary.get("discarded", 0),
+        rewritten=secondary.get("rewritten", 0),
+        divergences=max(primary.get("divergences", 0), len(divergences)),
+        first_divergence=str(divergences[0].get("text", divergences[0])) if divergences else None,
+        hold_us_p50=facts.primary.hold_us.p50 if facts.primary.hold_us else None,
+        hold_us_p99=facts.primary.hold_us.p99 if facts.primary.hold_us else None,
+        primary=primary,
+        secondary=secondary,
+    )
+
+
+def _count_connections(summary: Summary) -> None:
+    transfers = [transfer for transfer in (summary.download, summary.upload) if transfer]
+    at_kill = [transfer for transfer in transfers if transfer.bytes_at_kill > 0]
+    kept = [t for t in at_kill if t.complete and t.bytes > t.bytes_at_kill]
+    sessions = summary.sessions
+    summary.connections_at_kill = len(at_kill) + (sessions.opened_before_kill if sessions else 0)
+    summary.connections_kept = len(kept) + (sessions.kept if sessions else 0)

@@ -1,0 +1,150 @@
+"""The demo as its user runs it: real TCP stacks, real nodes, real death."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COLO = [sys.executable, "-m", "pycolo"]
+# Without any right of root's: an ordinary user of a user namespace, in which the demo has to make its own.
+AS_ORDINARY_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+SHORT = ["demo", "--seconds", "4", "--sessions", "20"]
+
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(180)]
+
+
+def run(*arguments: str, cwd: Path, prefix: Sequence[str] = ()) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*prefix, *COLO, *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=cwd
+    )
+
+
+def summary_of(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """No interface, no process and no directory outlives a run."""
+    before = set(os.listdir("/sys/class/net"))
+    directories = set(Path("/tmp").glob("colo-lab-*"))
+    yield
+    deadline = time.monotonic() + 5
+    while (left := lab_processes()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+    assert set(os.listdir("/sys/class/net")) == before
+    assert set(Path("/tmp").glob("colo-lab-*")) <= directories
+
+
+def lab_processes() -> list[str]:
+    """Command lines of whatever works in a directory of the laboratory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if "colo-lab-" in line or "pycolo.lab.guest_server" in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("options", [[], ["--ipv6"], ["--nic", "veth"], ["--insecure"]], ids=" ".join)
+def test_every_connection_outlives_host_a(tmp_path: Path, options: list[str]) -> None:
+    done = run(*SHORT, "--json", *options, cwd=tmp_path)
+    summary = summary_of(done)
+    assert done.returncode == 0, summary["failures"]
+    assert summary["ok"]
+    assert summary["connections_kept"] == summary["connections_at_kill"] == 22
+    assert summary["resets_seen_by_clients"] == 0
+    assert summary["download"]["in_flight_at_kill"]
+    assert summary["upload"]["in_flight_at_kill"]
+    assert summary["takeover"]["decided_ms"] > 0
+    assert (tmp_path / "colo-report.html").stat().st_size > 10_000
+
+
+def test_an_ordinary_user_can_do_it_too(tmp_path: Path) -> None:
+    done = run(*SHORT, "--json", cwd=tmp_path, prefix=AS_ORDINARY_USER)
+    summary = summary_of(done)
+    assert done.returncode == 0, summary["failures"]
+    assert not summary["setting"]["as_root"]
+    assert (tmp_path / "colo-report.html").stat().st_uid == os.geteuid()
+
+
+def test_a_size_moves_exactly_that(tmp_path: Path) -> None:
+    done = run(*SHORT, "--json", "--size", "100M", "--no-report", cwd=tmp_path)
+    summary = summary_of(done)
+    assert done.returncode == 0, summary["failures"]
+    assert summary["download"]["bytes"] == 100_000_000
+    assert 0 < summary["download"]["bytes_at_kill"] < 100_000_000
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["rewrite", "compare"])
+def test_each_control_fails_as_it_must(tmp_path: Path, part: str) -> None:
+    done = run(*SHORT, "--json", "--without", part, cwd=tmp_path)
+    summary = summary_of(done)
+    assert done.returncode == 1
+    assert summary["control"]["shown"], summary
+    assert summary["connections_kept"] < summary["connections_at_kill"]
+    assert summary["new_connection_ms"] is not None
+
+
+def test_lines_for_whoever_is_no_terminal(tmp_path: Path) -> None:
+    done = run(*SHORT, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert re.search(r"\d s  host A is dead", done.stdout)
+    assert "22 of 22 connections outlived host A" in done.stdout
+
+
+def test_a_report_that_cannot_be_written_costs_the_exit_code_only(tmp_path: Path) -> None:
+    done = run(*SHORT, "--json", "--report", "/dev/full", cwd=tmp_path)
+    assert summary_of(done)["ok"]
+    assert done.returncode == 1
+    assert "/dev/full: the report could not be written: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+@pytest.mark.parametrize("after_s", [0.4, 3.0])
+def test_a_signal_takes_everything_down(tmp_path: Path, number: signal.Signals, after_s: float) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with subprocess.Popen(
+        [*COLO, *SHORT, "--no-report"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    ) as demo:
+        time.sleep(after_s)
+        demo.send_signal(number)
+        _, said = demo.communicate(timeout=20)
+    if number is not signal.SIGKILL:
+        assert demo.returncode == 130
+        assert said.count("\n") == 1
+        assert number.name in said
+        assert not list(scratch.iterdir())
+
+
+def test_a_body_that_fails_says_so_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    script = (
+        "import sys; from pycolo.lab.errors import LabError; from pycolo.lab.namespaces import run_isolated\n"
+        "def body(directory):\n"
+        "    (directory / 'file').write_text('x')\n"
+        "    raise LabError('no bridge here')\n"
+        "sys.exit(run_isolated(body))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == 1
+    assert capfd.readouterr().err == "colo: no bridge here\n"

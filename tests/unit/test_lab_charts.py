@@ -1,0 +1,80 @@
+"""Curves and charts: right numbers, well-formed pictures."""
+
+import xml.etree.ElementTree as ET
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycolo.lab.charts import Band, Curve, Lifeline, Mark, lifelines, line_chart, nice_ticks
+from pycolo.lab.facts import Sample
+from pycolo.lab.series import rates, value_at
+
+SAMPLES = [Sample(10, 0, 0, 0), Sample(20, 100, 0, 1), Sample(40, 100, 50, 2)]
+
+
+def test_values_are_interpolated_between_samples() -> None:
+    found = [value_at(SAMPLES, "download_bytes", at) for at in (0, 10, 15, 20, 30, 40, 99)]
+    assert found == [0, 0, 50, 100, 100, 100, 100]
+
+
+def test_no_sample_is_nothing() -> None:
+    assert value_at([], "answers", 5) == 0
+    assert rates([], "answers", [0, 10, 20]) == [0, 0]
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=2, max_size=30), st.integers(1, 50))
+def test_rates_add_up_to_the_growth(growth: list[int], count: int) -> None:
+    total, samples = 0, []
+    for index, step in enumerate(growth):
+        total += step
+        samples.append(Sample(index * 1000, total, 0, 0))
+    end = samples[-1].at_ns
+    edges = sorted({end * i // count for i in range(count + 1)})
+    found = rates(samples, "download_bytes", edges)
+    area = sum(rate * (b - a) / 1e9 for rate, a, b in zip(found, edges, edges[1:], strict=False))
+    assert abs(area - (samples[-1].download_bytes - samples[0].download_bytes)) <= 1e-6 * max(total, 1)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e9), st.integers(3, 12))
+def test_ticks_are_round_evenly_spaced_and_inside(low: float, width: float, wanted: int) -> None:
+    high = low + width
+    ticks = nice_ticks(low, high, wanted)
+    slack = width * 1e-6 + abs(low) * 1e-6
+    assert 1 <= len(ticks) <= 2 * wanted + 1
+    assert all(low - slack <= tick <= high + slack for tick in ticks)
+
+
+def parse(svg: str) -> ET.Element:
+    return ET.fromstring(svg)
+
+
+def test_line_chart_is_well_formed_and_shows_its_marks() -> None:
+    picture = line_chart(
+        [Curve("download", "a <b> & c", [(0, 0), (1, 5), (2, 3)]), Curve("upload", "empty", [])],
+        title="t & t",
+        x_range=(0, 2),
+        x_label="s",
+        y_label="MB/s",
+        bands=[Band(0.5, 9, "beyond the edge")],
+        marks=[Mark(1, "killed <here>")],
+    )
+    texts = [element.text for element in parse(picture).iter("text")]
+    assert "killed <here>" in texts
+    band = next(parse(picture).iter("rect"))
+    assert float(band.get("x", 0)) + float(band.get("width", 0)) <= 1040
+
+
+def test_a_flat_line_is_a_picture_too() -> None:
+    parse(line_chart([Curve("x", "x", [(0, 0), (1, 0)])], title="t", x_range=(0, 1), x_label="", y_label=""))
+
+
+def test_lifelines_break_at_gaps_and_cross_out_what_was_lost() -> None:
+    lines = [
+        Lifeline("sessions", "kept", 0, 10, [(4, 5), (6, 6.5)], lost=False),
+        Lifeline("sessions", "lost", 1, 5, [], lost=True),
+    ]
+    root = parse(lifelines(lines, title="t", x_range=(0, 10), x_label="s", marks=[Mark(4, "kill")]))
+    classes = [path.get("class") for path in root.iter("path")]
+    assert classes.count("gap") == 2
+    assert classes.count("lost") == 1
+    assert classes.count("") == 3 + 1

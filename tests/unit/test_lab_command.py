@@ -1,0 +1,92 @@
+"""`colo demo` before it does anything: options that are right, options that are not."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import pycolo.lab.demo
+from pycolo.cli import demo as command
+from pycolo.lab.options import Control, LabOptions
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[LabOptions, dict[str, Any]]]:
+    """What the demo would have been asked to do."""
+    found: list[tuple[LabOptions, dict[str, Any]]] = []
+
+    def remember(options: LabOptions, **rest: Any) -> int:
+        found.append((options, rest))
+        return 3
+
+    monkeypatch.setattr(pycolo.lab.demo, "run_demo", remember)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("200", 200_000_000),
+        ("200M", 200_000_000),
+        ("1.5G", 1_500_000_000),
+        ("64k", 64_000),
+        ("7 MB", 7_000_000),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert command.Size().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "M", "1e9", "ten", "1 2"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no size"):
+        command.Size().convert(text, None, None)
+
+
+def test_without_options_the_defaults_of_a_run_hold(runs: list[tuple[LabOptions, dict[str, Any]]]) -> None:
+    result = CliRunner().invoke(command.demo, [])
+    assert result.exit_code == 3, "the demo's own exit code"
+    assert runs == [(LabOptions(), {"as_json": False, "report": Path("colo-report.html")})]
+
+
+def test_every_option_arrives(runs: list[tuple[LabOptions, dict[str, Any]]]) -> None:
+    line = (
+        "--seconds 5 --sessions 7 --size 9M --seed 11 --ipv6 --without compare --insecure --nic veth --hold"
+    )
+    CliRunner().invoke(command.demo, [*line.split(), "--json", "--no-report"])
+    assert runs == [
+        (
+            LabOptions(
+                seconds=5,
+                sessions=7,
+                size_bytes=9_000_000,
+                seed=11,
+                control=Control.COMPARE,
+                ipv6=True,
+                tls=False,
+                nic="veth",
+                hold=True,
+            ),
+            {"as_json": True, "report": None},
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["--seconds 0", "--sessions 0", "--without sense", "--nic wifi", "--size none"]
+)
+def test_wrong_options_never_start_a_run(runs: list[tuple[LabOptions, dict[str, Any]]], line: str) -> None:
+    assert CliRunner().invoke(command.demo, line.split()).exit_code == 2
+    assert runs == []
+
+
+def test_a_missing_package_is_one_line(
+    runs: list[tuple[LabOptions, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "rich" else object())
+    result = CliRunner().invoke(command.demo, [])
+    assert result.exit_code == 1
+    assert result.output == "Error: the demo needs rich: pip install 'pycolo[lab]'\n"
+    assert runs == []

@@ -1,0 +1,347 @@
+"""The verdict: a sound run passes, and every single thing that goes wrong is named."""
+
+import copy
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pycolo.lab.demo import exit_code
+from pycolo.lab.facts import (
+    Event,
+    HoldTime,
+    Kill,
+    NodeStatus,
+    Pause,
+    ProbeResult,
+    RunFacts,
+    Sample,
+    SessionResult,
+    SessionsResult,
+    Setting,
+    Takeover,
+    TransferResult,
+)
+from pycolo.lab.observe import CLEAN, SHOWN
+from pycolo.lab.options import Control, LabOptions
+from pycolo.lab.report import render, write_report
+from pycolo.lab.summary import Summary, longest_pause_ms
+from pycolo.lab.verdict import judge
+from pycolo.lab.wording import rows
+
+MS = 1_000_000
+S = 1_000 * MS
+KILL = 100 * S
+
+
+def transfer(pause_ms: int = 160) -> TransferResult:
+    pauses = [Pause(KILL - 2 * S, KILL - 2 * S + 9 * MS), Pause(KILL - MS, KILL + (pause_ms - 1) * MS)]
+    return TransferResult(
+        started_ns=KILL - 4 * S, ended_ns=KILL + 4 * S, bytes=800_000_000, pauses=pauses, error=None
+    )
+
+
+def session(number: int, opened_ns: int) -> SessionResult:
+    pauses = [Pause(KILL + 10 * MS, KILL + (200 + number) * MS)] if opened_ns < KILL else []
+    return SessionResult(
+        number=number,
+        opened_ns=opened_ns,
+        ended_ns=KILL + 4 * S,
+        answers=90,
+        after_kill=40,
+        pauses=pauses,
+        error=None,
+    )
+
+
+def sound_facts() -> RunFacts:
+    return RunFacts(
+        setting=Setting(
+            kernel="6.18", guest_port="tap", as_root=True, tls=True, ip_version=4, cpus=2, version="0.1.0"
+        ),
+        started_ns=KILL - 6 * S,
+        load_started_ns=KILL - 5 * S,
+        ended_ns=KILL + 5 * S,
+        kill=Kill(
+            at_ns=KILL,
+            download_bytes=400_000_000,
+            upload_bytes=300_000_000,
+            download_moving=True,
+            upload_moving=True,
+        ),
+        download=transfer(),
+        upload=transfer(170),
+        sessions=SessionsResult(
+            sessions=[session(i, KILL - (5 - i) * S) for i in range(5)]
+            + [session(5 + i, KILL + S) for i in range(3)],
+            latency_us_p50=900,
+            latency_us_p99=4000,
+        ),
+        probe=ProbeResult(connect_ms=1.2, total_ms=20, error=None),
+        primary=NodeStatus(
+            role="primary",
+            state="protected",
+            counters={"compared": 1000, "released": 1200, "discarded": 900, "divergences": 0},
+            hold_us=HoldTime(400, 3000, 9000),
+        ),
+        secondary=NodeStatus(
+            role="secondary",
+            state="serving",
+            counters={"rewritten": 5000},
+            takeover=Takeover(KILL + 150 * MS, KILL + 151 * MS, KILL + 153 * MS, 60),
+        ),
+        counters={name: {"before": 3, "kill": 3, "after": 3} for name in SHOWN},
+        samples=[
+            Sample(KILL + i * 50 * MS, i * 10**6 + 10**8, i * 10**6 + 10**8, i + 100) for i in range(-100, 90)
+        ],
+        events=[Event(KILL, "host A is dead"), Event(KILL - 5 * S, "a <script>&</script> of lock-step")],
+    )
+
+
+def judged(change: Callable[[RunFacts], object], options: LabOptions | None = None) -> Summary:
+    facts = sound_facts()
+    change(facts)
+    return judge(facts, options or LabOptions())
+
+
+def test_a_sound_run_passes() -> None:
+    summary = judged(lambda facts: None)
+    assert summary.failures == []
+    assert summary.ok
+    assert exit_code(summary) == 0
+    assert (summary.connections_kept, summary.connections_at_kill) == (7, 7)
+    assert summary.verdict == "7 of 7 connections outlived host A"
+    assert summary.download is not None
+    assert (summary.download.pause_at_kill_ms, summary.download.pause_otherwise_ms) == (160, 9)
+    assert summary.sessions is not None
+    assert (summary.sessions.pause_at_kill_ms_p50, summary.sessions.pause_at_kill_ms_max) == (192, 194)
+    assert summary.takeover is not None
+    assert (summary.takeover.suspected_ms, summary.takeover.decided_ms, summary.takeover.done_ms) == (
+        150,
+        151,
+        153,
+    )
+
+
+def _set(part: str, **values: object) -> Callable[[RunFacts], object]:
+    def change(facts: RunFacts) -> None:
+        for name, value in values.items():
+            setattr(getattr(facts, part), name, value)
+
+    return change
+
+
+def _set_session(number: int, **values: object) -> Callable[[RunFacts], object]:
+    def change(facts: RunFacts) -> None:
+        assert facts.sessions
+        for name, value in values.items():
+            setattr(facts.sessions.sessions[number], name, value)
+
+    return change
+
+
+def _clear(*names: str) -> Callable[[RunFacts], object]:
+    def change(facts: RunFacts) -> None:
+        for name in names:
+            setattr(facts, name, None)
+
+    return change
+
+
+def _count(name: str) -> Callable[[RunFacts], object]:
+    return lambda facts: facts.counters[name].update(after=4)
+
+
+FAULTS: list[tuple[str, Callable[[RunFacts], object]]] = [
+    ("download: was not in flight", _set("kill", download_moving=False)),
+    ("upload: was not in flight", _set("kill", upload_moving=False)),
+    ("download: was not in flight", _set("kill", download_bytes=0)),
+    ("download: wrong content", _set("download", error="wrong content")),
+    ("upload: reset", _set("upload", error="reset by the other side")),
+    ("download: the client left no result", _clear("download")),
+    ("sessions: the client left no result", _clear("sessions")),
+    ("new connection: the client left no result", _clear("probe")),
+    ("new connection: timed out", _set("probe", error="timed out")),
+    ("sessions: 1 of 5 did not go on (reset", _set_session(2, error="reset by the other side")),
+    ("sessions: 1 of 5 did not go on (no right answer", _set_session(2, after_kill=0)),
+    (
+        "sessions: 1 of 3 that were opened after the kill",
+        _set_session(6, error="no connection for 10 s", opened_ns=None),
+    ),
+    ("client's kernel saw 2 connections reset", lambda facts: setattr(facts, "client_resets", 2)),
+    ("host B did not take over", _set("secondary", takeover=None)),
+    ("host B did not take over", _clear("secondary")),
+    ("false takeover", _set("secondary", takeover=Takeover(KILL - S, KILL - S, KILL - S, 0))),
+    ("1 divergences", _set("primary", divergences=[{"text": "payload differs at 17"}])),
+    ("payload differs at 17", _set("primary", divergences=[{"text": "payload differs at 17"}])),
+    ("3 divergences", _set("primary", counters={"compared": 1, "released": 1, "divergences": 3})),
+    ("nothing compared", _set("primary", counters={"released": 1})),
+    ("nothing rewritten", _set("secondary", counters={})),
+    ("did not answer on its control socket", _clear("primary")),
+    ("never powered off", _clear("kill")),
+    ("the node exploded", lambda facts: facts.trouble.append("the node exploded")),
+    *[(f"counted {name} 1", _count(name)) for name in CLEAN],
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"), FAULTS, ids=[f"{i}-{said[:40]}" for i, (said, _) in enumerate(FAULTS)]
+)
+def test_each_fault_fails_the_run_and_is_named(said: str, fault: Callable[[RunFacts], object]) -> None:
+    summary = judged(fault)
+    assert any(said in failure for failure in summary.failures), summary.failures
+    assert not summary.ok
+    assert exit_code(summary) == 1
+    assert summary.verdict.startswith("FAILED")
+
+
+def test_a_transfer_with_a_size_that_was_through_was_not_in_flight() -> None:
+    summary = judged(lambda facts: None, LabOptions(size_bytes=400_000_000))
+    assert any("download: was not in flight" in failure for failure in summary.failures)
+    assert not any("upload: was not in flight" in failure for failure in summary.failures)
+
+
+def everything_lost(facts: RunFacts) -> None:
+    assert facts.download
+    assert facts.upload
+    assert facts.sessions
+    facts.download.error = facts.upload.error = "reset by the other side"
+    for each in facts.sessions.sessions[:5]:
+        each.error, each.after_kill = "reset by the other side", 0
+    facts.counters["TcpOutRsts"]["after"] = 99
+
+
+@pytest.mark.parametrize("control", [Control.REWRITE, Control.COMPARE])
+def test_a_control_that_fails_as_it_must(control: Control) -> None:
+    summary = judged(everything_lost, LabOptions(control=control))
+    assert summary.control is not None
+    assert summary.control.shown
+    assert "failed as it must" in summary.verdict
+    assert any("TcpOutRsts 96" in seen for seen in summary.control.seen)
+    assert not summary.ok
+    assert exit_code(summary) == 1
+
+
+def test_a_control_that_shows_nothing_is_worse_than_a_failure() -> None:
+    summary = judged(lambda facts: None, LabOptions(control=Control.COMPARE))
+    assert summary.control is not None
+    assert not summary.control.shown
+    assert "did NOT show" in summary.verdict
+    assert exit_code(summary) == 3
+
+
+@pytest.mark.parametrize("also", [_clear("probe"), _set("secondary", takeover=None)])
+def test_a_control_in_which_the_survivor_is_broken_controls_nothing(
+    also: Callable[[RunFacts], object],
+) -> None:
+    def change(facts: RunFacts) -> None:
+        everything_lost(facts)
+        also(facts)
+
+    assert exit_code(judged(change, LabOptions(control=Control.REWRITE))) == 3
+
+
+def test_pauses_belong_to_the_kill_when_they_overlap_the_time_after_it() -> None:
+    pauses = [Pause(0, 90), Pause(95, 105), Pause(110, 140), Pause(5 * S, 6 * S)]
+    assert (
+        longest_pause_ms([Pause(p.start_ns * MS, p.end_ns * MS) for p in pauses[:3]], 100 * MS, at_kill=True)
+        == 30
+    )
+    assert longest_pause_ms(pauses[3:], 0, at_kill=True) == 0
+    assert longest_pause_ms(pauses[3:], 0, at_kill=False) == 1000
+
+
+def test_the_summary_survives_json() -> None:
+    summary = judged(lambda facts: None)
+    assert msgspec.json.decode(msgspec.json.encode(summary), type=Summary) == summary
+
+
+def test_every_number_a_person_asks_for_has_a_row() -> None:
+    labels = [label for label, _ in rows(judged(lambda facts: None))]
+    for wanted in (
+        "connections kept",
+        "download stood still",
+        "sessions waited",
+        "takeover",
+        "frames",
+        "latency added",
+    ):
+        assert wanted in labels
+
+
+# ── the page ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Reader(HTMLParser):
+    """Checks that tags match, and collects what would be fetched."""
+
+    VOID = frozenset({"meta", "br", "line", "rect", "path", "polygon", "link", "img"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")
+        ]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def page(facts: RunFacts, options: LabOptions) -> tuple[str, Reader]:
+    text = render(facts, judge(copy.deepcopy(facts), options), options)
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    return text, reader
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts: None,
+        everything_lost,
+        _clear("kill", "download", "upload", "sessions", "primary", "secondary"),
+    ],
+)
+@pytest.mark.parametrize("control", list(Control))
+def test_the_page_is_whole_and_needs_nothing_else(
+    change: Callable[[RunFacts], object], control: Control
+) -> None:
+    facts = sound_facts()
+    change(facts)
+    text, reader = page(facts, LabOptions(control=control))
+    assert reader.open == []
+    assert reader.fetched == []
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "script" not in reader.tags, "what comes from a run is text, never markup"
+    assert ("svg" in reader.tags) is (facts.kill is not None)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_words_keep_their_hyphens() -> None:
+    assert "lock-step" in page(sound_facts(), LabOptions())[0]
+
+
+def test_a_report_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+    facts = sound_facts()
+    summary = judge(facts, LabOptions())
+    target = tmp_path / "report.html"
+    write_report(target, facts, summary, LabOptions())
+    assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    with pytest.raises(FileNotFoundError):
+        write_report(tmp_path / "missing" / "report.html", facts, summary, LabOptions())
+    with pytest.raises(OSError, match="No space left"):
+        write_report(Path("/dev/full"), facts, summary, LabOptions())
+    assert Path("/dev/full").is_char_device()
