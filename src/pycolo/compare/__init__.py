@@ -6,6 +6,7 @@ an argument, frames leave through `Comparator.drain`, everything else through `C
     kinds        names of differences, policies and row states
     difference   what is told to the outside: `Difference`, and the commands
     held         packets that wait, what is known of each connection, what is ready to leave
+    trace        what became of each packet, for `--pcap`
     tcp          rules C1-C3: one byte stream per connection and side
     datagram     rule C4: a multiset of payloads per connection
     fragments    IP datagrams put together from their fragments, for the two above

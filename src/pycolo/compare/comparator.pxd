@@ -29,16 +29,17 @@ cdef class Comparator:
     cdef readonly long long epoch
     cdef long long _next_scan_us
     cdef int _outcome
-    cdef bint _is_full_reported
+    cdef long long _next_full_report_us
     cdef bint _is_requested
 
     cdef Py_ssize_t _run(self, unsigned char[::1] buf, Py_ssize_t pos, Py_ssize_t end, bint is_primary,
                          long long now_us) except -1 nogil
     cdef int _store(self, unsigned char[::1] buf, long long now_us) except? -1 nogil
-    cdef int _report_full(self, int kind, int row) except -1 nogil
+    cdef int _report_full(self, int kind, int row, long long now_us) except -1 nogil
     cdef int _take_primary(self, unsigned char[::1] buf, long long now_us) except -1 nogil
     cdef int _dispatch_primary(self, int row, int record, long long now_us) except -1 nogil
     cdef int _take_secondary(self, unsigned char[::1] buf, long long now_us) except -1 nogil
+    cdef int _discard_unstored(self, unsigned char[::1] buf, long long now_us) except -1 nogil
     cdef int _dispatch_secondary(self, int row, int record, long long now_us) except -1 nogil
     cdef int _row_for(self, long long now_us) except? -1 nogil
     cdef int _give_up(self, int row) except -1 nogil

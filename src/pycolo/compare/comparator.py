@@ -94,7 +94,7 @@ class Comparator:
         self.epoch = 0
         self._next_scan_us = 0
         self._outcome = 0
-        self._is_full_reported = False
+        self._next_full_report_us = 0
         self._is_requested = False
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,7 +163,7 @@ class Comparator:
 
     def _begin_epoch(self):
         self.held.checkpoint_wanted = False
-        self._is_full_reported = False
+        self._next_full_report_us = 0
         self._is_requested = False
 
     # ── what comes out ────────────────────────────────────────────────────────────────────────────────────────
@@ -266,16 +266,18 @@ class Comparator:
     def _store(self, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
         record: cython.int = self.pool.store(buf, self.span.start, self.span.end - self.span.start, self.span.vnet_len)
         if record == _NONE:
-            self._report_full(DifferenceKind.MEMORY_FULL, _NONE)
+            self._report_full(DifferenceKind.MEMORY_FULL, _NONE, now_us)
         else:
             self.pool.arrived_us[record] = now_us
+            self.pool.flags[record] = 0
         return record
 
-    def _report_full(self, kind: cython.int, row: cython.int) -> cython.int:
-        """Once per epoch: the next thing that has room ends it, and asking again would say nothing new."""
-        if not self._is_full_reported:
-            self._is_full_reported = True
-            self.held.report(kind, row, 0, 0)
+    def _report_full(self, kind: cython.int, row: cython.int, now_us: cython.longlong) -> cython.int:
+        """Once per epoch and scan cycle: a side that stays full is offered again and again."""
+        if self.held.checkpoint_wanted or now_us < self._next_full_report_us:
+            return 0
+        self._next_full_report_us = now_us + self.scan_cycle_us
+        self.held.report(kind, row, 0, 0)
         return 0
 
     def _take_primary(self, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
@@ -301,7 +303,7 @@ class Comparator:
                 self.stats.primary_frames += 1
                 self.stats.refused_marked += 1
                 return _TAKEN
-            self._report_full(DifferenceKind.QUEUE_FULL, row)
+            self._report_full(DifferenceKind.QUEUE_FULL, row, now_us)
             return _BLOCKED
         record = self._store(buf, now_us)
         if record == _NONE:
@@ -322,18 +324,14 @@ class Comparator:
     def _take_secondary(self, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
         kind: cython.int = self.packet.kind
         if self.is_passing or self.awaits_marker or kind == PacketKind.PASS or kind == PacketKind.REFUSED:
-            self.stats.secondary_frames += 1
-            self.stats.discarded += 1
-            return _TAKEN
+            return self._discard_unstored(buf, now_us)
         row: cython.int = self._row_for(now_us)
         if row < 0 or (kind == PacketKind.FRAGMENT and self.table.wants_growth()):
             return _BLOCKED if row == _NONE else _GROW
         if self.held.secondary.count[row] >= self.held.queue_packets_max:
             if self.held.flags[row] & RowFlag.DIVERGED:
-                self.stats.secondary_frames += 1
-                self.stats.discarded += 1  # what follows a difference proves nothing
-                return _TAKEN
-            self._report_full(DifferenceKind.QUEUE_FULL, row)
+                return self._discard_unstored(buf, now_us)  # what follows a difference proves nothing
+            self._report_full(DifferenceKind.QUEUE_FULL, row, now_us)
             return _BLOCKED
         record: cython.int = self._store(buf, now_us)
         if record == _NONE:
@@ -343,6 +341,11 @@ class Comparator:
         if kind == PacketKind.FRAGMENT:
             return self._secondary_fragment(row, record, now_us)
         return self._dispatch_secondary(row, record, now_us)
+
+    def _discard_unstored(self, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
+        self.stats.secondary_frames += 1
+        self.held.discard_unstored(buf, self.span, now_us)
+        return _TAKEN
 
     def _dispatch_secondary(self, row: cython.int, record: cython.int, now_us: cython.longlong) -> cython.int:
         if self.packet.kind == PacketKind.TCP:
@@ -363,7 +366,7 @@ class Comparator:
         if row == _NONE:
             victim: cython.int = self.table.evict(now_us)
             if victim == _NONE:
-                self._report_full(DifferenceKind.TABLE_FULL, _NONE)
+                self._report_full(DifferenceKind.TABLE_FULL, _NONE, now_us)
                 return _NONE
             self._give_up(victim)
             row = self.table.insert(now_us)
@@ -474,7 +477,10 @@ class Comparator:
         row: cython.int = self.held.active_head
         while row != _NONE:
             self.held.drop_all_secondary(row)
-            self.held.release_all(row, now_us)
+            if self.table.is_tcp(row):
+                self.tcp.release_all(row, now_us)
+            else:
+                self.held.release_all(row, now_us)
             row = self.held.active_head
         return 0
 

@@ -58,7 +58,7 @@ class DatagramComparison:
                 break
             before = other
             other = self.pool.next[other]
-        self.held.hold_primary(row, record)
+        self.held.hold_primary(row, self.held.primary.tail[row], record)
         if partner != _NONE:
             self.held.drop_secondary(row, before)
             self._match(record)
@@ -71,8 +71,7 @@ class DatagramComparison:
         while other != _NONE:
             if not self.pool.flags[other] and self._equal(other, record):
                 self._match(other)
-                self.held.stats.discarded += 1
-                self.pool.free(record)
+                self.held.discard(record)
                 return self._release_matched(row, now_us)
             other = self.pool.next[other]
         self.held.hold_secondary(row, self.held.secondary.tail[row], record)
@@ -190,8 +189,7 @@ class DatagramComparison:
         return 0
 
     def _add_context(self, index: cython.int, side: cython.int, record: cython.int, other: cython.int) -> cython.int:
-        first: cython.longlong = self.pool.pos[record] + self.pool.payload_pos[record]
-        at: cython.longlong = first
+        at: cython.longlong = self.pool.pos[record] + self.pool.payload_pos[record]
         if other != _NONE:
             at += self._equal_until(record, other)
-        return self.held.add_context(index, side, first, first + self.pool.payload_len[record], at)
+        return self.held.add_context(index, side, record, at)

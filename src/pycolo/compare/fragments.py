@@ -78,8 +78,7 @@ class Reassembly:
     def _give_up(self, slot: cython.int, now_us: cython.longlong) -> cython.int:
         record: cython.int = self._take(slot)
         if not self.is_primary:
-            self.held.stats.discarded += 1
-            return self.pool.free(record)
+            return self.held.discard(record)
         self.held.stats.incomplete_datagrams += 1
         while record != _NONE:
             following: cython.int = self.pool.chain[record]

@@ -1,6 +1,8 @@
 cimport cython
+from pycolo.compare.trace cimport Trace
 from pycolo.conntrack.table cimport ConnectionTable
 from pycolo.storage.pool cimport Pool, Queues
+from pycolo.wire.framing cimport Span
 
 @cython.final
 cdef class CompareStats:
@@ -32,6 +34,7 @@ cdef class Held:
     cdef readonly ConnectionTable table
     cdef readonly Pool pool
     cdef readonly CompareStats stats
+    cdef readonly Trace trace
     cdef readonly Queues primary
     cdef readonly Queues secondary
     cdef readonly Queues ready
@@ -54,10 +57,13 @@ cdef class Held:
     cdef int[::1] _report_length
     cdef unsigned char[::1] _report_bytes
 
-    cdef int hold_primary(self, int row, int record) except -1 nogil
+    cdef int hold_primary(self, int row, int before, int record) except -1 nogil
     cdef int hold_secondary(self, int row, int before, int record) except -1 nogil
     cdef int take_primary(self, int row, int before) except? -1 nogil
     cdef int drop_secondary(self, int row, int before) except -1 nogil
+    cdef int discard(self, int record) except -1 nogil
+    cdef int _let_go(self, int record, long long now_us) except -1 nogil
+    cdef int discard_unstored(self, unsigned char[::1] buf, Span span, long long now_us) except -1 nogil
     cdef int drop_all_secondary(self, int row) except -1 nogil
     cdef int drop_all_primary(self, int row) except -1 nogil
     cdef int replace_first(self, int row, int part, int rest) except -1 nogil
@@ -68,5 +74,5 @@ cdef class Held:
     cdef int _pin(self, int row) except -1 nogil
     cdef int _unpin(self, int row, int count) except -1 nogil
     cdef int report(self, int kind, int row, long long seq, long long waited_us) except? -1 nogil
-    cdef int add_context(self, int index, int side, long long first, long long end, long long at) except -1 nogil
+    cdef int add_context(self, int index, int side, int record, long long at) except -1 nogil
     cdef int _count_hold(self, long long held_us) except -1 nogil

@@ -18,13 +18,17 @@ from pycolo.conntrack.key import key_from_words
 from pycolo.storage.pool import filled, grown
 
 if cython.compiled:
-    from cython.cimports.pycolo.compare.kinds import DivergencePolicy, RowFlag
+    from cython.cimports.pycolo.compare.kinds import DivergencePolicy, PacketFate, RowFlag
+    from cython.cimports.pycolo.compare.trace import Trace
     from cython.cimports.pycolo.storage.pool import Queues
+    from cython.cimports.pycolo.wire.framing import Span
     from cython.cimports.pycolo.wire.octets import copy, store32
     from cython.cimports.pycolo.wire.seq import seq_add
 else:
-    from pycolo.compare.kinds import DivergencePolicy, RowFlag
+    from pycolo.compare.kinds import DivergencePolicy, PacketFate, RowFlag
+    from pycolo.compare.trace import Trace
     from pycolo.storage.pool import Queues
+    from pycolo.wire.framing import Span
     from pycolo.wire.octets import copy, store32
     from pycolo.wire.seq import seq_add
 
@@ -33,6 +37,11 @@ _CONTEXT = cython.declare(cython.Py_ssize_t, limits.DIFFERENCE_CONTEXT_BYTES)
 _REPORTS = cython.declare(cython.int, 64)
 _KEY_WORDS = cython.declare(cython.int, 11)
 _HOLD_BUCKETS = cython.declare(cython.int, 128)
+_TIMEOUT = cython.declare(cython.int, int(DifferenceKind.TIMEOUT))
+_SECONDARY_TIMEOUT = cython.declare(cython.int, int(DifferenceKind.SECONDARY_TIMEOUT))
+# Bits of `pool.flags` above TCP's eight: what we have done to a packet.
+_CLAMPED = cython.declare(cython.int, 0x100)
+_MADE = cython.declare(cython.int, 0x200)
 
 
 class CompareStats:
@@ -59,6 +68,7 @@ class Held:
         self.queue_packets_max = queue_packets_max
         self.has_vnet = has_vnet
         self.stats = CompareStats()
+        self.trace = Trace(pool)
         rows = table.rows
         self.primary = Queues(pool, rows)
         self.secondary = Queues(pool, rows)
@@ -89,13 +99,13 @@ class Held:
 
     # ── queues ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def hold_primary(self, row: cython.int, record: cython.int) -> cython.int:
-        """Append a primary packet to its connection's queue."""
-        self.primary.push(row, record)
+    def hold_primary(self, row: cython.int, before: cython.int, record: cython.int) -> cython.int:
+        """Put a primary packet behind `before` (-1: first) in its connection's queue."""
+        self.primary.insert_after(row, before, record)
         return self._pin(row)
 
     def hold_secondary(self, row: cython.int, before: cython.int, record: cython.int) -> cython.int:
-        """Put a secondary packet behind `before` in its connection's queue."""
+        """Put a secondary packet behind `before` (-1: first) in its connection's queue."""
         self.secondary.insert_after(row, before, record)
         return self._pin(row)
 
@@ -107,15 +117,30 @@ class Held:
 
     def drop_secondary(self, row: cython.int, before: cython.int) -> cython.int:
         """Discard the secondary packet behind `before` (-1: the first)."""
-        self.pool.free(self.secondary.take_after(row, before))
-        self.stats.discarded += 1
+        self.discard(self.secondary.take_after(row, before))
         return self._unpin(row, 1)
+
+    def discard(self, record: cython.int) -> cython.int:
+        """Discard a packet that is in no queue (any more)."""
+        if self.trace.is_on:
+            self.trace.note(record, 1, PacketFate.DISCARDED, 0)
+        self.stats.discarded += 1
+        return self.pool.free(record)
+
+    def discard_unstored(self, buf: cython.uchar[::1], span: Span, now_us: cython.longlong) -> cython.int:
+        """Discard a packet of the secondary that is still in the batch it came in."""
+        self.stats.discarded += 1
+        if self.trace.is_on:
+            self.trace.note_bytes(
+                buf, span.start, span.end - span.start, span.vnet_len, 1, PacketFate.DISCARDED, now_us, 0
+            )
+        return 0
 
     def drop_all_secondary(self, row: cython.int) -> cython.int:
         """Discard every secondary packet of a connection."""
-        dropped: cython.int = self.secondary.free_all(row)
-        self.stats.discarded += dropped
-        return self._unpin(row, dropped)
+        while self.secondary.head[row] != _NONE:
+            self.drop_secondary(row, _NONE)
+        return 0
 
     def drop_all_primary(self, row: cython.int) -> cython.int:
         """Discard every primary packet of a connection: only for DivergencePolicy.RESET."""
@@ -126,17 +151,37 @@ class Held:
         chained: cython.int = self.pool.chain[record]
         self._count_hold(now_us - self.pool.arrived_us[record])
         if chained == _NONE:
-            self.stats.released += 1
-            return self.ready.push(0, record)
+            return self._let_go(record, now_us)
         self.pool.chain[record] = _NONE
         self.pool.free(record)
         while chained != _NONE:
             following: cython.int = self.pool.chain[chained]
             self.pool.chain[chained] = _NONE
-            self.stats.released += 1
-            self.ready.push(0, chained)
+            self._let_go(chained, now_us)
             chained = following
         return 0
+
+    def _let_go(self, record: cython.int, now_us: cython.longlong) -> cython.int:
+        if self.trace.is_on:
+            fate: cython.int = PacketFate.RELEASED
+            if self.pool.flags[record] & _CLAMPED:
+                fate = PacketFate.CLAMPED
+            elif self.pool.flags[record] & _MADE:
+                fate = PacketFate.MADE
+            self.trace.note(record, 0, fate, now_us - self.pool.arrived_us[record])
+        self.stats.released += 1
+        return self.ready.push(0, record)
+
+    def trace_held(self, now_us: cython.longlong):
+        """Note every packet that is still held: for the end of a trace."""
+        row: cython.int = self.active_head
+        while row != _NONE:
+            for side, queue in enumerate((self.primary, self.secondary)):
+                record: cython.int = queue.head[row]
+                while record != _NONE:
+                    self.trace.note(record, side, PacketFate.HELD, now_us - self.pool.arrived_us[record])
+                    record = self.pool.next[record]
+            row = self._active_next[row]
 
     def release_all(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """Let every held primary packet of a connection out, in order; how many is returned."""
@@ -234,13 +279,19 @@ class Held:
         self,
         index: cython.int,
         side: cython.int,
-        first: cython.longlong,
-        end: cython.longlong,
+        record: cython.int,
         at: cython.longlong,
     ) -> cython.int:
-        """Keep the bytes around arena position `at`, within `first` … `end`; `side` 0 primary, 1 secondary."""
+        """Keep the bytes of `record`'s payload around arena position `at`; `side` 0 primary, 1 secondary."""
         if index == _NONE:
             return 0
+        first: cython.longlong = self.pool.pos[record] + self.pool.payload_pos[record]
+        end: cython.longlong = first + self.pool.payload_len[record]
+        if at < first or at > end:  # a SYN, or an older packet: show how it begins
+            at = first
+        kind: cython.int = self._report_kind[index]
+        if self.trace.is_on and kind != _TIMEOUT and kind != _SECONDARY_TIMEOUT:
+            self.trace.note(record, side, PacketFate.DIFFERS, at - first)
         slot: cython.int = 2 * index + side
         start: cython.longlong = at - _CONTEXT if at - first > _CONTEXT else first
         stop: cython.longlong = at + _CONTEXT if end - at > _CONTEXT else end

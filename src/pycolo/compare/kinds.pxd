@@ -31,9 +31,18 @@ cdef enum RowFlag:
     LET_THROUGH = 0x200
     DIVERGED = 0x400
     ACTIVE = 0x800
+    OVERTAKEN = 0x1000
 
 cdef enum Verdict:
     WAIT = 0
     RELEASE = 1
     CLAMP = 2
     DIFFERENT = 3
+
+cdef enum PacketFate:
+    RELEASED = 1
+    CLAMPED = 2
+    MADE = 3
+    DISCARDED = 4
+    DIFFERS = 5
+    HELD = 6

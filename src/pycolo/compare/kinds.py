@@ -68,6 +68,8 @@ class RowFlag(IntFlag):
     """A difference was found; nothing leaves."""
     ACTIVE = 0x800
     """In the list of connections that hold packets."""
+    OVERTAKEN = 0x1000
+    """Payload that was sent again goes before what is held: `newest_value` is valid."""
 
 
 class Verdict(IntEnum):
@@ -79,3 +81,19 @@ class Verdict(IntEnum):
     """Release with ack and window lowered to the secondary's."""
     DIFFERENT = 3
     """A difference was reported; the policy has been applied."""
+
+
+class PacketFate(IntEnum):
+    """What became of a packet; `aux` is the number that goes with it (see `pycolo.compare.trace`)."""
+
+    RELEASED = 1
+    """aux: µs for which it was held."""
+    CLAMPED = 2
+    """Released with a lowered ack or window; aux: µs for which it was held."""
+    MADE = 3
+    """An ACK or RST of our own making, released."""
+    DISCARDED = 4
+    DIFFERS = 5
+    """aux: index of the first different byte in its payload. It is held, or the policy disposes of it."""
+    HELD = 6
+    """Still held at the end; aux: µs so far."""

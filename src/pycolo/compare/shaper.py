@@ -14,6 +14,7 @@ else:
     from pycolo.wire.seq import seq_add
 
 _NONE = cython.declare(cython.int, -1)
+_MADE = cython.declare(cython.int, 0x200)  # in `pool.flags`: see `held`
 _BARE_BYTES_MAX = cython.declare(cython.Py_ssize_t, 512)
 
 
@@ -55,6 +56,7 @@ class Shaper:
         )
         self.pool.vnet_len[made] = self.pool.vnet_len[record]
         self.pool.arrived_us[made] = self.pool.arrived_us[record]
+        self.pool.flags[made] = _MADE
         return made
 
     def part(self, record: cython.int, first: cython.longlong, last: cython.longlong) -> cython.int:

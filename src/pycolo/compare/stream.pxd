@@ -22,6 +22,7 @@ cdef class ByteStreams:
     cdef int[::1] _scale
     cdef int[::1] _cursor
     cdef int[::1] _template
+    cdef unsigned int[::1] _newest_value
     cdef int _mine
     cdef int _theirs
 
@@ -30,7 +31,10 @@ cdef class ByteStreams:
     cdef int _secondary_syn(self, int row, Packet packet) except -1 nogil
     cdef int _note_primary_ack(self, int row, Packet packet) except -1 nogil
     cdef bint _note_secondary_ack(self, int row, Packet packet) except -1 nogil
-    cdef int _note_primary_payload(self, int row, int record, Packet packet) except -1 nogil
+    cdef bint _note_primary_payload(self, int row, int record, Packet packet) except -1 nogil
+    cdef int _place_again(self, int row, int record) except? -1 nogil
+    cdef int _lift(self, int row, int record) except -1 nogil
+    cdef int release_all(self, int row, long long now_us) except -1 nogil
     cdef Py_ssize_t _space(self, int row, long long window, int flags) except -1 nogil
     cdef int _queue_secondary(self, int row, int record) except -1 nogil
     cdef Py_ssize_t _end(self, int record) except -1 nogil

@@ -19,15 +19,17 @@ if cython.compiled:
     from cython.cimports.pycolo.compare.kinds import DifferenceKind, DivergencePolicy, RowFlag
     from cython.cimports.pycolo.compare.shaper import Shaper
     from cython.cimports.pycolo.wire.kinds import TcpFlag
-    from cython.cimports.pycolo.wire.octets import first_difference
+    from cython.cimports.pycolo.wire.octets import first_difference, load32
     from cython.cimports.pycolo.wire.packet import Packet
+    from cython.cimports.pycolo.wire.patch import shift_timestamps
     from cython.cimports.pycolo.wire.seq import seq_add, seq_diff, seq_max, seq_min
 else:
     from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, RowFlag
     from pycolo.compare.shaper import Shaper
     from pycolo.wire.kinds import TcpFlag
-    from pycolo.wire.octets import first_difference
+    from pycolo.wire.octets import first_difference, load32
     from pycolo.wire.packet import Packet
+    from pycolo.wire.patch import shift_timestamps
     from pycolo.wire.seq import seq_add, seq_diff, seq_max, seq_min
 
 _NONE = cython.declare(cython.int, -1)
@@ -46,7 +48,7 @@ class ByteStreams:
     are sequence numbers; `*_space` is the offered window in bytes behind the ack. `scale` is the window scale that
     both SYNs agreed in; where no SYN was seen it counts as 14, the largest, which makes the edges of C3 too small
     rather than too large (both replicas scale alike: one is a copy of the other). `cursor` is the first held packet
-    with payload that is not compared yet; `template` see `tcp`.
+    with payload that is not compared yet; `newest_value` the latest TSval among what overtook; `template` see `tcp`.
     """
 
     def __init__(self, held, needs_handshake):
@@ -69,6 +71,7 @@ class ByteStreams:
         self._scale = filled(rows, "i", 0)
         self._cursor = filled(rows, "i", -1)
         self._template = filled(rows, "i", -1)
+        self._newest_value = filled(rows, "I", 0)
         self._mine = self._theirs = _NONE
 
     def grow(self, rows):
@@ -87,6 +90,7 @@ class ByteStreams:
         self._scale = grown(self._scale, rows, "i", 0)
         self._cursor = grown(self._cursor, rows, "i", -1)
         self._template = grown(self._template, rows, "i", -1)
+        self._newest_value = grown(self._newest_value, rows, "I", 0)
 
     def open_row(self, row: cython.int, has_syn: cython.bint) -> cython.int:
         """A new row of the table is a TCP connection."""
@@ -106,8 +110,8 @@ class ByteStreams:
         if state & RowFlag.PRIMARY_SYN and self._primary_isn[row] == packet.seq:
             return 0  # the same SYN again
         # A new incarnation of the connection: what is left of the old one can harm nobody any more.
-        self.held.stats.superseded += self.held.release_all(row, now_us)
-        self._cursor[row] = _NONE
+        self.held.stats.superseded += self.held.primary.count[row]
+        self.release_all(row, now_us)
         self._drop_template(row)
         if not state & RowFlag.SECONDARY_SYN:
             self.held.drop_all_secondary(row)
@@ -161,7 +165,9 @@ class ByteStreams:
         self.held.flags[row] = state | RowFlag.SECONDARY_ACK
         return False
 
-    def _note_primary_payload(self, row: cython.int, record: cython.int, packet: Packet) -> cython.int:
+    def _note_primary_payload(self, row: cython.int, record: cython.int, packet: Packet) -> cython.bint:
+        """Remember how far the primary has spoken; whether this begins with what it has sent before."""
+        is_again: cython.bint = False
         seq: cython.longlong = self.pool.seq[record]
         end: cython.longlong = seq_add(seq, packet.payload_len + (1 if packet.flags & TcpFlag.FIN else 0))
         if not self.held.flags[row] & RowFlag.BASE_KNOWN:
@@ -169,11 +175,51 @@ class ByteStreams:
             self.held.flags[row] |= RowFlag.BASE_KNOWN
             self._compared_seq[row] = seq
             self._primary_end[row] = end
-            return 0
+            return False
         if seq_diff(seq, self._primary_end[row]) < 0:
             self.held.flags[row] |= RowFlag.OVERLAP
+            is_again = packet.payload_len != 0
         self._primary_end[row] = seq_max(self._primary_end[row], end)
+        return is_again
+
+    def _place_again(self, row: cython.int, record: cython.int) -> cython.int:
+        """Behind which held packet (-1: none) `record` goes, whose payload is sent again."""
+        before: cython.int = _NONE
+        other: cython.int = self.held.primary.head[row]
+        while other != _NONE and seq_diff(self.pool.seq[other], self.pool.seq[record]) <= 0:
+            before = other
+            other = self.pool.next[other]
+        if other != _NONE:
+            self._cursor[row] = _NONE
+            self._lift(row, record)
+        return before
+
+    def _lift(self, row: cython.int, record: cython.int) -> cython.int:
+        """What was overtaken must not have an older TSval: the client would drop it (PAWS, RFC 7323 section 5.3)."""
+        if self.pool.chain[record] != _NONE:
+            return 0
+        self.shaper.parse(record)
+        pos: cython.Py_ssize_t = self.shaper.packet.timestamp_pos
+        if pos == 0:
+            return 0
+        value: cython.longlong = load32(self.pool.arena.memory, pos)
+        if self.held.flags[row] & RowFlag.OVERTAKEN:
+            missing: cython.longlong = seq_diff(self._newest_value[row], value)
+            if missing > 0:
+                return shift_timestamps(self.pool.arena.memory, self.shaper.packet, missing, 0)
+        self._newest_value[row] = value
+        self.held.flags[row] |= RowFlag.OVERTAKEN
         return 0
+
+    def release_all(self, row: cython.int, now_us: cython.longlong) -> cython.int:
+        """Let every held primary packet of a connection out."""
+        record: cython.int = self.held.primary.head[row]
+        while record != _NONE and self.held.flags[row] & RowFlag.OVERTAKEN:
+            self._lift(row, record)
+            record = self.pool.next[record]
+        self._cursor[row] = _NONE
+        self.held.flags[row] &= ~(RowFlag.OVERLAP | RowFlag.OVERTAKEN)
+        return self.held.release_all(row, now_us)
 
     def _space(self, row: cython.int, window: cython.longlong, flags: cython.int) -> cython.Py_ssize_t:
         """RFC 7323 section 2.2: the window of a SYN is never scaled."""
@@ -185,16 +231,14 @@ class ByteStreams:
         end: cython.longlong = seq_add(seq, self.pool.payload_len[record])
         before: cython.int = _NONE
         if self.held.flags[row] & RowFlag.BASE_KNOWN and seq_diff(end, self._compared_seq[row]) <= 0:
-            self.held.stats.discarded += 1
-            return self.pool.free(record)
+            return self.held.discard(record)
         last: cython.int = self.held.secondary.tail[row]
         if last != _NONE and seq_diff(seq, self._end(last)) >= 0:
             return self.held.hold_secondary(row, last, record)
         other: cython.int = self.held.secondary.head[row]
         while other != _NONE and seq_diff(self.pool.seq[other], seq) <= 0:
             if seq_diff(self._end(other), end) >= 0:
-                self.held.stats.discarded += 1
-                return self.pool.free(record)
+                return self.held.discard(record)
             before = other
             other = self.pool.next[other]
         return self.held.hold_secondary(row, before, record)
@@ -321,12 +365,7 @@ class ByteStreams:
         return self.apply_policy(row, now_us)
 
     def _add_context(self, index: cython.int, side: cython.int, record: cython.int, seq: cython.longlong) -> cython.int:
-        first: cython.longlong = self.pool.pos[record] + self.pool.payload_pos[record]
-        end: cython.longlong = first + self.pool.payload_len[record]
-        at: cython.longlong = self._byte_pos(record, seq)
-        if at < first or at > end:  # a SYN, or an older packet: show how it begins
-            at = first
-        return self.held.add_context(index, side, first, end, at)
+        return self.held.add_context(index, side, record, self._byte_pos(record, seq))
 
     def apply_policy(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """Mark the connection as different."""
@@ -335,10 +374,9 @@ class ByteStreams:
             if policy == DivergencePolicy.RESET:
                 self._reset_client(row, now_us)
                 self.held.drop_all_primary(row)
-            self.held.release_all(row, now_us)
+            self.release_all(row, now_us)
             self.held.drop_all_secondary(row)
             self._drop_template(row)
-            self._cursor[row] = _NONE
             self.held.flags[row] |= RowFlag.LET_THROUGH
             return 0
         self.held.flags[row] |= RowFlag.DIVERGED

@@ -3,10 +3,13 @@
 C1  a packet with payload leaves when all its bytes lie below `compared_seq`;
 C2  SYN, FIN and RST leave when the secondary sent the same, the SYNs with the same options;
 C3  no packet leaves with an ack beyond the secondary's, nor a right window edge beyond the secondary's: the client is
-    never told to forget, or to send, what the secondary could not carry on with. A bare ACK waits; a packet with
-    payload leaves clamped, and an ACK of our own making follows when the secondary has caught up (*owed*).
+    never told to forget, or to send, what the secondary could not carry on with. A bare ACK whose number
+    runs ahead waits; anything else leaves clamped, and an ACK of our own making follows when the secondary has
+    caught up (*owed*).
 
-Packets of a connection leave in order of arrival: the first that must wait holds the others.
+Packets of a connection leave in order of arrival: the first that must wait holds the others. But payload that is sent
+again goes before what begins behind it: the secondary may be waiting for the client's ACK of just that payload, and
+so would never send what the others wait for.
 
 A frame whose first part is compared but whose rest stays away is split after SPLIT_WAIT_MS: the secondary may be
 waiting for the client's ACK of just that part (Nagle, congestion window), and then nothing else would ever end it.
@@ -37,6 +40,9 @@ _NONE = cython.declare(cython.int, -1)
 _SCALE_UNKNOWN = cython.declare(cython.int, 14)
 _SPLIT_WAIT_US = cython.declare(cython.longlong, limits.SPLIT_WAIT_MS * 1000)
 _NEVER = cython.declare(cython.longlong, 1 << 62)
+# Bits of `pool.flags` above TCP's eight: see `held`.
+_CLAMPED = cython.declare(cython.int, 0x100)
+_MADE = cython.declare(cython.int, 0x200)
 
 
 class TcpComparison(ByteStreams):
@@ -76,9 +82,11 @@ class TcpComparison(ByteStreams):
             return 0
         if flags & TcpFlag.ACK and not flags & TcpFlag.RST:
             self._note_primary_ack(row, packet)
-        if (packet.payload_len or flags & TcpFlag.FIN) and not flags & TcpFlag.RST:
-            self._note_primary_payload(row, record, packet)
-        self.held.hold_primary(row, record)
+        before: cython.int = self.held.primary.tail[row]
+        has_bytes: cython.bint = packet.payload_len or flags & TcpFlag.FIN
+        if has_bytes and not flags & TcpFlag.RST and self._note_primary_payload(row, record, packet):
+            before = self._place_again(row, record)
+        self.held.hold_primary(row, before, record)
         return self._compare(row, now_us)
 
     def secondary(
@@ -97,8 +105,7 @@ class TcpComparison(ByteStreams):
             # A SYN is of a new connection with the same key, perhaps: the primary's will tell.
             if flags & TcpFlag.SYN and flags & TcpFlag.ACK:
                 self._note_secondary_ack(row, packet)
-            self.held.stats.discarded += 1
-            return self.pool.free(record)
+            return self.held.discard(record)
         self.pool.seq[record] = packet.seq
         if flags & TcpFlag.RST:
             self._secondary_resets[row] += 1
@@ -113,8 +120,7 @@ class TcpComparison(ByteStreams):
             self.pool.payload_len[record] = packet.payload_len
             self._queue_secondary(row, record)
         else:
-            self.held.stats.discarded += 1
-            self.pool.free(record)
+            self.held.discard(record)
         self._compare(row, now_us)
         if is_repeat and not flags & (TcpFlag.SYN | TcpFlag.FIN) and packet.payload_len == 0:
             self._release_repeated_ack(row, now_us)
@@ -192,10 +198,12 @@ class TcpComparison(ByteStreams):
     ) -> cython.int:
         if self._cursor[row] == record:
             self._cursor[row] = self.pool.next[record]
+        if self.held.flags[row] & RowFlag.OVERTAKEN:
+            self._lift(row, record)
         self.held.take_primary(row, _NONE)
         if self.held.primary.head[row] == _NONE:
             self._cursor[row] = _NONE
-            self.held.flags[row] &= ~RowFlag.OVERLAP
+            self.held.flags[row] &= ~(RowFlag.OVERLAP | RowFlag.OVERTAKEN)
         if is_clamped:
             self._clamp(row, record)
         elif self.held.flags[row] & RowFlag.OWED:
@@ -319,6 +327,7 @@ class TcpComparison(ByteStreams):
             seq_min(self.pool.ack[record], self._secondary_ack[row]),
         )
         self._set_common_window(row, self.pool.flags[record])
+        self.pool.flags[record] |= _CLAMPED
         self.held.stats.clamped += 1
         self._drop_template(row)
         if self.pool.flags[record] & TcpFlag.SYN:
@@ -365,6 +374,7 @@ class TcpComparison(ByteStreams):
         )
         self.pool.vnet_len[made] = self.pool.vnet_len[template]
         self.pool.arrived_us[made] = now_us
+        self.pool.flags[made] = _MADE
         self.held.stats.acks_made += 1
         edge: cython.longlong = self._secondary_space[row] + seq_diff(self._secondary_ack[row], self._primary_ack[row])
         if ack == self._primary_ack[row] and edge >= self._primary_space[row]:

@@ -11,6 +11,5 @@ cdef enum ConnectionFlag:
     GUEST_FIN = 0x04
     CLIENT_FIN = 0x08
     HAS_TIMESTAMP = 0x10
-    CLIENT_ACK = 0x20
-    ECHOED = 0x40
-    SENT_VALUE = 0x80
+    ECHOED = 0x20
+    SENT_VALUE = 0x40

@@ -30,9 +30,7 @@ class ConnectionFlag(IntFlag):
     CLIENT_FIN = 0x08
     HAS_TIMESTAMP = 0x10
     """`secondary_value` (TSval of the secondary's SYN) is valid."""
-    CLIENT_ACK = 0x20
-    """`client_ack` is valid."""
-    ECHOED = 0x40
+    ECHOED = 0x20
     """`echoed` (the latest TSecr from the client) is valid."""
-    SENT_VALUE = 0x80
+    SENT_VALUE = 0x40
     """`sent_value` (the latest TSval towards the client) is valid."""

@@ -1,6 +1,6 @@
 """The guest's addresses as its own frames show them: what a takeover has to announce on the LAN.
 
-Learned from ARP (sender) and from the first packet of each connection; bounded, first come.
+Learned from ARP (sender), from SYNs and from the first packet of what has no row yet; bounded, first come.
 """
 
 from ipaddress import IPv4Address, IPv6Address

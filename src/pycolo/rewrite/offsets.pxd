@@ -15,10 +15,12 @@ cdef class SeqOffsets:
 
     cdef int open_row(self, int row, int state) except -1 nogil
     cdef int client_syn(self, int row, Packet packet) except -1 nogil
+    cdef bint follows_syn(self, int row, Packet packet) except -1 nogil
     cdef bint guest_syn(self, int row, unsigned char[::1] buf, Packet packet) except -1 nogil
     cdef int learn(self, int row, unsigned char[::1] buf, Packet packet) except -1 nogil
     cdef int committed(self, int row) except -1 nogil
     cdef int to_secondary(self, int row, unsigned char[::1] buf, Packet packet) except -1 nogil
+    cdef int _note_echo(self, int row, long long echo) except -1 nogil
     cdef int from_secondary(self, int row, unsigned char[::1] buf, Packet packet) except -1 nogil
     cdef int catch_up(self, int row) except -1 nogil
     cdef int lift(self, int row, unsigned char[::1] buf, Packet packet) except -1 nogil

@@ -23,14 +23,18 @@ if cython.compiled:
     from cython.cimports.pycolo.wire.octets import load32
     from cython.cimports.pycolo.wire.packet import Packet
     from cython.cimports.pycolo.wire.patch import set_ack, shift_sack, shift_seq, shift_timestamps
-    from cython.cimports.pycolo.wire.seq import seq_add, seq_diff
+    from cython.cimports.pycolo.wire.seq import seq_add, seq_diff, seq_max
 else:
     from pycolo.rewrite.kinds import ConnectionFlag, OffsetState
     from pycolo.wire.kinds import TcpFlag
     from pycolo.wire.octets import load32
     from pycolo.wire.packet import Packet
     from pycolo.wire.patch import set_ack, shift_sack, shift_seq, shift_timestamps
-    from pycolo.wire.seq import seq_add, seq_diff
+    from pycolo.wire.seq import seq_add, seq_diff, seq_max
+
+# What a client may have sent behind its SYN before the guest has answered: more than any initial window, and little
+# of the sequence space.
+_INITIAL_BYTES_MAX = cython.declare(cython.longlong, 1 << 20)
 
 
 class SeqOffsets:
@@ -80,6 +84,10 @@ class SeqOffsets:
         self.flags[row] = flags | ConnectionFlag.CLIENT_SYN
         return 0
 
+    def follows_syn(self, row: cython.int, packet: Packet) -> cython.bint:
+        """Whether a client's packet continues its latest SYN, rather than an older connection."""
+        return 0 < seq_diff(packet.seq, self._client_isn[row]) <= _INITIAL_BYTES_MAX
+
     def guest_syn(self, row: cython.int, buf: cython.uchar[::1], packet: Packet) -> cython.bint:
         """A SYN or SYN|ACK from the secondary; whether it begins a new incarnation (else it is sent again)."""
         if self.state[row] != OffsetState.UNKNOWN and self._secondary_isn[row] == packet.seq:
@@ -121,13 +129,22 @@ class SeqOffsets:
         """Translate a packet from outside for the secondary: ack, SACK edges and TSecr."""
         if packet.flags & TcpFlag.ACK:
             if packet.timestamp_pos:
-                self._echoed[row] = load32(buf, packet.timestamp_pos + 4)
-                self.flags[row] |= ConnectionFlag.ECHOED
+                self._note_echo(row, load32(buf, packet.timestamp_pos + 4))
             if self.seq_offset[row]:
                 set_ack(buf, packet, seq_add(packet.ack, self.seq_offset[row]))
                 shift_sack(buf, packet, self.seq_offset[row])
             if self.ts_offset[row]:
                 shift_timestamps(buf, packet, 0, self.ts_offset[row])
+        return 0
+
+    def _note_echo(self, row: cython.int, echo: cython.longlong) -> cython.int:
+        """The latest TSecr of the client; 0 is "nothing to echo" (RFC 7323 section 3.2), segments may overtake."""
+        if echo == 0:
+            return 0
+        if self.flags[row] & ConnectionFlag.ECHOED:
+            echo = seq_max(echo, self._echoed[row])
+        self._echoed[row] = echo
+        self.flags[row] |= ConnectionFlag.ECHOED
         return 0
 
     def from_secondary(self, row: cython.int, buf: cython.uchar[::1], packet: Packet) -> cython.int:

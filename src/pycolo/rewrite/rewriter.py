@@ -207,10 +207,10 @@ class Rewriter:
         self._outcome = _SEND
         while True:
             status = frame_at(buf, pos, end, self.has_vnet, self.span)
-            if status == 0 or len(out) - self.out_end < self.span.end - pos:
-                return pos
             if status == 2:
                 self._outcome = _IMPOSSIBLE
+                return pos
+            if status == 0 or len(out) - self.out_end < self.span.end - pos:
                 return pos
             parse_frame(buf, self.span.start, self.span.end, self.span.vnet_len, self.packet)
             if is_client:
@@ -281,7 +281,8 @@ class Rewriter:
             return False
         if self.offsets.state[row] == OffsetState.UNKNOWN:
             return True
-        return self.offsets.flags[row] & ConnectionFlag.RESYN != 0
+        # The old connection goes on until then: a SYN that somebody forged must not stop it.
+        return self.offsets.flags[row] & ConnectionFlag.RESYN != 0 and self.offsets.follows_syn(row, self.packet)
 
     def _hold(self, row: cython.int, buf: cython.uchar[::1]) -> cython.int:
         record: cython.int = _NONE
@@ -354,6 +355,7 @@ class Rewriter:
     def _translate_guest(self, row: cython.int, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
         flags: cython.int = self.packet.flags
         if flags & TcpFlag.SYN:
+            self.neighbours.note_packet(buf, self.packet)
             if self.offsets.guest_syn(row, buf, self.packet):
                 self.copies.forget(row)
                 self.table.reopen(row, now_us)

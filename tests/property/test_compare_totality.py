@@ -1,0 +1,165 @@
+"""Hostile guests: whatever bytes both send, everything of the primary comes out, in order, and nothing is left over."""
+
+from collections import defaultdict
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pycolo.compare.kinds import DivergencePolicy
+from pycolo.errors import FramingError
+from support.segments import Flow, Tcp, arp, frame, mss, read, sack, timestamps, udp, udp_body
+from support.segments import fragments as cut_in_fragments
+from support.strategies import FRAMES, SEQ, damaged
+from support.streams import assert_all_left
+from support.traces import Comparing
+
+EXAMPLES = settings(max_examples=200)
+PRIMARY, SECONDARY = True, False
+NEAR = st.integers(990, 1030)
+
+# Few connections, few numbers: so that the state machines meet.
+SEGMENTS = st.builds(
+    Tcp,
+    NEAR | SEQ,
+    st.sampled_from(["S", "SA", "A", "A", "A", "A", "FA", "R", "RA", "", "SFRA"]),
+    st.sampled_from([b"", b"", b"a", b"aa", b"aaaaaaaa", b"ab", b"b"]),
+    NEAR | SEQ,
+    st.sampled_from([0, 10, 1000, 65535]),
+    st.sampled_from([b"", mss(1460), timestamps(5, 6), sack(1, 2)]),
+    st.builds(Flow, st.just(80), st.sampled_from([1, 1, 2])),
+)
+BODIES = st.sampled_from([b"same", b"other", b"", bytes(3000)])
+OTHERS = st.one_of(BODIES.map(udp), st.just(arp()), FRAMES, damaged(), st.binary(max_size=60))
+
+
+@st.composite
+def parts_of_datagrams(draw: Any) -> bytes:
+    body = udp_body(draw(st.sampled_from([bytes(40), bytes(range(48))])))
+    cuts = draw(st.sampled_from([[8], [16], [8, 24]]))
+    return draw(st.sampled_from(cut_in_fragments(17, body, cuts, draw(st.integers(1, 2)))))
+
+
+SIDES = st.sampled_from([PRIMARY, SECONDARY])
+GIVEN = st.tuples(SIDES, SEGMENTS.map(frame) | OTHERS | parts_of_datagrams())
+EVENTS = st.sampled_from(["commit", "commit awaiting", "marker", "lost", "formed"]) | st.sampled_from(
+    [1.0, 60.0, 3000.0]
+)
+STEPS = st.lists(GIVEN | GIVEN | GIVEN | EVENTS, max_size=40)
+
+
+def run(build, steps, **options):
+    """Every step; whatever is refused is offered again after a commit. Then a last commit."""
+    trace = Comparing(build, connections_max=4, held_packets_max=60, queue_packets_max=8, **options)
+    out: list[list[bytes]] = []
+    commands = []
+    for step in [*steps, "commit"]:
+        match step:
+            case "commit" | "commit awaiting":
+                trace.commit(awaits_marker=step != "commit")
+            case "marker":
+                trace.core.epoch_marker(trace.core.epoch)
+            case "lost":
+                trace.core.pair_lost(trace.now_us)
+            case "formed":
+                trace.core.pair_formed(trace.now_us)
+            case float(ms):
+                trace.wait(ms)
+            case (side, octets):
+                offer = trace.offer_primary if side == PRIMARY else trace.offer_secondary
+                if not offer(octets):
+                    trace.commit()
+                    out.append(trace.frames())
+                    assert offer(octets) == 1
+        out.append(trace.frames())
+        commands += trace.commands()
+    return trace, [octets for part in out for octets in part], commands
+
+
+@EXAMPLES
+@given(steps=STEPS, needs_handshake=st.booleans(), commits_input=st.booleans())
+def test_everything_of_the_primary_comes_out(build, steps, needs_handshake, commits_input):
+    trace, out, _ = run(build, steps, needs_handshake=needs_handshake, commits_input=commits_input)
+    assert_out(trace, steps, out)
+
+
+@EXAMPLES
+@given(steps=STEPS)
+def test_everything_comes_out_when_differences_are_only_reported(build, steps):
+    trace, out, commands = run(build, steps, policy=DivergencePolicy.REPORT)
+    assert_out(trace, steps, out)
+    assert {command for command, _, _ in commands} <= {"ReportDifference"}
+
+
+def assert_out(trace, steps, out):
+    """Per connection in order; TCP may be clamped or split; what is not TCP is untouched."""
+    stats = trace.core.stats
+    sent = [step[1] for step in steps if isinstance(step, tuple) and step[0] == PRIMARY]
+    assert len(out) == len(sent) + stats.acks_made + stats.splits
+    found, expected = grouped(out), grouped(sent)
+    extra = 0
+    for key in found.keys() | expected.keys():
+        if isinstance(key, Flow):
+            mine, theirs = ([read(octets) for octets in side[key]] for side in (expected, found))
+            extra += assert_all_left(mine, theirs, is_lenient=True)
+        elif key == "fragments":
+            assert sorted(found[key]) == sorted(expected[key])
+        else:
+            assert found[key] == expected[key]
+    assert extra == stats.acks_made
+    trace.assert_empty()
+
+
+def grouped(frames):
+    """Segments that the tests made, by connection; datagrams of theirs; each other frame for itself."""
+    groups: dict[Any, list[bytes]] = defaultdict(list)
+    for octets in frames:
+        if octets[:12] == OWN_FRAME[:12] and len(octets) > 34 and octets[12:14] == b"\x08\x00":
+            if octets[20] & 0x3F or octets[21]:
+                groups["fragments"].append(octets)
+                continue
+            if octets[23] == 6 and octets[14] == 0x45 and is_ours(octets):
+                groups[read(octets).flow].append(octets)
+                continue
+            if octets[23] == 17 and octets[26:34] == OWN_FRAME[26:34]:
+                groups["udp"].append(octets)
+                continue
+        groups[octets].append(octets)
+    return groups
+
+
+OWN_FRAME = frame(Tcp(1))
+
+
+def is_ours(octets):
+    return octets[26:34] == OWN_FRAME[26:34] and octets[34:36] == OWN_FRAME[34:36]
+
+
+@EXAMPLES
+@given(steps=STEPS, policy=st.sampled_from(list(DivergencePolicy)))
+def test_both_builds_do_the_same(compiled, uncompiled, steps, policy):
+    trace, out, commands = run(compiled, steps, policy=policy)
+    other, other_out, other_commands = run(uncompiled, steps, policy=policy)
+    assert out == other_out
+    assert commands == other_commands
+    names = [name for name in dir(trace.core.stats) if not name.startswith("_")]
+    assert {name: getattr(trace.core.stats, name) for name in names} == {
+        name: getattr(other.core.stats, name) for name in names
+    }
+
+
+@EXAMPLES
+@given(octets=st.binary(max_size=300), vnet=st.booleans())
+def test_any_stream_is_read_or_refused(build, octets, vnet):
+    """Not even whole frames: either the stream goes on, or FramingError says why it cannot."""
+    trace = Comparing(build, 12 if vnet else None)
+    buf = bytearray(octets)
+    for take in (trace.core.primary_frames, trace.core.secondary_frames):
+        try:
+            taken = take(buf, 0, len(buf), 0)
+        except FramingError:
+            continue
+        assert 0 <= taken <= len(buf)
+    trace.commit()
+    trace.frames()
+    trace.assert_empty()

@@ -1,0 +1,1 @@
+"""What several test modules need: frames made by scapy, hypothesis strategies for them."""

@@ -1,0 +1,195 @@
+"""Rule C4: datagrams are a multiset of payloads per connection; the IP header and identification do not count."""
+
+import itertools
+
+import pytest
+
+from pycolo import limits
+from pycolo.compare.kinds import DivergencePolicy
+from support.segments import Flow, Tcp, arp, icmp_echo, ip_packet, udp
+from support.traces import Comparing
+
+REORDER_MS = limits.DATAGRAM_REORDER_MS
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+@pytest.mark.parametrize(
+    "octets",
+    [udp(b"query"), udp(b""), udp(b"x" * 1400), udp(b"v6", Flow(version=6)), icmp_echo(b"ping"), ip_packet(47, b"gre")],
+    ids=["udp", "empty", "large", "udp6", "icmp", "gre"],
+)
+def test_equal_datagrams(build, octets, is_primary_first):
+    trace = Comparing(build)
+    order = [trace.primary, trace.secondary]
+    for give in order if is_primary_first else reversed(order):
+        assert trace.frames() == []
+        give(octets)
+    assert trace.frames() == [octets]
+    assert trace.commands() == []
+    trace.assert_empty()
+
+
+def with_identification(octets, identification, ttl):
+    """The same packet with another IP header (its checksum is not looked at)."""
+    changed = bytearray(octets)
+    changed[18:20] = identification.to_bytes(2, "big")
+    changed[22] = ttl
+    return bytes(changed)
+
+
+def test_the_ip_header_is_not_compared(build):
+    trace = Comparing(build)
+    mine, theirs = with_identification(udp(b"data"), 1, 64), with_identification(udp(b"data"), 77, 63)
+    trace.primary(mine)
+    trace.secondary(theirs)
+    assert trace.frames() == [mine]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_any_order_of_the_secondary(build, order, is_primary_first):
+    trace = Comparing(build)
+    datagrams = [udp(data) for data in (b"one", b"two", b"three")]
+    theirs = [datagrams[place] for place in order]
+    if is_primary_first:
+        trace.primary(*datagrams)
+    trace.secondary(*theirs)
+    if not is_primary_first:
+        trace.primary(*datagrams)
+    assert trace.frames() == datagrams, "in the order of the primary"
+    assert trace.commands() == []
+    trace.assert_empty()
+
+
+def test_each_copy_needs_its_own_partner(build):
+    trace = Comparing(build)
+    twice = udp(b"same")
+    trace.primary(twice, twice)
+    trace.secondary(twice)
+    assert trace.frames() == [twice]
+    trace.secondary(twice)
+    assert trace.frames() == [twice]
+    trace.assert_empty()
+
+
+def test_ports_tell_connections_apart(build):
+    trace = Comparing(build)
+    trace.primary(udp(b"data", Flow(client_port=1)))
+    trace.secondary(udp(b"data", Flow(client_port=2)))
+    assert trace.frames() == []
+
+
+def test_payloads_that_differ_behind_what_the_digest_sees(build):
+    """The digest takes the head and the tail: the middle is compared byte by byte."""
+    trace = Comparing(build)
+    trace.primary(udp(b"a" * 200 + b"P" + b"z" * 200))
+    trace.secondary(udp(b"a" * 200 + b"S" + b"z" * 200))
+    assert trace.frames() == []
+
+
+def test_different_datagrams_are_told_after_the_time_to_overtake(build):
+    trace = Comparing(build)
+    trace.primary(udp(b"an answer"))
+    trace.wait(1000)
+    trace.secondary(udp(b"an insult"))
+    trace.wait(REORDER_MS - 1)
+    assert trace.commands() == []
+    trace.wait(2)
+    (difference,) = trace.differences()
+    assert difference.kind.name == "DATAGRAM"
+    assert (difference.primary, difference.primary_index) == (b"an answer", 3)
+    assert (difference.secondary, difference.secondary_index) == (b"an insult", 3)
+    assert difference.connection.ip_proto == 17
+    assert trace.frames() == []
+    trace.commit()
+    assert trace.frames() == [udp(b"an answer")]
+    trace.assert_empty()
+
+
+def test_the_partner_that_comes_in_time_settles_it(build):
+    trace = Comparing(build)
+    trace.primary(udp(b"answer"))
+    trace.secondary(udp(b"other"))
+    trace.wait(REORDER_MS - 1)
+    trace.secondary(udp(b"answer"))
+    trace.primary(udp(b"other"))
+    trace.wait(10 * REORDER_MS)
+    assert trace.commands() == []
+    assert trace.frames() == [udp(b"answer"), udp(b"other")]
+
+
+def test_with_report_every_datagram_stands_alone(build):
+    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+    trace.primary(udp(b"mine"), udp(b"same"))
+    trace.secondary(udp(b"theirs"), udp(b"same"))
+    trace.wait(2 * REORDER_MS)
+    assert [kind for _, kind, _ in trace.commands()] == ["DATAGRAM"]
+    assert trace.frames() == [udp(b"mine"), udp(b"same")]
+    both = udp(b"again")
+    trace.primary(both)
+    trace.secondary(both)
+    assert trace.frames() == [both]
+    trace.assert_empty()
+
+
+def test_with_report_a_silent_secondary_delays_each_datagram_once(build):
+    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+    datagrams = [udp(bytes([place])) for place in range(20)]
+    trace.primary(*datagrams)
+    trace.wait(limits.COMPARE_TIMEOUT_MS + limits.EXPIRED_SCAN_CYCLE_MS)
+    assert trace.frames() == datagrams
+    assert {kind for _, kind, _ in trace.commands()} == {"TIMEOUT"}
+    trace.assert_empty()
+
+
+def test_with_report_a_silent_primary_costs_nothing(build):
+    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+    trace.secondary(udp(b"alone"))
+    trace.wait(limits.COMPARE_TIMEOUT_MS + limits.EXPIRED_SCAN_CYCLE_MS)
+    (difference,) = trace.differences()
+    assert (difference.kind.name, difference.primary, difference.secondary) == ("SECONDARY_TIMEOUT", b"", b"alone")
+    trace.assert_empty()
+
+
+@pytest.mark.parametrize("policy", [DivergencePolicy.HOLD, DivergencePolicy.CHECKPOINT])
+def test_with_hold_nothing_of_it_leaves_any_more(build, policy):
+    trace = Comparing(build, policy=policy)
+    trace.primary(udp(b"mine"))
+    trace.secondary(udp(b"theirs"))
+    trace.wait(2 * REORDER_MS)
+    both = udp(b"again")
+    trace.primary(both)
+    trace.secondary(both)
+    trace.wait(10_000)
+    assert trace.frames() == []
+    assert [kind for _, kind, _ in trace.commands()] == ["DATAGRAM"]
+
+
+@pytest.mark.parametrize(
+    "octets", [arp(), b"\xff" * 12 + b"\x88\xcc" + bytes(40), ip_packet(2, bytes(8))], ids=["arp", "lldp", "igmp"]
+)
+def test_what_is_never_compared_passes_and_the_secondarys_is_discarded(build, octets):
+    trace = Comparing(build)
+    trace.secondary(octets)
+    trace.primary(octets)
+    trace.secondary(octets)
+    assert trace.frames() == [octets]
+    assert trace.core.stats.passed == 1
+    assert trace.core.stats.discarded == 2
+    trace.assert_empty()
+
+
+def test_a_refused_frame_passes_uncompared(build):
+    trace = Comparing(build)
+    broken = udp(b"data")[:30]
+    trace.primary(broken)
+    assert trace.frames() == [broken]
+    assert trace.core.stats.refused == 1
+
+
+def test_tcp_and_udp_with_the_same_ports_are_two_connections(build):
+    trace = Comparing(build)
+    segment = Tcp(1, "A", b"data")
+    trace.primary(segment, udp(b"data"))
+    trace.secondary(udp(b"data"))
+    assert trace.frames() == [udp(b"data")]

@@ -1,0 +1,771 @@
+"""Rules C1 to C3 for one TCP connection, as traces: what both guests send, and what leaves."""
+
+import pytest
+
+from pycolo import limits
+from support.frames import is_valid
+from support.segments import (
+    GSO_TCPV4,
+    NEEDS_CSUM,
+    SACK_PERMITTED,
+    Flow,
+    Tcp,
+    frame,
+    mss,
+    read,
+    sack,
+    scale,
+    timestamps,
+    vnet_header,
+)
+from support.traces import Comparing
+
+ISN = 999  # of the primary; the secondary's SYN has a number of its own
+SECONDARY_ISN = 0x80000007
+BASE = ISN + 1
+SYN_OPTIONS = mss(1460) + SACK_PERMITTED + timestamps(7) + scale(7)
+
+
+def syn_ack(isn=ISN, ack=100, options=b"", **fields):
+    return Tcp(isn, "SA", ack=ack, options=options, **fields)
+
+
+def established(build, **options):
+    """A comparator with one connection whose handshake is done."""
+    trace = Comparing(build, **options)
+    trace.primary(syn_ack())
+    trace.secondary(syn_ack(SECONDARY_ISN))
+    assert trace.out() == [read(frame(syn_ack()))]
+    return trace
+
+
+def both(trace, *segments):
+    trace.primary(*segments)
+    trace.secondary(*segments)
+
+
+def brief(segments):
+    return [(segment.seq, segment.flags, segment.data) for segment in segments]
+
+
+# ── C1: payload ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_equal_payload_leaves_as_the_primary_sent_it(build, is_primary_first):
+    trace = established(build)
+    segment = Tcp(BASE, "PA", b"hello", ack=100)
+    order = [trace.primary, trace.secondary]
+    for give in order if is_primary_first else reversed(order):
+        assert trace.out() == []
+        give(segment)
+    assert trace.frames() == [frame(segment)]
+    assert trace.commands() == []
+    trace.assert_empty()
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_a_packet_waits_for_its_last_byte(build, is_primary_first):
+    trace = established(build)
+    parts = [
+        Tcp(BASE, "A", b"he", ack=100),
+        Tcp(BASE + 2, "A", b"ll", ack=100),
+        Tcp(BASE + 4, "A", b"o", ack=100),
+    ]
+    whole = Tcp(BASE, "A", b"hello", ack=100)
+    if is_primary_first:
+        trace.primary(whole)
+    for part in parts:
+        assert trace.out() == []
+        trace.secondary(part)
+    if not is_primary_first:
+        trace.primary(whole)
+    assert trace.out() == [whole]
+    trace.assert_empty()
+
+
+def test_the_secondary_may_send_in_larger_pieces(build):
+    trace = established(build)
+    trace.secondary(Tcp(BASE, "A", b"abcdef", ack=100))
+    trace.primary(Tcp(BASE, "A", b"ab", ack=100), Tcp(BASE + 2, "A", b"cd", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"ab", b"cd"]
+    trace.primary(Tcp(BASE + 4, "A", b"ef", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"ef"]
+    trace.assert_empty()
+
+
+def test_sequence_numbers_wrap_around(build):
+    trace = Comparing(build)
+    both(trace, syn_ack(0xFFFFFFFC))
+    first = Tcp(0xFFFFFFFD, "A", b"abcdef", ack=100)  # ends at 3
+    both(trace, first, Tcp(3, "A", b"gh", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"", b"abcdef", b"gh"]
+    trace.assert_empty()
+
+
+def test_acks_wrap_around(build):
+    trace = Comparing(build)
+    both(trace, syn_ack(ack=0xFFFFFFF0))
+    trace.primary(Tcp(BASE, ack=0x10))
+    assert [segment.flags for segment in trace.out()] == ["SA"]
+    trace.secondary(Tcp(BASE, ack=0xFFFFFFFF))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE, ack=0x10))
+    assert [segment.ack for segment in trace.out()] == [0x10]
+
+
+def test_a_retransmission_of_the_primary_leaves_again(build):
+    trace = established(build)
+    segment = Tcp(BASE, "A", b"hello", ack=100)
+    both(trace, segment)
+    trace.primary(segment)
+    assert trace.out() == [segment, segment]
+    trace.assert_empty()
+
+
+def test_a_retransmission_while_the_first_is_held_leaves_after_it(build):
+    trace = established(build)
+    first, again = Tcp(BASE, "A", b"hello", ack=100), Tcp(BASE, "PA", b"hello", ack=100)
+    trace.primary(first, again)
+    trace.secondary(first)
+    assert trace.out() == [first, again]
+    trace.assert_empty()
+
+
+def test_retransmissions_of_the_secondary_are_discarded(build):
+    trace = established(build)
+    segment, following = Tcp(BASE, "A", b"hello", ack=100), Tcp(BASE + 5, "A", b"world", ack=100)
+    trace.secondary(segment, segment, following, segment)
+    trace.primary(segment, following)
+    trace.secondary(segment, following)
+    assert trace.out() == [segment, following]
+    trace.assert_empty()
+
+
+def test_overlapping_segments_of_the_secondary(build):
+    trace = established(build)
+    trace.secondary(
+        Tcp(BASE + 2, "A", b"cdef", ack=100),
+        Tcp(BASE + 4, "A", b"ef", ack=100),
+        Tcp(BASE, "A", b"abc", ack=100),
+        Tcp(BASE + 5, "A", b"fgh", ack=100),
+    )
+    trace.primary(Tcp(BASE, "A", b"abcdefgh", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"abcdefgh"]
+    trace.assert_empty()
+
+
+def test_the_secondary_out_of_order(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "A", b"abcdef", ack=100))
+    trace.secondary(Tcp(BASE + 4, "A", b"ef", ack=100), Tcp(BASE + 2, "A", b"cd", ack=100))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE, "A", b"ab", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"abcdef"]
+    trace.assert_empty()
+
+
+def test_the_primary_out_of_order(build):
+    trace = established(build)
+    late, early = Tcp(BASE + 2, "A", b"cd", ack=100), Tcp(BASE, "A", b"ab", ack=100)
+    trace.secondary(Tcp(BASE, "A", b"abcd", ack=100))
+    trace.primary(late)
+    assert trace.out() == []
+    trace.primary(early)
+    assert trace.out() == [early, late]
+    trace.assert_empty()
+
+
+@pytest.mark.parametrize("first", [Tcp(BASE + 8, "A", b"more", ack=100), Tcp(BASE + 8, ack=300)], ids=["data", "ack"])
+def test_what_is_sent_again_overtakes_what_waits(build, first):
+    """The client misses it, so it acknowledges nothing, and the secondary sends nothing that others could wait for."""
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"abcdefgh", ack=100))
+    trace.primary(first)
+    assert len(trace.out()) == 1
+    again = [Tcp(BASE, "A", b"abcd", ack=100), Tcp(BASE + 4, "PA", b"efgh", ack=100)]
+    trace.primary(*again)
+    assert trace.out() == again
+
+
+def test_what_was_overtaken_is_not_older_for_the_client(build):
+    """PAWS (RFC 7323 section 5.3) would drop it."""
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"abcd", ack=100, options=timestamps(10)))
+    trace.primary(
+        Tcp(BASE + 4, "A", b"efgh", ack=100, options=timestamps(11)),
+        Tcp(BASE + 8, ack=300, options=timestamps(12)),
+        Tcp(BASE, "A", b"abcd", ack=300, options=timestamps(90)),
+    )
+    trace.secondary(Tcp(BASE + 4, "A", b"efgh", ack=300))
+    trace.primary(Tcp(BASE + 8, ack=300, options=timestamps(95)))
+    left = trace.frames()
+    assert all(map(is_valid, left))
+    assert [(segment.data, segment.options) for segment in map(read, left)] == [
+        (b"abcd", timestamps(10)),
+        (b"abcd", timestamps(90)),
+        (b"efgh", timestamps(90)),
+        (b"", timestamps(90)),
+        (b"", timestamps(95)),
+    ]
+    trace.assert_empty()
+
+
+def test_a_commit_releases_what_was_overtaken_no_older_either(build):
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"abcd", ack=100, options=timestamps(10)))
+    trace.frames()
+    trace.primary(Tcp(BASE + 4, "A", b"efgh", ack=100, options=timestamps(11)))
+    trace.primary(Tcp(BASE, "A", b"abcd", ack=100, options=timestamps(90)))
+    trace.commit()
+    assert [segment.options for segment in trace.out()] == [timestamps(90)] * 2
+
+
+def test_what_is_sent_again_in_one_piece_with_more_is_split_before_what_waits(build):
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"abcd", ack=100))
+    trace.primary(Tcp(BASE + 4, "A", b"ef", ack=100), Tcp(BASE + 2, "A", b"cdef", ack=100))
+    trace.wait(5)
+    assert brief(trace.out()) == [(BASE, "A", b"abcd"), (BASE + 2, "A", b"cd")]
+    trace.secondary(Tcp(BASE + 4, "A", b"ef", ack=100))
+    assert sorted(brief(trace.out())) == [(BASE + 4, "A", b"ef")] * 2
+    trace.assert_empty()
+
+
+def test_overlapping_copies_of_the_primary_are_all_compared(build):
+    """What the client keeps of two copies is its own affair: each must be what the secondary sent."""
+    trace = established(build)
+    trace.primary(Tcp(BASE, "A", b"abcd", ack=100), Tcp(BASE + 2, "A", b"cXef", ack=100))
+    trace.secondary(Tcp(BASE, "A", b"abcdef", ack=100))
+    assert trace.out() == []
+    assert trace.commands() == [("RequestCheckpoint", "PAYLOAD", BASE + 3)]
+
+
+def test_a_connection_from_before_our_time_begins_where_the_primary_is(build):
+    trace = Comparing(build)
+    segment = Tcp(7000, "A", b"middle", ack=100)
+    trace.secondary(Tcp(6990, "A", b"0123456789", ack=100))
+    both(trace, segment)
+    assert trace.out() == [segment]
+    trace.assert_empty()
+
+
+# ── C5: what differs ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_a_different_byte_is_found(build, is_primary_first):
+    trace = established(build)
+    order = [(trace.primary, b"abcdef"), (trace.secondary, b"abXdef")]
+    for give, data in order if is_primary_first else reversed(order):
+        give(Tcp(BASE, "A", data, ack=100))
+    assert trace.out() == []
+    (difference,) = trace.differences()
+    assert (difference.kind.name, difference.seq) == ("PAYLOAD", BASE + 2)
+    assert (difference.primary, difference.primary_index) == (b"abcdef", 2)
+    assert (difference.secondary, difference.secondary_index) == (b"abXdef", 2)
+    assert str(difference.connection) == "tcp 10.0.0.2:80 > 10.0.0.1:5000"
+
+
+def test_what_lies_before_the_difference_still_leaves_and_nothing_behind_it(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "A", b"same", ack=100), Tcp(BASE + 4, "A", b"this", ack=100))
+    trace.secondary(Tcp(BASE, "A", b"sameThat", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"same"]
+    both(trace, Tcp(BASE + 8, "A", b"more", ack=100), Tcp(BASE + 12, "FA", ack=100))
+    trace.primary(Tcp(BASE, "A", b"same", ack=100))
+    assert trace.out() == []
+    assert trace.commands() == [("RequestCheckpoint", "PAYLOAD", BASE + 4)]
+
+
+def test_the_context_is_bounded(build):
+    trace = established(build)
+    around = limits.DIFFERENCE_CONTEXT_BYTES
+    common = bytes(range(100))
+    trace.primary(Tcp(BASE, "A", common + b"P" + common, ack=100))
+    trace.secondary(Tcp(BASE, "A", common + b"S" + common, ack=100))
+    (difference,) = trace.differences()
+    assert difference.primary == common[-around:] + b"P" + common[: around - 1]
+    assert difference.secondary == common[-around:] + b"S" + common[: around - 1]
+    assert difference.primary_index == difference.secondary_index == around
+
+
+def test_a_connection_that_differs_does_not_hold_the_others(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "A", b"abc", ack=100))
+    trace.secondary(Tcp(BASE, "A", b"abX", ack=100))
+    other = Tcp(5, "A", b"other", ack=100, flow=Flow(client_port=6000))
+    both(trace, other)
+    assert trace.out() == [other]
+
+
+# ── C2: SYN ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_syn_acks_with_the_same_options_agree_whatever_their_numbers(build, is_primary_first):
+    trace = Comparing(build)
+    order = [
+        (trace.primary, syn_ack(options=SYN_OPTIONS)),
+        # Padding, order and the timestamp's value are not the connection's terms.
+        (
+            trace.secondary,
+            syn_ack(SECONDARY_ISN, options=b"\x01" + scale(7) + timestamps(9) + mss(1460) + SACK_PERMITTED),
+        ),
+    ]
+    for give, segment in order if is_primary_first else reversed(order):
+        assert trace.out() == []
+        give(segment)
+    assert trace.out() == [read(frame(syn_ack(options=SYN_OPTIONS)))]
+    assert trace.commands() == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        mss(1400) + SACK_PERMITTED + timestamps(7) + scale(7),
+        mss(1460) + timestamps(7) + scale(7),
+        mss(1460) + SACK_PERMITTED + scale(7),
+        mss(1460) + SACK_PERMITTED + timestamps(7) + scale(6),
+        mss(1460) + SACK_PERMITTED + timestamps(7),
+        b"",
+    ],
+    ids=["mss", "sack", "timestamps", "scale", "no scale", "none"],
+)
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_syns_that_do_not_agree(build, is_primary_first, other):
+    trace = Comparing(build)
+    order = [
+        (trace.primary, syn_ack(options=SYN_OPTIONS)),
+        (trace.secondary, syn_ack(SECONDARY_ISN, options=other)),
+    ]
+    for give, segment in order if is_primary_first else reversed(order):
+        give(segment)
+    assert trace.out() == []
+    assert [(command, kind) for command, kind, _ in trace.commands()] == [("RequestCheckpoint", "SYN_OPTIONS")]
+
+
+def test_a_connection_that_the_guest_begins(build):
+    trace = Comparing(build)
+    trace.secondary(Tcp(SECONDARY_ISN, "S"))
+    trace.primary(Tcp(ISN, "S"))
+    trace.primary(Tcp(BASE, ack=300), Tcp(BASE, "PA", b"GET", ack=300))
+    assert [segment.flags for segment in trace.out()] == ["S"]
+    trace.secondary(Tcp(BASE, ack=300))
+    assert [segment.flags for segment in trace.out()] == ["A"]
+    trace.secondary(Tcp(BASE, "PA", b"GET", ack=300))
+    assert [segment.data for segment in trace.out()] == [b"GET"]
+
+
+def test_a_syn_that_is_sent_again_needs_no_second_partner(build):
+    trace = Comparing(build)
+    trace.primary(syn_ack(), syn_ack())
+    trace.secondary(syn_ack(SECONDARY_ISN))
+    trace.primary(syn_ack())
+    assert [segment.flags for segment in trace.out()] == ["SA"] * 3
+    trace.assert_empty()
+
+
+def test_a_syn_that_the_secondary_sends_again_vouches_for_no_other(build):
+    """By then the rewriter knows the offset and the SYN has the primary's number."""
+    trace = established(build)
+    trace.secondary(syn_ack(SECONDARY_ISN), syn_ack(ISN))
+    trace.primary(syn_ack(70000, ack=500))
+    assert trace.out() == [], "a SYN of the old connection vouched for one of the new"
+    trace.secondary(syn_ack(SECONDARY_ISN + 9, ack=500))
+    assert [segment.seq for segment in trace.out()] == [70000]
+
+
+def test_payload_on_a_syn_is_compared(build):
+    """TCP Fast Open (RFC 7413): the SYN's payload is as much payload as any."""
+    trace = Comparing(build)
+    trace.primary(Tcp(ISN, "SA", b"early", ack=100))
+    trace.secondary(syn_ack(SECONDARY_ISN))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE, "A", b"early", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"early"]
+
+
+def test_a_syn_ack_is_vouched_for_by_an_answer_to_the_same_syn(build):
+    trace = Comparing(build)
+    trace.secondary(syn_ack(SECONDARY_ISN, ack=100))
+    trace.primary(syn_ack(ack=5000))
+    assert trace.out() == []
+    trace.secondary(syn_ack(SECONDARY_ISN + 77, ack=5000))
+    assert [segment.ack for segment in trace.out()] == [5000]
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_a_new_connection_with_the_same_ports(build, is_primary_first):
+    trace = established(build)
+    both(trace, Tcp(BASE, "FA", ack=101))
+    trace.out()
+    renewed = [
+        (trace.primary, syn_ack(70000, ack=500)),
+        (trace.secondary, syn_ack(SECONDARY_ISN + 9, ack=500)),
+    ]
+    for give, segment in renewed if is_primary_first else reversed(renewed):
+        assert trace.out() == []
+        give(segment)
+    assert [(segment.seq, segment.flags) for segment in trace.out()] == [(70000, "SA")]
+    segment = Tcp(70001, "A", b"again", ack=500)
+    both(trace, segment)
+    assert trace.out() == [segment]
+    assert trace.commands() == []
+    trace.assert_empty()
+
+
+def test_after_a_refused_syn_the_next_one_waits_for_its_own_partner(build):
+    trace = Comparing(build, policy=1)
+    trace.primary(syn_ack(options=SYN_OPTIONS))
+    trace.secondary(syn_ack(SECONDARY_ISN))
+    assert [kind for _, kind, _ in trace.commands()] == ["SYN_OPTIONS"]
+    assert [segment.flags for segment in trace.out()] == ["SA"]
+    trace.primary(syn_ack(70000, ack=500))
+    assert trace.out() == []
+    trace.secondary(syn_ack(SECONDARY_ISN + 9, ack=500))
+    assert [segment.seq for segment in trace.out()] == [70000]
+
+
+# ── C2: FIN and RST ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("data", [b"", b"last"])
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_a_fin_waits_for_the_secondarys(build, is_primary_first, data):
+    trace = established(build)
+    fin = Tcp(BASE, "FA", data, ack=100)
+    order = [trace.primary, trace.secondary]
+    for give in order if is_primary_first else reversed(order):
+        assert trace.out() == []
+        give(fin)
+    assert trace.out() == [fin]
+    trace.primary(fin)
+    assert trace.out() == [fin], "a FIN that is sent again has its partner"
+    trace.primary(Tcp(BASE + len(data) + 1, ack=100))
+    assert len(trace.out()) == 1
+    trace.assert_empty()
+
+
+def test_fin_and_data_may_be_cut_differently(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "A", b"data", ack=100), Tcp(BASE + 4, "FA", ack=100))
+    trace.secondary(Tcp(BASE, "FA", b"data", ack=100))
+    assert [segment.flags for segment in trace.out()] == ["A", "FA"]
+    trace.assert_empty()
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_the_primary_ends_where_the_secondary_goes_on(build, is_primary_first):
+    trace = established(build)
+    order = [(trace.primary, Tcp(BASE, "FA", ack=100)), (trace.secondary, Tcp(BASE, "A", b"more", ack=100))]
+    for give, segment in order if is_primary_first else reversed(order):
+        give(segment)
+    assert trace.out() == []
+    assert trace.commands() == [("RequestCheckpoint", "FIN", BASE)]
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_the_secondary_ends_where_the_primary_goes_on(build, is_primary_first):
+    trace = established(build)
+    order = [(trace.primary, Tcp(BASE, "A", b"more", ack=100)), (trace.secondary, Tcp(BASE, "FA", ack=100))]
+    for give, segment in order if is_primary_first else reversed(order):
+        give(segment)
+    assert trace.out() == []
+    assert trace.commands() == [("RequestCheckpoint", "FIN", BASE)]
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_a_rst_waits_for_the_secondarys(build, is_primary_first):
+    trace = established(build)
+    rst = Tcp(BASE, "R", window=0)
+    order = [trace.primary, trace.secondary]
+    for give in order if is_primary_first else reversed(order):
+        assert trace.out() == []
+        give(rst)
+    assert trace.out() == [rst]
+    assert trace.commands() == []
+
+
+def test_each_rst_needs_its_own_partner(build):
+    """A closed port answers every SYN."""
+    trace = Comparing(build)
+    rst = Tcp(0, "RA", ack=100, window=0)
+    trace.primary(rst, rst)
+    trace.secondary(rst)
+    assert trace.out() == [rst]
+    trace.secondary(rst)
+    assert trace.out() == [rst]
+
+
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_one_refuses_what_the_other_accepts(build, is_primary_first):
+    rst = Tcp(0, "RA", ack=100, window=0)
+    for mine, theirs in [(syn_ack(), rst), (rst, syn_ack(SECONDARY_ISN))]:
+        trace = Comparing(build)
+        order = [(trace.primary, mine), (trace.secondary, theirs)]
+        for give, segment in order if is_primary_first else reversed(order):
+            give(segment)
+        assert trace.out() == []
+        assert [kind for _, kind, _ in trace.commands()] == ["RST"]
+
+
+def test_a_fin_where_the_secondary_resets(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "FA", ack=100))
+    trace.secondary(Tcp(BASE, "RA", ack=100))
+    assert trace.out() == []
+    assert [kind for _, kind, _ in trace.commands()] == ["RST"]
+
+
+# ── C3: acknowledgements ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_bare_ack_waits_for_the_secondarys(build):
+    trace = established(build)
+    ack = Tcp(BASE, ack=300)
+    trace.primary(ack)
+    trace.secondary(Tcp(BASE, ack=250))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE, ack=300))
+    assert trace.out() == [ack]
+    trace.assert_empty()
+
+
+def test_the_secondary_may_be_ahead(build):
+    trace = established(build)
+    ack = Tcp(BASE, ack=300)
+    trace.secondary(Tcp(BASE, ack=400))
+    trace.primary(ack)
+    assert trace.out() == [ack]
+    trace.assert_empty()
+
+
+def test_payload_leaves_with_a_lowered_ack_and_the_rest_is_owed(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "PA", b"data", ack=300, options=timestamps(50, 60)))
+    trace.secondary(Tcp(BASE, "PA", b"data", ack=200, options=timestamps(51, 60)))
+    (clamped,) = trace.out()
+    assert (clamped.data, clamped.ack) == (b"data", 200)
+    assert clamped.edge == 1200
+    trace.secondary(Tcp(BASE + 4, ack=250))
+    (owed,) = trace.out()
+    assert (owed.seq, owed.flags, owed.data, owed.ack) == (BASE + 4, "A", b"", 250)
+    assert owed.options == timestamps(50, 60)
+    trace.secondary(Tcp(BASE + 4, ack=400))
+    assert [segment.ack for segment in trace.out()] == [300], "never beyond the primary's own"
+    trace.secondary(Tcp(BASE + 4, ack=500))
+    assert trace.out() == []
+    trace.assert_empty()
+
+
+def test_what_a_later_packet_says_is_not_owed_any_more(build):
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"1", ack=300))
+    trace.primary(Tcp(BASE + 1, "A", b"2", ack=400))
+    trace.secondary(Tcp(BASE + 1, "A", b"2", ack=350))
+    trace.secondary(Tcp(BASE + 2, ack=400, window=900))
+    assert [(segment.data, segment.ack) for segment in trace.out()] == [(b"1", 300), (b"2", 350), (b"", 400)]
+    trace.primary(Tcp(BASE + 2, ack=400, window=900))
+    trace.secondary(Tcp(BASE + 2, ack=400, window=1000))
+    assert [(segment.ack, segment.window) for segment in trace.out()] == [(400, 900)]
+
+
+def test_a_window_never_opens_beyond_the_secondarys(build):
+    trace = established(build)
+    trace.secondary(Tcp(BASE, ack=200, window=500))
+    trace.primary(Tcp(BASE, ack=150, window=2000))
+    (narrowed,) = trace.out()
+    assert (narrowed.ack, narrowed.edge) == (150, 700)
+    trace.secondary(Tcp(BASE, ack=200, window=800))
+    (wider,) = trace.out()
+    assert (wider.ack, wider.edge) == (150, 1000)
+    trace.secondary(Tcp(BASE, ack=200, window=65000))
+    (widest,) = trace.out()
+    assert (widest.ack, widest.edge) == (150, 2150), "the primary's own edge"
+    trace.assert_empty()
+
+
+def test_scaled_windows(build):
+    trace = Comparing(build)
+    both(trace, syn_ack(options=mss(1460) + scale(7), window=64000))
+    trace.out()
+    trace.secondary(Tcp(BASE, ack=100, window=100))
+    trace.primary(Tcp(BASE, "A", ack=100, window=300))
+    assert [segment.window for segment in trace.out()] == [100]
+    trace.secondary(Tcp(BASE, ack=164, window=100))
+    assert trace.out() == [], "64 bytes more are half a unit: rounded down"
+    trace.secondary(Tcp(BASE, ack=228, window=100))
+    (wider,) = trace.out()
+    assert wider.window == 101
+
+
+def test_without_a_handshake_the_scale_is_not_known_and_edges_stay_near(build):
+    """Scaled by 14 a unit of window is 16 KiB: bytes that the secondary is ahead count for nothing."""
+    trace = Comparing(build)
+    trace.secondary(Tcp(BASE, ack=2100, window=100))
+    trace.primary(Tcp(BASE, ack=100, window=101))
+    assert [(segment.ack, segment.window) for segment in trace.out()] == [(100, 100)]
+
+
+def test_a_syn_ack_opens_no_wider_than_the_secondarys(build):
+    trace = Comparing(build)
+    trace.primary(syn_ack(window=64000, options=SYN_OPTIONS))
+    trace.secondary(syn_ack(SECONDARY_ISN, window=32000, options=SYN_OPTIONS))
+    (clamped,) = trace.out()
+    assert (clamped.flags, clamped.window, clamped.ack) == ("SA", 32000, 100)
+    assert clamped.options == SYN_OPTIONS + b"\0" * (-len(SYN_OPTIONS) % 4)
+
+
+def test_a_repeated_ack_of_the_secondary_lets_one_out(build):
+    """It misses a segment that the primary has: the client must see that, or waits for its time-out."""
+    trace = established(build)
+    trace.secondary(Tcp(BASE, ack=200))
+    trace.primary(*(Tcp(BASE, ack=ack) for ack in (200, 300, 400, 500)))
+    assert [segment.ack for segment in trace.out()] == [200]
+    for _ in range(3):
+        trace.secondary(Tcp(BASE, ack=200))
+        assert [(segment.ack, segment.data) for segment in trace.out()] == [(200, b"")]
+    trace.secondary(Tcp(BASE, ack=200))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE, ack=500))
+    assert [segment.ack for segment in trace.out()] == [500], "what the three were not allowed to say"
+    trace.assert_empty()
+
+
+def test_only_a_bare_ack_counts_as_repeated(build):
+    trace = established(build)
+    trace.secondary(Tcp(BASE, ack=200))
+    trace.primary(Tcp(BASE, ack=300))
+    trace.secondary(Tcp(BASE, "A", b"x", ack=200), Tcp(BASE, ack=200, window=1001))
+    assert trace.out() == []
+
+
+def test_a_lowered_ack_keeps_its_other_options(build):
+    trace = established(build)
+    options = timestamps(5, 6) + sack(400, 500)
+    trace.primary(Tcp(BASE, "A", b"data", ack=300, options=options))
+    trace.secondary(Tcp(BASE, "A", b"data", ack=200))
+    assert [(segment.ack, segment.options) for segment in trace.out()] == [(200, options)]
+
+
+def test_an_older_ack_of_the_secondary_takes_nothing_back(build):
+    trace = established(build)
+    trace.secondary(Tcp(BASE, ack=300), Tcp(BASE, ack=200))
+    trace.primary(Tcp(BASE, ack=300))
+    assert [segment.ack for segment in trace.out()] == [300]
+
+
+def test_ack_policy_immediate(build):
+    trace = established(build, commits_input=False)
+    ack = Tcp(BASE, ack=300, window=5000)
+    trace.primary(ack)
+    assert trace.out() == [ack]
+    trace.primary(Tcp(BASE, "A", b"data", ack=900))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE, "A", b"data", ack=200))
+    assert [segment.ack for segment in trace.out()] == [900]
+
+
+# ── splitting ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("flow", [Flow(), Flow(version=6), Flow(tags=(7,)), Flow(version=6, tags=(7, 8))], ids=str)
+def test_a_half_compared_frame_is_split(build, flow):
+    trace = Comparing(build)
+    whole = Tcp(BASE, "PA", b"abcdef", ack=100, options=timestamps(3, 4), flow=flow)
+    trace.primary(whole)
+    trace.secondary(Tcp(BASE, "A", b"abcd", ack=100, options=timestamps(3, 4), flow=flow))
+    trace.wait(limits.SPLIT_WAIT_MS - 1)
+    assert trace.frames() == []
+    trace.wait(2)
+    (part,) = trace.frames()
+    assert is_valid(part)
+    assert read(part) == Tcp(BASE, "A", b"abcd", 100, whole.window, whole.options, flow)
+    trace.secondary(Tcp(BASE + 4, "A", b"ef", ack=100, options=timestamps(3, 4), flow=flow))
+    (rest,) = trace.frames()
+    assert is_valid(rest)
+    assert read(rest) == Tcp(BASE + 4, "PA", b"ef", 100, whole.window, whole.options, flow)
+    assert trace.commands() == []
+    trace.assert_empty()
+
+
+def test_fin_stays_with_the_last_part(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "FPA", b"abcdef", ack=100))
+    trace.secondary(Tcp(BASE, "A", b"abc", ack=100))
+    trace.wait(5)
+    trace.secondary(Tcp(BASE + 3, "FA", b"def", ack=100))
+    assert brief(trace.out()) == [(BASE, "A", b"abc"), (BASE + 3, "FPA", b"def")]
+    trace.assert_empty()
+
+
+def test_a_frame_is_split_again_and_again(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "A", b"abcdef", ack=100))
+    for at in range(6):
+        trace.secondary(Tcp(BASE + at, "A", b"abcdef"[at : at + 1], ack=100))
+        trace.wait(5)
+    assert brief(trace.out()) == [(BASE + at, "A", b"abcdef"[at : at + 1]) for at in range(6)]
+    trace.assert_empty()
+
+
+def test_a_gso_frame_with_a_partial_checksum_is_split(build):
+    trace = Comparing(build, vnet_len=12)
+    data = bytes(range(250)) * 12
+    vnet = vnet_header(NEEDS_CSUM, GSO_TCPV4, 1448)
+    trace.primary(frame(Tcp(BASE, "PA", data, ack=100), vnet))
+    trace.secondary(frame(Tcp(BASE, "A", data[:2000], ack=100), vnet))
+    trace.wait(5)
+    end = trace.core.drain(trace._out, 0)
+    assert bytes(trace._out[4:8]) == bytes([0, 0, 0, 12])
+    assert bytes(trace._out[8:20]) == vnet, "still more than one segment"
+    part = read(bytes(trace._out[20:end]), is_partial=True)
+    assert (part.flags, part.data) == ("A", data[:2000])
+    trace.secondary(frame(Tcp(BASE + 2000, "PA", data[2000:], ack=100), vnet))
+    end = trace.core.drain(trace._out, 0)
+    assert bytes(trace._out[8:20]) == vnet_header(NEEDS_CSUM, 0, 0), "one segment is no GSO frame"
+    rest = read(bytes(trace._out[20:end]), is_partial=True)
+    assert (rest.seq, rest.flags, rest.data) == (BASE + 2000, "PA", data[2000:])
+    trace.assert_empty()
+
+
+def test_clamping_leaves_a_partial_checksum_alone(build):
+    trace = Comparing(build, vnet_len=10)
+    vnet = vnet_header(NEEDS_CSUM, size=10)
+    trace.primary(frame(Tcp(BASE, "A", b"data", ack=300), vnet))
+    trace.secondary(frame(Tcp(BASE, "A", b"data", ack=200), vnet))
+    (clamped,) = trace.frames()
+    assert read(clamped, is_partial=True).ack == 200
+    trace.secondary(frame(Tcp(BASE + 4, ack=300), vnet))
+    end = trace.core.drain(trace._out, 0)
+    assert bytes(trace._out[8:18]) == bytes(10), "a frame of our own making has a whole checksum"
+    assert read(bytes(trace._out[18:end])).ack == 300
+
+
+def test_a_frame_that_differs_is_not_split(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "A", b"abcdef", ack=100))
+    trace.secondary(Tcp(BASE, "A", b"abXdef", ack=100))
+    trace.wait(100)
+    assert trace.out() == []
+
+
+# ── IPv6, VLAN ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("flow", [Flow(version=6), Flow(tags=(7,)), Flow(version=6, tags=(7, 8))], ids=str)
+def test_lowering_keeps_checksums_right(build, flow):
+    trace = Comparing(build)
+    trace.primary(Tcp(BASE, "A", b"odd", ack=300, window=700, flow=flow))
+    trace.secondary(Tcp(BASE, "A", b"odd", ack=200, window=60, flow=flow))
+    (clamped,) = trace.frames()
+    assert is_valid(clamped)
+    assert (read(clamped).ack, read(clamped).flow) == (200, flow)
+
+
+def test_the_same_addresses_on_two_vlans_are_two_connections(build):
+    trace = Comparing(build)
+    trace.primary(Tcp(BASE, "A", b"one", ack=100, flow=Flow(tags=(1,))))
+    trace.secondary(Tcp(BASE, "A", b"one", ack=100, flow=Flow(tags=(2,))))
+    assert trace.out() == []

@@ -1,0 +1,212 @@
+"""The rewriter as a shell drives it: what passes untouched, what waits, what is forgotten; batches and counters."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pycolo import limits
+from pycolo.errors import FramingError
+from pycolo.rewrite import kinds
+from support.segments import Flow, Tcp, arp, batch, frame, read, udp, unbatch
+from support.traces import Rewriting
+
+CLIENT_ISN, PRIMARY_ISN, SECONDARY_ISN = 700, 3000, 5000
+OFFSET = SECONDARY_ISN - PRIMARY_ISN
+
+
+def handshake(trace, flow=Flow()):  # noqa: B008 - frozen
+    trace.client(Tcp(CLIENT_ISN, "S", flow=flow, from_client=True))
+    trace.guest(Tcp(SECONDARY_ISN, "SA", ack=CLIENT_ISN + 1, flow=flow))
+    trace.client(Tcp(CLIENT_ISN + 1, ack=PRIMARY_ISN + 1, flow=flow, from_client=True))
+
+
+def from_guest(at=1, flags="A", data=b"data", **fields):
+    return Tcp(SECONDARY_ISN + at, flags, data, CLIENT_ISN + 1, **fields)
+
+
+def from_client(at=1, flags="A", data=b"", **fields):
+    return Tcp(CLIENT_ISN + 1, flags, data, PRIMARY_ISN + at, from_client=True, **fields)
+
+
+def is_shifted(trace, flow=Flow()):  # noqa: B008 - frozen
+    return read(trace.guest(from_guest(flow=flow))[0]).seq == PRIMARY_ISN + 1
+
+
+@pytest.mark.parametrize("name", ["OffsetState", "ConnectionFlag"])
+def test_compiled_code_has_the_same_numbers(name):
+    text = Path(kinds.__file__).with_suffix(".pxd").read_text(encoding="utf-8")
+    block = re.search(rf"cdef enum {name}:\n((?:    .*\n?)+)", text)
+    assert block is not None
+    declared = {key: int(value, 0) for key, value in re.findall(r"(\w+) = (\w+)", block[1])}
+    assert declared == {member.name: member.value for member in getattr(kinds, name)}
+
+
+# ── what passes untouched ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [arp(), udp(b"data"), frame(from_guest())[:40], b"\0" * 14, b""],
+    ids=["arp", "udp", "cut off", "nothing", "empty"],
+)
+def test_what_is_not_tcp_passes(build, octets):
+    trace = Rewriting(build)
+    handshake(trace)
+    assert trace.client(octets) == [octets]
+    assert trace.guest(octets) == [octets]
+
+
+def test_a_connection_older_than_the_rewriter_passes(build):
+    trace = Rewriting(build)
+    for segment, give in [(from_client(data=b"x"), trace.client), (from_guest(), trace.guest)] * 2:
+        assert give(segment) == [frame(segment)]
+    assert trace.core.stats.learned == 0
+
+
+def test_without_rewriting_everything_passes(build):
+    trace = Rewriting(build)
+    trace.core.is_passing = True
+    handshake(trace)
+    assert not is_shifted(trace)
+
+
+# ── what waits ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_waiting_is_bounded(build):
+    trace = Rewriting(build)
+    trace.client(Tcp(CLIENT_ISN, "S", from_client=True))
+    for place in range(limits.HANDSHAKE_HELD_PACKETS_MAX + 5):
+        assert trace.client(from_client(data=bytes([place]))) == []
+    assert trace.core.stats.handshake_held == limits.HANDSHAKE_HELD_PACKETS_MAX
+    assert trace.core.stats.handshake_dropped == 5
+    trace.guest(Tcp(SECONDARY_ISN, "SA", ack=CLIENT_ISN + 1))
+    assert [read(octets).data[0] for octets in trace.to_guest()] == list(range(limits.HANDSHAKE_HELD_PACKETS_MAX))
+    assert trace.core.copies.pool.used == 0
+
+
+def test_an_answer_that_refuses_ends_the_waiting(build):
+    trace = Rewriting(build)
+    trace.client(Tcp(CLIENT_ISN, "S", from_client=True), from_client())
+    trace.guest(Tcp(0, "RA", ack=CLIENT_ISN + 1))
+    assert len(trace.to_guest()) == 1
+    assert trace.core.copies.pool.used == 0
+
+
+def test_a_rst_of_the_client_waits_for_nothing(build):
+    trace = Rewriting(build)
+    trace.client(Tcp(CLIENT_ISN, "S", from_client=True))
+    rst = Tcp(CLIENT_ISN + 1, "R", from_client=True)
+    assert trace.client(rst) == [frame(rst)]
+
+
+# ── what is forgotten ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_ended_connection_stays_for_its_grace_time(build):
+    trace = Rewriting(build)
+    handshake(trace)
+    trace.guest(from_guest(1, "FA", b""))
+    trace.client(from_client(2, "FA"))
+    trace.now_ms = limits.CLOSED_GRACE_MS - 1
+    trace.core.timer_fired(round(trace.now_ms * 1000))
+    assert read(trace.guest(from_guest(2))[0]).seq == PRIMARY_ISN + 2, "a segment that comes back"
+    trace.now_ms = 3 * limits.CLOSED_GRACE_MS
+    trace.core.timer_fired(round(trace.now_ms * 1000))
+    assert trace.core.table.used == 0
+    assert trace.core.copies.pool.used == 0
+
+
+def test_half_closed_is_not_ended(build):
+    trace = Rewriting(build)
+    handshake(trace)
+    trace.client(from_client(1, "FA"))
+    trace.now_ms = 3 * limits.CLOSED_GRACE_MS
+    trace.core.timer_fired(round(trace.now_ms * 1000))
+    assert is_shifted(trace)
+
+
+def test_a_silent_connection_is_forgotten_in_the_end(build):
+    trace = Rewriting(build)
+    handshake(trace)
+    trace.now_ms = limits.CONNECTION_IDLE_MS + 1000
+    trace.core.timer_fired(round(trace.now_ms * 1000))
+    assert trace.core.table.used == 0
+
+
+def test_a_full_table_gives_up_the_least_recently_seen(build):
+    trace = Rewriting(build, connections_max=2)
+    flows = [Flow(client_port=port) for port in (1, 2, 3)]
+    for flow in flows:
+        trace.now_ms += 1000
+        handshake(trace, flow)
+    assert [trace.offsets(flow) is not None for flow in flows] == [False, True, True]
+    assert is_shifted(trace, flows[1])
+    assert is_shifted(trace, flows[2])
+
+
+def test_what_waits_is_not_given_up(build):
+    trace = Rewriting(build, connections_max=1)
+    trace.client(Tcp(CLIENT_ISN, "S", from_client=True), from_client())
+    other = Flow(client_port=9)
+    syn = Tcp(CLIENT_ISN, "S", flow=other, from_client=True)
+    assert trace.client(syn) == [frame(syn)], "it goes on without us"
+    assert trace.core.stats.table_full == 1
+    trace.guest(Tcp(SECONDARY_ISN, "SA", ack=CLIENT_ISN + 1))
+    assert len(trace.to_guest()) == 1
+
+
+def test_the_table_grows(build):
+    trace = Rewriting(build, connections_max=1 << 14)
+    rows = trace.core.table.rows
+    syns = [Tcp(5, "S", flow=Flow(guest_port=port + 1), from_client=True) for port in range(rows + 5)]
+    assert trace.client(*syns) == [frame(syn) for syn in syns]
+    assert trace.core.table.rows == 2 * rows
+    assert trace.core.stats.client_frames == len(syns)
+
+
+# ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_full_output_buffer_leaves_the_rest(build):
+    trace = Rewriting(build)
+    handshake(trace)
+    octets = batch([frame(from_guest(data=bytes([place]))) for place in range(4)])
+    size = len(octets) // 4
+    out = bytearray(2 * size + 10)
+    assert trace.core.guest_frames(octets, 0, len(octets), 0, out, 5) == 2 * size
+    assert trace.core.out_end == 5 + 2 * size
+    found = unbatch(bytes(out[5 : trace.core.out_end]))
+    assert trace.core.guest_frames(octets, 2 * size, len(octets), 0, out, 0) == 4 * size
+    found += unbatch(bytes(out[: 2 * size]))
+    assert [read(one).data[0] for one in found] == list(range(4))
+
+
+def test_an_incomplete_frame_is_left(build):
+    trace = Rewriting(build)
+    octets = batch([udp(b"one"), udp(b"two")])
+    out = bytearray(1000)
+    half = len(octets) // 2
+    assert trace.core.client_frames(octets, 0, len(octets) - 1, 0, out, 0) == half
+    assert trace.core.client_frames(octets, half, len(octets), 0, out, 0) == len(octets)
+
+
+def test_a_stream_that_cannot_be_read_on_is_named(build):
+    trace = Rewriting(build, client_name="the link", guest_name="the tap")
+    out = bytearray(1000)
+    for take, name in [(trace.core.client_frames, "the link"), (trace.core.guest_frames, "the tap")]:
+        octets = batch([udp(b"x" * 900)]) + b"\xff\xff\xff\xff"
+        with pytest.raises(FramingError, match=name):
+            take(octets, 0, len(octets), 0, out, 0)
+
+
+def test_counters(build):
+    trace = Rewriting(build)
+    handshake(trace)
+    trace.guest(from_guest(), udp(b"x"), b"short")
+    trace.client(from_client(), Tcp(1, "R", flow=Flow(client_port=99), from_client=True))
+    stats = trace.core.stats
+    assert (stats.client_frames, stats.guest_frames) == (4, 4)
+    assert (stats.learned, stats.rewritten, stats.refused, stats.untouched) == (1, 3, 1, 1)
+    assert stats.client_bytes > 0
