@@ -65,6 +65,9 @@ DATAGRAM_REORDER_MS: Final = 50
 DIFFERENCE_CONTEXT_BYTES: Final = 32
 """Bytes shown on either side of the first difference."""
 
+FRAGMENTS_MAX: Final = 256
+"""Fragments of one datagram: 64 KiB in cuts of 256 bytes. Each costs a look at all the others."""
+
 FRAGMENT_DATAGRAMS_MAX: Final = 256
 """Fragmented datagrams in reassembly at once, per side (Linux: ipfrag_high_thresh 4 MiB = 64 of 64 KiB)."""
 

@@ -176,3 +176,14 @@ def test_zero_length_and_too_long_fragments_pass_in_the_end(build):
     trace.wait(2 * limits.COMPARE_TIMEOUT_MS)
     assert trace.frames() == [empty, bytes(beyond)]
     trace.assert_empty()
+
+
+def test_a_datagram_in_too_many_pieces_leaves_as_it_is(build):
+    trace = Comparing(build)
+    data = bytes(8 * (limits.FRAGMENTS_MAX + 10))
+    parts = cut(list(range(8, len(data), 8)), data=data)
+    trace.primary(*parts[: limits.FRAGMENTS_MAX])
+    assert trace.frames() == []
+    trace.primary(parts[limits.FRAGMENTS_MAX])
+    assert trace.frames() == parts[: limits.FRAGMENTS_MAX + 1]
+    trace.assert_empty()

@@ -15,6 +15,7 @@ cdef class Reassembly:
     cdef int[::1] _head
     cdef int[::1] _tail
     cdef long long[::1] _since_us
+    cdef int[::1] _count
 
     cdef int add(self, int row, int record, Packet packet, long long now_us) except? -1 nogil
     cdef int expire(self, long long before_us, long long now_us) except -1 nogil

@@ -23,6 +23,7 @@ else:
 
 _NONE = cython.declare(cython.int, -1)
 _SLOTS = cython.declare(cython.int, limits.FRAGMENT_DATAGRAMS_MAX)
+_FRAGMENTS_MAX = cython.declare(cython.int, limits.FRAGMENTS_MAX)
 _DATAGRAM_MAX = cython.declare(cython.longlong, 65535)
 
 
@@ -44,6 +45,7 @@ class Reassembly:
         self._head = filled(_SLOTS, "i", -1)
         self._tail = filled(_SLOTS, "i", -1)
         self._since_us = filled(_SLOTS, "q", 0)
+        self._count = filled(_SLOTS, "i", 0)
 
     def add(self, row: cython.int, record: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
         """A fragment, stored as `record`: the record of the whole datagram if this completes it, else -1."""
@@ -61,6 +63,10 @@ class Reassembly:
             self._tail[slot] = record
         if self._head[slot] == _NONE:
             self._head[slot] = self._tail[slot] = record
+        self._count[slot] += 1
+        if self._count[slot] > _FRAGMENTS_MAX:
+            self._give_up(slot, now_us)
+            return _NONE
         total: cython.longlong = self._complete_length(slot)
         if total < 0:
             return _NONE
@@ -112,6 +118,7 @@ class Reassembly:
         self._row[slot] = row
         self._identification[slot] = identification
         self._since_us[slot] = now_us
+        self._count[slot] = 0
         self.held.table.pins[row] += 1
         self.used += 1
         return slot
