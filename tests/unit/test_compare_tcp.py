@@ -690,6 +690,19 @@ def test_a_half_compared_frame_is_split(build, flow):
     trace.assert_empty()
 
 
+def test_the_wait_for_the_rest_begins_with_the_last_byte_that_came(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "A", b"abcdef", ack=100))
+    trace.wait(10 * limits.SPLIT_WAIT_MS)  # a late secondary is no reason to split
+    for at in range(5):
+        trace.secondary(Tcp(BASE + at, "A", b"abcdef"[at : at + 1], ack=100))
+        trace.wait(limits.SPLIT_WAIT_MS - 1)
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE + 5, "A", b"f", ack=100))
+    assert brief(trace.out()) == [(BASE, "A", b"abcdef")]
+    trace.assert_empty()
+
+
 def test_fin_stays_with_the_last_part(build):
     trace = established(build)
     trace.primary(Tcp(BASE, "FPA", b"abcdef", ack=100))

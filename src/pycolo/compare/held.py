@@ -172,6 +172,18 @@ class Held:
         self.stats.released += 1
         return self.ready.push(0, record)
 
+    def oldest_us(self):
+        """When the packet that has waited longest came, or None."""
+        oldest = None
+        row: cython.int = self.active_head
+        while row != _NONE:
+            for queue in (self.primary, self.secondary):
+                record: cython.int = queue.head[row]
+                if record != _NONE and (oldest is None or self.pool.arrived_us[record] < oldest):
+                    oldest = self.pool.arrived_us[record]
+            row = self._active_next[row]
+        return oldest
+
     def trace_held(self, now_us: cython.longlong):
         """Note every packet that is still held: for the end of a trace."""
         row: cython.int = self.active_head

@@ -22,6 +22,7 @@ cdef class ByteStreams:
     cdef int[::1] _scale
     cdef int[::1] _cursor
     cdef int[::1] _template
+    cdef long long[::1] _advanced_us
     cdef unsigned int[::1] _newest_value
     cdef int _mine
     cdef int _theirs

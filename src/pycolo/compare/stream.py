@@ -48,7 +48,8 @@ class ByteStreams:
     are sequence numbers; `*_space` is the offered window in bytes behind the ack. `scale` is the window scale that
     both SYNs agreed in; where no SYN was seen it counts as 14, the largest, which makes the edges of C3 too small
     rather than too large (both replicas scale alike: one is a copy of the other). `cursor` is the first held packet
-    with payload that is not compared yet; `newest_value` the latest TSval among what overtook; `template` see `tcp`.
+    with payload that is not compared yet; `newest_value` the latest TSval among what overtook; `advanced_us` is when `compared_seq` moved last;
+    `template` see `tcp`.
     """
 
     def __init__(self, held, needs_handshake):
@@ -71,6 +72,7 @@ class ByteStreams:
         self._scale = filled(rows, "i", 0)
         self._cursor = filled(rows, "i", -1)
         self._template = filled(rows, "i", -1)
+        self._advanced_us = filled(rows, "q", 0)
         self._newest_value = filled(rows, "I", 0)
         self._mine = self._theirs = _NONE
 
@@ -90,6 +92,7 @@ class ByteStreams:
         self._scale = grown(self._scale, rows, "i", 0)
         self._cursor = grown(self._cursor, rows, "i", -1)
         self._template = grown(self._template, rows, "i", -1)
+        self._advanced_us = grown(self._advanced_us, rows, "q", 0)
         self._newest_value = grown(self._newest_value, rows, "I", 0)
 
     def open_row(self, row: cython.int, has_syn: cython.bint) -> cython.int:
@@ -99,6 +102,7 @@ class ByteStreams:
         self._scale[row] = _SCALE_UNKNOWN
         self._cursor[row] = _NONE
         self._template[row] = _NONE
+        self._advanced_us[row] = 0
         if self.needs_handshake and not has_syn:
             self.held.flags[row] = RowFlag.LET_THROUGH
         return 0

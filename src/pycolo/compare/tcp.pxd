@@ -28,4 +28,5 @@ cdef class TcpComparison(ByteStreams):
     cdef int _settle(self, int row, long long now_us) except -1 nogil
     cdef Py_ssize_t _covered(self, int row, int record) except -1 nogil
     cdef int _note_split(self, int row, int record) except -1 nogil
+    cdef Py_ssize_t _waits_since_us(self, int row, int record) except -1 nogil
     cdef int split_due(self, int row, long long now_us) except -1 nogil

@@ -128,7 +128,10 @@ class TcpComparison(ByteStreams):
 
     def _compare(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """Compare what both sides have; what was found equal leaves before a difference is acted upon."""
+        frontier: cython.longlong = self._compared_seq[row]
         kind: cython.int = self._advance(row)
+        if self._compared_seq[row] != frontier:
+            self._advanced_us[row] = now_us
         self.release_ready(row, now_us)
         if not kind or self.held.flags[row] & (RowFlag.DIVERGED | RowFlag.LET_THROUGH):
             return 0
@@ -405,15 +408,19 @@ class TcpComparison(ByteStreams):
 
     def _note_split(self, row: cython.int, record: cython.int) -> cython.int:
         if self._covered(row, record):
-            self.split_due_us = min(self.split_due_us, self.pool.arrived_us[record] + _SPLIT_WAIT_US)
+            self.split_due_us = min(self.split_due_us, self._waits_since_us(row, record) + _SPLIT_WAIT_US)
         return 0
+
+    def _waits_since_us(self, row: cython.int, record: cython.int) -> cython.Py_ssize_t:
+        """Since when the first held packet waits for nothing but its rest: while bytes still come it may be whole soon."""
+        return max(self.pool.arrived_us[record], self._advanced_us[row])
 
     def split_due(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """Let the compared part of the first held packet out, if the rest has kept it waiting long enough."""
         record: cython.int = self.held.primary.head[row]
         if record == _NONE or not self._covered(row, record):
             return 0
-        if now_us - self.pool.arrived_us[record] < _SPLIT_WAIT_US:
+        if now_us - self._waits_since_us(row, record) < _SPLIT_WAIT_US:
             return self._note_split(row, record)
         covered: cython.longlong = self._covered(row, record)
         part: cython.int = self.shaper.part(record, 0, covered)
