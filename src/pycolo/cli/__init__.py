@@ -5,10 +5,7 @@ import sys
 import click
 
 from pycolo import __version__
-from pycolo.cli.certs import certs
-from pycolo.cli.demo import demo
-from pycolo.cli.node import primary, secondary
-from pycolo.cli.status import failover, status
+from pycolo.cli import certs, demo, node, proxy, status
 from pycolo.errors import PycoloError
 
 
@@ -18,7 +15,15 @@ def colo() -> None:
     """Keep a virtual machine's TCP connections alive when its host dies (COLO: coarse-grained lock-stepping)."""
 
 
-for command in (demo, primary, secondary, status, failover, certs):
+for command in (
+    demo.demo,
+    node.primary,
+    node.secondary,
+    proxy.proxy,
+    status.status,
+    status.failover,
+    certs.certs,
+):
     colo.add_command(command)
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from pycolo import limits
+from pycolo.cli.logfile import LogFile, configure_log
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.errors import ConfigError
 from pycolo.failover.arbiter import ARBITERS
@@ -64,7 +65,7 @@ _common = _options(
     ),
     click.option(
         "--heartbeat-timeout",
-        type=click.IntRange(2, 600_000),
+        type=click.IntRange(3, 600_000),
         default=limits.HEARTBEAT_TIMEOUT_MS,
         show_default=True,
         metavar="MS",
@@ -146,8 +147,12 @@ def secondary(**given: Any) -> None:
 
 def _run(role: Role, link: str, link_option: str, given: dict[str, Any]) -> None:
     options = _node_options(role, link, link_option, given)
-    _configure_log()
-    sys.exit(asyncio.run(_life(options)))
+    file = LogFile(sys.stderr.fileno())
+    configure_log(file)
+    try:
+        sys.exit(asyncio.run(_life(options)))
+    finally:
+        file.close()
 
 
 def _node_options(role: Role, link: str, link_option: str, given: dict[str, Any]) -> NodeOptions:
@@ -211,17 +216,3 @@ async def _life(options: NodeOptions) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, node.stop, signal.Signals(number).name)
     return await node.run()
-
-
-def _configure_log() -> None:
-    """Lines for people on standard error; colours only where there is a terminal."""
-    import structlog  # noqa: PLC0415
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )

@@ -1,7 +1,8 @@
 """The laboratory: two replicas, a LAN, clients and faults on real TCP stacks, in network namespaces.
 
-What it may know: the command line and the control socket of the nodes, as any user does. It never imports a
-core or a node, so that what it shows is what the product does. Only `pycolo.cli` imports it.
+What it may know: the command line and the control socket of the nodes, as any user does. The run never imports a
+core or a node, so that what it shows is what the product does; only `twist`, which stands at a guest's network card
+inside a node's process, uses the wire layer. Only `pycolo.cli` imports the laboratory.
 
     namespaces, topology    private namespaces; client, bridge, two hosts, two guests with one address
     processes               what runs where; what dies with which host
@@ -9,6 +10,8 @@ core or a node, so that what it shows is what the product does. Only `pycolo.cli
     clients, sessions       the load: one download, one upload, many small sessions; pauses seen by each
     scoreboard              progress in shared memory, written by the clients, read by the run
     observe, faults         counters of kernel and nodes; cut, kill, stop
+    twist                   random sequence and timestamp offsets at guest B's network card
+    options, errors         what the run is told; why it could not be made
     stage, scenario         the run: facts and nothing but facts (`facts`)
     summary, verdict        facts -> numbers -> verdict
     view, wording, report   for people: the terminal, the HTML page (`series`, `charts`)

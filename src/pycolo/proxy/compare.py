@@ -1,0 +1,233 @@
+"""colo-compare as QEMU's object: three or four chardevs around a comparator.
+
+::
+
+    primary_in ───► comparator ── released ──► outdev
+    secondary_in ─►     │ ▲
+                        ▼ │ DO_CHECKPOINT, COLO_CHECKPOINT
+                     notify_dev
+
+With a notify_dev a difference asks the peer for a checkpoint, once per epoch; without one, `on_divergence` says what
+becomes of the connection. What the comparator has no room for stays in the socket (back-pressure), and so in the peer.
+"""
+
+import secrets
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pycolo import limits
+from pycolo.compare.comparator import Comparator
+from pycolo.compare.difference import Difference, RequestCheckpoint
+from pycolo.compare.kinds import DivergencePolicy
+from pycolo.errors import FramingError
+from pycolo.node.batch import Batch
+from pycolo.node.datapath import now_us
+from pycolo.proxy.capture import TRACE_BYTES, Capture
+from pycolo.proxy.chardev import ChardevPort
+from pycolo.proxy.notify import DO_CHECKPOINT, NotifyDev
+from pycolo.proxy.path import ObjectState, ProxyPath, add
+from pycolo.wire.framing import frame_boundary
+
+KIND: Final = "colo-compare"
+
+_DRAIN_ROUNDS_MAX: Final = 64
+"""What waits in both sockets when a checkpoint is committed belongs to the old epoch; 16 MiB a side is all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompareOptions:
+    """Properties of the object that are not chardevs. `on_divergence` applies without notify_dev."""
+
+    has_vnet: bool = False
+    compare_timeout_ms: int = limits.COMPARE_TIMEOUT_MS
+    scan_cycle_ms: int = limits.EXPIRED_SCAN_CYCLE_MS
+    queue_packets_max: int = limits.QUEUE_PACKETS_MAX
+    commits_input: bool = True
+    on_divergence: DivergencePolicy = DivergencePolicy.HOLD
+
+
+class _Input:
+    """One side's stream: what was read and not taken yet stays in `batch`."""
+
+    def __init__(self, port: ChardevPort, take: Callable[[Any, int, int, int], int]) -> None:
+        self.port = port
+        self.take = take
+        self.batch = Batch()
+        self.is_blocked = False
+
+
+class ComparePath(ProxyPath):
+    """The thread of one colo-compare."""
+
+    def __init__(
+        self,
+        object_id: str,
+        options: CompareOptions,
+        primary_in: ChardevPort,
+        secondary_in: ChardevPort,
+        outdev: ChardevPort,
+        notify: NotifyDev | None,
+        capture: Capture | None = None,
+        **base: Any,
+    ) -> None:
+        streams: dict[str, Any] = {"primary_in": primary_in, "secondary_in": secondary_in, "outdev": outdev}
+        if notify is not None:
+            streams["notify_dev"] = notify.port
+        super().__init__(object_id, streams, **base)
+        self._comparator = Comparator(
+            secrets.randbits(32),
+            options.has_vnet,
+            DivergencePolicy.CHECKPOINT if notify is not None else options.on_divergence,
+            options.commits_input,
+            compare_timeout_ms=options.compare_timeout_ms,
+            scan_cycle_ms=options.scan_cycle_ms,
+            queue_packets_max=options.queue_packets_max,
+            primary_name=primary_in.name,
+            secondary_name=secondary_in.name,
+        )
+        self._secondary = _Input(secondary_in, self._comparator.secondary_frames)
+        self._primary = _Input(primary_in, self._comparator.primary_frames)
+        self._outdev = outdev
+        self._notify = notify
+        self._released = Batch()
+        self._checkpoints_requested = 0
+        self._checkpoints_committed = 0
+        self._capture = capture
+        if capture is not None:
+            self._comparator.held.trace.start(TRACE_BYTES)
+
+    # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _wanted(self) -> dict[int, int]:
+        wanted: dict[int, int] = {}
+        for side in (self._secondary, self._primary):
+            if not side.is_blocked:
+                add(wanted, side.port, select.EPOLLIN)
+        self._watch_output(wanted, self._outdev, not self._released.is_empty)
+        if self._notify is not None:
+            add(wanted, self._notify.port, select.EPOLLIN | (select.EPOLLOUT if self._notify.has_unsent else 0))
+        return wanted
+
+    def _deadline_us(self) -> int | None:
+        return self._comparator.deadline_us()
+
+    def _move(self, ready: dict[int, int]) -> None:
+        self._take(self._secondary, ready)
+        self._take(self._primary, ready)
+        if self._notify is not None:
+            self._hear(self._notify, ready, self._commit)
+        due = self._comparator.deadline_us()
+        if due is not None and due <= now_us():
+            self._comparator.timer_fired(now_us())
+        self._send_released()
+        self._act()
+        self._notice_end(self._outdev, ready)
+        self._write_capture()
+
+    def _take(self, side: _Input, ready: dict[int, int] | None) -> bool:
+        """Read one side, if there is room for what it says; whether anything was taken. `ready` None: look."""
+        batch = side.batch
+        if not side.is_blocked:
+            if ready is not None and side.port.fileno() not in ready:
+                return False
+            batch.fill(side.port)
+        before = batch.start
+        try:
+            batch.start = side.take(batch.buf, batch.start, batch.end, now_us())
+        except FramingError as error:
+            side.is_blocked = False
+            self._bad_stream(side.port, batch, error)
+            return True
+        side.is_blocked = frame_boundary(batch.buf, batch.start, batch.end, side.port.vnet_len != 0) > batch.start
+        return batch.start > before
+
+    def _send_released(self) -> None:
+        batch = self._released
+        while self._write(batch, self._outdev):
+            batch.start, batch.end = 0, self._comparator.drain(batch.buf, 0)
+            if batch.is_empty:
+                break
+
+    def _flush(self) -> bool:
+        self._send_released()
+        return self._released.is_empty
+
+    def _write_capture(self) -> None:
+        if self._capture is not None and (failure := self._capture.take(self.object_id, self._comparator)):
+            self.warn(failure)
+
+    def end_capture(self) -> None:
+        """Write what is still held; after the thread has ended."""
+        self._comparator.held.trace_held(now_us())
+        self._write_capture()
+
+    # ── checkpoints ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _commit(self) -> None:
+        """The peer has made a checkpoint: all that both guests had sent until then is of the old epoch."""
+        for _ in range(_DRAIN_ROUNDS_MAX):
+            was_blocked = self._secondary.is_blocked or self._primary.is_blocked
+            if was_blocked:
+                self._comparator.checkpoint_committed(now_us())
+            moved = self._take(self._secondary, None) | self._take(self._primary, None)
+            self._send_released()
+            if not moved and not was_blocked:
+                break
+        self._comparator.commands()  # differences of the old epoch ask for nothing any more
+        self._comparator.checkpoint_committed(now_us())
+        self._send_released()
+        self._checkpoints_committed += 1
+        self.tell("checkpoint committed", epoch=self._checkpoints_committed)
+
+    def _act(self) -> None:
+        """Log what was found different, and ask for a checkpoint where the core says so."""
+        if self._notify is not None and self._notify.take_new_connection() and self._comparator.held.checkpoint_wanted:
+            self._notify.send(DO_CHECKPOINT)
+        for command in self._comparator.commands():
+            is_request = isinstance(command, RequestCheckpoint)
+            self._log(command.difference, is_request)
+            if is_request and self._notify is not None:
+                self._checkpoints_requested += 1
+                if not self._notify.send(DO_CHECKPOINT):
+                    self.warn(f"{self._notify.port.name}: nobody to ask for a checkpoint; asked when somebody connects")
+
+    def _log(self, difference: Difference, is_request: bool) -> None:  # noqa: FBT001 - one fact of the line
+        fields: dict[str, Any] = {"kind": difference.kind.name.lower()}
+        if is_request:
+            fields["checkpoint"] = "requested"
+        if difference.primary or difference.secondary:
+            fields["primary"] = difference.primary[difference.primary_index :].hex()
+            fields["secondary"] = difference.secondary[difference.secondary_index :].hex()
+        self.warn(f"divergence: {difference}", **fields)
+
+    # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def states(self) -> list[ObjectState]:
+        """The object as it is now."""
+        stats = self._comparator.stats
+        table = self._comparator.table
+        held = self._comparator.held_packets()
+        counters = {name: getattr(stats, name) for name in dir(stats) if not name.startswith("_")}
+        counters |= {
+            "checkpoints_requested": self._checkpoints_requested,
+            "checkpoints_committed": self._checkpoints_committed,
+            "lost_batches": self.lost_batches,
+            "evicted_idle": table.evicted_idle,
+            "evicted_closed": table.evicted_closed,
+            "evicted_lru": table.evicted_lru,
+            "refused_full": table.refused_full,
+        }
+        gauges = {
+            "tracked_connections": table.used,
+            "held_packets": held,
+            "held_bytes": self._comparator.pool.used_bytes,
+            "checkpoint_wanted": int(self._comparator.held.checkpoint_wanted),
+            "blocked_primary_in": int(self._primary.is_blocked),
+            "blocked_secondary_in": int(self._secondary.is_blocked),
+        }
+        oldest_us = self._comparator.held.oldest_us()
+        holding_us = None if oldest_us is None else now_us() - oldest_us
+        streams = self._stream_states({role: role for role in self._streams})
+        return [ObjectState(KIND, self.object_id, streams, counters, gauges, not self._is_started, held, holding_us)]

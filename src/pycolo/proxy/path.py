@@ -1,0 +1,338 @@
+"""One object's thread: what compare, rewriter and netdev have in common.
+
+Streams come and go here, each with a line in the log; a bad one is closed, with its name and the reason. A server
+chardev with wait=on keeps the object from starting. Nothing is decided here about frames.
+"""
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from pycolo.errors import FramingError
+from pycolo.node.batch import Batch
+from pycolo.node.datapath import now_us
+from pycolo.proxy.chardev import ChardevPort
+from pycolo.proxy.notify import INIT_ANSWER, Message, NotifyDev
+from pycolo.transport.ports import Port
+
+T = TypeVar("T")
+
+WAIT_US_MAX: Final = 1_000_000
+"""Wake at least once a second: to evict idle connections and to try closed streams again."""
+
+FLUSH_US: Final = 1_000_000
+"""At the end, released frames may take that long to leave."""
+
+_SHOWN_BYTES_MAX: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something for the log. `level`: info or warning; `fields`: what else the line says."""
+
+    level: str
+    object_id: str
+    text: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One chardev or device of an object. `role`: the object's property that names it."""
+
+    role: str
+    name: str
+    is_connected: bool
+    counters: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """One object now. `held`: packets that wait; `holding_us`: for how long the oldest has, None if none.
+
+    `gauges` go up and down, `counters` only up.
+    """
+
+    kind: str
+    object_id: str
+    streams: tuple[StreamState, ...]
+    counters: dict[str, int]
+    gauges: dict[str, int]
+    is_waiting: bool = False
+    held: int = 0
+    holding_us: int | None = None
+
+
+class ProxyPath(threading.Thread):
+    """Base of the objects' threads: one epoll, no locks. `streams`: role → port.
+
+    `on_event` takes lines for the log, `on_fatal` what ended the thread; both from any thread.
+    """
+
+    def __init__(
+        self,
+        object_id: str,
+        streams: dict[str, Port],
+        on_event: Callable[[Event], None],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(name=object_id, daemon=True)
+        self.object_id = object_id
+        self._streams = streams
+        self._on_event = on_event
+        self._on_fatal = on_fatal
+        self.lost_batches = 0
+        self._is_started = False
+        self._is_stopping = False
+        self._chardevs = {role: port for role, port in streams.items() if isinstance(port, ChardevPort)}
+        self._seen = dict.fromkeys(self._chardevs, 0)
+        self._half_closed: set[int] = set()
+        self._scratch = bytearray(4096)
+        self._epoll = select.epoll()
+        self._registered: dict[int, int] = {}
+        self._mail: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    # ── from other threads ────────────────────────────────────────────────────────────────────────────────────
+
+    def ask(self, question: Callable[[], T]) -> "Future[T]":
+        """Have `question` answered in this thread."""
+        future: Future[T] = Future()
+
+        def answer() -> None:
+            try:
+                future.set_result(question())
+            except Exception as error:
+                future.set_exception(error)
+
+        self._post(answer)
+        return future
+
+    def stop(self) -> None:
+        """End the thread: what was released leaves, streams are closed."""
+        self._post(self._stop)
+        if self.ident is not None:
+            self.join()
+
+    def _post(self, action: Callable[[], None]) -> None:
+        self._mail.append(action)
+        os.eventfd_write(self._wake, 1)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+
+    # ── for subclasses ────────────────────────────────────────────────────────────────────────────────────────
+
+    def states(self) -> list[ObjectState]:
+        """Every object in this thread, as it is now; in this thread (`ask`)."""
+        raise NotImplementedError
+
+    def _wanted(self) -> dict[int, int]:
+        """Descriptor → epoll events that are waited for now."""
+        raise NotImplementedError
+
+    def _move(self, ready: dict[int, int]) -> None:
+        """Move frames."""
+        raise NotImplementedError
+
+    def _deadline_us(self) -> int | None:
+        """When `_move` must be called again at the latest."""
+        raise NotImplementedError
+
+    def _flush(self) -> bool:
+        """Send what was released; whether nothing is left."""
+        raise NotImplementedError
+
+    # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        """The thread: ends with `stop`, or with the first error that is not one stream's own."""
+        self._epoll.register(self._wake, select.EPOLLIN)
+        for chardev in self._chardevs.values():
+            if chardev.waits:
+                self.tell(f"{chardev.name}: waiting for a connection (wait=on)")
+        try:
+            while True:
+                service_us = self._service()
+                ready = self._wait(service_us)
+                while self._mail:
+                    self._mail.popleft()()
+                if self._is_stopping:
+                    self._flush_at_end()
+                    return
+                self._service()
+                if self._has_started():
+                    self._move(ready)
+        except BaseException as error:
+            self._on_fatal(error)
+        finally:
+            for port in self._streams.values():
+                port.close()
+            self._epoll.close()
+
+    def _has_started(self) -> bool:
+        """Not before somebody has connected to every server with wait=on."""
+        if not self._is_started:
+            self._is_started = not any(port.waits for port in self._chardevs.values())
+        return self._is_started
+
+    def _wait(self, service_us: int | None) -> dict[int, int]:
+        """Sleep until there is something to do; descriptor → events."""
+        if self._has_started():
+            self._register(self._wanted())
+            due_us = self._deadline_us()
+        else:
+            waiting = [port for port in self._chardevs.values() if not port.is_connected]
+            self._register({port.fileno(): select.EPOLLIN for port in waiting})
+            due_us = None
+        now = now_us()
+        dues = [now + WAIT_US_MAX] + [due for due in (due_us, service_us) if due is not None]
+        ready = dict(self._epoll.poll(max(0, min(dues) - now) / 1e6))
+        if ready.pop(self._wake, None):
+            os.eventfd_read(self._wake)
+        return ready
+
+    def _register(self, wanted: dict[int, int]) -> None:
+        wanted = {fd: events for fd, events in wanted.items() if fd >= 0}
+        for fd in [fd for fd in self._registered if fd not in wanted]:
+            self._forget(fd)
+        for fd, events in wanted.items():
+            if self._registered.get(fd) == events:
+                continue
+            try:
+                if fd in self._registered:
+                    self._epoll.modify(fd, events)
+                else:
+                    self._epoll.register(fd, events)
+            except FileNotFoundError:  # closed, and its number given to another
+                self._epoll.register(fd, events)
+            self._registered[fd] = events
+
+    def _forget(self, fd: int) -> None:
+        """A descriptor is not waited for, or about to be closed: its number may come back as another's."""
+        if self._registered.pop(fd, None) is not None:
+            with suppress(OSError):  # closed: the kernel has taken it out itself
+                self._epoll.unregister(fd)
+
+    def _service(self) -> int | None:
+        """Streams come and go; when to look again at the latest."""
+        dues = []
+        for role, port in self._chardevs.items():
+            if port.is_connected and port.connections == self._seen[role]:
+                continue
+            due = port.service(now_us())
+            if due is not None:
+                dues.append(due)
+            note = port.take_note()
+            if note is not None:
+                self.warn(note)
+            if port.connections != self._seen[role]:
+                self._seen[role] = port.connections
+                self._half_closed.discard(port.fileno())
+                self._forget(port.fileno())  # maybe the number of one that was closed meanwhile
+                self.tell(f"{port.name}: connected")
+        return min(dues, default=None)
+
+    def _flush_at_end(self) -> None:
+        due = now_us() + FLUSH_US
+        while not self._flush() and now_us() < due:
+            self._epoll.poll(0.01)
+
+    # ── lines for the log ─────────────────────────────────────────────────────────────────────────────────────
+
+    def tell(self, text: str, **fields: Any) -> None:
+        """Something that is as it should be."""
+        self._on_event(Event("info", self.object_id, text, fields))
+
+    def warn(self, text: str, **fields: Any) -> None:
+        """Something that somebody may want to look into."""
+        self._on_event(Event("warning", self.object_id, text, fields))
+
+    # ── streams ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _watch_output(self, wanted: dict[int, int], port: Port, has_unsent: bool) -> None:  # noqa: FBT001 - one fact
+        """Wait until an output comes, goes, or (when something waits for it) takes more."""
+        if isinstance(port, ChardevPort):
+            events = 0 if port.fileno() in self._half_closed else select.EPOLLIN | select.EPOLLRDHUP
+            add(wanted, port, events | (select.EPOLLOUT if has_unsent and port.is_connected else 0))
+        elif has_unsent:
+            add(wanted, port, select.EPOLLOUT)
+
+    def _notice_end(self, port: Port, ready: dict[int, int]) -> None:
+        """Nobody sends us anything on an output: what comes is thrown away, and the end noticed.
+
+        A unix peer may say that it will send nothing and read on; over TCP that cannot be told from its end.
+        """
+        if not isinstance(port, ChardevPort) or not port.is_connected:
+            return
+        events = ready.get(port.fileno(), 0) & ~select.EPOLLOUT
+        if port.is_unix and events & select.EPOLLRDHUP and not events & select.EPOLLHUP:
+            self._half_closed.add(port.fileno())
+        elif events:
+            port.read_batch(self._scratch, 0)
+            port.take_reset()
+
+    def _write(self, batch: Batch, port: Port) -> bool:
+        """Send a batch; whether nothing is left. With nobody connected it is lost, as a frame on a cut cable."""
+        if batch.is_empty:
+            return True
+        if isinstance(port, ChardevPort) and not port.is_connected:
+            port.service(now_us())  # whoever has just connected shall not miss it
+            if not port.is_connected:
+                batch.clear()
+                self.lost_batches += 1
+                return True
+        return batch.write_to(port)
+
+    def _drop(self, port: ChardevPort) -> None:
+        """Close one connection; its descriptor's number may come back as another's."""
+        self._forget(port.fileno())
+        port.drop()
+        port.take_reset()
+
+    def _bad_stream(self, port: ChardevPort, batch: Batch, error: FramingError) -> None:
+        """A stream that cannot be read on is closed; the others go on."""
+        self.warn(str(error))
+        batch.clear()
+        self._drop(port)
+
+    def _hear(self, notify: NotifyDev, ready: dict[int, int], commit: Callable[[], None]) -> None:
+        """Answer what came on a notify_dev, in its order; `commit` is called for each committed checkpoint."""
+        if notify.port.is_connected and notify.port.fileno() in ready:
+            try:
+                messages = notify.read()
+            except FramingError as error:
+                self.warn(str(error))
+                self._drop(notify.port)
+                return
+            for message in messages:
+                if message is Message.INIT:
+                    notify.send(INIT_ANSWER)
+                elif message is Message.CHECKPOINT_DONE:
+                    commit()
+                else:
+                    shown = bytes(message)[:_SHOWN_BYTES_MAX]
+                    self.warn(f"{notify.port.name}: unknown message {shown!r}, ignored")
+        notify.flush()
+
+    def _stream_states(self, roles: dict[str, str]) -> tuple[StreamState, ...]:
+        """`roles`: role as shown → role in this thread."""
+        found = []
+        for shown, role in roles.items():
+            port = self._streams[role]
+            is_connected = port.is_connected if isinstance(port, ChardevPort) else port.fileno() >= 0
+            found.append(StreamState(shown, port.name, is_connected, port.counters()))
+        return tuple(found)
+
+
+def add(wanted: dict[int, int], port: Port, events: int) -> None:
+    """Wait for `events` on `port` too, if there is anything to wait for."""
+    fd = port.fileno()
+    if fd >= 0:
+        wanted[fd] = wanted.get(fd, 0) | events

@@ -1,0 +1,184 @@
+"""filter-rewriter as an object between four chardevs.
+
+::
+
+    client_in ─► ack += seq_offset ─► guest_out          guest_in ─► seq -= seq_offset ─► client_out
+
+QEMU resets the offsets when its own process makes a checkpoint (QMP `xen-colo-do-checkpoint`). There is no QMP here:
+with `notify_dev=`, a property of ours, the object hears of the checkpoint as colo-compare does, as COLO_CHECKPOINT.
+"""
+
+import secrets
+import select
+from typing import Any, Final
+
+from pycolo.errors import FramingError
+from pycolo.node.batch import Batch
+from pycolo.node.datapath import now_us
+from pycolo.proxy.chardev import ChardevPort
+from pycolo.proxy.notify import NotifyDev
+from pycolo.proxy.path import ObjectState, ProxyPath, add
+from pycolo.rewrite.rewriter import Rewriter
+from pycolo.transport.ports import Port
+
+KIND: Final = "filter-rewriter"
+
+TIMER_US: Final = 1_000_000
+"""Idle and closed connections are looked for once a second."""
+
+HANDSHAKE_BYTES_MAX: Final = 16 << 20
+"""For client frames that come before the secondary's SYN|ACK."""
+
+_DRAIN_ROUNDS_MAX: Final = 64
+
+
+class _Way:
+    """One direction: what was read and not taken yet, and what was translated and has not left yet."""
+
+    def __init__(self, source: ChardevPort, sink: ChardevPort) -> None:
+        self.source = source
+        self.sink = sink
+        self.read = Batch()
+        self.translated = Batch()
+
+
+class RewriterPath(ProxyPath):
+    """The thread of one filter-rewriter."""
+
+    def __init__(
+        self,
+        object_id: str,
+        has_vnet: bool,  # noqa: FBT001 - one fact of all streams
+        client_in: ChardevPort,
+        guest_out: ChardevPort,
+        guest_in: ChardevPort,
+        client_out: ChardevPort,
+        notify: NotifyDev | None,
+        **base: Any,
+    ) -> None:
+        streams: dict[str, Port] = {
+            "client_in": client_in,
+            "guest_out": guest_out,
+            "guest_in": guest_in,
+            "client_out": client_out,
+        }
+        if notify is not None:
+            streams["notify_dev"] = notify.port
+        super().__init__(object_id, streams, **base)
+        self._rewriter = new_rewriter(has_vnet, client_name=client_in.name, guest_name=guest_in.name)
+        self._to_guest = _Way(client_in, guest_out)
+        self._to_client = _Way(guest_in, client_out)
+        self._notify = notify
+        self._next_timer_us = 0
+        self._checkpoints_committed = 0
+
+    # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _wanted(self) -> dict[int, int]:
+        wanted: dict[int, int] = {}
+        for way in (self._to_guest, self._to_client):
+            if way.translated.is_empty:
+                add(wanted, way.source, select.EPOLLIN)
+            self._watch_output(wanted, way.sink, not way.translated.is_empty)
+        if self._notify is not None:
+            add(wanted, self._notify.port, select.EPOLLIN | (select.EPOLLOUT if self._notify.has_unsent else 0))
+        return wanted
+
+    def _deadline_us(self) -> int | None:
+        return self._next_timer_us
+
+    def _move(self, ready: dict[int, int]) -> None:
+        self._take(self._to_client, ready)
+        self._take(self._to_guest, ready)
+        if self._notify is not None:
+            self._hear(self._notify, ready, self._commit)
+            self._notify.take_new_connection()
+        if now_us() >= self._next_timer_us:
+            self._next_timer_us = now_us() + TIMER_US
+            self._rewriter.timer_fired(now_us())
+        self._flush()
+        for way in (self._to_guest, self._to_client):
+            self._notice_end(way.sink, ready)
+
+    def _take(self, way: _Way, ready: dict[int, int] | None) -> bool:
+        """Read one direction while what was translated leaves; whether anything was taken. `ready` None: look."""
+        taken = self._translate(way)
+        if not way.translated.is_empty or (ready is not None and way.source.fileno() not in ready):
+            return taken
+        way.read.fill(way.source)
+        return self._translate(way) or taken
+
+    def _translate(self, way: _Way) -> bool:
+        """Through the rewriter, as long as its output leaves; whether anything was taken."""
+        taken = False
+        call = self._rewriter.client_frames if way is self._to_guest else self._rewriter.guest_frames
+        while self._send(way):
+            before = way.read.start
+            try:
+                way.read.start = call(way.read.buf, before, way.read.end, now_us(), way.translated.buf, 0)
+            except FramingError as error:
+                way.translated.start, way.translated.end = 0, self._rewriter.out_end
+                self._bad_stream(way.source, way.read, error)
+                return True
+            way.translated.start, way.translated.end = 0, self._rewriter.out_end
+            if way.read.start == before:
+                break
+            taken = True
+        return taken
+
+    def _send(self, way: _Way) -> bool:
+        """What was translated, and what the rewriter had kept; whether nothing is left."""
+        drain = self._rewriter.drain_guest if way is self._to_guest else self._rewriter.drain_client
+        while self._write(way.translated, way.sink):
+            way.translated.start, way.translated.end = 0, drain(way.translated.buf, 0)
+            if way.translated.is_empty:
+                return True
+        return False
+
+    def _flush(self) -> bool:
+        sent = [self._send(way) for way in (self._to_guest, self._to_client)]
+        return all(sent)
+
+    def _commit(self) -> None:
+        """The secondary is a copy of the primary: what it had sent until now still needs the old offsets."""
+        for _ in range(_DRAIN_ROUNDS_MAX):
+            if not self._take(self._to_client, None):
+                break
+        self._rewriter.checkpoint_committed()
+        self._checkpoints_committed += 1
+        self.tell("checkpoint committed, every offset is 0")
+
+    # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def states(self) -> list[ObjectState]:
+        """The object as it is now."""
+        counters, gauges = rewriter_numbers(self._rewriter)
+        counters |= {"checkpoints_committed": self._checkpoints_committed, "lost_batches": self.lost_batches}
+        streams = self._stream_states({role: role for role in self._streams})
+        return [ObjectState(KIND, self.object_id, streams, counters, gauges, not self._is_started)]
+
+
+def new_rewriter(has_vnet: bool, client_name: str, guest_name: str) -> Rewriter:  # noqa: FBT001 - of all streams
+    """A core as these objects use it; the names are for messages."""
+    rewriter = Rewriter(
+        secrets.randbits(32),
+        has_vnet,
+        unacked_bytes_max=HANDSHAKE_BYTES_MAX,
+        client_name=client_name,
+        guest_name=guest_name,
+    )
+    rewriter.keeps_copies = False  # nothing here takes over
+    return rewriter
+
+
+def rewriter_numbers(rewriter: Rewriter) -> tuple[dict[str, int], dict[str, int]]:
+    """(counters, gauges) of a rewriter core."""
+    stats = rewriter.stats
+    table = rewriter.table
+    counters = {name: getattr(stats, name) for name in dir(stats) if not name.startswith("_")}
+    counters |= {
+        "evicted_idle": table.evicted_idle,
+        "evicted_closed": table.evicted_closed,
+        "evicted_lru": table.evicted_lru,
+    }
+    return counters, {"tracked_connections": table.used, "copies_bytes": rewriter.copies.pool.used_bytes}
