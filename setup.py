@@ -21,6 +21,7 @@ COMPILED = [
     "pycolo.conntrack.table",
     "pycolo.storage.arena",
     "pycolo.storage.pool",
+    "pycolo.compare.trace",
     "pycolo.compare.held",
     "pycolo.compare.shaper",
     "pycolo.compare.stream",
@@ -41,6 +42,11 @@ def extensions() -> list[Extension]:
     if os.environ.get("PYCOLO_PURE"):
         return []
     from Cython.Build import cythonize  # noqa: PLC0415 - only a build needs it
+    from Cython.Compiler import Options  # noqa: PLC0415
+
+    # Memoryviews are passed by value with room for so many dimensions: with 2 instead of 8 a call copies 64 bytes
+    # instead of 208, and the comparator is a third faster. The modules must agree in it, hence their own build folder.
+    Options.buffer_max_dims = 2
 
     sanitize = ["-fsanitize=address", "-fno-omit-frame-pointer", "-g"] if os.environ.get("PYCOLO_SANITIZE") else []
     required = bool(os.environ.get("PYCOLO_REQUIRE_COMPILED"))
@@ -59,7 +65,7 @@ def extensions() -> list[Extension]:
     ]
     built = cythonize(
         found,
-        build_dir="build/cython",
+        build_dir="build/cython-dims2",
         nthreads=0,
         show_all_warnings=False,
         compiler_directives={

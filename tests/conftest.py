@@ -2,7 +2,8 @@
 
 * `uncompiled("pycolo.wire.seq")` is that module run from its source, its `pycolo` imports too: the oracle.
 * `build("pycolo.wire.seq")` runs a test twice, with the compiled and with the uncompiled module.
-* `@pytest.mark.namespaces` and `@pytest.mark.tun` skip a test where the machine does not allow it.
+* `@pytest.mark.namespaces` and `@pytest.mark.tun` skip a test where the machine does not allow it,
+  `@pytest.mark.qemu` where there is no QEMU.
 
 With PYCOLO_CI=1 nothing may skip: a skip is a failure.
 """
@@ -11,6 +12,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -163,6 +165,8 @@ def tun_refusal() -> str | None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("namespaces") and (why := namespaces_refusal()):
         pytest.skip(f"needs root or user namespaces: {why}")
+    if item.get_closest_marker("qemu") and shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("needs QEMU: qemu-system-x86_64 (Debian's package qemu-system-x86) is not on PATH")
     if item.get_closest_marker("tun") and (why := tun_refusal()):
         pytest.skip(f"needs a TAP device: {why}")
 
