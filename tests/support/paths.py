@@ -6,13 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from support.nodes import Wire, wait_for
-
 from pycolo.link.codec import DATA_FROM_PRIMARY, DATA_FROM_SECONDARY, MessageType
 from pycolo.node.datapath import DataPath
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.portspec import parse_port
 from pycolo.transport.streamport import StreamPort
+from support.nodes import Wire, wait_for
 
 
 def stream(place: Path, name: str, more: str = "") -> StreamPort:

@@ -13,7 +13,7 @@ from pycolo import limits
 from pycolo.errors import StateError
 from pycolo.failover.heartbeat import SuspicionReason
 from pycolo.link import codec
-from pycolo.link.codec import CONTROL_TYPES, Goodbye, GoodbyeReason, Heartbeat, MessageType
+from pycolo.link.codec import CONTROL_TYPES, Goodbye, GoodbyeReason, Heartbeat, MessageType, TakeoverNotice
 from pycolo.transport.controlchannel import (
     OUTBOX_MESSAGES_MAX,
     SWITCH_INTERVAL_S,
@@ -66,9 +66,7 @@ def stack():
 
 @pytest.fixture
 def pair(stack):
-    sides = [
-        Side(sock, name) for sock, name in zip(socket.socketpair(), ("link to b", "link to a"), strict=True)
-    ]
+    sides = [Side(sock, name) for sock, name in zip(socket.socketpair(), ("link to b", "link to a"), strict=True)]
     for side in sides:
         stack.callback(side.channel.close)
         side.channel.start()
@@ -89,6 +87,13 @@ def lone(stack):
 
 def heartbeat(sequence=1, term=1, epoch=0):
     return codec.message(MessageType.HEARTBEAT, Heartbeat(sequence, 0, term, epoch).pack())
+
+
+def wait_until(condition):
+    until_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.002)
 
 
 def spin(until_s):
@@ -127,6 +132,49 @@ def test_heartbeats_carry_term_and_epoch_and_a_change_is_an_event(pair):
     assert b.next(PeerState) == PeerState(1, 4)
     a.state = (2, 4)
     assert b.next(PeerState) == PeerState(2, 4)
+
+
+def test_a_confirmed_heartbeat_is_trusted_for_the_time_out_and_no_longer(lone):
+    side, peer = lone
+    assert side.channel.trusted_until_ns == 0
+    size = len(heartbeat())
+    own = Heartbeat.unpack(peer.recv(size, socket.MSG_WAITALL)[codec.HEADER_BYTES :])
+    peer.sendall(codec.message(MessageType.HEARTBEAT, Heartbeat(1, 77, 1, 0, own.sender_ns).pack()))
+    expected_ns = own.sender_ns + TIMES["timeout_ms"] * 1_000_000
+    wait_until(lambda: side.channel.trusted_until_ns == expected_ns)
+    assert side.next(PeerState)
+    heard_ns = 0
+    while not heard_ns:
+        octets = peer.recv(size, socket.MSG_WAITALL)
+        heard_ns = Heartbeat.unpack(octets[codec.HEADER_BYTES :]).heard_ns
+    assert heard_ns == 77, "the other node is told what was heard of it"
+    assert side.channel.trusted_until_ns == expected_ns, "what confirms nothing new prolongs nothing"
+
+
+@pytest.mark.parametrize(
+    "farewell",
+    [
+        codec.message(MessageType.TAKEOVER_NOTICE, TakeoverNotice(2, 0).pack()),
+        codec.message(MessageType.GOODBYE, Goodbye(GoodbyeReason.SHUTDOWN, "").pack()),
+    ],
+)
+def test_trust_ends_with_a_takeover_or_a_goodbye_and_does_not_come_back(lone, farewell):
+    side, peer = lone
+    confirming = codec.message(MessageType.HEARTBEAT, Heartbeat(1, 1, 1, 0, time.monotonic_ns() + 10**12).pack())
+    peer.sendall(confirming)
+    wait_until(lambda: side.channel.trusted_until_ns > 0)
+    assert side.channel.trusted_until_ns < time.monotonic_ns() + 10**9, "nobody can confirm the future"
+    peer.sendall(farewell + confirming)
+    while not isinstance(side.events.get(timeout=10), PeerTakeover | PeerGoodbye):
+        pass
+    peer.sendall(confirming)
+    time.sleep(0.1)
+    assert side.channel.trusted_until_ns == 0
+
+
+def test_two_living_nodes_trust_each_other(pair):
+    for side in pair:
+        wait_until(lambda side=side: side.channel.trusted_until_ns > time.monotonic_ns())
 
 
 def test_heartbeats_come_at_the_interval(lone):
@@ -177,7 +225,7 @@ def test_a_peer_that_talks_nonsense_is_suspected_and_left(lone):
     side, peer = lone
     peer.sendall(heartbeat() + b"\xff" * 100)
     assert side.next(Suspected).reason is SuspicionReason.CONNECTION_LOST
-    assert "message at byte 40 has unknown type 255" in side.next(ChannelClosed).text
+    assert f"message at byte {len(heartbeat())} has unknown type 255" in side.next(ChannelClosed).text
     while peer.recv(4096):
         pass
 

@@ -115,7 +115,7 @@ def test_both_connections_of_a_pair(kind, certificates, stack, request):
         assert ours.welcome.term == 1
         assert ours.link.stream == f"{channel.value} link to {node.address}"
         assert theirs.link.stream.startswith(f"{channel.value} link from 127.0.0.1:")
-        payload = bytes(32)
+        payload = bytes(40)
         for sender, receiver, message_type in ((ours, theirs, sent), (theirs, ours, answer)):
             sender.link.queue(message_type, payload)
             sender.link.flush()
@@ -179,9 +179,7 @@ def test_both_nodes_say_why_they_do_not_talk(node, hello, reason, text):
 
 def test_another_version_is_told_by_both(node, monkeypatch, stack):
     with monkeypatch.context() as patched:
-        patched.setattr(
-            linksetup, "encode_hello", lambda hello: encode_hello(hello).replace(b":1,", b":9,", 1)
-        )
+        patched.setattr(linksetup, "encode_hello", lambda hello: encode_hello(hello).replace(b":1,", b":9,", 1))
         with pytest.raises(HelloError, match="speaks protocol version 9") as found:
             dial(node.address, SECONDARY, None)
     assert found.value.reason is RefusalReason.VERSION
@@ -292,9 +290,7 @@ def failure_of_dial(node, context):
 
 
 def test_another_authority_is_refused_by_both(certificates, tls_node):
-    assert "certificate is refused: " in failure_of_dial(
-        tls_node, tls.client_context(certificates / "impostor", "web")
-    )
+    assert "certificate is refused: " in failure_of_dial(tls_node, tls.client_context(certificates / "impostor", "web"))
     tls_node.line()
 
 
@@ -321,9 +317,7 @@ def test_an_expired_secondary_learns_that_it_is(certificates, monkeypatch, stack
     both = certificates / "old"
     lenient = unchecked_context(tls.client_context, both, Role.SECONDARY, monkeypatch)
     lenient.verify_mode = ssl.CERT_NONE
-    node = stack.enter_context(
-        closing(Node(unchecked_context(tls.server_context, both, Role.PRIMARY, monkeypatch)))
-    )
+    node = stack.enter_context(closing(Node(unchecked_context(tls.server_context, both, Role.PRIMARY, monkeypatch))))
     monkeypatch.setattr(tls, "check_peer", lambda *_: None)
     assert "this node's certificate has expired" in failure_of_dial(node, lenient)
     assert "the other side's certificate has expired" in node.line()
@@ -363,9 +357,7 @@ def test_nobody_there_is_one_line(stack):
     sock = stack.enter_context(socket.socket())
     sock.bind(LOOPBACK)
     address = Address(*sock.getsockname())  # bound, but nobody listens
-    with pytest.raises(
-        ConnectError, match=rf"^data link to {address}: cannot connect: Connection refused"
-    ) as found:
+    with pytest.raises(ConnectError, match=rf"^data link to {address}: cannot connect: Connection refused") as found:
         dial(address, secondary(channel=Channel.DATA), None)
     assert isinstance(found.value.__cause__, ConnectionRefusedError)
 
@@ -381,9 +373,7 @@ def test_a_listener_that_says_nothing_is_left_in_time(kind, certificates, stack)
 
 
 def test_an_address_in_use_is_one_line(node):
-    with pytest.raises(
-        ConnectError, match=rf"^link at {node.address}: cannot listen: Address already in use$"
-    ):
+    with pytest.raises(ConnectError, match=rf"^link at {node.address}: cannot listen: Address already in use$"):
         Listener(node.address, None, lambda: PRIMARY, print, print)
 
 

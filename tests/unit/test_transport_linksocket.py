@@ -69,9 +69,7 @@ def tls_pair(certificates, pair, socket_class=ssl.SSLSocket):
     server_side.sslsocket_class = client_side.sslsocket_class = socket_class
     server, client = pair
     wrapped = []
-    thread = threading.Thread(
-        target=lambda: wrapped.append(server_side.wrap_socket(server, server_side=True))
-    )
+    thread = threading.Thread(target=lambda: wrapped.append(server_side.wrap_socket(server, server_side=True)))
     thread.start()
     client = client_side.wrap_socket(client)
     thread.join()
@@ -130,9 +128,7 @@ class End:
 
     def step(self):
         while self.unsent and self.link.can_queue and self.random.random() < 0.8:
-            size = min(
-                self.unsent, self.random.choice([4, 60, 1_448, 16_384, 65_000, limits.LINK_MESSAGE_BYTES_MAX])
-            )
+            size = min(self.unsent, self.random.choice([4, 60, 1_448, 16_384, 65_000, limits.LINK_MESSAGE_BYTES_MAX]))
             payload = self.random.randbytes(size)
             cut = self.random.randrange(size + 1)
             self.link.queue(self.message_type, payload[:cut], memoryview(payload)[cut:])
@@ -181,9 +177,7 @@ def test_a_slow_peer_is_felt_and_fills_no_memory(links):
         primary.flush()
         batches += 1
     assert primary.wants_write
-    assert (
-        limits.LINK_QUEUE_BYTES_MAX <= primary.queued_bytes <= limits.LINK_QUEUE_BYTES_MAX + len(payload) + 8
-    )
+    assert limits.LINK_QUEUE_BYTES_MAX <= primary.queued_bytes <= limits.LINK_QUEUE_BYTES_MAX + len(payload) + 8
     largest = bytes(limits.LINK_MESSAGE_BYTES_MAX)
     while primary.queued_bytes + HEADER_BYTES + len(largest) <= primary.unsent_bytes_max:
         primary.queue(MessageType.CLIENT_FRAMES, largest)

@@ -22,9 +22,7 @@ def directory(tmp_path_factory):
     return made
 
 
-def shake_hands(
-    server, client, *, server_expects=("web", Role.SECONDARY), client_expects=("web", Role.PRIMARY)
-):
+def shake_hands(server, client, *, server_expects=("web", Role.SECONDARY), client_expects=("web", Role.PRIMARY)):
     """What each side of a handshake over a socket pair says: the protocol version, or its line."""
     said = {}
 
@@ -71,8 +69,7 @@ def test_older_tls_is_refused(directory):
 def test_a_valid_certificate_of_the_wrong_role_or_pair_is_refused(directory):
     twins = shake_hands(server_context(directory, "web"), client_context(directory, "web", Role.PRIMARY))
     assert twins["server"] == (
-        "server: the other side's certificate is for colo:web/primary, "
-        "must be for colo:web/secondary; link closed"
+        "server: the other side's certificate is for colo:web/primary, must be for colo:web/secondary; link closed"
     )
     other = shake_hands(
         server_context(directory, "web"),
@@ -85,9 +82,7 @@ def test_a_valid_certificate_of_the_wrong_role_or_pair_is_refused(directory):
 def test_files_of_two_sets_are_told_at_start(directory, tmp_path):
     create(tmp_path / "mixed", "web", 30, datetime.now(UTC))
     (tmp_path / "mixed" / "primary.pem").write_bytes((directory / "primary.pem").read_bytes())
-    with pytest.raises(
-        ConfigError, match=r"expected primary.pem, its key and ca.pem of one `colo certs init`"
-    ):
+    with pytest.raises(ConfigError, match=r"expected primary.pem, its key and ca.pem of one `colo certs init`"):
         server_context(tmp_path / "mixed", "web")
 
 
@@ -113,9 +108,7 @@ def test_loopback_needs_no_link(host):
     assert check_plaintext_allowed(host, insecure=True, allowed_link=None) is None
 
 
-@pytest.mark.parametrize(
-    "host", ["10.0.0.1", "0.0.0.0", "::", "fe80::1", "db.example", "localhost.example", ""]
-)
+@pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0", "::", "fe80::1", "db.example", "localhost.example", ""])
 def test_anything_else_needs_the_link_named(host):
     with pytest.raises(ConfigError, match="--insecure-link"):
         check_plaintext_allowed(host, insecure=True, allowed_link=None)

@@ -64,7 +64,7 @@ DATA_FROM_SECONDARY: Final = frozenset({MessageType.GUEST_FRAMES, MessageType.EP
 CONTROL_TYPES: Final = frozenset({MessageType.HEARTBEAT, MessageType.TAKEOVER_NOTICE, MessageType.GOODBYE})
 
 _EPOCH: Final = Struct(">Q")
-_HEARTBEAT: Final = Struct(">QQQQ")
+_HEARTBEAT: Final = Struct(">QQQQQ")
 _TAKEOVER: Final = Struct(">QQ")
 
 _PAYLOAD_BYTES: Final = {
@@ -224,12 +224,17 @@ def unpack_epoch(payload: bytes | memoryview) -> int:
 
 
 class Heartbeat(NamedTuple):
-    """Sign of life; `sender_ns` is the sender's own monotonic clock, comparable only with itself."""
+    """Sign of life; `sender_ns` is the sender's own monotonic clock, comparable only with itself.
+
+    `heard_ns` is the `sender_ns` of the last heartbeat that the sender got, 0 for none: it tells the other node up to
+    when it was certainly heard.
+    """
 
     sequence: int
     sender_ns: int
     term: int
     epoch: int
+    heard_ns: int = 0
 
     def pack(self) -> bytes:
         """The payload."""

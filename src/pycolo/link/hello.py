@@ -52,7 +52,7 @@ class Role(StrEnum):
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """What a node says of itself.
 
-    `features`: ``name=value`` must be the same on both nodes (``vnet_hdr=12``); a bare ``name`` is an
+    `features`: ``name=value`` must be the same on both nodes (``vnet_hdr=1``); a bare ``name`` is an
     offer, in use when both make it. `instance` is drawn at random by each process at start (64 bits, not
     0); `peer_instance` is the instance at the other end of this node's other connection, 0 for none.
     """

@@ -35,15 +35,19 @@ class Batch:
     def fill(self, port: Port) -> bool:
         """Read from a port behind what is left; whether anything came.
 
-        A stream that ended takes the part of a frame that it left with it.
+        A stream that ended takes the part of a frame that it left with it; it may have ended while it was written to.
         """
         self.compact()
+        self._forget_part(port)
         before = self.end
         self.end = port.read_batch(self.buf, self.end)
         got = self.end > before
+        self._forget_part(port)
+        return got
+
+    def _forget_part(self, port: Port) -> None:
         if port.take_reset():
             self.end = frame_boundary(self.buf, 0, self.end, port.vnet_len != 0)
-        return got
 
     def complete_end(self, port: Port) -> int:
         """Behind the last complete frame. Raises `FramingError` when the next length word is impossible."""

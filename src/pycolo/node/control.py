@@ -66,7 +66,7 @@ class ControlServer:
     async def _answer(self, line: bytes) -> Answer:
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"error": "a request is one JSON object on one line"}
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
             return {"error": 'a request is a JSON object with a "command"'}
@@ -80,12 +80,14 @@ def _remove_stale(path: Path) -> None:
             raise ConnectError(f"--control {path}: there is something else with that name")
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
             return
+        except BlockingIOError:  # somebody listens, and is busy
+            pass
         except OSError:
             return
     raise ConnectError(f"--control {path}: another node is running there")
@@ -103,8 +105,10 @@ def ask(path: Path, request: dict[str, Any]) -> Answer:
         raise ConnectError(f"{path}: no node answers there ({error.strerror or error})") from error
     try:
         answer = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PeerError(f"{path}: the answer is no JSON; is this a node's control socket?") from error
+    if not isinstance(answer, dict):
+        raise PeerError(f"{path}: the answer is no JSON object; is this a node's control socket?")
     if "error" in answer:
         raise PeerError(f"{path}: {answer['error']}")
     return dict(answer)

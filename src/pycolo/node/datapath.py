@@ -14,12 +14,14 @@ from concurrent.futures import Future
 from time import monotonic_ns
 from typing import Any, Final, TypeVar
 
+from pycolo import limits
 from pycolo.errors import FramingError, LinkError, PycoloError
 from pycolo.link.codec import MessageType
 from pycolo.node.batch import Batch
 from pycolo.transport.linksocket import LinkSocket, Message
 from pycolo.transport.ports import Port
 from pycolo.transport.streamport import StreamPort
+from pycolo.wire.framing import IMPOSSIBLE, Span, frame_at, frame_boundary
 
 T = TypeVar("T")
 
@@ -35,14 +37,16 @@ def now_us() -> int:
 class DataPath(threading.Thread):
     """Base of both nodes' data paths.
 
-    `on_link_lost(text)`, `on_note(text)` and `on_fatal(error)` are called in this thread and must only pass it on.
-    `spin_us`: look again for that long before sleeping; costs a core, saves the wake-up.
+    `outputs`: ports that are only written to. `on_link_lost(text)`, `on_note(text)` and `on_fatal(error)` are called in
+    this thread and must only pass it on. `spin_us`: look again for that long before sleeping; costs a core, saves the
+    wake-up.
     """
 
     def __init__(
         self,
         name: str,
-        ports: list[Port],
+        inputs: list[Port],
+        outputs: list[Port],
         on_link_lost: Callable[[str], None],
         on_note: Callable[[str], None],
         on_fatal: Callable[[BaseException], None],
@@ -51,7 +55,9 @@ class DataPath(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.link_bytes_sent = 0
         self.link_bytes_received = 0
-        self._ports = ports
+        self._ports = inputs + outputs
+        self._outputs = [port for port in outputs if isinstance(port, StreamPort)]
+        self._has_vnet = inputs[0].vnet_len != 0
         self._on_link_lost = on_link_lost
         self._on_note = on_note
         self._on_fatal = on_fatal
@@ -64,6 +70,7 @@ class DataPath(threading.Thread):
         self._link: LinkSocket | None = None
         self._messages: list[Message] = []
         self._message_pos = 0
+        self._span = Span()
         self._service_us: int | None = 0
 
     # ── from other threads ────────────────────────────────────────────────────────────────────────────────────
@@ -88,11 +95,12 @@ class DataPath(threading.Thread):
 
     def stop(self) -> None:
         """End the thread; ports and link are closed."""
-        self.post(self._stop)
+        self.post(self.halt)
         if self.ident is not None and threading.current_thread() is not self:
             self.join()
 
-    def _stop(self) -> None:
+    def halt(self) -> None:
+        """Move nothing more, and end (in this thread)."""
         self._stopping = True
 
     # ── for subclasses ────────────────────────────────────────────────────────────────────────────────────────
@@ -120,10 +128,13 @@ class DataPath(threading.Thread):
         self._epoll.register(self._wake, select.EPOLLIN)
         try:
             last_progress_us = now_us()
-            while not self._stopping:
+            while True:
                 ready = self._wait(last_progress_us)
                 while self._mail:
                     self._mail.popleft()()
+                if self._stopping:
+                    break
+                self._drop_ended(ready)
                 self._service()
                 if self._turn(ready):
                     last_progress_us = now_us()
@@ -150,7 +161,6 @@ class DataPath(threading.Thread):
         return ready
 
     def _register(self, wanted: dict[int, int]) -> None:
-        wanted.pop(-1, None)
         for fd in [fd for fd in self._registered if fd not in wanted]:
             del self._registered[fd]
             try:
@@ -169,10 +179,20 @@ class DataPath(threading.Thread):
                 self._epoll.register(fd, events)
             self._registered[fd] = events
 
+    def _drop_ended(self, ready: dict[int, int]) -> None:
+        """A stream that nobody reads from says only here that it has ended."""
+        for port in self._outputs:
+            if port.is_connected and ready.get(port.fileno(), 0) & (select.EPOLLHUP | select.EPOLLERR):
+                self._forget_fd(port.fileno())
+                port.drop()
+
     def _service(self) -> None:
         """Streams come and go."""
         dues = [due for port in self._ports if (due := port.service(now_us())) is not None]
         self._service_us = min(dues) if dues else None
+        for port in self._ports:
+            if isinstance(port, StreamPort) and (note := port.take_note()):
+                self._on_note(note)
 
     def _forget_fd(self, fd: int) -> None:
         """A descriptor is about to be closed: its number may come back as another's."""
@@ -222,6 +242,17 @@ class DataPath(threading.Thread):
         events = 0 if self._messages else select.EPOLLIN
         return events | (select.EPOLLOUT if self._link.wants_write else 0)
 
+    def _wanted(self, *ports: tuple[Port, int]) -> dict[int, int]:
+        """Descriptor → events of the link and of these ports.
+
+        What waits for no event is left out: epoll would report its end again and again, and nobody would look.
+        """
+        wanted = {self._link.fileno(): self._link_events()} if self._link is not None else {}
+        ends = [(port, select.EPOLLERR if port.is_connected else select.EPOLLIN) for port in self._outputs]
+        for port, events in (*ports, *ends):
+            wanted[port.fileno()] = wanted.get(port.fileno(), 0) | events
+        return {fd: events for fd, events in wanted.items() if fd >= 0 and events}
+
     def _receive(self, ready: dict[int, int]) -> None:
         """Take messages from the link, if none are left from the last time."""
         if self._link is None or self._messages:
@@ -231,10 +262,22 @@ class DataPath(threading.Thread):
         before = self._link.received_bytes
         try:
             self._messages = self._link.receive()
-        except LinkError as error:
+            for message_type, payload in self._messages:
+                self._check_frames(message_type, payload)
+        except (LinkError, FramingError) as error:
             self._lose_link(error)
         else:
             self.link_bytes_received += self._link.received_bytes - before
+
+    def _check_frames(self, message_type: MessageType, payload: memoryview) -> None:
+        """The other node sends whole frames: what follows the last one would never be taken."""
+        if message_type is MessageType.EPOCH_MARKER:
+            return
+        end = frame_boundary(payload, 0, len(payload), self._has_vnet)
+        if end != len(payload):
+            if frame_at(payload, end, len(payload), self._has_vnet, self._span) == IMPOSSIBLE:
+                raise FramingError("data link", end, self._span.word, limits.STREAM_LENGTH_BYTES_MAX)
+            raise LinkError(f"data link: a message ends within a frame, at byte {end} of {len(payload)}; link closed")
 
     def _queue(self, message_type: MessageType, payload: memoryview) -> None:
         if self._link is None or not len(payload):

@@ -42,17 +42,34 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_pair_name(self.pair)
-        if self.heartbeat_timeout_ms < 2 * self.heartbeat_interval_ms:
+        if self.heartbeat_timeout_ms < 3 * self.heartbeat_interval_ms:
             raise ConfigError(
                 "--heartbeat-timeout",
-                f"at least two intervals of {self.heartbeat_interval_ms} ms",
+                f"at least three intervals of {self.heartbeat_interval_ms} ms",
                 self.heartbeat_timeout_ms,
             )
+        self._check_link()
+        self._check_ports()
+
+    def _check_link(self) -> None:
+        if self.role is Role.SECONDARY and self.link.port == 0:
+            raise ConfigError("--connect", "a port from 1 to 65535", str(self.link))
+        if self.tls is not None and (self.insecure or self.insecure_link is not None):
+            raise ConfigError("--tls", "either --tls or --insecure", "both")
+        if self.insecure_link is not None and not self.insecure:
+            raise ConfigError("--insecure-link", "--insecure with it", None)
+
+    def _check_ports(self) -> None:
         vnet = {spec.vnet_hdr for spec in self.ports()}
         if len(vnet) > 1:
             raise ConfigError(
                 "vnet_hdr", "the same for all ports of a node", ", ".join(spec.text for spec in self.ports())
             )
+        lan = {self.lan_in.text, self.lan_out.text}
+        if any(spec is not None and spec.text in lan for spec in (self.guest_in, self.guest_out)):
+            raise ConfigError("--guest", "another port than the LAN's", self.guest_in.text)
+        if any(spec.twist for spec in self.ports()) and not self._is_guest_twisted():
+            raise ConfigError("twist", "only the secondary's --guest, both directions", "on")
         if self.role is Role.SECONDARY and self.guest_out is None:
             raise ConfigError("--guest", "a port to the guest as well as from it", None)
 
@@ -60,6 +77,16 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
         """The ports that are given."""
         given = (self.lan_in, self.lan_out, self.guest_in, self.guest_out)
         return [spec for spec in given if spec is not None]
+
+    def _is_guest_twisted(self) -> bool:
+        is_lan_plain = not self.lan_in.twist and not self.lan_out.twist
+        return self.role is Role.SECONDARY and is_lan_plain and self.guest_in == self.guest_out
+
+    @property
+    def own_stall_ms(self) -> int:
+        """A gap of this node's own above this is no silence of the other's; above one interval, below the time-out."""
+        shortest_ms = self.heartbeat_interval_ms + self.heartbeat_interval_ms // 5
+        return max(shortest_ms, min(limits.OWN_STALL_MS, self.heartbeat_timeout_ms // 2))
 
     @property
     def has_vnet(self) -> bool:

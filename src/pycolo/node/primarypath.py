@@ -7,11 +7,19 @@
     link ──► comparator.secondary ─┴─ released ──► lan          (colo-compare, filter-redirector)
 
 With QEMU the frames from the LAN reach the guest through QEMU itself: there is no port to the guest then.
+
+While there is a secondary, frames leave for the LAN only as long as it certainly has heard this node within the
+heartbeat's time-out, for until then it cannot have taken over (`ControlChannel.trusted_until_ns`). The check stands
+right before each write, in the thread that writes: a node that was stopped and wakes up finds the time run out before
+anything else, and lets nothing more out until the secondary has confirmed a heartbeat that was sent after that. What
+may still leave is one write that was under way, of frames on which the secondary had agreed. Time-outs of held packets
+wait as well: a silent secondary is no divergence.
 """
 
 import select
 from collections.abc import Callable
-from typing import Any
+from time import monotonic_ns
+from typing import Any, Final
 
 from pycolo.compare.comparator import Comparator
 from pycolo.compare.difference import Command
@@ -20,6 +28,9 @@ from pycolo.link.codec import MessageType, unpack_epoch
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import DataPath, now_us
 from pycolo.transport.ports import Port
+
+TRUST_CHECK_US: Final = 5_000
+"""While nothing may leave: how often to look whether the secondary was heard again."""
 
 
 class PrimaryPath(DataPath):
@@ -41,8 +52,9 @@ class PrimaryPath(DataPath):
         compares: bool,
         **base: Any,
     ) -> None:
-        ports = {id(port): port for port in (lan_in, lan_out, guest_in, guest_out) if port is not None}
-        super().__init__("data path", list(ports.values()), **base)
+        inputs = [lan_in, guest_in]
+        outputs = [port for port in (lan_out, guest_out) if port is not None and port not in inputs]
+        super().__init__("data path", inputs, outputs, **base)
         self._comparator = comparator
         self._lan_in = lan_in
         self._lan_out = lan_out
@@ -55,39 +67,49 @@ class PrimaryPath(DataPath):
         self._from_guest = Batch()
         self._released = Batch()
         self._is_guest_blocked = False
+        self._must_retry = False
+        self._trusted_until_ns: Callable[[], int] | None = None
         comparator.pair_lost(now_us())  # nobody there to compare with
 
     # ── posted by the supervisor ──────────────────────────────────────────────────────────────────────────────
 
-    def pair_formed(self) -> None:
-        """The secondary's data connection is attached: compare what begins from here."""
+    def pair_formed(self, trusted_until_ns: Callable[[], int]) -> None:
+        """The secondary's data connection is attached: compare what begins from here.
+
+        `trusted_until_ns()`: up to when (CLOCK_MONOTONIC) the secondary certainly has not taken over.
+        """
+        self._trusted_until_ns = trusted_until_ns
         if self._compares:
             self._comparator.pair_formed(now_us())
 
     def go_alone(self) -> None:
         """The arbiter has decided: there is no secondary any more."""
         self._drop_link()
+        self._trusted_until_ns = None
         self._comparator.pair_lost(now_us())
 
     # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
 
     def _interest(self) -> dict[int, int]:
-        wanted: dict[int, int] = {}
-        if self._link is not None:
-            wanted[self._link.fileno()] = self._link_events()
-        lan_waits = self._from_lan.start < self._lan_complete
-        if not lan_waits and self._can_queue():
-            _add(wanted, self._lan_in, select.EPOLLIN)
-        if lan_waits and self._guest_out is not None:
-            _add(wanted, self._guest_out, select.EPOLLOUT)
+        ports: list[tuple[Port, int]] = []
+        if self._from_lan.start < self._lan_complete:
+            if self._guest_out is not None:
+                ports.append((self._guest_out, select.EPOLLOUT))
+        elif self._can_queue():
+            ports.append((self._lan_in, select.EPOLLIN))
         if not self._is_guest_blocked:
-            _add(wanted, self._guest_in, select.EPOLLIN)
-        if not self._released.is_empty:
-            _add(wanted, self._lan_out, select.EPOLLOUT)
-        for port in (self._guest_out, self._lan_out):  # a stream that only takes: notice its end
-            if port is not None and port.fileno() not in wanted:
-                _add(wanted, port, 0)
-        return wanted
+            ports.append((self._guest_in, select.EPOLLIN))
+        if not self._released.is_empty and self._may_release():
+            ports.append((self._lan_out, select.EPOLLOUT))
+        return self._wanted(*ports)
+
+    def _deadline_us(self) -> int | None:
+        if self._must_retry:
+            return 0
+        return self._comparator.deadline_us() if self._may_release() else now_us() + TRUST_CHECK_US
+
+    def _may_release(self) -> bool:
+        return self._trusted_until_ns is None or monotonic_ns() < self._trusted_until_ns()
 
     def _turn(self, ready: dict[int, int]) -> bool:
         before = self._comparator.stats.primary_bytes + self._comparator.stats.secondary_bytes
@@ -97,7 +119,7 @@ class PrimaryPath(DataPath):
             self._take_primary(ready)
         moved = self._take_lan(ready)
         due = self._comparator.deadline_us()
-        if due is not None and due <= now_us():
+        if due is not None and due <= now_us() and self._may_release():
             self._comparator.timer_fired(now_us())
         moved |= self._send_released()
         if self._link is not None and self._link.wants_write:
@@ -105,11 +127,10 @@ class PrimaryPath(DataPath):
         commands = self._comparator.commands()
         if commands:
             self._on_commands(commands)
-        self._notice_ends(ready)
-        return moved or before != self._comparator.stats.primary_bytes + self._comparator.stats.secondary_bytes
-
-    def _deadline_us(self) -> int | None:
-        return self._comparator.deadline_us()
+        moved |= before != self._comparator.stats.primary_bytes + self._comparator.stats.secondary_bytes
+        # What had no room may have some now, and no descriptor would say so.
+        self._must_retry = moved and (self._is_guest_blocked or bool(self._messages))
+        return moved
 
     def _take_lan(self, ready: dict[int, int]) -> bool:
         """Clients' frames: mirror them, hand them to the guest. Read only while both can take them."""
@@ -125,11 +146,12 @@ class PrimaryPath(DataPath):
                 self._bad_stream(self._lan_in, batch, error)
                 return True
             self._queue(MessageType.CLIENT_FRAMES, batch.view[batch.start : self._lan_complete])
+        before = batch.start
         if self._guest_out is None:
             batch.start = self._lan_complete
         elif batch.start < self._lan_complete:
             batch.start = self._guest_out.write_batch(batch.buf, batch.start, self._lan_complete)
-        return True
+        return batch.start > before
 
     def _take_primary(self, ready: dict[int, int]) -> None:
         """The guest's output. What the comparator cannot take stays here, and nothing more is read."""
@@ -137,13 +159,11 @@ class PrimaryPath(DataPath):
         if not self._is_guest_blocked and self._guest_in.fileno() in ready:
             batch.fill(self._guest_in)
         try:
-            complete = batch.complete_end(self._guest_in)
             batch.start = self._comparator.primary_frames(batch.buf, batch.start, batch.end, now_us())
+            self._is_guest_blocked = batch.start < batch.complete_end(self._guest_in)
         except FramingError as error:
             self._is_guest_blocked = False
             self._bad_stream(self._guest_in, batch, error)
-            return
-        self._is_guest_blocked = batch.start < complete
 
     def _take_secondary(self) -> None:
         """The secondary's output, message by message; a message that is not fully taken is offered again."""
@@ -166,23 +186,15 @@ class PrimaryPath(DataPath):
     def _send_released(self) -> bool:
         batch = self._released
         moved = False
-        while True:
+        while self._may_release():
             if batch.is_empty:
                 batch.start, batch.end = 0, self._comparator.drain(batch.buf, 0)
                 if batch.is_empty:
-                    return moved
+                    break
             moved = True
             if not batch.write_to(self._lan_out):
-                return moved
-
-    def _notice_ends(self, ready: dict[int, int]) -> None:
-        """A stream that we only write to says only by its end that it has ended."""
-        for port in (self._guest_out, self._lan_out):
-            if port is None or port is self._guest_in or port is self._lan_in:
-                continue
-            if ready.get(port.fileno(), 0) & (select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP):
-                port.read_batch(bytearray(1), 0)
-                port.take_reset()
+                break
+        return moved
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -212,12 +224,6 @@ class PrimaryPath(DataPath):
                 counters[f"{side}_{name}"] = value
         counters.setdefault("lan_frames", counters.get("lan_frames_in", 0))
         return {"counters": counters, "hold_us": _percentiles(self._comparator.hold_histogram())}
-
-
-def _add(wanted: dict[int, int], port: Port, events: int) -> None:
-    fd = port.fileno()
-    if fd >= 0:
-        wanted[fd] = wanted.get(fd, 0) | events
 
 
 def _percentiles(histogram: list[tuple[int, int]]) -> dict[str, int] | None:

@@ -12,7 +12,7 @@ from pycolo.compare.comparator import Comparator
 from pycolo.compare.difference import Command
 from pycolo.errors import ConnectError, LinkError
 from pycolo.link.codec import Channel, GoodbyeReason
-from pycolo.link.hello import Hello, HelloError, RefusalReason
+from pycolo.link.hello import Hello
 from pycolo.node.options import NodeOptions
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
@@ -24,6 +24,10 @@ from pycolo.transport.ports import Port
 
 DIFFERENCES_LOGGED_PER_S: Final = 5
 """More than that are counted, not written: a broken pair differs in every packet."""
+
+REFUSAL_REPEAT_S: Final = 60
+REFUSALS_KEPT: Final = 32
+"""So many different reasons a minute are written; whoever makes up more is not worth the log."""
 
 log = structlog.get_logger("colo")
 
@@ -90,6 +94,7 @@ class PrimaryNode(Supervisor):
             **self._path_callbacks(),
         )
         self._listener: Listener | None = None
+        self._refusals: dict[str, int] = {}
 
     async def _begin(self) -> None:
         if self.options.without:
@@ -99,10 +104,19 @@ class PrimaryNode(Supervisor):
             self._context,
             lambda: self.hello(Channel.DATA),
             lambda made: self._call(self._bind, made.theirs.channel, made),
-            lambda line: self._call(log.warning, line),
+            lambda line: self._call(self._refused, line),
             interface=self._interface,
         )
         log.info("listening for the secondary", link=str(self._listener.address), tls=self._context is not None)
+
+    def _refused(self, line: str) -> None:
+        """Say each reason once a minute: a secondary that does not fit tries again five times a second."""
+        reason = line.partition(": ")[2]
+        now_s = monotonic_ns() // 1_000_000_000
+        self._refusals = {text: at_s for text, at_s in self._refusals.items() if now_s - at_s < REFUSAL_REPEAT_S}
+        if reason not in self._refusals and len(self._refusals) < REFUSALS_KEPT:
+            self._refusals[reason] = now_s
+            log.warning(line)
 
     async def _end(self) -> None:
         if self._listener is not None:
@@ -110,7 +124,9 @@ class PrimaryNode(Supervisor):
         await super()._end()
 
     def _formed(self) -> None:
-        self.path.post(self.path.pair_formed)
+        channel = self._control
+        assert channel is not None
+        self.path.post(lambda: self.path.pair_formed(lambda: channel.trusted_until_ns))
 
     def _granted(self, text: str) -> None:
         self.path.post(self.path.go_alone)
@@ -240,15 +256,13 @@ class SecondaryNode(Supervisor):
         if str(error) != self._last_failure:
             self._last_failure = str(error)
             log.warning(f"no pair yet: {error}")
-        if isinstance(error, HelloError) and error.reason is RefusalReason.STALE_TERM:
-            log.error("this node has seen a higher term than the primary: see above")
 
     def _formed(self) -> None:
         return
 
     def _granted(self, text: str) -> None:
-        self._enter(NodeState.SERVING, f"taking over: {text}")
         self.path.post(self.path.take_over)
+        self._enter(NodeState.SERVING, f"taking over: {text}")
 
     def _serving(self, resent: int) -> None:
         if self.takeover is not None:

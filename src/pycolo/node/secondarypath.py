@@ -44,8 +44,9 @@ class SecondaryPath(DataPath):
         on_serving: Callable[[int], None],
         **base: Any,
     ) -> None:
-        ports = {id(port): port for port in (lan_in, lan_out, guest_in, guest_out)}
-        super().__init__("data path", list(ports.values()), **base)
+        inputs = [lan_in, guest_in]
+        outputs = [port for port in (lan_out, guest_out) if port not in inputs]
+        super().__init__("data path", inputs, outputs, **base)
         self._rewriter = rewriter
         self._lan_in = lan_in
         self._lan_out = lan_out
@@ -60,7 +61,6 @@ class SecondaryPath(DataPath):
         self._is_resending = False
         self._next_timer_us = 0
         self._announce_at_us: list[int] = []
-        self._lan_frames_ignored = 0
 
     # ── posted by the supervisor ──────────────────────────────────────────────────────────────────────────────
 
@@ -68,12 +68,10 @@ class SecondaryPath(DataPath):
         """The arbiter has decided: this node serves the clients from now on."""
         self._finish_messages()
         self._drop_link()
-        self._from_lan.clear()
         self._is_serving = True
         self._is_resending = True
-        self._announce()
         self._rewriter.takeover()
-        self._announce_at_us = [now_us() + ms * 1000 for ms in ANNOUNCE_AFTER_MS[1:]]
+        self._announce_at_us = [now_us() + ms * 1000 for ms in ANNOUNCE_AFTER_MS]
 
     def _finish_messages(self) -> None:
         """What the primary mirrored before it died belongs to the guest, if the guest's port takes it now."""
@@ -86,20 +84,16 @@ class SecondaryPath(DataPath):
     # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
 
     def _interest(self) -> dict[int, int]:
-        wanted: dict[int, int] = {}
-        if self._link is not None:
-            wanted[self._link.fileno()] = self._link_events()
-        guest_waits = not self._to_guest.is_empty
-        client_waits = not self._to_client.is_empty
-        if not guest_waits:
-            _add(wanted, self._lan_in, select.EPOLLIN)
-        if not client_waits and self._can_queue():
-            _add(wanted, self._guest_in, select.EPOLLIN)
-        if guest_waits:
-            _add(wanted, self._guest_out, select.EPOLLOUT)
-        if client_waits:
-            _add(wanted, self._lan_out, select.EPOLLOUT)
-        return wanted
+        ports: list[tuple[Port, int]] = []
+        if self._to_guest.is_empty:
+            ports.append((self._lan_in, select.EPOLLIN))
+        else:
+            ports.append((self._guest_out, select.EPOLLOUT))
+        if not self._to_client.is_empty:
+            ports.append((self._lan_out, select.EPOLLOUT))
+        elif self._can_queue():
+            ports.append((self._guest_in, select.EPOLLIN))
+        return self._wanted(*ports)
 
     def _turn(self, ready: dict[int, int]) -> bool:
         stats = self._rewriter.stats
@@ -107,25 +101,25 @@ class SecondaryPath(DataPath):
         self._receive(ready)
         self._take_link()
         self._take_lan(ready)
-        self._take_guest(ready)
         if self._is_serving:
+            self._announce()
             self._resend()
+        self._take_guest(ready)
         if now_us() >= self._next_timer_us:
             self._next_timer_us = now_us() + _TIMER_US
             self._rewriter.timer_fired(now_us())
-        while self._announce_at_us and self._announce_at_us[0] <= now_us():
-            del self._announce_at_us[0]
-            self._announce()
         if self._link is not None and self._link.wants_write:
             self._flush_link()
         return before != stats.client_bytes + stats.guest_bytes
 
     def _deadline_us(self) -> int | None:
-        return min([self._next_timer_us, *self._announce_at_us[:1]])
+        if not self._announce_at_us or not self._to_client.is_empty:
+            return self._next_timer_us
+        return min(self._next_timer_us, self._announce_at_us[0])
 
     def _take_link(self) -> None:
         """Clients' frames that the primary mirrored."""
-        while self._messages and self._to_guest.write_to(self._guest_out):
+        while self._send_to_guest() and self._messages:
             message_type, payload = self._messages[0]
             if message_type is MessageType.CLIENT_FRAMES:
                 try:
@@ -133,41 +127,46 @@ class SecondaryPath(DataPath):
                 except FramingError as error:
                     self._lose_link(error)
                     return
-                if self._message_pos < len(payload) and not self._to_guest.is_empty:
-                    continue
+                if self._message_pos < len(payload):
+                    continue  # more than the buffer takes at once
             del self._messages[0]
             self._message_pos = 0
-        self._to_guest.write_to(self._guest_out)
+
+    def _send_to_guest(self) -> bool:
+        """What is translated, then what the rewriter had kept until the guest answered; whether all has gone."""
+        out = self._to_guest
+        while out.write_to(self._guest_out):
+            out.start, out.end = 0, self._rewriter.drain_guest(out.buf, 0)
+            if out.is_empty:
+                return True
+        return False
 
     def _translate_client(self, buf: bytearray | memoryview, start: int, end: int) -> int:
         """Through the rewriter into `_to_guest`, which must be empty; what was taken of `buf` is returned."""
         out = self._to_guest
         taken = self._rewriter.client_frames(buf, start, end, now_us(), out.buf, 0)
-        out.start, out.end = 0, self._rewriter.drain_guest(out.buf, self._rewriter.out_end)
+        out.start, out.end = 0, self._rewriter.out_end
         return taken
 
     def _take_lan(self, ready: dict[int, int]) -> None:
-        if not self._to_guest.write_to(self._guest_out):
+        if self._lan_in.fileno() not in ready or not self._send_to_guest():
             return
         batch = self._from_lan
-        if self._lan_in.fileno() not in ready and batch.is_empty:
-            return
         batch.fill(self._lan_in)
-        if not self._is_serving:
-            self._lan_frames_ignored += 1
-            batch.clear()
-            return
         try:
-            batch.start = self._translate_client(batch.buf, batch.start, batch.end)
+            if self._is_serving:
+                batch.start = self._translate_client(batch.buf, batch.start, batch.end)
+            else:
+                batch.start = batch.complete_end(self._lan_in)
         except FramingError as error:
             self._bad_stream(self._lan_in, batch, error)
             return
-        self._to_guest.write_to(self._guest_out)
+        self._send_to_guest()
 
     def _take_guest(self, ready: dict[int, int]) -> None:
         """The guest's output: to the link; to the LAN after takeover; kept as copies while nobody is decided."""
         out = self._to_client
-        if not out.write_to(self._lan_out) or not self._can_queue():
+        if self._is_resending or not out.write_to(self._lan_out) or not self._can_queue():
             return
         batch = self._from_guest
         if self._guest_in.fileno() not in ready:
@@ -179,10 +178,7 @@ class SecondaryPath(DataPath):
             self._bad_stream(self._guest_in, batch, error)
             return
         out.start, out.end = 0, self._rewriter.out_end
-        if self._to_guest.write_to(self._guest_out):
-            self._to_guest.end = self._rewriter.drain_guest(self._to_guest.buf, 0)
-            self._to_guest.start = 0
-            self._to_guest.write_to(self._guest_out)
+        self._send_to_guest()
         if self._is_serving:
             out.write_to(self._lan_out)
             return
@@ -194,18 +190,23 @@ class SecondaryPath(DataPath):
     def _resend(self) -> None:
         """Send the copies again, before anything newer."""
         out = self._to_client
-        while out.write_to(self._lan_out):
+        while self._is_resending and out.write_to(self._lan_out):
             out.start, out.end = 0, self._rewriter.drain_client(out.buf, 0)
             if out.is_empty:
-                break
-        if self._is_resending and out.is_empty:
-            self._is_resending = False
-            self._on_serving(self._rewriter.stats.resent)
+                self._is_resending = False
+                self._on_serving(self._rewriter.stats.resent)
 
     def _announce(self) -> None:
-        """Tell the LAN that the guest's addresses are here now."""
-        batch = Batch()
-        words = b"\0\0\0\x0a" if self._lan_out.vnet_len else b""
+        """When it is time, tell the LAN that the guest's addresses are here now.
+
+        Only between two batches: the port may have a part of a frame of the last one.
+        """
+        out = self._to_client
+        if not self._announce_at_us or self._announce_at_us[0] > now_us() or not out.write_to(self._lan_out):
+            return
+        del self._announce_at_us[0]
+        out.clear()
+        words = pack("!I", self._lan_out.vnet_len) if self._lan_out.vnet_len else b""
         header = bytes(self._lan_out.vnet_len)
         for neighbour in self._rewriter.neighbours.all():
             address = neighbour.address.packed
@@ -218,9 +219,9 @@ class SecondaryPath(DataPath):
                 frames = [unsolicited_advertisement(neighbour.mac, address, vlan=neighbour.vlan)]
             for frame in frames:
                 octets = pack("!I", len(header) + len(frame)) + words + header + frame
-                batch.buf[batch.end : batch.end + len(octets)] = octets
-                batch.end += len(octets)
-        batch.write_to(self._lan_out)
+                out.buf[out.end : out.end + len(octets)] = octets
+                out.end += len(octets)
+        out.write_to(self._lan_out)
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -249,9 +250,3 @@ class SecondaryPath(DataPath):
                 counters[f"{side}_{name}"] = value
         counters.setdefault("lan_frames", counters.get("lan_frames_in", 0))
         return {"counters": counters, "hold_us": None}
-
-
-def _add(wanted: dict[int, int], port: Port, events: int) -> None:
-    fd = port.fileno()
-    if fd >= 0:
-        wanted[fd] = wanted.get(fd, 0) | events

@@ -4,12 +4,19 @@
     secondary    WAITING ─────► PROTECTED ─────► SUSPECT ─────► SERVING
                     ▲               │               │  ▲
                     └── goodbye ────┴── heard again ┘  └── silence, or the control connection is lost
-    either       SUSPECT ──(the other serves under a higher term)──► FENCED: this node ends
+    either       any ──(the other serves under a higher term)──► FENCED: this node ends
 
 A suspicion is no permission: the arbiter turns it into one. While it has not, the primary holds what it holds and the
 secondary keeps what its guest sends. A lost *data* connection alone is no suspicion at all, for the other node's heart
 still beats: who notices it says goodbye, and the pair is formed anew. Everything here runs in asyncio's thread; other
 threads' news arrives through `_call`.
+
+**A primary that was stopped and wakes up** (SIGSTOP, a swapped-out host) may find that the secondary has taken over
+meanwhile, and must let nothing out before it knows. No thread can count on running first, so the data path itself
+checks before each write whether the secondary has confirmed a heartbeat that is younger than the time-out: so long it
+cannot have given this node up. Heartbeats confirm one another (`transport.controlchannel`), both nodes must have the
+same time-out (their hellos say so), and in SUSPECT the same check holds everything back. It does not see a host whose
+CLOCK_MONOTONIC stood still as well (a paused virtual machine): that takes an arbiter that fences.
 """
 
 import asyncio
@@ -25,7 +32,7 @@ from typing import Any, Final
 
 import structlog
 
-from pycolo import __version__, limits
+from pycolo import __version__
 from pycolo.conntrack import jhash
 from pycolo.errors import PycoloError
 from pycolo.failover.arbiter import Arbiter, Decision, make_arbiter
@@ -113,6 +120,11 @@ class Supervisor(ABC):
             await asyncio.to_thread(self.path.stop)
         return self._exit_code
 
+    @property
+    def _is_over(self) -> bool:
+        """Whatever is still heard: nothing follows from it."""
+        return self._done.is_set()
+
     def stop(self, why: str) -> None:
         """End in order: say goodbye, so that the other node does not take this for a failure."""
         log.info("stopping", why=why)
@@ -153,7 +165,7 @@ class Supervisor(ABC):
         }
 
     def _fatal(self, error: BaseException) -> None:
-        """The data path has ended: so does the process, without a goodbye. The other node's failover is the recovery."""
+        """The data path has ended: so does the process, without a goodbye. The recovery is the other's failover."""
         if isinstance(error, PycoloError):
             log.error(str(error))
         else:
@@ -174,13 +186,21 @@ class Supervisor(ABC):
             channel=channel,
             term=self.term,
             epoch=self.epoch,
-            features=frozenset({f"vnet_hdr={int(self.options.has_vnet)}"}),
+            features=frozenset(
+                {
+                    f"vnet_hdr={int(self.options.has_vnet)}",
+                    f"heartbeat_timeout={self.options.heartbeat_timeout_ms}",
+                }
+            ),
             instance=self.instance,
             peer_instance=self._peer_instance,
         )
 
     def _bind(self, channel: Channel, made: Established) -> None:
         """One of the two connections is there."""
+        if self._is_over:
+            made.link.close()
+            return
         self._peer_instance = made.theirs.instance
         self.term = max(self.term, made.welcome.term)
         self.peer = made.link.stream
@@ -208,7 +228,7 @@ class Supervisor(ABC):
             on_event,
             interval_ms=self.options.heartbeat_interval_ms,
             timeout_ms=self.options.heartbeat_timeout_ms,
-            own_stall_ms=limits.OWN_STALL_MS,
+            own_stall_ms=self.options.own_stall_ms,
         )
         return channel
 
@@ -216,6 +236,10 @@ class Supervisor(ABC):
         """Both connections are there: form the pair."""
         link, self._data = self._data, None
         assert link is not None
+        if self._data_timer is not None:
+            self._data_timer.cancel()
+            self._data_timer = None
+        self._suspected_ns = 0
         self._arbiter = make_arbiter(self.options.arbiter, self.term)
         self.takeover = None
         self.path.post(lambda: self.path.attach(link))
@@ -243,7 +267,7 @@ class Supervisor(ABC):
     # ── news ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _heard(self, channel: ControlChannel, event: ControlEvent) -> None:
-        if channel is not self._control:
+        if channel is not self._control or self._is_over:
             return  # an older connection's last words
         match event:
             case control.Suspected(at_ns=at_ns, text=text):
@@ -261,24 +285,27 @@ class Supervisor(ABC):
                 self._suspect(monotonic_ns(), text)
 
     def _suspect(self, at_ns: int, text: str) -> None:
+        if self._control is None:
+            self._peer_instance = 0  # the same process may come back, or a new one
         if self.state is not NodeState.PROTECTED:
             if self.state is NodeState.WAITING:
                 self._unbind()
             return
         self._suspected_ns = at_ns
-        if self._control is None:
-            self._peer_instance = 0  # the same process may come back, or a new one
         self._enter(NodeState.SUSPECT, f"the other node may be dead: {text}")
         self._arbiter.suspected(monotonic_ns() // 1_000_000)
         self._consult()
 
     def _recovered(self) -> None:
         if self.state is NodeState.SUSPECT:
+            self._suspected_ns = 0
             self._arbiter.recovered(monotonic_ns() // 1_000_000)
             self._enter(NodeState.PROTECTED, "the other node was heard again")
 
     def _data_lost(self, text: str) -> None:
         """Wait for a word about the heart: with the other node's death both connections end."""
+        if self._is_over:
+            return
         log.warning(text)
         if self.state is NodeState.PROTECTED and self._data_timer is None:
             delay_s = self.options.heartbeat_timeout_ms / 1000
@@ -286,7 +313,7 @@ class Supervisor(ABC):
 
     def _data_lost_alone(self) -> None:
         self._data_timer = None
-        if self.state is not NodeState.PROTECTED:
+        if self.state is not NodeState.PROTECTED or self._is_over:
             return
         text = "the data connection is lost while the other node lives; the pair is formed anew"
         self._close_control(GoodbyeReason.OTHER, text)
@@ -303,6 +330,8 @@ class Supervisor(ABC):
         if self._arbiter_timer is not None:
             self._arbiter_timer.cancel()
             self._arbiter_timer = None
+        if self._is_over:
+            return
         verdict = self._arbiter.verdict()
         if verdict.decision is Decision.GRANTED:
             if self.state in (NodeState.PROTECTED, NodeState.SUSPECT):
@@ -333,6 +362,7 @@ class Supervisor(ABC):
 
     def _fenced(self, text: str) -> None:
         """The other node serves: this one must not, and ends."""
+        self.path.post(self.path.halt)
         self._enter(NodeState.FENCED, text)
         self._finish(3)
 

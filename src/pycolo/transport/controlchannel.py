@@ -11,6 +11,9 @@ Every system call gives the interpreter away, and getting it back may take as ma
 as other threads want it: a turn makes three, poll, read and send, and no more.
 
 Events are handed to `on_event` in this thread; an event loop passes its `call_soon_threadsafe` on.
+
+Each heartbeat confirms the last one of the other node. Whoever sees its own heartbeat of time t confirmed knows that
+the other node was not silent to it before t, and so will not suspect it before t + timeout: `trusted_until_ns`.
 """
 
 import os
@@ -112,6 +115,9 @@ class ControlChannel:
         self._next_heartbeat_ms = now_ms
         self._sequence = 0
         self._last: Heartbeat | None = None
+        self._timeout_ns = timeout_ms * 1_000_000
+        self._trusted_until_ns = 0
+        self._has_taken_leave = False  # the other node: by a goodbye, or to serve alone
         self._said_goodbye = False  # by the other node
         self._lock = threading.Lock()  # over the three below
         self._outbox: deque[tuple[MessageType, bytes]] = deque()
@@ -124,6 +130,14 @@ class ControlChannel:
     def last_heartbeat(self) -> Heartbeat | None:
         """What the other node said last of itself."""
         return self._last
+
+    @property
+    def trusted_until_ns(self) -> int:
+        """Up to when (this clock) the other node cannot take this one's silence for its death; 0 before it knows.
+
+        Holds when both nodes have the same time-out. Any thread.
+        """
+        return self._trusted_until_ns
 
     def start(self) -> None:
         """Begin to beat and to listen."""
@@ -196,9 +210,15 @@ class ControlChannel:
         if message_type is MessageType.HEARTBEAT:
             heartbeat, before = Heartbeat.unpack(payload), self._last
             self._last = heartbeat
-            if before is None or before[2:] != heartbeat[2:]:
+            if heartbeat.heard_ns and not self._has_taken_leave:
+                heard_ns = min(heartbeat.heard_ns, self._clock_ns())
+                self._trusted_until_ns = heard_ns + self._timeout_ns
+            if before is None or (before.term, before.epoch) != (heartbeat.term, heartbeat.epoch):
                 self._on_event(PeerState(heartbeat.term, heartbeat.epoch))
-        elif message_type is MessageType.TAKEOVER_NOTICE:
+            return
+        self._has_taken_leave = True
+        self._trusted_until_ns = 0
+        if message_type is MessageType.TAKEOVER_NOTICE:
             self._on_event(PeerTakeover(*TakeoverNotice.unpack(payload)))
         else:
             assert message_type is MessageType.GOODBYE
@@ -233,7 +253,8 @@ class ControlChannel:
             if self._link.can_queue:
                 term, epoch = self._state()
                 self._sequence += 1
-                heartbeat = Heartbeat(self._sequence, self._clock_ns(), term, epoch)
+                heard_ns = self._last.sender_ns if self._last is not None else 0
+                heartbeat = Heartbeat(self._sequence, self._clock_ns(), term, epoch, heard_ns)
                 self._link.queue(MessageType.HEARTBEAT, heartbeat.pack())
         self._link.flush()
 

@@ -4,6 +4,7 @@ A device (TAP, AF_PACKET) gives and takes whole frames. A stream (unix or TCP so
 its batches may end in the middle of a frame, and it may come, go and come back. Neither ever blocks.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -62,7 +63,10 @@ class Port(Protocol):
         """Read what is there to `buf` from `pos`; the new end is returned. Raises `ConnectError` when it is gone."""
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
-        """Write frames; the frame boundary up to which they were taken is returned."""
+        """Write frames; the frame boundary up to which they were taken is returned.
+
+        What was not taken must be offered first in the next call: a part of it may have gone.
+        """
 
     def service(self, now_us: int) -> int | None:
         """Accept, connect or notice the end of a stream; when to be called again at the latest, or None."""
@@ -97,9 +101,13 @@ class DevicePort:
         end = self._frames.read_batch(buf, pos)
         if end == pos and self._frames.failed_errno:
             number = self._frames.failed_errno
-            if os.strerror(number) != os.strerror(100):  # ENETDOWN: the interface may come up again
+            if number != errno.ENETDOWN or not self._is_there():  # an interface that is down may come up again
                 raise ConnectError(f"{self.name}: the device is gone ({os.strerror(number)})")
         return end
+
+    def _is_there(self) -> bool:
+        """A packet socket forgets its interface when that is deleted."""
+        return self._holder is None or bool(self._holder.getsockname()[0])
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
         """See `Port`."""

@@ -10,6 +10,7 @@
 `vnet_hdr` defaults to on for devices (GSO frames are ten times as fast) and to off for streams, as in QEMU.
 """
 
+import os
 from difflib import get_close_matches
 from enum import Enum
 from typing import Final
@@ -51,6 +52,11 @@ class PortSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 _DEVICE_KEYS: Final = ("netns", "vnet_hdr", "twist")
 _STREAM_KEYS: Final = ("server", "reconnect-ms", "vnet_hdr", "twist")
+_SWITCHES: Final = ("server", "vnet_hdr", "twist")
+"""Keys that mean "on" when no value is given."""
+
+_UNIX_PATH_BYTES_MAX: Final = 107
+"""sockaddr_un has 108 bytes, the last one a 0."""
 
 
 def parse_port(text: str, option: str) -> PortSpec:
@@ -65,8 +71,10 @@ def parse_port(text: str, option: str) -> PortSpec:
         raise ConfigError(option, f"{name}:SOMETHING", text)
     if kind is PortKind.TCP:
         host, _, port = target.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        if not host.strip("[]") or not _is_number(port) or not 0 < int(port) < 65536:
             raise ConfigError(option, "tcp:HOST:PORT", text)
+    if kind is PortKind.UNIX and len(os.fsencode(target)) > _UNIX_PATH_BYTES_MAX:
+        raise ConfigError(option, f"a path of at most {_UNIX_PATH_BYTES_MAX} bytes", target)
     if kind.is_device and len(target.encode()) > 15:
         raise ConfigError(option, "an interface name of at most 15 bytes", target)
     found = _properties(properties, _DEVICE_KEYS if kind.is_device else _STREAM_KEYS, option)
@@ -92,7 +100,9 @@ def _properties(properties: list[str], known: tuple[str, ...], option: str) -> d
             raise ConfigError(option, f"one of {', '.join(known)}{hint}", key)
         if key in found:
             raise ConfigError(option, f"{key} once", item)
-        found[key] = value if equals else "on"
+        if not value and (equals or key not in _SWITCHES):
+            raise ConfigError(option, f"{key}=VALUE", item)
+        found[key] = value or "on"
     return found
 
 
@@ -103,6 +113,10 @@ def _switch(text: str, where: str) -> bool:
 
 
 def _milliseconds(text: str, where: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 3_600_000:
+    if not _is_number(text) or not 1 <= int(text) <= 3_600_000:
         raise ConfigError(where, "milliseconds from 1 to 3600000", text)
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9

@@ -2,6 +2,7 @@
 
 One connection at a time, as a QEMU chardev. When it ends, the part of a frame that had come is void, and a frame of
 which only a part was sent is sent again, whole, on the next connection: neither side ever reads from the middle.
+Nothing here blocks, connecting included: it runs in the data path's thread.
 """
 
 import errno
@@ -9,6 +10,7 @@ import os
 import socket
 import stat
 from contextlib import suppress
+from typing import Any, Final
 
 from pycolo.errors import ConnectError
 from pycolo.transport.linksocket import set_options
@@ -16,6 +18,17 @@ from pycolo.transport.ports import VNET_LEN
 from pycolo.transport.portspec import PortKind, PortSpec
 from pycolo.wire.buffers import Buffer
 from pycolo.wire.framing import frame_boundary
+
+DIAL_US: Final = 1_000_000
+"""A connection that is not there after a second is given up and tried anew."""
+
+LOOK_AGAIN_US: Final = 10_000
+"""Pause between two looks at a connection that is being opened."""
+
+ACCEPT_US: Final = 100_000
+"""Pause between two looks for a connection on a listening socket that nobody happens to wait for."""
+
+_NON_BLOCKING: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
 class StreamPort:
@@ -27,16 +40,18 @@ class StreamPort:
         self.vnet_len = VNET_LEN if spec.vnet_hdr else 0
         self.connections = 0
         self._spec = spec
-        self._listener: socket.socket | None = None
+        self._family, self._address = _resolve(spec, self.name)
+        self._listener = _listen(self._family, self._address, self.name) if spec.server else None
         self._sock: socket.socket | None = None
+        self._dialing: socket.socket | None = None
+        self._give_up_at_us = 0
         self._retry_at_us = 0
         self._reset = False
         self._sent_of_frame = 0
         self._bytes_in = 0
         self._bytes_out = 0
-        self._last_failure = ""
-        if spec.server:
-            self._listener = _listen(spec, self.name)
+        self._failure = ""
+        self._note: str | None = None
 
     def fileno(self) -> int:
         """The connection; while there is none, the listening socket."""
@@ -49,25 +64,84 @@ class StreamPort:
         """Whether the other side is there."""
         return self._sock is not None
 
+    def take_note(self) -> str | None:
+        """One line for the user that was not taken yet: why there is no connection, each reason once."""
+        note, self._note = self._note, None
+        return note
+
+    # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────
+
     def service(self, now_us: int) -> int | None:
         """Accept or connect; see `Port`."""
         if self._sock is not None:
             return None
-        if self._listener is not None:
-            with suppress(OSError):
-                self._adopt(self._listener.accept()[0])
+        if self._listener is None:
+            return self._dial(now_us)
+        with suppress(OSError):
+            self._adopt(self._listener.accept()[0])
             return None
-        if now_us >= self._retry_at_us:
+        return now_us + ACCEPT_US
+
+    def _dial(self, now_us: int) -> int | None:
+        if self._dialing is None:
+            if now_us < self._retry_at_us:
+                return self._retry_at_us
             self._retry_at_us = now_us + self._spec.reconnect_ms * 1000
-            try:
-                self._adopt(_connect(self._spec))
-            except OSError as error:
-                self._last_failure = error.strerror or str(error)
-        return None if self.is_connected else self._retry_at_us
+            self._give_up_at_us = now_us + DIAL_US
+            self._dialing = socket.socket(self._family, _NON_BLOCKING)
+        number = self._dialing.connect_ex(self._address)
+        if number in (errno.EINPROGRESS, errno.EALREADY):
+            if now_us < self._give_up_at_us:
+                return now_us + LOOK_AGAIN_US
+            number = errno.ETIMEDOUT
+        sock, self._dialing = self._dialing, None
+        if number in (0, errno.EISCONN) and not _is_connected_to_itself(sock):
+            self._adopt(sock)
+            return None
+        sock.close()
+        failure = os.strerror(number or errno.ECONNREFUSED)
+        if failure != self._failure:
+            self._failure = failure
+            self._note = f"{self.name}: cannot connect: {failure}; trying again every {self._spec.reconnect_ms} ms"
+        return self._retry_at_us
+
+    def _adopt(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        with suppress(OSError):  # it may have ended already: reading will say so
+            set_options(sock)
+        self._sock = sock
+        self._sent_of_frame = 0
+        self._failure = ""
+        self.connections += 1
+
+    def drop(self) -> None:
+        """End this connection; another may follow."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+            self._reset = True
+            self._sent_of_frame = 0
+
+    def take_reset(self) -> bool:
+        """See `Port`."""
+        was_reset, self._reset = self._reset, False
+        return was_reset
+
+    def close(self) -> None:
+        """Close everything; a unix socket's path goes too."""
+        for sock in (self._sock, self._dialing, self._listener):
+            if sock is not None:
+                sock.close()
+        if self._listener is not None and self._spec.kind is PortKind.UNIX:
+            with suppress(OSError):
+                os.unlink(self._spec.target)
+        self._sock = self._dialing = self._listener = None
+
+    # ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read_batch(self, buf: Buffer, pos: int) -> int:
         """Bytes that wait; see `Port`. The end of the stream is not an error: it may come back."""
-        if self._sock is None:
+        if self._sock is None or pos == len(buf):
             return pos
         try:
             count = self._sock.recv_into(memoryview(buf)[pos:])
@@ -81,7 +155,11 @@ class StreamPort:
         return pos + count
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
-        """Send bytes, report whole frames; see `Port`."""
+        """Send bytes, report whole frames; see `Port`.
+
+        Until all of a batch is taken, the next call must offer what is left of it: a part of its first frame may
+        have gone already.
+        """
         if self._sock is None:
             return pos
         try:
@@ -97,19 +175,6 @@ class StreamPort:
         self._sent_of_frame = reached - boundary
         return boundary
 
-    def drop(self) -> None:
-        """End this connection; another may follow."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
-            self._reset = True
-            self._sent_of_frame = 0
-
-    def take_reset(self) -> bool:
-        """See `Port`."""
-        was_reset, self._reset = self._reset, False
-        return was_reset
-
     def counters(self) -> dict[str, int]:
         """See `Port`."""
         return {
@@ -119,62 +184,43 @@ class StreamPort:
             "connected": int(self.is_connected),
         }
 
-    def close(self) -> None:
-        """Close everything; a unix socket's path goes too."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-            if self._spec.kind is PortKind.UNIX:
-                with suppress(OSError):
-                    os.unlink(self._spec.target)
 
-    def _adopt(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        set_options(sock)
-        self._sock = sock
-        self._sent_of_frame = 0
-        self.connections += 1
-
-
-def _split(target: str) -> tuple[str, int]:
-    host, _, port = target.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _connect(spec: PortSpec) -> socket.socket:
+def _resolve(spec: PortSpec, name: str) -> tuple[int, Any]:
+    """(address family, address); once, at start: looking a name up may block."""
     if spec.kind is PortKind.UNIX:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            sock.connect(spec.target)
-        except OSError:
-            sock.close()
-            raise
-        return sock
-    return socket.create_connection(_split(spec.target), timeout=1)
-
-
-def _listen(spec: PortSpec, name: str) -> socket.socket:
+        return socket.AF_UNIX, spec.target
+    host, _, port = spec.target.rpartition(":")
     try:
-        if spec.kind is PortKind.UNIX:
-            _remove_stale(spec.target)
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            try:
-                sock.bind(spec.target)
-                sock.listen(1)
-            except OSError:
-                sock.close()
-                raise
-        else:
-            host, port = _split(spec.target)
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            sock = socket.create_server((host, port), family=family, backlog=1)
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except OSError as error:
-        what = "the path is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise ConnectError(f"{name}: {host} has no address: {error.strerror or error}") from error
+    family, _, _, _, address = found[0]
+    return family, address
+
+
+def _is_connected_to_itself(sock: socket.socket) -> bool:
+    """TCP within one host may draw, as its own port, the very port that nobody listens on, and then answer itself."""
+    if sock.family == socket.AF_UNIX:
+        return False
+    try:
+        return bool(sock.getsockname() == sock.getpeername())
+    except OSError:  # it has ended already: reading will say so
+        return False
+
+
+def _listen(family: int, address: Any, name: str) -> socket.socket:
+    sock = socket.socket(family, _NON_BLOCKING)
+    try:
+        if family == socket.AF_UNIX:
+            _remove_stale(address)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(1)
+    except OSError as error:
+        sock.close()
+        what = "already in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         raise ConnectError(f"{name}: cannot listen: {what}") from error
-    sock.setblocking(False)
     return sock
 
 
@@ -185,7 +231,7 @@ def _remove_stale(path: str) -> None:
             return
     except OSError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, _NON_BLOCKING) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:

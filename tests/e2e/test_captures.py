@@ -1,0 +1,199 @@
+"""Foreign captures through parser, comparator, rewriter and nodes: nothing crashes, nothing of the primary is lost."""
+
+from collections import Counter, defaultdict
+
+import pytest
+
+from pycolo.wire.kinds import PacketKind
+from pycolo.wire.packet import Packet, parse_frame
+from support.captures import NAMES, frames_of, write_all
+from support.nodes import World, wait_for
+from support.segments import batch
+from support.traces import Comparing, Rewriting
+
+ROOMY = {"connections_max": 1024, "held_bytes_max": 1 << 24}
+
+
+IN_ORDER = [
+    f"{kind}-sound"
+    for kind in ("tcp", "tcp6", "vlan", "qinq6", "wrap", "zero-isn", "hop-by-hop", "routing", "options", "gso")
+]
+
+
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory):
+    files = write_all(tmp_path_factory.mktemp("captures"))
+    assert sorted(files) == sorted(NAMES)
+    return {name: frames_of(file) for name, file in files.items()}
+
+
+@pytest.fixture(scope="module")
+def frames(captures, request):
+    return captures[request.param]
+
+
+def parsed(octets):
+    packet = Packet()
+    parse_frame(bytearray(octets), 0, len(octets), 0, packet)
+    return packet
+
+
+def identity(octets):
+    """(connection, what must not change of the frame): without ack, window and checksum of TCP."""
+    packet = parsed(octets)
+    if packet.kind != PacketKind.TCP:
+        return (packet.kind,), octets
+    kept = bytearray(octets)
+    kept[packet.l4_pos + 8 : packet.l4_pos + 12] = bytes(4)
+    kept[packet.l4_pos + 14 : packet.l4_pos + 18] = bytes(4)
+    source = (packet.source0, packet.source1, packet.source2, packet.source3, packet.source_port)
+    target = (packet.destination0, packet.destination1, packet.destination2, packet.destination3)
+    return (packet.kind, source, target, packet.destination_port, packet.vlan), bytes(kept)
+
+
+def by_connection(frames):
+    found = defaultdict(list)
+    for octets in frames:
+        key, kept = identity(octets)
+        found[key].append(kept)
+    return found
+
+
+def assert_all_came_out(given, left):
+    """Every frame, or where the comparator let parts of one go earlier, those parts."""
+    came = by_connection(left)
+    for key, expected in by_connection(given).items():
+        missing = Counter(expected) - Counter(came[key])
+        spare = Counter(came[key]) - Counter(expected)
+        for octets in missing.elements():
+            assert key[0] == PacketKind.TCP
+            assert came_in_parts(octets, spare), f"{octets.hex()} is missing"
+
+
+def came_in_parts(octets, spare):
+    """Whether frames of `spare` carry the payload of this one, piece by piece."""
+    whole = parsed(octets)
+    expected = octets[whole.payload_pos : whole.payload_pos + whole.payload_len]
+    parts = {}
+    for other in spare:
+        packet = parsed(other)
+        parts.setdefault(packet.seq, set()).add(other[packet.payload_pos : packet.payload_pos + packet.payload_len])
+    pos = 0
+    while pos < len(expected):
+        fitting = [
+            part for part in parts.get((whole.seq + pos) & 0xFFFFFFFF, ()) if part and expected.startswith(part, pos)
+        ]
+        if not fitting:
+            return False
+        pos += max(map(len, fitting))
+    return pos > 0
+
+
+def compare(build, given, *, answers, **options):
+    """What leaves a comparator; a checkpoint is committed when one is asked for, and at the end."""
+    core = Comparing(build, **{**ROOMY, **options})
+    left = []
+    for start in range(0, len(given), 7):
+        part = given[start : start + 7]
+        core.primary(*part)
+        if answers:
+            core.secondary(*part)
+        core.wait(1)
+        left += core.frames()
+        if any(name == "RequestCheckpoint" for name, _, _ in core.commands()):
+            core.commit()
+            left += core.frames()
+    core.wait(10_000)
+    core.commit()
+    left += core.frames()
+    core.assert_empty()
+    return left
+
+
+@pytest.mark.parametrize("frames", NAMES, indirect=True)
+@pytest.mark.parametrize("answers", [True, False], ids=["answered", "unanswered"])
+def test_all_that_the_primary_sent_comes_out_of_the_comparator(compiled, frames, answers):
+    assert_all_came_out(frames, compare(compiled, frames, answers=answers))
+
+
+@pytest.mark.parametrize("frames", IN_ORDER, indirect=True)
+@pytest.mark.parametrize("answers", [True, False], ids=["answered", "unanswered"])
+def test_what_came_in_order_leaves_in_order(compiled, frames, answers):
+    left = by_connection(compare(compiled, frames, answers=answers))
+    for key, expected in by_connection(frames).items():
+        rest = iter(left[key])  # with acks of the comparator's own making between them
+        assert all(kept in rest for kept in expected)
+
+
+@pytest.mark.parametrize("frames", [name for name in NAMES if name.endswith("flipped")], indirect=True)
+def test_also_uncompiled(uncompiled, compiled, frames):
+    left = compare(uncompiled, frames, answers=True)
+    assert left == compare(compiled, frames, answers=True)
+
+
+@pytest.mark.parametrize("frames", NAMES, indirect=True)
+def test_also_when_differences_are_let_through(compiled, frames):
+    """As in the nodes without checkpoints: connections that differ go on uncompared."""
+    left = compare(compiled, frames, answers=False, policy=1, needs_handshake=True)
+    assert_all_came_out(frames, left)
+
+
+def rewritten_part(octets):
+    """Everything but the TCP header."""
+    packet = Packet()
+    kind = parse_frame(bytearray(octets), 0, len(octets), 0, packet)
+    if kind != PacketKind.TCP:
+        return octets
+    return octets[: packet.l4_pos] + octets[packet.payload_pos :]
+
+
+@pytest.mark.parametrize("frames", NAMES, indirect=True)
+def test_all_that_the_secondary_sent_comes_out_of_the_rewriter(compiled, frames):
+    core = Rewriting(compiled, connections_max=1024)
+    left = []
+    for octets in frames:
+        core.client(octets)
+        left += core.guest(octets)
+        core.to_guest()
+    assert [rewritten_part(octets) for octets in left] == [rewritten_part(octets) for octets in frames]
+    core.core.takeover()
+    for octets in core.to_client():
+        assert rewritten_part(octets) in set(map(rewritten_part, frames))
+
+
+@pytest.mark.parametrize("frames", NAMES, indirect=True)
+def test_all_that_the_clients_sent_reaches_the_guest_sooner_or_later(compiled, frames):
+    core = Rewriting(compiled, connections_max=1024)
+    left = core.client(*frames) + core.to_guest()
+    core.core.checkpoint_committed()
+    left += core.to_guest()
+    dropped = core.core.stats.handshake_dropped
+    missing = Counter(map(rewritten_part, frames)) - Counter(map(rewritten_part, left))
+    assert sum(missing.values()) == dropped
+
+
+def test_through_real_nodes(captures, tmp_path):
+    """All captures from the LAN and from both guests at once: both nodes live, and all of the primary's comes out."""
+    world = World(tmp_path)
+    try:
+        world.protected(primary=("--compare-timeout", "300"))
+        for guest in world.guests.values():
+            guest.is_mute = True
+        given, left = [], []
+        for frames in captures.values():
+            octets = bytes(batch(frames))
+            for wire in (world.lan, world.guests["primary"].wire, world.guests["secondary"].wire):
+                wire.sock.sendall(octets)
+            given += frames
+            left += world.lan.rest(0.005)
+        wait_for(lambda: world.primary.counters()["held"] == 0, "everything to be released")
+        left += world.lan.rest(0.5)
+        for node in world.nodes.values():
+            assert node.state == "protected"
+            assert "Traceback" not in node.log
+        assert_all_came_out(given, left)
+        for guest in world.guests.values():
+            guest.is_mute = False
+        world.connect().ask(b"x")
+    finally:
+        world.close()

@@ -1,0 +1,143 @@
+"""The control socket: its owner's alone, one line each way, nonsense is answered."""
+
+import asyncio
+import json
+import socket
+import stat
+import threading
+
+import pytest
+
+from pycolo.errors import ConnectError, PeerError
+from pycolo.node.control import ControlServer, ask
+
+
+async def answer(request):
+    if request["command"] == "status":
+        return {"state": "waiting", "asked": request}
+    return {"error": "unknown command"}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "control"
+
+
+def served(path, question, handler=answer):
+    """What `question()`, run in another thread, returns while a server listens at `path`."""
+
+    async def run():
+        server = ControlServer(path, handler)
+        await server.start()
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(question), 20)
+        finally:
+            await server.close()
+
+    return asyncio.run(run())
+
+
+def raw(path, octets):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(path))
+        sock.sendall(octets)
+        return sock.makefile("rb").readline()
+
+
+def test_a_question_is_answered(path):
+    found = served(path, lambda: ask(path, {"command": "status", "x": 1}))
+    assert found == {"state": "waiting", "asked": {"command": "status", "x": 1}}
+
+
+def test_a_refusal_is_one_line_that_names_the_socket(path):
+    with pytest.raises(PeerError, match=r"^.*control: unknown command$"):
+        served(path, lambda: ask(path, {"command": "x"}))
+
+
+def test_several_questions_may_follow_one_another_on_one_connection(path):
+    def question():
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(path))
+            sock.sendall(b'{"command":"status"}\n{"command":"x"}\n')
+            lines = sock.makefile("rb")
+            return [json.loads(lines.readline()) for _ in range(2)]
+
+    first, second = served(path, question)
+    assert first["state"] == "waiting"
+    assert "error" in second
+
+
+@pytest.mark.parametrize(
+    "line", [b"\n", b"\xff\n", b"{}\n", b"[]\n", b"3\n", b'{"command":[]}\n', b"[" * 50_000 + b"\n", b"nonsense\n"]
+)
+def test_nonsense_is_answered_with_an_error(path, line):
+    assert "error" in json.loads(served(path, lambda: raw(path, line)))
+
+
+def test_a_line_without_end_is_cut_off(path):
+    def question():
+        try:
+            return raw(path, b"x" * 200_000)
+        except OSError:
+            return b""
+
+    assert served(path, question) == b""
+
+
+def test_only_the_owner_may_ask_and_the_path_goes_with_the_node(path):
+    assert stat.S_IMODE(served(path, path.stat).st_mode) == 0o600
+    assert not path.exists()
+
+
+def test_a_socket_left_behind_by_a_killed_node_is_taken_over(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+    assert served(path, lambda: ask(path, {"command": "status"}))["state"] == "waiting"
+
+
+def test_a_socket_where_a_node_answers_is_left_alone(path):
+    def second():
+        with pytest.raises(ConnectError, match="another node is running there"):
+            asyncio.run(ControlServer(path, answer).start())
+        return ask(path, {"command": "status"})
+
+    assert served(path, second)["state"] == "waiting"
+
+
+def test_a_file_with_that_name_is_left_alone(path):
+    path.write_text("mine")
+    with pytest.raises(ConnectError, match="there is something else with that name"):
+        served(path, lambda: None)
+    assert path.read_text() == "mine"
+
+
+def test_a_directory_that_does_not_exist_is_one_line(tmp_path):
+    with pytest.raises(ConnectError, match="No such file or directory"):
+        served(tmp_path / "nowhere" / "control", lambda: None)
+
+
+def test_nobody_there_is_one_line(path):
+    with pytest.raises(ConnectError, match="no node answers there"):
+        ask(path, {"command": "status"})
+
+
+@pytest.mark.parametrize("octets", [b"", b"hello\n", b"[1]\n", b"3\n"])
+def test_a_strangers_answer_is_one_line(path, octets):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def serve():
+            sock, _ = server.accept()
+            with sock:
+                sock.recv(1000)
+                sock.sendall(octets)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(PeerError, match="is this a node's control socket"):
+            ask(path, {"command": "status"})
+        thread.join()

@@ -1,0 +1,148 @@
+"""The secondary's data path: link to guest and back; after the takeover LAN to guest and back."""
+
+import pytest
+
+from pycolo.link.codec import MessageType
+from pycolo.node.secondarypath import SecondaryPath
+from pycolo.rewrite.rewriter import Rewriter
+from support.nodes import wait_for
+from support.paths import Running, payloads, send
+from support.segments import Flow, Tcp, arp, batch, frame, mss, read, udp
+
+PRIMARY_ISN, SECONDARY_ISN = 1_000, 50_000
+
+
+@pytest.fixture
+def running(tmp_path):
+    served = []
+
+    def path(ports, base):
+        return SecondaryPath(
+            Rewriter(1), ports["lan"], ports["lan"], ports["guest"], ports["guest"], served.append, **base
+        )
+
+    found = Running(tmp_path, path, is_primary=False)
+    found.served = served
+    yield found
+    found.close()
+
+
+def from_client(seq, flags, data=b"", ack=0, **more):
+    return frame(Tcp(seq, flags, data, ack=ack, from_client=True, **more))
+
+
+def shake_hands(running, end):
+    send(end, MessageType.CLIENT_FRAMES, bytes(batch([from_client(0, "S", options=mss(1460))])))
+    assert read(running.guest.receive(10)).flags == "S"
+    running.guest.send(frame(Tcp(SECONDARY_ISN, "SA", ack=1, options=mss(1460))))
+    payloads(end, len(batch([frame(Tcp(0, "SA", options=mss(1460)))])))
+    send(end, MessageType.CLIENT_FRAMES, bytes(batch([from_client(1, "A", ack=PRIMARY_ISN + 1)])))
+    assert read(running.guest.receive(10)).ack == SECONDARY_ISN + 1
+
+
+def test_in_service_the_guest_is_fed_from_the_link_and_heard_on_it(running):
+    end = running.link()
+    shake_hands(running, end)
+    running.guest.send(frame(Tcp(SECONDARY_ISN + 1, "PA", b"answer", ack=1)))
+    octets = payloads(end, len(batch([frame(Tcp(0, "PA", b"answer"))])))
+    assert read(octets[4:]).seq == PRIMARY_ISN + 1
+    assert running.lan.rest(0.1) == []
+
+
+def test_what_comes_from_the_lan_in_service_is_ignored(running):
+    end = running.link()
+    running.lan.send(udp(b"from the lan", from_client=True))
+    send(end, MessageType.CLIENT_FRAMES, bytes(batch([udp(b"from the link", from_client=True)])))
+    assert running.guest.receive(10) == udp(b"from the link", from_client=True)
+    assert running.guest.receive(0.1) is None
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 40])
+def test_a_frame_that_stands_across_the_takeover_is_delivered_whole(running, cut):
+    running.link()
+    octets = bytes(batch([udp(b"ignored", from_client=True), udp(b"across", from_client=True)]))
+    first = len(batch([udp(b"ignored", from_client=True)]))
+    running.lan.sock.sendall(octets[: first + cut])
+    wait_for(lambda: running.counters()["lan_bytes_in"] == first + cut, "the part")
+    running.tell(running.path.take_over)
+    running.lan.sock.sendall(octets[first + cut :])
+    assert running.guest.receive(10) == udp(b"across", from_client=True)
+
+
+def test_the_takeover_announces_then_sends_again_then_goes_on(running):
+    end = running.link()
+    shake_hands(running, end)
+    running.guest.send(arp())
+    running.guest.send(frame(Tcp(SECONDARY_ISN + 1, "PA", b"answer", ack=1)))
+    wait_for(lambda: running.counters()["copies"], "the copy")
+    running.tell(running.path.take_over)
+    running.guest.send(frame(Tcp(SECONDARY_ISN + 7, "PA", b"newer", ack=1)))
+    frames = running.lan.rest(0.4)
+    assert [octets[12:14] for octets in frames[:2]] == [b"\x08\x06"] * 2
+    segments = [read(octets) for octets in frames if octets[12:14] == b"\x08\x00"]
+    assert [(segment.seq, segment.data) for segment in segments] == [
+        (PRIMARY_ISN + 1, b"answer"),
+        (PRIMARY_ISN + 7, b"newer"),
+    ]
+    assert running.served == [1]
+    running.lan.send(from_client(1, "A", ack=PRIMARY_ISN + 12))
+    assert read(running.guest.receive(10)).ack == SECONDARY_ISN + 12
+    assert len([octets for octets in running.lan.rest(1.2) if octets[12:14] == b"\x08\x06"]) >= 2, "said again"
+
+
+def test_a_takeover_without_a_lan_waits_for_it(running):
+    end = running.link()
+    shake_hands(running, end)
+    running.lan.sock.close()
+    running.guest.send(frame(Tcp(SECONDARY_ISN + 1, "PA", b"answer", ack=1)))
+    wait_for(lambda: running.counters()["copies"], "the copy")
+    running.tell(running.path.take_over)
+    assert running.served == []
+    assert running.lan.reconnect()
+    assert b"answer" in [read(octets).data for octets in running.lan.rest() if octets[12:14] == b"\x08\x00"]
+    assert running.served == [1]
+
+
+def test_client_frames_that_came_before_the_guests_answer_reach_it_afterwards(running):
+    end = running.link()
+    early = [
+        from_client(0, "S", options=mss(1460)),
+        from_client(1, "A", ack=PRIMARY_ISN + 1),
+        from_client(1, "PA", b"request", ack=PRIMARY_ISN + 1),
+    ]
+    send(end, MessageType.CLIENT_FRAMES, bytes(batch(early)))
+    assert read(running.guest.receive(10)).flags == "S"
+    assert running.guest.receive(0.1) is None
+    running.guest.send(frame(Tcp(SECONDARY_ISN, "SA", ack=1, options=mss(1460))))
+    got = [read(running.guest.receive(10)) for _ in range(2)]
+    assert [segment.data for segment in got] == [b"", b"request"]
+    assert {segment.ack for segment in got} == {SECONDARY_ISN + 1}
+
+
+def test_what_the_primary_mirrored_before_it_died_still_reaches_the_guest(running):
+    end = running.link()
+    frames = [udp(bytes([i]), Flow(client_port=6000 + i), from_client=True) for i in range(50)]
+    for octets in frames:
+        send(end, MessageType.CLIENT_FRAMES, bytes(batch([octets])))
+    wait_for(lambda: running.counters()["link_frames"] == 50, "the frames")
+    running.tell(running.path.take_over)
+    assert [running.guest.receive(10) for _ in frames] == frames
+
+
+@pytest.mark.parametrize("octets", [b"\xff" * 12, bytes(batch([udp(b"x")]))[:-1]])
+def test_a_primary_that_sends_no_frames_loses_its_connection_only(running, octets):
+    end = running.link()
+    send(end, MessageType.CLIENT_FRAMES, octets)
+    assert "\n" not in running.lost.get(timeout=10)
+    running.tell(running.path.take_over)
+    running.guest.send(udp(b"x"))
+    assert running.lan.receive(10) == udp(b"x")
+
+
+def test_a_guest_that_goes_and_comes_back_gets_the_frame_that_waited(running):
+    end = running.link()
+    running.guest.sock.close()
+    wait_for(lambda: not running.counters()["guest_connected"], "the end")
+    send(end, MessageType.CLIENT_FRAMES, bytes(batch([udp(b"x", from_client=True)])))
+    assert running.guest.reconnect()
+    assert running.guest.receive(10) == udp(b"x", from_client=True)
