@@ -68,9 +68,7 @@ def test_heartbeats_in_time_are_never_suspected_whatever_our_own_stalls(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_nor_when_the_whole_machine_stands_still_and_the_heartbeats_come_a_little_after_it(seed):
     # Counted: the stall as STALL, the wait for the delivery, the spacing of the next heartbeat.
-    Simulation(seed, machine_stalls=True).run(
-        60_000, spacing_ms=INTERVAL, delivery_ms=TIMEOUT - STALL - INTERVAL - 10
-    )
+    Simulation(seed, machine_stalls=True).run(60_000, spacing_ms=INTERVAL, delivery_ms=TIMEOUT - STALL - INTERVAL - 10)
 
 
 @given(st.integers(0, 10**9), st.lists(st.integers(0, TIMEOUT - 1), max_size=50))

@@ -185,9 +185,7 @@ def test_probe_says_why_it_could_not(server: Server) -> None:
     assert probe("127.0.0.1", SEED, 5.0).error == "reset by the other side"
 
 
-def run_sessions(
-    board: Scoreboard, *, count: int, late: int = 0, stall_seconds: float = 5.0
-) -> sessions.Sessions:
+def run_sessions(board: Scoreboard, *, count: int, late: int = 0, stall_seconds: float = 5.0) -> sessions.Sessions:
     """Sessions that are asked to end after 0.8 s, with a kill that is announced after 0.3 s."""
     everyone = sessions.Sessions("127.0.0.1", board, count=count, late=late, open_over_s=0.2, seed=1)
     threading.Timer(0.3, lambda: board.__setitem__(Slot.KILLED_AT_NS, time.monotonic_ns())).start()

@@ -52,9 +52,7 @@ def test_without_options_the_defaults_of_a_run_hold(runs: list[tuple[LabOptions,
 
 
 def test_every_option_arrives(runs: list[tuple[LabOptions, dict[str, Any]]]) -> None:
-    line = (
-        "--seconds 5 --sessions 7 --size 9M --seed 11 --ipv6 --without compare --insecure --nic veth --hold"
-    )
+    line = "--seconds 5 --sessions 7 --size 9M --seed 11 --ipv6 --without compare --insecure --nic veth --hold"
     CliRunner().invoke(command.demo, [*line.split(), "--json", "--no-report"])
     assert runs == [
         (
@@ -74,9 +72,7 @@ def test_every_option_arrives(runs: list[tuple[LabOptions, dict[str, Any]]]) -> 
     ]
 
 
-@pytest.mark.parametrize(
-    "line", ["--seconds 0", "--sessions 0", "--without sense", "--nic wifi", "--size none"]
-)
+@pytest.mark.parametrize("line", ["--seconds 0", "--sessions 0", "--without sense", "--nic wifi", "--size none"])
 def test_wrong_options_never_start_a_run(runs: list[tuple[LabOptions, dict[str, Any]]], line: str) -> None:
     assert CliRunner().invoke(command.demo, line.split()).exit_code == 2
     assert runs == []

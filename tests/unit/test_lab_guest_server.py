@@ -52,9 +52,7 @@ def test_ask_counts_and_remembers_every_line() -> None:
     first, second = converse([b"ask a\nask b\n"]).splitlines()
     assert first.startswith(b"1 ")
     assert second.startswith(b"2 ")
-    assert second != converse([b"ask x\nask b\n"]).splitlines()[1], (
-        "a line that was lost or changed shows later"
-    )
+    assert second != converse([b"ask x\nask b\n"]).splitlines()[1], "a line that was lost or changed shows later"
 
 
 def test_another_seed_is_another_pattern() -> None:

@@ -28,9 +28,7 @@ def test_counters_are_named_as_nstat_names_them() -> None:
 
 
 def test_this_kernel_has_nearly_every_counter_that_is_shown() -> None:
-    lines = [
-        line for name in ("snmp", "netstat") for line in Path("/proc/net", name).read_text().splitlines()
-    ]
+    lines = [line for name in ("snmp", "netstat") for line in Path("/proc/net", name).read_text().splitlines()]
     missing = set(SHOWN) - set(parse_counters(lines))
     # Linux before 6.15 has neither; they then count as 0.
     assert missing <= {"TcpExtTSEcrRejected", "TcpExtBeyondWindow"}

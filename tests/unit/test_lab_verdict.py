@@ -38,9 +38,7 @@ KILL = 100 * S
 
 def transfer(pause_ms: int = 160) -> TransferResult:
     pauses = [Pause(KILL - 2 * S, KILL - 2 * S + 9 * MS), Pause(KILL - MS, KILL + (pause_ms - 1) * MS)]
-    return TransferResult(
-        started_ns=KILL - 4 * S, ended_ns=KILL + 4 * S, bytes=800_000_000, pauses=pauses, error=None
-    )
+    return TransferResult(started_ns=KILL - 4 * S, ended_ns=KILL + 4 * S, bytes=800_000_000, pauses=pauses, error=None)
 
 
 def session(number: int, opened_ns: int) -> SessionResult:
@@ -58,9 +56,7 @@ def session(number: int, opened_ns: int) -> SessionResult:
 
 def sound_facts() -> RunFacts:
     return RunFacts(
-        setting=Setting(
-            kernel="6.18", guest_port="tap", as_root=True, tls=True, ip_version=4, cpus=2, version="0.1.0"
-        ),
+        setting=Setting(kernel="6.18", guest_port="tap", as_root=True, tls=True, ip_version=4, cpus=2, version="0.1.0"),
         started_ns=KILL - 6 * S,
         load_started_ns=KILL - 5 * S,
         ended_ns=KILL + 5 * S,
@@ -74,8 +70,7 @@ def sound_facts() -> RunFacts:
         download=transfer(),
         upload=transfer(170),
         sessions=SessionsResult(
-            sessions=[session(i, KILL - (5 - i) * S) for i in range(5)]
-            + [session(5 + i, KILL + S) for i in range(3)],
+            sessions=[session(i, KILL - (5 - i) * S) for i in range(5)] + [session(5 + i, KILL + S) for i in range(3)],
             latency_us_p50=900,
             latency_us_p99=4000,
         ),
@@ -93,9 +88,7 @@ def sound_facts() -> RunFacts:
             takeover=Takeover(KILL + 150 * MS, KILL + 151 * MS, KILL + 153 * MS, 60),
         ),
         counters={name: {"before": 3, "kill": 3, "after": 3} for name in SHOWN},
-        samples=[
-            Sample(KILL + i * 50 * MS, i * 10**6 + 10**8, i * 10**6 + 10**8, i + 100) for i in range(-100, 90)
-        ],
+        samples=[Sample(KILL + i * 50 * MS, i * 10**6 + 10**8, i * 10**6 + 10**8, i + 100) for i in range(-100, 90)],
         events=[Event(KILL, "host A is dead"), Event(KILL - 5 * S, "a <script>&</script> of lock-step")],
     )
 
@@ -186,9 +179,7 @@ FAULTS: list[tuple[str, Callable[[RunFacts], object]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("said", "fault"), FAULTS, ids=[f"{i}-{said[:40]}" for i, (said, _) in enumerate(FAULTS)]
-)
+@pytest.mark.parametrize(("said", "fault"), FAULTS, ids=[f"{i}-{said[:40]}" for i, (said, _) in enumerate(FAULTS)])
 def test_each_fault_fails_the_run_and_is_named(said: str, fault: Callable[[RunFacts], object]) -> None:
     summary = judged(fault)
     assert any(said in failure for failure in summary.failures), summary.failures
@@ -245,10 +236,7 @@ def test_a_control_in_which_the_survivor_is_broken_controls_nothing(
 
 def test_pauses_belong_to_the_kill_when_they_overlap_the_time_after_it() -> None:
     pauses = [Pause(0, 90), Pause(95, 105), Pause(110, 140), Pause(5 * S, 6 * S)]
-    assert (
-        longest_pause_ms([Pause(p.start_ns * MS, p.end_ns * MS) for p in pauses[:3]], 100 * MS, at_kill=True)
-        == 30
-    )
+    assert longest_pause_ms([Pause(p.start_ns * MS, p.end_ns * MS) for p in pauses[:3]], 100 * MS, at_kill=True) == 30
     assert longest_pause_ms(pauses[3:], 0, at_kill=True) == 0
     assert longest_pause_ms(pauses[3:], 0, at_kill=False) == 1000
 
@@ -287,9 +275,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.fetched += [
-            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")
-        ]
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -315,9 +301,7 @@ def page(facts: RunFacts, options: LabOptions) -> tuple[str, Reader]:
     ],
 )
 @pytest.mark.parametrize("control", list(Control))
-def test_the_page_is_whole_and_needs_nothing_else(
-    change: Callable[[RunFacts], object], control: Control
-) -> None:
+def test_the_page_is_whole_and_needs_nothing_else(change: Callable[[RunFacts], object], control: Control) -> None:
     facts = sound_facts()
     change(facts)
     text, reader = page(facts, LabOptions(control=control))

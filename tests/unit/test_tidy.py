@@ -86,9 +86,7 @@ def test_exceptions_are_still_needed():
         assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) > FILE_LINES_MAX, name
     for place in LONG_FUNCTIONS:
         path, _, function = place.partition("::")
-        names = {
-            node.name: node for node in ast.walk(parsed(ROOT / path)) if isinstance(node, ast.FunctionDef)
-        }
+        names = {node.name: node for node in ast.walk(parsed(ROOT / path)) if isinstance(node, ast.FunctionDef)}
         assert (names[function].end_lineno or 0) - names[function].lineno + 1 > FUNCTION_LINES_MAX, place
     for place in PLAIN_COMPARISONS:
         path, _, expression = place.partition("::")
@@ -232,9 +230,7 @@ def compiled_sources() -> list[Path]:
 def signatures(tree: ast.Module) -> dict[str, tuple[list[str], int]]:
     """Public functions and methods: the names of their parameters, and how many have a default."""
     found = {}
-    for scope, body in [("", tree.body)] + [
-        (n.name + ".", n.body) for n in tree.body if isinstance(n, ast.ClassDef)
-    ]:
+    for scope, body in [("", tree.body)] + [(n.name + ".", n.body) for n in tree.body if isinstance(n, ast.ClassDef)]:
         for node in body:
             if isinstance(node, ast.FunctionDef) and not is_hidden(node):
                 found[scope + node.name] = ([a.arg for a in node.args.args], len(node.args.defaults))

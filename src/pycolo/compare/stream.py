@@ -48,8 +48,8 @@ class ByteStreams:
     are sequence numbers; `*_space` is the offered window in bytes behind the ack. `scale` is the window scale that
     both SYNs agreed in; where no SYN was seen it counts as 14, the largest, which makes the edges of C3 too small
     rather than too large (both replicas scale alike: one is a copy of the other). `cursor` is the first held packet
-    with payload that is not compared yet; `newest_value` the latest TSval among what overtook; `advanced_us` is when `compared_seq` moved last;
-    `template` see `tcp`.
+    with payload that is not compared yet; `newest_value` the latest TSval among what overtook; `advanced_us` is
+    when `compared_seq` moved last; `template` see `tcp`.
     """
 
     def __init__(self, held, needs_handshake):

@@ -412,7 +412,7 @@ class TcpComparison(ByteStreams):
         return 0
 
     def _waits_since_us(self, row: cython.int, record: cython.int) -> cython.Py_ssize_t:
-        """Since when the first held packet waits for nothing but its rest: while bytes still come it may be whole soon."""
+        """Since when the first held packet waits for its rest alone: while bytes come it may be whole soon."""
         return max(self.pool.arrived_us[record], self._advanced_us[row])
 
     def split_due(self, row: cython.int, now_us: cython.longlong) -> cython.int:

@@ -39,6 +39,7 @@ cdef class Rewriter:
     cdef readonly object client_name
     cdef readonly object guest_name
     cdef public bint is_passing
+    cdef public bint keeps_copies
     cdef readonly bint is_serving
     cdef readonly Py_ssize_t out_end
     cdef int _outcome

@@ -64,7 +64,8 @@ class RewriteStats:
 
 
 class Rewriter:
-    """`seed`: random 32 bits for the connection table. `is_passing`: offsets are not applied (a negative control)."""
+    """`seed`: random 32 bits for the connection table. `is_passing`: offsets are not applied (a negative control).
+    `keeps_copies`: whether there may be a takeover."""
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class Rewriter:
         self.guest_name = guest_name
         self.is_passing = False
         self.is_serving = False
+        self.keeps_copies = True
         self.out_end = 0
         self._outcome = 0
         self._next_scan_us = 0
@@ -365,7 +367,7 @@ class Rewriter:
         if self.offsets.state[row] == OffsetState.KNOWN:
             self.offsets.from_secondary(row, buf, self.packet)
             self.stats.rewritten += 1
-            if not self.is_serving:
+            if self.keeps_copies and not self.is_serving:
                 self.copies.keep(row, buf, self.packet)
         if flags & TcpFlag.FIN:
             self._note_end(row, ConnectionFlag.GUEST_FIN, now_us)

@@ -51,6 +51,7 @@ class Rewriter:
     @property
     def guest_name(self) -> str: ...
     is_passing: bool
+    keeps_copies: bool
     @property
     def is_serving(self) -> bool: ...
     @property

@@ -1,0 +1,247 @@
+"""What the documentation says is so: links, command lines, states, limits, counters, names of functions."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from pycolo import limits
+from pycolo.cli import colo
+from pycolo.compare.held import CompareStats
+from pycolo.compare.kinds import DifferenceKind, DivergencePolicy
+from pycolo.failover.arbiter import ARBITERS
+from pycolo.lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from pycolo.lab.observe import CLEAN
+from pycolo.node.supervisor import NodeState
+from pycolo.rewrite.rewriter import RewriteStats
+from pycolo.transport.portspec import parse_port
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SOURCE_TEXT = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
+
+PORT_OPTIONS = {"lan", "lan_in", "lan_out", "guest", "guest_in", "guest_out"}
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+# ── links ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def links() -> Iterator[tuple[Path, str]]:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+            if "://" not in target:
+                yield page, target
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings get on the usual code hosts."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_relative_link_leads_somewhere():
+    broken = []
+    for page, target in links():
+        name, _, anchor = target.partition("#")
+        place = (page.parent / name).resolve() if name else page
+        if not place.exists() or (anchor and anchor not in anchors(place)):
+            broken.append(f"{shown(page)}: {target}")
+    assert broken == []
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            targets = (target.partition("#")[0] for where, target in links() if where == page)
+            waiting += [place for name in targets if (place := (page.parent / name).resolve()).suffix == ".md"]
+    assert [shown(page) for page in PAGES if page not in reached] == []
+
+
+# ── command lines ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """Every line in a code block that begins with `colo`, as words; a backslash at its end joins the next one."""
+    for page in PAGES:
+        for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+            matched = re.match(r" {4,}(?:\$ )?(colo (?:[a-z]+|--).*)$", line)
+            if matched:
+                yield shown(page), shlex.split(matched[1], comments=True)
+
+
+def parse(words: list[str]) -> click.Context:
+    """As click would, down to the command, without running it. Raises `click.UsageError`."""
+    command: click.Command = colo
+    while isinstance(command, click.Group):
+        name, *words = words
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, f"no command {name}"
+        command = found
+    return command.make_context(command.name, words)
+
+
+def without_files(words: list[str]) -> list[str]:
+    """Directories that a reader has, and this test has not."""
+    return [str(ROOT) if before == "--tls" else word for before, word in zip(["", *words], words, strict=False)]
+
+
+@pytest.mark.parametrize(("page", "words"), list(command_lines()))
+def test_command_lines_parse(page: str, words: list[str]):
+    context = parse(without_files(words[1:]))
+    for name in PORT_OPTIONS & context.params.keys():
+        if context.params[name] is not None:
+            parse_port(context.params[name], f"--{name}")
+
+
+def test_there_are_command_lines_to_check():
+    used = {words[1] for _, words in command_lines()}
+    assert {"certs", "demo", "primary", "secondary", "status", "failover"} <= used
+
+
+def test_options_that_the_text_names_exist():
+    """Of `colo`; the other programs' are not in backticks alone."""
+    known = {"--help", "--version"}
+    groups: list[click.Command] = [colo]
+    while groups:
+        command = groups.pop()
+        known |= {option for param in command.params for option in param.opts}
+        if isinstance(command, click.Group):
+            groups += command.commands.values()
+    for page in PAGES:
+        if page.name in ("CONTRIBUTING.md", "CHANGELOG.md"):
+            continue
+        named = set(re.findall(r"`(--[a-z0-9-]+)[^`]*`", prose(page)))
+        assert named <= known, shown(page)
+
+
+# ── states, codes, names ────────────────────────────────────────────────────────────────────────────────────
+
+
+def first_column(page: str, heading: str) -> list[str]:
+    """The first cells of the first table behind a heading."""
+    rows = []
+    for line in text(page).partition(f"{heading}\n")[2].splitlines():
+        if line.startswith("|"):
+            rows.append(line.split("|")[1].strip())
+        elif rows:
+            break
+    return rows[2:]
+
+
+def codes(cells: list[str]) -> list[str]:
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_states_are_those_of_the_code():
+    assert codes(first_column("docs/failover.md", "## States")) == [state.value for state in NodeState]
+
+
+def test_the_picture_of_the_states_names_all_of_them():
+    picture = text("docs/failover.md").split("```")[1]
+    assert [state.value for state in NodeState if state.value not in picture] == []
+
+
+def test_arbiters_are_those_of_the_code():
+    assert codes(first_column("docs/failover.md", "## Suspicion is no permission")) == list(ARBITERS)
+
+
+def test_policies_and_kinds_are_those_of_the_code():
+    policies = codes(first_column("docs/rules.md", "## What a difference does"))
+    assert {*policies, "checkpoint"} == {policy.name.lower() for policy in DivergencePolicy}
+    sentence = text("docs/rules.md").partition("The kinds of difference")[2].partition("The last three")[0]
+    assert re.findall(r"`([a-z_]+)`", sentence) == [kind.name.lower() for kind in DifferenceKind]
+
+
+def test_exit_codes_are_those_of_the_code():
+    assert (EXIT_OK, EXIT_FAILED, EXIT_CONTROL_SILENT, EXIT_INTERRUPTED) == (0, 1, 3, 130)
+    supervisor = (ROOT / "src/pycolo/node/supervisor.py").read_text(encoding="utf-8")
+    assert set(re.findall(r"_finish\((\d+)\)", supervisor)) == {"0", "3", "70"}
+    listed = re.findall(r"\| (\d+) \|$", text("docs/operations.md"), flags=re.MULTILINE)
+    assert listed == ["0", "1", "2", "3", "70"]
+
+
+def test_kernel_counters_are_those_of_the_verdict():
+    assert [name for name in CLEAN if f"`{name}`" not in text("docs/laboratory.md")] == []
+
+
+def own_counters(stats: object) -> set[str]:
+    return {name for name in dir(stats) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("heading", "stats", "path"),
+    [
+        ("### Counters of the primary", CompareStats(), "primarypath"),
+        ("### Counters of the secondary", RewriteStats(), "secondarypath"),
+    ],
+)
+def test_counters_are_those_of_the_code(heading: str, stats: object, path: str):
+    documented = set(codes(first_column("docs/operations.md", heading)))
+    source = (ROOT / f"src/pycolo/node/{path}.py").read_text(encoding="utf-8")
+    added = set(re.findall(r'^ {12}"([a-z_]+)": ', source, flags=re.MULTILINE))
+    assert sorted(own_counters(stats) - documented) == []
+    assert sorted(documented - own_counters(stats) - added) == []
+
+
+def test_functions_of_the_packet_walk_exist():
+    """A name that was changed must be changed there too."""
+    named = re.findall(r"`(?:[A-Z]\w+\.)?(_?[a-z]\w*)(?:\([^`]*)?`", text("docs/packet-walk.md"))
+    words = set(re.findall(r"\w+", SOURCE_TEXT))
+    classes = re.findall(r"`([A-Z][a-z]\w+)\.(\w+)`", text("docs/packet-walk.md"))
+    assert [name for name in named if name not in words] == []
+    for class_name, method in classes:
+        assert re.search(rf"class {class_name}\b", SOURCE_TEXT), class_name
+        assert re.search(rf"def {method}\(", SOURCE_TEXT), method
+
+
+def test_seq_offset_is_added_where_the_walk_says():
+    assert "rewrite/offsets.py" in text("docs/packet-walk.md").partition("Where is `seq_offset` added?")[2][:200]
+    source = (ROOT / "src/pycolo/rewrite/offsets.py").read_text(encoding="utf-8")
+    assert "set_ack(buf, packet, seq_add(packet.ack, self.seq_offset[row]))" in source
+
+
+# ── limits ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+LIMIT = re.compile(r"`([A-Z]+(?:_[A-Z]+)+)` \((\d+)(?: (GiB|MiB|KiB|ms))?[;,)]")
+UNITS = {"": 1, "ms": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def quoted_limits() -> Iterator[tuple[str, str, int]]:
+    for page in PAGES:
+        for name, number, unit in LIMIT.findall(page.read_text(encoding="utf-8").replace("\n", " ")):
+            yield shown(page), name, int(number) * UNITS[unit]
+
+
+@pytest.mark.parametrize(("page", "name", "value"), list(quoted_limits()))
+def test_limits_are_those_of_the_code(page: str, name: str, value: int):
+    assert getattr(limits, name) == value
+
+
+def test_limits_are_quoted():
+    assert len(list(quoted_limits())) >= 12
+
+
+def test_limits_that_the_text_names_exist():
+    for page in PAGES:
+        for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)*_(?:MS|BYTES|MAX|PACKETS_MAX|BYTES_MAX))`", prose(page)):
+            assert hasattr(limits, name), f"{shown(page)}: {name}"
