@@ -24,6 +24,7 @@ from types import ModuleType
 
 import hypothesis
 import pytest
+import structlog
 
 SOURCE_ROOT = Path(__file__).resolve().parent.parent / "src"
 IN_CI = os.environ.get("PYCOLO_CI") == "1"
@@ -59,9 +60,7 @@ class _SourceFinder(importlib.abc.MetaPathFinder):
 
 def _source_spec(fullname: str, file: Path, locations: list[str] | None) -> ModuleSpec | None:
     loader = SourceFileLoader(fullname, str(file))
-    return importlib.util.spec_from_file_location(
-        fullname, file, loader=loader, submodule_search_locations=locations
-    )
+    return importlib.util.spec_from_file_location(fullname, file, loader=loader, submodule_search_locations=locations)
 
 
 class _UncompiledTree:
@@ -150,6 +149,13 @@ def namespaces_refusal() -> str | None:
     except subprocess.TimeoutExpired:
         return "unshare did not answer within 20 s"
     return None if done.returncode == 0 else f"`{' '.join(command)}` says: {done.stderr.strip()}"
+
+
+@pytest.fixture(autouse=True)
+def _log_as_nobody_configured_it() -> Iterator[None]:
+    """A test that runs a command configures the log; the next one is not to inherit it."""
+    yield
+    structlog.reset_defaults()
 
 
 @cache

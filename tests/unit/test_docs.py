@@ -11,11 +11,15 @@ import pytest
 from pycolo import limits
 from pycolo.cli import colo
 from pycolo.compare.held import CompareStats
-from pycolo.compare.kinds import DifferenceKind, DivergencePolicy
+from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, PacketFate
+from pycolo.compare.trace import TracedPacket
 from pycolo.failover.arbiter import ARBITERS
 from pycolo.lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from pycolo.lab.observe import CLEAN
 from pycolo.node.supervisor import NodeState
+from pycolo.proxy import diagnostics
+from pycolo.proxy.capture import comment_on
+from pycolo.proxy.line import parse_line
 from pycolo.rewrite.rewriter import RewriteStats
 from pycolo.transport.portspec import parse_port
 
@@ -107,6 +111,9 @@ def without_files(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(("page", "words"), list(command_lines()))
 def test_command_lines_parse(page: str, words: list[str]):
+    if words[1] == "proxy":  # QEMU's syntax, which click passes on unread
+        parse_line(words[2:])
+        return
     context = parse(without_files(words[1:]))
     for name in PORT_OPTIONS & context.params.keys():
         if context.params[name] is not None:
@@ -115,7 +122,7 @@ def test_command_lines_parse(page: str, words: list[str]):
 
 def test_there_are_command_lines_to_check():
     used = {words[1] for _, words in command_lines()}
-    assert {"certs", "demo", "primary", "secondary", "status", "failover"} <= used
+    assert {"certs", "demo", "primary", "secondary", "status", "failover", "proxy"} <= used
 
 
 def test_options_that_the_text_names_exist():
@@ -125,6 +132,7 @@ def test_options_that_the_text_names_exist():
     while groups:
         command = groups.pop()
         known |= {option for param in command.params for option in param.opts}
+        known |= set(re.findall(r"^ +(--[a-z]+) ", command.help or "", flags=re.MULTILINE))  # colo proxy's
         if isinstance(command, click.Group):
             groups += command.commands.values()
     for page in PAGES:
@@ -201,6 +209,17 @@ def test_counters_are_those_of_the_code(heading: str, stats: object, path: str):
     added = set(re.findall(r'^ {12}"([a-z_]+)": ', source, flags=re.MULTILINE))
     assert sorted(own_counters(stats) - documented) == []
     assert sorted(documented - own_counters(stats) - added) == []
+
+
+def test_metrics_are_those_of_the_code():
+    documented = re.findall(r"^(colo_proxy_\w+) ", diagnostics.__doc__ or "", flags=re.MULTILINE)
+    assert codes(first_column("docs/operations.md", "### State, metrics, captures")) == documented
+
+
+@pytest.mark.parametrize("fate", PacketFate)
+def test_comments_in_captures_are_those_of_the_code(fate: PacketFate):
+    comment = comment_on(TracedPacket(0, fate, 0, 7, b"")).replace("7", "N")
+    assert f"* `{comment}`" in text("docs/operations.md")
 
 
 def test_functions_of_the_packet_walk_exist():

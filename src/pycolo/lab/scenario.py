@@ -128,6 +128,7 @@ class Scenario:
             ),
             started_ns=time.monotonic_ns(),
         )
+        self._interruption: RunInterruptedError | None = None
         self._stage = Stage(options, directory, guest_port, self._tick)
 
     def run(self) -> RunFacts:
@@ -137,7 +138,7 @@ class Scenario:
         process is gone when this returns or raises.
         """
         watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        previous = {number: signal.signal(number, _interrupt) for number in watched}
+        previous = {number: signal.signal(number, self._interrupt) for number in watched}
         try:
             self._build()
             try:
@@ -366,10 +367,20 @@ class Scenario:
         while time.monotonic() < deadline:
             self._tick()
 
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        """Stop the run, once; what follows is the taking down, and that is not to be interrupted."""
+        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)
+        name = signal.Signals(number).name
+        self._interruption = RunInterruptedError(f"interrupted by {name}; everything was taken down")
+        raise self._interruption
+
     def _tick(self) -> None:
         """Sleep a little, look at everything, tell the view. Raises `LabError` when a node has died by
         itself."""
         time.sleep(TICK_S)
+        if self._interruption is not None:
+            raise self._interruption  # where the signal came, somebody swallowed it (an event loop, a finaliser)
         now = time.monotonic_ns()
         stage, board, facts = self._stage, self._board, self._facts
         if facts.load_started_ns:
@@ -395,10 +406,3 @@ class Scenario:
                     secondary=stage.probes["secondary"].status,
                 )
             )
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    """Stop the run, once; what follows is the taking down, and that is not to be interrupted."""
-    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(other, signal.SIG_IGN)
-    raise RunInterruptedError(f"interrupted by {signal.Signals(number).name}; everything was taken down")

@@ -25,6 +25,10 @@ START_TIMEOUT_S: Final = 20.0
 """For each step of the start; a node that runs uncompiled on a busy machine needs some seconds."""
 
 
+PLAIN_TEXT: Final = ["--insecure", "--insecure-link", f"{LINK_A_ADDRESS}/30"]
+"""The link of the laboratory leaves the machine nowhere."""
+
+
 class Stage:
     """Everything that is there before the first client. `tick` is called while something is waited for."""
 
@@ -85,7 +89,7 @@ class Stage:
         # Two guests on one kernel draw from the same secrets: the twist makes them as independent as machines
         # are.
         guest_b = topology.guest_port_option(topology.guest_b) + ",twist=on"
-        security = ["--tls", str(self._make_certificates())] if self._options.tls else ["--insecure"]
+        security = ["--tls", str(self._make_certificates())] if self._options.tls else PLAIN_TEXT
         primary = self._node_command("primary", "--listen", link, "--guest", guest_a, *security)
         secondary = self._node_command("secondary", "--connect", link, "--guest", guest_b, *security)
         return [

@@ -214,7 +214,8 @@ def _judge_features(own: Hello, theirs: Hello) -> Refusal | None:
         return None
     return Refusal(
         RefusalReason.FEATURES,
-        f"the nodes must agree on {' and '.join(differing[:4])}; give both the same options (vnet_hdr of the ports, --heartbeat-timeout)",
+        f"the nodes must agree on {' and '.join(differing[:4])}; "
+        "give both the same options (vnet_hdr of the ports, --heartbeat-timeout)",
     )
 
 

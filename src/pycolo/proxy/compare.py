@@ -160,8 +160,11 @@ class ComparePath(ProxyPath):
 
     def end_capture(self) -> None:
         """Write what is still held; after the thread has ended."""
+        trace = self._comparator.held.trace
         self._comparator.held.trace_held(now_us())
         self._write_capture()
+        if trace.lost:
+            self.warn(f"{trace.lost} packets are missing in the capture: they came faster than they could be written")
 
     # ── checkpoints ───────────────────────────────────────────────────────────────────────────────────────────
 
