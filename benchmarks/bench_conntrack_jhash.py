@@ -34,9 +34,7 @@ def main() -> None:
     builds = {"installed": as_installed, "uncompiled": from_source()}
     print(f"installed: {as_installed.__file__}; Python {sys.version.split()[0]}; best of 5")
     for name, module in builds.items():
-        key_ns = best_ns(
-            lambda module=module: module.connection_hash(0x0100000A, 0x0200000A, 40000, 80, 6, 1)
-        )
+        key_ns = best_ns(lambda module=module: module.connection_hash(0x0100000A, 0x0200000A, 40000, 80, 6, 1))
         byte_ns = best_ns(lambda module=module: module.jhash(KEY, 1)) / len(KEY)
         print(f"{name:>12}: connection_hash {key_ns:9.1f} ns a call   jhash {byte_ns:7.2f} ns a byte")
 
