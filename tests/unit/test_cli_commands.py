@@ -35,11 +35,13 @@ def test_python_m_pycolo_is_colo():
 @pytest.mark.parametrize(
     "command", [(), ("primary",), ("secondary",), ("status",), ("failover",), ("certs", "init"), ("demo",)]
 )
-def test_every_command_explains_itself(colo, command):
-    code, out, _ = colo(*command, "--help")
-    assert code == 0
-    assert out.startswith(f"Usage: colo {' '.join(command)}".rstrip())
-    assert "  -h, --help" in out
+def test_every_command_explains_itself(command):
+    # In a process of its own: click keeps a command's help option from whoever used it first.
+    done = subprocess.run(
+        [sys.executable, "-m", "pycolo", *command, "-h"], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.startswith(f"Usage: colo {' '.join(command)}".rstrip())
+    assert "  -h, --help" in done.stdout
 
 
 STATUS = {
