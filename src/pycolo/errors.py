@@ -6,7 +6,9 @@
     ├── WireError        bytes that are no frame: reason, offset
     ├── PeerError        the other node, QEMU or a client of ours broke the protocol
     │   ├── FramingError     a stream's length word is impossible: stream, offset
-    │   └── LinkError        the other node's hello or message is refused
+    │   ├── LinkError        the other node's hello or message is refused
+    │   ├── QmpError         QEMU answered a command with an error: vm, command, error_class, description
+    │   └── QmpTimeout       QEMU did not answer in time: vm, command, timeout_s
     ├── StateError       something was called at the wrong time: state, required
     ├── ConnectError     a socket, device or file could not be opened; wraps the cause
     ├── CheckpointError  phase
@@ -61,6 +63,28 @@ class FramingError(PeerError):
 
 class LinkError(PeerError):
     """The other node's hello or message is refused."""
+
+
+class QmpError(PeerError):
+    """QEMU answered a command with an error. `error_class` and `description` are QEMU's own words."""
+
+    def __init__(self, vm: str, command: str, error_class: str, description: str, hint: str = "") -> None:
+        said = " ".join(description.split())
+        super().__init__(f"{vm}: {command}: QEMU says: {said}" + (f" ({hint})" if hint else ""))
+        self.vm = vm
+        self.command = command
+        self.error_class = error_class
+        self.description = description
+
+
+class QmpTimeout(PeerError):  # noqa: N818, a time-out is the whole of what is known
+    """QEMU did not answer `command` within `timeout_s`. Whether it was or will be carried out is not known."""
+
+    def __init__(self, vm: str, command: str, timeout_s: float, what: str) -> None:
+        super().__init__(f"{vm}: {command}: {what} within {timeout_s:g} s")
+        self.vm = vm
+        self.command = command
+        self.timeout_s = timeout_s
 
 
 class StateError(PycoloError):

@@ -91,11 +91,23 @@ BATCH_BYTES: Final = 256 << 10
 LINK_MESSAGE_BYTES_MAX: Final = BATCH_BYTES + STREAM_LENGTH_BYTES_MAX + 16
 """One batch and one frame that just did not fit, with its words."""
 
+OFFSETS_TABLE_BYTES_MAX: Final = 4 + 64 * CONNECTIONS_MAX
+"""A table of offsets with a record for every connection there may be; it travels in pieces of BATCH_BYTES."""
+
+HOLD_INPUT_BYTES_MAX: Final = 32 << 20
+"""Clients' frames kept for a stopped guest: a quarter of a second at 1 Gbit/s, several times a checkpoint's length."""
+
+DRAIN_BYTES_MAX: Final = 64 << 20
+"""Taken from a stopped guest's socket at most: many times any socket's buffer. More means that it is not stopped."""
+
 LINK_QUEUE_BYTES_MAX: Final = 8 << 20
 """Unsent bytes of one data connection before the node stops reading what would add to them."""
 
 HELLO_BYTES_MAX: Final = 4_096
 """A hello is a dozen short fields."""
+
+ORDER_BYTES_MAX: Final = 64 << 10
+"""An order or its answer: a few names, or all that one QEMU says of itself, some 15 KB."""
 
 HELLO_TIMEOUT_MS: Final = 3_000
 """A peer that connects and says nothing is closed after this."""

@@ -2,6 +2,7 @@
 
 import queue
 import socket
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,102 @@ def payloads(end: LinkSocket, size: int) -> bytes:
     wait_for(all_there, f"{size} bytes on the link")
     assert len(found) == size
     return found
+
+
+# ── with QEMU's chardevs ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Chardev(Wire):
+    """QEMU's end of one of the node's four sockets: it listens, the node comes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pending = b""
+        self._lock = threading.Lock()
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.settimeout(20)
+        self._listener.bind(str(path))
+        self._listener.listen(1)
+        self.sock = socket.socket(socket.AF_UNIX)
+
+    def accept(self) -> "Chardev":
+        self.sock.close()
+        self.sock, _ = self._listener.accept()
+        return self
+
+    def close(self) -> None:
+        super().close()
+        self._listener.close()
+
+
+class Qemu:
+    """The chardevs of one guest's card. `gets`, `says`: as the guest; `hears`, `tells`: as the LAN behind its tap."""
+
+    NAMES = ("lan-in", "lan-out", "guest-in", "guest-out")
+
+    def __init__(self, place: Path) -> None:
+        place.mkdir(exist_ok=True)
+        self._place = place
+        self.chardevs = {name: Chardev(place / name) for name in self.NAMES}
+
+    def ports(self, more: str = "") -> dict[str, StreamPort]:
+        """The node's ends."""
+        names = {name: f"unix:{self._place / name},reconnect-ms=20{more}" for name in self.NAMES}
+        return {name.replace("-", "_"): StreamPort(parse_port(text, name), name) for name, text in names.items()}
+
+    def accept(self) -> "Qemu":
+        for chardev in self.chardevs.values():
+            chardev.accept()
+        return self
+
+    def tells(self, *frames: bytes) -> None:
+        self.chardevs["lan-in"].send(*frames)
+
+    def says(self, *frames: bytes) -> None:
+        self.chardevs["guest-in"].send(*frames)
+
+    def hears(self, timeout_s: float = 20) -> bytes | None:
+        return self.chardevs["lan-out"].receive(timeout_s)
+
+    def gets(self, timeout_s: float = 20) -> bytes | None:
+        return self.chardevs["guest-out"].receive(timeout_s)
+
+    def close(self) -> None:
+        for chardev in self.chardevs.values():
+            chardev.close()
+
+
+class Threads:
+    """Data paths that run until `close`; what they call back is kept."""
+
+    def __init__(self) -> None:
+        self.lost: queue.Queue[str] = queue.Queue()
+        self.notes: queue.Queue[str] = queue.Queue()
+        self.failures: queue.Queue[BaseException] = queue.Queue()
+        self.base = {"on_link_lost": self.lost.put, "on_note": self.notes.put, "on_fatal": self.failures.put}
+        self._paths: list[DataPath] = []
+
+    def start(self, path: Any) -> Any:
+        path.start()
+        self._paths.append(path)
+        return path
+
+    def close(self) -> None:
+        for path in self._paths:
+            path.stop()
+        assert self.failures.empty(), self.failures.get()
+
+
+def tell(path: DataPath, action: Any, *arguments: Any) -> Any:
+    """Have it done in the path's thread; what it answers."""
+    return path.ask(lambda: action(*arguments)).result(20)
+
+
+def link_pair(**limits: Any) -> tuple[LinkSocket, LinkSocket]:
+    """A data connection: the primary's end and the secondary's."""
+    ours, theirs = socket.socketpair()
+    return (
+        LinkSocket(ours, "data link", DATA_FROM_SECONDARY, **limits),
+        LinkSocket(theirs, "data link", DATA_FROM_PRIMARY, **limits),
+    )

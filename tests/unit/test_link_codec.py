@@ -190,6 +190,38 @@ def test_payloads_survive_the_wire(a, b, c, d):
     assert codec.unpack_epoch(codec.pack_epoch(a)) == a
 
 
+@given(st.integers(0, 2**64 - 1), st.integers(0, 3 * limits.BATCH_BYTES))
+def test_a_table_of_offsets_survives_in_pieces(epoch, size):
+    table = bytes(size)
+    payloads = list(codec.offsets_payloads(epoch, table))
+    assembly = codec.OffsetsAssembly("data link to b")
+    found = [assembly.add(memoryview(payload)) for payload in payloads]
+    assert found == [None] * (len(payloads) - 1) + [(epoch, table)]
+    assert max(map(len, payloads)) <= codec.payload_bytes_max({MessageType.OFFSETS})
+
+
+@given(st.lists(st.binary(min_size=16, max_size=40), max_size=5))
+def test_pieces_that_do_not_fit_are_refused(payloads):
+    assembly = codec.OffsetsAssembly("data link to b")
+    refusal = "data link to b"
+    for payload in payloads:
+        try:
+            assembly.add(payload)
+        except LinkError as error:
+            refusal = str(error)
+    assert refusal.startswith("data link to b")
+    assert "\n" not in refusal
+
+
+def test_a_new_table_ends_one_that_is_not_whole():
+    first, second = codec.offsets_payloads(1, bytes(limits.BATCH_BYTES + 1))
+    assembly = codec.OffsetsAssembly("data link to b")
+    assert assembly.add(first) is None
+    assert assembly.add(next(codec.offsets_payloads(2, b"xy"))) == (2, b"xy")
+    with pytest.raises(LinkError, match="do not fit"):
+        assembly.add(second)
+
+
 @given(st.sampled_from(GoodbyeReason), st.text(max_size=2000))
 def test_a_goodbye_is_bounded_and_one_printable_line(reason, text):
     payload = Goodbye(reason, text).pack()

@@ -36,10 +36,11 @@ TEXT_BYTES_MAX: Final = 512
 
 
 class Channel(Enum):
-    """Which of the two connections."""
+    """Which of the connections. MIGRATION carries QEMU's migration stream as it is, once both have said hello."""
 
     CONTROL = "control"
     DATA = "data"
+    MIGRATION = "migration"
 
 
 class MessageType(IntEnum):
@@ -51,19 +52,24 @@ class MessageType(IntEnum):
     CLIENT_FRAMES = 16
     GUEST_FRAMES = 17
     EPOCH_MARKER = 18
+    OFFSETS = 19
     HEARTBEAT = 32
     TAKEOVER_NOTICE = 33
     GOODBYE = 34
+    ORDER = 35
 
 
 HELLO_TYPES: Final = frozenset({MessageType.HELLO, MessageType.WELCOME, MessageType.REFUSED})
 """Either connection, before anything else."""
 
-DATA_FROM_PRIMARY: Final = frozenset({MessageType.CLIENT_FRAMES, MessageType.EPOCH_MARKER})
+DATA_FROM_PRIMARY: Final = frozenset({MessageType.CLIENT_FRAMES, MessageType.EPOCH_MARKER, MessageType.OFFSETS})
 DATA_FROM_SECONDARY: Final = frozenset({MessageType.GUEST_FRAMES, MessageType.EPOCH_MARKER})
-CONTROL_TYPES: Final = frozenset({MessageType.HEARTBEAT, MessageType.TAKEOVER_NOTICE, MessageType.GOODBYE})
+CONTROL_TYPES: Final = frozenset(
+    {MessageType.HEARTBEAT, MessageType.TAKEOVER_NOTICE, MessageType.GOODBYE, MessageType.ORDER}
+)
 
 _EPOCH: Final = Struct(">Q")
+_OFFSETS: Final = Struct(">QII")
 _HEARTBEAT: Final = Struct(">QQQQQ")
 _TAKEOVER: Final = Struct(">QQ")
 
@@ -74,9 +80,11 @@ _PAYLOAD_BYTES: Final = {
     MessageType.CLIENT_FRAMES: (4, limits.LINK_MESSAGE_BYTES_MAX),
     MessageType.GUEST_FRAMES: (4, limits.LINK_MESSAGE_BYTES_MAX),
     MessageType.EPOCH_MARKER: (_EPOCH.size, _EPOCH.size),
+    MessageType.OFFSETS: (_OFFSETS.size, _OFFSETS.size + limits.BATCH_BYTES),
     MessageType.HEARTBEAT: (_HEARTBEAT.size, _HEARTBEAT.size),
     MessageType.TAKEOVER_NOTICE: (_TAKEOVER.size, _TAKEOVER.size),
     MessageType.GOODBYE: (1, 1 + TEXT_BYTES_MAX),
+    MessageType.ORDER: (2, limits.ORDER_BYTES_MAX),
 }
 """Shortest and longest payload of each type. Four bytes is the length word of one empty frame."""
 
@@ -223,6 +231,41 @@ def unpack_epoch(payload: bytes | memoryview) -> int:
     return epoch
 
 
+def offsets_payloads(epoch: int, table: bytes) -> Iterator[bytes]:
+    """The payloads of the OFFSETS messages that carry the primary's table of offsets of `epoch`, one at least."""
+    for start in range(0, max(1, len(table)), limits.BATCH_BYTES):
+        yield _OFFSETS.pack(epoch, len(table), start) + table[start : start + limits.BATCH_BYTES]
+
+
+class OffsetsAssembly:
+    """Puts the pieces of OFFSETS messages together. They come in order; the first of a table ends the one before."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._epoch = 0
+        self._table = bytearray()
+
+    def add(self, payload: bytes | memoryview) -> tuple[int, bytes] | None:
+        """(epoch, table) when the table is whole. Raises `LinkError` for a piece that does not fit."""
+        epoch, size, start = _OFFSETS.unpack_from(payload)
+        piece = payload[_OFFSETS.size :]
+        if start == 0:
+            self._epoch = epoch
+            self._table.clear()
+        end = start + len(piece)
+        fits = epoch == self._epoch and start == len(self._table) and end <= size <= limits.OFFSETS_TABLE_BYTES_MAX
+        if not fits or (not piece and size):
+            raise LinkError(
+                f"{self._stream}: OFFSETS of epoch {epoch}: bytes {start} to {end} of {size} do not fit; link closed"
+            )
+        self._table += piece
+        if end < size:
+            return None
+        table = bytes(self._table)
+        self._table.clear()
+        return epoch, table
+
+
 class Heartbeat(NamedTuple):
     """Sign of life; `sender_ns` is the sender's own monotonic clock, comparable only with itself.
 
@@ -269,6 +312,8 @@ class GoodbyeReason(IntEnum):
     SHUTDOWN = 1
     PROTOCOL = 2
     REPLACED = 3
+    RESIGNED = 4
+    """The sender's guest is gone and the sender will not serve: the other node may, without asking anybody."""
 
     @classmethod
     def _missing_(cls, value: object) -> "GoodbyeReason":

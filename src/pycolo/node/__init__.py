@@ -7,8 +7,16 @@ May know everything below it; only `cli` and `lab` know it.
     datapath        the thread that moves frames: epoll, one core, no locks
     primarypath     … with a comparator in it
     secondarypath   … with a rewriter in it
+    translation     the rewriter of a primary that has taken over before
+    handover        what a path that served leaves to the one that follows it
+    announcer       tells the LAN where the guest's addresses are now
+    nopath          stands for the path of a node without a guest
+    linksides       listening for the other node, dialing it
     supervisor      one node's life: link, heartbeats, arbiter, states (asyncio, in the main thread)
-    control         the unix socket on which `colo status` and `colo failover` ask
+    divergences     the last ones, for whoever asks why
+    planner         runs the plans of `failover.plans`
+    control         the unix socket on which a node is asked
+    notify          what systemd is told
 
 Two threads matter: the data path's owns its core and its ports; the main thread decides, and posts to it.
 """

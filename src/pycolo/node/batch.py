@@ -3,7 +3,7 @@
 from pycolo import limits
 from pycolo.errors import FramingError
 from pycolo.transport.ports import BATCH_BUFFER_BYTES, Port
-from pycolo.wire.framing import IMPOSSIBLE, Span, frame_at, frame_boundary
+from pycolo.wire.framing import COMPLETE, IMPOSSIBLE, Span, frame_at, frame_boundary
 
 
 class Batch:
@@ -15,6 +15,7 @@ class Batch:
         self.start = 0
         self.end = 0
         self._span = Span()
+        self._voids_part = False
 
     @property
     def is_empty(self) -> bool:
@@ -24,6 +25,11 @@ class Batch:
     def clear(self) -> None:
         """Forget what is left."""
         self.start = self.end = 0
+        self._voids_part = False
+
+    def void_part(self) -> None:
+        """The part of a frame that is left belongs to the past: forget that frame when the rest of it has come."""
+        self._voids_part = not self.is_empty
 
     def compact(self) -> None:
         """Move what is left to the front, so that there is room for the next read."""
@@ -43,11 +49,15 @@ class Batch:
         self.end = port.read_batch(self.buf, self.end)
         got = self.end > before
         self._forget_part(port)
+        if self._voids_part and frame_at(self.buf, 0, self.end, port.vnet_len != 0, self._span) == COMPLETE:
+            self.start = self._span.end
+            self._voids_part = False
         return got
 
     def _forget_part(self, port: Port) -> None:
         if port.take_reset():
             self.end = frame_boundary(self.buf, 0, self.end, port.vnet_len != 0)
+            self._voids_part = False
 
     def complete_end(self, port: Port) -> int:
         """Behind the last complete frame. Raises `FramingError` when the next length word is impossible."""

@@ -5,6 +5,7 @@ answer with an "error" key is one line for the user. The socket is for its owner
 """
 
 import asyncio
+import grp
 import json
 import os
 import socket
@@ -28,8 +29,10 @@ Handler = Callable[[dict[str, Any]], Awaitable[Answer]]
 class ControlServer:
     """Listens at `path` until `close`."""
 
-    def __init__(self, path: Path, handler: Handler) -> None:
+    def __init__(self, path: Path, handler: Handler, mode: int = 0o600, group: str | None = None) -> None:
         self._path = path
+        self._mode = mode
+        self._group = group
         self._handler = handler
         self._server: asyncio.Server | None = None
 
@@ -42,8 +45,18 @@ class ControlServer:
                 self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=REQUEST_BYTES_MAX)
             finally:
                 os.umask(old_mask)
+            self._admit()
         except OSError as error:
             raise ConnectError(f"--control {self._path}: {error.strerror or error}") from error
+
+    def _admit(self) -> None:
+        """Let in whom the configuration names; until here nobody but the owner could connect."""
+        if self._group is not None:
+            try:
+                os.chown(self._path, -1, grp.getgrnam(self._group).gr_gid)
+            except KeyError as error:
+                raise ConnectError(f"control.group: there is no group {self._group!r}") from error
+        os.chmod(self._path, self._mode)
 
     async def close(self) -> None:
         """Stop listening; the path goes."""
@@ -93,14 +106,16 @@ def _remove_stale(path: Path) -> None:
     raise ConnectError(f"--control {path}: another node is running there")
 
 
-def ask(path: Path, request: dict[str, Any]) -> Answer:
-    """Ask the node at `path`. Raises `ConnectError` when nobody answers, `PeerError` when it refuses."""
+def ask(path: Path, request: dict[str, Any], *, timeout_s: float = ASK_TIMEOUT_S) -> Answer:
+    """Ask the node at `path`. Raises `ConnectError` when nobody answers in time, `PeerError` when it refuses."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(ASK_TIMEOUT_S)
+            sock.settimeout(timeout_s)
             sock.connect(str(path))
             sock.sendall(json.dumps(request).encode() + b"\n")
             line = sock.makefile("rb").readline()
+    except TimeoutError as error:
+        raise ConnectError(f"{path}: the node does not answer within {timeout_s:g} s") from error
     except OSError as error:
         raise ConnectError(f"{path}: no node answers there ({error.strerror or error})") from error
     try:

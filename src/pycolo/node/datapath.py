@@ -8,14 +8,16 @@ that is not about frames is decided elsewhere and arrives through `post`.
 import os
 import select
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from time import monotonic_ns
 from typing import Any, Final, TypeVar
 
 from pycolo import limits
-from pycolo.errors import FramingError, LinkError, PycoloError
+from pycolo.errors import FramingError, LinkError, PycoloError, StateError
 from pycolo.link.codec import MessageType
 from pycolo.node.batch import Batch
 from pycolo.transport.linksocket import LinkSocket, Message
@@ -66,10 +68,15 @@ class DataPath(threading.Thread):
         self._registered: dict[int, int] = {}
         self._mail: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._wake).atexit = False  # others may post after the thread's end
+        self._questions: deque[Future[Any]] = deque()
         self._stopping = False
+        self._has_ended = False
+        self._leaves_ports_open = False
         self._link: LinkSocket | None = None
         self._messages: list[Message] = []
         self._message_pos = 0
+        self._waiting: deque[tuple[MessageType, bytes]] = deque()
         self._span = Span()
         self._service_us: int | None = 0
 
@@ -81,17 +88,28 @@ class DataPath(threading.Thread):
         os.eventfd_write(self._wake, 1)
 
     def ask(self, question: Callable[[], T]) -> "Future[T]":
-        """Have `question` answered in the data path's thread."""
+        """Have `question` answered in the data path's thread; `StateError` is the answer when that has ended."""
         future: Future[T] = Future()
 
         def answer() -> None:
+            self._questions.remove(future)
+            if not future.set_running_or_notify_cancel():
+                return  # whoever asked has gone
             try:
                 future.set_result(question())
             except Exception as error:
                 future.set_exception(error)
 
+        self._questions.append(future)
         self.post(answer)
+        if self._has_ended:
+            self._refuse_questions()
         return future
+
+    def _refuse_questions(self) -> None:
+        while self._questions:
+            with suppress(IndexError, InvalidStateError):  # both threads may be at it
+                self._questions.popleft().set_exception(StateError("data path", "ended", "running"))
 
     def stop(self) -> None:
         """End the thread; ports and link are closed."""
@@ -130,7 +148,7 @@ class DataPath(threading.Thread):
             last_progress_us = now_us()
             while True:
                 ready = self._wait(last_progress_us)
-                while self._mail:
+                while self._mail and not self._stopping:
                     self._mail.popleft()()
                 if self._stopping:
                     break
@@ -142,6 +160,8 @@ class DataPath(threading.Thread):
             self._on_fatal(error)
         finally:
             self._close()
+            self._has_ended = True
+            self._refuse_questions()
 
     def _wait(self, last_progress_us: int) -> dict[int, int]:
         """Sleep until there is something to do; descriptor → events."""
@@ -151,7 +171,7 @@ class DataPath(threading.Thread):
         for due in (self._deadline_us(), self._service_us):
             if due is not None:
                 timeout_s = min(timeout_s, max(0, due - now) / 1e6)
-        if self._mail or (self._link is not None and self._link.has_pending and not self._messages):
+        if self._mail or (self._link is not None and self._link.has_pending and self._wants_messages()):
             timeout_s = 0
         if self._spin_us and now - last_progress_us < self._spin_us:
             timeout_s = 0
@@ -201,7 +221,7 @@ class DataPath(threading.Thread):
 
     def _close(self) -> None:
         self._drop_link()
-        for port in self._ports:
+        for port in [] if self._leaves_ports_open else self._ports:
             port.close()
         self._epoll.close()
 
@@ -229,6 +249,7 @@ class DataPath(threading.Thread):
         self._drop_link()
 
     def _drop_link(self) -> None:
+        self._waiting.clear()
         self._messages = []
         self._message_pos = 0
         if self._link is not None:
@@ -239,7 +260,7 @@ class DataPath(threading.Thread):
     def _link_events(self) -> int:
         if self._link is None:
             return 0
-        events = 0 if self._messages else select.EPOLLIN
+        events = select.EPOLLIN if self._wants_messages() else 0
         return events | (select.EPOLLOUT if self._link.wants_write else 0)
 
     def _wanted(self, *ports: tuple[Port, int]) -> dict[int, int]:
@@ -253,9 +274,12 @@ class DataPath(threading.Thread):
             wanted[port.fileno()] = wanted.get(port.fileno(), 0) | events
         return {fd: events for fd, events in wanted.items() if fd >= 0 and events}
 
+    def _wants_messages(self) -> bool:
+        return not self._messages
+
     def _receive(self, ready: dict[int, int]) -> None:
         """Take messages from the link, if none are left from the last time."""
-        if self._link is None or self._messages:
+        if self._link is None or not self._wants_messages():
             return
         if self._link.fileno() not in ready and not self._link.has_pending:
             return
@@ -271,7 +295,7 @@ class DataPath(threading.Thread):
 
     def _check_frames(self, message_type: MessageType, payload: memoryview) -> None:
         """The other node sends whole frames: what follows the last one would never be taken."""
-        if message_type is MessageType.EPOCH_MARKER:
+        if message_type in (MessageType.EPOCH_MARKER, MessageType.OFFSETS):
             return
         end = frame_boundary(payload, 0, len(payload), self._has_vnet)
         if end != len(payload):
@@ -279,7 +303,7 @@ class DataPath(threading.Thread):
                 raise FramingError("data link", end, self._span.word, limits.STREAM_LENGTH_BYTES_MAX)
             raise LinkError(f"data link: a message ends within a frame, at byte {end} of {len(payload)}; link closed")
 
-    def _queue(self, message_type: MessageType, payload: memoryview) -> None:
+    def _queue(self, message_type: MessageType, payload: memoryview | bytes) -> None:
         if self._link is None or not len(payload):
             return
         try:
@@ -287,6 +311,23 @@ class DataPath(threading.Thread):
             self._flush_link()
         except LinkError as error:
             self._lose_link(error)
+
+    def _queue_behind(self, message_type: MessageType, payload: bytes) -> None:
+        """As `_queue`, for what cannot wait at its source: it leaves behind what waits here, and before all else."""
+        self._waiting.append((message_type, payload))
+        self._queue_waiting()
+
+    def _queue_waiting(self) -> None:
+        if self._link is None:
+            self._waiting.clear()
+        while self._waiting and self._link is not None and self._link.can_queue:
+            self._queue(*self._waiting.popleft())
+
+    def _tend_link(self) -> None:
+        """Send what waits, as far as the link takes it."""
+        if self._link is not None and self._link.wants_write:
+            self._flush_link()
+        self._queue_waiting()
 
     def _flush_link(self) -> None:
         if self._link is None:
@@ -304,4 +345,4 @@ class DataPath(threading.Thread):
         self._on_link_lost(str(error))
 
     def _can_queue(self) -> bool:
-        return self._link is None or self._link.can_queue
+        return self._link is None or (self._link.can_queue and not self._waiting)

@@ -6,24 +6,40 @@
     after takeover       lan  ──► rewriter ──► guest          guest ──► rewriter ──► lan
 
 Until the takeover what comes from the LAN is read and thrown away: the primary mirrors it.
+
+**A checkpoint** stops the guest, and makes a copy of the primary's of it::
+
+    in service ── hold ──► held ── loaded(epoch) ──► held until OFFSETS(epoch) is here ──► in service, of `epoch`
+                             └──── resume ─────────► in service as before: the checkpoint was given up
+
+`hold` takes all that the guest has sent: it is of the old state, and leaves before the EPOCH_MARKER that `loaded`
+sends. While held nothing is read from the guest and nothing written to it. Clients' frames wait untranslated, for it
+is not known yet which state they will meet. Those that are translated but not written get the new offsets instead of
+the old ones. One of which a part has been written already may reach the guest with the old ones, or with a wrong
+checksum: it counts as lost on the way, like those that QEMU had read when the guest stopped.
+
+The link is read on while held, since the primary's table of offsets comes between the frames. Above
+HOLD_INPUT_BYTES_MAX the oldest frames that wait are dropped, and counted: the copied state has seen them most likely,
+and if not, no client was told that the secondary has them (rule C3): they are sent again. Once the table is here the
+link is left alone instead. So the same call serves before the first state has come: a secondary begins held, and the
+primary may mirror for as long as the first copy takes.
 """
 
 import select
+from collections import deque
 from collections.abc import Callable
-from ipaddress import IPv4Address
-from struct import pack
 from typing import Any, Final
 
-from pycolo.errors import FramingError
-from pycolo.link.codec import MessageType
+from pycolo import limits
+from pycolo.errors import FramingError, LinkError, StateError
+from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch
+from pycolo.node.announcer import Announcer
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import DataPath, now_us
+from pycolo.node.handover import PathState
 from pycolo.rewrite.rewriter import Rewriter
+from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
-from pycolo.wire.build import gratuitous_arp, unsolicited_advertisement
-
-ANNOUNCE_AFTER_MS: Final = (0, 200, 1000)
-"""The announcement is repeated: one lost frame would leave a switch with the wrong port (RFC 5227 section 2.3)."""
 
 _TIMER_US: Final = 1_000_000
 
@@ -60,38 +76,112 @@ class SecondaryPath(DataPath):
         self._is_serving = False
         self._is_resending = False
         self._next_timer_us = 0
-        self._announce_at_us: list[int] = []
+        self._announcer = Announcer(rewriter.neighbours, lan_out.vnet_len)
+        self._is_held = False
+        self._is_held_again = False
+        self._loading: int | None = None
+        self._mirrored: deque[bytearray] = deque()
+        self._mirrored_bytes = 0
+        self._mirrored_pos = 0
+        self._dropped_bytes = 0
+        self._assembly = OffsetsAssembly("data link")
+        self._newest_table: tuple[int, bytes] | None = None
+        self._is_table_new = False
+        self._table = b""
 
     # ── posted by the supervisor ──────────────────────────────────────────────────────────────────────────────
 
+    def attach(self, link: LinkSocket) -> None:
+        """The primary's data connection is there."""
+        super().attach(link)
+        self._assembly = OffsetsAssembly(link.stream)
+        self._newest_table = None
+
+    def hold(self) -> None:
+        """The guest has stopped for a checkpoint, or waits for its first state. See the module's picture."""
+        if self._is_serving:
+            raise StateError("data path: hold", "serving", "in service")
+        self._drain_guest(is_void=self._loading is not None)
+        self._is_held_again = self._loading is not None  # the offsets of the one before have not come yet
+        self._is_held = True
+        self._is_table_new = False
+        self._keep_messages()
+
+    def loaded(self, epoch: int) -> None:
+        """The guest is a copy of the primary's: go on when the primary's offsets of `epoch` are here."""
+        if not self._is_held:
+            raise StateError("data path: loaded", "not held", "held")
+        self._loading = epoch
+        self._go_on_if_told()
+
+    def resume(self) -> None:
+        """The checkpoint was given up: the guest goes on in its own state, with its own offsets (rule E4).
+
+        Where the one before is not over, since its offsets have not come yet, the guest stays held until they come.
+        """
+        self._is_held_again = False
+        if self._loading is None:
+            self._is_held = False
+
     def take_over(self) -> None:
-        """The arbiter has decided: this node serves the clients from now on."""
-        self._finish_messages()
+        """The arbiter has decided: this node serves the clients from now on. Ends a hold.
+
+        Had the guest got the primary's state, but not the offsets that belong to it: those that the primary told last
+        are as good, for a connection's offset never changes while it lives.
+        """
+        self._keep_messages()  # what the primary mirrored before it died belongs to the guest
+        if self._loading is not None:
+            self._adopt(self._table)
+        self._is_held = False
         self._drop_link()
         self._is_serving = True
         self._is_resending = True
         self._rewriter.takeover()
-        self._announce_at_us = [now_us() + ms * 1000 for ms in ANNOUNCE_AFTER_MS]
+        self._announcer.begin(now_us())
 
-    def _finish_messages(self) -> None:
-        """What the primary mirrored before it died belongs to the guest, if the guest's port takes it now."""
-        while self._messages:
-            before = (len(self._messages), self._message_pos, self._to_guest.start)
-            self._take_link()
-            if before == (len(self._messages), self._message_pos, self._to_guest.start):
-                return
+    def hand_over(self) -> PathState:
+        """End a path that serves, with its ports open; all that it had under way is for its successor.
+
+        To be asked: when the answer is there, this path touches none of it any more. Raises `StateError` when it does
+        not serve. `on_serving` is called if it was not yet.
+        """
+        if not self._is_serving:
+            raise StateError("data path: hand_over", "in service of the primary", "serving")
+        if self._is_resending:
+            self._on_serving(self._rewriter.stats.resent)
+        self._leaves_ports_open = True
+        self.halt()
+        if self._mirrored:
+            del self._mirrored[0][: self._mirrored_pos]
+        return PathState(
+            self._lan_in,
+            self._lan_out,
+            self._guest_in,
+            self._guest_out,
+            self._rewriter,
+            self._from_lan,
+            self._from_guest,
+            self._to_guest,
+            self._to_client,
+            self._mirrored,
+            self._announcer,
+        )
+
+    def has_offsets(self) -> bool:
+        """Whether some connection has other numbers on the guest's side: without this path it would end."""
+        return self._rewriter.offsets.has_any(self._rewriter.table)
 
     # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
 
     def _interest(self) -> dict[int, int]:
         ports: list[tuple[Port, int]] = []
-        if self._to_guest.is_empty:
+        if not self._is_serving or (self._to_guest.is_empty and not self._mirrored):
             ports.append((self._lan_in, select.EPOLLIN))
-        else:
+        if not self._to_guest.is_empty and not self._is_held:
             ports.append((self._guest_out, select.EPOLLOUT))
         if not self._to_client.is_empty:
             ports.append((self._lan_out, select.EPOLLOUT))
-        elif self._can_queue():
+        elif self._can_queue() and not self._is_held:
             ports.append((self._guest_in, select.EPOLLIN))
         return self._wanted(*ports)
 
@@ -99,6 +189,8 @@ class SecondaryPath(DataPath):
         stats = self._rewriter.stats
         before = stats.client_bytes + stats.guest_bytes
         self._receive(ready)
+        if self._is_held:
+            self._keep_messages()
         self._take_link()
         self._take_lan(ready)
         if self._is_serving:
@@ -108,29 +200,51 @@ class SecondaryPath(DataPath):
         if now_us() >= self._next_timer_us:
             self._next_timer_us = now_us() + _TIMER_US
             self._rewriter.timer_fired(now_us())
-        if self._link is not None and self._link.wants_write:
-            self._flush_link()
+        self._tend_link()
         return before != stats.client_bytes + stats.guest_bytes
 
     def _deadline_us(self) -> int | None:
-        if not self._announce_at_us or not self._to_client.is_empty:
+        if self._announcer.due_us is None or not self._to_client.is_empty:
             return self._next_timer_us
-        return min(self._next_timer_us, self._announce_at_us[0])
+        return min(self._next_timer_us, self._announcer.due_us)
+
+    def _wants_messages(self) -> bool:
+        if self._is_held:
+            return self._mirrored_bytes < limits.HOLD_INPUT_BYTES_MAX or not self._is_table_new
+        return not self._messages and not self._mirrored
 
     def _take_link(self) -> None:
-        """Clients' frames that the primary mirrored."""
-        while self._send_to_guest() and self._messages:
-            message_type, payload = self._messages[0]
-            if message_type is MessageType.CLIENT_FRAMES:
-                try:
-                    self._message_pos = self._translate_client(payload, self._message_pos, len(payload))
-                except FramingError as error:
-                    self._lose_link(error)
+        """Clients' frames that the primary mirrored: first those that had to wait."""
+        while not self._is_held and self._send_to_guest():
+            try:
+                if self._mirrored:
+                    self._take_mirrored()
+                elif self._messages:
+                    self._take_message()
+                else:
                     return
-                if self._message_pos < len(payload):
-                    continue  # more than the buffer takes at once
-            del self._messages[0]
-            self._message_pos = 0
+            except (FramingError, LinkError) as error:
+                self._lose_link(error)
+                return
+
+    def _take_mirrored(self) -> None:
+        octets = self._mirrored[0]
+        self._mirrored_pos = self._translate_client(octets, self._mirrored_pos, len(octets))
+        if self._mirrored_pos == len(octets):
+            self._mirrored_bytes -= len(octets)
+            self._mirrored_pos = 0
+            del self._mirrored[0]
+
+    def _take_message(self) -> None:
+        message_type, payload = self._messages[0]
+        if message_type is MessageType.CLIENT_FRAMES:
+            self._message_pos = self._translate_client(payload, self._message_pos, len(payload))
+            if self._message_pos < len(payload):
+                return  # more than the buffer takes at once
+        elif message_type is MessageType.OFFSETS:
+            self._take_offsets(payload)
+        del self._messages[0]
+        self._message_pos = 0
 
     def _send_to_guest(self) -> bool:
         """What is translated, then what the rewriter had kept until the guest answered; whether all has gone."""
@@ -149,7 +263,9 @@ class SecondaryPath(DataPath):
         return taken
 
     def _take_lan(self, ready: dict[int, int]) -> None:
-        if self._lan_in.fileno() not in ready or not self._send_to_guest():
+        if self._lan_in.fileno() not in ready:
+            return
+        if self._is_serving and (not self._send_to_guest() or self._mirrored):
             return
         batch = self._from_lan
         batch.fill(self._lan_in)
@@ -161,29 +277,103 @@ class SecondaryPath(DataPath):
         except FramingError as error:
             self._bad_stream(self._lan_in, batch, error)
             return
-        self._send_to_guest()
+        if self._is_serving:
+            self._send_to_guest()
 
     def _take_guest(self, ready: dict[int, int]) -> None:
         """The guest's output: to the link; to the LAN after takeover; kept as copies while nobody is decided."""
         out = self._to_client
-        if self._is_resending or not out.write_to(self._lan_out) or not self._can_queue():
+        if self._is_held or self._is_resending or not out.write_to(self._lan_out) or not self._can_queue():
             return
-        batch = self._from_guest
         if self._guest_in.fileno() not in ready:
             return
-        batch.fill(self._guest_in)
-        try:
-            batch.start = self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), out.buf, 0)
-        except FramingError as error:
-            self._bad_stream(self._guest_in, batch, error)
+        self._from_guest.fill(self._guest_in)
+        if not self._translate_guest():
             return
-        out.start, out.end = 0, self._rewriter.out_end
         self._send_to_guest()
         if self._is_serving:
             out.write_to(self._lan_out)
             return
         self._queue(MessageType.GUEST_FRAMES, out.view[: out.end])
         out.clear()
+
+    def _translate_guest(self) -> bool:
+        """Through the rewriter into `_to_client`, which must be empty; False when the stream had to be closed."""
+        batch, out = self._from_guest, self._to_client
+        try:
+            batch.start = self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), out.buf, 0)
+        except FramingError as error:
+            self._bad_stream(self._guest_in, batch, error)
+            return False
+        out.start, out.end = 0, self._rewriter.out_end
+        return True
+
+    # ── checkpoint ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _drain_guest(self, *, is_void: bool) -> None:
+        """Take all that the stopped guest has sent. `is_void`: its offsets are not known, and it goes nowhere."""
+        taken = 0
+        while taken < limits.DRAIN_BYTES_MAX and self._from_guest.fill(self._guest_in):
+            taken += self._from_guest.end
+            if not self._translate_guest():
+                return
+            if self._to_client.end and not is_void:
+                self._queue_behind(MessageType.GUEST_FRAMES, bytes(self._to_client.view[: self._to_client.end]))
+            self._to_client.clear()
+
+    def _keep_messages(self) -> None:
+        """Put aside what the link brought, so that it can be read on."""
+        messages, self._messages = self._messages, []
+        pos, self._message_pos = self._message_pos, 0
+        for message_type, payload in messages:
+            if message_type is MessageType.CLIENT_FRAMES:
+                self._mirrored.append(bytearray(payload[pos:]))
+                self._mirrored_bytes += len(payload) - pos
+            elif message_type is MessageType.OFFSETS:
+                try:
+                    self._take_offsets(payload)
+                except LinkError as error:
+                    self._lose_link(error)
+                    return
+            pos = 0
+        while self._mirrored_bytes > limits.HOLD_INPUT_BYTES_MAX and self._is_held and not self._is_table_new:
+            oldest = self._mirrored.popleft()
+            self._mirrored_bytes -= len(oldest)
+            self._dropped_bytes += len(oldest) - self._mirrored_pos
+            self._mirrored_pos = 0
+
+    def _take_offsets(self, payload: memoryview) -> None:
+        """A piece of the primary's table. Raises `LinkError`."""
+        whole = self._assembly.add(payload)
+        if whole is not None:
+            self._newest_table = whole
+            self._is_table_new = True
+            self._go_on_if_told()
+
+    def _go_on_if_told(self) -> None:
+        if self._loading is None or self._newest_table is None or self._newest_table[0] != self._loading:
+            return
+        epoch, table = self._newest_table
+        self._newest_table = None
+        try:
+            self._adopt(table)
+        except LinkError as error:
+            self._lose_link(error)
+            return
+        self._is_held, self._is_held_again = self._is_held_again, False
+        self._queue_behind(MessageType.EPOCH_MARKER, pack_epoch(epoch))
+
+    def _adopt(self, table: bytes) -> None:
+        """The guest is a copy of the primary's, whose offsets these are. Raises `LinkError`, and nothing changes."""
+        out = self._to_guest
+        self._rewriter.shift_client(out.buf, out.start, out.end, -1)
+        try:
+            self._rewriter.adopt_offsets(table, now_us())
+        finally:
+            self._rewriter.shift_client(out.buf, out.start, out.end, 1)
+        self._table = table
+        self._loading = None
+        self._from_guest.void_part()
 
     # ── takeover ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -197,36 +387,15 @@ class SecondaryPath(DataPath):
                 self._on_serving(self._rewriter.stats.resent)
 
     def _announce(self) -> None:
-        """When it is time, tell the LAN that the guest's addresses are here now.
-
-        Only between two batches: the port may have a part of a frame of the last one.
-        """
-        out = self._to_client
-        if not self._announce_at_us or self._announce_at_us[0] > now_us() or not out.write_to(self._lan_out):
-            return
-        del self._announce_at_us[0]
-        out.clear()
-        words = pack("!I", self._lan_out.vnet_len) if self._lan_out.vnet_len else b""
-        header = bytes(self._lan_out.vnet_len)
-        for neighbour in self._rewriter.neighbours.all():
-            address = neighbour.address.packed
-            if isinstance(neighbour.address, IPv4Address):
-                frames = [
-                    gratuitous_arp(neighbour.mac, address, vlan=neighbour.vlan, is_reply=is_reply)
-                    for is_reply in (False, True)
-                ]
-            else:
-                frames = [unsolicited_advertisement(neighbour.mac, address, vlan=neighbour.vlan)]
-            for frame in frames:
-                octets = pack("!I", len(header) + len(frame)) + words + header + frame
-                out.buf[out.end : out.end + len(octets)] = octets
-                out.end += len(octets)
-        out.write_to(self._lan_out)
+        """Only between two batches: the port may have a part of a frame of the last one."""
+        if self._announcer.is_due(now_us()) and self._to_client.write_to(self._lan_out):
+            self._announcer.write(self._to_client)
+            self._to_client.write_to(self._lan_out)
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
 
     def snapshot(self) -> dict[str, Any]:
-        """Counters."""
+        """Counters; `mode` is service, held, loading (the offsets are not here yet) or serving."""
         stats = self._rewriter.stats
         table = self._rewriter.table
         names = [name for name in dir(stats) if not name.startswith("_")]
@@ -243,10 +412,18 @@ class SecondaryPath(DataPath):
             "neighbours": self._rewriter.neighbours.count,
             "link_bytes_sent": self.link_bytes_sent,
             "link_bytes_received": self.link_bytes_received,
+            "waiting_bytes": self._mirrored_bytes,
+            "waiting_dropped_bytes": self._dropped_bytes,
             **dict.fromkeys(("compared", "released", "discarded", "held", "divergences", "passed"), 0),
         }
         for side, port in (("lan", self._lan_in), ("guest", self._guest_in)):
             for name, value in port.counters().items():
                 counters[f"{side}_{name}"] = value
         counters.setdefault("lan_frames", counters.get("lan_frames_in", 0))
-        return {"counters": counters, "hold_us": None}
+        if self._is_serving:
+            mode = "serving"
+        elif self._is_held:
+            mode = "held" if self._loading is None else "loading"
+        else:
+            mode = "service"
+        return {"counters": counters, "hold_us": None, "hold_histogram": [], "mode": mode}

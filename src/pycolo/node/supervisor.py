@@ -23,7 +23,6 @@ import asyncio
 import secrets
 import sys
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
@@ -33,6 +32,7 @@ from typing import Any, Final
 import structlog
 
 from pycolo import __version__
+from pycolo.arbiters import LiveArbiter
 from pycolo.conntrack import jhash
 from pycolo.errors import PycoloError
 from pycolo.failover.arbiter import Arbiter, Decision, make_arbiter
@@ -40,6 +40,8 @@ from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.hello import PROTOCOL_VERSION, Hello
 from pycolo.node.control import Answer, ControlServer
 from pycolo.node.datapath import DataPath
+from pycolo.node.divergences import Divergences
+from pycolo.node.nopath import NoPath
 from pycolo.node.options import NodeOptions
 from pycolo.transport import controlchannel as control
 from pycolo.transport.controlchannel import SWITCH_INTERVAL_S, ControlChannel, ControlEvent
@@ -49,18 +51,17 @@ from pycolo.transport.ports import Port, open_device
 from pycolo.transport.portspec import PortSpec
 from pycolo.transport.streamport import StreamPort
 
-DIFFERENCES_KEPT: Final = 64
-"""The last differences that `colo status` shows."""
-
 IS_COMPILED: Final = getattr(jhash, "__file__", "").endswith(".so")
 
 log = structlog.get_logger("colo")
 
 
 class NodeState(StrEnum):
-    """See the module's picture."""
+    """See the module's picture. LINKED and PROTECTING: the nodes talk, but there is no pair (`pycolo.vm.node`)."""
 
     WAITING = "waiting"
+    LINKED = "linked"
+    PROTECTING = "protecting"
     PROTECTED = "protected"
     SUSPECT = "suspect"
     ALONE = "alone"
@@ -76,7 +77,7 @@ def open_port(spec: PortSpec, option: str) -> Port:
 class Supervisor(ABC):
     """Base of both roles. `run` returns the process's exit code."""
 
-    path: DataPath
+    path: DataPath | NoPath
 
     def __init__(self, options: NodeOptions) -> None:
         self.options = options
@@ -90,10 +91,10 @@ class Supervisor(ABC):
         self._peer_instance = 0
         self._control: ControlChannel | None = None
         self._data: LinkSocket | None = None
-        self._arbiter: Arbiter = make_arbiter(options.arbiter, self.term)
+        self._arbiter: Arbiter | LiveArbiter = self._make_arbiter()
         self._arbiter_timer: asyncio.TimerHandle | None = None
         self._data_timer: asyncio.TimerHandle | None = None
-        self._differences: deque[dict[str, Any]] = deque(maxlen=DIFFERENCES_KEPT)
+        self._divergences = Divergences(options.on_divergence.name.lower())
         self._suspected_ns = 0
         self._exit_code = 0
         self._done = asyncio.Event()
@@ -104,7 +105,7 @@ class Supervisor(ABC):
     async def run(self) -> int:
         """Until `stop`, or until this node must not go on."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)  # a busy data path must not hold the heart back
-        server = ControlServer(self.options.control, self._request) if self.options.control else None
+        server = self._control_server()
         if not IS_COMPILED:
             log.warning("the packet path runs uncompiled, some fifty times slower: no C compiler at installation?")
         try:
@@ -119,6 +120,18 @@ class Supervisor(ABC):
             await self._end()
             await asyncio.to_thread(self.path.stop)
         return self._exit_code
+
+    def _control_server(self) -> ControlServer | None:
+        """Where this node is asked."""
+        return ControlServer(self.options.control, self._request) if self.options.control else None
+
+    def _make_arbiter(self) -> Arbiter | LiveArbiter:
+        """Whom to ask about the pair that is about to work together."""
+        return make_arbiter(self.options.arbiter, self.term)
+
+    def is_in(self, *states: NodeState) -> bool:
+        """Whether the state is one of these now; it may be another after each await."""
+        return self.state in states
 
     @property
     def _is_over(self) -> bool:
@@ -207,11 +220,11 @@ class Supervisor(ABC):
         if channel is Channel.DATA:
             if self._data is not None:
                 self._data.close()
-            self._data = made.link
+            self._data = made.messages
         else:
             if self._control is not None:
                 self._close_control(GoodbyeReason.REPLACED, "a new connection replaces this one")
-            self._control = self._make_control(made.link)
+            self._control = self._make_control(made.messages)
             self._control.start()
         if self._control is not None and self._data is not None:
             self._pair()
@@ -240,7 +253,7 @@ class Supervisor(ABC):
             self._data_timer.cancel()
             self._data_timer = None
         self._suspected_ns = 0
-        self._arbiter = make_arbiter(self.options.arbiter, self.term)
+        self._arbiter = self._make_arbiter()
         self.takeover = None
         self.path.post(lambda: self.path.attach(link))
         self._formed()
@@ -385,6 +398,13 @@ class Supervisor(ABC):
         self._consult()
         return {"state": self.state.value, "term": self.term}
 
+    def _silence_ms(self) -> int | None:
+        """For how long the other node has not confirmed a heartbeat; None without one."""
+        trusted_ns = self._control.trusted_until_ns if self._control is not None else 0
+        if not trusted_ns:
+            return None
+        return max(0, (monotonic_ns() - trusted_ns) // 1_000_000 + self.options.heartbeat_timeout_ms)
+
     async def status(self) -> Answer:
         """What `colo status` shows."""
         snapshot = await asyncio.wrap_future(self.path.ask(self.path.snapshot))
@@ -400,6 +420,8 @@ class Supervisor(ABC):
             "compiled": IS_COMPILED,
             "version": __version__,
             "takeover": self.takeover,
-            "divergences": list(self._differences),
+            "divergences": list(self._divergences.records),
+            "divergence_kinds": dict(self._divergences.kinds),
+            "heartbeat_silence_ms": self._silence_ms(),
             **snapshot,
         }

@@ -14,12 +14,14 @@ from pycolo.storage.pool import filled, grown
 if cython.compiled:
     from cython.cimports.pycolo.storage.pool import Pool, Queues
     from cython.cimports.pycolo.wire.kinds import TcpFlag
-    from cython.cimports.pycolo.wire.packet import Packet
+    from cython.cimports.pycolo.wire.octets import copy, store32
+    from cython.cimports.pycolo.wire.packet import Packet, parse_frame
     from cython.cimports.pycolo.wire.seq import seq_add, seq_diff
 else:
     from pycolo.storage.pool import Pool, Queues
     from pycolo.wire.kinds import TcpFlag
-    from pycolo.wire.packet import Packet
+    from pycolo.wire.octets import copy, store32
+    from pycolo.wire.packet import Packet, parse_frame
     from pycolo.wire.seq import seq_add, seq_diff
 
 _NONE = cython.declare(cython.int, -1)
@@ -82,6 +84,31 @@ class UnackedCopies:
             self.pool.free(self.last_ack[row])
         self.last_ack[row] = _NONE
         return record
+
+    def parse(self, record: cython.int, packet: Packet) -> cython.int:
+        """Make `packet` that of a record of the pool."""
+        pos: cython.longlong = self.pool.pos[record]
+        end: cython.longlong = pos + self.pool.length[record]
+        return parse_frame(self.pool.arena.memory, pos, end, self.pool.vnet_len[record], packet)
+
+    def write(
+        self, frames: Queues, out: cython.uchar[::1], pos: cython.Py_ssize_t, has_vnet: cython.bint
+    ) -> cython.Py_ssize_t:
+        """Write the frames of list 0 with their length words to `out` from `pos`; the new end is returned."""
+        words: cython.Py_ssize_t = 8 if has_vnet else 4
+        record: cython.int = frames.head[0]
+        while record != _NONE:
+            size: cython.Py_ssize_t = self.pool.length[record]
+            if len(out) - pos < size + words:
+                break
+            store32(out, pos, size)
+            if has_vnet:
+                store32(out, pos + 4, self.pool.vnet_len[record])
+            copy(out, pos + words, self.pool.arena.memory, self.pool.pos[record], size)
+            pos += words + size
+            self.pool.free(frames.pop(0))
+            record = frames.head[0]
+        return pos
 
     def _store(self, buf: cython.uchar[::1], packet: Packet) -> cython.int:
         record: cython.int = _NONE

@@ -13,3 +13,4 @@ cdef enum ConnectionFlag:
     HAS_TIMESTAMP = 0x10
     ECHOED = 0x20
     SENT_VALUE = 0x40
+    ENDED = 0x80

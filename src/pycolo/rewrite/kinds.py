@@ -34,3 +34,5 @@ class ConnectionFlag(IntFlag):
     """`echoed` (the latest TSecr from the client) is valid."""
     SENT_VALUE = 0x40
     """`sent_value` (the latest TSval towards the client) is valid."""
+    ENDED = 0x80
+    """Both FINs were seen, or a RST."""

@@ -50,15 +50,17 @@ cdef class Rewriter:
     cdef int _row_for(self, int state, long long now_us) except? -1 nogil
     cdef int _give_up(self, int row) except -1 nogil
     cdef int _take_client(self, unsigned char[::1] buf, long long now_us) except -1 nogil
-    cdef bint _must_wait(self, int row) except -1 nogil
     cdef int _hold(self, int row, unsigned char[::1] buf) except -1 nogil
     cdef int _translate_client(self, int row, unsigned char[::1] buf, long long now_us) except -1 nogil
     cdef int _note_end(self, int row, int flag, long long now_us) except -1 nogil
     cdef int _take_guest(self, unsigned char[::1] buf, long long now_us) except -1 nogil
     cdef int _translate_guest(self, int row, unsigned char[::1] buf, long long now_us) except -1 nogil
     cdef int _release_held(self, int row, long long now_us) except -1 nogil
-    cdef int _parse(self, int record) except -1 nogil
+    cdef int _close(self, int row, long long now_us) except -1 nogil
     cdef int _commit(self) except -1 nogil
+    cdef Py_ssize_t _adopt(self, unsigned char[::1] records, Py_ssize_t pos, long long now_us) except -1 nogil
+    cdef int _release_all_held(self) except -1 nogil
+    cdef int _shift_waiting(self, int sign) except -1 nogil
+    cdef int _shift(self, unsigned char[::1] buf, int sign) except -1 nogil
     cdef int _resend(self) except -1 nogil
     cdef int _expire(self, long long now_us) except -1 nogil
-    cdef Py_ssize_t _write(self, Queues frames, unsigned char[::1] out, Py_ssize_t pos) except -1 nogil

@@ -27,7 +27,7 @@ if cython.compiled:
     from cython.cimports.pycolo.storage.pool import Queues
     from cython.cimports.pycolo.wire.framing import Span, frame_at
     from cython.cimports.pycolo.wire.kinds import PacketKind, TcpFlag
-    from cython.cimports.pycolo.wire.octets import copy, store32
+    from cython.cimports.pycolo.wire.octets import copy, load32
     from cython.cimports.pycolo.wire.packet import Packet, parse_frame
 else:
     from pycolo.conntrack.table import ConnectionTable
@@ -38,7 +38,7 @@ else:
     from pycolo.storage.pool import Queues
     from pycolo.wire.framing import Span, frame_at
     from pycolo.wire.kinds import PacketKind, TcpFlag
-    from pycolo.wire.octets import copy, store32
+    from pycolo.wire.octets import copy, load32
     from pycolo.wire.packet import Packet, parse_frame
 
 _NONE = cython.declare(cython.int, -1)
@@ -126,12 +126,42 @@ class Rewriter:
         return self._batch(buf, start, end, now_us, out, out_start, False)
 
     def checkpoint_committed(self):
-        """The secondary is a copy of the primary now: every offset is 0, what it sent before is void.
+        """The secondary is a copy of a primary without offsets now: see `adopt_offsets`."""
+        self.adopt_offsets(b"", 0)
 
-        Client frames that were held go to the guest: it has the handshake that they belong to.
+    def export_offsets(self):
+        """The table for `adopt_offsets` of the node whose guest becomes a copy of this one's; b"" for no offsets."""
+        return self.offsets.export_table(self.table)
+
+    def adopt_offsets(self, table, now_us: cython.longlong):
+        """This guest is a copy of the primary's now: offsets are those of `table`, or 0; what it sent before is void.
+
+        Client frames that wait here go to the guest, with the new offsets: it has the handshake that they belong to.
+        Raises LinkError for anything but a table, and nothing has changed then.
         """
+        octets = bytearray(table)
+        self.offsets.check_table(octets, self.table.rows_max)
+        records: cython.uchar[::1] = octets
+        pos: cython.Py_ssize_t = 4
         with cython.nogil:
+            self._shift_waiting(-1)
             self._commit()
+        while pos < len(octets):
+            with cython.nogil:
+                pos = self._adopt(records, pos, now_us)
+            if pos < len(octets):
+                self._grow()
+        with cython.nogil:
+            self._shift_waiting(1)
+            self._release_all_held()
+
+    def shift_client(self, buf: cython.uchar[::1], start: cython.Py_ssize_t, end: cython.Py_ssize_t, sign: cython.int):
+        """Take the offsets out of translated frames that have not left yet (`sign` -1), or put them in again (1)."""
+        with cython.nogil:
+            while frame_at(buf, start, end, self.has_vnet, self.span) == 1:
+                parse_frame(buf, self.span.start, self.span.end, self.span.vnet_len, self.packet)
+                self._shift(buf, sign)
+                start = self.span.end
 
     def takeover(self):
         """This node serves the clients from now on: what they may have missed is ready for `drain_client`.
@@ -151,11 +181,15 @@ class Rewriter:
 
     def drain_guest(self, out: cython.uchar[::1], start: cython.Py_ssize_t):
         """Write frames that have become ready for the guest; the new end is returned."""
-        return self._drain(self.to_guest, out, start)
+        with cython.nogil:
+            start = self.copies.write(self.to_guest, out, start, self.has_vnet)
+        return start
 
     def drain_client(self, out: cython.uchar[::1], start: cython.Py_ssize_t):
         """Write frames that are to be sent again to the client; the new end is returned."""
-        return self._drain(self.to_client, out, start)
+        with cython.nogil:
+            start = self.copies.write(self.to_client, out, start, self.has_vnet)
+        return start
 
     def seq_offset(self, key_packet):
         """(state, seq_offset, ts_offset) of the connection of a parsed guest packet, or None."""
@@ -181,10 +215,7 @@ class Rewriter:
                 outcome = self._outcome
             if outcome != _GROW:
                 break
-            rows = self.table.grow()
-            self.offsets.grow(rows)
-            self.copies.grow(rows)
-            self.held.grow(rows)
+            self._grow()
         if is_client:
             self.stats.client_bytes += pos - start
         else:
@@ -194,6 +225,11 @@ class Rewriter:
             taken = self.stats.client_bytes if is_client else self.stats.guest_bytes
             raise FramingError(name, taken, self.span.word, _LENGTH_MAX)
         return pos
+
+    def _grow(self):
+        rows = self.table.grow()
+        for columns in (self.offsets, self.copies, self.held):
+            columns.grow(rows)
 
     def _run(
         self,
@@ -272,19 +308,10 @@ class Rewriter:
         if is_first_syn:
             self.offsets.client_syn(row, self.packet)
             return _SEND
-        if self._must_wait(row):
+        if self.offsets.must_wait(row, self.packet):
             return self._hold(row, buf)
         self._translate_client(row, buf, now_us)
         return _SEND
-
-    def _must_wait(self, row: cython.int) -> cython.bint:
-        """Nothing but the client's SYN may reach the guest before it has answered that SYN."""
-        if self.packet.flags & TcpFlag.RST and not self.packet.flags & TcpFlag.ACK:
-            return False
-        if self.offsets.state[row] == OffsetState.UNKNOWN:
-            return True
-        # The old connection goes on until then: a SYN that somebody forged must not stop it.
-        return self.offsets.flags[row] & ConnectionFlag.RESYN != 0 and self.offsets.follows_syn(row, self.packet)
 
     def _hold(self, row: cython.int, buf: cython.uchar[::1]) -> cython.int:
         record: cython.int = _NONE
@@ -313,7 +340,7 @@ class Rewriter:
             self._note_end(row, ConnectionFlag.CLIENT_FIN, now_us)
         elif flags & TcpFlag.RST:
             self.stats.resets_seen += 1
-            self.table.close(row, now_us)
+            self._close(row, now_us)
         return 0
 
     def _note_end(self, row: cython.int, flag: cython.int, now_us: cython.longlong) -> cython.int:
@@ -321,8 +348,12 @@ class Rewriter:
         both: cython.int = ConnectionFlag.GUEST_FIN | ConnectionFlag.CLIENT_FIN
         self.offsets.flags[row] |= flag
         if self.offsets.flags[row] & both == both:
-            self.table.close(row, now_us)
+            self._close(row, now_us)
         return 0
+
+    def _close(self, row: cython.int, now_us: cython.longlong) -> cython.int:
+        self.offsets.flags[row] |= ConnectionFlag.ENDED
+        return self.table.close(row, now_us)
 
     # ── from the guest ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -373,7 +404,7 @@ class Rewriter:
             self._note_end(row, ConnectionFlag.GUEST_FIN, now_us)
         elif flags & TcpFlag.RST:
             self.stats.resets_seen += 1
-            self.table.close(row, now_us)
+            self._close(row, now_us)
         if self.held.head[row] != _NONE:
             self._release_held(row, now_us)
         return 0
@@ -383,21 +414,11 @@ class Rewriter:
         record: cython.int = self.held.pop(row)
         while record != _NONE:
             self.table.pins[row] -= 1
-            self._parse(record)
+            self.copies.parse(record, self.packet)
             self._translate_client(row, self.copies.pool.arena.memory, now_us)
             self.to_guest.push(0, record)
             record = self.held.pop(row)
         return 0
-
-    def _parse(self, record: cython.int) -> cython.int:
-        pos: cython.longlong = self.copies.pool.pos[record]
-        return parse_frame(
-            self.copies.pool.arena.memory,
-            pos,
-            pos + self.copies.pool.length[record],
-            self.copies.pool.vnet_len[record],
-            self.packet,
-        )
 
     # ── checkpoint, takeover, time ────────────────────────────────────────────────────────────────────────────
 
@@ -407,10 +428,46 @@ class Rewriter:
             if self.table.in_use(row):
                 self.copies.forget(row)
                 self.offsets.committed(row)
-                if self.held.head[row] != _NONE:
-                    self._release_held(row, self.table.last_seen_us[row])
             row += 1
         return 0
+
+    def _adopt(self, records: cython.uchar[::1], pos: cython.Py_ssize_t, now_us: cython.longlong) -> cython.Py_ssize_t:
+        """Take records over, up to the end or to one for which the table must grow."""
+        while pos < len(records):
+            numbers: cython.Py_ssize_t = self.offsets.read_key(records, pos, self.packet)
+            row: cython.int = self.table.find(self.packet, False)
+            if row == _NONE:
+                row = self._row_for(OffsetState.KNOWN, now_us)
+            if row == -2:
+                return pos
+            if row != _NONE and self.offsets.adopt(row, load32(records, pos), records, numbers):
+                self.table.close(row, now_us)
+            pos = numbers + 20
+        return pos
+
+    def _release_all_held(self) -> cython.int:
+        row: cython.int = 0
+        while row < self.table.rows:
+            if self.table.in_use(row) and self.held.head[row] != _NONE:
+                self._release_held(row, self.table.last_seen_us[row])
+            row += 1
+        return 0
+
+    def _shift_waiting(self, sign: cython.int) -> cython.int:
+        """As `shift_client`, for the frames that wait for `drain_guest`."""
+        record: cython.int = self.to_guest.head[0]
+        while record != _NONE:
+            self.copies.parse(record, self.packet)
+            self._shift(self.copies.pool.arena.memory, sign)
+            record = self.copies.pool.next[record]
+        return 0
+
+    def _shift(self, buf: cython.uchar[::1], sign: cython.int) -> cython.int:
+        """`packet` is a client's."""
+        if self.packet.kind != PacketKind.TCP or self.is_passing:
+            return 0
+        row: cython.int = self.table.find(self.packet, True)
+        return 0 if row == _NONE else self.offsets.shift(row, buf, self.packet, sign)
 
     def _resend(self) -> cython.int:
         record: cython.int
@@ -419,7 +476,7 @@ class Rewriter:
             if self.table.in_use(row) and self.offsets.state[row] == OffsetState.KNOWN:
                 record = self.copies.take(row)
                 while record != _NONE:
-                    self._parse(record)
+                    self.copies.parse(record, self.packet)
                     self.offsets.lift(row, self.copies.pool.arena.memory, self.packet)
                     self.to_client.push(0, record)
                     self.stats.resent += 1
@@ -440,27 +497,3 @@ class Rewriter:
             self._give_up(row)
             evicted += 1
         return 0
-
-    def _drain(self, queue, out, start):
-        frames: Queues = queue
-        target: cython.uchar[::1] = out
-        pos: cython.Py_ssize_t = start
-        with cython.nogil:
-            pos = self._write(frames, target, pos)
-        return pos
-
-    def _write(self, frames: Queues, out: cython.uchar[::1], pos: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        words: cython.Py_ssize_t = 8 if self.has_vnet else 4
-        record: cython.int = frames.head[0]
-        while record != _NONE:
-            size: cython.Py_ssize_t = self.copies.pool.length[record]
-            if len(out) - pos < size + words:
-                break
-            store32(out, pos, size)
-            if self.has_vnet:
-                store32(out, pos + 4, self.copies.pool.vnet_len[record])
-            copy(out, pos + words, self.copies.pool.arena.memory, self.copies.pool.pos[record], size)
-            pos += words + size
-            self.copies.pool.free(frames.pop(0))
-            record = frames.head[0]
-        return pos

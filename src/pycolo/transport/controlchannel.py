@@ -35,7 +35,7 @@ SWITCH_INTERVAL_S: Final = 0.001
 heartbeats up until 120 ms of silence were seen; with 1 ms, 67 ms."""
 
 OUTBOX_MESSAGES_MAX: Final = 64
-"""Messages handed over by other threads: two takeover notices and a goodbye are the most that makes sense."""
+"""Messages handed over by other threads: a few orders, a takeover notice and a goodbye are all that makes sense."""
 
 GOODBYE_MS: Final = 200
 """How long a goodbye may take to leave a full send buffer."""
@@ -78,13 +78,19 @@ class PeerGoodbye(NamedTuple):
     text: str
 
 
+class PeerOrder(NamedTuple):
+    """The other node asks, or answers (`pycolo.link.orders`)."""
+
+    payload: bytes
+
+
 class ChannelClosed(NamedTuple):
     """The last event: this connection is over, and its thread about to end. `text` is one line."""
 
     text: str
 
 
-ControlEvent = Suspected | Heard | PeerState | PeerTakeover | PeerGoodbye | ChannelClosed
+ControlEvent = Suspected | Heard | PeerState | PeerTakeover | PeerGoodbye | PeerOrder | ChannelClosed
 
 
 class ControlChannel:
@@ -146,6 +152,10 @@ class ControlChannel:
     def announce_takeover(self, term: int, epoch: int) -> None:
         """Tell the other node, if it still lives, that this one serves alone under `term`. Any thread."""
         self._post(MessageType.TAKEOVER_NOTICE, TakeoverNotice(term, epoch).pack())
+
+    def order(self, payload: bytes) -> None:
+        """Send a question or an answer. Any thread; raises `StateError` when the outbox is full."""
+        self._post(MessageType.ORDER, payload)
 
     def close(self, reason: GoodbyeReason = GoodbyeReason.SHUTDOWN, text: str = "") -> None:
         """Say goodbye, if somebody listens, and end. Any thread; waits for the channel's own."""
@@ -215,6 +225,9 @@ class ControlChannel:
                 self._trusted_until_ns = heard_ns + self._timeout_ns
             if before is None or (before.term, before.epoch) != (heartbeat.term, heartbeat.epoch):
                 self._on_event(PeerState(heartbeat.term, heartbeat.epoch))
+            return
+        if message_type is MessageType.ORDER:
+            self._on_event(PeerOrder(bytes(payload)))
             return
         self._has_taken_leave = True
         self._trusted_until_ns = 0

@@ -36,7 +36,7 @@ from pycolo.link.hello import (
     judge,
 )
 from pycolo.transport import tls
-from pycolo.transport.linksocket import LinkSocket, control_link_socket
+from pycolo.transport.linksocket import LinkSocket, control_link_socket, set_options
 
 HANDSHAKES_MAX: Final = 16
 """Peers between accept and welcome at once, each with its thread. The other node needs two."""
@@ -76,12 +76,29 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Established(NamedTuple):
-    """A connection on which both nodes have agreed."""
+class RawLink(NamedTuple):
+    """A connection without messages: QEMU's migration stream. `sock` blocks, and belongs to whoever has this."""
 
-    link: LinkSocket
+    sock: socket.socket
+    stream: str
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
+
+
+class Established(NamedTuple):
+    """A connection on which both nodes have agreed; a `RawLink` on the migration channel, else a `LinkSocket`."""
+
+    link: LinkSocket | RawLink
     theirs: Hello
     welcome: Welcome
+
+    @property
+    def messages(self) -> LinkSocket:
+        """The link of a control or data connection."""
+        assert isinstance(self.link, LinkSocket)
+        return self.link
 
 
 # ── connecting ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -344,8 +361,12 @@ class _Peer:
             octets += part
         return bytes(octets)
 
-    def link_socket(self, channel: Channel, peer_role: Role) -> LinkSocket:
+    def link_socket(self, channel: Channel, peer_role: Role) -> LinkSocket | RawLink:
         """The running connection; it owns the socket from here on."""
+        if channel is Channel.MIGRATION:
+            set_options(self._sock)
+            self._sock.settimeout(None)
+            return RawLink(self._sock, self.stream)
         if channel is Channel.CONTROL:
             if self._sock.family in (socket.AF_INET, socket.AF_INET6):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, CONTROL_PRIORITY)

@@ -1,0 +1,66 @@
+"""The last divergences, for whoever asks why; the first few of each second in the log as well."""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from time import monotonic_ns
+from typing import Any, Final
+
+import structlog
+
+from pycolo.compare.difference import Command, Difference
+
+KEPT: Final = 64
+"""The last divergences that `colo status` and `colo explain` show."""
+
+LOGGED_PER_S: Final = 5
+"""More than that are counted, not written: a broken pair differs in every packet."""
+
+log = structlog.get_logger("colo")
+
+
+class Divergences:
+    """`policy` is what the log says is done about them."""
+
+    def __init__(self, policy: str) -> None:
+        self.records: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self.kinds: Counter[str] = Counter()
+        self._policy = policy
+        self._second = 0
+        self._logged = 0
+
+    def note(self, commands: Iterable[Command]) -> None:
+        """What the comparator has reported."""
+        for command in commands:
+            self.records.append(_record(command.difference))
+            self.kinds[command.difference.kind.name.lower()] += 1
+            self._log(command.difference)
+
+    def _log(self, difference: Difference) -> None:
+        second = monotonic_ns() // 1_000_000_000
+        if second != self._second:
+            self._second, self._logged = second, 0
+        self._logged += 1
+        if self._logged <= LOGGED_PER_S:
+            log.warning(
+                f"divergence: {difference}",
+                kind=difference.kind.name.lower(),
+                primary=difference.primary[difference.primary_index :][:16].hex(" "),
+                secondary=difference.secondary[difference.secondary_index :][:16].hex(" "),
+                policy=self._policy,
+            )
+
+
+def _record(difference: Difference) -> dict[str, Any]:
+    """As in the control socket's answers."""
+    return {
+        "connection": str(difference.connection) if difference.connection else None,
+        "kind": difference.kind.name.lower(),
+        "seq": difference.seq,
+        "waited_ms": difference.waited_ms,
+        "text": str(difference),
+        "primary": difference.primary.hex(),
+        "primary_index": difference.primary_index,
+        "secondary": difference.secondary.hex(),
+        "secondary_index": difference.secondary_index,
+        "at_ns": monotonic_ns(),
+    }

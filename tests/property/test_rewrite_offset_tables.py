@@ -1,0 +1,238 @@
+"""The table of offsets: whoever adopts it translates as the rewriter that it is from."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pycolo.errors import LinkError
+from support.segments import Flow, Tcp, frame, read, sack, timestamps
+from support.strategies import SEQ
+from support.traces import Rewriting
+
+EXAMPLES = settings(max_examples=60)
+UNKNOWN = 0
+FLOWS = [Flow(), Flow(client_port=9), Flow(version=6), Flow(tags=(5, 6)), Flow(version=6, tags=(7,))]
+FLAGS_OF_GUEST = ["SA", "S", "A", "PA", "FA", "R", "RA"]
+FLAGS_OF_CLIENT = ["S", "SA", "A", "PA", "FA", "R", "RA"]
+
+
+@st.composite
+def segments(draw, kinds=FLAGS_OF_GUEST + FLAGS_OF_CLIENT):
+    """(from the client, frame): few numbers, so that they meet."""
+    from_client = draw(st.booleans())
+    flags = draw(st.sampled_from(FLAGS_OF_CLIENT if from_client else FLAGS_OF_GUEST))
+    near = st.sampled_from([1, 2, 100, 2**32 - 1]) | SEQ
+    options = draw(st.sampled_from([b"", timestamps(5, 6), timestamps(0), sack(1, 2, 3, 4)]))
+    segment = Tcp(
+        draw(near), flags, draw(st.binary(max_size=4)), draw(near), 500, options, draw(st.sampled_from(FLOWS))
+    )
+    return from_client, frame(Tcp(**{**segment.__dict__, "from_client": from_client}))
+
+
+def give(trace, steps):
+    out = []
+    for from_client, octets in steps:
+        out.append(trace.client(octets) if from_client else trace.guest(octets))
+        out.append(trace.to_guest())
+    return out
+
+
+def known(trace, flow=FLOWS[0], primary_isn=100, secondary_isn=7000):
+    trace.client(Tcp(1, "S", options=timestamps(1), flow=flow, from_client=True))
+    trace.guest(Tcp(secondary_isn, "SA", ack=2, options=timestamps(500, 1), flow=flow))
+    trace.client(Tcp(2, "A", ack=primary_isn + 1, options=timestamps(2, 300), flow=flow, from_client=True))
+
+
+def of_rows(trace, without=frozenset()):
+    """What each connection's translation depends on; a connection without offsets and one that is not there are one."""
+    found = {flow: trace.offsets(flow) for flow in FLOWS if flow not in without}
+    return {flow: row for flow, row in found.items() if row is not None and row[1:] != (0, 0)}
+
+
+# ── laws ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@EXAMPLES
+@given(
+    before=st.lists(segments(), max_size=20),
+    other=st.lists(segments(), max_size=20),
+    after=st.lists(segments(), max_size=10),
+    serves=st.booleans(),
+)
+def test_after_adopting_both_translate_alike(build, before, other, after, serves):
+    """Whatever the adopting node had learned. Only a SYN that no guest has answered is each rewriter's own matter."""
+    one, two = Rewriting(build), Rewriting(build)
+    give(one, before)
+    if serves:
+        one.core.takeover()
+        one.to_client()
+    give(two, other)
+    # What waits for a guest's answer is input too: both rewriters see it in the end, here only one of them.
+    unanswered = flows_without_answer(before) | flows_without_answer(other)
+    unanswered |= {flow for trace in (one, two) for flow in FLOWS if (trace.offsets(flow) or [None])[0] == UNKNOWN}
+    two.core.adopt_offsets(one.core.export_offsets(), 0)
+    two.to_guest()
+    assert of_rows(two, unanswered) == of_rows(one, unanswered)
+    after = [step for step in after if read(step[1]).flow not in unanswered and "S" not in read(step[1]).flags]
+    assert give(two, after) == give(one, after)
+    assert of_rows(two, unanswered) == of_rows(one, unanswered)
+
+
+def flows_without_answer(steps):
+    """Where the client's SYN was the last thing said."""
+    found = set()
+    for from_client, octets in steps:
+        segment = read(octets)
+        if not from_client:
+            found.discard(segment.flow)
+        elif segment.flags == "S":
+            found.add(segment.flow)
+    return found
+
+
+@EXAMPLES
+@given(before=st.lists(segments(), max_size=25), after=st.lists(segments(), max_size=15))
+def test_no_table_is_a_checkpoint_without_offsets(build, before, after):
+    one, two = Rewriting(build), Rewriting(build)
+    for trace in (one, two):
+        give(trace, before)
+    one.core.checkpoint_committed()
+    two.core.adopt_offsets(b"", 0)
+    assert one.core.export_offsets() == b""
+    assert one.to_guest() == two.to_guest()
+    assert give(one, after) == give(two, after)
+
+
+@EXAMPLES
+@given(before=st.lists(segments(), max_size=25))
+def test_a_table_survives_the_way(build, before):
+    """What is exported, adopted and exported again is the same set of records."""
+    one, two = Rewriting(build), Rewriting(build)
+    give(one, before)
+    table = one.core.export_offsets()
+    two.core.adopt_offsets(table, 0)
+    again = two.core.export_offsets()
+    assert sorted(records(again)) == sorted(records(table))
+    assert two.core.table.used == len(records(table))
+
+
+def records(table):
+    found, pos = [], 4
+    while pos < len(table):
+        size = 64 if table[pos + 3] == 6 else 40
+        found.append(table[pos : pos + size])
+        pos += size
+    assert not table or pos == len(table)
+    return found
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_garbage_is_refused_and_changes_nothing(build, data):
+    trace = Rewriting(build)
+    known(trace)
+    known(trace, FLOWS[2])
+    table = trace.core.export_offsets()
+    kinds = st.sampled_from(["noise", "cut", "more", "bit"])
+    match data.draw(kinds):
+        case "noise":
+            octets = data.draw(st.binary(min_size=1, max_size=200))
+        case "cut":
+            octets = table[: data.draw(st.integers(1, len(table) - 1))]
+        case "more":
+            octets = table + data.draw(st.binary(min_size=1, max_size=100))
+        case _:
+            place = data.draw(st.integers(0, 8 * len(table) - 1))
+            octets = bytearray(table)
+            octets[place // 8] ^= 1 << place % 8
+            octets = bytes(octets)
+    try:
+        trace.core.adopt_offsets(octets, 0)
+    except LinkError as error:
+        said = str(error)
+    else:
+        said = ""
+    assert "\n" not in said
+    if said:
+        assert trace.core.export_offsets() == table
+        return
+    sizes = [len(record) for record in records(octets)]
+    assert sum(sizes) + 4 == len(octets)
+    give(trace, [(False, frame(Tcp(1, flow=flow))) for flow in FLOWS])
+
+
+# ── what waits ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_frames_that_wait_for_the_guest_get_the_new_offsets(build):
+    """Translated with the old ones and not drained yet; or not even that."""
+    trace, primary = Rewriting(build), Rewriting(build)
+    known(primary, FLOWS[1], 100, 900)
+    flow = FLOWS[1]
+    early = Tcp(2, "PA", b"early", 101, flow=flow, from_client=True)
+    trace.client(Tcp(1, "S", flow=flow, from_client=True))
+    assert trace.client(early) == []
+    trace.guest(Tcp(5000, "SA", ack=2, flow=flow))  # makes it ready, with an offset of 4900
+    trace.core.adopt_offsets(primary.core.export_offsets(), 0)
+    (octets,) = trace.to_guest()
+    assert read(octets) == read(frame(Tcp(2, "PA", b"early", 901, flow=flow, from_client=True)))
+
+
+def test_translated_frames_are_translated_anew(build):
+    trace, primary = Rewriting(build), Rewriting(build)
+    known(trace)
+    known(primary, primary_isn=100, secondary_isn=40)
+    options = timestamps(3, 301) + sack(200, 300)
+    raw = [
+        frame(Tcp(2, "PA", b"data", 150, 500, options, from_client=True)),
+        frame(Tcp(2, "A", b"", 0, flow=FLOWS[3], from_client=True)),
+    ]
+    buf = bytearray()
+    for octets in trace.client(*raw):
+        buf += len(octets).to_bytes(4, "big") + octets
+    trace.core.shift_client(buf, 0, len(buf), -1)
+    assert buf[4 : 4 + len(raw[0])] == raw[0]
+    trace.core.adopt_offsets(primary.core.export_offsets(), 0)
+    trace.core.shift_client(buf, 0, len(buf), 1)
+    assert buf[4 : 4 + len(raw[0])] == primary.client(raw[0])[0]
+
+
+def test_an_ended_connection_goes_with_its_grace_time(build):
+    one, two = Rewriting(build), Rewriting(build)
+    known(one)
+    one.guest(Tcp(7001, "RA", ack=2))
+    two.now_ms = 1000
+    two.core.adopt_offsets(one.core.export_offsets(), 1_000_000)
+    assert two.core.table.used == 1
+    two.core.timer_fired(70_000_000)
+    assert two.core.table.used == 0
+
+
+def test_the_table_of_connections_grows(build):
+    one, two = Rewriting(build, connections_max=1 << 13), Rewriting(build, connections_max=1 << 13)
+    count = 5000
+    for port in range(count):
+        one.guest(Tcp(7, "SA", ack=2, flow=Flow(client_port=port + 1)))
+    two.core.adopt_offsets(one.core.export_offsets(), 0)
+    assert two.core.table.used == count
+    assert two.offsets(Flow(client_port=count)) == (1, 0, 0)
+
+
+def test_more_connections_than_there_is_room_for_are_refused(build):
+    one, two = Rewriting(build), Rewriting(build, connections_max=2)
+    for flow in FLOWS[:3]:
+        known(one, flow)
+    with pytest.raises(LinkError, match="3 connections, this node takes 2"):
+        two.core.adopt_offsets(one.core.export_offsets(), 0)
+    assert two.core.table.used == 0
+
+
+def test_both_builds_write_the_same_table(compiled, uncompiled):
+    tables = []
+    for load in (compiled, uncompiled):
+        trace = Rewriting(load)
+        for flow in FLOWS:
+            known(trace, flow)
+        tables.append(trace.core.export_offsets())
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 4 + 3 * 40 + 2 * 64
