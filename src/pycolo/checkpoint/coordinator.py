@@ -1,0 +1,473 @@
+"""The coordinator: facts about one pair's checkpoints in, commands out. It runs on the primary's node.
+
+One checkpoint at a time: ::
+
+    requested ─► AskHypervisor ─► secondary_stopped ─► primary_stopped ─► loaded ─► Commit ─► committed ─► Record
+
+**Which requests a checkpoint answers.** All that come before its commit, also those that come when the primary has
+stopped already. A divergence that is found then is one between outputs of the epoch that ends: the commit releases
+what the primary sent in it and discards what the secondary sent. And for whoever wants the present state copied, it
+is: the primary has not run since. A request may come late, from another thread; so it can say in which epoch its
+reason arose, and one of an ended epoch is settled and only counted.
+
+**Whose word commits.** Only LOADED of a checkpoint whose REPLY was heard here. Any other LOADED means that the pair is
+out of step: nothing may be released on it, and the pair is suspect. The shell lets LOADED pass to the primary after
+`Commit` has been done; without `Commit` the primary stands until the pair is given up.
+
+**STOP and RESUME** come over QMP, the rest through the relay of the migration stream. The two may overtake one
+another, so STOP and RESUME decide nothing but the pause that the record shows, and when the guest has run for the
+minimum distance. They are matched in order: a STOP belongs to the oldest committed checkpoint that has none.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+from pycolo.checkpoint.records import CheckpointRecord, History, Outcome, Reason, ReasonKind, ReasonList
+from pycolo.checkpoint.table import RUNNING, TRANSITIONS, Action, Fact, State
+
+MIN_DISTANCE_MS: Final = 20
+"""Three idle pauses of a small guest: a pair that differs all the time still runs three quarters of it."""
+
+MAX_INTERVAL_MS: Final = 10_000
+"""A takeover then repeats at most 10 s of what the clients cannot see, and the state to copy stays small."""
+
+TIMEOUT_MS: Final = 5_000
+"""A guest's gigabyte of changed memory over a 10 Gbit/s link takes 1 s; a peer that hangs takes for ever."""
+
+RESUME_WAIT_US: Final = 1_000_000
+"""RESUME is heard some 0.3 ms after LOADED was let pass. After this the record ends without a pause."""
+
+RETRY_DISTANCE_US: Final = 100_000
+"""Between an aborted checkpoint and the next attempt: what has just failed would fail fifty times a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskHypervisor:
+    """Command: ask QEMU for a checkpoint (migrate-set-parameters). `epoch` is the one that it will open."""
+
+    epoch: int
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Command: drain the primary's sockets, release all that is held, discard the secondary's; then LOADED may pass.
+
+    Answered by `committed`, or by `aborted` when it cannot be done. `epoch` is the one that begins.
+    """
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Command: the pair is suspect; ask the arbiter. The checkpoint goes on until `aborted` or `pair_lost`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Command: tell who wanted it that `reason` will have no checkpoint."""
+
+    reason: Reason
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Command: a checkpoint has ended; log, count and show it."""
+
+    record: CheckpointRecord
+
+
+Command = AskHypervisor | Commit | Suspect | Refused | Record
+
+
+class _Told(NamedTuple):
+    """A fact's arguments."""
+
+    now_us: int
+    at_us: int = 0
+    reason: Reason | None = None
+    epoch: int | None = None
+    why: str = ""
+    released_frames: int = 0
+    released_bytes: int = 0
+    discarded_frames: int = 0
+
+
+class _Running:
+    """The checkpoint under way, or a committed one while its RESUME has not been heard."""
+
+    def __init__(self, began_us: int) -> None:
+        self.began_us = began_us
+        self.reasons = ReasonList()
+        self.stopped_at_us: int | None = None  # in QEMU's time
+        self.resumed_at_us: int | None = None
+        self.resumed_us: int | None = None  # in ours
+        self.is_suspected = False
+        self.record: CheckpointRecord | None = None  # once committed
+
+    @property
+    def resume_due_us(self) -> int:
+        """When to wait for RESUME no longer."""
+        assert self.record is not None
+        return self.record.ended_us + RESUME_WAIT_US
+
+    @property
+    def pause_us(self) -> int | None:
+        """None when it is not known, or when the host's clock was set back in between."""
+        if self.stopped_at_us is None or self.resumed_at_us is None:
+            return None
+        pause_us = self.resumed_at_us - self.stopped_at_us
+        return pause_us if pause_us >= 0 else None
+
+
+class Coordinator:
+    """Facts, in any order, never raise; see the module. Read `commands()` after each, and `deadline_us()`."""
+
+    def __init__(
+        self,
+        *,
+        epoch: int = 0,
+        min_distance_ms: int = MIN_DISTANCE_MS,
+        max_interval_ms: int = MAX_INTERVAL_MS,
+        timeout_ms: int = TIMEOUT_MS,
+    ) -> None:
+        """`epoch` is the last one that this node knows of. `max_interval_ms` 0: none is made for its age alone."""
+        assert min_distance_ms >= 0
+        assert max_interval_ms >= 0
+        assert timeout_ms > 0
+        self.min_distance_us = min_distance_ms * 1000
+        self.max_interval_us = max_interval_ms * 1000
+        self.timeout_us = timeout_ms * 1000
+        self.epoch = epoch
+        self.state = State.DISARMED
+        self.history = History()
+        self.unexpected: Counter[tuple[State, Fact]] = Counter()
+        """Facts that fit no transition: each is a bug somewhere, or a QEMU that works differently."""
+        self.settled = 0
+        """Requests whose epoch had ended already."""
+        self.refused = 0
+        """Requests without a pair, or with a pair that was lost before their turn."""
+        self._pending = ReasonList()
+        self._running: _Running | None = None
+        self._awaiting: deque[_Running] = deque()  # committed, oldest first; RESUME_WAIT_US bounds it
+        self._early_stop_at_us: int | None = None
+        self._now_us = 0
+        self._ended_us = 0  # the last one, or entering COLO
+        self._earliest_us = 0  # when the next may begin
+        self._commands: list[Command] = []
+        self._do: Mapping[Action, Callable[[_Told, str], None]] = {
+            Action.NOTHING: lambda told, says: None,
+            Action.ARM: self._arm,
+            Action.DISARM: self._disarm,
+            Action.REFUSE: self._refuse,
+            Action.WANT: self._want,
+            Action.WANT_PERIODIC: self._want_periodic,
+            Action.ASK: self._ask,
+            Action.JOIN: self._join,
+            Action.BEGIN_UNASKED: self._begin_unasked,
+            Action.NOTE_EARLY_STOP: self._note_early_stop,
+            Action.FORGET_EARLY_STOP: self._forget_early_stop,
+            Action.NOTE_STOP: self._note_stop,
+            Action.NOTE_RESUME: self._note_resume,
+            Action.NOTE_LATE_STOP: self._note_late_stop,
+            Action.NOTE_LATE_RESUME: self._note_late_resume,
+            Action.END_LAST: self._end_last,
+            Action.COMMIT: self._commit,
+            Action.SUSPECT: self._suspect,
+            Action.COUNT_EPOCH: self._count_epoch,
+            Action.ABANDON: self._abandon,
+            Action.ABANDON_AND_DISARM: self._abandon_and_disarm,
+        }
+
+    # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pair_entered_colo(self, now_us: int) -> None:
+        """Both QEMUs are in COLO state and the primary runs again: its first RESUME after MIGRATION `colo`.
+
+        Not earlier: between the two QEMU is still setting up what a request for a checkpoint acts on.
+        """
+        self._happened(Fact.ENTERED, _Told(now_us))
+
+    def pair_lost(self, why: str, now_us: int) -> None:
+        """COLO_EXIT, the link or the relay is gone, or a failover was decided: no checkpoint any more."""
+        self._happened(Fact.LOST, _Told(now_us, why=why))
+
+    def requested(self, reason: Reason, now_us: int, epoch: int | None = None) -> None:
+        """Somebody wants a checkpoint. `epoch`: the one in which the reason arose; None is the present one."""
+        if self.state is not State.DISARMED and epoch is not None and epoch < self.epoch:
+            self.settled += 1
+            return
+        self._happened(Fact.REQUESTED, _Told(now_us, reason=reason, epoch=epoch))
+
+    def ask_failed(self, why: str, now_us: int) -> None:
+        """QMP refused `AskHypervisor`, or did not answer; means nothing when the checkpoint began all the same."""
+        self._happened(Fact.ASK_FAILED, _Told(now_us, why=why))
+
+    def secondary_stopped(self, now_us: int) -> None:
+        """REPLY is here: the secondary has stopped, and its node has read everything that it sent."""
+        self._happened(Fact.SECONDARY_STOPPED, _Told(now_us))
+
+    def primary_stopped(self, at_us: int, now_us: int) -> None:
+        """QMP STOP of the primary; `at_us` is the event's own time stamp."""
+        told = _Told(now_us, at_us=at_us)
+        for _ in range(sum(one.stopped_at_us is not None for one in self._awaiting)):
+            self._happened(Fact.RESUME_MISSED, told)  # it has stopped again, so it has run
+        self._happened(Fact.LATE_STOPPED if self._awaiting else Fact.PRIMARY_STOPPED, told)
+
+    def loaded(self, now_us: int) -> None:
+        """LOADED is here, and held: the secondary runs the primary's state."""
+        self._happened(Fact.LOADED, _Told(now_us))
+
+    def committed(self, released_frames: int, released_bytes: int, discarded_frames: int, now_us: int) -> None:
+        """`Commit` has been done; RESUME will follow."""
+        told = _Told(
+            now_us,
+            released_frames=released_frames,
+            released_bytes=released_bytes,
+            discarded_frames=discarded_frames,
+        )
+        self._happened(Fact.COMMITTED, told)
+
+    def primary_resumed(self, at_us: int, now_us: int) -> None:
+        """QMP RESUME of the primary; `at_us` is the event's own time stamp."""
+        self._happened(Fact.LATE_RESUMED if self._awaiting else Fact.RESUMED, _Told(now_us, at_us=at_us))
+
+    def aborted(self, why: str, now_us: int) -> None:
+        """The checkpoint under way has failed: QEMU gave it up, or `Commit` could not be done."""
+        self._happened(Fact.ABORTED, _Told(now_us, why=why))
+
+    def timer_fired(self, now_us: int) -> None:
+        """`deadline_us` has come (calls that come early or twice do no harm)."""
+        self._now_us = now_us = max(now_us, self._now_us)
+        told = _Told(now_us)
+        running = self._running
+        for _ in range(sum(now_us >= one.resume_due_us for one in self._awaiting)):
+            self._happened(Fact.RESUME_MISSED, told)
+        if self.state is State.IDLE and self.max_interval_us and now_us >= self._ended_us + self.max_interval_us:
+            self._happened(Fact.INTERVAL_OVER, told)
+        if running is not None and not running.is_suspected and now_us >= running.began_us + self.timeout_us:
+            self._happened(Fact.TIMED_OUT, told)
+        self._follow_up(told)
+
+    # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def commands(self) -> list[Command]:
+        """The commands since the last call, in order."""
+        drained, self._commands = self._commands, []
+        return drained
+
+    def deadline_us(self) -> int | None:
+        """When to call `timer_fired` next; None when only a fact can change anything."""
+        due: list[int] = []
+        if self.state is State.IDLE and self.max_interval_us:
+            due.append(self._ended_us + self.max_interval_us)
+        if self.state is State.REQUESTED and not self._awaiting:
+            due.append(self._earliest_us)
+        if self._running is not None and not self._running.is_suspected:
+            due.append(self._running.began_us + self.timeout_us)
+        if self._awaiting:
+            due.append(self._awaiting[0].resume_due_us)
+        return min(due, default=None)
+
+    @property
+    def is_running(self) -> bool:
+        """A checkpoint is under way."""
+        return self.state in RUNNING
+
+    @property
+    def refusal(self) -> str | None:
+        """Why a request would be refused now; None when it would be taken."""
+        return "the pair is not in COLO: protect the VM first" if self.state is State.DISARMED else None
+
+    def status(self, unix_minus_monotonic_us: int) -> dict[str, Any]:
+        """`checkpoint` in the control socket's answer; the argument makes wall-clock time of monotonic time."""
+        pauses = self.history.pauses()
+        return {
+            "phase": self.state.value,
+            "epoch": self.epoch,
+            "pending": [reason.kind.value for reason in self._wanted()],
+            "count": {kind.value: count for kind, count in self.history.count.items() if count},
+            "aborted": self.history.aborted,
+            "pause_ms": pauses.to_dict() if pauses else None,
+            "last": [record.to_dict(unix_minus_monotonic_us) for record in self.history.last],
+        }
+
+    # ── the table at work ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _wanted(self) -> tuple[Reason, ...]:
+        """Reasons that no committed checkpoint has answered yet."""
+        return (self._running.reasons.kept if self._running else ()) + self._pending.kept
+
+    def _happened(self, fact: Fact, told: _Told) -> None:
+        self._now_us = max(told.now_us, self._now_us)  # facts of two threads: time stands still rather than goes back
+        told = told._replace(now_us=self._now_us)
+        self._apply(fact, told)
+        self._follow_up(told)
+
+    def _apply(self, fact: Fact, told: _Told) -> None:
+        transition = TRANSITIONS.get((self.state, fact))
+        if transition is None:
+            self.unexpected[self.state, fact] += 1
+            return
+        self._do[transition.action](told, transition.says)
+        self.state = transition.next
+
+    def _follow_up(self, told: _Told) -> None:
+        """What the new state, or the time, makes a fact of."""
+        if self.state is State.SECONDARY_STOPPED and self._early_stop_at_us is not None:
+            at_us, self._early_stop_at_us = self._early_stop_at_us, None
+            self._apply(Fact.PRIMARY_STOPPED, told._replace(at_us=at_us))
+        if self.state is State.IDLE and self._pending:
+            self._apply(Fact.REQUESTED, told._replace(reason=None))
+        if self.state is State.REQUESTED and not self._awaiting and told.now_us >= self._earliest_us:
+            self._apply(Fact.DISTANCE_OVER, told)
+
+    # ── actions: requests ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _arm(self, told: _Told, says: str) -> None:
+        self._ended_us = self._earliest_us = told.now_us
+        self._pending.add(Reason(ReasonKind.FIRST, "the pair has entered COLO"), told.now_us)
+
+    def _disarm(self, told: _Told, says: str) -> None:
+        self._end_all(told, says)
+        for reason in self._pending.kept:
+            self._commands.append(Refused(reason, f"the pair was lost: {told.why}"))
+        self.refused += len(self._pending) + self._pending.more
+        self._pending.clear()
+        self._early_stop_at_us = None
+
+    def _refuse(self, told: _Told, says: str) -> None:
+        self.refused += 1
+        if told.reason is not None and self.refusal is not None:
+            self._commands.append(Refused(told.reason, self.refusal))
+
+    def _want(self, told: _Told, says: str) -> None:
+        if told.reason is not None:  # None: what an aborted checkpoint has left
+            self._pending.add(told.reason, told.now_us)
+
+    def _want_periodic(self, told: _Told, says: str) -> None:
+        text = f"the last one was {(told.now_us - self._ended_us) / 1e6:.1f} s ago"
+        self._pending.add(Reason(ReasonKind.PERIODIC, text), told.now_us)
+
+    def _join(self, told: _Told, says: str) -> None:
+        """Unless the data path is ahead of us, and the reason is of the epoch that this one opens."""
+        assert self._running is not None
+        if told.reason is not None:
+            is_next = told.epoch is not None and told.epoch > self.epoch
+            (self._pending if is_next else self._running.reasons).add(told.reason, told.now_us)
+
+    # ── actions: the checkpoint under way ───────────────────────────────────────────────────────────────────────
+
+    def _ask(self, told: _Told, says: str) -> None:
+        self._running = _Running(told.now_us)
+        self._running.reasons.take(self._pending)
+        self._commands.append(AskHypervisor(self.epoch + 1, self._running.reasons.kept))
+
+    def _begin_unasked(self, told: _Told, says: str) -> None:
+        self._running = _Running(told.now_us)
+        self._running.reasons.add(Reason(ReasonKind.HYPERVISOR, "the hypervisor began it by itself"), told.now_us)
+        self._running.reasons.take(self._pending)
+
+    def _note_early_stop(self, told: _Told, says: str) -> None:
+        self._early_stop_at_us = told.at_us
+
+    def _forget_early_stop(self, told: _Told, says: str) -> None:
+        self._early_stop_at_us = None
+
+    def _note_stop(self, told: _Told, says: str) -> None:
+        assert self._running is not None
+        if self._running.stopped_at_us is None:
+            self._running.stopped_at_us = told.at_us
+
+    def _note_resume(self, told: _Told, says: str) -> None:
+        assert self._running is not None
+        self._running.resumed_at_us, self._running.resumed_us = told.at_us, told.now_us
+
+    def _commit(self, told: _Told, says: str) -> None:
+        self._commands.append(Commit(self.epoch + 1))
+
+    def _suspect(self, told: _Told, says: str) -> None:
+        text = f"checkpoint to epoch {self.epoch + 1}: {says}"
+        if self._running is not None:
+            self._running.is_suspected = True
+            text += f"; it began {(told.now_us - self._running.began_us) / 1e6:.1f} s ago"
+        self._commands.append(Suspect(text))
+
+    # ── actions: its end ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _count_epoch(self, told: _Told, says: str) -> None:
+        running, self._running = self._running, None
+        assert running is not None
+        self.epoch += 1
+        running.record = replace(
+            self._ended(running, told, Outcome.COMMITTED),
+            released_frames=told.released_frames,
+            released_bytes=told.released_bytes,
+            discarded_frames=told.discarded_frames,
+        )
+        self._awaiting.append(running)
+        if running.resumed_us is not None:
+            self._end_last(told, says)
+
+    def _note_late_stop(self, told: _Told, says: str) -> None:
+        self._awaiting[0].stopped_at_us = told.at_us
+
+    def _note_late_resume(self, told: _Told, says: str) -> None:
+        self._note_end(told.now_us, self.min_distance_us)
+        first = self._awaiting[0]
+        first.resumed_at_us, first.resumed_us = told.at_us, told.now_us
+        self._end_last(told, says)
+
+    def _end_last(self, told: _Told, says: str) -> None:
+        first = self._awaiting.popleft()
+        assert first.record is not None
+        self._record(replace(first.record, resumed_us=first.resumed_us, pause_us=first.pause_us))
+
+    def _end_all(self, told: _Told, says: str) -> None:
+        while self._awaiting:
+            self._end_last(told, says)
+
+    def _abandon(self, told: _Told, says: str) -> None:
+        running, self._running = self._running, None
+        assert running is not None
+        self._end_all(told, says)
+        self._record(self._ended(running, told, Outcome.ABORTED))
+        self._note_end(told.now_us, max(self.min_distance_us, RETRY_DISTANCE_US))
+        running.reasons.drop(ReasonKind.HYPERVISOR)  # nobody waits for that one
+        running.reasons.take(self._pending)
+        self._pending = running.reasons
+        self._early_stop_at_us = None
+
+    def _abandon_and_disarm(self, told: _Told, says: str) -> None:
+        self._abandon(told, says)
+        self._disarm(told, says)
+
+    def _ended(self, running: _Running, told: _Told, outcome: Outcome) -> CheckpointRecord:
+        is_committed = outcome is Outcome.COMMITTED
+        if is_committed:
+            self._note_end(told.now_us, self.min_distance_us)
+        since_us = running.reasons.since_us
+        return CheckpointRecord(
+            epoch=self.epoch if is_committed else self.epoch + 1,
+            reasons=running.reasons.kept,
+            more_reasons=running.reasons.more,
+            requested_us=running.began_us if since_us is None else since_us,
+            began_us=running.began_us,
+            ended_us=told.now_us,
+            outcome=outcome,
+            why=None if is_committed else told.why,
+        )
+
+    def _note_end(self, now_us: int, distance_us: int) -> None:
+        self._ended_us = now_us
+        self._earliest_us = now_us + distance_us
+
+    def _record(self, record: CheckpointRecord) -> None:
+        self.history.add(record)
+        self._commands.append(Record(record))

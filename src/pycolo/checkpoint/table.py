@@ -1,0 +1,173 @@
+"""What follows from what: the COLO frame's states, facts and transitions, as data.
+
+Rule 1: whatever decides between two states is in `TRANSITIONS`. What the coordinator adds is *which* fact has happened:
+a STOP may belong to this checkpoint or to an earlier one, and that time has passed is a fact only when it matters.
+Rule 2: a pair that is not here is unexpected: it is counted and changes nothing. Nothing that QEMU or the other node
+does may raise an exception here.
+
+The picture and the table in docs/checkpoint.md are made from `TRANSITIONS` by `python -m pycolo.checkpoint.diagram`,
+and a test holds the page to it.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class State(StrEnum):
+    """Where the current checkpoint stands."""
+
+    DISARMED = "disarmed"
+    """No pair in COLO: there is nothing that a checkpoint could be made of."""
+    IDLE = "idle"
+    """Both run, nobody wants anything."""
+    REQUESTED = "requested"
+    """Wanted; waits for the minimum distance to the last one."""
+    ADMITTED = "admitted"
+    """Asked of the hypervisor."""
+    SECONDARY_STOPPED = "secondary_stopped"
+    """The secondary has stopped and says so (REPLY)."""
+    PRIMARY_STOPPED = "primary_stopped"
+    """Both have stopped; the state is on its way."""
+    LOADED = "loaded"
+    """The secondary runs the primary's state; the primary stands still until the epoch is committed."""
+
+
+RUNNING: Final = frozenset({State.ADMITTED, State.SECONDARY_STOPPED, State.PRIMARY_STOPPED, State.LOADED})
+"""A checkpoint is under way: asked for, or begun by the hypervisor."""
+
+
+class Fact(StrEnum):
+    """What has happened. The first group comes from outside, the second is told by the coordinator to itself."""
+
+    ENTERED = "pair entered COLO"
+    LOST = "pair lost"
+    REQUESTED = "requested"
+    ASK_FAILED = "asking failed"
+    SECONDARY_STOPPED = "secondary stopped"
+    PRIMARY_STOPPED = "primary stopped"
+    LOADED = "loaded"
+    COMMITTED = "committed"
+    RESUMED = "primary resumed"
+    ABORTED = "aborted"
+
+    LATE_STOPPED = "primary stopped, for an earlier one"
+    LATE_RESUMED = "primary resumed, from an earlier one"
+    RESUME_MISSED = "no RESUME of an earlier one"
+    DISTANCE_OVER = "minimum distance over"
+    INTERVAL_OVER = "maximum interval over"
+    TIMED_OUT = "timed out"
+
+
+class Action(StrEnum):
+    """What the coordinator does on a transition."""
+
+    NOTHING = "nothing"
+    ARM = "ask for the first checkpoint"
+    DISARM = "drop what is wanted"
+    REFUSE = "refuse"
+    WANT = "note the reason"
+    WANT_PERIODIC = "note the reason 'periodic'"
+    ASK = "AskHypervisor"
+    JOIN = "note the reason: this checkpoint answers it"
+    BEGIN_UNASKED = "note the reason 'hypervisor'"
+    NOTE_EARLY_STOP = "keep its time"
+    FORGET_EARLY_STOP = "forget the stop"
+    NOTE_STOP = "note its time"
+    NOTE_RESUME = "note its time: the pause is known"
+    NOTE_LATE_STOP = "note its time in that record"
+    NOTE_LATE_RESUME = "note its time; Record that one"
+    END_LAST = "Record that one"
+    COMMIT = "Commit"
+    SUSPECT = "Suspect"
+    COUNT_EPOCH = "epoch + 1; Record, once resumed"
+    ABANDON = "Record as aborted; its reasons are wanted again"
+    ABANDON_AND_DISARM = "Record as aborted; drop what is wanted"
+
+
+class Transition(NamedTuple):
+    """The next state, what is done on the way, and why."""
+
+    next: State
+    action: Action
+    says: str = ""
+
+
+S, F, A = State, Fact, Action
+
+TRANSITIONS: Final[Mapping[tuple[State, Fact], Transition]] = {
+    # ── no pair: whatever the guests do is none of our checkpoints ──────────────────────────────────────────────
+    (S.DISARMED, F.ENTERED): Transition(S.IDLE, A.ARM, "the secondary stands for the primary after the first one"),
+    (S.DISARMED, F.LOST): Transition(S.DISARMED, A.NOTHING),
+    (S.DISARMED, F.REQUESTED): Transition(S.DISARMED, A.REFUSE, "nobody to send the state to"),
+    (S.DISARMED, F.PRIMARY_STOPPED): Transition(S.DISARMED, A.NOTHING, "the end of a migration, or an operator"),
+    (S.DISARMED, F.RESUMED): Transition(S.DISARMED, A.NOTHING),
+    (S.DISARMED, F.ASK_FAILED): Transition(S.DISARMED, A.NOTHING, "QMP has gone with the pair"),
+    # ── both run ────────────────────────────────────────────────────────────────────────────────────────────────
+    (S.IDLE, F.REQUESTED): Transition(S.REQUESTED, A.WANT),
+    (S.IDLE, F.INTERVAL_OVER): Transition(S.REQUESTED, A.WANT_PERIODIC),
+    (S.IDLE, F.SECONDARY_STOPPED): Transition(S.SECONDARY_STOPPED, A.BEGIN_UNASKED, "the hypervisor's own"),
+    (S.IDLE, F.PRIMARY_STOPPED): Transition(S.IDLE, A.NOTE_EARLY_STOP, "an operator, or it overtook REPLY"),
+    (S.IDLE, F.RESUMED): Transition(S.IDLE, A.FORGET_EARLY_STOP, "no checkpoint"),
+    (S.IDLE, F.LATE_STOPPED): Transition(S.IDLE, A.NOTE_LATE_STOP),
+    (S.IDLE, F.LATE_RESUMED): Transition(S.IDLE, A.NOTE_LATE_RESUME),
+    (S.IDLE, F.RESUME_MISSED): Transition(S.IDLE, A.END_LAST, "its pause stays unknown"),
+    (S.IDLE, F.LOADED): Transition(S.IDLE, A.SUSPECT, "out of step: nothing may be released on this word"),
+    (S.IDLE, F.ASK_FAILED): Transition(S.IDLE, A.NOTHING, "late: that checkpoint has ended"),
+    (S.IDLE, F.LOST): Transition(S.DISARMED, A.DISARM),
+    # ── wanted ──────────────────────────────────────────────────────────────────────────────────────────────────
+    (S.REQUESTED, F.REQUESTED): Transition(S.REQUESTED, A.WANT, "many reasons, one checkpoint"),
+    (S.REQUESTED, F.DISTANCE_OVER): Transition(S.ADMITTED, A.ASK, "and the last one's RESUME was heard"),
+    (S.REQUESTED, F.SECONDARY_STOPPED): Transition(
+        S.SECONDARY_STOPPED, A.BEGIN_UNASKED, "the hypervisor's own; it answers what was wanted"
+    ),
+    (S.REQUESTED, F.PRIMARY_STOPPED): Transition(S.REQUESTED, A.NOTE_EARLY_STOP, "an operator, or it overtook REPLY"),
+    (S.REQUESTED, F.RESUMED): Transition(S.REQUESTED, A.FORGET_EARLY_STOP, "no checkpoint"),
+    (S.REQUESTED, F.LATE_STOPPED): Transition(S.REQUESTED, A.NOTE_LATE_STOP),
+    (S.REQUESTED, F.LATE_RESUMED): Transition(S.REQUESTED, A.NOTE_LATE_RESUME),
+    (S.REQUESTED, F.RESUME_MISSED): Transition(S.REQUESTED, A.END_LAST, "its pause stays unknown"),
+    (S.REQUESTED, F.LOADED): Transition(S.REQUESTED, A.SUSPECT, "out of step: nothing may be released on this word"),
+    (S.REQUESTED, F.ASK_FAILED): Transition(S.REQUESTED, A.NOTHING, "late: that checkpoint has ended"),
+    (S.REQUESTED, F.LOST): Transition(S.DISARMED, A.DISARM),
+    # ── asked ───────────────────────────────────────────────────────────────────────────────────────────────────
+    (S.ADMITTED, F.REQUESTED): Transition(S.ADMITTED, A.JOIN),
+    (S.ADMITTED, F.SECONDARY_STOPPED): Transition(S.SECONDARY_STOPPED, A.NOTHING),
+    (S.ADMITTED, F.PRIMARY_STOPPED): Transition(S.ADMITTED, A.NOTE_EARLY_STOP, "it overtook REPLY"),
+    (S.ADMITTED, F.RESUMED): Transition(S.ADMITTED, A.FORGET_EARLY_STOP, "no checkpoint: the secondary stops first"),
+    (S.ADMITTED, F.LOADED): Transition(S.ADMITTED, A.SUSPECT, "out of step: the secondary never stopped"),
+    (S.ADMITTED, F.TIMED_OUT): Transition(S.ADMITTED, A.SUSPECT, "the hypervisor does not begin"),
+    (S.ADMITTED, F.ASK_FAILED): Transition(S.IDLE, A.ABANDON, "QMP refused it, or does not answer"),
+    (S.ADMITTED, F.ABORTED): Transition(S.IDLE, A.ABANDON, "the stream broke"),
+    (S.ADMITTED, F.LOST): Transition(S.DISARMED, A.ABANDON_AND_DISARM),
+    # ── the secondary stands ────────────────────────────────────────────────────────────────────────────────────
+    (S.SECONDARY_STOPPED, F.REQUESTED): Transition(S.SECONDARY_STOPPED, A.JOIN),
+    (S.SECONDARY_STOPPED, F.PRIMARY_STOPPED): Transition(S.PRIMARY_STOPPED, A.NOTE_STOP),
+    (S.SECONDARY_STOPPED, F.LATE_STOPPED): Transition(S.SECONDARY_STOPPED, A.NOTE_LATE_STOP),
+    (S.SECONDARY_STOPPED, F.LATE_RESUMED): Transition(S.SECONDARY_STOPPED, A.NOTE_LATE_RESUME),
+    (S.SECONDARY_STOPPED, F.RESUME_MISSED): Transition(S.SECONDARY_STOPPED, A.END_LAST, "its pause stays unknown"),
+    (S.SECONDARY_STOPPED, F.LOADED): Transition(S.LOADED, A.COMMIT, "STOP is late or was not seen"),
+    (S.SECONDARY_STOPPED, F.TIMED_OUT): Transition(S.SECONDARY_STOPPED, A.SUSPECT, "the state does not come"),
+    (S.SECONDARY_STOPPED, F.ASK_FAILED): Transition(S.SECONDARY_STOPPED, A.NOTHING, "it has begun all the same"),
+    (S.SECONDARY_STOPPED, F.ABORTED): Transition(S.IDLE, A.ABANDON),
+    (S.SECONDARY_STOPPED, F.LOST): Transition(S.DISARMED, A.ABANDON_AND_DISARM),
+    # ── both stand ──────────────────────────────────────────────────────────────────────────────────────────────
+    (S.PRIMARY_STOPPED, F.REQUESTED): Transition(S.PRIMARY_STOPPED, A.JOIN, "the guest has not run since"),
+    (S.PRIMARY_STOPPED, F.LOADED): Transition(S.LOADED, A.COMMIT),
+    (S.PRIMARY_STOPPED, F.RESUMED): Transition(S.PRIMARY_STOPPED, A.NOTE_RESUME, "it overtook LOADED, or an abort"),
+    (S.PRIMARY_STOPPED, F.TIMED_OUT): Transition(S.PRIMARY_STOPPED, A.SUSPECT, "the secondary does not load"),
+    (S.PRIMARY_STOPPED, F.ASK_FAILED): Transition(S.PRIMARY_STOPPED, A.NOTHING, "it has begun all the same"),
+    (S.PRIMARY_STOPPED, F.ABORTED): Transition(S.IDLE, A.ABANDON),
+    (S.PRIMARY_STOPPED, F.LOST): Transition(S.DISARMED, A.ABANDON_AND_DISARM),
+    # ── the secondary runs the primary's state ──────────────────────────────────────────────────────────────────
+    (S.LOADED, F.REQUESTED): Transition(S.LOADED, A.JOIN, "whatever is found before the commit is settled by it"),
+    (S.LOADED, F.PRIMARY_STOPPED): Transition(S.LOADED, A.NOTE_STOP, "late"),
+    (S.LOADED, F.RESUMED): Transition(S.LOADED, A.NOTE_RESUME, "it overtook the word that all is committed"),
+    (S.LOADED, F.LATE_STOPPED): Transition(S.LOADED, A.NOTE_LATE_STOP),
+    (S.LOADED, F.LATE_RESUMED): Transition(S.LOADED, A.NOTE_LATE_RESUME),
+    (S.LOADED, F.RESUME_MISSED): Transition(S.LOADED, A.END_LAST, "its pause stays unknown"),
+    (S.LOADED, F.COMMITTED): Transition(S.IDLE, A.COUNT_EPOCH),
+    (S.LOADED, F.TIMED_OUT): Transition(S.LOADED, A.SUSPECT, "our own data path does not commit"),
+    (S.LOADED, F.ASK_FAILED): Transition(S.LOADED, A.NOTHING, "it has begun all the same"),
+    (S.LOADED, F.ABORTED): Transition(S.IDLE, A.ABANDON, "the node could not commit"),
+    (S.LOADED, F.LOST): Transition(S.DISARMED, A.ABANDON_AND_DISARM),
+}

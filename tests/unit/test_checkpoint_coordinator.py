@@ -1,0 +1,503 @@
+"""The coordinator, read like a trace: what happened at which time (ms), what was commanded."""
+
+import pytest
+
+from pycolo.checkpoint.coordinator import (
+    RESUME_WAIT_US,
+    RETRY_DISTANCE_US,
+    AskHypervisor,
+    Commit,
+    Coordinator,
+    Record,
+    Refused,
+    Suspect,
+)
+from pycolo.checkpoint.records import Outcome, Reason, ReasonKind
+from pycolo.checkpoint.table import Fact, State
+
+DISTANCE_MS, INTERVAL_MS, TIMEOUT_MS = 20, 1_000, 500
+PAYLOAD = Reason(ReasonKind.DIVERGENCE, "payload differs", "one")
+OTHER = Reason(ReasonKind.TIMEOUT, "a packet waited 500 ms", "two")
+ASKED = Reason(ReasonKind.OPERATOR, "colo checkpoint")
+
+
+class Trace:
+    """A coordinator, with times in milliseconds and the commands of each step."""
+
+    def __init__(self, **options):
+        times = {"min_distance_ms": DISTANCE_MS, "max_interval_ms": INTERVAL_MS, "timeout_ms": TIMEOUT_MS} | options
+        self.core = Coordinator(**times)
+
+    def __getattr__(self, fact):
+        def told(ms, *arguments, **named):
+            getattr(self.core, fact)(*arguments, now_us=round(ms * 1000), **named)
+            return self.core.commands()
+
+        return told
+
+    @property
+    def due_ms(self):
+        due_us = self.core.deadline_us()
+        return None if due_us is None else due_us / 1000
+
+    def protected(self):
+        """The first checkpoint is made; the pair is at rest since 10 ms."""
+        self.pair_entered_colo(0)
+        self.secondary_stopped(2)
+        self.checkpoint_ends(3, 10)
+        assert (self.core.state, self.core.epoch) == (State.IDLE, 1)
+        return self
+
+    def checkpoint_ends(self, stop_ms, resume_ms):
+        """From REPLY on. The record."""
+        self.primary_stopped(stop_ms, at_us(stop_ms))
+        assert self.loaded(resume_ms - 0.5) == [Commit(self.core.epoch + 1)]
+        self.committed(resume_ms - 0.3, 12, 3456, 3)
+        (command,) = [
+            command for command in self.primary_resumed(resume_ms, at_us(resume_ms)) if isinstance(command, Record)
+        ]
+        return command.record
+
+
+def at_us(ms):
+    """QEMU's clock is another one."""
+    return 1_795_445_499_000_000 + round(ms * 1000)
+
+
+def records(commands):
+    return [command.record for command in commands if isinstance(command, Record)]
+
+
+# ── in order ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_pair_begins_with_a_checkpoint():
+    trace = Trace()
+    (ask,) = trace.pair_entered_colo(100)
+    assert ask == AskHypervisor(1, (Reason(ReasonKind.FIRST, "the pair has entered COLO"),))
+    assert trace.secondary_stopped(102) == []
+    assert trace.primary_stopped(102.5, at_us(102.5)) == []
+    assert trace.loaded(108) == [Commit(1)]
+    assert trace.committed(108.2, 12, 3456, 3) == []
+    assert trace.core.epoch == 1
+    (record,) = records(trace.primary_resumed(108.6, at_us(108.5)))
+    assert (record.epoch, record.outcome, record.why) == (1, Outcome.COMMITTED, None)
+    assert (record.requested_us, record.began_us, record.ended_us) == (100_000, 100_000, 108_200)
+    assert (record.resumed_us, record.pause_us) == (108_600, 6_000)
+    assert (record.released_frames, record.released_bytes, record.discarded_frames) == (12, 3456, 3)
+    assert not trace.core.unexpected
+
+
+def test_a_request_after_the_minimum_distance_is_asked_at_once():
+    trace = Trace().protected()
+    assert trace.requested(40, PAYLOAD) == [AskHypervisor(2, (PAYLOAD,))]
+    assert trace.core.is_running
+
+
+def test_a_request_before_it_waits_and_others_join():
+    trace = Trace().protected()
+    assert trace.requested(15, PAYLOAD) == []
+    assert trace.core.state is State.REQUESTED
+    assert trace.requested(16, OTHER) == []
+    assert trace.due_ms == 10 + DISTANCE_MS
+    assert trace.timer_fired(29.9) == []
+    assert trace.timer_fired(30) == [AskHypervisor(2, (PAYLOAD, OTHER))]
+    trace.secondary_stopped(31)
+    record = trace.checkpoint_ends(32, 36)
+    assert record.reasons == (PAYLOAD, OTHER)
+    assert (record.requested_us, record.began_us) == (15_000, 30_000)
+
+
+def test_the_distance_counts_from_resume_the_guest_has_run_since():
+    trace = Trace().protected()
+    trace.requested(100, PAYLOAD)
+    trace.secondary_stopped(101)
+    trace.primary_stopped(102, at_us(102))
+    trace.loaded(103)
+    trace.committed(104, 0, 0, 0)
+    assert trace.requested(105, OTHER) == []
+    assert trace.timer_fired(200) == [], "RESUME was not heard"
+    (record,) = trace.primary_resumed(210, at_us(110))
+    assert record.record.pause_us == 8_000
+    assert trace.due_ms == 210 + DISTANCE_MS
+    assert trace.timer_fired(230) == [AskHypervisor(3, (OTHER,))]
+
+
+@pytest.mark.parametrize("until", ["asked", "secondary_stopped", "primary_stopped", "loaded"])
+def test_whatever_is_found_before_the_commit_is_settled_by_it(until):
+    trace = Trace().protected()
+    facts = [
+        ("asked", lambda: trace.requested(100, PAYLOAD)),
+        ("secondary_stopped", lambda: trace.secondary_stopped(101)),
+        ("primary_stopped", lambda: trace.primary_stopped(102, at_us(102))),
+        ("loaded", lambda: trace.loaded(103)),
+    ]
+    for name, happens in facts:
+        happens()
+        if name == until:
+            assert trace.requested(104, OTHER) == []
+    trace.core.commands()
+    trace.committed(105, 0, 0, 0)
+    (record,) = records(trace.primary_resumed(106, at_us(106)))
+    assert record.reasons == (PAYLOAD, OTHER)
+    assert trace.core.state is State.IDLE
+
+
+def test_a_request_of_an_ended_epoch_is_settled_already():
+    trace = Trace().protected()
+    assert trace.requested(100, PAYLOAD, epoch=0) == []
+    assert (trace.core.state, trace.core.settled) == (State.IDLE, 1)
+    assert trace.requested(100, PAYLOAD, epoch=1) == [AskHypervisor(2, (PAYLOAD,))]
+
+
+def test_a_request_of_the_epoch_that_is_being_opened_waits_for_the_next():
+    trace = Trace().protected()
+    trace.requested(100, PAYLOAD)
+    trace.secondary_stopped(101)
+    trace.primary_stopped(102, at_us(102))
+    trace.loaded(103)
+    trace.requested(103.5, OTHER, epoch=2)
+    trace.committed(104, 0, 0, 0)
+    assert trace.core.state is State.REQUESTED
+    (record,) = records(trace.primary_resumed(105, at_us(105)))
+    assert record.reasons == (PAYLOAD,)
+    assert trace.timer_fired(105 + DISTANCE_MS) == [AskHypervisor(3, (OTHER,))]
+
+
+def test_the_maximum_interval():
+    trace = Trace().protected()
+    assert trace.due_ms == 10 + INTERVAL_MS
+    (ask,) = trace.timer_fired(10 + INTERVAL_MS)
+    assert ask == AskHypervisor(2, (Reason(ReasonKind.PERIODIC, "the last one was 1.0 s ago"),))
+
+
+def test_without_a_maximum_interval_nothing_is_due():
+    trace = Trace(max_interval_ms=0).protected()
+    assert trace.due_ms is None
+    assert trace.timer_fired(10**9) == []
+
+
+# ── what nobody asked for ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_hypervisors_own_checkpoint():
+    trace = Trace().protected()
+    assert trace.secondary_stopped(100) == []
+    record = trace.checkpoint_ends(101, 106)
+    assert [reason.kind for reason in record.reasons] == [ReasonKind.HYPERVISOR]
+    assert trace.core.history.count[ReasonKind.HYPERVISOR] == 1
+
+
+def test_it_answers_what_is_wanted():
+    trace = Trace().protected()
+    trace.requested(11, PAYLOAD)
+    trace.secondary_stopped(12)
+    record = trace.checkpoint_ends(13, 18)
+    assert [reason.kind for reason in record.reasons] == [ReasonKind.HYPERVISOR, ReasonKind.DIVERGENCE]
+    assert trace.core.state is State.IDLE
+
+
+def test_when_it_is_aborted_nobody_waits_for_another():
+    trace = Trace().protected()
+    trace.secondary_stopped(100)
+    trace.aborted(101, "it was interrupted")
+    assert trace.core.state is State.IDLE
+
+
+# ── STOP and RESUME before or after the rest ────────────────────────────────────────────────────────────────
+
+IN_ORDER = ["secondary_stopped", "STOP", "loaded", "committed", "RESUME"]
+ORDERS = [
+    IN_ORDER,
+    ["STOP", "secondary_stopped", "loaded", "committed", "RESUME"],
+    ["secondary_stopped", "loaded", "STOP", "committed", "RESUME"],
+    ["secondary_stopped", "loaded", "committed", "STOP", "RESUME"],
+    ["secondary_stopped", "STOP", "RESUME", "loaded", "committed"],
+    ["secondary_stopped", "STOP", "loaded", "RESUME", "committed"],
+    ["secondary_stopped", "loaded", "STOP", "RESUME", "committed"],
+    ["STOP", "secondary_stopped", "loaded", "RESUME", "committed"],
+]
+
+
+def play(trace, order, begin_ms=100):
+    commands = []
+    for number, name in enumerate(order):
+        ms = begin_ms + number
+        match name:
+            case "STOP":
+                commands += trace.primary_stopped(ms, at_us(1))
+            case "RESUME":
+                commands += trace.primary_resumed(ms, at_us(7))
+            case "committed":
+                commands += trace.committed(ms, 1, 2, 3)
+            case _:
+                commands += getattr(trace, name)(ms)
+    return commands
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+def test_the_pause_is_known_in_whatever_order_they_come(order, is_asked):
+    trace = Trace().protected()
+    if is_asked:
+        trace.requested(99, PAYLOAD)
+    commands = play(trace, order)
+    (record,) = records(commands)
+    assert (record.epoch, record.pause_us, record.released_frames) == (2, 6_000, 1)
+    assert sum(isinstance(command, Commit) for command in commands) == 1
+    assert not trace.core.unexpected
+
+
+@pytest.mark.parametrize("late", range(4))
+@pytest.mark.parametrize("gap", range(3))
+def test_stop_and_resume_of_the_last_one_that_come_in_the_next(late, gap):
+    """The hypervisor's own two in a row, QMP behind by some facts."""
+    trace = Trace().protected()
+    relay = ["secondary_stopped", "loaded", "committed"]
+    second = [*relay[:late], "STOP", *relay[late : late + gap], "RESUME", *relay[late + gap :], "STOP", "RESUME"]
+    found = records(play(trace, relay + second))
+    assert [(record.epoch, record.pause_us) for record in found] == [(2, 6_000), (3, 6_000)]
+    assert not trace.core.unexpected
+
+
+def test_a_record_does_not_wait_for_resume_for_ever():
+    trace = Trace().protected()
+    trace.requested(100, PAYLOAD)
+    play(trace, ["secondary_stopped", "STOP", "loaded", "committed"])
+    trace.requested(104, OTHER)
+    due_ms = 103 + RESUME_WAIT_US / 1000
+    assert trace.due_ms == due_ms
+    record, ask = trace.timer_fired(due_ms)
+    assert (record.record.pause_us, record.record.resumed_us) == (None, None)
+    assert ask == AskHypervisor(3, (OTHER,))
+
+
+@pytest.mark.parametrize("facts", [[], ["secondary_stopped"], ["secondary_stopped", "loaded"]], ids=str)
+def test_nor_in_any_state_that_follows(facts):
+    trace = Trace().protected()
+    play(trace, ["secondary_stopped", "STOP", "loaded", "committed"])
+    play(trace, facts, 104)
+    (record,) = records(trace.timer_fired(103 + RESUME_WAIT_US / 1000))
+    assert (record.epoch, record.pause_us) == (2, None)
+    assert not trace.core.unexpected
+
+
+def test_a_lost_resume_does_not_spoil_the_next_pause():
+    trace = Trace().protected()
+    trace.secondary_stopped(100)
+    play(trace, ["STOP", "loaded", "committed"], 101)  # QMP reconnects here
+    trace.secondary_stopped(110)
+    (first,) = records(trace.primary_stopped(111, at_us(111)))
+    trace.loaded(112)
+    trace.committed(113, 0, 0, 0)
+    (second,) = records(trace.primary_resumed(114, at_us(115)))
+    assert (first.pause_us, second.pause_us) == (None, 4_000)
+
+
+def test_a_clock_that_was_set_back_gives_no_pause():
+    trace = Trace().protected()
+    trace.secondary_stopped(100)
+    trace.primary_stopped(101, at_us(101))
+    trace.loaded(102)
+    trace.committed(103, 0, 0, 0)
+    (record,) = records(trace.primary_resumed(104, at_us(50)))
+    assert record.pause_us is None
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.REQUESTED, State.ADMITTED])
+def test_an_operator_who_stops_and_continues_the_guest_makes_no_checkpoint(state):
+    trace = Trace().protected()
+    if state is not State.IDLE:
+        trace.requested(11 if state is State.REQUESTED else 40, PAYLOAD)
+    trace.primary_stopped(41 if state is State.ADMITTED else 12, at_us(12))
+    trace.primary_resumed(42 if state is State.ADMITTED else 13, at_us(13))
+    assert (trace.core.state, trace.core.epoch) == (state, 1)
+    trace.secondary_stopped(60)
+    assert trace.core.state is State.SECONDARY_STOPPED, "that stop belongs to nothing"
+    assert trace.checkpoint_ends(61, 67).pause_us == 6_000
+    assert not trace.core.unexpected
+
+
+def test_without_a_pair_guests_stop_and_run_as_they_like():
+    trace = Trace()
+    trace.primary_stopped(1, at_us(1))
+    trace.primary_resumed(2, at_us(2))
+    trace.pair_lost(3, "again")
+    assert not trace.core.unexpected
+    assert trace.due_ms is None
+
+
+# ── what goes wrong ─────────────────────────────────────────────────────────────────────────────────────────
+
+STEPS = [
+    lambda trace: trace.requested(100, PAYLOAD),
+    lambda trace: trace.secondary_stopped(101),
+    lambda trace: trace.primary_stopped(102, at_us(102)),
+    lambda trace: trace.loaded(103),
+]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_aborted_from_each_state(steps):
+    trace = Trace().protected()
+    for step in STEPS[:steps]:
+        step(trace)
+    (record,) = records(trace.aborted(110, "the stream broke"))
+    assert (record.outcome, record.why, record.epoch) == (Outcome.ABORTED, "the stream broke", 2)
+    assert (record.reasons, record.released_frames, record.pause_us) == ((PAYLOAD,), 0, None)
+    assert trace.core.epoch == 1, "an abort changes nothing"
+    assert trace.core.state is State.REQUESTED, "nothing was settled"
+    assert trace.due_ms == 110 + RETRY_DISTANCE_US / 1000
+    assert trace.timer_fired(210) == [AskHypervisor(2, (PAYLOAD,))]
+
+
+def test_when_asking_fails_it_is_tried_again():
+    trace = Trace().protected()
+    trace.requested(100, PAYLOAD)
+    (record,) = records(trace.ask_failed(102, "QMP: no answer"))
+    assert (record.outcome, record.why) == (Outcome.ABORTED, "QMP: no answer")
+    assert trace.due_ms == 102 + RETRY_DISTANCE_US / 1000
+
+
+@pytest.mark.parametrize("steps", [0, 2, 3, 4, 5, 6, 7])
+def test_unless_the_checkpoint_has_begun_all_the_same(steps):
+    trace = Trace().protected()
+    later = [
+        lambda trace: trace.committed(104, 0, 0, 0),
+        lambda trace: trace.requested(105, OTHER),
+        lambda trace: trace.pair_lost(106, "COLO_EXIT"),
+    ]
+    for step in [*STEPS, *later][:steps]:
+        step(trace)
+    state = trace.core.state
+    assert trace.ask_failed(110, "QMP: no answer") == []
+    assert trace.core.state is state
+    assert not trace.core.unexpected
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_lost_in_each_state(steps):
+    trace = Trace().protected()
+    for step in STEPS[:steps]:
+        step(trace)
+    record, refused = trace.pair_lost(110, "COLO_EXIT")
+    assert (record.record.outcome, record.record.why) == (Outcome.ABORTED, "COLO_EXIT")
+    assert refused == Refused(PAYLOAD, "the pair was lost: COLO_EXIT")
+    assert (trace.core.state, trace.due_ms) == (State.DISARMED, None)
+    assert trace.timer_fired(10**6) == []
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_too_long_is_suspect_once_and_may_still_be_committed(steps):
+    trace = Trace().protected()
+    for step in STEPS[:steps]:
+        step(trace)
+    assert trace.due_ms == 100 + TIMEOUT_MS
+    assert trace.timer_fired(599) == []
+    (suspect,) = trace.timer_fired(600)
+    assert isinstance(suspect, Suspect)
+    assert suspect.text.startswith("checkpoint to epoch 2: ")
+    assert "0.5 s ago" in suspect.text
+    assert trace.timer_fired(700) == []
+    assert trace.due_ms is None
+    for step in STEPS[steps:]:
+        step(trace)
+    trace.committed(800, 0, 0, 0)
+    assert trace.core.epoch == 2
+
+
+def test_a_word_that_all_is_loaded_without_a_checkpoint_is_suspect_and_commits_nothing():
+    trace = Trace().protected()
+    happens = [(State.IDLE, lambda: None), (State.REQUESTED, lambda: trace.requested(13, PAYLOAD))]
+    for number, (state, fact) in enumerate([*happens, (State.ADMITTED, lambda: trace.timer_fired(40))]):
+        fact()
+        assert trace.core.state is state
+        (suspect,) = trace.loaded(12 + number if number < 2 else 41)
+        assert isinstance(suspect, Suspect)
+        assert "out of step" in suspect.text
+        assert (trace.core.state, trace.core.epoch) == (state, 1)
+    assert not trace.core.unexpected
+
+
+def test_without_a_pair_requests_are_refused_with_a_reason():
+    trace = Trace()
+    assert trace.core.refusal == "the pair is not in COLO: protect the VM first"
+    assert trace.requested(1, ASKED) == [Refused(ASKED, trace.core.refusal)]
+    trace.protected()
+    assert trace.core.refusal is None
+    trace.pair_lost(100, "the link is gone")
+    assert trace.requested(101, ASKED) == [Refused(ASKED, "the pair is not in COLO: protect the VM first")]
+    assert trace.core.refused == 2
+
+
+def test_what_waits_when_the_pair_is_lost_is_refused():
+    trace = Trace().protected()
+    trace.requested(11, ASKED)
+    assert trace.pair_lost(12, "the link is gone") == [Refused(ASKED, "the pair was lost: the link is gone")]
+
+
+def test_a_record_that_waits_for_resume_ends_with_the_pair():
+    trace = Trace().protected()
+    play(trace, IN_ORDER[:-1])
+    (record,) = records(trace.pair_lost(200, "the link is gone"))
+    assert not trace.core.unexpected
+    assert (record.epoch, record.pause_us) == (2, None)
+
+
+def test_a_new_pair_goes_on_from_the_epoch_and_makes_its_own_first_checkpoint():
+    trace = Trace().protected()
+    trace.pair_lost(20, "the secondary died")
+    (ask,) = trace.pair_entered_colo(5_000)
+    assert (ask.epoch, ask.reasons[0].kind) == (2, ReasonKind.FIRST)
+
+
+def test_the_end_of_the_migration_is_no_part_of_the_first_checkpoint():
+    """STOP before the pair, RESUME after it, when QEMU enters COLO."""
+    trace = Trace()
+    trace.primary_stopped(1, at_us(1))
+    trace.pair_entered_colo(2)
+    trace.primary_resumed(3, at_us(3))
+    trace.secondary_stopped(4)
+    assert trace.checkpoint_ends(5, 11).pause_us == 6_000
+
+
+def test_what_fits_nowhere_is_counted():
+    trace = Trace().protected()
+    trace.committed(100, 0, 0, 0)
+    trace.aborted(101, "?")
+    trace.pair_entered_colo(102)
+    assert dict(trace.core.unexpected) == {
+        (State.IDLE, Fact.COMMITTED): 1,
+        (State.IDLE, Fact.ABORTED): 1,
+        (State.IDLE, Fact.ENTERED): 1,
+    }
+    assert (trace.core.state, trace.core.epoch) == (State.IDLE, 1)
+
+
+# ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_status():
+    trace = Trace().protected()
+    trace.requested(11, PAYLOAD)
+    trace.requested(12, ASKED)
+    status = trace.core.status(0)
+    assert (status["phase"], status["epoch"], status["aborted"]) == ("requested", 1, 0)
+    assert status["pending"] == ["divergence", "operator"]
+    assert status["count"] == {"first": 1}
+    assert status["pause_ms"] == {"median": 7.0, "p99": 7.0, "max": 7.0}
+    assert [record["epoch"] for record in status["last"]] == [1]
+    trace.timer_fired(40)
+    assert trace.core.status(0)["pending"] == ["divergence", "operator"], "wanted until it is committed"
+
+
+def test_the_status_of_nothing():
+    assert Coordinator().status(0) == {
+        "phase": "disarmed",
+        "epoch": 0,
+        "pending": [],
+        "count": {},
+        "aborted": 0,
+        "pause_ms": None,
+        "last": [],
+    }

@@ -1,0 +1,355 @@
+"""Plans: every prefix can be resumed, every failure undoes what was begun, and the order of the steps is right."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycolo.errors import ConfigError, StateError
+from pycolo.failover.plans import (
+    GO_ALONE,
+    PLANS,
+    PREPARE_SECONDARY,
+    PROTECT,
+    REWIRE,
+    TAKE_OVER,
+    UNPROTECT,
+    Plan,
+    PlanRun,
+    Problem,
+    RunPhase,
+    Step,
+)
+
+EVERY_PLAN = pytest.mark.parametrize("plan", PLANS.values(), ids=list(PLANS))
+EVERY_STEP = pytest.mark.parametrize(
+    ("plan", "name"), [(plan, step.name) for plan in PLANS.values() for step in plan.steps], ids=str
+)
+
+
+def follow(run, failing=(), limit=1000):
+    """Do the run; what was done, in order. Tasks in `failing` fail."""
+    seen = []
+    while (task := run.task()) is not None and len(seen) < limit:
+        seen.append(task.does)
+        if task.does in failing:
+            run.step_failed("no")
+        else:
+            run.step_done()
+    return seen
+
+
+def shape(run):
+    return run.phase, run.failure, run.problems, run.done
+
+
+def names(plan):
+    return [step.name for step in plan.steps]
+
+
+def undos(plan, begun):
+    return [step.undo for step in reversed(plan.steps) if step.undo and step.name in begun]
+
+
+def always(plan):
+    return [step.name for step in plan.steps if step.is_always]
+
+
+# ── a run ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@EVERY_PLAN
+def test_a_run_does_every_step_once_and_in_order(plan):
+    run = PlanRun(plan)
+    assert follow(run) == names(plan)
+    assert (run.phase, run.failure, run.problems, run.done) == (RunPhase.FINISHED, None, [], tuple(names(plan)))
+
+
+@EVERY_STEP
+def test_a_failure_undoes_what_was_begun_in_reverse_order(plan, name):
+    run, step = PlanRun(plan), plan.step(name)
+    seen = follow(run, {name} - set(always(plan)))
+    if name in always(plan):
+        return  # fails again at the end: see below
+    place = names(plan).index(name)
+    if not step.is_required:
+        assert seen == names(plan)
+        assert run.phase is RunPhase.FINISHED
+        assert run.problems == [Problem(name, "no")]
+        return
+    begun = names(plan)[: place + 1]
+    assert seen == begun + undos(plan, begun) + always(plan)
+    assert (run.phase, run.failure, run.problems) == (RunPhase.FAILED, Problem(name, "no"), [])
+
+
+@EVERY_STEP
+@pytest.mark.parametrize("failing", [None, "undo", "all undos"])
+def test_a_crash_at_any_point_and_a_resumption_lead_to_the_same_end(plan, name, failing):
+    """The journal of each moment, read by a new process; what was under way is done again."""
+    fails = {name} | ({plan.step(name).undo} if failing == "undo" else set())
+    fails |= {step.undo for step in plan.steps} if failing == "all undos" else set()
+    whole = PlanRun(plan)
+    trace = follow(whole, fails)
+    for cut in range(len(trace) + 1):
+        first = PlanRun(plan)
+        before = follow(first, fails, limit=cut)
+        second = PlanRun.from_json(first.to_json())
+        assert before + follow(second, fails) == trace
+        assert shape(second) == shape(whole)
+        assert second.to_json() == whole.to_json()
+
+
+def test_an_undo_that_fails_stops_no_other_unless_that_would_harm():
+    run = PlanRun(PROTECT)
+    seen = follow(run, {"migrate", "remove-filters"})
+    assert seen[seen.index("migrate") + 1 :] == [
+        "leave-colo",
+        "reset-parameters",
+        "close-relay",
+        "remove-filters",
+        "discard-peer",
+        "ensure-running",
+    ]
+    assert run.problems == [
+        Problem("remove-filters", "no"),
+        Problem("close-path", "left out: add-filters could not be undone"),
+        Problem("remove-chardevs", "left out: add-filters could not be undone"),
+    ]
+    assert run.phase is RunPhase.FAILED
+    assert run.failure == Problem("migrate", "no")
+
+
+def test_all_undos_failing_are_collected():
+    run = PlanRun(PROTECT)
+    follow(run, {"migrate", "ensure-running"} | {step.undo for step in PROTECT.steps})
+    assert run.phase is RunPhase.FAILED
+    assert {problem.what for problem in run.problems} == {step.undo for step in PROTECT.steps if step.undo} | {
+        "ensure-running"
+    }
+
+
+@pytest.mark.parametrize("plan", [PROTECT, GO_ALONE, UNPROTECT], ids=lambda plan: plan.name)
+def test_a_primary_is_never_left_stopped(plan):
+    for name in names(plan):
+        if plan.step(name).is_required and name != "ensure-running":
+            assert follow(PlanRun(plan), {name})[-1] == "ensure-running"
+
+
+def test_a_step_that_is_always_done_may_fail_too():
+    run = PlanRun(PROTECT)
+    seen = follow(run, {"ensure-running"})
+    assert seen == [*names(PROTECT), *undos(PROTECT, names(PROTECT)), "ensure-running"]
+    assert (run.failure, run.problems) == (Problem("ensure-running", "no"), [Problem("ensure-running", "no")])
+
+
+@pytest.mark.parametrize("place", range(len(PROTECT.steps)))
+def test_giving_up_is_a_failure_of_the_step_under_way(place):
+    run = PlanRun(PROTECT)
+    follow(run, limit=place)
+    run.abandoned("the operator")
+    begun = names(PROTECT)[: place + 1]
+    assert run.failure == Problem(begun[-1], "the operator")
+    run.abandoned("again")
+    assert follow(run) == [*undos(PROTECT, begun), "ensure-running"]
+
+
+@pytest.mark.parametrize("plan", [TAKE_OVER, GO_ALONE, UNPROTECT, REWIRE], ids=lambda plan: plan.name)
+def test_behind_a_failover_there_is_only_forward(plan):
+    for place, step in enumerate(plan.steps):
+        if not step.is_required:
+            continue
+        run = PlanRun(plan)
+        follow(run, {step.name})
+        assert run.phase is RunPhase.FAILED
+        assert run.failure.what == step.name
+        run.retried()
+        assert run.task().does == step.name
+        assert follow(run) == names(plan)[place:]
+        assert (run.phase, run.failure) == (RunPhase.FINISHED, None)
+
+
+def test_only_such_a_run_is_retried():
+    run = PlanRun(PROTECT)
+    follow(run, {"migrate"})
+    for other in (run, PlanRun(TAKE_OVER)):
+        with pytest.raises(StateError, match="without undos"):
+            other.retried()
+
+
+def test_facts_about_a_run_that_is_over_are_refused():
+    run = PlanRun(TAKE_OVER)
+    follow(run)
+    for fact in (run.step_done, lambda: run.step_failed("no")):
+        with pytest.raises(StateError, match="plan take-over: state is finished"):
+            fact()
+    run.abandoned("too late")
+    assert run.phase is RunPhase.FINISHED
+
+
+def test_the_status():
+    run = PlanRun(TAKE_OVER)
+    run.step_done()
+    run.step_failed("nothing hangs")
+    run.step_done()
+    run.journal_failed("disk full")
+    run.journal_failed("disk full")
+    assert run.to_status() == {
+        "name": "take-over",
+        "phase": "doing",
+        "step": "filters-on",
+        "done": ["record-term", "yank", "leave-colo"],
+        "failure": None,
+        "problems": ["yank: nothing hangs", "journal: disk full"],
+    }
+    run.step_failed("QMP is gone")
+    assert run.to_status()["failure"] == "filters-on: QMP is gone"
+    assert run.to_status()["step"] is None
+
+
+# ── any plan ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@st.composite
+def plans(draw):
+    count = draw(st.integers(1, 7))
+    steps = []
+    for number in range(count):
+        later = [f"s{other}" for other in range(number + 1, count)]
+        steps.append(
+            Step(
+                f"s{number}",
+                "",
+                undo=draw(st.sampled_from([None, f"u{number}"])),
+                is_required=draw(st.booleans()),
+                is_always=draw(st.integers(0, 4)) == 0,
+                undo_needs=tuple(draw(st.lists(st.sampled_from(later), max_size=2))) if later else (),
+            )
+        )
+    return Plan("any", "primary", "", tuple(steps))
+
+
+@given(plans(), st.data())
+def test_any_plan_ends_and_can_be_resumed_anywhere(plan, data):
+    failing = set(data.draw(st.lists(st.sampled_from(sorted(plan.handlers())))))
+    whole = PlanRun(plan)
+    trace = follow(whole, failing)
+    assert whole.is_over
+    assert len(trace) <= 3 * len(plan.steps)
+    cut = data.draw(st.integers(0, len(trace)))
+    first = PlanRun(plan)
+    follow(first, failing, limit=cut)
+    second = PlanRun.from_json(first.to_json(), {"any": plan})
+    assert trace[:cut] + follow(second, failing) == trace
+    assert shape(second) == shape(whole)
+    if whole.phase is RunPhase.FAILED:
+        undone = [does for does in trace if does.startswith("u")]
+        assert undone == sorted(undone, reverse=True)
+        left_out = {problem.what for problem in whole.problems if problem.why.startswith("left out")}
+        assert {*undone} | left_out == {*undos(plan, whole.done)}
+
+
+# ── the journal ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(
+    st.binary() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(lambda v: json.dumps(v).encode())
+)
+def test_anything_else_is_refused(kept):
+    with pytest.raises(ConfigError, match="journal"):
+        PlanRun.from_json(kept)
+
+
+good = json.loads(PlanRun(PROTECT).to_json())
+words = st.sampled_from(
+    [None, "failed", "undoing", "ending", "finished", "protect", "x", 7, [], ["probe"], [["a", "b"]]]
+)
+
+
+@given(st.dictionaries(st.sampled_from([*good, "other"]), words))
+def test_a_journal_that_was_changed_is_refused_or_is_a_run(changes):
+    try:
+        run = PlanRun.from_json(json.dumps(good | changes).encode())
+    except ConfigError:
+        return
+    follow(run)
+    assert run.is_over
+    run.to_status()
+
+
+def test_a_journal_of_another_version_says_what_is_wrong():
+    kept = PlanRun(PROTECT).to_json()
+    with pytest.raises(ConfigError, match=r"journal: plan: expected one of protect, .* found 'defend'"):
+        PlanRun.from_json(kept.replace(b'"protect"', b'"defend"'))
+    with pytest.raises(ConfigError, match="journal: gone: expected steps of plan protect, found 'probe-twice'"):
+        PlanRun.from_json(kept.replace(b'"gone": []', b'"gone": ["probe-twice"]'))
+
+
+# ── the plans of the program ────────────────────────────────────────────────────────────────────────────────
+
+
+@EVERY_PLAN
+def test_names_are_unique_and_every_step_says_why(plan):
+    every = names(plan) + [step.undo for step in plan.steps if step.undo]
+    assert len(set(every)) == len(every)
+    assert all(step.says and "\n" not in step.says for step in plan.steps)
+    assert plan.says
+
+
+@EVERY_PLAN
+def test_what_an_undo_needs_is_undone_before_it(plan):
+    for place, step in enumerate(plan.steps):
+        for needed in step.undo_needs:
+            assert names(plan).index(needed) > place
+            assert plan.step(needed).undo
+
+
+BEFORE = {
+    PROTECT: [
+        "probe",
+        "prepare-peer",
+        "add-chardevs",
+        "open-path",
+        "add-filters",
+        "open-relay",
+        "set-parameters",
+        "migrate",
+        "first-checkpoint",
+    ],
+    PREPARE_SECONDARY: ["start-qemu", "connect-qmp", "probe", "add-chardevs", "open-path", "add-filters"],
+    TAKE_OVER: ["record-term", "yank", "leave-colo", "filters-on", "serve-network", "switch-routes", "announce"],
+    GO_ALONE: ["record-term", "release-held", "leave-colo", "remove-filters", "close-path", "remove-chardevs"],
+    UNPROTECT: ["discard-peer", "release-held", "leave-colo", "remove-filters", "close-path", "remove-chardevs"],
+    REWIRE: ["connect-qmp", "find-filters", "open-path", "renew-injectors"],
+}
+
+
+@pytest.mark.parametrize(("plan", "order"), BEFORE.items(), ids=lambda value: getattr(value, "name", ""))
+def test_what_must_be_before_what(plan, order):
+    places = [names(plan).index(name) for name in order]
+    assert all(one < other for one, other in pairwise(places))
+
+
+def test_a_secondary_sets_its_capabilities_before_the_stream_may_come():
+    found = names(PREPARE_SECONDARY)
+    assert found.index("set-capabilities") < found.index("listen-for-migration")
+
+
+@pytest.mark.parametrize("plan", [TAKE_OVER, GO_ALONE], ids=lambda plan: plan.name)
+def test_the_term_is_on_disk_before_anything_else(plan):
+    assert names(plan)[0] == "record-term"
+
+
+def test_protect_puts_back_what_it_made():
+    assert [step.undo for step in PROTECT.steps if step.undo] == [
+        "discard-peer",
+        "remove-chardevs",
+        "close-path",
+        "remove-filters",
+        "close-relay",
+        "reset-parameters",
+        "leave-colo",
+    ]
+    made_by_others = {step.undo for step in PROTECT.steps} - {None} - set(names(UNPROTECT))
+    assert made_by_others == set(), "unprotect removes everything again"
