@@ -1,0 +1,271 @@
+"""Whether COLO can work with a QEMU, from its `Facts`: what refuses it, what to be warned of, and what to do.
+
+Pure. "Seen" in a text means: in this project's own runs with QEMU 7.2 and 10.0.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pycolo.qmp.probe import Disk, Facts
+
+TCG_RAM_STEP_BYTES: Final = 256 << 10
+"""RAM that is a multiple of this loses dirty bits under software emulation (seen with 7.2 and 10.0)."""
+
+TESTED_VERSIONS: Final = frozenset({(7, 2), (10, 0)})
+DOUBTED_VERSIONS: Final = frozenset({(10, 0), (10, 1)})
+"""QEMU's own list of known problems calls the COLO of these broken."""
+
+ACTIVE_MIGRATIONS: Final = frozenset({
+    "setup", "cancelling", "active", "postcopy-active", "postcopy-paused", "postcopy-recover",
+    "postcopy-recover-setup", "pre-switchover", "device", "wait-unplug", "colo",
+})  # fmt: skip
+
+_REPLICATED_DRIVERS: Final = frozenset({"quorum", "replication"})
+
+Severity = Literal["refuse", "warn"]
+Role = Literal["primary", "secondary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be. `code` is for programs, `text` one line for people."""
+
+    severity: Severity
+    code: str
+    text: str
+
+
+def judge(facts: Facts, role: Role, netdev: str, *, has_yank_socket: bool = True) -> list[Finding]:
+    """What is wrong with this QEMU as `role`, with filters on `netdev`; refusals first. Empty: nothing.
+
+    A primary is judged before it is protected, a secondary when it waits for its migration.
+    """
+    findings = [
+        *_abilities(facts),
+        *_machine(facts),
+        *_network(facts, netdev),
+        *_state(facts, role),
+        *_storage(facts),
+        *_emulation(facts),
+        *_version(facts),
+    ]
+    if not has_yank_socket:
+        findings.append(
+            _warn(
+                "no-yank-socket",
+                "no QMP socket for yank: where the other host hangs instead of dying, failover waits until its "
+                "connections time out; start QEMU with a second -qmp socket and set [qemu] yank",
+            )
+        )
+    return sorted(findings, key=lambda finding: finding.severity != "refuse")
+
+
+def _refuse(code: str, text: str) -> Finding:
+    return Finding("refuse", code, text)
+
+
+def _warn(code: str, text: str) -> Finding:
+    return Finding("warn", code, text)
+
+
+# ── one QEMU ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _abilities(facts: Facts) -> Iterator[Finding]:
+    if "x-colo" not in facts.capabilities:
+        yield _refuse(
+            "no-x-colo", "this QEMU has no migration capability x-colo: use one that was built with replication"
+        )
+    for command, needed_for in (("migrate", "checkpoints"), ("x-colo-lost-heartbeat", "failover")):
+        if command not in facts.commands:
+            yield _refuse(
+                f"no-{command}",
+                f"this QEMU has no command {command}, needed for {needed_for}: use one that was built with replication",
+            )
+    if "filter-redirector" not in facts.object_types:
+        yield _refuse(
+            "no-filter-redirector",
+            "this QEMU has no filter-redirector, so no frame reaches the node: use one that was built with it",
+        )
+    if "yank" not in facts.commands:
+        yield _warn(
+            "no-yank",
+            "this QEMU has no command yank: where the other host hangs instead of dying, failover waits until its "
+            "connections time out; use QEMU 6.0 or newer",
+        )
+
+
+def _machine(facts: Facts) -> Iterator[Finding]:
+    if facts.machine.startswith("none"):
+        yield _refuse("no-machine", "this QEMU has no machine (-machine none): start it with -machine pc")
+    if facts.machine.startswith("pc-q35"):
+        if facts.version[:2] == (7, 2):
+            yield _refuse(
+                "q35", "the secondary of a q35 machine aborts in QEMU 7.2 (seen): start both QEMUs with -machine pc"
+            )
+        else:
+            yield _warn(
+                "q35-untested", "q35 was not tried with COLO, and breaks it in QEMU 7.2: better use -machine pc"
+            )
+
+
+def _network(facts: Facts, netdev: str) -> Iterator[Finding]:
+    found = facts.netdevs.get(netdev)
+    if found is None:
+        known = ", ".join(sorted(facts.netdevs)) or "none"
+        yield _refuse(
+            "no-netdev", f"there is no netdev {netdev}: set [qemu] netdev to the id of the tap; there is: {known}"
+        )
+    elif found.refusal is not None and "vhost" in found.refusal.lower():
+        yield _refuse(
+            "vhost", f"netdev {netdev} uses vhost, which carries frames past QEMU's filters: start QEMU with vhost=off"
+        )
+    elif found.queues > 1 or (found.refusal is not None and "multiqueue" in found.refusal):
+        yield _refuse(
+            "multiqueue", f"netdev {netdev} has several queues, filters take one: start QEMU with queues=1 and mq=off"
+        )
+    elif found.refusal is not None:
+        yield _refuse("filter-refused", f"QEMU takes no filter on netdev {netdev}: {' '.join(found.refusal.split())}")
+    elif all(nic.netdev != netdev for nic in facts.nics):
+        yield _refuse("no-nic", f"no network device of the guest uses netdev {netdev}: add -device …,netdev={netdev}")
+    if len(facts.nics) > 1:
+        others = ", ".join(nic.name for nic in facts.nics if nic.netdev != netdev)
+        yield _warn(
+            "several-nics",
+            f"only frames of netdev {netdev} are compared and held; those of {others} leave unseen, from both hosts: "
+            "remove the others, or keep them off the network",
+        )
+
+
+def _state(facts: Facts, role: Role) -> Iterator[Finding]:
+    if role == "primary" and not facts.is_running:
+        yield _refuse("not-running", f"the VM is {facts.status}, and only a running one can be protected: `cont` it")
+    if role == "secondary" and facts.status != "inmigrate":
+        yield _refuse(
+            "not-incoming",
+            f"the VM is {facts.status}, and a secondary waits for the primary's state: start it with -incoming defer",
+        )
+    if facts.migration in ACTIVE_MIGRATIONS:
+        yield _refuse(
+            "migration-active",
+            f"a migration is under way ({facts.migration}): wait until it has ended, or give it up with migrate_cancel",
+        )
+    for blocker in facts.migration_blockers:
+        yield _refuse(
+            "migration-blocked", f"this VM cannot migrate, and a checkpoint is a migration: {' '.join(blocker.split())}"
+        )
+    if facts.capabilities.get("return-path"):
+        yield _warn(
+            "return-path",
+            "migration capability return-path is on, and breaks COLO in QEMU 7.2: turn it off on both before `protect`",
+        )
+
+
+def _storage(facts: Facts) -> Iterator[Finding]:
+    for disk in facts.disks:
+        if not disk.is_writable:
+            continue
+        if _is_replicated(disk):
+            yield _warn(
+                "replicated-disk",
+                f"disk {disk.device} ({disk.driver}) is replicated by QEMU; colo neither starts, checks nor ends that: "
+                "failover and `protect` are only as good as what you do about it",
+            )
+        elif disk.device.startswith("pflash"):
+            yield _warn(
+                "writable-firmware",
+                f"{disk.device} ({disk.file}) is the firmware's variables: each host keeps its own file, which must "
+                "not be shared",
+            )
+        else:
+            yield _refuse(
+                "writable-disk",
+                f"disk {disk.device} ({disk.file}) can be written, and COLO does not replicate disks: after a failover "
+                "the guest would find another content. Make it read-only, keep data on a network file system, or set "
+                "up QEMU's block replication (quorum and replication) on both",
+            )
+
+
+def _is_replicated(disk: Disk) -> bool:
+    return disk.driver in _REPLICATED_DRIVERS
+
+
+def _emulation(facts: Facts) -> Iterator[Finding]:
+    if not facts.is_tcg:
+        return
+    yield _warn(
+        "tcg",
+        "software emulation: QEMU may deadlock at a checkpoint (it saves RAM without its big lock; seen with 7.2 and "
+        "10.0). Use KVM (-accel kvm), or preload a library that takes the lock there, as `make demo-qemu` does",
+    )
+    if facts.ram_bytes and facts.ram_bytes % TCG_RAM_STEP_BYTES == 0:
+        yield _warn(
+            "tcg-ram",
+            f"software emulation with RAM of a multiple of 256 KiB ({facts.ram_bytes >> 10} KiB) loses changes of the "
+            f"guest's memory (seen): start both QEMUs with 8 KiB more, -m {(facts.ram_bytes >> 10) + 8}K",
+        )
+    if facts.vcpus > 1:
+        yield _warn(
+            "tcg-smp", f"{facts.vcpus} vCPUs under software emulation were not tried with COLO: better use -smp 1"
+        )
+
+
+def _version(facts: Facts) -> Iterator[Finding]:
+    release = facts.version[:2]
+    shown = ".".join(map(str, facts.version))
+    if release in DOUBTED_VERSIONS:
+        yield _warn(
+            "doubted-version",
+            f"QEMU's list of known problems calls the COLO of 10.0 and 10.1 broken (this is {shown}). With "
+            "x-colo on both sides 10.0.13 made its checkpoints and failovers in this project's runs; 7.2 is surer",
+        )
+    elif release not in TESTED_VERSIONS:
+        yield _warn("untested-version", f"QEMU {shown} was not tried; 7.2 and 10.0 were")
+
+
+# ── two QEMUs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+_SAME: Final[tuple[tuple[str, str, Callable[[Facts], object]], ...]] = (
+    ("version", "QEMU", lambda facts: ".".join(map(str, facts.version))),
+    ("machine", "machine type", lambda facts: facts.machine),
+    ("ram", "RAM in bytes", lambda facts: facts.ram_bytes),
+    ("vcpus", "number of vCPUs", lambda facts: facts.vcpus),
+    ("cpu", "CPU model", lambda facts: facts.cpu_type),
+    ("accelerator", "accelerator", lambda facts: facts.accelerator),
+    ("nics", "network devices", lambda facts: ", ".join(f"{nic.model} {nic.mac}" for nic in facts.nics)),
+)
+
+
+def compare(primary: Facts, secondary: Facts) -> list[Finding]:
+    """What keeps these two from being a pair; refusals first. Empty: nothing."""
+    findings = []
+    for code, what, value in _SAME:
+        ours, theirs = value(primary), value(secondary)
+        if ours != theirs:
+            findings.append(
+                _refuse(
+                    f"different-{code}",
+                    f"{what}: the primary has {ours or 'none'}, the secondary {theirs or 'none'}: the primary's state "
+                    "cannot be loaded there; start the secondary with the primary's command line",
+                )
+            )
+    for name in sorted(primary.netdevs.keys() & secondary.netdevs.keys()):
+        pair = (primary.netdevs[name].vnet_header, secondary.netdevs[name].vnet_header)
+        if None not in pair and pair[0] != pair[1]:
+            findings.append(
+                _refuse(
+                    "different-vnet-header",
+                    f"netdev {name} has vnet headers on one host only: set vnet_hdr to the same on both taps",
+                )
+            )
+    if primary.package != secondary.package and primary.version == secondary.version:
+        findings.append(
+            _warn(
+                "different-package",
+                f"the QEMUs are of the same version, but not the same build: {primary.package or 'none'} and "
+                f"{secondary.package or 'none'}",
+            )
+        )
+    return sorted(findings, key=lambda finding: finding.severity != "refuse")

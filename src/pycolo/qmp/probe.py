@@ -1,0 +1,276 @@
+"""What a QEMU is and can do, asked once when a node connects. `pycolo.qmp.judge` says what follows from it.
+
+QMP has no command that lists netdevs; `info network` of the human monitor does. Whether filters can be put on one is
+asked by putting one on it that lacks what a redirector needs: QEMU looks at the netdev first and refuses with that
+reason (vhost, several queues), else with the redirector's own. It refuses in any case, and so nothing is changed.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from pycolo.errors import PeerError, QmpError
+from pycolo.qmp.client import Qmp
+
+PROBE_TIMEOUT_S: Final = 10.0
+"""One question. The first one for types loads QEMU's modules: some tens of milliseconds, and more on a busy host."""
+
+PROBE_FILTER_ID: Final = "colo-probe"
+
+_CLIENT: Final = re.compile(r"(?P<id>\S+): index=(?P<index>\d+),type=(?P<type>[\w-]+),?(?P<rest>.*)")
+_VNET_FEATURE: Final = "VIRTIO_NET_F_CSUM"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Netdev:
+    """A network backend of QEMU."""
+
+    id: str
+    type: str
+    """"tap", "user", "socket", "vhost-user" …"""
+    info: str = ""
+    """As `info network` shows it: "ifname=tap0,script=no,downscript=no"."""
+    queues: int = 1
+    refusal: str | None = None
+    """Why QEMU takes no filter on it ("Vhost is not supported"), in QEMU's words; None: it takes one."""
+    vnet_header: bool | None = None
+    """Whether frames carry a virtio-net header that says something; None: not a virtio-net device, or not told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nic:
+    """A network device that the guest sees."""
+
+    name: str
+    model: str
+    mac: str
+    netdev: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A block device with something in it."""
+
+    device: str
+    driver: str
+    file: str
+    is_writable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chardev:
+    """A character device: `filename` says whether a socket is connected."""
+
+    label: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One QEMU at one moment."""
+
+    vm: str
+    version: tuple[int, int, int]
+    package: str
+    machine: str
+    """"pc-i440fx-7.2-machine"."""
+    accelerator: Literal["kvm", "tcg"]
+    """"tcg", software emulation, is whatever is not KVM."""
+    status: str
+    """RunState of QEMU: "running", "paused", "inmigrate" …"""
+    is_running: bool
+    vcpus: int
+    cpu_type: str
+    ram_bytes: int
+    """Plugged memory included."""
+    commands: frozenset[str]
+    object_types: frozenset[str]
+    """Those that are network filters."""
+    objects: Mapping[str, str]
+    """Id → type of what was made with -object or object-add."""
+    capabilities: Mapping[str, bool]
+    """Migration capabilities that exist → whether they are on."""
+    migration: str
+    """Status of the last migration, "none" when there was none."""
+    migration_blockers: tuple[str, ...]
+    """Why this VM cannot migrate, in QEMU's words."""
+    colo: str
+    """"none", "primary" or "secondary"."""
+    netdevs: Mapping[str, Netdev]
+    nics: tuple[Nic, ...]
+    chardevs: tuple[Chardev, ...]
+    disks: tuple[Disk, ...]
+
+    @property
+    def is_tcg(self) -> bool:
+        """Software emulation."""
+        return self.accelerator == "tcg"
+
+
+async def probe(qmp: Qmp, timeout_s: float = PROBE_TIMEOUT_S) -> Facts:
+    """Ask everything; `timeout_s` is for each question. Changes nothing in the VM.
+
+    Raises what `Qmp.execute` does, and `PeerError` for an answer that cannot be read.
+    """
+    asker = _Asker(qmp, timeout_s)
+    try:
+        return await _facts(asker)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise PeerError(
+            f"{qmp.name}: {asker.last}: the answer cannot be read ({type(error).__name__}: {error}); "
+            "is this a QEMU 7.2 or newer?"
+        ) from error
+
+
+class _Asker:
+    """Questions with one time-out; remembers the last, for the message when its answer cannot be read."""
+
+    def __init__(self, qmp: Qmp, timeout_s: float) -> None:
+        self.name = qmp.name
+        self.last = ""
+        self._qmp = qmp
+        self._timeout_s = timeout_s
+
+    async def ask(self, command: str, **arguments: Any) -> Any:
+        """The answer."""
+        self.last = command
+        return await self._qmp.execute(command, arguments or None, timeout_s=self._timeout_s)
+
+    async def ask_if(self, commands: frozenset[str], command: str, otherwise: Any, **arguments: Any) -> Any:
+        """The answer, or `otherwise` where `commands` has no such command or QEMU refuses it."""
+        if command not in commands:
+            return otherwise
+        try:
+            return await self.ask(command, **arguments)
+        except QmpError:
+            return otherwise
+
+
+async def _facts(asker: _Asker) -> Facts:
+    version = await asker.ask("query-version")
+    schema = await asker.ask("query-qmp-schema")
+    commands = frozenset(entity["name"] for entity in schema if entity["meta-type"] == "command")
+    filters = frozenset(found["name"] for found in await asker.ask("qom-list-types", implements="netfilter"))
+    status = await asker.ask("query-status")
+    kvm = await asker.ask_if(commands, "query-kvm", {"enabled": False})
+    cpus = await asker.ask("query-cpus-fast")
+    memory = await asker.ask("query-memory-size-summary")
+    migration = await asker.ask("query-migrate")
+    capabilities = await asker.ask("query-migrate-capabilities")
+    colo = await asker.ask_if(commands, "query-colo-status", {"mode": "none"})
+    numbers = version["qemu"]
+    objects = {
+        found["name"]: found["type"].removeprefix("child<").removesuffix(">")
+        for found in await asker.ask_if(commands, "qom-list", (), path="/objects")
+        if found["type"].startswith("child<")
+    }
+    netdevs, nics = await _network(asker, commands, filters)
+    return Facts(
+        vm=asker.name,
+        version=(numbers["major"], numbers["minor"], numbers["micro"]),
+        package=version.get("package", ""),
+        machine=await asker.ask("qom-get", path="/machine", property="type"),
+        accelerator="kvm" if kvm["enabled"] else "tcg",
+        status=status["status"],
+        is_running=status["running"],
+        vcpus=len(cpus),
+        cpu_type=await asker.ask("qom-get", path=cpus[0]["qom-path"], property="type") if cpus else "",
+        ram_bytes=memory["base-memory"] + memory.get("plugged-memory", 0),
+        commands=commands,
+        object_types=filters,
+        objects=objects,
+        capabilities={found["capability"]: found["state"] for found in capabilities},
+        migration=migration.get("status", "none"),
+        migration_blockers=tuple(migration.get("blocked-reasons", ())),
+        colo=colo["mode"],
+        netdevs=netdevs,
+        nics=nics,
+        chardevs=tuple(Chardev(label=c["label"], filename=c["filename"]) for c in await asker.ask("query-chardev")),
+        disks=_disks(await asker.ask("query-block")),
+    )
+
+
+def _disks(blocks: list[dict[str, Any]]) -> tuple[Disk, ...]:
+    return tuple(
+        Disk(
+            device=block["device"] or block.get("qdev", "") or block["inserted"].get("node-name", ""),
+            driver=block["inserted"]["drv"],
+            file=block["inserted"]["file"],
+            is_writable=not block["inserted"]["ro"],
+        )
+        for block in blocks
+        if block.get("inserted")
+    )
+
+
+# ── the network ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _network(
+    asker: _Asker, commands: frozenset[str], filters: frozenset[str]
+) -> tuple[dict[str, Netdev], tuple[Nic, ...]]:
+    text = await asker.ask("human-monitor-command", **{"command-line": "info network"})
+    nics, lines = network_lines(text)
+    headers = await _vnet_headers(asker, commands)
+    netdevs = {}
+    for name, (kind, info, queues) in lines.items():
+        refusal = await _filter_refusal(asker, name) if "filter-redirector" in filters else None
+        netdevs[name] = Netdev(
+            id=name, type=kind, info=info, queues=queues, refusal=refusal, vnet_header=headers.get(name)
+        )
+    return netdevs, nics
+
+
+def network_lines(text: str) -> tuple[tuple[Nic, ...], dict[str, tuple[str, str, int]]]:
+    r"""`info network`'s text: the devices, and netdev id → (type, the rest of its line, queues).
+
+    A device's line is followed by its netdev's, which begins with " \ "; both come once for each queue. Lines about
+    filters and hubs are others.
+    """
+    nics: list[Nic] = []
+    netdevs: dict[str, tuple[str, str, int]] = {}
+    device: re.Match[str] | None = None
+    for line in text.splitlines():
+        found = None if line.startswith("  - ") else _CLIENT.search(line)
+        if found is None:
+            continue
+        if found["type"] == "nic":
+            device = found
+            if found["index"] == "0":
+                said = dict(part.partition("=")[::2] for part in found["rest"].split(","))
+                nics.append(
+                    Nic(name=found["id"], model=said.get("model", ""), mac=said.get("macaddr", ""), netdev=None)
+                )
+            continue
+        kind, info, queues = netdevs.get(found["id"], (found["type"], found["rest"], 0))
+        netdevs[found["id"]] = (kind, info, queues + 1)
+        if line.startswith(" \\ ") and device is not None and device["index"] == "0" and nics:
+            last = nics[-1]
+            nics[-1] = Nic(name=last.name, model=last.model, mac=last.mac, netdev=found["id"])
+        device = None
+    return tuple(nics), netdevs
+
+
+async def _filter_refusal(asker: _Asker, netdev: str) -> str | None:
+    filter_of_nothing = {"qom-type": "filter-redirector", "id": PROBE_FILTER_ID, "netdev": netdev}
+    try:
+        await asker.ask("object-add", **filter_of_nothing)
+    except QmpError as error:
+        return None if "indev" in error.description else error.description
+    await asker.ask("object-del", id=PROBE_FILTER_ID)
+    return None
+
+
+async def _vnet_headers(asker: _Asker, commands: frozenset[str]) -> dict[str, bool]:
+    """Netdev id → whether frames have a vnet header: then, and only then, the device offers checksum offload."""
+    found = {}
+    for device in await asker.ask_if(commands, "x-query-virtio", ()):
+        path = device["path"]
+        if device["name"] != "virtio-net":
+            continue
+        netdev = await asker.ask_if(commands, "qom-get", "", path=path, property="netdev")
+        status = await asker.ask_if(commands, "x-query-virtio-status", {}, path=path)
+        if netdev and (features := status.get("host-features")) is not None:
+            found[netdev] = any(_VNET_FEATURE in feature for feature in features.get("dev-features", ()))
+    return found

@@ -1,0 +1,204 @@
+"""What refuses COLO and what it is warned of, fact by fact."""
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycolo.qmp.judge import ACTIVE_MIGRATIONS, compare, judge
+from pycolo.qmp.probe import Disk, Facts, Netdev, Nic
+
+TAP = Netdev(id="hn0", type="tap", info="ifname=tap0", vnet_header=True)
+NIC = Nic(name="net0", model="virtio-net-pci", mac="52:54:00:12:34:56", netdev="hn0")
+DISK = Disk(device="hd0", driver="qcow2", file="/var/lib/vm/hd0", is_writable=True)
+
+GOOD = Facts(
+    vm="vm1",
+    version=(7, 2, 22),
+    package="Debian 1:7.2",
+    machine="pc-i440fx-7.2-machine",
+    accelerator="kvm",
+    status="running",
+    is_running=True,
+    vcpus=4,
+    cpu_type="host-x86_64-cpu",
+    ram_bytes=1 << 30,
+    commands=frozenset({"migrate", "x-colo-lost-heartbeat", "yank"}),
+    object_types=frozenset({"filter-redirector"}),
+    objects={},
+    capabilities={"x-colo": False, "return-path": False},
+    migration="none",
+    migration_blockers=(),
+    colo="none",
+    netdevs={"hn0": TAP},
+    nics=(NIC,),
+    chardevs=(),
+    disks=(),
+)
+WAITING = replace(GOOD, status="inmigrate", is_running=False)
+
+
+def netdev(**changed):
+    return {"netdevs": {"hn0": replace(TAP, **changed)}}
+
+
+REFUSED = [
+    ("no-x-colo", {"capabilities": {"return-path": False}}),
+    ("no-migrate", {"commands": GOOD.commands - {"migrate"}}),
+    ("no-x-colo-lost-heartbeat", {"commands": GOOD.commands - {"x-colo-lost-heartbeat"}}),
+    ("no-filter-redirector", {"object_types": frozenset({"filter-mirror"})}),
+    ("no-machine", {"machine": "none-machine"}),
+    ("q35", {"machine": "pc-q35-7.2-machine"}),
+    ("no-netdev", {"netdevs": {"other": TAP}}),
+    ("no-netdev", {"netdevs": {}}),
+    ("vhost", netdev(refusal="Vhost is not supported")),
+    ("multiqueue", netdev(refusal="multiqueue is not supported", queues=2)),
+    ("multiqueue", netdev(queues=4)),
+    ("filter-refused", netdev(refusal="something\nnew")),
+    ("no-nic", {"nics": (replace(NIC, netdev=None),)}),
+    *(("migration-active", {"migration": status}) for status in sorted(ACTIVE_MIGRATIONS)),
+    ("migration-blocked", {"migration_blockers": ("Migration is disabled when using\n feature 'invtsc'",)}),
+    ("writable-disk", {"disks": (DISK,)}),
+]
+
+WARNED = [
+    ("no-yank", {"commands": GOOD.commands - {"yank"}}),
+    ("q35-untested", {"machine": "pc-q35-10.0-machine", "version": (10, 0, 13)}),
+    ("several-nics", {"nics": (NIC, replace(NIC, name="net1", netdev="hn1"))}),
+    ("return-path", {"capabilities": {"x-colo": False, "return-path": True}}),
+    ("tcg", {"accelerator": "tcg"}),
+    ("tcg-ram", {"accelerator": "tcg", "ram_bytes": 96 << 20}),
+    ("tcg-smp", {"accelerator": "tcg", "vcpus": 2}),
+    ("doubted-version", {"version": (10, 0, 13)}),
+    ("doubted-version", {"version": (10, 1, 0)}),
+    ("untested-version", {"version": (9, 2, 0)}),
+    ("untested-version", {"version": (11, 0, 0)}),
+    ("replicated-disk", {"disks": (replace(DISK, driver="quorum"),)}),
+    ("replicated-disk", {"disks": (replace(DISK, driver="replication"),)}),
+    ("writable-firmware", {"disks": (replace(DISK, device="pflash1"),)}),
+]
+
+NOT_FOUND = [
+    ("tcg-ram", {"accelerator": "tcg", "ram_bytes": 98312 << 10}),
+    ("tcg-ram", {"ram_bytes": 96 << 20}),
+    ("tcg-smp", {"vcpus": 8}),
+    ("writable-disk", {"disks": (replace(DISK, is_writable=False),)}),
+    ("untested-version", {"version": (10, 0, 13)}),
+    ("doubted-version", {"version": (10, 2, 0)}),
+    ("migration-active", {"migration": "completed"}),
+    ("migration-active", {"migration": "failed"}),
+    ("q35", {"machine": "pc-q35-10.0-machine", "version": (10, 0, 13)}),
+]
+
+
+def codes(findings, severity=None):
+    return [finding.code for finding in findings if severity in (None, finding.severity)]
+
+
+@pytest.mark.parametrize("role", ["primary", "secondary"])
+def test_what_is_as_it_should_be_gives_no_finding(role):
+    assert judge(GOOD if role == "primary" else WAITING, role, "hn0") == []
+
+
+@pytest.mark.parametrize("role", ["primary", "secondary"])
+@pytest.mark.parametrize(("code", "changed"), REFUSED)
+def test_refused(role, code, changed):
+    found = judge(replace(GOOD if role == "primary" else WAITING, **changed), role, "hn0")
+    assert codes(found, "refuse") == [code]
+
+
+@pytest.mark.parametrize("role", ["primary", "secondary"])
+@pytest.mark.parametrize(("code", "changed"), WARNED)
+def test_warned(role, code, changed):
+    found = judge(replace(GOOD if role == "primary" else WAITING, **changed), role, "hn0")
+    assert code in codes(found, "warn")
+    assert codes(found, "refuse") == []
+
+
+@pytest.mark.parametrize(("code", "changed"), NOT_FOUND)
+def test_not_found(code, changed):
+    assert code not in codes(judge(replace(GOOD, **changed), "primary", "hn0"))
+
+
+def test_a_primary_runs_and_a_secondary_waits():
+    assert codes(judge(replace(GOOD, status="paused", is_running=False), "primary", "hn0")) == ["not-running"]
+    assert codes(judge(WAITING, "primary", "hn0")) == ["not-running"]
+    assert codes(judge(GOOD, "secondary", "hn0")) == ["not-incoming"]
+
+
+def test_a_missing_yank_socket_is_warned_of():
+    assert codes(judge(GOOD, "primary", "hn0", has_yank_socket=False), "warn") == ["no-yank-socket"]
+
+
+@given(changes=st.lists(st.sampled_from(REFUSED + WARNED), max_size=6), role=st.sampled_from(["primary", "secondary"]))
+def test_refusals_come_first_and_each_text_is_one_line_that_says_what_to_do(changes, role):
+    facts = GOOD
+    for _, changed in changes:
+        facts = replace(facts, **changed)
+    found = judge(facts, role, "hn0", has_yank_socket=False)
+    severities = [finding.severity for finding in found]
+    assert severities == sorted(severities, key=["refuse", "warn"].index)
+    for finding in found:
+        assert "\n" not in finding.text
+        assert 20 < len(finding.text) < 400
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        ("-m 98312K", {"accelerator": "tcg", "ram_bytes": 96 << 20}),
+        ("vhost=off", netdev(refusal="Vhost is not supported")),
+        ("there is: a, b", {"netdevs": {"b": TAP, "a": TAP}}),
+        ("something new", netdev(refusal="something\nnew")),
+        ("/var/lib/vm/hd0", {"disks": (DISK,)}),
+        ("those of net1", {"nics": (NIC, replace(NIC, name="net1", netdev="hn1"))}),
+    ],
+)
+def test_a_text_names_what_is_meant(words, changed):
+    assert any(words in finding.text for finding in judge(replace(GOOD, **changed), "primary", "hn0"))
+
+
+# ── two QEMUs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+DIFFERENT = [
+    ("different-version", {"version": (7, 2, 21)}),
+    ("different-machine", {"machine": "pc-i440fx-7.1-machine"}),
+    ("different-ram", {"ram_bytes": 2 << 30}),
+    ("different-vcpus", {"vcpus": 2}),
+    ("different-cpu", {"cpu_type": "qemu64-x86_64-cpu"}),
+    ("different-accelerator", {"accelerator": "tcg"}),
+    ("different-nics", {"nics": (replace(NIC, mac="52:54:00:12:34:57"),)}),
+    ("different-nics", {"nics": ()}),
+    ("different-vnet-header", netdev(vnet_header=False)),
+]
+
+
+def test_two_of_a_kind_are_a_pair():
+    assert compare(GOOD, WAITING) == []
+    # What is each host's own: names, sockets, the state of the migration.
+    own = replace(WAITING, vm="other", nics=(replace(NIC, netdev="x"),), netdevs={"x": TAP}, migration="setup")
+    assert compare(GOOD, own) == []
+
+
+@pytest.mark.parametrize(("code", "changed"), DIFFERENT)
+def test_a_difference_is_refused_both_ways(code, changed):
+    for found in (compare(GOOD, replace(WAITING, **changed)), compare(replace(GOOD, **changed), WAITING)):
+        assert codes(found, "refuse") == [code]
+        assert "\n" not in found[0].text
+
+
+def test_another_build_of_the_same_version_is_warned_of():
+    assert codes(compare(GOOD, replace(GOOD, package="own")), "warn") == ["different-package"]
+    assert codes(compare(GOOD, replace(GOOD, package="own", version=(8, 0, 0)))) == ["different-version"]
+
+
+def test_an_unknown_vnet_header_is_no_difference():
+    assert compare(GOOD, replace(GOOD, **netdev(vnet_header=None))) == []
+
+
+def test_the_table_knows_every_fact():
+    """A new fact comes with a rule, or with a word here on why it has none."""
+    without_rule = {"vm", "objects", "colo", "chardevs"}  # names, what the node looks up itself, what status shows
+    judged = {name for _, changed in REFUSED + WARNED + DIFFERENT for name in changed}
+    assert judged | {"status", "is_running", "package"} | without_rule == {field.name for field in fields(Facts)}
