@@ -175,6 +175,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs root or user namespaces: {why}")
     if item.get_closest_marker("qemu") and shutil.which("qemu-system-x86_64") is None:
         pytest.skip("needs QEMU: qemu-system-x86_64 (Debian's package qemu-system-x86) is not on PATH")
+    if item.get_closest_marker("etcd") and shutil.which("etcd") is None:
+        pytest.skip("needs etcd: etcd (Debian's package etcd-server) is not on PATH")
     if item.get_closest_marker("tun") and (why := tun_refusal()):
         pytest.skip(f"needs a TAP device: {why}")
 

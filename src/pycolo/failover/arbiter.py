@@ -3,15 +3,14 @@
 A lost heartbeat is a suspicion, never a permission: from one end, a dead node and a cut cable look the
 same. The arbiter is whoever can tell them apart, or can make sure of it.
 
-**To add one** (an etcd lease, a fencing command): write one file with a subclass of `Arbiter`, and name it
-in `ARBITERS` or hand the instance to the node. The node feeds it the facts below and looks at `verdict()`
-after every fact and whenever `deadline_ms()` has come; that is all it knows of an arbiter. One that has to
-ask somebody starts to ask in `suspected`, answers WAIT, and sets a deadline to be looked at again; it then
-does I/O and lives below the purity line, beside the other shells. The two here need nobody and are pure.
+**To add one**: write one file with a subclass of `Arbiter`. The node feeds it the facts below and looks at
+`verdict()` after every fact and whenever `deadline_ms()` has come; that is all it knows of one that needs nobody.
+One that has to ask somebody is two halves: a pure core here that is fed what was answered (`failover.fencing`,
+`failover.lease`), and a shell with the sockets and processes in `pycolo.arbiters`, below the purity line.
 
 **Terms.** A grant opens a new term, one above every term this node has seen. Messages carry it, and the
-node with the lower one yields. A verdict of GRANTED or DENIED is final for its arbiter: what was granted
-may have been acted on.
+node with the lower one yields. A verdict of GRANTED or DENIED is final for its question: what was granted
+may have been acted on. Only a lease that was lost turns GRANTED into DENIED. `paired` asks a new question.
 """
 
 from abc import ABC, abstractmethod
@@ -38,19 +37,28 @@ class Verdict(NamedTuple):
     text: str
 
 
+IDLE_TEXT: Final = "the other node is not suspected"
+
+
 class Arbiter(ABC):
-    """One arbiter decides once, about one node's question "may I serve alone?"."""
+    """One arbiter decides once for each pair, about one node's question "may I serve alone?"."""
 
     name: ClassVar[str]
-    """What `--arbiter` calls it."""
+    """What the user calls it."""
 
     def __init__(self, term: int) -> None:
         """`term` is the one under which the pair has worked so far."""
         self._term = term
         self._decision = Decision.WAIT
-        self._text = "the other node is not suspected"
+        self._text = IDLE_TEXT
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def paired(self, term: int, now_ms: int) -> None:
+        """A pair was formed and works under `term`: whatever was decided before was about another one."""
+        self._term = max(self._term, term)
+        self._decision = Decision.WAIT
+        self._text = IDLE_TEXT
 
     @abstractmethod
     def suspected(self, now_ms: int) -> None:
@@ -67,9 +75,7 @@ class Arbiter(ABC):
     def term_seen(self, term: int) -> None:
         """The other node showed `term`. A higher one than ours means that it has taken over itself."""
         if term > self._term and self._decision is Decision.WAIT:
-            self._term = term
-            self._decision = Decision.DENIED
-            self._text = f"the other node has taken over under term {term}; this node must not serve"
+            self._deny(f"the other node has taken over under term {term}; this node must not serve", term)
 
     @abstractmethod
     def timer_fired(self, now_ms: int) -> None:
@@ -85,13 +91,25 @@ class Arbiter(ABC):
         """The decision as it stands."""
         return Verdict(self._decision, self._term, self._text)
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether the verdict is more than WAIT."""
+        return self._decision is not Decision.WAIT
+
     # ── for subclasses ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _grant(self, text: str) -> None:
+    def _grant(self, text: str, term: int | None = None) -> None:
+        """`term`: the new one where somebody else counts them; it is higher than all before."""
         if self._decision is Decision.WAIT:
-            self._term += 1
+            assert term is None or term > self._term, "a grant opens a new term"
+            self._term = self._term + 1 if term is None else term
             self._decision = Decision.GRANTED
             self._text = text
+
+    def _deny(self, text: str, term: int) -> None:
+        self._term = max(self._term, term)
+        self._decision = Decision.DENIED
+        self._text = text
 
     def _wait(self, text: str) -> None:
         if self._decision is Decision.WAIT:
@@ -109,7 +127,7 @@ class ManualArbiter(Arbiter):
 
     def recovered(self, now_ms: int) -> None:
         """The operator need not hurry any more."""
-        self._wait("the other node is not suspected")
+        self._wait(IDLE_TEXT)
 
     def timer_fired(self, now_ms: int) -> None:
         """Time decides nothing here."""

@@ -1,0 +1,94 @@
+"""The arbiter `command`: a command makes sure that the other node serves no longer.
+
+Pure: it says when the command is to run (`wants_run`) and is told how that ended. Whoever cuts the other host's power
+may serve, whatever is heard of it meanwhile; so a run that has begun is never called off, and its success grants even
+after the other node was heard again: what was fenced does not serve.
+"""
+
+from typing import Final
+
+from pycolo.failover.arbiter import IDLE_TEXT, Arbiter
+
+RETRY_FIRST_MS: Final = 1_000
+"""Pause after the first failure: a power switch that was busy is free again after a second."""
+
+RETRY_LAST_MS: Final = 30_000
+"""The longest pause: pauses double up to this, so that a broken command does not fill the log."""
+
+
+class FencingArbiter(Arbiter):
+    """Facts besides the base's: `fencing_started`, `fencing_finished`."""
+
+    name = "command"
+
+    def __init__(self, term: int) -> None:
+        super().__init__(term)
+        self._is_suspected = False
+        self._is_running = False
+        self._failures = 0
+        self._retry_at_ms: int | None = None
+
+    # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def suspected(self, now_ms: int) -> None:
+        """The command is to run, now."""
+        self._is_suspected = True
+        if not self._is_running and self._retry_at_ms is None:
+            self._failures = 0
+            self._retry_at_ms = now_ms
+            self._wait("the fencing command is about to run")
+
+    def recovered(self, now_ms: int) -> None:
+        """No further try; one that is under way goes on to its end."""
+        self._is_suspected = False
+        self._retry_at_ms = None
+        if self._is_running:
+            self._wait("the other node was heard again, but the fencing command is under way: its end decides")
+        else:
+            self._wait(IDLE_TEXT)
+
+    def paired(self, term: int, now_ms: int) -> None:
+        """As `recovered`: the other node is there again."""
+        super().paired(term, now_ms)
+        self.recovered(now_ms)
+
+    def fencing_started(self, now_ms: int) -> None:
+        """The shell runs the command."""
+        self._is_running = True
+        self._retry_at_ms = None
+        self._wait("the fencing command is under way")
+
+    def fencing_finished(self, now_ms: int, exit_code: int | None, text: str) -> None:
+        """`exit_code` None: it could not be started or did not end in time, as `text` says.
+
+        `text` is one line: why it failed, or the last line that the command wrote to stderr.
+        """
+        self._is_running = False
+        if exit_code == 0:
+            was_heard = (
+                "" if self._is_suspected else "; it was heard again meanwhile, but what was fenced does not serve"
+            )
+            self._grant(f"the fencing command has succeeded: the other node is fenced{was_heard}")
+            return
+        self._failures += 1
+        how = text if exit_code is None else f"exit code {exit_code}" + (f", {text}" if text else "")
+        if self._is_suspected:
+            pause_ms = min(RETRY_FIRST_MS << min(self._failures - 1, 16), RETRY_LAST_MS)
+            self._retry_at_ms = now_ms + pause_ms
+            self._wait(f"the fencing command has failed {self._failures} times ({how}); again in {pause_ms} ms")
+        else:
+            self._wait(IDLE_TEXT)
+
+    def timer_fired(self, now_ms: int) -> None:
+        """The shell looks at `wants_run` by itself."""
+
+    # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def wants_run(self, now_ms: int) -> bool:
+        """Whether the command is to be started now."""
+        due_ms = self.deadline_ms()
+        return due_ms is not None and now_ms >= due_ms
+
+    def deadline_ms(self) -> int | None:
+        """When the command is to run next."""
+        return None if self._is_running or self.is_decided else self._retry_at_ms

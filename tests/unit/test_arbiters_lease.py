@@ -1,0 +1,434 @@
+"""Laws of the lease's core, without time or a network: what it asks next, and what it believes.
+
+That two nodes never both serve is shown in tests/simulation/test_two_nodes_serve.py.
+"""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycolo.failover.arbiter import Decision
+from pycolo.failover.lease import SEIZE_MS, LeaseArbiter
+from pycolo.failover.store import (
+    Claim,
+    Claimed,
+    GrantLease,
+    KeysRead,
+    LeaseGone,
+    LeaseRenewed,
+    ReadKeys,
+    Record,
+    RenewLease,
+    RevokeLease,
+)
+from support.leases import ModelStore
+
+TTL_MS = 3000
+MS = 1_000_000
+
+
+class Driver:
+    """One core with a store that answers at once, or as `fault` says: "lost" (done), "dropped" (not done)."""
+
+    def __init__(self, identity="a", term=0, store=None) -> None:
+        self.core = LeaseArbiter(term, identity, TTL_MS)
+        self.store = store or ModelStore(random.Random(1))
+        self.now_ms = 1000
+        self.asked = []
+
+    def step(self, fault="") -> bool:
+        request = self.core.request(self.now_ms * MS)
+        if request is None:
+            return False
+        self.asked.append(request)
+        answer = self.store.apply(request, self.now_ms) if fault != "dropped" else None
+        if fault:
+            self.core.unanswered("no answer", self.now_ms * MS)
+        else:
+            self.core.answered(answer, self.now_ms * MS)
+        return True
+
+    def settle(self, until_ms=None) -> "Driver":
+        """Everything that is wanted now, or until then."""
+        until_ms = until_ms or self.now_ms
+        while True:
+            if self.step():
+                continue
+            due_ns = self.core.due_ns()
+            if due_ns is None or due_ns > until_ms * MS:
+                break
+            assert due_ns > self.now_ms * MS, "due, and nothing is wanted"
+            self.now_ms = -(-due_ns // MS)
+        self.now_ms = until_ms
+        return self
+
+    def holding(self) -> "Driver":
+        self.core.acquire_wanted()
+        return self.settle()
+
+    def bound_ms(self) -> float | None:
+        until_ns = self.core.serve_until_ns()
+        return None if until_ns is None else until_ns / MS
+
+
+def paired(term=1) -> tuple[Driver, Driver]:
+    a = Driver("a").holding()
+    b = Driver("b", store=a.store)
+    a.core.paired(term, a.now_ms)
+    b.core.paired(term, b.now_ms)
+    return a, b
+
+
+# ── the bound ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_bound_counts_from_before_the_request_and_leaves_a_margin():
+    a = Driver().holding()
+    assert [type(request) for request in a.asked] == [ReadKeys, GrantLease, Claim]
+    assert a.bound_ms() == 1000 + TTL_MS - TTL_MS / 10
+    a.now_ms = 2000
+    request = a.core.request(a.now_ms * MS)
+    assert isinstance(request, RenewLease)
+    a.now_ms = 2400  # a slow answer
+    a.core.answered(LeaseRenewed(3, a.store.raft_term), a.now_ms * MS)
+    assert a.bound_ms() == 3700, "not confirmed yet"
+    assert a.step()
+    assert a.bound_ms() == 2000 + 2700
+
+
+def test_a_renewal_of_an_old_leader_does_not_count():
+    a = Driver().holding()
+    a.now_ms = 2000
+    a.core.request(a.now_ms * MS)
+    a.core.answered(LeaseRenewed(3, a.store.raft_term - 1), a.now_ms * MS)
+    a.step()
+    assert a.bound_ms() == 3700
+    assert not a.step(), "not again at once"
+    a.now_ms = 2200
+    a.step()
+    a.step()
+    assert a.bound_ms() == 2200 + 2700
+
+
+def test_under_a_new_leader_the_key_moves_to_a_new_lease():
+    a, _ = paired()
+    old = a.store.server.lease
+    a.store.change_leader(a.now_ms, 5000)
+    a.now_ms = 2000
+    a.asked.clear()
+    a.settle()
+    assert [type(request) for request in a.asked] == [RenewLease, ReadKeys, GrantLease, Claim]
+    assert a.store.server.lease != old
+    assert a.store.term.term == a.core.verdict().term == 1
+    assert a.bound_ms() == 2000 + 2700
+    a.now_ms = 3000
+    a.settle()
+    assert a.bound_ms() == 3000 + 2700
+
+
+def test_a_lease_granted_while_the_leader_changed_is_not_used():
+    a = Driver("a")
+    a.core.acquire_wanted()
+    a.step()
+    a.store.raft_term += 1
+    a.settle()
+    assert [type(request) for request in a.asked] == [ReadKeys, GrantLease, ReadKeys, Claim]
+    assert a.core._lease.raft_term == a.store.raft_term
+
+
+def test_nothing_may_be_released_before_and_after():
+    a = Driver()
+    assert a.bound_ms() == 0
+    a.holding()
+    a.core.resigned()
+    assert a.bound_ms() == 0
+    a.settle()
+    assert isinstance(a.asked[-1], RevokeLease)
+    assert a.store.server is None
+    assert not a.core.is_resigning
+
+
+def test_a_lease_that_ran_out_is_taken_again_under_the_same_term():
+    a, _ = paired()
+    a.store._end(a.core._lease.id)
+    a.now_ms = 5000
+    assert a.bound_ms() < a.now_ms
+    a.settle()
+    assert a.core.verdict()[:2] == (Decision.WAIT, 1)
+    assert a.bound_ms() > a.now_ms
+    assert a.store.term.term == 1
+
+
+def test_a_key_that_is_anothers_fences_and_what_is_left_is_given_back():
+    a, _ = paired()
+    a.store.server = Record("b", 5, 0, 99)
+    a.now_ms = 2000
+    a.settle()
+    assert a.core.verdict()[:2] == (Decision.DENIED, 5)
+    assert a.bound_ms() == 0
+    assert a.store.leases == {}
+
+
+def test_a_key_of_another_process_of_this_node_fences():
+    a, _ = paired()
+    a.store.server = a.store.server._replace(lease=4711)
+    a.now_ms = 2000
+    a.settle()
+    assert a.core.verdict().decision is Decision.DENIED
+
+
+# ── permission ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_secondary_waits_until_the_key_is_gone():
+    a, b = paired()
+    b.core.suspected(b.now_ms)
+    b.settle(5000)
+    assert b.core.verdict().decision is Decision.WAIT
+    assert "a holds the lease, under term 1" in b.core.verdict().text
+    assert all(isinstance(request, ReadKeys) for request in b.asked)
+    b.store._end(a.core._lease.id)
+    b.settle(5400)
+    assert b.core.verdict()[:2] == (Decision.GRANTED, 2)
+    assert b.bound_ms() > 5000
+
+
+def test_the_secondary_gives_up_when_the_other_is_heard_again():
+    _, b = paired()
+    b.core.suspected(b.now_ms)
+    b.step()
+    b.core.recovered(b.now_ms)
+    assert b.core.due_ns() is None
+    assert b.core.verdict().text == "the other node is not suspected"
+
+
+@pytest.mark.parametrize("when", ["read", "asked"])
+def test_an_answer_that_comes_after_the_other_was_heard_again_harms_nobody(when):
+    _, b = paired()
+    b.core.suspected(b.now_ms)
+    request = b.core.request(b.now_ms * MS)
+    b.core.recovered(b.now_ms)
+    if when == "read":
+        b.core.answered(b.store.apply(request, b.now_ms), b.now_ms * MS)
+    else:
+        b.core.unanswered("no answer", b.now_ms * MS)
+    assert b.core.verdict().decision is Decision.WAIT
+    assert b.core.request((b.now_ms + 10_000) * MS) is None
+
+
+def test_going_alone_shuts_the_other_out_for_good():
+    a, b = paired()
+    a.core.suspected(a.now_ms)
+    a.settle()
+    assert a.core.verdict()[:2] == (Decision.GRANTED, 2)
+    a.store._end(a.core._lease.id)  # and then it dies
+    b.core.suspected(b.now_ms)
+    b.settle()
+    assert b.core.verdict()[:2] == (Decision.DENIED, 2)
+    assert "this node's state is older" in b.core.verdict().text
+
+
+def test_a_store_without_the_pairs_term_grants_no_takeover():
+    a, b = paired()
+    for forgotten in (None, a.store.term._replace(term=0)):
+        a.store.server, a.store.term = None, forgotten
+        b.core.suspected(b.now_ms)
+        b.settle(b.now_ms + 1000)
+        assert b.core.verdict().decision is Decision.WAIT
+        assert "is it the same etcd" in b.core.verdict().text
+
+
+def test_a_node_that_comes_back_serves_only_if_nobody_has_since():
+    a, _ = paired()
+    a.store._end(a.core._lease.id)
+    assert Driver("a", 1, a.store).holding().core.verdict()[:2] == (Decision.WAIT, 2)
+    a.store.server = None
+    late = Driver("b", 1, a.store).holding()
+    assert late.core.verdict().decision is Decision.DENIED
+    assert "a was granted term 2" in late.core.verdict().text
+
+
+def test_a_higher_term_of_the_other_node_is_written_before_it_is_used():
+    a = Driver("a").holding()
+    a.core.acquire_wanted(7)
+    assert a.core.is_acquiring
+    a.settle()
+    assert not a.core.is_acquiring
+    assert a.store.term.term == a.core.verdict().term == 8
+
+
+def test_a_suspicion_while_the_lease_is_asked_for_is_not_forgotten():
+    a = Driver("a")
+    a.core.acquire_wanted()
+    a.core.suspected(a.now_ms)
+    a.settle()
+    assert a.core.verdict()[:2] == (Decision.GRANTED, 2)
+
+
+# ── answers that never came ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("fault", ["lost", "dropped"])
+def test_a_claim_without_an_answer_is_looked_up_and_the_same_claim_is_sent_again(fault):
+    a, b = paired()
+    a.store._end(a.core._lease.id)
+    b.core.suspected(b.now_ms)
+    while not isinstance(b.asked[-1] if b.asked else None, GrantLease):
+        b.step()
+    b.step(fault)
+    assert b.core.verdict().decision is Decision.WAIT
+    b.core.recovered(b.now_ms)
+    assert b.core.verdict().decision is Decision.WAIT, "but the claim may have been done"
+    b.settle(b.now_ms + 1000)
+    assert b.core.verdict()[:2] == (Decision.GRANTED, 2)
+    assert len({request for request in b.asked if isinstance(request, Claim)}) == 1
+
+
+def test_a_claim_that_can_no_longer_be_done_is_given_up_with_the_suspicion():
+    a, b = paired()
+    a.store._end(a.core._lease.id)
+    b.core.suspected(b.now_ms)
+    b.step()
+    b.step()
+    b.step("dropped")
+    b.core.recovered(b.now_ms)
+    a.now_ms = 2000
+    a.settle()
+    b.settle(2000)
+    assert a.store.server.holder == "a"
+    assert b.core.verdict()[:2] == (Decision.WAIT, 1)
+    assert b.core.due_ns() is None
+
+
+def test_a_claim_whose_lease_is_gone_is_made_under_a_new_one():
+    a, b = paired()
+    a.store._end(a.core._lease.id)
+    b.core.suspected(b.now_ms)
+    b.step()
+    b.step()
+    b.store._end(b.core._spare.id)
+    b.settle()
+    assert b.core.verdict()[:2] == (Decision.GRANTED, 2)
+    assert len([request for request in b.asked if isinstance(request, GrantLease)]) == 2
+
+
+@given(st.lists(st.sampled_from(["", "", "lost", "dropped"]), max_size=30), st.sampled_from(["a", "b"]))
+def test_no_loss_of_answers_grants_what_the_store_has_not(faults, who):
+    a, b = paired()
+    one = a if who == "a" else b
+    if one is b:
+        a.store._end(a.core._lease.id)
+    one.core.suspected(one.now_ms)
+    for fault in faults:
+        one.now_ms += 50
+        one.step(fault)
+        verdict = one.core.verdict()
+        server = a.store.server
+        if verdict.decision is Decision.GRANTED:
+            assert server is not None
+            assert (server.holder, server.term) == (who, verdict.term)
+    one.settle(one.now_ms + 1000)
+    assert one.core.verdict()[:2] == (Decision.GRANTED, 2)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["suspected", "recovered", "operator", "paired", "acquire", "resign", "wait", "elect"])
+        | st.sampled_from(["", "lost", "dropped", "else"]),
+        max_size=60,
+    )
+)
+def test_whatever_happens_the_bound_is_never_beyond_the_stores_lease(facts):
+    """But by the operator's word; terms only rise; and the core asks one thing at a time."""
+    a = Driver("a")
+    terms = [0]
+    for fact in facts:
+        match fact:
+            case "suspected" | "recovered":
+                getattr(a.core, fact)(a.now_ms)
+            case "operator":
+                a.core.operator_confirmed(a.now_ms)
+            case "paired":
+                a.core.paired(a.core.verdict().term, a.now_ms)
+            case "acquire":
+                a.core.acquire_wanted()
+            case "resign":
+                a.core.resigned()
+            case "wait":
+                a.now_ms += 700
+                a.store.scan(a.now_ms)
+            case "elect":
+                a.store.change_leader(a.now_ms, 1500)
+            case "else":
+                if a.store.server is None:
+                    a.store.term = Record("b", terms[-1] + 1, 0, a.store.revision + 1)
+                    a.store.revision += 2
+            case _:
+                a.step(fact)
+        terms.append(a.core.verdict().term)
+        bound_ms = a.bound_ms()
+        if bound_ms is not None and bound_ms > a.now_ms:
+            assert a.store.server is not None
+            assert a.store.server.holder == "a"
+            assert bound_ms <= a.store.leases[a.store.server.lease][1]
+        a.now_ms += 10
+    assert terms == sorted(terms)
+
+
+# ── the operator ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_operator_takes_the_key_from_whoever_holds_it():
+    a, b = paired()
+    b.core.operator_confirmed(b.now_ms)
+    b.settle()
+    assert b.core.verdict()[:2] == (Decision.GRANTED, 2)
+    assert b.bound_ms() > b.now_ms
+    a.now_ms = 2000
+    a.settle()
+    assert a.core.verdict()[:2] == (Decision.DENIED, 2)
+
+
+def test_the_operator_is_believed_when_the_store_does_not_answer():
+    _, b = paired()
+    b.core.operator_confirmed(b.now_ms)
+    began_ms = b.now_ms
+    while b.core.verdict().decision is Decision.WAIT:
+        assert b.step("dropped")
+        b.now_ms += 250
+    assert b.now_ms - began_ms >= SEIZE_MS
+    assert b.core.verdict()[:2] == (Decision.GRANTED, 2)
+    assert b.bound_ms() is None
+    b.settle(b.now_ms + 500)
+    assert b.bound_ms() > b.now_ms
+    assert b.core.verdict().term == b.store.term.term == 2
+
+
+def test_the_text_says_what_is_wrong_and_what_it_means():
+    a, b = paired()
+    a.now_ms = 2000
+    a.step("dropped")
+    assert a.core.verdict().text == (
+        "etcd: no answer; this node goes on until its lease ends, then holds everything back"
+    )
+    b.core.suspected(b.now_ms)
+    b.step("dropped")
+    assert b.core.verdict().text == "etcd: no answer; nothing is granted without it"
+    a.settle(2500)
+    assert a.core.verdict().text == "the other node is not suspected"
+
+
+def test_answers_of_the_wrong_kind_are_bugs():
+    a = Driver("a")
+    a.core.acquire_wanted()
+    a.core.request(0)
+    with pytest.raises(AssertionError, match="is no answer to"):
+        a.core.answered(Claimed(is_done=True), 0)
+
+
+def test_the_models_keys_are_those_of_the_store():
+    store = ModelStore(random.Random(1))
+    assert store.apply(ReadKeys(), 0) == KeysRead(None, None, 2)
+    assert store.apply(RenewLease(1), 0) == LeaseGone()
