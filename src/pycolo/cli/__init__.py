@@ -5,7 +5,7 @@ import sys
 import click
 
 from pycolo import __version__
-from pycolo.cli import certs, demo, node, proxy, status
+from pycolo.cli import certs, demo, explain, lab, node, proxy, status, vm
 from pycolo.errors import PycoloError
 
 
@@ -21,16 +21,24 @@ for command in (
     node.secondary,
     proxy.proxy,
     status.status,
-    status.failover,
+    explain.explain,
+    vm.node,
+    vm.protect,
+    vm.unprotect,
+    vm.checkpoint,
+    vm.failover,
+    vm.qemu_args,
+    lab.lab,
     certs.certs,
 ):
     colo.add_command(command)
 
 
 def main() -> None:
-    """Entry point: an expected error is one line on standard error and exit code 1, never a traceback."""
+    """Entry point: an expected error is a line on standard error and exit code 1, never a traceback."""
     try:
         colo(prog_name="colo")
     except PycoloError as error:
-        click.echo(f"colo: {error}", err=True)
+        for line in str(error).splitlines():  # a configuration file's errors come all at once
+            click.echo(f"colo: {line}", err=True)
         sys.exit(1)

@@ -1,60 +1,143 @@
-"""`colo status` and `colo failover`: questions to a running node."""
+"""`colo status`, and what a node's answer looks like for people."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-_socket = click.option(
-    "--control",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The node's control socket (its own --control).",
-)
+from pycolo.cli.target import for_a_node, say
+from pycolo.cli.watch import watch
+
+CHECKPOINTS_SHOWN: Final = 5
+DIVERGENCES_SHOWN: Final = 5
+
+Fields = dict[str, Any]
 
 
 @click.command(short_help="Show what a running node does.")
-@_socket
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def status(*, control: Path, as_json: bool) -> None:
-    """Show role, state, counters, hold times and the last divergences of a running node."""
+@for_a_node
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON; with --watch one line each time.")
+@click.option(
+    "--watch",
+    "interval_s",
+    is_flag=False,
+    flag_value=1.0,
+    type=click.FloatRange(0.1, 3600),
+    metavar="[SECONDS]",
+    help="Show it again every second, or as often as given, until Ctrl-C.",
+)
+def status(*, control: Path, as_json: bool, interval_s: float | None) -> None:
+    """Show role, state, both QEMUs, checkpoints, hold times and the last divergences of a running node."""
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
-    answer = ask(control, {"command": "status"})
-    if as_json:
-        click.echo(json.dumps(answer, indent=2))
-        return
-    for line in _lines(answer):
-        click.echo(line)
+    def view() -> list[str]:
+        answer = ask(control, {"command": "status"})
+        if as_json:
+            return json.dumps(answer, indent=None if interval_s else 2).splitlines()
+        return status_lines(answer)
+
+    if interval_s is None:
+        say(view())
+    else:
+        watch(view, interval_s)
 
 
-@click.command(short_help="Confirm that the other node is down: this one goes on alone.")
-@_socket
-def failover(control: Path) -> None:
-    """Tell a node that the other one is down for certain. It then serves alone.
-
-    The node takes your word for it: if the other one still serves, clients see two machines with one address.
-    """
-    from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
-
-    answer = ask(control, {"command": "failover"})
-    click.echo(f"{answer['state']}, term {answer['term']}")
-
-
-def _lines(answer: dict[str, Any]) -> list[str]:
+def status_lines(answer: Fields) -> list[str]:
+    """The whole answer, most important first; the counters only of a node without a QEMU of its own."""
     since_s = answer["since_ms"] / 1000
     arbiter = answer["arbiter"]
+    is_vm = "vm" in answer
+    epoch = f", epoch {answer['epoch']}" if is_vm else ""
+    term = f"term {answer['term']}{epoch}"
     lines = [
-        f"{answer['role']} of pair {answer['pair']}: {answer['state']} for {since_s:.1f} s, term {answer['term']}",
+        f"{answer['role']} of pair {answer['pair']}: {answer['state']} for {since_s:.1f} s, {term}",
         f"other node: {answer['peer'] or 'none'}; arbiter {arbiter['name']}: {arbiter['says']}",
     ]
     if not answer["compiled"]:
         lines.append("the packet path runs uncompiled")
-    if answer["hold_us"]:
+    if is_vm:
+        lines += _vm_lines(answer)
+    if answer.get("hold_us"):
         held = answer["hold_us"]
         lines.append(f"packets were held for p50 {held['p50']} µs, p99 {held['p99']} µs, at most {held['max']} µs")
-    width = max(map(len, answer["counters"]))
-    lines += [f"  {name:<{width}} {value:>12}" for name, value in sorted(answer["counters"].items()) if value]
-    lines += [f"divergence: {difference['text']}" for difference in answer["divergences"][-5:]]
+    if answer.get("checkpoint"):
+        lines += _checkpoint_lines(answer["checkpoint"])
+    counters = {} if is_vm else answer["counters"]
+    width = max(map(len, counters), default=0)
+    lines += [f"  {name:<{width}} {value:>12}" for name, value in sorted(counters.items()) if value]
+    lines += [f"divergence: {difference['text']}" for difference in answer["divergences"][-DIVERGENCES_SHOWN:]]
     return lines
+
+
+def _vm_lines(answer: Fields) -> Iterator[str]:
+    yield f"QEMU of this host: {_qemu(answer['vm'])}"
+    yield f"QEMU of the other: {_qemu(answer.get('other_vm'))}"
+    if plan := answer.get("plan"):
+        done = f" (done: {', '.join(plan['done'])})" if plan.get("done") else ""
+        yield f"in progress: {plan['name']}, step {plan.get('step') or 'none'}{done}"
+    counters = answer["counters"]
+    if "held" in counters:
+        yield (
+            f"held now: {counters['held']} packets, {size(counters.get('held_bytes', 0))}; "
+            f"connections: {counters.get('connections', 0)}"
+        )
+    elif "connections" in counters:
+        yield f"connections: {counters['connections']}"
+
+
+def _qemu(vm: Fields | None) -> str:
+    if vm is None:
+        return "unknown"
+    if vm.get("qmp") != "connected":
+        return "absent"
+    process = f", process {vm['pid']}" if vm.get("pid") else ""
+    return f"version {vm.get('version')}, {vm.get('status')}, COLO {vm.get('colo')}{process}"
+
+
+def _checkpoint_lines(checkpoint: Fields) -> Iterator[str]:
+    counts = {kind: count for kind, count in checkpoint.get("count", {}).items() if count}
+    kinds = f" ({', '.join(f'{kind} {count}' for kind, count in counts.items())})" if counts else ""
+    yield (
+        f"checkpoints: {sum(counts.values())}{kinds}, aborted {checkpoint.get('aborted', 0)}; "
+        f"now {checkpoint.get('phase')}"
+    )
+    if pending := checkpoint.get("pending"):
+        yield f"asked for: {', '.join(pending)}"
+    if pause := checkpoint.get("pause_ms"):
+        yield f"pause: median {pause['median']:.1f} ms, p99 {pause['p99']:.1f} ms, at most {pause['max']:.1f} ms"
+    for record in checkpoint.get("last", [])[-CHECKPOINTS_SHOWN:]:
+        yield f"  {checkpoint_line(record)}"
+
+
+def checkpoint_line(record: Fields) -> str:
+    """One checkpoint: when, what became of it, its pause, what it let out, why it was made."""
+    parts = [f"{record['at']} epoch {record['epoch']} {record['outcome']}"]
+    if record.get("why"):
+        parts[0] += f": {record['why']}"
+    if record.get("pause_ms") is not None:
+        parts.append(f"pause {record['pause_ms']:.1f} ms")
+    parts.append(f"released {record.get('released_frames', 0)} frames, {size(record.get('released_bytes', 0))}")
+    if record.get("discarded_frames"):
+        parts.append(f"discarded {record['discarded_frames']}")
+    parts += [reason_text(reason) for reason in record.get("reasons", [])]
+    return "; ".join(parts)
+
+
+def reason_text(reason: Fields) -> str:
+    """Why a checkpoint was asked for."""
+    connection = reason.get("connection")
+    text = reason.get("text") or ""
+    where = f"{connection}: " if connection and connection not in text else ""
+    return f"{reason['kind']}: {where}{text}" if where or text else str(reason["kind"])
+
+
+def size(octets: int) -> str:
+    """Bytes for people."""
+    value = float(octets)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"

@@ -1,0 +1,195 @@
+"""Reading a node's file as a whole, and writing it again."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
+
+import msgspec
+
+from pycolo.config.keys import FOUND_CHARACTERS_MAX, Found, Key, Words, WrongError, shown_key
+from pycolo.config.sections import PairConfig, Section
+from pycolo.errors import ConfigError, PycoloError
+
+CONFIG_BYTES_MAX: Final = 64 << 10
+"""A file with every key has 2 KiB, and a secondary's command line a few more."""
+
+UNKNOWN_KEYS_SHOWN_MAX: Final = 20
+"""Per table: whoever has more has the wrong file."""
+
+S = TypeVar("S", bound=Section)
+
+
+class ConfigFileError(ConfigError):
+    """Everything that is wrong with a file: one line each, in the order of the file's sections."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        PycoloError.__init__(self, "\n".join(map(str, errors)))
+        self.errors = tuple(errors)
+        self.path, self.expected, self.found = errors[0].path, errors[0].expected, errors[0].found
+
+
+def load(path: Path) -> PairConfig:
+    """The file's configuration. Raises `ConfigFileError`: every error of the file, one line each."""
+    name = _shown_name(path)
+    try:
+        if not path.is_file():
+            found = "a directory" if path.is_dir() else "something else" if path.exists() else "nothing there"
+            raise _one_error(name, "a file in TOML", Words(found))
+        with path.open("rb") as file:
+            octets = file.read(CONFIG_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise _one_error(name, "a file that can be read", Words(str(why))) from error
+    return parse(octets, name)
+
+
+def parse(octets: bytes, name: str) -> PairConfig:
+    """As `load`, of a file's first bytes; `name` is what the messages call it."""
+    if len(octets) > CONFIG_BYTES_MAX:
+        raise _one_error(name, f"at most {CONFIG_BYTES_MAX} bytes", Words("more"))
+    table = _parse_toml(octets, name)
+    errors: list[ConfigError] = []
+    config = _read_section(PairConfig, table, name, "", errors)
+    if errors:
+        raise ConfigFileError(errors)
+    assert config is not None
+    return config
+
+
+def _one_error(place: str, expected: str, found: Found) -> ConfigFileError:
+    return ConfigFileError([ConfigError(place, expected, found)])
+
+
+def _parse_toml(octets: bytes, name: str) -> dict[str, object]:
+    try:
+        text = octets.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        raise _one_error(f"{name}: line {line}", "text in UTF-8", Words(f"byte 0x{octets[error.start]:02x}")) from error
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise _one_error(name, "TOML", Words("arrays or tables nested too deeply")) from error
+    except ValueError as error:  # TOMLDecodeError is one; so is a number with too many digits
+        said, _, place = str(error).rpartition(" (at ")
+        matched = re.match(r"line (\d+)", place)
+        where = f"{name}: line {matched[1]}" if matched else name
+        why = " ".join((said or str(error)).split())[: 2 * FOUND_CHARACTERS_MAX]
+        raise _one_error(where, "TOML", Words(f"an error: {why}")) from error
+
+
+def _read_section(
+    kind: type[S], table: Mapping[str, object], name: str, prefix: str, errors: list[ConfigError]
+) -> S | None:
+    """The section, or None; what is wrong with it is then at the end of `errors`, as are unknown keys in any case."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    unknown = [key for key in table if key not in fields]
+    errors += [_unknown_key(key, name, prefix, fields) for key in unknown[:UNKNOWN_KEYS_SHOWN_MAX]]
+    before = len(errors)
+    values: dict[str, object] = {}
+    for key, field in fields.items():
+        place = f"{name}: {prefix}{key}"
+        section, spec = section_and_key(field.type)
+        given = table.get(key)
+        if section is not None:
+            if given is not None or field.default is not None:
+                values[key] = _read_table(section, given, name, f"{prefix}{key}", errors, is_required=field.required)
+        elif spec is not None and given is not None:
+            try:
+                values[key] = spec.read(given)
+            except WrongError as wrong:
+                errors.append(ConfigError(place + wrong.place, wrong.expected, Found(wrong.found)))
+        elif spec is not None and field.required:
+            errors.append(ConfigError(place, spec.expected, Found(None)))
+    if len(errors) > before:
+        return None
+    made = kind(**values)
+    errors += [ConfigError(f"{name}: {prefix}{key}", told, Found(found)) for key, told, found in made.contradictions()]
+    return made
+
+
+def _read_table(
+    kind: type[S], given: object, name: str, prefix: str, errors: list[ConfigError], *, is_required: bool
+) -> S | None:
+    if (given is None and is_required) or (given is not None and not isinstance(given, dict)):
+        needed = ", ".join(field.name for field in msgspec.structs.fields(kind) if field.required)
+        wanted = f"a table [{prefix}]{f' with {needed}' if needed else ''}"
+        errors.append(ConfigError(f"{name}: {prefix}", wanted, Found(given)))
+        return None
+    return _read_section(kind, given if isinstance(given, dict) else {}, name, f"{prefix}.", errors)
+
+
+def section_and_key(annotation: Any) -> tuple[type[Section] | None, Key | None]:
+    """What a field of a section is: another section, or a key."""
+    if get_origin(annotation) is Annotated:
+        return None, annotation.__metadata__[0]
+    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if kind is not NoneType]
+    return kinds[0], None
+
+
+def _unknown_key(key: str, name: str, prefix: str, fields: Mapping[str, object]) -> ConfigError:
+    near = get_close_matches(key, fields, n=1)
+    if near:
+        expected = f"a key that exists (did you mean {near[0]}?)"
+    elif elsewhere := [section for section, keys in _KEYS.items() if key in keys and f"{section}." != prefix]:
+        expected = f"a key that exists here (it belongs into {' or '.join(f'[{section}]' for section in elsewhere)})"
+    else:
+        expected = f"one of the keys {', '.join(fields)}"
+    return ConfigError(f"{name}: {prefix}{shown_key(key)}", expected, Words("an unknown key"))
+
+
+_KEYS: Final = {
+    field.name: {key.name for key in msgspec.structs.fields(section)}
+    for field in msgspec.structs.fields(PairConfig)
+    if (section := section_and_key(field.type)[0]) is not None
+}
+
+
+def _shown_name(path: Path) -> str:
+    name = str(path)
+    return name if name.isprintable() else repr(name)
+
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def describe(config: PairConfig) -> str:
+    """TOML with every key that has a value, defaults too; `parse` reads it as the same configuration again."""
+    return "\n".join(_section_lines(config, "")).lstrip("\n") + "\n"
+
+
+def _section_lines(section: Section, title: str) -> Iterator[str]:
+    if title:
+        yield f"\n[{title}]"
+    inner: list[tuple[str, Section]] = []
+    for field in msgspec.structs.fields(section):
+        value = getattr(section, field.name)
+        if isinstance(value, Section):
+            inner.append((field.name, value))
+        elif value not in (None, [], {}):
+            _, key = section_and_key(field.type)
+            assert key is not None
+            yield f"{field.name} = {_toml(key.write(value))}"
+    for name, value in inner:
+        yield from _section_lines(value, name)
+
+
+def _toml(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value)
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+        case dict():
+            return "{ " + ", ".join(f"{_toml(name)} = {_toml(inner)}" for name, inner in value.items()) + " }"
+        case list():
+            return "[" + ", ".join(map(_toml, value)) + "]"
+        case _:
+            raise AssertionError(value)

@@ -1,0 +1,51 @@
+"""A node's file: the documentation's own example, and changes to it."""
+
+import copy
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
+
+
+def example() -> str:
+    """The complete file that docs/configuration.md shows."""
+    (text,) = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return text
+
+
+EXAMPLE = tomllib.loads(example())
+
+
+def changed(changes: dict[str, Any]) -> str:
+    """The example with other values, by path; None takes a key or a table out."""
+    tables = copy.deepcopy(EXAMPLE)
+    for path, value in changes.items():
+        *above, key = path.split(".")
+        table = tables
+        for name in above:
+            table = table.setdefault(name, {})
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+    plain = [f"{key} = {written(value)}" for key, value in tables.items() if not is_table(key, value)]
+    for name, table in tables.items():
+        if is_table(name, table):
+            plain += [f"[{name}]", *(f"{key} = {written(value)}" for key, value in table.items())]
+    return "\n".join(plain) + "\n"
+
+
+def is_table(name: str, value: Any) -> bool:
+    return isinstance(value, dict) and name in EXAMPLE
+
+
+def written(value: Any) -> str:
+    """In TOML, which for these types is JSON but for tables."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {written(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(written, value)) + "]"
+    return json.dumps(value)

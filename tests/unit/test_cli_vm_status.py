@@ -1,0 +1,289 @@
+"""`colo status` and `colo explain` of a node with a QEMU of its own, once and again and again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+
+from pycolo import cli
+from pycolo.cli.explain import divergence_lines, explanation, side_by_side
+from pycolo.cli.status import size, status_lines
+from pycolo.cli.target import printable
+from pycolo.cli.watch import CLEAR_BELOW, HOME, screen
+from support.asked import STATUS, answering
+from support.configs import changed
+
+
+@pytest.fixture
+def colo(monkeypatch, capfd):
+    """Runs `colo …` in this process; (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["colo", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capfd.readouterr()
+        return caught.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+async def answer(_: dict) -> dict:
+    return STATUS
+
+
+# ── the view ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_status_has_what_matters():
+    difference = "tcp 10.0.0.9:80 > 10.0.0.7:51234: the streams differ at sequence number 1000"
+    numbers = "pause 6.2 ms; released 12 frames, 3.4 KiB; discarded 3"
+    assert status_lines(STATUS) == [
+        "primary of pair vm1: protected for 93.4 s, term 2, epoch 7",
+        "other node: control link to 10.0.0.2:9000; arbiter manual: the other node is not suspected",
+        "QEMU of this host: version 7.2.22, running, COLO primary, process 123",
+        "QEMU of the other: version 7.2.22, paused, COLO secondary",
+        "in progress: take-over, step yank (done: fence, stop)",
+        "held now: 3 packets, 4.5 KiB; connections: 12",
+        "packets were held for p50 100 µs, p99 200 µs, at most 300 µs",
+        "checkpoints: 4 (divergence 3, periodic 1), aborted 1; now idle",
+        "asked for: periodic",
+        "pause: median 6.1 ms, p99 9.0 ms, at most 9.1 ms",
+        "  2026-11-23T14:59:50.000Z epoch 6 aborted: the secondary is gone; released 0 frames, 0 B; periodic",
+        f"  2026-11-23T15:00:00.123Z epoch 7 committed; {numbers}; divergence: {difference}",
+        f"divergence: {difference}",
+    ]
+
+
+def test_a_node_that_has_nothing_yet():
+    bare = {
+        **STATUS,
+        "vm": {"qmp": "absent", "version": "", "status": None, "colo": None, "pid": None},
+        "other_vm": None,
+        "checkpoint": {
+            "phase": "idle",
+            "epoch": 0,
+            "pending": [],
+            "count": {},
+            "aborted": 0,
+            "pause_ms": None,
+            "last": [],
+        },
+        "plan": None,
+        "peer": None,
+        "hold_us": None,
+        "divergences": [],
+        "counters": {},
+    }
+    assert status_lines(bare)[1:] == [
+        "other node: none; arbiter manual: the other node is not suspected",
+        "QEMU of this host: absent",
+        "QEMU of the other: unknown",
+        "checkpoints: 0, aborted 0; now idle",
+    ]
+
+
+def test_a_node_without_a_qemu_of_its_own_has_its_counters():
+    plain = {key: value for key, value in STATUS.items() if key not in ("vm", "other_vm", "checkpoint", "plan")}
+    lines = status_lines(plain)
+    assert lines[0] == "primary of pair vm1: protected for 93.4 s, term 2"
+    assert any(re.fullmatch(r"  lan_frames +5", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("octets", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 20, "5.0 MiB"), (3 << 40, "3072.0 GiB")],
+)
+def test_sizes(octets: int, shown: str):
+    assert size(octets) == shown
+
+
+def test_what_a_terminal_would_obey_is_not_printed():
+    assert printable("a\x1b[2Jb\r\n") == "a\ufffd[2Jb\ufffd\ufffd"
+
+
+# ── which node ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_configuration_names_the_socket(colo, tmp_path: Path):
+    (tmp_path / "vm.toml").write_text(changed({"control.socket": f"{tmp_path}/c"}))
+    with answering(tmp_path / "c", answer):
+        code, out, _ = colo("status", "--config", tmp_path / "vm.toml")
+        assert code == 0
+        assert out.startswith("primary of pair vm1: protected")
+        assert json.loads(colo("status", "--config", tmp_path / "vm.toml", "--json")[1]) == STATUS
+        assert json.loads(colo("status", "--control", tmp_path / "c", "--json")[1]) == STATUS
+
+
+@pytest.mark.parametrize("command", ["status", "explain", "protect", "unprotect", "checkpoint", "failover"])
+def test_one_node_has_to_be_named(colo, tmp_path: Path, command: str):
+    for arguments in ((), ("--config", tmp_path / "x", "--control", tmp_path / "y")):
+        code, _, error = colo(command, *arguments)
+        assert code == 2
+        assert "either --config FILE or --control PATH" in error
+    code, out, error = colo(command, "--config", tmp_path / "x")
+    assert (code, out) == (1, "")
+    assert error == f"colo: {tmp_path}/x: expected a file in TOML, found nothing there\n"
+    code, out, error = colo(command, "--control", tmp_path / "y")
+    assert (code, out) == (1, "")
+    assert error == f"colo: {tmp_path}/y: no node answers there (No such file or directory)\n"
+
+
+# ── again and again ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def watching(path: Path, *options: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pycolo", "status", "--control", str(path), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_watching_without_a_terminal_is_block_after_block_until_ctrl_c(tmp_path: Path):
+    with answering(tmp_path / "c", answer), watching(tmp_path / "c", "--watch=0.1") as process:
+        assert process.stdout is not None
+        blocks = 0
+        while blocks < 3:
+            line = process.stdout.readline()
+            assert line
+            assert "\x1b" not in line
+            blocks += line == "\n"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+        assert (process.returncode, error) == (0, "")
+
+
+def test_watching_as_json_is_a_line_each_time(tmp_path: Path):
+    with answering(tmp_path / "c", answer), watching(tmp_path / "c", "--json", "--watch=0.1") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert [json.loads(line) for line in lines if line != "\n"] == [STATUS, STATUS]
+
+
+def test_a_node_that_is_away_is_looked_for_again(tmp_path: Path):
+    with watching(tmp_path / "c", "--watch=0.1") as process:
+        assert process.stdout is not None
+        assert "no node answers there" in process.stdout.readline()
+        with answering(tmp_path / "c", answer):
+            until_s = time.monotonic() + 60
+            while "protected" not in process.stdout.readline():
+                assert time.monotonic() < until_s
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def test_watching_on_a_terminal_draws_over_what_was_there(tmp_path: Path):
+    leader, follower = os.openpty()
+    with answering(tmp_path / "c", answer):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pycolo", "status", "--control", str(tmp_path / "c"), "--watch=0.1"],
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+        )
+        os.close(follower)
+        seen, until_s = "", time.monotonic() + 60
+        while seen.count(HOME) < 4:
+            assert time.monotonic() < until_s
+            seen += os.read(leader, 1 << 16).decode(errors="replace")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    os.close(leader)
+    assert seen.count("\x1b[2J") == 1, "cleared once, then drawn over"
+    assert "Aborted" not in seen
+
+
+def test_what_does_not_fit_the_terminal_is_left_out():
+    drawn = screen(["abcdef", "b", "c"], os.terminal_size((4, 3)))
+    assert drawn == f"{HOME}abcd\x1b[K\nb\x1b[K\n{CLEAR_BELOW}"
+
+
+# ── explain ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_explain_shows_both_sides_and_the_checkpoints():
+    lines = list(explanation(STATUS["divergences"], STATUS["checkpoint"]["last"], 3_200_000_000))
+    connection = "tcp 10.0.0.9:80 > 10.0.0.7:51234"
+    assert lines[:5] == [
+        f"{connection}: the streams differ at sequence number 1000",
+        f"  kind payload, connection {connection}, sequence number 1000, 3.2 s ago",
+        "         primary                                secondary",
+        "     -8   44 61 74 65 3a 20 31 30  Date: 10      44 61 74 65 3a 20 31 30  Date: 10",
+        "     +0  [3a]32 37 0d 0a           :27..     ≠  [3b]32 37 0d 0a           ;27..",
+    ]
+    assert lines[5:7] == ["", "checkpoints"]
+    assert len(lines) == 9
+
+
+def test_what_the_documentation_shows_is_what_explain_prints():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    for line in list(divergence_lines(STATUS["divergences"][0], 3_200_000_000)):
+        assert f"\n    {line}\n" in page
+
+
+def test_a_time_out_has_one_side_and_no_mark():
+    divergence = {
+        **STATUS["divergences"][0],
+        "kind": "timeout",
+        "waited_ms": 500,
+        "secondary": "",
+        "secondary_index": 0,
+    }
+    lines = list(divergence_lines(divergence, 0))
+    assert "waited 500 ms" in lines[1]
+    assert not any("≠" in line or "[" in line for line in lines)
+
+
+def test_a_divergence_of_no_single_connection():
+    divergence = {**STATUS["divergences"][0], "connection": None, "primary": "", "secondary": "", "kind": "queue_full"}
+    assert len(list(divergence_lines(divergence, 0))) == 2
+
+
+@pytest.mark.parametrize("before", [0, 1, 7, 8, 32])
+@pytest.mark.parametrize("other_before", [0, 5, 32])
+def test_every_byte_is_shown_once_and_the_first_different_ones_in_brackets(before: int, other_before: int):
+    primary = bytes(range(0x41, 0x41 + before)) + b"\x01" + b"tail of the primary"
+    secondary = bytes(range(0x41, 0x41 + other_before)) + b"\x02" + b"tail"
+    rows = list(side_by_side(primary, before, secondary, other_before))[1:]
+    assert sum(row.count("[01]") for row in rows) == 1
+    assert sum(row.count("[02]") for row in rows) == 1
+    (row,) = [row for row in rows if "[01]" in row]
+    assert "[02]" in row
+    assert "≠" in row
+    left = bytes.fromhex("".join(re.sub(r"[\[\] ]", "", row[8:34]) for row in rows))
+    assert left == primary
+
+
+def test_explain_asks_the_node(colo, tmp_path: Path):
+    many = deepcopy(STATUS)
+    many["divergences"] = [{**STATUS["divergences"][0], "text": f"number {i}"} for i in range(9)]
+
+    async def answer_many(_: dict) -> dict:
+        return many
+
+    with answering(tmp_path / "c", answer_many):
+        code, out, _ = colo("explain", "--control", tmp_path / "c", "--last", "2")
+        assert code == 0
+        assert re.findall(r"^number \d$", out, flags=re.MULTILINE) == ["number 7", "number 8"]
+        found = json.loads(colo("explain", "--control", tmp_path / "c", "--json", "--last", "1")[1])
+    assert found == {"divergences": many["divergences"][-1:], "checkpoints": many["checkpoint"]["last"][-1:]}
+
+
+def test_nothing_to_explain(colo, tmp_path: Path):
+    async def answer_plain(_: dict) -> dict:
+        return {**STATUS, "divergences": [], "checkpoint": None}
+
+    with answering(tmp_path / "c", answer_plain):
+        assert colo("explain", "--control", tmp_path / "c")[:2] == (0, "no divergence so far\n")
