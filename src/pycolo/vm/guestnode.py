@@ -1,0 +1,299 @@
+"""A node and its guest: found or started, wired, kept in a record; plans are run here, one at a time.
+
+What is to become of it when something breaks is its subclass's (`pycolo.vm.survivingnode`).
+"""
+
+import asyncio
+from contextlib import suppress
+from socket import gethostname
+from time import monotonic_ns
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from pycolo.arbiters import LiveArbiter, make
+from pycolo.compare.difference import Command
+from pycolo.config import PairConfig
+from pycolo.errors import ConnectError, PeerError, StateError
+from pycolo.failover.plans import Plan, PlanRun
+from pycolo.link.hello import Role
+from pycolo.link.orders import Order, encode_order
+from pycolo.node.control import ControlServer
+from pycolo.node.datapath import DataPath
+from pycolo.node.nopath import NoPath
+from pycolo.node.notify import Notifier
+from pycolo.node.planner import run_plan
+from pycolo.node.supervisor import NodeState
+from pycolo.vm.frame import CheckpointFrame
+from pycolo.vm.hooks import run_hook
+from pycolo.vm.leftover import end_leftover_qemu
+from pycolo.vm.linkednode import PROBE_PAUSE_S, LinkedNode
+from pycolo.vm.nodeoptions import node_options
+from pycolo.vm.primaryside import FIND_S, PrimarySide
+from pycolo.vm.secondaryside import Handlers, SecondarySide
+from pycolo.vm.statefile import NodeRecord, StateFile
+
+STATUS_S: Final = 1.0
+"""The other guest's facts for `colo status`."""
+
+RESTART_S: Final = 5.0
+"""A node that comes back tries to reach the other one for so long, some twenty times, before it asks the arbiter."""
+
+log = structlog.get_logger("colo")
+
+
+class GuestNode(LinkedNode):
+    """Base of `VmNode`: the guest of this host."""
+
+    def __init__(self, config: PairConfig, notify: Notifier) -> None:
+        """Raises `ConfigError`, `ConnectError` when the state directory cannot be used."""
+        self._file = StateFile(config.state)
+        self._record = self._file.read(NodeRecord(role=Role(config.role)))
+        self._live = self._make_live(config)
+        super().__init__(config, node_options(config, self._record.role))
+        self.term = self._record.term
+        self.epoch = self._record.epoch
+        self.path: DataPath | NoPath = NoPath()
+        self.frame = CheckpointFrame(config.checkpoint, self._ask_hypervisor, self._frame_stuck, self.epoch)
+        self.primary: PrimarySide | None = None
+        self.secondary: SecondarySide | None = None
+        self.failovers: dict[str, int] = {}
+        self._notify = notify
+        self._plan: PlanRun | None = None
+        self._plan_lock = asyncio.Lock()
+        self._broken_timer: asyncio.TimerHandle | None = None
+        self._is_resigning = False
+
+    def _make_live(self, config: PairConfig) -> LiveArbiter:
+        return make(
+            config.arbiter,
+            pair=config.pair,
+            role=self._record.role.value,
+            peer=config.link.peer.host,
+            identity=f"{gethostname()} {config.link.listen}",
+            term=self._record.term,
+            on_change=self._consult,
+        )
+
+    def _make_arbiter(self) -> LiveArbiter:
+        """One for this node's whole life."""
+        return self._live
+
+    def _control_server(self) -> ControlServer:
+        given = self.config.control
+        return ControlServer(given.socket, self._request, given.mode, given.group)
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _begin(self) -> None:
+        await self._live.start()
+        if not self.config.compare.enabled:
+            log.warning("NEGATIVE CONTROL: this node compares nothing ([compare] enabled = false)")
+        if self.role is Role.PRIMARY:
+            self.primary = PrimarySide(self)
+            await self._find_guest()
+            if self._record.was_protected:
+                # The other node may have taken over meanwhile: nothing leaves before that is known.
+                self._suspected_ns = monotonic_ns()
+                self._enter(NodeState.SUSPECT, "restarted while the pair was protected")
+                self.spawn(self._suspect_unless_heard())
+        else:
+            await self.end_leftover()
+            self.save(was_protected=False)
+            await self.leave_network()
+        self._open_sides()
+        self.spawn(self._look_for_higher_term())
+        self.spawn(self._keep_guest())
+
+    async def _suspect_unless_heard(self) -> None:
+        """It is this node that was away: before the other one is suspected, and fenced, it is asked."""
+        await asyncio.sleep(RESTART_S)
+        if self.is_in(NodeState.SUSPECT) and self._control is None:
+            self._live.suspected(monotonic_ns() // 1_000_000)
+            self._consult()
+
+    async def _find_guest(self) -> None:
+        """The primary's QEMU may be there already, or come later."""
+        assert self.primary is not None
+        try:
+            await self.primary.connect()
+        except (ConnectError, PeerError) as error:
+            log.warning(f"no guest yet: {error}")
+            return
+        log.info("the guest is there", qemu=self.primary.machine.version, pid=self.primary.machine.pid)
+        if not self._record.was_protected:
+            await self.primary.tidy()
+
+    async def _keep_guest(self) -> None:
+        """A primary's QEMU that was not there may come; one whose monitor broke off may be asked again."""
+        while True:
+            await asyncio.sleep(PROBE_PAUSE_S)
+            side = self.primary
+            if side is not None and not side.machine.is_there and not self._plan_lock.locked():
+                fresh = PrimarySide(self)
+                with suppress(ConnectError, PeerError):
+                    await fresh.machine.connect(FIND_S)
+                    if self.primary is side and not side.machine.is_there:
+                        self.primary = fresh
+                        log.info("the guest is there", qemu=fresh.machine.version, pid=fresh.machine.pid)
+                        continue
+                await fresh.release()
+
+    async def _end(self) -> None:
+        self._notify.stopping()
+        await self._end_tasks()
+        await self.frame.close()
+        await self._live.close()
+        await self._close_sides()
+        await self.questions.close()
+        await super()._end()
+        if self._link_data is not None:
+            self._link_data.close()
+        if self.primary is not None:
+            await self.primary.release()
+        if self.secondary is not None:
+            await self.secondary.discard()
+
+    def save(self, *, was_protected: bool) -> None:
+        """Keep what a restarted node must know."""
+        side = self.secondary or self.primary
+        pid = side.machine.pid if side is not None else 0
+        self._record = NodeRecord(
+            role=self.role, term=self.term, epoch=self.epoch, was_protected=was_protected, pid=pid
+        )
+        self._file.write(self._record)
+
+    async def record_term(self) -> None:
+        """A step of both plans: on disk before anything is served."""
+        if self.role is Role.SECONDARY:
+            self._record = msgspec.structs.replace(self._record, role=Role.PRIMARY)
+        side = self.secondary or self.primary
+        pid = side.machine.pid if side is not None else 0
+        record = NodeRecord(role=Role.PRIMARY, term=self.term, epoch=self.epoch, was_protected=False, pid=pid)
+        await asyncio.to_thread(self._file.write, record)
+        self._record = record
+
+    def note_pid(self, pid: int) -> None:
+        """This host's QEMU is another one now, or none."""
+        self._file.write(msgspec.structs.replace(self._record, pid=pid))
+
+    # ── the user's network ────────────────────────────────────────────────────────────────────────────────────
+
+    async def serve_network(self) -> None:
+        """The guest's tap onto the network."""
+        await self._hook("serve", self.config.network.serve)
+
+    async def leave_network(self) -> None:
+        """The guest's tap off the network."""
+        await self._hook("retire", self.config.network.retire)
+
+    async def _hook(self, name: str, command: list[str]) -> None:
+        await run_hook(f"network.{name}", command, pair=self.config.pair, role=self.role.value, term=self.term)
+
+    # ── paths ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def use_path(self, path: DataPath) -> None:
+        """A guest is attached."""
+        self.path = path
+        path.start()
+
+    async def drop_path(self, path: DataPath) -> None:
+        """It is not any more."""
+        if self.path is path:
+            self.path = NoPath()
+        await asyncio.to_thread(path.stop)
+
+    def path_callbacks(self) -> dict[str, Any]:
+        """What every data path is built with."""
+        return self._path_callbacks()
+
+    def on_serving(self, resent: int) -> None:
+        """The takeover's frames have been sent again; in the data path's thread."""
+        self._call(self._resent, resent)
+
+    def _resent(self, resent: int) -> None:
+        if self.takeover is not None:
+            self.takeover["resent"] = resent
+
+    def differ(self, commands: list[Command], epoch: int) -> None:
+        """Divergences that arose in `epoch`, from the data path's thread."""
+        self._call(self._differ, commands, epoch)
+
+    def _differ(self, commands: list[Command], epoch: int) -> None:
+        self._divergences.note(commands)
+        self.frame.diverged(commands, epoch)
+
+    # ── plans ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self, plan: Plan, handlers: Handlers) -> None:
+        """One plan at a time. Raises what its required step raised, once what was done is undone."""
+        async with self._plan_lock:
+            self._plan = run = PlanRun(plan)
+            log.info(f"plan {plan.name}")
+            try:
+                await run_plan(run, handlers, self._journal, self._on_step)
+            finally:
+                self._plan = None
+
+    def _journal(self, octets: bytes) -> None:
+        """Kept for whoever looks after a crash; a restarted node finds out from QEMU itself what is left."""
+        with suppress(OSError):
+            (self.config.state / "plan.json").write_bytes(octets)
+
+    def _on_step(self, run: PlanRun) -> None:
+        task = run.task()
+        if task is not None:
+            log.debug(f"plan {run.plan.name}: {task.does}", undo=task.is_undo)
+
+    async def _discard_guest(self, text: str) -> None:
+        """The secondary's guest is of no use any more."""
+        async with self._plan_lock:
+            side, self.secondary = self.secondary, None
+            if side is not None:
+                log.info(f"the guest is thrown away: {text}")
+                await side.discard()
+            self.save(was_protected=False)
+
+    async def end_leftover(self) -> None:
+        """A QEMU of an earlier life of this node, found by its pid and its socket."""
+        if self._record.pid:
+            await asyncio.to_thread(end_leftover_qemu, self._record.pid, self.config.qemu.qmp)
+            self.note_pid(0)
+
+    def epoch_reached(self, epoch: int) -> None:
+        """Both guests run the state of `epoch`."""
+        self.epoch = epoch
+
+    async def synchronised(self, epoch: int) -> None:
+        """The primary's first barrier: from here on the arbiter decides what a broken pair becomes.
+
+        Raises `StateError` when protecting was given up meanwhile. The secondary counts as protected when it is told.
+        """
+        if not self.is_in(NodeState.PROTECTING):
+            raise StateError("synchronise", self.state.value, "protecting")
+        self.epoch_reached(epoch)
+        self._enter(NodeState.PROTECTED, "the pair is protected")
+        self._send_order(encode_order(Order(id=0, order="protected", arguments={"epoch": epoch})))
+
+    # ── what its subclass decides ─────────────────────────────────────────────────────────────────────────────
+
+    def guest_gone(self, text: str) -> None:
+        """This host's QEMU has ended."""
+        raise NotImplementedError
+
+    def colo_exit(self, reason: str) -> None:
+        """QEMU has left COLO."""
+        raise NotImplementedError
+
+    def stream_ended(self, text: str) -> None:
+        """The migration stream has ended."""
+        raise NotImplementedError
+
+    def _frame_stuck(self, text: str) -> None:
+        """A checkpoint does not come to its end."""
+        raise NotImplementedError
+
+    async def _ask_hypervisor(self) -> None:
+        if self.primary is not None:
+            await self.primary.request_checkpoint()

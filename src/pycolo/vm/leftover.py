@@ -1,0 +1,34 @@
+"""A QEMU that an earlier life of this node has started: its guest is no secondary of anybody any more."""
+
+import os
+import select
+import signal
+from pathlib import Path
+from typing import Final
+
+END_S: Final = 5.0
+"""How long a killed QEMU may take to be gone."""
+
+
+def end_leftover_qemu(pid: int, qmp: Path) -> bool:
+    """Kill the process `pid` if it has `qmp` on its command line; whether there was one. Blocks until it is gone.
+
+    Process ids come again: nothing else may be killed.
+    """
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if os.fsencode(qmp) not in words:
+            return False
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        poller.poll(END_S * 1000)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)

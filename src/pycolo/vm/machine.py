@@ -1,0 +1,256 @@
+"""This host's QEMU: found at its QMP socket, or started; watched until it ends.
+
+Whether it still lives is asked of the kernel (a pidfd), not of QMP: a monitor may be slow, a process is there or not.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from struct import Struct
+from typing import Any, Final
+
+import structlog
+
+from pycolo.config import QemuOptions
+from pycolo.errors import ConnectError, PeerError
+from pycolo.qmp.client import Qmp, QmpEvent
+from pycolo.qmp.probe import Facts, probe
+from pycolo.qmp.yank import MIGRATION, yank
+
+KILL_S: Final = 5.0
+"""How long a QEMU may take to be gone after SIGKILL: it may be in the middle of freeing its memory."""
+
+CONNECT_S: Final = 5.0
+"""For a QEMU that runs already."""
+
+_UCRED: Final = Struct("3i")
+
+log = structlog.get_logger("colo")
+
+EventFilter = Callable[[QmpEvent], bool]
+
+
+class Machine:
+    """One QEMU. `on_event(event)` in asyncio's thread; `on_gone(text)` once, when the process has ended."""
+
+    def __init__(
+        self, options: QemuOptions, name: str, on_event: Callable[[QmpEvent], None], on_gone: Callable[[str], None]
+    ) -> None:
+        self.pid = 0
+        self.qmp: Qmp | None = None
+        self.version = ""
+        self._yank: Qmp | None = None
+        self._options = options
+        self._name = name
+        self._on_event = on_event
+        self._on_gone = on_gone
+        self._pidfd = -1
+        self._is_over = False
+        self._waiting: list[tuple[EventFilter, asyncio.Future[QmpEvent]]] = []
+        self._process: asyncio.subprocess.Process | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether QMP is connected and the process lives."""
+        return self.qmp is not None and not self._is_over
+
+    def rebind(self, on_event: Callable[[QmpEvent], None], on_gone: Callable[[str], None]) -> None:
+        """Somebody else looks after it from here on."""
+        self._on_event = on_event
+        self._on_gone = on_gone
+
+    # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self, extra: list[str]) -> None:
+        """Start the configured command with `extra` arguments. Raises `ConnectError`.
+
+        It is in a session of its own: it outlives this node.
+        """
+        command = [*self._options.command, *extra]
+        path = Path(self._options.directory) / "qemu.log"
+        try:
+            with open(path, "ab") as output:
+                self._process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    env={**os.environ, **self._options.environment},
+                )
+        except OSError as error:
+            raise ConnectError(f"qemu.command {command[0]}: {error.strerror or error}") from error
+        self._watch(self._process.pid)
+
+    async def connect(self, timeout_s: float = CONNECT_S) -> None:
+        """Connect to the QMP socket. Raises `ConnectError`, `PeerError`."""
+        qmp = Qmp(Path(self._options.qmp), self._name, self._heard, self._qmp_closed)
+        try:
+            await qmp.connect(timeout_s)
+        except ConnectError as error:
+            raise ConnectError(f"{error}{self._last_words()}") from error
+        self.qmp = qmp
+        if self._pidfd < 0:
+            self._watch(_peer_pid(self._options.qmp))
+        self.version = qmp.version
+        await self._connect_yank(timeout_s)
+
+    async def _connect_yank(self, timeout_s: float) -> None:
+        """The second QMP socket, if there is one: a monitor that hangs cannot be joined, so it is joined now."""
+        if self._options.yank is None:
+            return
+        line = Qmp(self._options.yank, f"{self._name} (yank)", lambda event: None, lambda text: None)
+        try:
+            await line.connect(timeout_s)
+        except (ConnectError, PeerError) as error:
+            log.warning(f"no way to yank: {error}")
+            return
+        self._yank = line
+
+    async def yank(self) -> None:
+        """Shut the migration stream down from inside QEMU, even while its main loop hangs in it."""
+        line = self._yank
+        if line is not None and line.is_connected:
+            await yank(line, [MIGRATION])
+
+    def _watch(self, pid: int) -> None:
+        """Hear of the process's end at once."""
+        self.pid = pid
+        if pid <= 0:
+            return
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError:
+            return
+        self._loop.add_reader(self._pidfd, self._process_ended)
+
+    def _process_ended(self) -> None:
+        self._forget_pidfd()
+        self._over(f"QEMU of {self._name} (process {self.pid}) has ended{self._last_words()}")
+
+    def _qmp_closed(self, text: str) -> None:
+        """The monitor is gone. While the process lives this is not its end."""
+        self.qmp = None
+        self._fail_waiting(text)
+        if self._pidfd < 0 and not self._is_over:
+            self._over(text)
+
+    def _over(self, text: str) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._fail_waiting(text)
+            self._on_gone(text)
+
+    def _last_words(self) -> str:
+        """The end of what the QEMU that we started has said."""
+        if self._process is None:
+            return ""
+        with suppress(OSError):
+            lines = (Path(self._options.directory) / "qemu.log").read_text("utf-8", "replace").strip().splitlines()
+            if lines:
+                return f"; its last line: {lines[-1][:300]}"
+        return ""
+
+    async def kill(self) -> None:
+        """End the process, whatever it does, and wait until it is gone. No `on_gone` follows."""
+        self._is_over = True
+        if self.pid > 0 and self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wait_for_end(), KILL_S)
+        elif self.qmp is not None:
+            with suppress(PeerError, ConnectError):
+                await self.qmp.execute("quit")
+        await self.release()
+
+    async def _wait_for_end(self) -> None:
+        ended = asyncio.Event()
+        self._loop.add_reader(self._pidfd, ended.set)
+        await ended.wait()
+        if self._process is not None:
+            await self._process.wait()
+
+    async def release(self) -> None:
+        """Let go of it without ending it. No `on_gone` follows."""
+        self._is_over = True
+        self._forget_pidfd()
+        self._fail_waiting("released")
+        qmp, self.qmp = self.qmp, None
+        line, self._yank = self._yank, None
+        for one in (qmp, line):
+            if one is not None:
+                await one.close()
+
+    def _forget_pidfd(self) -> None:
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    # ── speaking to it ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """One QMP command's answer. Raises `PeerError`, `ConnectError`."""
+        if self.qmp is None:
+            raise ConnectError(f"{self._name}: QEMU is not there (no QMP connection to {self._options.qmp})")
+        return await self.qmp.execute(command, dict(arguments) if arguments else None, **options)
+
+    async def probe(self) -> Facts:
+        """What it is and can. Raises `PeerError`, `ConnectError`."""
+        if self.qmp is None:
+            raise ConnectError(f"{self._name}: QEMU is not there (no QMP connection to {self._options.qmp})")
+        return await probe(self.qmp)
+
+    async def wait_for(self, wanted: EventFilter, timeout_s: float, what: str) -> QmpEvent:
+        """The next event that `wanted` likes. Raises `PeerError` naming `what` when none comes."""
+        future: asyncio.Future[QmpEvent] = self._loop.create_future()
+        entry = (wanted, future)
+        self._waiting.append(entry)
+        try:
+            return await asyncio.wait_for(future, timeout_s)
+        except TimeoutError as error:
+            raise PeerError(f"{self._name}: no {what} within {timeout_s:g} s") from error
+        finally:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+
+    async def status(self) -> dict[str, Any]:
+        """What `colo status` shows of it."""
+        shown: dict[str, Any] = {"qmp": "absent", "version": self.version, "status": None, "colo": None, "pid": None}
+        if self.qmp is None:
+            return shown
+        shown["qmp"] = "connected"
+        shown["pid"] = self.pid or None
+        with suppress(PeerError, ConnectError):
+            shown["status"] = (await self.execute("query-status", timeout_s=1.0))["status"]
+            shown["colo"] = (await self.execute("query-colo-status", timeout_s=1.0))["mode"]
+        return shown
+
+    def _heard(self, event: QmpEvent) -> None:
+        for wanted, future in list(self._waiting):
+            if not future.done() and wanted(event):
+                future.set_result(event)
+        self._on_event(event)
+
+    def _fail_waiting(self, text: str) -> None:
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_exception(ConnectError(text))
+
+
+def _peer_pid(path: Path) -> int:
+    """The process that listens at a unix socket; 0 when the kernel does not say."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(CONNECT_S)
+        try:
+            probe.connect(str(path))
+            pid = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
+        except OSError:
+            return 0
+    return int(pid)

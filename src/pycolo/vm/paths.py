@@ -1,0 +1,80 @@
+"""The data paths of a node with a QEMU: in line with the guest in either role, in QEMU's four sockets."""
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from pycolo.compare.comparator import Comparator
+from pycolo.compare.difference import Command
+from pycolo.node.handover import PathState
+from pycolo.node.options import NodeOptions
+from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.secondarypath import SecondaryPath
+from pycolo.rewrite.rewriter import Rewriter
+from pycolo.transport.portspec import PortSpec
+from pycolo.transport.streamport import StreamPort
+
+if TYPE_CHECKING:
+    from pycolo.vm.guestnode import GuestNode
+
+_CHARDEVS: Final = "qemu.directory"
+
+
+def _open(spec: PortSpec | None) -> StreamPort:
+    assert spec is not None
+    return StreamPort(spec, _CHARDEVS)
+
+
+def _comparator(options: NodeOptions) -> Comparator:
+    return Comparator(
+        secrets.randbits(32),
+        has_vnet=options.has_vnet,
+        policy=options.on_divergence,
+        commits_input=options.commits_input,
+        needs_handshake=False,  # the secondary has the primary's state: older connections are alike too
+        compare_timeout_ms=options.compare_timeout_ms,
+        queue_packets_max=options.queue_packets_max,
+        primary_name="colo-guest-in",
+        secondary_name="data link",
+    )
+
+
+def make_primary_path(node: "GuestNode", state: PathState | None) -> PrimaryPath:
+    """A path that passes everything on until `start_comparing`; `state`: of the path with which this node serves."""
+    options = node.options
+    comparator = _comparator(options)
+    path: PrimaryPath
+    common = {"compares": options.without != "compare", "mirrors_at_once": False, **node.path_callbacks()}
+
+    def on_commands(commands: list[Command]) -> None:
+        node.differ(commands, path.epoch)
+
+    if state is not None:
+        path = PrimaryPath.from_state(comparator, state, on_commands, **common)
+        return path
+    path = PrimaryPath(
+        comparator,
+        _open(options.lan_in),
+        _open(options.lan_out),
+        _open(options.guest_in),
+        _open(options.guest_out),
+        on_commands,
+        **common,
+    )
+    return path
+
+
+def make_secondary_path(node: "GuestNode") -> SecondaryPath:
+    """A path between the link and the guest."""
+    options = node.options
+    rewriter = Rewriter(
+        secrets.randbits(32), has_vnet=options.has_vnet, client_name="data link", guest_name="colo-guest-in"
+    )
+    return SecondaryPath(
+        rewriter,
+        _open(options.lan_in),
+        _open(options.lan_out),
+        _open(options.guest_in),
+        _open(options.guest_out),
+        on_serving=node.on_serving,
+        **node.path_callbacks(),
+    )

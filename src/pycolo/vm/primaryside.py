@@ -1,0 +1,406 @@
+"""What a node does for the primary's QEMU: attach to it while it runs, keep the barrier, let go of it again.
+
+The methods named after a plan's steps are that plan's handlers (`pycolo.failover.plans`).
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+
+from pycolo.errors import CheckpointError, ConnectError, PeerError
+from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.secondarypath import SecondaryPath
+from pycolo.qmp.client import QmpEvent
+from pycolo.qmp.judge import compare, judge
+from pycolo.qmp.probe import Facts
+from pycolo.vm import wiring
+from pycolo.vm.findings import check_findings
+from pycolo.vm.machine import Machine
+from pycolo.vm.paths import make_primary_path
+from pycolo.vm.relay import ColoMessage, Relay
+from pycolo.vm.secondaryside import COLO_CAPABILITIES, PATH_ANSWER_S, Handlers, SecondarySide
+
+if TYPE_CHECKING:
+    from pycolo.vm.guestnode import GuestNode
+
+CHECKPOINT_DELAY_MS: Final = 1_000_000_000
+"""QEMU's own periodic checkpoint, eleven days off: ours come from the COLO frame. Setting it starts one at once."""
+
+FIND_S: Final = 0.3
+"""A QEMU that runs answers at its QMP socket at once; one that does not may still come."""
+
+RELAY_S: Final = 10.0
+"""For the two ends of the migration stream to meet."""
+
+MIGRATION_STALL_S: Final = 60.0
+"""A first migration whose stream stands still for so long is given up."""
+
+LOOK_S: Final = 0.05
+"""How often the first migration is looked at."""
+
+log = structlog.get_logger("colo")
+
+
+class PrimarySide:
+    """The primary's QEMU under this node, protected or not."""
+
+    def __init__(self, node: "GuestNode") -> None:
+        self._node = node
+        self._config = node.config
+        self._directory = Path(node.config.qemu.directory)
+        self._epoch = 0
+        self._relay: Relay | None = None
+        self._listening: socket.socket | None = None
+        self._is_synchronised = asyncio.Event()
+        self._is_needed = False
+        self._broken: str | None = None
+        self.machine = Machine(node.config.qemu, node.config.pair, self._qmp_event, self._guest_gone)
+        self.path: PrimaryPath | None = None
+        self.serving: SecondaryPath | None = None
+        """The path with which this node took over, until it is the primary's path."""
+        self.facts: Facts | None = None
+
+    async def connect(self) -> None:
+        """Find the running QEMU. Raises `ConnectError`."""
+        await self.machine.connect(FIND_S)
+
+    # ── protect ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def protect_handlers(self) -> Handlers:
+        """Steps of `protect`, and what undoes them."""
+        return {
+            "probe": self.probe,
+            "prepare-peer": self.prepare_peer,
+            "add-chardevs": self.add_chardevs,
+            "open-path": self.open_path,
+            "add-filters": self.add_filters,
+            "open-relay": self.open_relay,
+            "set-parameters": self.set_parameters,
+            "migrate": self.migrate,
+            "first-checkpoint": self.first_checkpoint,
+            "leave-colo": self.leave_colo,
+            "reset-parameters": self.reset_parameters,
+            "close-relay": self.close_relay,
+            "remove-filters": self.remove_filters,
+            "close-path": self.close_path,
+            "remove-chardevs": self.remove_chardevs,
+            "discard-peer": self.discard_peer,
+            "ensure-running": self.ensure_running,
+        }
+
+    async def probe(self) -> None:
+        """Refuse what cannot work."""
+        self._is_synchronised.clear()
+        self._broken = None
+        self.facts = await self.machine.probe()
+        check_findings(
+            judge(self.facts, "primary", self._config.qemu.netdev, has_yank_socket=self._config.qemu.yank is not None),
+            self._config.pair,
+        )
+
+    async def prepare_peer(self) -> None:
+        """Have the other node start its QEMU."""
+        self._epoch = self._node.epoch
+        timeout_s = self._config.qemu.start_timeout_ms / 1000 + RELAY_S
+        answer = await self._node.ask_peer("prepare", {"epoch": self._epoch}, timeout_s)
+        assert self.facts is not None
+        theirs = msgspec.convert(answer["facts"], Facts)
+        check_findings(compare(self.facts, theirs), self._config.pair)
+
+    async def add_chardevs(self) -> None:
+        """The four sockets."""
+        await wiring.add_chardevs(self.machine, self._directory)
+
+    async def open_path(self) -> None:
+        """The data path: until the first synchronisation it passes everything on."""
+        link = self._node.take_data_link()
+        if self.path is None:
+            serving, self.serving = self.serving, None
+            state = None
+            if serving is not None:
+                state = await self._ask(serving, serving.hand_over)
+                await asyncio.to_thread(serving.join)
+            self.path = make_primary_path(self._node, state)
+            self._node.use_path(self.path)
+        path = self.path
+        await self._ask(path, lambda: path.attach(link))
+
+    async def add_filters(self) -> None:
+        """The node into the guest's path."""
+        await wiring.add_filters(self.machine, self._config.qemu.netdev)
+
+    async def open_relay(self) -> None:
+        """Both ends of the migration stream: a unix socket for QEMU here, a connection to the other node."""
+        await self.close_relay()
+        self._listening = _listen(self._relay_path)
+        arrival = self._node.expect_migration_link()
+        await self._node.ask_peer("open-relay")
+        self._link = await asyncio.wait_for(arrival, RELAY_S)
+
+    async def set_parameters(self) -> None:
+        """QEMU's own checkpoints off, COLO on."""
+        await self._set_capabilities(COLO_CAPABILITIES)
+        await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
+
+    async def migrate(self) -> None:
+        """Start the migration into COLO, through the relay."""
+        assert self._listening is not None
+        path = self.path
+        assert path is not None
+        self._node.save(was_protected=True)  # a moment too early: a restart then asks once too often
+        await self._ask(path, path.start_mirroring)
+        loop = asyncio.get_running_loop()
+        accepting = loop.create_task(loop.sock_accept(self._listening))
+        try:
+            await self.machine.execute("migrate", {"uri": f"unix:{self._relay_path}"})
+            guest, _ = await asyncio.wait_for(accepting, RELAY_S)
+        finally:
+            accepting.cancel()
+        self._relay = Relay(
+            guest, self._link, is_primary=True, on_message=self._colo_message, on_ended=self._stream_ended_in_thread
+        )
+        self._relay.start()
+
+    async def first_checkpoint(self) -> None:
+        """Until the secondary has the first state, and both run under comparison."""
+        moved_bytes, moved_at = -1, asyncio.get_running_loop().time()
+        while not self._is_synchronised.is_set():
+            if self._broken is not None:
+                raise PeerError(f"{self._config.pair}: the first synchronisation has failed: {self._broken}")
+            now = asyncio.get_running_loop().time()
+            bytes_now = self._relay.forward_bytes if self._relay is not None else 0
+            if bytes_now != moved_bytes:
+                moved_bytes, moved_at = bytes_now, now
+            elif now - moved_at > MIGRATION_STALL_S:
+                raise PeerError(f"{self._config.pair}: the migration stands still at {bytes_now} bytes")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_synchronised.wait(), LOOK_S)
+            await self._check_migration()
+        with suppress(PeerError, ConnectError):  # the pair is whole: what goes wrong now is a failover, not an undo
+            for _ in range(int(PATH_ANSWER_S / LOOK_S)):
+                if (await self.machine.execute("query-status"))["running"]:
+                    break
+                await asyncio.sleep(LOOK_S)
+
+    async def _check_migration(self) -> None:
+        state = (await self.machine.execute("query-migrate")).get("status")
+        if state in ("failed", "cancelled"):
+            raise PeerError(f"{self._config.pair}: the migration has {state}")
+
+    # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def alone_handlers(self) -> Handlers:
+        """Steps of `go-alone` and `unprotect`."""
+        return {
+            **self.protect_handlers(),
+            "record-term": self._node.record_term,
+            "release-held": self.release_held,
+            "yank": self.yank,
+        }
+
+    async def release_held(self) -> None:
+        """There is no secondary any more: nothing waits for it."""
+        path = self.path
+        if path is not None:
+            await self._ask(path, path.go_alone)
+
+    async def yank(self) -> None:
+        """Closing our end of the stream frees a QEMU that waits on it; one that hangs deeper is yanked as well."""
+        await self.close_relay()
+        await self.machine.yank()
+
+    async def leave_colo(self) -> None:
+        """The guest runs on its own from here; a migration that is still on its way is given up."""
+        await self.close_relay()
+        if not self.machine.is_there:
+            return
+        if (await self.machine.execute("query-colo-status"))["mode"] != "none":
+            with suppress(PeerError):  # it may have left COLO in between
+                await self.machine.execute("x-colo-lost-heartbeat")
+        elif (await self.machine.execute("query-migrate")).get("status") in (
+            "setup",
+            "active",
+            "device",
+            "pre-switchover",
+        ):
+            await self.machine.execute("migrate_cancel")
+        for _ in range(int(PATH_ANSWER_S / LOOK_S)):
+            mode = (await self.machine.execute("query-colo-status"))["mode"]
+            status = (await self.machine.execute("query-migrate")).get("status")
+            if mode == "none" and status not in ("active", "device", "colo", "cancelling", "setup"):
+                break
+            await asyncio.sleep(LOOK_S)
+        await self.ensure_running()
+
+    async def reset_parameters(self) -> None:
+        """As QEMU was found."""
+        await self._set_capabilities({"x-colo": False})
+
+    async def close_relay(self) -> None:
+        """Both ends of the migration stream."""
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            await asyncio.to_thread(relay.close)
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+            with suppress(OSError):
+                self._relay_path.unlink()
+        self._node.forget_migration_link()
+
+    async def remove_filters(self) -> None:
+        """The guest talks to its tap directly again; connections that need their offsets keep the node in line."""
+        self._is_needed = await self._has_offsets()
+        if self._is_needed:
+            log.info("connections from before a takeover are still open: the node stays in the guest's path")
+        elif self.machine.is_there:
+            await wiring.remove_filters(self.machine)
+
+    async def close_path(self) -> None:
+        """End the data path."""
+        if self._is_needed:
+            return
+        for path in (self.path, self.serving):
+            if path is not None:
+                await self._node.drop_path(path)
+        self.path = self.serving = None
+
+    async def remove_chardevs(self) -> None:
+        """The four sockets go."""
+        if self.machine.is_there and not self._is_needed:
+            await wiring.remove_chardevs(self.machine)
+
+    async def discard_peer(self) -> None:
+        """The secondary's guest is of no use any more."""
+        with suppress(PeerError, ConnectError):  # a node that is gone has no guest that counts
+            await self._node.ask_peer("discard")
+
+    async def ensure_running(self) -> None:
+        """Whatever has happened: the guest must not stay stopped."""
+        if not self.machine.is_there:
+            return
+        status = await self.machine.execute("query-status")
+        if not status["running"] and status["status"] in ("paused", "postmigrate", "finish-migrate", "colo"):
+            await self.machine.execute("cont")
+
+    async def _set_capabilities(self, wanted: dict[str, bool]) -> None:
+        capabilities = [{"capability": name, "state": state} for name, state in wanted.items()]
+        await self.machine.execute("migrate-set-capabilities", {"capabilities": capabilities})
+
+    @property
+    def _relay_path(self) -> Path:
+        return self._directory / "relay.sock"
+
+    # ── the barrier ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _colo_message(self, word: int) -> None:
+        """In the relay's thread: what must have happened before this QEMU hears of it (rule E1)."""
+        path, call = self.path, self._node.call
+        if path is None:
+            return
+        if word == ColoMessage.READY:
+            self._epoch += 1
+            epoch = self._epoch
+            # From here on the other node may be told that it can take over: first of all this one must know.
+            asyncio.run_coroutine_threadsafe(self._node.synchronised(epoch), self._node.loop).result()
+            path.ask(lambda: path.send_offsets(epoch)).result(PATH_ANSWER_S)
+            trusted = self._node.trusted_until_ns
+            path.ask(lambda: path.start_comparing(epoch, trusted)).result(PATH_ANSWER_S)
+            call(self._is_synchronised.set)
+        elif word == ColoMessage.REPLY:
+            call(self._node.frame.secondary_stopped)
+        elif word == ColoMessage.RECEIVED:
+            epoch = self._epoch + 1
+            path.ask(lambda: path.send_offsets(epoch)).result(PATH_ANSWER_S)
+        elif word == ColoMessage.LOADED:
+            waiting = asyncio.run_coroutine_threadsafe(self._node.frame.loaded(), self._node.loop)
+            self._epoch = waiting.result()
+
+    async def commit(self, epoch: int) -> dict[str, int]:
+        """End the epoch in the data path; the primary stands still. What was released and discarded."""
+        path = self.path
+        if path is None:
+            raise CheckpointError("loaded", "there is no data path")
+        result: dict[str, int] = await self._ask(path, lambda: path.commit(epoch))
+        self._node.epoch_reached(epoch)
+        return result
+
+    def adopt(self, side: SecondarySide) -> None:
+        """The secondary has taken over: its guest and its path are the primary's from here on."""
+        self.machine = side.machine
+        self.machine.rebind(self._qmp_event, self._guest_gone)
+        self.serving, side.path = side.path, None
+
+    async def tidy(self) -> None:
+        """This node was restarted, and the guest is not protected: wiring of an earlier life goes."""
+        if await wiring.find_filters(self.machine):
+            log.info("the guest is wired to an earlier life of this node; it goes back to its tap")
+            await self.remove_filters()
+            await self.remove_chardevs()
+
+    def _stream_ended_in_thread(self, text: str) -> None:
+        self._node.call(self._stream_ended, text)
+
+    def _stream_ended(self, text: str) -> None:
+        self._broken = text
+        self._node.stream_ended(text)
+
+    # ── what happens to it ────────────────────────────────────────────────────────────────────────────────────
+
+    async def request_checkpoint(self) -> None:
+        """Have QEMU begin one now. Raises `PeerError`, `ConnectError`."""
+        await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
+
+    def _qmp_event(self, event: QmpEvent) -> None:
+        if event.name == "STOP":
+            self._node.frame.primary_stopped(event.at_us)
+        elif event.name == "RESUME":
+            self._node.frame.primary_resumed(event.at_us)
+        elif event.name == "COLO_EXIT":
+            self._broken = f"QEMU has left COLO ({event.data.get('reason', '')})"
+            self._node.colo_exit(str(event.data.get("reason", "")))
+
+    def _guest_gone(self, text: str) -> None:
+        self._broken = text
+        self._node.guest_gone(text)
+
+    async def _has_offsets(self) -> bool:
+        """Whether a client talks to this guest in another sequence space."""
+        for path in (self.path, self.serving):
+            if path is not None and self.machine.is_there and await self._ask(path, path.has_offsets):
+                return True
+        return False
+
+    async def end(self) -> None:
+        """Kill the guest: another one serves, or it is gone already."""
+        self._is_needed = False
+        await self.close_relay()
+        await self.machine.kill()
+        await self.close_path()
+
+    async def release(self) -> None:
+        """This node ends: the guest lives on."""
+        await self.close_relay()
+        await self.machine.release()
+
+    async def _ask(self, path: PrimaryPath | SecondaryPath, question: Callable[[], Any]) -> Any:
+        return await asyncio.wait_for(asyncio.wrap_future(path.ask(question)), PATH_ANSWER_S)
+
+
+def _listen(path: Path) -> socket.socket:
+    with suppress(OSError):
+        path.unlink()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.bind(str(path))
+        sock.listen(1)
+    except OSError as error:
+        sock.close()
+        raise ConnectError(f"migration socket {path}: {error.strerror or error}") from error
+    return sock

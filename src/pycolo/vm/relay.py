@@ -1,0 +1,247 @@
+"""The migration stream on its way through a node, and the exact epoch barrier in it (rule E1).
+
+::
+
+    primary QEMU ══ unix ══ Relay ════ link ════ Relay ══ unix ══ secondary QEMU
+                    the primary's node            the secondary's node
+
+Towards the secondary QEMU the stream is opaque. Back come four-byte COLO messages only (`ColoMessage`); each is shown
+to `on_message` and passed on when that returns, so whoever must act before the other QEMU hears of it just takes its
+time. That costs nothing else: while a message is on its way back, nothing moves forward.
+
+One thread, both directions: a TLS connection must not be read and written by two threads.
+"""
+
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from enum import IntEnum
+from struct import Struct
+from typing import Final
+
+from pycolo.transport.linksetup import RawLink
+
+CHUNK_BYTES: Final = 256 << 10
+"""What one read takes at most: a unix socket's default buffer and a bit."""
+
+FLUSH_S: Final = 0.5
+"""When one side has ended: how long the last bytes for the other may take."""
+
+_WORD: Final = Struct(">I")
+
+
+class ColoMessage(IntEnum):
+    """QEMU's COLOMessage, as it travels from the secondary to the primary (all but REQUEST, VMSTATE_*)."""
+
+    READY = 0
+    """The secondary has the primary's first state and runs."""
+    REPLY = 2
+    """The secondary has stopped."""
+    RECEIVED = 5
+    """The secondary has all of the primary's state."""
+    LOADED = 6
+    """The secondary runs the primary's state."""
+
+
+class _Pump:
+    """One direction: bytes that were read from `source` and not yet written to `sink`."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source = source
+        self.sink = sink
+        self.has_ended = False
+        self.bytes = 0
+        self._buf = memoryview(bytearray(CHUNK_BYTES))
+        self.start = 0
+        self.end = 0
+
+    @property
+    def wants_read(self) -> bool:
+        return not self.has_ended and self.start == self.end
+
+    @property
+    def wants_write(self) -> bool:
+        return self.start < self.end
+
+    def read(self) -> None:
+        """Fill the empty buffer."""
+        try:
+            count = self.source.recv_into(self._buf)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError:
+            count = 0
+        self.start, self.end = 0, count
+        self.has_ended = count == 0
+
+    def write(self) -> bool:
+        """Write what may be written; False when the sink is gone."""
+        try:
+            while self.wants_write:
+                count = self.sink.send(self._buf[self.start : self.end])
+                self.start += count
+                self.bytes += count
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return True
+        except OSError:
+            return False
+        return True
+
+    def take(self) -> bytes:
+        """What is in the buffer, out of it."""
+        octets = bytes(self._buf[self.start : self.end])
+        self.start = self.end = 0
+        return octets
+
+    def put(self, octets: bytes) -> None:
+        """Into the empty buffer."""
+        self._buf[: len(octets)] = octets
+        self.start, self.end = 0, len(octets)
+
+
+class Relay(threading.Thread):
+    """Moves one migration stream between `guest`, the unix socket of this host's QEMU, and the other node.
+
+    `on_message(word)` and `on_ended(text)` are called in this thread; `on_ended` once, when either side has gone. The
+    secondary's relay goes on reading its QEMU after that until `close`: whether it still says LOADED decides which
+    state it runs.
+    """
+
+    def __init__(
+        self,
+        guest: socket.socket,
+        link: RawLink,
+        *,
+        is_primary: bool,
+        on_message: Callable[[int], None],
+        on_ended: Callable[[str], None],
+    ) -> None:
+        super().__init__(name="migration relay", daemon=True)
+        guest.setblocking(False)
+        link.sock.setblocking(False)
+        self._guest = guest
+        self._link = link
+        self._is_primary = is_primary
+        self._on_message = on_message
+        self._on_ended = on_ended
+        self._forward = _Pump(guest, link.sock) if is_primary else _Pump(link.sock, guest)
+        self._backward = _Pump(link.sock, guest) if is_primary else _Pump(guest, link.sock)
+        self._partial = b""
+        self._has_reported = False
+        self._stop_reader, self._stop_writer = socket.socketpair()
+
+    @property
+    def forward_bytes(self) -> int:
+        """Bytes of the primary's state so far."""
+        return self._forward.bytes
+
+    def close(self, *, drain_s: float = 0.0) -> None:
+        """End both connections. `drain_s`: first wait so long for this host's QEMU to end its side. Any thread."""
+        if drain_s:
+            self.join(drain_s)
+        with suppress(OSError):
+            self._stop_writer.send(b"x")
+        if self.ident is not None and self is not threading.current_thread():
+            self.join()
+        else:
+            self._close_all()
+
+    def end_input(self) -> None:
+        """Have this host's QEMU see the end of the stream now, whatever the other node does. Any thread."""
+        with suppress(OSError):
+            self._guest.shutdown(socket.SHUT_WR)
+
+    # ── the thread ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        """Until `close`, or until nothing can come any more."""
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._ended("the migration stream is closed")
+            self._close_all()
+
+    def _turn(self) -> bool:
+        if not self._wait():
+            return False
+        for pump in (self._forward, self._backward):
+            if pump.wants_read and not (pump is self._backward and self._link_is_over and self._is_primary):
+                pump.read()
+                if pump is self._backward:
+                    self._take_messages()
+            if pump.wants_write and not pump.write():
+                pump.has_ended = True
+                pump.take()
+        return self._go_on()
+
+    @property
+    def _link_is_over(self) -> bool:
+        return self._has_reported
+
+    def _go_on(self) -> bool:
+        """What the end of one side means for the other."""
+        from_link = self._backward if self._is_primary else self._forward
+        from_guest = self._forward if self._is_primary else self._backward
+        if from_guest.has_ended and not from_guest.wants_write:
+            self._flush()
+            self._ended("this host's QEMU has ended the migration stream")
+            return False
+        if from_link.has_ended and not from_link.wants_write and not self._has_reported:
+            self._ended("the other node has ended the migration stream")
+            if self._is_primary:
+                return False
+            with suppress(OSError):
+                self._guest.shutdown(socket.SHUT_WR)
+        return True
+
+    def _flush(self) -> None:
+        """The last bytes, for a moment."""
+        for pump in (self._forward, self._backward):
+            with suppress(OSError):
+                pump.sink.settimeout(FLUSH_S)
+                if pump.wants_write:
+                    pump.sink.sendall(pump.take())
+
+    def _wait(self) -> bool:
+        poller = select.poll()
+        interest: dict[int, int] = {self._stop_reader.fileno(): select.POLLIN}
+        for pump in (self._forward, self._backward):
+            if pump.wants_read and not (self._has_reported and pump.source is self._link.sock):
+                fd = pump.source.fileno()
+                interest[fd] = interest.get(fd, 0) | select.POLLIN
+            if pump.wants_write:
+                fd = pump.sink.fileno()
+                interest[fd] = interest.get(fd, 0) | select.POLLOUT
+        for fd, events in interest.items():
+            poller.register(fd, events)
+        link = self._link.sock
+        is_pending = isinstance(link, ssl.SSLSocket) and link.pending() > 0
+        ready = dict(poller.poll(0 if is_pending else None))
+        return self._stop_reader.fileno() not in ready
+
+    def _take_messages(self) -> None:
+        """Show each whole message before it goes on; a part of one waits for its rest."""
+        octets = self._partial + self._backward.take()
+        whole = len(octets) & ~3
+        self._partial = octets[whole:]
+        if not whole:
+            return
+        for at in range(0, whole, 4):
+            self._on_message(_WORD.unpack_from(octets, at)[0])
+        if not self._has_reported:
+            self._backward.put(octets[:whole])
+
+    def _ended(self, text: str) -> None:
+        if not self._has_reported:
+            self._has_reported = True
+            self._on_ended(text)
+
+    def _close_all(self) -> None:
+        self._guest.close()
+        self._link.close()
+        self._stop_reader.close()
+        self._stop_writer.close()

@@ -1,0 +1,262 @@
+"""What becomes of a pair: one node of a pair of QEMUs, in either role, through any number of failovers. ::
+
+    primary      WAITING ─► LINKED ──protect──► PROTECTING ─► PROTECTED ─► SUSPECT ─► ALONE ──► LINKED
+    secondary    WAITING ─► LINKED ──prepare──► PROTECTING ─► PROTECTED ─► SUSPECT ─► SERVING = the primary from now on
+
+LINKED: both nodes talk, the guest runs unprotected. What breaks while both nodes live (a QEMU, the migration stream,
+the data connection) needs no arbiter: the node whose guest is gone says so and serves no more, and the other goes on.
+Only silence does: see `pycolo.node.supervisor`. A node that learns of a higher term ends its guest and becomes the
+secondary; a primary without a link asks for the other's term itself, for it may be the one that was away.
+"""
+
+import asyncio
+from contextlib import suppress
+from time import monotonic_ns
+from typing import Final
+
+import structlog
+
+from pycolo.errors import PeerError
+from pycolo.failover.lease import LeaseArbiter
+from pycolo.failover.plans import GO_ALONE, TAKE_OVER
+from pycolo.link.codec import GoodbyeReason
+from pycolo.link.hello import Role
+from pycolo.node.supervisor import NodeState
+from pycolo.transport import controlchannel as control
+from pycolo.transport.controlchannel import ControlChannel, ControlEvent
+from pycolo.vm.guestnode import GuestNode
+from pycolo.vm.nodeoptions import node_options
+from pycolo.vm.primaryside import PrimarySide
+
+STATUS_S: Final = 1.0
+"""The other guest's facts for `colo status`."""
+
+RESIGN_S: Final = 0.5
+"""For the arbiter to hear that this node serves no more; clients wait for the other one."""
+
+log = structlog.get_logger("colo")
+
+
+class SurvivingNode(GuestNode):
+    """Base of `VmNode`: who goes on when something breaks."""
+
+    # ── the link ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pair(self) -> None:
+        """Both connections are there: the nodes are linked; protection is another matter."""
+        if self._link_data is not None:
+            self._link_data.close()
+        self._link_data, self._data = self._data, None
+        self._suspected_ns = 0
+        self._live.paired(self.term)
+        was = self.state
+        self._enter(NodeState.LINKED, "linked with the other node")
+        if was in (NodeState.PROTECTED, NodeState.SUSPECT, NodeState.PROTECTING):
+            self.spawn(self._reconcile())
+
+    async def _reconcile(self) -> None:
+        """The link was lost and is there again, and nobody has taken over: the primary goes on, unprotected.
+
+        Both nodes come here: the secondary that says hello does not serve, and throws its guest away.
+        """
+        if self.role is Role.SECONDARY:
+            await self._discard_guest("the link was lost; the primary goes on")
+        elif self.primary is not None:
+            self.frame.pair_lost("the link was lost")
+            await self._run(GO_ALONE, self.primary.alone_handlers())
+
+    def _formed(self) -> None:
+        return
+
+    # ── news ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _heard(self, channel: ControlChannel, event: ControlEvent) -> None:
+        if channel is not self._control or self._is_over:
+            return
+        if isinstance(event, control.PeerOrder):
+            self.questions.heard(event.payload)
+        elif isinstance(event, control.PeerGoodbye) and event.reason is GoodbyeReason.RESIGNED:
+            self._control = None
+            self.questions.link_lost(event.text)
+            self._resigned(event.text)
+        else:
+            super()._heard(channel, event)
+
+    def _suspect(self, at_ns: int, text: str) -> None:
+        if self._control is None:
+            self.questions.link_lost(text)
+        if self.is_in(NodeState.LINKED) and self._control is None:
+            self._unlink()
+            self._enter(NodeState.WAITING, f"the link is lost: {text}")
+            return
+        if self.is_in(NodeState.PROTECTING) and self._control is None:
+            self._unlink()
+            self._state_after_break(text)
+            return
+        super()._suspect(at_ns, text)
+
+    def _state_after_break(self, text: str) -> None:
+        """Protection was being set up or taken down when the link broke: the running plan fails by itself."""
+        self._enter(NodeState.WAITING, f"the link is lost: {text}")
+        if self.role is Role.SECONDARY:
+            self.spawn(self._discard_guest(text))
+
+    def _peer_left(self, text: str) -> None:
+        """The other node said goodbye, or we did: it will not serve under this pair any more."""
+        if self.is_in(NodeState.SERVING):
+            return
+        self.questions.link_lost(text)
+        was_protected = self.is_in(NodeState.PROTECTED, NodeState.SUSPECT, NodeState.PROTECTING)
+        self._unlink()
+        self._enter(NodeState.WAITING, f"the other node has left: {text}")
+        if self.role is Role.SECONDARY:
+            self.spawn(self._discard_guest(text))
+        elif was_protected and self.primary is not None:
+            self.spawn(self._go_alone(f"the secondary has left: {text}", NodeState.WAITING))
+
+    def _resigned(self, text: str) -> None:
+        """The primary's guest is gone and its node says that it will not serve: permission enough."""
+        if self.role is Role.SECONDARY and self.is_in(NodeState.PROTECTED, NodeState.SUSPECT):
+            self._suspected_ns = self._suspected_ns or monotonic_ns()
+            if self.is_in(NodeState.PROTECTED):
+                self._enter(NodeState.SUSPECT, f"the primary has resigned: {text}")
+            if self.config.arbiter.kind == LeaseArbiter.name:
+                self._live.suspected(monotonic_ns() // 1_000_000)  # its lease is given back: this takes a moment
+            else:
+                self._live.operator_confirmed(monotonic_ns() // 1_000_000)
+            self._consult()
+        else:
+            self._peer_left(text)
+
+    def guest_gone(self, text: str) -> None:
+        """This host's QEMU has ended."""
+        if self._is_over:
+            return
+        log.error(text)
+        if self.role is Role.SECONDARY:
+            if self.is_in(NodeState.PROTECTED, NodeState.PROTECTING):
+                self.spawn(self._report_gone(text))
+        elif self.is_in(NodeState.PROTECTED, NodeState.SUSPECT):
+            self.spawn(self._resign(text))
+
+    async def _report_gone(self, text: str) -> None:
+        """The primary need not wait for a guest that is dead."""
+        self._enter(NodeState.LINKED, "this host's guest is gone; it will not take over")
+        with suppress(PeerError):
+            await self.ask_peer("gone", {"why": text})
+        await self._discard_guest(text)
+
+    async def _resign(self, text: str) -> None:
+        """Serve no more, say so, and become the secondary."""
+        if self._is_resigning:
+            return
+        self._is_resigning = True
+        try:
+            self.path.post(self.path.halt)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._live.resign(), RESIGN_S)
+            self._close_control(GoodbyeReason.RESIGNED, text)
+            self._unlink()
+            await self._retire(f"resigned: {text}")
+        finally:
+            self._is_resigning = False
+
+    def colo_exit(self, reason: str) -> None:
+        """QEMU has left COLO: a suspicion, never a permission."""
+        if reason == "error":
+            self.pair_broken("QEMU has left COLO after an error")
+
+    def stream_ended(self, text: str) -> None:
+        """The migration stream has ended."""
+        self.pair_broken(text)
+
+    def pair_broken(self, text: str) -> None:
+        """If the other node lives it says so within the heartbeat's time-out; else silence decides."""
+        if self.is_in(NodeState.PROTECTED) and self.role is Role.PRIMARY and self._broken_timer is None:
+            delay_s = self.options.heartbeat_timeout_ms / 1000
+            self._broken_timer = self._loop.call_later(delay_s, self._broken_alone, text)
+
+    def _broken_alone(self, text: str) -> None:
+        self._broken_timer = None
+        if self.is_in(NodeState.PROTECTED) and self.role is Role.PRIMARY:
+            self.spawn(self._dissolve(text))
+
+    async def _dissolve(self, text: str) -> None:
+        """COLO is broken while both nodes live: the secondary throws its guest away, the primary goes on."""
+        log.warning(f"the pair is dissolved: {text}")
+        await self.ask_peer("discard")  # without its word this node may not go on: then silence decides
+        if self.is_in(NodeState.PROTECTED):
+            await self._go_alone(text, NodeState.LINKED)
+
+    def _frame_stuck(self, text: str) -> None:
+        """A checkpoint that does not come to its end."""
+        log.error(text)
+        self.pair_broken(text)
+
+    # ── deciding ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _granted(self, text: str) -> None:
+        kind = "go-alone" if self.role is Role.PRIMARY else "take-over"
+        self.failovers[kind] = self.failovers.get(kind, 0) + 1
+        self.questions.link_lost("this node serves alone now")
+        self._unlink()
+        if self.role is Role.PRIMARY:
+            self._enter(NodeState.ALONE, f"going on alone: {text}")
+            self.spawn(self._go_alone(text, NodeState.ALONE))
+        else:
+            self._enter(NodeState.SERVING, f"taking over: {text}")
+            self.spawn(self._take_over())
+
+    async def _go_alone(self, text: str, state: NodeState) -> None:
+        assert self.primary is not None
+        self.frame.pair_lost(text)
+        if self.state is not state:
+            self._enter(state, f"going on alone: {text}")
+        await self._run(GO_ALONE, self.primary.alone_handlers())
+        if self.takeover is not None:
+            self.takeover["done_ns"] = monotonic_ns()
+        if self.is_in(NodeState.LINKED):
+            self._form_anew("this node goes on alone")
+
+    async def _take_over(self) -> None:
+        side = self.secondary
+        assert side is not None
+        await self._run(TAKE_OVER, side.takeover_handlers())
+        if self.takeover is not None:
+            self.takeover["done_ns"] = monotonic_ns()
+            took_us = (self.takeover["done_ns"] - self.takeover["suspected_ns"]) // 1000
+            log.info("serving", ms_since_suspicion=round(took_us / 1000, 1))
+        self.secondary = None
+        self.primary = PrimarySide(self)
+        self.primary.adopt(side)
+        await self._become(Role.PRIMARY)
+
+    def _fenced(self, text: str) -> None:
+        """The other node serves: end this guest and become the secondary."""
+        self.path.post(self.path.halt)
+        self._enter(NodeState.FENCED, text)
+        self._close_control(GoodbyeReason.OTHER, "fenced")
+        self._unlink()
+        self.spawn(self._retire(text))
+
+    async def _retire(self, text: str) -> None:
+        """From primary to secondary: the guest here is dead or must be."""
+        self._enter(NodeState.FENCED, text)
+        self.frame.pair_lost(text)
+        await self._hook("retire", self.config.network.retire)
+        for side in (self.primary, self.secondary):
+            if isinstance(side, PrimarySide):
+                await side.end()
+            elif side is not None:
+                await side.discard()
+        self.primary = self.secondary = None
+        await self._become(Role.SECONDARY)
+        self.save(was_protected=False)
+        self._enter(NodeState.WAITING, "secondary from now on")
+
+    async def _become(self, role: Role) -> None:
+        """Change this node's role: another way to the link, another hello."""
+        self.options = node_options(self.config, role)
+        await self._close_sides()
+        self._peer_instance = 0
+        self._open_sides()

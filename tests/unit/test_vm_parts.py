@@ -1,0 +1,168 @@
+"""Small parts of a node with a QEMU: its record, its questions, the user's commands, an old QEMU."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycolo import limits
+from pycolo.errors import ConfigError, ConnectError, FailoverError, LinkError, PeerError
+from pycolo.link.hello import Role
+from pycolo.link.orders import JsonObject, Order, decode_order, encode_order
+from pycolo.vm.hooks import run_hook
+from pycolo.vm.leftover import end_leftover_qemu
+from pycolo.vm.questions import Questions
+from pycolo.vm.statefile import NodeRecord, StateFile
+
+DEADLINE_S = 20
+
+# ── the record ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_was_written_is_read_by_the_next_life(tmp_path: Path) -> None:
+    first = NodeRecord(role=Role.SECONDARY)
+    assert StateFile(tmp_path / "a" / "b").read(first) == first
+    record = NodeRecord(role=Role.PRIMARY, term=7, epoch=1 << 40, was_protected=True, pid=12)
+    StateFile(tmp_path / "a" / "b").write(record)
+    assert StateFile(tmp_path / "a" / "b").read(first) == record
+
+
+@pytest.mark.parametrize("octets", [b"", b"{}", b"\xff\x00", b'{"role": "king"}', b'{"role": "primary", "term": "x"}'])
+def test_a_record_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path, octets: bytes) -> None:
+    (tmp_path / "node.json").write_bytes(octets)
+    with pytest.raises(ConfigError, match=r"node\.json"):
+        StateFile(tmp_path).read(NodeRecord(role=Role.PRIMARY))
+
+
+def test_a_state_directory_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConnectError, match="state"):
+        StateFile(tmp_path / "file" / "below")
+
+
+# ── questions between the nodes ─────────────────────────────────────────────────────────────────────────────
+
+
+def pair_of(
+    handle_a: Callable[[str, JsonObject], Awaitable[JsonObject]],
+    handle_b: Callable[[str, JsonObject], Awaitable[JsonObject]],
+) -> tuple[Questions, Questions]:
+    """Two ends that hear one another."""
+    ends: list[Questions] = []
+    loop = asyncio.get_running_loop()
+    ends.append(Questions(lambda payload: loop.call_soon(ends[1].heard, payload) and None, handle_a))
+    ends.append(Questions(lambda payload: loop.call_soon(ends[0].heard, payload) and None, handle_b))
+    return ends[0], ends[1]
+
+
+async def echo(order: str, arguments: JsonObject) -> JsonObject:
+    if order == "refuse":
+        raise PeerError("not today")
+    if order == "hang":
+        await asyncio.sleep(3600)
+    return {"order": order, **arguments}
+
+
+def test_each_question_gets_its_own_answer() -> None:
+    async def play() -> None:
+        a, b = pair_of(echo, echo)
+        answers = await asyncio.gather(*(side.ask("x", {"n": n}) for n in range(20) for side in (a, b)))
+        assert [answer["n"] for answer in answers] == [n for n in range(20) for _ in range(2)]
+
+    asyncio.run(play())
+
+
+def test_a_refusal_is_the_others_line() -> None:
+    async def play() -> None:
+        a, _ = pair_of(echo, echo)
+        with pytest.raises(PeerError, match="not today"):
+            await a.ask("refuse")
+
+    asyncio.run(play())
+
+
+def test_a_silent_node_and_a_lost_link_are_errors_and_late_answers_harm_nobody() -> None:
+    async def play() -> None:
+        a, b = pair_of(echo, echo)
+        with pytest.raises(PeerError, match=r"within 0\.01 s"):
+            await a.ask("hang", timeout_s=0.01)
+        waiting = asyncio.ensure_future(a.ask("hang"))
+        await asyncio.sleep(0)
+        a.link_lost("cut")
+        with pytest.raises(PeerError, match="cut"):
+            await waiting
+        a.heard(encode_order(Order(id=1, answer={"late": True})))
+        assert (await a.ask("x"))["order"] == "x"
+        await b.close()
+
+    asyncio.run(play())
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_order_or_refused(octets: bytes) -> None:
+    with suppress(LinkError):
+        assert isinstance(decode_order(octets), Order)
+
+
+def test_an_order_above_the_bound_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(LinkError, match="above"):
+        encode_order(Order(id=1, order="x", arguments={"y": "z" * limits.ORDER_BYTES_MAX}))
+
+
+# ── the user's commands ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def hook(*command: str) -> None:
+    asyncio.run(run_hook("network.serve", list(command), pair="vm1", role="primary", term=3))
+
+
+def test_a_command_gets_its_placeholders(tmp_path: Path) -> None:
+    hook("sh", "-c", 'echo "$@" > "$0"', str(tmp_path / "said"), "{pair}", "{role}", "{term}")
+    assert (tmp_path / "said").read_text() == "vm1 primary 3\n"
+
+
+def test_no_command_is_no_error() -> None:
+    hook()
+
+
+def test_a_command_that_fails_says_its_last_line() -> None:
+    with pytest.raises(FailoverError, match="no such bridge"):
+        hook("sh", "-c", "echo first >&2; echo no such bridge >&2; exit 3")
+    with pytest.raises(FailoverError, match="exit code 4"):
+        hook("sh", "-c", "exit 4")
+    with pytest.raises(FailoverError, match="No such file"):
+        hook("/nonexistent/program")
+
+
+def test_a_command_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pycolo.vm.hooks.HOOK_S", 0.2)
+    with pytest.raises(FailoverError, match=r"within 0\.2 s"):
+        hook("sleep", "1000")
+
+
+# ── an old QEMU ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sleeper(*words: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", *words])
+
+
+def test_only_a_process_with_our_socket_is_killed() -> None:
+    ours = sleeper("-qmp", "unix:/run/x/qmp.sock,server=on")
+    other = sleeper("-qmp", "unix:/run/y/qmp.sock,server=on")
+    try:
+        assert end_leftover_qemu(ours.pid, Path("/run/x/qmp.sock"))
+        assert ours.wait(DEADLINE_S) != 0
+        assert not end_leftover_qemu(other.pid, Path("/run/x/qmp.sock"))
+        assert other.poll() is None
+        assert not end_leftover_qemu(ours.pid, Path("/run/x/qmp.sock")), "it is gone"
+    finally:
+        for process in (ours, other):
+            process.kill()
+            process.wait()

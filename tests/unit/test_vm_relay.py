@@ -1,0 +1,138 @@
+"""The relay of the migration stream: nothing is lost, and nobody hears of a message before its barrier."""
+
+import select
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from queue import Queue
+
+import pytest
+
+from pycolo.transport.linksetup import RawLink
+from pycolo.vm.relay import ColoMessage, Relay
+
+DEADLINE_S = 20
+
+
+class Stage:
+    """Two relays between two guests' sockets, as on two hosts."""
+
+    def __init__(self) -> None:
+        self.primary, at_primary = socket.socketpair()
+        self.secondary, at_secondary = socket.socketpair()
+        link_a, link_b = socket.socketpair()
+        self.seen: Queue[tuple[str, int]] = Queue()
+        self.ended: Queue[tuple[str, str]] = Queue()
+        self.gate = threading.Event()
+        self.gate.set()
+        for sock in (self.primary, self.secondary):
+            sock.settimeout(DEADLINE_S)
+        self.a = self._relay(at_primary, link_a, "primary")
+        self.b = self._relay(at_secondary, link_b, "secondary")
+
+    def _relay(self, guest: socket.socket, link: socket.socket, name: str) -> Relay:
+        def on_message(word: int) -> None:
+            if name == "primary":
+                assert self.gate.wait(DEADLINE_S)
+            self.seen.put((name, word))
+
+        relay = Relay(
+            guest,
+            RawLink(link, name),
+            is_primary=name == "primary",
+            on_message=on_message,
+            on_ended=lambda text: self.ended.put((name, text)),
+        )
+        relay.start()
+        return relay
+
+    def close(self) -> None:
+        self.gate.set()
+        for relay in (self.a, self.b):
+            relay.close()
+        self.primary.close()
+        self.secondary.close()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    made.close()
+
+
+def receive(sock: socket.socket, count: int) -> bytes:
+    heard = b""
+    while len(heard) < count and (part := sock.recv(count - len(heard))):
+        heard += part
+    return heard
+
+
+def test_the_state_arrives_as_it_was_sent(stage: Stage) -> None:
+    state = bytes(range(256)) * 40_000
+    sender = threading.Thread(target=stage.primary.sendall, args=(state,))
+    sender.start()
+    assert receive(stage.secondary, len(state)) == state
+    sender.join(DEADLINE_S)
+    assert stage.a.forward_bytes == stage.b.forward_bytes == len(state)
+
+
+def test_every_message_is_shown_on_both_nodes_and_passed_on(stage: Stage) -> None:
+    words = [message.value for message in ColoMessage] * 50 + [77]
+    stage.secondary.sendall(b"".join(struct.pack(">I", word) for word in words))
+    heard = receive(stage.primary, 4 * len(words))
+    assert [word for (word,) in struct.iter_unpack(">I", heard)] == words
+    seen = [stage.seen.get(timeout=DEADLINE_S) for _ in range(2 * len(words))]
+    assert [word for name, word in seen if name == "primary"] == words
+    assert [word for name, word in seen if name == "secondary"] == words
+
+
+def test_a_message_in_pieces_is_one_message(stage: Stage) -> None:
+    for octet in struct.pack(">I", ColoMessage.LOADED):
+        stage.secondary.sendall(bytes([octet]))
+    assert receive(stage.primary, 4) == struct.pack(">I", ColoMessage.LOADED)
+    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.LOADED)
+
+
+def test_a_message_waits_for_its_barrier(stage: Stage) -> None:
+    stage.gate.clear()
+    stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
+    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.LOADED)
+    readable, _, _ = select.select([stage.primary], [], [], 0.1)  # long enough, if nothing held it
+    assert not readable
+    stage.primary.settimeout(DEADLINE_S)
+    stage.gate.set()
+    assert receive(stage.primary, 4) == struct.pack(">I", ColoMessage.LOADED)
+
+
+def test_the_end_of_the_primary_reaches_the_secondary_whose_last_word_is_heard(stage: Stage) -> None:
+    stage.primary.sendall(b"the last of the state")
+    stage.primary.close()
+    assert receive(stage.secondary, 100) == b"the last of the state", "and then the end"
+    ended = {stage.ended.get(timeout=DEADLINE_S)[0] for _ in range(2)}
+    assert ended == {"primary", "secondary"}
+    stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
+    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.LOADED)
+
+
+def test_a_secondary_can_be_told_of_the_end_while_the_other_node_hangs(stage: Stage) -> None:
+    stage.gate.clear()
+    stage.b.end_input()
+    assert stage.secondary.recv(10) == b""
+    stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
+    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.LOADED)
+
+
+def test_the_end_of_the_secondary_reaches_the_primary(stage: Stage) -> None:
+    stage.secondary.sendall(struct.pack(">I", ColoMessage.REPLY))
+    stage.secondary.close()
+    assert receive(stage.primary, 8) == struct.pack(">I", ColoMessage.REPLY)
+    assert {stage.ended.get(timeout=DEADLINE_S)[0] for _ in range(2)} == {"primary", "secondary"}
+
+
+def test_close_ends_it_whatever_the_others_do(stage: Stage) -> None:
+    stage.a.close()
+    assert stage.primary.recv(10) == b""
+    assert stage.secondary.recv(10) == b""
+    assert not stage.a.is_alive()
