@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # Arguments for the command behind a target: make demo ARGS="--seconds 20 --json"
 ARGS ?=
 
+# The QEMU for `make demo-qemu`: a version that is fetched (QEMU=10.0, Debian 13's) or a path; the one on PATH when empty.
+QEMU ?=
+
 # The interpreter to make .venv with; the first Python 3.11 or newer on PATH when empty.
 PYTHON ?=
 export PYTHON
@@ -15,17 +18,20 @@ MODULES := $(shell sed -n 's/^    "\(pycolo\.[a-z_.]*\)",$$/\1/p' setup.py)
 COMPILED := $(wildcard $(patsubst %,src/%.py,$(subst .,/,$(MODULES)))) $(shell find src -name '*.pxd')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench lock clean
+.PHONY: help setup demo demo-qemu test lint types bench lock clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
-		printf 'make %-8s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
+		printf 'make %-9s %s\n' "$$target" "$$text"; done
 
 setup: $(VENV)/.compiled ## virtual environment in .venv, pinned dependencies, compiled core
 	@:
 
 demo: setup ## kill a host under real TCP connections and watch them go on (ARGS="--help" for options)
 	@$(BIN)/colo demo $(ARGS)
+
+demo-qemu: setup ## two real QEMUs: kill hosts, nodes and links (ARGS="--hold" to try it yourself, QEMU=10.0)
+	@$(BIN)/colo lab qemu $(if $(QEMU),--qemu $(QEMU)) $(ARGS)
 
 test: lint ## everything that is checked: lint, types, tests (ARGS="-k jhash" to choose)
 	@$(BIN)/pytest $(ARGS)

@@ -125,7 +125,7 @@ remove_stale_extensions() {
 
 # All or none: a compiled module cannot call into one that is not.
 run_uncompiled() {
-    find src build -name '*.so' -delete
+    find src build -path build/lab -prune -o -name '*.so' -exec rm -f {} +
     warn "pycolo runs uncompiled, many times slower: $*"
 }
 

@@ -25,8 +25,9 @@ from typing import Final, Self
 from pycolo.errors import PycoloError
 from pycolo.lab.errors import LabError
 
-CLONE_NEWNS: Final = 0x00020000  # linux/sched.h, like the two below
+CLONE_NEWNS: Final = 0x00020000  # linux/sched.h, like the three below
 CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 MS_BIND: Final = 4096  # linux/mount.h, like the two below
 MS_REC: Final = 16384
@@ -60,6 +61,11 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
 def die_with_parent() -> None:
     """Ask the kernel to SIGKILL this process when the thread that made it ends, however that ends."""
     _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+
+
+def bind_mount(source: Path, target: Path) -> None:
+    """Show `source` at `target` too, with everything mounted below it; gone with this mount namespace."""
+    _mount(str(source), str(target), None, MS_BIND | MS_REC)
 
 
 class Namespace:
@@ -138,14 +144,50 @@ def run_isolated(body: Callable[[Path], int]) -> int:
         os.rmdir(directory)
 
 
+def run_with_own_pids(body: Callable[[int], int]) -> int:
+    """Run `body(pid)` in a child that is process 1 of a PID namespace, and return its exit code.
+
+    For the body of `run_isolated`: whatever runs in the namespace, however it was started and whoever its parent is,
+    dies with the child. `pid` is the child's process id as seen outside. Process 1 gets only the signals that it
+    handles; the body installs its own handlers.
+    """
+    try:
+        _unshare(CLONE_NEWPID)
+    except OSError as error:
+        raise LabError(
+            f"the laboratory needs a PID namespace and got none ({error.strerror}): run it as root"
+        ) from error
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _end_with(lambda: _as_first_process(body))
+    return _wait_for(child)
+
+
+def _as_first_process(body: Callable[[int], int]) -> int:
+    die_with_parent()
+    pid_outside = int(os.readlink("/proc/self"))
+    _mount("proc", "/proc", "proc", 0)
+    return body(pid_outside)
+
+
 def _be_the_child(parent: int, directory: str, body: Callable[[Path], int]) -> None:
     """Never returns."""
-    code = 1
-    try:
+
+    def isolated() -> int:
         _enter_private_namespaces(directory)
         die_with_parent()
-        if os.getppid() == parent:
-            code = body(Path(directory))
+        return body(Path(directory)) if os.getppid() == parent else 1
+
+    _end_with(isolated)
+
+
+def _end_with(body: Callable[[], int]) -> None:
+    """Never returns: this process ends with the body's exit code."""
+    code = 1
+    try:
+        code = body()
     except PycoloError as error:
         print(f"colo: {error}", file=sys.stderr)
     except BrokenPipeError:

@@ -113,14 +113,14 @@ class Topology:
         for namespace in everyone:
             with namespace.entered():
                 if namespace not in speakers:
-                    _switch_ipv6_off()
+                    switch_ipv6_off()
                 if not is_machine_root():
                     _fit_windows()
                 with IPRoute() as netlink:
-                    _up(netlink, "lo")
+                    raise_up(netlink, "lo")
         with self.lan.entered(), IPRoute() as netlink:
             netlink.link("add", ifname="br0", kind="bridge", br_forward_delay=0, br_mcast_snooping=0)
-            _up(netlink, "br0")
+            raise_up(netlink, "br0")
         for namespace, mac in (
             (self.client, CLIENT_MAC),
             (self.host_a, HOST_A_MAC),
@@ -131,27 +131,27 @@ class Topology:
         self._address_client()
         if self._guest_port == "veth":
             for guest, host in ((self.guest_a, self.host_a), (self.guest_b, self.host_b)):
-                _cable(guest, "eth0", host, "gnic", LAN_MTU)
+                lay_cable(guest, "eth0", host, "gnic", LAN_MTU)
                 with host.entered(), IPRoute() as netlink:
-                    _up(netlink, "gnic")
+                    raise_up(netlink, "gnic")
         self._prepare_cut()
 
     def _connect_to_lan(self, namespace: Namespace, mac: str) -> None:
         port = f"to-{namespace.name}"
-        _cable(namespace, "eth0", self.lan, port, LAN_MTU)
+        lay_cable(namespace, "eth0", self.lan, port, LAN_MTU)
         with namespace.entered(), IPRoute() as netlink:
-            netlink.link("set", index=_index(netlink, "eth0"), address=mac)
-            _up(netlink, "eth0")
+            netlink.link("set", index=index_of(netlink, "eth0"), address=mac)
+            raise_up(netlink, "eth0")
         with self.lan.entered(), IPRoute() as netlink:
-            netlink.link("set", index=_index(netlink, port), master=_index(netlink, "br0"))
-            _up(netlink, port)
+            netlink.link("set", index=index_of(netlink, port), master=index_of(netlink, "br0"))
+            raise_up(netlink, port)
 
     def _connect_hosts(self) -> None:
-        _cable(self.host_a, "lnk", self.host_b, "lnk", LINK_MTU)
+        lay_cable(self.host_a, "lnk", self.host_b, "lnk", LINK_MTU)
         for namespace, address in ((self.host_a, LINK_A_ADDRESS), (self.host_b, LINK_B_ADDRESS)):
             with namespace.entered(), IPRoute() as netlink:
-                netlink.addr("add", index=_index(netlink, "lnk"), address=address, prefixlen=30)
-                _up(netlink, "lnk")
+                netlink.addr("add", index=index_of(netlink, "lnk"), address=address, prefixlen=30)
+                raise_up(netlink, "lnk")
 
     def _address_client(self) -> None:
         with self.client.entered(), IPRoute() as netlink:
@@ -162,7 +162,7 @@ class Topology:
         twenty."""
         with self.host_a.entered():
             self._host_a_netlink = IPRoute()
-            self._host_a_links = [_index(self._host_a_netlink, name) for name in ("lnk", "eth0")]
+            self._host_a_links = [index_of(self._host_a_netlink, name) for name in ("lnk", "eth0")]
 
     def attach_guest(self, guest: Namespace, check: Callable[[], None], timeout_s: float = 10.0) -> None:
         """Give the guest its card: wait until the node has made it, then name, size, address and raise it.
@@ -176,9 +176,9 @@ class Topology:
                 if time.monotonic() > deadline:
                     raise LabError(f"{guest.name} got no network card within {timeout_s:.0f} s from its node")
                 time.sleep(0.02)
-            index = _index(netlink, "eth0")
+            index = index_of(netlink, "eth0")
             netlink.link("set", index=index, address=GUEST_MAC, mtu=LAN_MTU, txqlen=GUEST_QUEUE_FRAMES)
-            _up(netlink, "eth0")
+            raise_up(netlink, "eth0")
             _add_addresses(netlink, GUEST_ADDRESSES, ipv6=self._ipv6)
 
     def cut_host_a(self) -> None:
@@ -193,18 +193,20 @@ class Topology:
         self.guest_a.delete()
 
 
-def _index(netlink: Any, name: str) -> int:
+def index_of(netlink: Any, name: str) -> int:
+    """Return the interface's number. Raises `LabError` when there is none of that name."""
     found = netlink.link_lookup(ifname=name)
     if not found:
         raise LabError(f"interface {name} is missing in the demo's network")
     return int(found[0])
 
 
-def _up(netlink: Any, name: str) -> None:
-    netlink.link("set", index=_index(netlink, name), state="up")
+def raise_up(netlink: Any, name: str) -> None:
+    """Set the interface up."""
+    netlink.link("set", index=index_of(netlink, name), state="up")
 
 
-def _cable(here: Namespace, name: str, there: Namespace, far_name: str, mtu: int) -> None:
+def lay_cable(here: Namespace, name: str, there: Namespace, far_name: str, mtu: int) -> None:
     """A veth pair from `here` to `there`."""
     file = os.open(there.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -221,7 +223,7 @@ def _cable(here: Namespace, name: str, there: Namespace, far_name: str, mtu: int
 
 
 def _add_addresses(netlink: Any, addresses: dict[int, tuple[str, int]], *, ipv6: bool) -> None:
-    index = _index(netlink, "eth0")
+    index = index_of(netlink, "eth0")
     for version, (address, prefix) in addresses.items():
         if version == 4:
             netlink.addr("add", index=index, address=address, prefixlen=prefix)
@@ -229,7 +231,7 @@ def _add_addresses(netlink: Any, addresses: dict[int, tuple[str, int]], *, ipv6:
             netlink.addr("add", index=index, address=address, prefixlen=prefix, flags=IFA_F_NODAD)
 
 
-def _switch_ipv6_off() -> None:
+def switch_ipv6_off() -> None:
     """Where it stays on, its noise is harmless; it only shows in the counters."""
     for scope in ("all", "default"):
         _sysctl(f"ipv6/conf/{scope}/disable_ipv6", "1")

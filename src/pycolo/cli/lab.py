@@ -1,0 +1,83 @@
+"""`colo lab`: laboratories with real virtual machines."""
+
+from importlib.util import find_spec
+
+import click
+
+from pycolo.cli.demo import LAB_PACKAGES
+
+
+@click.group(short_help="Laboratories with real virtual machines.")
+def lab() -> None:
+    """Laboratories with real virtual machines."""
+
+
+@lab.command(short_help="Two QEMUs, two hosts, a client, and what can go wrong.")
+@click.option("--scenario", "scenarios", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
+@click.option("--list", "listing", is_flag=True, help="Name the scenarios and end.")
+@click.option("--rounds", type=click.IntRange(1, 10_000), help="Of each scenario: fault, repair, protect again.")
+@click.option(
+    "--qemu",
+    metavar="VERSION|PATH",
+    help="10.0: Debian 13's, fetched into build/lab; or the path of a QEMU [default: the one on PATH].",
+)
+@click.option(
+    "--accel",
+    type=click.Choice(["auto", "kvm", "tcg"]),
+    default="auto",
+    show_default=True,
+    help="auto: KVM where a guest boots with it, else software emulation.",
+)
+@click.option("--hold", is_flag=True, help="Play nothing: leave a protected pair running and say how to get inside.")
+@click.option(
+    "--arbiter",
+    type=click.Choice(["command", "manual"]),
+    default="command",
+    show_default=True,
+    help="Of a pair that is held: fence the other host, or wait for `colo failover`.",
+)
+@click.option("--keep", is_flag=True, help="Copy logs, configurations and results to build/lab/last-run.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON on standard output.")
+@click.pass_context
+def qemu(
+    ctx: click.Context,
+    *,
+    scenarios: tuple[str, ...],
+    listing: bool,
+    rounds: int | None,
+    qemu: str | None,
+    accel: str,
+    hold: bool,
+    arbiter: str,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    """Kill hosts, QEMUs, nodes and links under a real guest's TCP connections.
+
+    Builds two hosts, a LAN and a client in network namespaces, boots a small Linux guest, protects it, puts load on
+    it and lets things die. Every connection must go on, and a counter in the guest must count as one machine does.
+    Needs root and /dev/net/tun; installs what is missing on Debian; leaves only build/lab behind. Exit code: 0 when
+    everything held, 1 when something did not.
+    """
+    missing = [name for name in LAB_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise click.ClickException(f"the laboratory needs {' and '.join(missing)}: pip install 'pycolo[lab]'")
+    # Imported here: the other commands start without the laboratory, and without the extra packages.
+    from pycolo.lab.qemu.session import SCENARIOS, QemuLabOptions, run_qemu_lab  # noqa: PLC0415
+
+    if listing:
+        for scenario in SCENARIOS:
+            click.echo(f"{scenario.name:<22} {scenario.text}")
+        click.echo(f"{'pause':<22} how long a checkpoint stops the primary, against QEMU's own tcp:")
+        return
+    options = QemuLabOptions(
+        scenarios=scenarios,
+        rounds=rounds,
+        qemu=qemu,
+        accelerator=accel,
+        arbiter=arbiter,
+        hold=hold,
+        keep=keep,
+        as_json=as_json,
+    )
+    ctx.exit(run_qemu_lab(options))

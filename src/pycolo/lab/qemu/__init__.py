@@ -1,0 +1,18 @@
+"""The QEMU laboratory: two real virtual machines, two hosts, a client, and what can go wrong (`colo lab qemu`).
+
+Like the rest of the laboratory it knows what any user knows: QEMU's command line, the node's configuration file,
+its command line and its control socket. It imports no core and no node.
+
+    programs                what has to be installed, and who installs it
+    image                   kernel, initramfs and shim, built once and kept in build/lab
+    initramfs               files -> a cpio archive
+    machine                 which QEMU, which accelerator, its command line; Debian 13's QEMU in a root of its own
+    topology                hosts, bridges, taps, the client's LAN, the link
+    nodes                   vm.toml for both, the fencing command, questions to a node
+    stage                   all of it together: a pair that protects
+    monitor                 QMP, as much of it as a bystander needs
+    counter, law            the client that counts, and what its answers must obey
+    scenarios, runner       what is killed when; how one scenario is played
+    pause                   how long a checkpoint stops the primary: through the nodes, and over QEMU's own tcp:
+    facts, summary, session what was measured, the table, and one run from options to exit code
+"""

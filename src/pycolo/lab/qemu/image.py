@@ -1,0 +1,218 @@
+"""The guest's kernel and initramfs, and the shim for QEMU: built once, kept in build/lab.
+
+The kernel is Debian's for cloud machines, unpacked and not installed. The initramfs holds busybox, our service and,
+where Debian's packages can be fetched, an ssh server and iperf3 for foreign clients. What the image was built from is
+hashed into a stamp; another stamp builds it anew.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pycolo.lab.errors import LabError
+from pycolo.lab.guest_server import PATTERN_BYTES, pattern
+from pycolo.lab.qemu import initramfs
+from pycolo.lab.qemu.programs import apt, output_of, require, run, say
+
+SEED: Final = 1
+"""Of the pattern that the guest's `get` and `put` speak; the clients get the same one."""
+
+KERNEL_PACKAGE: Final = "linux-image-cloud-amd64"
+
+MODULES: Final = (
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci",
+    "net/core/failover",
+    "drivers/net/net_failover",
+    "drivers/net/virtio_net",
+)
+"""What a virtio network card needs, in the order in which it has to be loaded."""
+
+SERVERS: Final = {"usr/sbin/dropbear": "dropbear-bin", "usr/bin/iperf3": "iperf3"}
+"""Foreign servers in the guest, by path; best effort."""
+
+SERVER_LIBRARIES: Final = (
+    "libc6",
+    "libcrypt1",
+    "libgmp10",
+    "libiperf0",
+    "libsctp1",
+    "libssl3",
+    "libssl3t64",
+    "libtomcrypt1",
+    "libtommath1",
+    "zlib1g",
+)
+"""Packages with what these servers are linked with; libssl3 has another name on Debian 13."""
+
+PASSWORDS: Final = b"root::0:0:root:/root:/bin/sh\n"
+"""ssh asks for no password: the guest is reachable from the laboratory's own network only."""
+
+WEB_BYTES: Final = 1 << 20
+
+
+class Image(NamedTuple):
+    """Paths of what QEMU is started with."""
+
+    kernel: Path
+    initramfs: Path
+    shim: Path
+
+
+def cache_directory() -> Path:
+    """build/lab of the source tree, or of the user's cache when pycolo is installed without one."""
+    root = Path(__file__).resolve().parents[4]
+    if (root / "pyproject.toml").is_file():
+        return root / "build" / "lab"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pycolo" / "lab"
+
+
+def ensure_image() -> Image:
+    """The image, built when there is none or an outdated one.
+
+    Raises `LabError` with what is missing.
+    """
+    if os.uname().machine != "x86_64":
+        raise LabError(f"the QEMU laboratory needs an x86-64 machine, this is {os.uname().machine}")
+    cache = cache_directory()
+    image = Image(cache / "vmlinuz", cache / "initramfs.gz", cache / "bqlshim.so")
+    stamp = cache / "image.stamp"
+    if stamp.is_file() and stamp.read_text() == _stamp() and all(path.is_file() for path in image):
+        return image
+    require(["apt-get", "dpkg", "gcc", "busybox"])
+    cache.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="image-", dir=cache) as directory:
+        _build(Path(directory), image)
+    stamp.write_text(_stamp())
+    return image
+
+
+def _stamp() -> str:
+    digest = hashlib.sha256(repr((SEED, KERNEL_PACKAGE, MODULES, SERVERS, SERVER_LIBRARIES)).encode())
+    for path in (_source("guest/init.sh"), _source("guest/service.c"), _source("bqlshim.c"), Path(__file__)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _source(name: str) -> Path:
+    return Path(str(files(__package__).joinpath(name)))
+
+
+def _build(directory: Path, image: Image) -> None:
+    say("building the guest's image (once)")
+    service = directory / "service"
+    shim = directory / "bqlshim.so"
+    compile_c = ["gcc", "-O2", "-Wall"]
+    run([*compile_c, "-static", "-o", str(service), str(_source("guest/service.c"))], "compiling the guest's service")
+    run([*compile_c, "-shared", "-fPIC", "-o", str(shim), str(_source("bqlshim.c"))], "compiling the shim")
+    kernel = _unpacked(_kernel_package(), directory)
+    found = sorted((kernel / "boot").glob("vmlinuz-*"))
+    if not found:
+        raise LabError(f"Debian's kernel package {kernel.name} holds no boot/vmlinuz-*; remove build/lab and try again")
+    entries = {
+        "init": initramfs.program(_source("guest/init.sh").read_bytes()),
+        "bin/busybox": initramfs.program(_busybox()),
+        "bin/service": initramfs.program(service.read_bytes()),
+        "pattern": initramfs.file(pattern(SEED)[:PATTERN_BYTES]),
+        "www/index.html": initramfs.file(b"<p>the guest of the laboratory\n"),
+        "www/random.bin": initramfs.file(pattern(SEED + 1)[:WEB_BYTES]),
+        "etc/passwd": initramfs.file(PASSWORDS),
+        "etc/group": initramfs.file(b"root:x:0:\n"),
+        "etc/shells": initramfs.file(b"/bin/sh\n"),
+        **_modules(kernel),
+        **_servers(directory),
+    }
+    for folder in ("proc", "sys", "dev", "run", "tmp", "root", "etc/dropbear"):
+        entries[f"{folder}/.keep"] = initramfs.file(b"")
+    image.initramfs.write_bytes(initramfs.pack(entries))
+    shutil.copyfile(found[-1], image.kernel)
+    shutil.copyfile(shim, image.shim)
+
+
+def _kernel_package() -> str:
+    """The package that Debian's meta package stands for today."""
+    for attempt in range(2):
+        listed = output_of(["apt-cache", "depends", KERNEL_PACKAGE], "looking for Debian's cloud kernel")
+        named = re.search(r"Depends: (linux-image-\S+-cloud-amd64)", listed)
+        if named:
+            return named[1]
+        if attempt == 0:
+            apt("update", required=False)
+    raise LabError(
+        f"apt-cache knows no {KERNEL_PACKAGE}: the guest's image needs Debian's package lists (apt-get update)"
+    )
+
+
+def _unpacked(package: str, directory: Path) -> Path:
+    """Fetch a package and unpack it into a folder of its own, without installing it."""
+    root = directory / package
+    fetched = directory / f"{package}.fetched"
+    fetched.mkdir()
+    if not apt("download", package, directory=fetched, required=False):
+        apt("update", required=False)
+        apt("download", package, directory=fetched)
+    for archive in fetched.glob("*.deb"):
+        run(["dpkg", "-x", str(archive), str(root)], f"unpacking {archive.name}")
+    return root
+
+
+def _modules(kernel: Path) -> dict[str, initramfs.Entry]:
+    root = next((kernel / "lib" / "modules").iterdir())
+    found: dict[str, initramfs.Entry] = {}
+    for number, name in enumerate(MODULES):
+        module = root / "kernel" / f"{name}.ko"
+        packed = module.with_suffix(".ko.xz")
+        if module.is_file():
+            content = module.read_bytes()
+        elif packed.is_file():
+            import lzma  # noqa: PLC0415 - Debian 13 compresses its modules, Debian 12 does not
+
+            content = lzma.decompress(packed.read_bytes())
+        else:
+            raise LabError(f"Debian's kernel {root.name} has no module {name}")
+        found[f"modules/{number:02}-{module.name}"] = initramfs.file(content)
+    return found
+
+
+def _busybox() -> bytes:
+    path = shutil.which("busybox")
+    assert path is not None, "require() has seen it"
+    content = Path(path).read_bytes()
+    if b"/ld-linux" in content:
+        raise LabError(f"{path} is not static; the guest has no libraries: as root, apt-get install busybox-static")
+    return content
+
+
+def _servers(directory: Path) -> dict[str, initramfs.Entry]:
+    """Programs with the libraries they need; nothing where they cannot be fetched."""
+    tree = directory / "servers"
+    for package in (*SERVERS.values(), *SERVER_LIBRARIES):
+        fetched = directory / f"{package}.fetched"
+        fetched.mkdir()
+        if apt("download", package, directory=fetched, required=False):
+            for archive in fetched.glob("*.deb"):
+                run(["dpkg", "-x", str(archive), str(tree)], f"unpacking {archive.name}", required=False)
+    loader = "/lib64/ld-linux-x86-64.so.2"
+    folders = ":".join(str(tree / place / "x86_64-linux-gnu") for place in ("lib", "usr/lib"))
+    found: dict[str, initramfs.Entry] = {}
+    for path in SERVERS:
+        if not (tree / path).is_file():
+            say(f"warning: the guest will have no {Path(path).name}: {SERVERS[path]} could not be fetched")
+            continue
+        listed = output_of([loader, "--library-path", folders, "--list", str(tree / path)], f"libraries of {path}")
+        for library in re.findall(r"=> (\S+) \(", listed):
+            found[f"usr/lib/x86_64-linux-gnu/{Path(library).name}"] = initramfs.program(Path(library).read_bytes())
+        found[path] = initramfs.program((tree / path).read_bytes())
+    if found:
+        found[loader.lstrip("/")] = initramfs.program(Path(loader).read_bytes())
+        found["lib/x86_64-linux-gnu"] = initramfs.link("/usr/lib/x86_64-linux-gnu")
+    return found

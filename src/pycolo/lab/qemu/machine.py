@@ -1,0 +1,184 @@
+"""Which QEMU, which accelerator, and the virtual machine's command line.
+
+Software emulation (TCG) needs two things for COLO, and gets them here: the shim, and a memory size at which QEMU
+loses no dirty page (no multiple of 256 KiB). The machine is `pc`; QEMU 7.2's `q35` aborts as a COLO secondary.
+"""
+
+import re
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pycolo.lab.errors import LabError
+from pycolo.lab.namespaces import Namespace, bind_mount
+from pycolo.lab.processes import Host, Processes
+from pycolo.lab.qemu.image import Image, cache_directory
+from pycolo.lab.qemu.programs import output_of, require, run, say
+from pycolo.lab.qemu.topology import GUEST_ADDRESS, GUEST_MAC, LAN_PREFIX, TAP
+
+PROGRAM: Final = "qemu-system-x86_64"
+
+MEMORY_KIB: Final = 98312
+"""96 MiB and 8 KiB: a multiple of 256 KiB loses dirty bits under software emulation."""
+
+READY: Final = "guest ready"
+"""What the guest says on its console when its services listen."""
+
+BOOT_TIMEOUT_S: Final = 60.0
+"""Under software emulation on a busy machine; three to five seconds are usual."""
+
+KVM_PROBE_S: Final = 10.0
+"""A kernel under KVM is ready in one second; where /dev/kvm opens and cannot run it, it never is."""
+
+DEBIAN_VERSIONS: Final = {"10.0": "trixie"}
+"""QEMU versions that another Debian has, and which one."""
+
+DEBOOTSTRAP_S: Final = 900
+
+
+class Qemu(msgspec.Struct, frozen=True, kw_only=True):
+    """A QEMU: how it is started, what it calls itself, and the root it lives in (None: this one)."""
+
+    command: tuple[str, ...]
+    version: str
+    root: Path | None = None
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """The virtual machine, the same on both hosts."""
+
+    qemu: Qemu
+    image: Image
+    accelerator: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of each QEMU."""
+        return {"LD_PRELOAD": str(self.image.shim)} if self.accelerator == "tcg" else {}
+
+    def command(self, directory: Path, name: str) -> list[str]:
+        """QEMU's command line on the host that owns `directory`, without its QMP socket for the node."""
+        words = f"console=ttyS0 panic=-1 loglevel=4 nokaslr colo.address={GUEST_ADDRESS}/{LAN_PREFIX}"
+        network = f"tap,id=hn0,ifname={TAP},script=no,downscript=no,vhost=off,vnet_hdr=off"
+        return [
+            *self.qemu.command,
+            *("-name", name, "-machine", "pc", "-accel", self.accelerator),
+            *("-cpu", "qemu64" if self.accelerator == "tcg" else "host"),
+            *("-m", f"{MEMORY_KIB}K", "-smp", "1", "-display", "none", "-nodefaults"),
+            *("-serial", f"file:{directory}/serial.log", "-pidfile", f"{directory}/qemu.pid"),
+            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs), "-append", words),
+            *("-netdev", network),
+            *("-device", f"virtio-net-pci,id=e0,netdev=hn0,mac={GUEST_MAC},romfile="),
+            *qmp_options(directory / "yank.sock"),
+            *qmp_options(directory / "watch.sock"),
+        ]
+
+
+def qmp_options(path: Path) -> list[str]:
+    """A QMP server on a unix socket."""
+    return ["-qmp", f"unix:{path},server=on,wait=off"]
+
+
+def find_qemu(wanted: str | None) -> Qemu:
+    """The QEMU to use: None is the one on PATH, a version in `DEBIAN_VERSIONS` is fetched, else it is a path.
+
+    Raises `LabError` when it cannot be had.
+    """
+    if wanted in DEBIAN_VERSIONS:
+        return _other_debian(DEBIAN_VERSIONS[wanted])
+    if wanted is None:
+        require([PROGRAM])
+        return Qemu(command=(PROGRAM,), version=_version([PROGRAM]))
+    if "/" not in wanted:
+        known = ", ".join(DEBIAN_VERSIONS)
+        raise LabError(f"--qemu {wanted}: neither a version that can be fetched ({known}) nor a path to a QEMU")
+    program = str(Path(wanted).absolute())
+    return Qemu(command=(program,), version=_version([program]))
+
+
+def _version(command: list[str]) -> str:
+    said = output_of([*command, "--version"], "asking QEMU for its version")
+    matched = re.search(r"version (\d+\.\d+(?:\.\d+)?)", said)
+    if not matched:
+        raise LabError(f"{command[-1]} --version says no version: {said.strip()[:80]}")
+    return matched[1]
+
+
+def _other_debian(release: str) -> Qemu:
+    """QEMU of another Debian release, in a root of its own below build/lab."""
+    root = cache_directory() / release
+    stamp = cache_directory() / f"{release}.stamp"
+    if not stamp.is_file():
+        require(["debootstrap"])
+        say(f"fetching QEMU of Debian {release} into {root} (once, some minutes)")
+        if root.exists():
+            run(["rm", "-rf", "--one-file-system", str(root)], f"removing the unfinished {root}")
+        root.mkdir(parents=True)
+        command = ["debootstrap", "--variant=minbase", "--include=qemu-system-x86", release, str(root)]
+        run(command, f"debootstrap {release}", timeout_s=DEBOOTSTRAP_S)
+        stamp.touch()
+    inside = ["chroot", str(root), f"/usr/bin/{PROGRAM}"]
+    return Qemu(command=tuple(inside), version=_version(inside), root=root)
+
+
+def furnish_root(machine: Machine, directory: Path) -> None:
+    """Show a QEMU that lives in a root of its own what it needs, at the paths that it has here.
+
+    To be called in the laboratory's private mount namespace, with which all of it goes away again.
+    """
+    root = machine.qemu.root
+    if root is None:
+        return
+    for folder in (Path("/dev"), Path("/proc"), directory):
+        inside = root / folder.relative_to("/")
+        inside.mkdir(parents=True, exist_ok=True)
+        bind_mount(folder, inside)
+    for path in machine.image:
+        inside = root / path.relative_to("/")
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        inside.touch()
+        bind_mount(path, inside)
+
+
+def choose_accelerator(wanted: str, qemu: Qemu, image: Image, directory: Path, namespace: Namespace) -> str:
+    """ "kvm" or "tcg": what was asked for, or what a probe says. `namespace` has the tap to boot with.
+
+    /dev/kvm opens on some machines that cannot run a kernel with it: only a guest that gets ready counts.
+    """
+    if wanted != "auto":
+        return wanted
+    known = cache_directory() / "accelerator"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    if known.is_file() and known.read_text().split()[:2] == [boot, qemu.version]:
+        return known.read_text().split()[2]
+    choice = "tcg"
+    if Path("/dev/kvm").exists():
+        probe = Machine(qemu=qemu, image=image, accelerator="kvm")
+        choice = "kvm" if _boots(probe, directory, namespace) else "tcg"
+    known.write_text(f"{boot} {qemu.version} {choice}\n")
+    return choice
+
+
+def _boots(machine: Machine, directory: Path, namespace: Namespace) -> bool:
+    directory.mkdir()
+    processes = Processes(directory)
+    process = processes.start("kvm-probe", Host.A, namespace, machine.command(directory, "probe"))
+    try:
+        deadline = time.monotonic() + KVM_PROBE_S
+        while process.exit_code() is None and time.monotonic() < deadline:
+            if is_ready(directory):
+                return True
+            time.sleep(0.1)
+        return False
+    finally:
+        processes.kill_all()
+
+
+def is_ready(directory: Path) -> bool:
+    """Whether the guest whose console is in `directory` has said that it is."""
+    try:
+        return READY in (directory / "serial.log").read_text(errors="replace")
+    except FileNotFoundError:
+        return False

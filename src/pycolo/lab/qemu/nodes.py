@@ -1,0 +1,192 @@
+"""The nodes of the laboratory, as a user sets them up: a vm.toml each, a fencing command, questions to them."""
+
+import json
+import shlex
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from pycolo.lab.errors import LabError
+from pycolo.lab.processes import Host
+from pycolo.lab.qemu.machine import Machine
+from pycolo.lab.qemu.topology import BRIDGE, TAP
+from pycolo.lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
+
+PAIR: Final = "lab"
+LINK_PORT: Final = 9000
+LINK_ADDRESSES: Final = {Host.A: LINK_A_ADDRESS, Host.B: LINK_B_ADDRESS}
+LETTERS: Final = {Host.A: "a", Host.B: "b"}
+
+HEARTBEAT_INTERVAL_MS: Final = 25
+HEARTBEAT_TIMEOUT_MS: Final = 150
+"""The configured detection time; what a takeover takes is measured beyond it."""
+
+ANSWER_BYTES_MAX: Final = 4 << 20
+ASK_TIMEOUT_S: Final = 5.0
+
+
+class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scenario may say about the nodes."""
+
+    arbiter: str = "command"
+    """"command": the fencing script kills the other host; "manual": nothing happens without `colo failover`."""
+    compare: bool = True
+    checkpoint_interval_ms: int = 10_000
+
+
+def other(host: Host) -> Host:
+    """The other one of the two."""
+    return Host.B if host is Host.A else Host.A
+
+
+class NodeFiles:
+    """Where everything of one host lies."""
+
+    def __init__(self, directory: Path, host: Host) -> None:
+        self.host = host
+        self.letter = LETTERS[host]
+        self.directory = directory / self.letter
+        self.config = self.directory / "vm.toml"
+        self.control = self.directory / "control.sock"
+        self.qmp = self.directory / "qmp.sock"
+        self.watch = self.directory / "watch.sock"
+        self.fence = self.directory / "fence"
+        self._node_pid = self.directory / "node.pid"
+        self._qemu_pid = self.directory / "qemu.pid"
+
+    def write(self, machine: Machine, setting: NodeSetting, peer: "NodeFiles", lock: Path) -> None:
+        """Make the host's directory, its vm.toml and its fencing script."""
+        self.directory.mkdir()
+        (self.directory / "state").mkdir()
+        self.config.write_text(toml(self._settings(machine, setting)))
+        self.fence.write_text(_fencing_script(peer, lock))
+        self.fence.chmod(0o755)
+
+    def note_node(self, pid: int) -> None:
+        """The fencing script of the other host looks here."""
+        self._node_pid.write_text(str(pid))
+
+    @property
+    def pid_files(self) -> tuple[Path, Path]:
+        """Of node and QEMU."""
+        return self._node_pid, self._qemu_pid
+
+    @property
+    def qemu_pid(self) -> int | None:
+        """Of the QEMU that runs here; None when none does."""
+        return running_pid(self._qemu_pid, str(self.qmp))
+
+    def _settings(self, machine: Machine, setting: NodeSetting) -> dict[str, dict[str, Any]]:
+        bridge = ["ip", "link", "set", TAP]
+        arbiter: dict[str, Any] = {"kind": setting.arbiter}
+        if setting.arbiter == "command":
+            arbiter |= {"command": [str(self.fence)], "timeout_ms": 5000}
+        return {
+            "": {
+                "pair": PAIR,
+                "role": "primary" if self.host is Host.A else "secondary",
+                "state": str(self.directory / "state"),
+            },
+            "link": {
+                "listen": f"{LINK_ADDRESSES[self.host]}:{LINK_PORT}",
+                "peer": f"{LINK_ADDRESSES[other(self.host)]}:{LINK_PORT}",
+                "insecure": True,
+                "insecure_link": f"{LINK_A_ADDRESS}/30",
+            },
+            "qemu": {
+                "qmp": str(self.qmp),
+                "yank": str(self.directory / "yank.sock"),
+                "netdev": "hn0",
+                "directory": str(self.directory),
+                "command": machine.command(self.directory, f"guest-{self.letter}"),
+                "environment": machine.environment,
+                "start_timeout_ms": 20_000,
+            },
+            "network": {"serve": [*bridge, "master", BRIDGE], "retire": [*bridge, "nomaster"]},
+            "checkpoint": {
+                "min_distance_ms": 20,
+                "max_interval_ms": setting.checkpoint_interval_ms,
+                "timeout_ms": 5000,
+            },
+            "compare": {"compare_timeout_ms": 500, "enabled": setting.compare},
+            "heartbeat": {"interval_ms": HEARTBEAT_INTERVAL_MS, "timeout_ms": HEARTBEAT_TIMEOUT_MS},
+            "arbiter": arbiter,
+            "control": {"socket": str(self.control)},
+            "log": {"format": "text", "level": "debug"},
+        }
+
+    def ask(self, command: str, timeout_s: float = ASK_TIMEOUT_S) -> dict[str, Any]:
+        """The node's answer to a command. Raises `LabError` when it refuses or does not answer."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(timeout_s)
+                connection.connect(str(self.control))
+                connection.sendall(json.dumps({"command": command}).encode() + b"\n")
+                with connection.makefile("rb") as stream:
+                    answer = json.loads(stream.readline(ANSWER_BYTES_MAX))
+        except (OSError, ValueError) as error:
+            raise LabError(f"{self.control}: no answer to {command} ({error})") from error
+        if not isinstance(answer, dict) or "error" in answer:
+            raise LabError(f"the node on {self.host.value} refuses {command}: {answer}")
+        return answer
+
+    def tell(self, command: str) -> socket.socket:
+        """Send a command and do not wait; the answer is for whoever reads the connection. Raises `LabError`."""
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(str(self.control))
+            connection.sendall(json.dumps({"command": command}).encode() + b"\n")
+        except OSError as error:
+            connection.close()
+            raise LabError(f"{self.control}: {command} could not be sent ({error.strerror})") from error
+        return connection
+
+    def status(self) -> dict[str, Any] | None:
+        """What the node says about itself; None when it does not answer."""
+        try:
+            return self.ask("status", timeout_s=2.0)
+        except LabError:
+            return None
+
+
+def running_pid(path: Path, mark: str) -> int | None:
+    """The process named in a pid file, if it runs and its command line holds `mark` (pids are used again)."""
+    try:
+        pid = int(path.read_text())
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return pid if mark.encode() in line else None
+
+
+def toml(tables: dict[str, dict[str, Any]]) -> str:
+    """A TOML document; the table "" is the top."""
+    lines: list[str] = []
+    for name, table in tables.items():
+        lines += [f"[{name}]"] if name else []
+        lines += [f"{key} = {_value(value)}" for key, value in table.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }" if value else "{}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    # A JSON string, number or truth value is one of TOML's too.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _fencing_script(peer: NodeFiles, lock: Path) -> str:
+    """Power the other host off, as a management board would: node and QEMU die, or this host has lost the race.
+
+    Both hosts may reach for the other at once; the directory `lock` can be made by one of them only.
+    """
+    killing = "\n".join(
+        f'[ -f {shlex.quote(str(path))} ] && kill -9 "$(cat {shlex.quote(str(path))})" 2>/dev/null'
+        for path in peer.pid_files
+    )
+    return f"#!/bin/sh\nmkdir {shlex.quote(str(lock))} || exit 1\n{killing}\nexit 0\n"

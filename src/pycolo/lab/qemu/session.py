@@ -1,0 +1,241 @@
+"""One run of the QEMU laboratory, from options to exit code."""
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import msgspec
+
+from pycolo.lab.errors import LabError, RunInterruptedError
+from pycolo.lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
+from pycolo.lab.processes import Host
+from pycolo.lab.qemu import pause
+from pycolo.lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
+from pycolo.lab.qemu.image import Image, cache_directory, ensure_image
+from pycolo.lab.qemu.machine import Machine, Qemu, choose_accelerator, find_qemu
+from pycolo.lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
+from pycolo.lab.qemu.programs import require, say
+from pycolo.lab.qemu.runner import Runner
+from pycolo.lab.qemu.scenarios import PAUSE, SCENARIOS, Scenario, choose
+from pycolo.lab.qemu.stage import Stage, reap_strangers
+from pycolo.lab.qemu.summary import comparison_line, print_run, scenario_line
+from pycolo.lab.qemu.topology import GUEST_ADDRESS, Network
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
+
+HOLD_STEP_S: Final = 1.0
+
+
+class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is asked to do."""
+
+    scenarios: tuple[str, ...] = ()
+    """By name; empty: all."""
+    rounds: int | None = None
+    """Of each scenario; None: what the scenario says."""
+    qemu: str | None = None
+    accelerator: str = "auto"
+    arbiter: str = "command"
+    """Of a pair that is held."""
+    hold: bool = False
+    keep: bool = False
+    as_json: bool = False
+
+
+def run_qemu_lab(options: QemuLabOptions) -> int:
+    """Run it in namespaces of its own and return the exit code. Only build/lab stays on the machine."""
+    chosen = choose(options.scenarios)
+    with_pause = not options.scenarios or PAUSE in options.scenarios
+    require(["ip"])
+    image = ensure_image()
+    qemu = find_qemu(options.qemu)
+    return run_isolated(
+        lambda directory: run_with_own_pids(
+            _Session(options, chosen, with_pause=with_pause, image=image, qemu=qemu, directory=directory).perform
+        )
+    )
+
+
+class _Session:
+    def __init__(
+        self,
+        options: QemuLabOptions,
+        scenarios: list[Scenario],
+        *,
+        with_pause: bool,
+        image: Image,
+        qemu: Qemu,
+        directory: Path,
+    ) -> None:
+        self._options = options
+        self._scenarios = scenarios
+        self._with_pause = with_pause
+        self._image = image
+        self._qemu = qemu
+        self._directory = directory
+        self._interruption: RunInterruptedError | None = None
+        self._stages = 0
+
+    def perform(self, outer_pid: int) -> int:
+        """As process 1 of the run's namespaces, `outer_pid` outside."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._interrupt)
+        try:
+            machine = Machine(qemu=self._qemu, image=self._image, accelerator=self._accelerator())
+            say(f"QEMU {machine.qemu.version}, {machine.accelerator}")
+            if self._options.hold:
+                return self._hold(machine, outer_pid)
+            return self._play(machine)
+        except RunInterruptedError as interrupted:
+            print(f"colo: {interrupted}", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        finally:
+            if self._options.keep:
+                self._keep()
+
+    def _accelerator(self) -> str:
+        network = self._network("probe")
+        found = choose_accelerator(
+            self._options.accelerator, self._qemu, self._image, self._directory / "probe", network.hosts[Host.A]
+        )
+        network.delete()
+        return found
+
+    def _network(self, name: str) -> Network:
+        network = Network(self._directory / f"netns-{name}")
+        network.build()
+        return network
+
+    def _play(self, machine: Machine) -> int:
+        run = RunFacts(
+            qemu=machine.qemu.version,
+            accelerator=machine.accelerator,
+            detection_ms=HEARTBEAT_TIMEOUT_MS,
+            scenarios=[self._scenario(machine, scenario) for scenario in self._scenarios],
+            pause=self._pause(machine) if self._with_pause else None,
+        )
+        if self._options.as_json:
+            sys.stdout.write(msgspec.json.format(msgspec.json.encode(run), indent=2).decode() + "\n")
+        else:
+            print_run(run)
+        return EXIT_OK if run.holds else EXIT_FAILED
+
+    def _scenario(self, machine: Machine, scenario: Scenario) -> ScenarioFacts:
+        say(f"{scenario.name}: {scenario.text}")
+        network = self._network(scenario.name)
+        stage = Stage(machine, network, self._directory / scenario.name, self._tick)
+        try:
+            stage.build(scenario.setting)
+            facts = Runner(scenario, stage, self._options.rounds, lambda text: say(f"  {text}")).run()
+        except RunInterruptedError:
+            raise
+        except LabError as error:
+            facts = failed(scenario, str(error))
+        finally:
+            stage.clear()
+            network.delete()
+        say(scenario_line(facts))
+        return facts
+
+    def _pause(self, machine: Machine) -> PauseComparison:
+        say(f"{PAUSE}: checkpoints of an idle guest, through the nodes and over tcp:")
+        network = self._network(PAUSE)
+        stage = Stage(machine, network, self._directory / PAUSE, self._tick)
+        try:
+            found = pause.compare(stage, machine)
+        finally:
+            stage.clear()
+            network.delete()
+        say(f"  {comparison_line(found)}")
+        return found
+
+    # ── hold ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _hold(self, machine: Machine, outer_pid: int) -> int:
+        network = self._network("held")
+        stage = Stage(machine, network, self._directory / "held", self._tick)
+        stage.build(NodeSetting(arbiter=self._options.arbiter))
+        print(instructions(stage, outer_pid), file=sys.stderr, flush=True)
+        while True:
+            stage.rest(HOLD_STEP_S)
+            reap_strangers()
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)
+        name = signal.Signals(number).name
+        self._interruption = RunInterruptedError(f"interrupted by {name}; everything was taken down")
+        raise self._interruption
+
+    def _tick(self) -> None:
+        if self._interruption is not None:
+            raise self._interruption  # where the signal came, somebody swallowed it
+
+    def _keep(self) -> None:
+        """Logs, settings and results; not the sockets."""
+        target = cache_directory() / "last-run"
+        shutil.rmtree(target, ignore_errors=True)
+        for path in sorted(self._directory.rglob("*")):
+            if path.is_file() and not path.is_symlink() and "netns-" not in str(path.relative_to(self._directory)):
+                copy = target / path.relative_to(self._directory)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+        say(f"kept in {target}")
+
+
+def failed(scenario: Scenario, why: str) -> ScenarioFacts:
+    """The facts of a scenario that could not be played."""
+    return ScenarioFacts(
+        name=scenario.name,
+        text=scenario.text,
+        holds=False,
+        broken=[why],
+        rounds=[],
+        connections=0,
+        kept=0,
+        fresh_connections=0,
+        fresh_failed=0,
+        answers=0,
+        breaches=0,
+        first_breaches=[],
+        checkpoints={},
+        aborted=0,
+        pause=None,
+        download=None,
+        upload=None,
+        node_memory_kib=[],
+    )
+
+
+def instructions(stage: Stage, outer_pid: int) -> str:
+    """How to get inside, for people: commands that can be pasted."""
+    user = "" if is_machine_root() else " --user --preserve-credentials"
+    # With --pid: the process ids in the files below mean nothing outside, or somebody else's process.
+    inside = f"nsenter --target {outer_pid}{user} --mount --pid"
+    client = f"{inside} nsenter --net={stage.network.client.path}"
+    lines = ["The pair is protected and held. The guest is 10.9.0.2; on the client:"]
+    lines += [
+        f"  {client} curl -s http://{GUEST_ADDRESS}/",
+        f"  {client} ssh -o StrictHostKeyChecking=no root@{GUEST_ADDRESS}    # no password",
+        f"  {client} iperf3 --client {GUEST_ADDRESS} --time 5",
+        f"  {client} bash    # a shell there; ports 80, 22, 5201, 5000 (TCP, UDP)",
+        "The nodes:",
+    ]
+    colo = f"{sys.executable} -m pycolo"
+    for host, files in stage.files.items():
+        lines.append(f"  {inside} {colo} status --control {files.control}    # {host.value}; also protect, failover …")
+    lines.append("A kill of your own:")
+    for host, files in stage.files.items():
+        lines.append(f"  {inside} sh -c 'kill -9 $(cat {files.directory}/qemu.pid)'    # QEMU on {host.value}")
+    lines += [f"Configurations and logs: {inside} ls {stage.directory}", "Ctrl-C ends it."]
+    return "\n".join(lines)
+
+
+__all__ = ["SCENARIOS", "QemuLabOptions", "run_qemu_lab"]

@@ -1,0 +1,256 @@
+"""The stage of a scenario: network, a virtual machine, two nodes; a pair that protects, and what can befall it."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from pycolo.lab.errors import LabError
+from pycolo.lab.processes import Host, Process, Processes
+from pycolo.lab.qemu.machine import BOOT_TIMEOUT_S, Machine, furnish_root, is_ready, qmp_options
+from pycolo.lab.qemu.monitor import Monitor
+from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid
+from pycolo.lab.qemu.observations import Observations
+from pycolo.lab.qemu.topology import Network
+
+STATE_TIMEOUT_S: Final = 20.0
+"""For a node to come to a state on a busy machine; most take a second."""
+
+PROTECT_TIMEOUT_S: Final = 60.0
+"""`protect` starts a QEMU and copies all of the guest's memory."""
+
+POLL_S: Final = 0.05
+SERVING: Final = ("protecting", "protected", "alone", "serving", "linked", "waiting")
+"""States of a primary's node in which its guest serves clients."""
+
+DIRECTORY_CHARACTERS_MAX: Final = 107 - len("/a/migration-12345678.sock")
+"""A unix socket's path has 107 characters at most; the rest is for what this host's sockets are called."""
+
+NODE_COMMAND: Final = (sys.executable, "-m", "pycolo")
+
+
+class Stage:
+    """Built by `build`; everything on it dies with the process."""
+
+    def __init__(self, machine: Machine, network: Network, directory: Path, tick: Callable[[], None]) -> None:
+        self.network = network
+        self.observations = Observations()
+        self.directory = directory
+        if len(str(directory)) > DIRECTORY_CHARACTERS_MAX:
+            raise LabError(f"{directory} is too long for sockets' names below it: set TMPDIR to a shorter directory")
+        directory.mkdir()
+        self.processes = Processes(directory)
+        self.files = {host: NodeFiles(directory, host) for host in (Host.A, Host.B)}
+        self._machine = machine
+        self._tick = tick
+        self._lock = directory / "fenced"
+        self._nodes: dict[Host, Process] = {}
+        self._lives = 0
+
+    # ── building ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def build(self, setting: NodeSetting) -> None:
+        """Boot a guest on host A, start both nodes, protect. Raises `LabError` when it does not come to that."""
+        furnish_root(self._machine, self.directory)
+        for host, files in self.files.items():
+            files.write(self._machine, setting, self.files[other(host)], self._lock)
+        self._boot()
+        for host in self.files:
+            self.start_node(host)
+        self.protect()
+
+    def _boot(self) -> None:
+        files = self.files[Host.A]
+        self.network.put_tap_on_bridge(Host.A)
+        environment = [f"{name}={value}" for name, value in self._machine.environment.items()]
+        command = self._machine.command(files.directory, "guest-a")
+        qemu = self.processes.start(
+            "qemu-a", Host.A, self.network.hosts[Host.A], ["env", *environment, *command, *qmp_options(files.qmp)]
+        )
+        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        while not is_ready(files.directory):
+            self.processes.assert_running(qemu)
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"the guest was not ready within {BOOT_TIMEOUT_S:.0f} s (its console: {files.directory})"
+                )
+            self.rest(POLL_S)
+
+    def start_node(self, host: Host) -> None:
+        """Start the node of that host, whatever became of the one before."""
+        self._lives += 1
+        files = self.files[host]
+        process = self.processes.start(
+            f"node-{files.letter}-{self._lives}",
+            host,
+            self.network.hosts[host],
+            [*NODE_COMMAND, "node", "--config", str(files.config)],
+        )
+        self._nodes[host] = process
+        files.note_node(process.pid)
+        self.observations.new_life(host)
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass, in the run's own way."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._tick()
+            time.sleep(min(left, POLL_S))
+
+    def poll(self) -> dict[Host, dict[str, Any] | None]:
+        """What both nodes say now; None for one that does not answer."""
+        found = {}
+        for host, files in self.files.items():
+            found[host] = files.status() if self.is_running(host) else None
+            if found[host] is not None:
+                self.observations.take(host, found[host] or {})
+        return found
+
+    def until(self, what: str, condition: Callable[[], bool], timeout_s: float = STATE_TIMEOUT_S) -> None:
+        """Wait for a condition; raise `LabError` when it does not come true."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                raise LabError(f"{what} within {timeout_s:.0f} s: {self.account()}")
+            self.rest(POLL_S)
+
+    def account(self) -> str:
+        """Where both nodes stand, on one line."""
+        parts = []
+        for host, status in self.poll().items():
+            process = self._nodes.get(host)
+            said = f"{status['role']}, {status['state']}" if status else "no answer"
+            parts.append(
+                f"node on {host.value}: {said} ({process.last_words()[-300:] if process else 'never started'})"
+            )
+        return "; ".join(parts)
+
+    def is_running(self, host: Host) -> bool:
+        """Whether that host's node process lives."""
+        process = self._nodes.get(host)
+        return process is not None and process.exit_code() is None
+
+    def serving(self) -> Host | None:
+        """The host whose guest serves clients, as its node says; None when none does."""
+        for host, status in self.poll().items():
+            if status and status["role"] == "primary" and status["state"] in SERVING:
+                return host
+        return None
+
+    def states(self) -> tuple[str, ...]:
+        """Both nodes' states, in order of the hosts."""
+        return tuple(status["state"] if status else "gone" for status in self.poll().values())
+
+    def node_memory_kib(self) -> dict[str, int]:
+        """Resident memory of each node."""
+        return {host.value: _resident_kib(process.pid) for host, process in self._nodes.items()}
+
+    # ── doing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def protect(self) -> None:
+        """`colo protect` at the node that serves; returns when both say that they are protected."""
+        self.until("the nodes did not link", self._both_linked)
+        host = self.serving()
+        assert host is not None, "one of two linked nodes is the primary"
+        self._forget_fencing()
+        self.files[host].ask("protect", timeout_s=PROTECT_TIMEOUT_S)
+        self.until("the pair did not become protected", lambda: self.states() == ("protected", "protected"))
+
+    def _both_linked(self) -> bool:
+        self.processes.assert_running(*self._nodes.values())
+        return self.states() == ("linked", "linked")
+
+    def failover(self, host: Host) -> None:
+        """`colo failover` at that host's node: the operator says that the other one is down."""
+        self.files[host].ask("failover")
+
+    def _forget_fencing(self) -> None:
+        if self._lock.exists():
+            self._lock.rmdir()
+
+    def kill_node(self, host: Host) -> None:
+        """SIGKILL the node, and only it."""
+        _kill(self._nodes[host].pid)
+
+    def kill_qemu(self, host: Host) -> None:
+        """SIGKILL the QEMU that runs on that host."""
+        pid = self.files[host].qemu_pid
+        if pid is None:
+            raise LabError(f"no QEMU to kill on {host.value}")
+        _kill(pid)
+
+    def power_off(self, host: Host) -> None:
+        """Cables first, then node and QEMU: a killed process' kernel would still say goodbye, a dead host does not."""
+        self.network.cut_host(host)
+        self.kill_node(host)
+        self.kill_qemu(host)
+
+    def power_on(self, host: Host) -> None:
+        """The host is there again, with what was on its disk: its node's state. Nothing else runs on it."""
+        pid = self.files[host].qemu_pid
+        if pid is not None:
+            _kill(pid)
+        self.network.restore_host(host)
+        if not self.is_running(host):
+            self.start_node(host)
+
+    def watch(self, host: Host) -> Monitor:
+        """Events of that host's QEMU, on a QMP socket that no node uses."""
+        return Monitor(self.files[host].watch)
+
+    def is_fenced(self, host: Host) -> bool:
+        """Whether both node and QEMU of that host are gone."""
+        return not self.is_running(host) and self.files[host].qemu_pid is None
+
+    def clear(self) -> None:
+        """End everything on the stage, and whatever its nodes have started."""
+        self.processes.kill_all()
+        for files in self.files.values():
+            for path in files.pid_files:
+                pid = running_pid(path, str(files.directory))
+                if pid is not None:
+                    _kill(pid)
+        reap_strangers()
+
+
+def reap_strangers() -> None:
+    """As process 1 of its namespace the run inherits the QEMUs of nodes that died; take their exit codes."""
+    if os.getpid() != 1:
+        return
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, state, parent = _stat(path)
+        except (OSError, ValueError, IndexError):
+            continue
+        if state == "Z" and parent == 1:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
+
+
+def _stat(path: Path) -> tuple[int, str, int]:
+    """Process id, state, parent: proc(5); the name in brackets may hold anything."""
+    before, _, after = path.read_text().rpartition(")")
+    words = after.split()
+    return int(before.split(" ", 1)[0]), words[0], int(words[1])
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _resident_kib(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)

@@ -1,0 +1,152 @@
+"""The network of the QEMU laboratory.
+
+::
+
+                                  LAN bridge
+        client 10.9.0.1 ─────────────┼────────────────────────────┐
+                                     │ eth0                       │ eth0
+        ┌ host A ────────────────────┴──┐          ┌ host B ──────┴────────────────┐
+        │ br0 ── tap0 ── QEMU A         │   link   │ br0    tap0 ── QEMU B         │
+        │                 guest 10.9.0.2│ 10.8.0.x │                 guest 10.9.0.2│
+        │         node A          lnk ──┼══════════┼── lnk           node B        │
+        └───────────────────────────────┘          └───────────────────────────────┘
+
+Each box is a network namespace. The tap of a host that does not serve is off its bridge: the node's `serve` and
+`retire` commands put it on and take it off.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pycolo.lab.errors import LabError
+from pycolo.lab.namespaces import Namespace
+from pycolo.lab.processes import Host
+from pycolo.lab.topology import (
+    CLIENT_MAC,
+    LAN_MTU,
+    LINK_A_ADDRESS,
+    LINK_B_ADDRESS,
+    choose_guest_port,
+    index_of,
+    lay_cable,
+    raise_up,
+    switch_ipv6_off,
+)
+
+CLIENT_ADDRESS: Final = "10.9.0.1"
+GUEST_ADDRESS: Final = "10.9.0.2"
+LAN_PREFIX: Final = 24
+LINK_PREFIX: Final = 30
+GUEST_MAC: Final = "52:54:00:09:00:02"
+TAP: Final = "tap0"
+BRIDGE: Final = "br0"
+UPLINK: Final = "eth0"
+LINK: Final = "lnk"
+
+LINK_MTU: Final = 1500
+"""What a link between two machines has unless somebody cared; the demo's jumbo frames would flatter the pauses."""
+
+TAP_QUEUE_FRAMES: Final = 10_000
+"""txqueuelen: a burst for a guest under software emulation must not lose single frames."""
+
+
+class Network:
+    """The four namespaces and what connects them; `build` once."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        choose_guest_port("tap")
+        self.client = Namespace.create(directory, "client")
+        self.lan = Namespace.create(directory, "lan")
+        self.hosts = {Host.A: Namespace.create(directory, "host-a"), Host.B: Namespace.create(directory, "host-b")}
+
+    def build(self) -> None:
+        """Bridges, taps, cables and addresses. Raises `LabError` when the kernel refuses one."""
+        try:
+            self._build()
+        except NetlinkError as error:
+            raise LabError(
+                f"the kernel refused a part of the laboratory's network ({error}): it needs bridge, veth and tun"
+            ) from error
+
+    def _build(self) -> None:
+        for namespace in (self.client, self.lan, *self.hosts.values()):
+            with namespace.entered(), IPRoute() as netlink:
+                switch_ipv6_off()
+                raise_up(netlink, "lo")
+        _add_bridge(self.lan, "br0")
+        self._connect(self.client)
+        with self.client.entered(), IPRoute() as netlink:
+            netlink.link("set", index=index_of(netlink, UPLINK), address=CLIENT_MAC)
+            netlink.addr("add", index=index_of(netlink, UPLINK), address=CLIENT_ADDRESS, prefixlen=LAN_PREFIX)
+        for namespace in self.hosts.values():
+            _add_bridge(namespace, BRIDGE)
+            self._connect(namespace)
+            with namespace.entered(), IPRoute() as netlink:
+                _put_on(netlink, UPLINK, BRIDGE)
+                netlink.link("add", ifname=TAP, kind="tuntap", mode="tap")
+                netlink.link("set", index=index_of(netlink, TAP), txqlen=TAP_QUEUE_FRAMES, mtu=LAN_MTU)
+                raise_up(netlink, TAP)
+        self._connect_hosts()
+
+    def _connect(self, namespace: Namespace) -> None:
+        port = f"to-{namespace.name}"
+        lay_cable(namespace, UPLINK, self.lan, port, LAN_MTU)
+        with self.lan.entered(), IPRoute() as netlink:
+            _put_on(netlink, port, "br0")
+            raise_up(netlink, port)
+        with namespace.entered(), IPRoute() as netlink:
+            raise_up(netlink, UPLINK)
+
+    def _connect_hosts(self) -> None:
+        host_a, host_b = self.hosts[Host.A], self.hosts[Host.B]
+        lay_cable(host_a, LINK, host_b, LINK, LINK_MTU)
+        for namespace, address in ((host_a, LINK_A_ADDRESS), (host_b, LINK_B_ADDRESS)):
+            with namespace.entered(), IPRoute() as netlink:
+                netlink.addr("add", index=index_of(netlink, LINK), address=address, prefixlen=LINK_PREFIX)
+                raise_up(netlink, LINK)
+
+    def delete(self) -> None:
+        """Take the namespaces' names away; they go with their last processes."""
+        for namespace in (self.client, self.lan, *self.hosts.values()):
+            namespace.delete()
+
+    def put_tap_on_bridge(self, host: Host) -> None:
+        """What the node's `serve` does, for a virtual machine that runs before there is a node."""
+        with self.hosts[host].entered(), IPRoute() as netlink:
+            _put_on(netlink, TAP, BRIDGE)
+
+    def cut_link(self) -> None:
+        """Pull the cable between the hosts."""
+        self._set(Host.A, LINK, "down")
+
+    def restore_link(self) -> None:
+        """Plug it in again."""
+        self._set(Host.A, LINK, "up")
+
+    def cut_host(self, host: Host) -> None:
+        """Pull both cables of a host; the link first, so that no farewell gets out."""
+        self._set(host, LINK, "down")
+        self._set(host, UPLINK, "down")
+
+    def restore_host(self, host: Host) -> None:
+        """Plug both in again."""
+        self._set(host, UPLINK, "up")
+        self._set(host, LINK, "up")
+
+    def _set(self, host: Host, interface: str, state: str) -> None:
+        with self.hosts[host].entered(), IPRoute() as netlink:
+            netlink.link("set", index=index_of(netlink, interface), state=state)
+
+
+def _add_bridge(namespace: Namespace, name: str) -> None:
+    with namespace.entered(), IPRoute() as netlink:
+        netlink.link("add", ifname=name, kind="bridge", br_forward_delay=0, br_mcast_snooping=0)
+        raise_up(netlink, name)
+
+
+def _put_on(netlink: IPRoute, name: str, bridge: str) -> None:
+    netlink.link("set", index=index_of(netlink, name), master=index_of(netlink, bridge))

@@ -1,0 +1,131 @@
+"""The QEMU laboratory as its user runs it: one scenario on real virtual machines; and the guest's service by itself."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pycolo.lab.guest_server import PATTERN_BYTES, pattern
+from pycolo.lab.qemu import image
+
+SEED = 1
+
+# In a network namespace: raise loopback, start the service (it goes into the background), be its client.
+CONVERSATION = """
+import socket, subprocess, sys
+from pyroute2 import IPRoute
+from pycolo.lab.clients import Transfer, Upload, download, probe
+from pycolo.lab.guest_server import Conversation
+from pycolo.lab.scoreboard import Scoreboard
+from pathlib import Path
+
+with IPRoute() as netlink:
+    netlink.link("set", index=netlink.link_lookup(ifname="lo")[0], state="up")
+service, pattern, scoreboard = sys.argv[1:]
+subprocess.run([service, pattern], check=True)
+assert probe("127.0.0.1", 1, 5.0).error is None
+
+board = Scoreboard(Path(scoreboard))
+for work in (download, lambda transfer: Upload(transfer).run()):
+    transfer = Transfer("127.0.0.1", board, 10_000_001, 1, 5.0)
+    with transfer.socket:
+        work(transfer)
+
+lines = [b"count a\\n", b"rnd\\n", b"count b\\n", b"ask x\\n", b"nonsense\\n"]
+history = Conversation()
+expected = [history.answer(line) for line in lines][3]
+with socket.create_connection(("127.0.0.1", 5000), timeout=5) as one, one.makefile("rb") as stream:
+    one.sendall(b"".join(lines))
+    answers = stream.readlines()  # nonsense ends the connection
+first, drew, second, asked = answers
+assert first == b"1 00000000 a\\n", answers
+number, last, word = drew.split()
+assert (number, word) == (b"2", b"rnd") and len(last) == 8, answers
+assert second == b"3 %s b\\n" % last, answers
+assert asked == expected, answers
+with socket.create_connection(("127.0.0.1", 5000), timeout=5) as other, other.makefile("rb") as stream:
+    other.sendall(b"count c\\n")
+    assert stream.readline() == b"4 %s c\\n" % last
+
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+    datagrams.settimeout(5)
+    datagrams.sendto(b"echo", ("127.0.0.1", 5000))
+    assert datagrams.recv(99) == b"echo"
+"""
+
+
+@pytest.fixture
+def own_tmp() -> Iterator[Path]:
+    """A TMPDIR for one run, short enough for sockets; no process, file or mount of the run outlives it."""
+    directory = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    yield directory
+    deadline = time.monotonic() + 5
+    while (left := processes_in(directory)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+    assert str(directory) not in Path("/proc/mounts").read_text()
+    directory.rmdir()
+
+
+def processes_in(directory: Path) -> list[str]:
+    """Command lines that name it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(directory) in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.namespaces
+def test_the_guest_s_service_speaks_the_demo_s_protocol_and_counts(tmp_path):
+    if shutil.which("gcc") is None:
+        pytest.skip("needs a C compiler: gcc is not on PATH")
+    service, source = tmp_path / "service", Path(image.__file__).parent / "guest" / "service.c"
+    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", service, source], check=True)
+    (tmp_path / "pattern").write_bytes(pattern(SEED)[:PATTERN_BYTES])
+    as_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    # The service dies with the PID namespace.
+    unshare = ["unshare", *as_user, "--net", "--pid", "--fork", "--kill-child"]
+    done = subprocess.run(
+        [*unshare, sys.executable, "-c", CONVERSATION, service, tmp_path / "pattern", tmp_path / "scoreboard"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.qemu
+@pytest.mark.tun
+@pytest.mark.namespaces
+@pytest.mark.timeout(300)
+def test_connections_outlive_the_host_of_a_real_guest(own_tmp):
+    """The first run on a machine fetches the guest's kernel, too."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pycolo", "lab", "qemu", "--scenario", "host", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env={**os.environ, "TMPDIR": str(own_tmp)},
+    )
+    assert done.returncode == 0, f"{done.stderr}\n{done.stdout}"
+    found = json.loads(done.stdout)
+    (scenario,) = found["scenarios"]
+    assert scenario["broken"] == []
+    assert scenario["breaches"] == 0
+    assert scenario["kept"] == scenario["connections"] == 48
+    assert sum(scenario["checkpoints"].values()) > 0, "questions for random numbers force checkpoints"
+    assert scenario["rounds"][0]["served_by"] == "host B"

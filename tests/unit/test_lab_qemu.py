@@ -1,0 +1,187 @@
+"""The parts of the QEMU laboratory that need no QEMU: archive, TOML, scenarios, observations, the guest's service."""
+
+import gzip
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycolo.config import load
+from pycolo.lab.errors import LabError
+from pycolo.lab.processes import Host
+from pycolo.lab.qemu import initramfs
+from pycolo.lab.qemu.image import Image
+from pycolo.lab.qemu.machine import Machine, Qemu, find_qemu
+from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml
+from pycolo.lab.qemu.observations import Observations, percentile
+from pycolo.lab.qemu.programs import require
+from pycolo.lab.qemu.scenarios import SCENARIOS, Fault, choose
+
+values = st.one_of(st.booleans(), st.integers(-(2**31), 2**31), st.text('aZ_"\\ \n\t√'), st.lists(st.text("ab'\"")))
+tables = st.dictionaries(st.text("abc", min_size=1), values)
+
+
+def machine(accelerator: str = "tcg") -> Machine:
+    return Machine(
+        qemu=Qemu(command=("qemu-system-x86_64",), version="7.2.22"),
+        image=Image(Path("/k"), Path("/i"), Path("/shim.so")),
+        accelerator=accelerator,
+    )
+
+
+@given(st.dictionaries(st.text("xyz", min_size=1), tables))
+def test_toml_says_what_it_was_told(document):
+    assert tomllib.loads(toml(document)) == document
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_the_product_accepts_every_scenario_s_configuration(scenario, tmp_path):
+    files = {host: NodeFiles(tmp_path, host) for host in (Host.A, Host.B)}
+    for host, own in files.items():
+        own.write(machine(), scenario.setting, files[other(host)], tmp_path / "fenced")
+    for own in files.values():
+        config = load(own.config)
+        assert config.pair == "lab"
+        assert config.compare.enabled is scenario.compare
+        assert config.arbiter.kind == scenario.arbiter
+
+
+def test_the_shim_is_for_software_emulation_only():
+    assert machine("tcg").environment == {"LD_PRELOAD": "/shim.so"}
+    assert machine("kvm").environment == {}
+
+
+def test_the_memory_size_is_one_at_which_no_dirty_page_is_lost():
+    command = machine().command(Path("/d"), "x")
+    size = command[command.index("-m") + 1]
+    assert size.endswith("K")
+    assert int(size[:-1]) % 256 != 0
+
+
+@pytest.mark.parametrize("both", [(Host.A, Host.B), (Host.B, Host.A)])
+def test_only_one_of_two_fences_the_other(both, tmp_path):
+    files = {host: NodeFiles(tmp_path, host) for host in (Host.A, Host.B)}
+    for host, own in files.items():
+        own.write(machine(), NodeSetting(), files[other(host)], tmp_path / "fenced")
+    first, second = both
+    with subprocess.Popen(["sleep", "60"]) as victim, subprocess.Popen(["sleep", "60"]) as winner:
+        files[second].note_node(victim.pid)
+        files[first].note_node(winner.pid)
+        assert subprocess.run([files[first].fence], check=False).returncode == 0
+        assert subprocess.run([files[second].fence], check=False, capture_output=True).returncode == 1
+        assert victim.wait(5) == -9
+        assert winner.poll() is None
+        winner.kill()
+
+
+def test_a_pid_that_is_used_again_is_not_taken_for_ours(tmp_path):
+    path = tmp_path / "pid"
+    assert running_pid(path, "sleep") is None
+    with subprocess.Popen(["sleep", "60"]) as process:
+        path.write_text(f"{process.pid}\n")
+        assert running_pid(path, "something else") is None
+        process.kill()
+
+
+def test_scenarios_are_chosen_by_name():
+    assert choose([]) == list(SCENARIOS)
+    assert [scenario.name for scenario in choose(["link", "rest", "pause"])] == ["link", "rest"]
+    with pytest.raises(LabError, match="no scenario moon; there are rest, "):
+        choose(["moon"])
+
+
+def test_the_scenarios_cover_every_fault_and_one_has_to_fail():
+    assert {scenario.fault for scenario in SCENARIOS} == set(Fault) - {Fault.NONE}
+    assert [scenario.name for scenario in SCENARIOS if not scenario.compare] == ["control"]
+
+
+def test_an_unknown_qemu_is_refused_in_words():
+    with pytest.raises(LabError, match=r"--qemu 9.9: neither a version that can be fetched \(10.0\) nor a path"):
+        find_qemu("9.9")
+
+
+def test_what_is_missing_is_named_with_its_package(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with pytest.raises(LabError, match="busybox, gcc missing: as root, apt-get install busybox-static gcc libc6-dev"):
+        require(["busybox", "gcc"])
+
+
+# ── the initramfs ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def members(archive: bytes) -> dict[str, tuple[int, bytes]]:
+    """Read the archive as the format's description says: 13 fields of 8 hex digits, everything padded to 4 bytes."""
+    found, position = {}, 0
+    while True:
+        assert archive[position : position + 6] == b"070701"
+        fields = [int(archive[start : start + 8], 16) for start in range(position + 6, position + 110, 8)]
+        mode, size, name_size = fields[1], fields[6], fields[11]
+        name = archive[position + 110 : position + 110 + name_size - 1].decode()
+        start = (position + 110 + name_size + 3) & ~3
+        if name == "TRAILER!!!":
+            return found
+        found[name] = (mode, archive[start : start + size])
+        position = (start + size + 3) & ~3
+
+
+names = st.text("abc", min_size=1, max_size=5)
+
+
+@given(st.dictionaries(st.tuples(names, names).map("/".join), st.binary(max_size=9)))
+def test_what_is_packed_can_be_read(contents):
+    entries = {path: initramfs.file(content) for path, content in contents.items()}
+    found = members(gzip.decompress(initramfs.pack(entries)))
+    folders = {path.split("/")[0]: (0o040755, b"") for path in contents}
+    assert found == {**{path: (0o100644, content) for path, content in contents.items()}, **folders}
+
+
+def test_folders_come_before_what_is_in_them():
+    packed = members(gzip.decompress(initramfs.pack({"a/b/c": initramfs.program(b"x"), "l": initramfs.link("a/b")})))
+    assert packed == {
+        "a": (0o040755, b""),
+        "a/b": (0o040755, b""),
+        "a/b/c": (0o100755, b"x"),
+        "l": (0o120777, b"a/b"),
+    }
+    assert list(packed) == ["a", "a/b", "a/b/c", "l"]
+
+
+def test_the_same_files_give_the_same_archive():
+    entries = {"a/b": initramfs.file(b"1"), "a/c": initramfs.file(b"2")}
+    assert initramfs.pack(entries) == initramfs.pack(dict(reversed(entries.items())))
+
+
+# ── observations ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def status(count: int, *records: tuple[int, float]) -> dict[str, object]:
+    last = [{"epoch": epoch, "at": f"t{epoch}", "outcome": "committed", "pause_ms": pause} for epoch, pause in records]
+    return {"checkpoint": {"count": {"periodic": count}, "aborted": 1, "last": last}}
+
+
+def test_a_checkpoint_counts_once_however_often_it_is_told():
+    seen = Observations()
+    seen.new_life(Host.A)
+    seen.take(Host.A, status(1, (1, 5.0)))
+    seen.take(Host.A, status(2, (1, 5.0), (2, 7.0)))
+    assert seen.checkpoints == {"periodic": 2}
+    assert seen.pauses_ms == [5.0, 7.0]
+
+
+def test_a_node_s_new_life_counts_from_zero_again():
+    seen = Observations()
+    for _ in range(2):
+        seen.new_life(Host.A)
+        seen.take(Host.A, status(3, (1, 5.0)))
+    assert seen.checkpoints == {"periodic": 6}
+    assert len(seen.pauses_ms) == 2
+    assert seen.aborted == 2
+
+
+def test_percentiles_of_nothing_are_none():
+    assert percentile([], 0.99) is None
+    assert percentile([1.0, 2.0], 0.99) == 2.0
