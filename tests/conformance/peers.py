@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import struct
@@ -23,8 +24,10 @@ from typing import Self
 
 from conformance.frames import Connection, Udp, Vnet
 
-START_SECONDS = 20
-ANSWER_SECONDS = 10
+START_SECONDS = 60
+ANSWER_SECONDS = 30
+TRY_SECONDS = 0.5
+"""How long a frame may take before another is tried, where the first may have come too early."""
 
 INIT, INIT_ANSWER = b"COLO_USERSPACE_PROXY_INIT", b"COLO_COMPARE_GET_XEN_INIT"
 DO_CHECKPOINT, CHECKPOINT_DONE = b"DO_CHECKPOINT", b"COLO_CHECKPOINT"
@@ -324,10 +327,13 @@ class Compare(Peer):
         while True:
             fence = self._send_fence()
             with contextlib.suppress(PeerError):
-                self.read_until("out", fence, 0.2)
+                self.read_until("out", fence, TRY_SECONDS)
                 break
             if self._process.poll() is not None or time.monotonic() > until:
                 raise self.failure("no frame comes out")
+        # Several frames that were tried may come together, and QEMU then sends the last one first: what is behind
+        # the next one comes before the one after it.
+        self.settle()
         self.settle()
 
     def _send_fence(self) -> bytes:
@@ -414,7 +420,7 @@ class Rewriter(Peer):
             fence = next(self._fences)
             self.channels[side].send(fence)
             with contextlib.suppress(PeerError):
-                self.read_until(_OUT[side], fence, 0.2)
+                self.read_until(_OUT[side], fence, TRY_SECONDS)
                 return
             if self._process.poll() is not None or time.monotonic() > until:
                 raise self.failure(f"no frame comes out of {_OUT[side]}")
@@ -442,7 +448,7 @@ _OUT = {"cin": "cout", "sin": "sout"}
 
 
 def _rewriter_of_qemu(vnet: str) -> list[str]:
-    ports = [free_udp_port(), free_udp_port()]
+    ports = free_udp_ports(2)
     netdevs = [
         f"socket,id=nd0,udp=127.0.0.1:{ports[0]},localaddr=127.0.0.1:{ports[1]}",
         "hubport,id=hp0,hubid=0,netdev=nd0",
@@ -463,8 +469,14 @@ def _rewriter_of_qemu(vnet: str) -> list[str]:
     return arguments
 
 
-def free_udp_port() -> int:
-    """A port that nobody has at the moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
-        end.bind(("127.0.0.1", 0))
-        return int(end.getsockname()[1])
+def free_udp_ports(count: int) -> list[int]:
+    """Different ports that nobody has at the moment; below those that Linux gives to whoever asks for any."""
+    chance = random.SystemRandom()
+    with contextlib.ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < count:
+            end = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            with contextlib.suppress(OSError):
+                end.bind(("127.0.0.1", chance.randrange(10_000, 32_768)))
+                ports.append(int(end.getsockname()[1]))
+        return ports

@@ -9,7 +9,16 @@ import pytest
 from conformance.differences import difference
 from conformance.frames import Arp, Frame, Tcp, Udp
 from conformance.lockstep import new_connection
-from conformance.peers import CHECKPOINT_DONE, DO_CHECKPOINT, INIT, INIT_ANSWER, Channel, Compare, Program
+from conformance.peers import (
+    ANSWER_SECONDS,
+    CHECKPOINT_DONE,
+    DO_CHECKPOINT,
+    INIT,
+    INIT_ANSWER,
+    Channel,
+    Compare,
+    Program,
+)
 
 pytestmark = [pytest.mark.qemu, pytest.mark.parametrize("program", Program, ids=str)]
 
@@ -86,7 +95,8 @@ def test_the_order_of_release_when_the_client_side_is_slow(program: Program):
         for feeder in feeders:
             feeder.start()
         for feeder in feeders:
-            feeder.join(1)  # colo stops reading, and the feeders wait with it
+            # colo stops reading, and the feeders wait with it; QEMU reads on.
+            feeder.join(1 if program is Program.COLO else ANSWER_SECONDS)
         released = peer.read_frames("out", count)
         for feeder in feeders:
             feeder.join()

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import select
 import socket
 import struct
@@ -17,7 +18,7 @@ from pycolo.link.codec import Channel, MessageType
 from pycolo.link.hello import Hello, Role
 from pycolo.transport.certs import create
 from pycolo.transport.linksetup import Address, dial
-from support.nodes import Relay, World, one_line, wait_for
+from support.nodes import HEARTBEAT_TIMEOUT_MS, PATIENCE_S, Relay, World, one_line, wait_for
 from support.segments import Flow, Tcp, batch, frame, mss, read, udp
 
 MANUAL = ("--arbiter", "manual")
@@ -49,8 +50,8 @@ def test_a_data_connection_that_is_cut_is_replaced_and_nobody_takes_over(world, 
     world.protected(primary=options, secondary=options)
     old = world.connect()
     relay.cut("data")
-    wait_for(lambda: "left" in world.primary.log + world.secondary.log, "the loss to be noticed")
     for node in (world.primary, world.secondary):
+        node.wait_log("the pair is whole", 2)
         node.wait_state("protected")
     old.ask(b"x")
     world.connect().ask(b"y")
@@ -62,8 +63,9 @@ def test_a_data_connection_that_is_cut_is_replaced_and_nobody_takes_over(world, 
 def test_a_control_connection_that_is_cut_is_a_suspicion_and_is_replaced(world, relay):
     world.protected(primary=MANUAL, secondary=MANUAL)
     relay.cut("control")
-    wait_for(lambda: world.primary.log.count("the pair is whole") == 2, "the pair to be formed anew")
-    world.primary.wait_state("protected")
+    for node in (world.primary, world.secondary):
+        node.wait_log("the pair is whole", 2)
+        node.wait_state("protected")
     world.connect().ask(b"x")
 
 
@@ -85,7 +87,7 @@ def test_a_stalled_data_connection_holds_answers_and_loses_none(world, relay):
     relay.stalled.add("data")
     connection.send(b"x")
     wait_for(lambda: world.guests["primary"].asked == [b"x"], "the primary to be asked")
-    assert [read(octets).data for octets in world.lan.rest()] == []
+    assert not any(read(octets).data for octets in world.lan.rest())
     relay.stalled.clear()
     connection.answer(b"x")
 
@@ -110,7 +112,7 @@ def test_a_slow_link_blocks_the_lan_and_fills_no_memory(world, relay):
         assert count < 20_000, "160 MB were taken: nothing pushes back"
     for node in (world.primary, world.secondary):
         assert node.memory_kb() < MEMORY_KB_MAX
-        assert node.state == "protected"
+        node.wait_state("protected")
     relay.rate_bytes_s = None
     world.lan.sock.setblocking(True)
     world.lan.sock.sendall(pending)
@@ -137,14 +139,17 @@ def test_garbage_on_the_link_port_costs_one_line(world, octets):
             with suppress(OSError):
                 while sock.recv(1000):
                     pass
-    wait_for(lambda: len(world.primary.log.splitlines()) > lines, "the line")
+    wait_for(lambda: len(world.primary.log.splitlines()) > lines, f"the line after {lines} lines")
     world.connect().ask(b"x")
     assert len(world.primary.log.splitlines()) == lines + 1, world.primary.log
     assert world.primary.log.count("the pair is whole") == 1
 
 
+SILENT_MS = 5_000
+"""The heartbeats' time-out where the other node is the test, which sends none but is not to be suspected at once."""
+
+
 def hello(node, channel, peer_instance=0):
-    timeout_ms = 150
     return Hello(
         program="test",
         pair="colo",
@@ -152,7 +157,7 @@ def hello(node, channel, peer_instance=0):
         channel=channel,
         term=0,
         epoch=0,
-        features=frozenset({"vnet_hdr=0", f"heartbeat_timeout={timeout_ms}"}),
+        features=frozenset({"vnet_hdr=0", f"heartbeat_timeout={SILENT_MS}"}),
         instance=4711,
         peer_instance=peer_instance,
     )
@@ -167,7 +172,7 @@ def hello(node, channel, peer_instance=0):
     ],
 )
 def test_a_secondary_that_sends_nonsense_loses_its_connection_and_the_primary_goes_on(world, payload, text):
-    world.start("primary")
+    world.start("primary", "--heartbeat-timeout", f"{SILENT_MS}")
     world.attach("primary")
     world.lan = world.lans["primary"]
     address = Address.parse(world.primary.link, "")
@@ -190,17 +195,23 @@ def test_a_secondary_that_sends_nonsense_loses_its_connection_and_the_primary_go
     ("options", "text"),
     [
         (("--pair", "other"), "the nodes belong to different pairs: colo and other"),
-        (("--heartbeat-timeout", "400"), "heartbeat_timeout=150 and heartbeat_timeout=400"),
+        (("--heartbeat-timeout", "400"), f"heartbeat_timeout={HEARTBEAT_TIMEOUT_MS} and heartbeat_timeout=400"),
     ],
 )
 def test_a_secondary_that_does_not_fit_is_told_why_once_on_both_sides(world, options, text):
     world.start("primary")
     world.start("secondary", *options)
-    wait_for(lambda: text in world.secondary.log, f"a line with {text!r}")
+    for node in world.nodes.values():
+        node.wait_log(text)
     time.sleep(0.7)
-    one_line(world.primary.log, text)
-    one_line(world.secondary.log, text)
-    assert world.primary.state == world.secondary.state == "waiting"
+    for node in world.nodes.values():
+        one_line(node.log, text)
+        node.wait_state("waiting")
+
+
+def strangers(node):
+    """How many lines there are about somebody who has not said yet which of the two connections it is."""
+    return len(re.findall(r"(?<!data )(?<!control )link from ", node.log))
 
 
 def test_tls_on_both_sides_and_on_one(world, tmp_path):
@@ -212,11 +223,12 @@ def test_tls_on_both_sides_and_on_one(world, tmp_path):
     for wrong in (theirs, ("--insecure",)):
         world.secondary.kill()
         world.primary.wait_state("alone")
-        before = world.primary.log.count("\n")
+        before = strangers(world.primary)
         world.start("secondary", security=wrong)
-        wait_for(lambda: "no pair yet" in world.secondary.log, "the refusal")
+        world.secondary.wait_log("no pair yet", before + 1)  # both have written into this one
+        wait_for(lambda before=before: strangers(world.primary) > before, "the line")
         time.sleep(0.7)
-        assert world.primary.log.count("\n") == before + 1, world.primary.log
+        assert strangers(world.primary) == before + 1, world.primary.log
         assert "Traceback" not in world.secondary.log
         world.connect().ask(b"y")
 
@@ -233,7 +245,7 @@ def test_a_bad_length_word_closes_that_stream_only_and_it_may_come_back(world, s
     wire.sock.sendall(octets)
     wait_for(lambda: "length word" in world.primary.log, "the line")
     if side == "lan":
-        assert world.lan.rest() == []
+        assert not any(read(octets).data for octets in world.lan.rest())
         assert world.lan.reconnect()
     connection.ask(b"x")
     one_line(world.primary.log, "length word")
@@ -293,8 +305,9 @@ def test_a_full_disk_under_the_log_does_not_stop_a_takeover(world):
     for role in ("primary", "secondary"):
         world.attach(role)
     world.lan = world.lans["primary"]
-    connection = world.connect()
-    world.secondary.wait_state("protected")
+    world.connect()  # without a secondary
+    for node in world.nodes.values():
+        node.wait_state("protected")
     connection = world.connect()
     world.primary.kill()
     world.lan = world.lans["secondary"]
@@ -316,7 +329,8 @@ def test_a_log_that_nobody_reads_does_not_stop_a_takeover(world):
         world.start("secondary", stderr=stderr)
         for role in ("primary", "secondary"):
             world.attach(role)
-        world.secondary.wait_state("protected")
+        for node in world.nodes.values():
+            node.wait_state("protected")
         world.lan = world.lans["primary"]
         connection = world.connect()
         world.primary.kill()
@@ -331,7 +345,7 @@ def test_a_log_that_nobody_reads_does_not_stop_a_takeover(world):
 
 @pytest.mark.parametrize("policy", ["report", "hold", "reset"])
 def test_what_a_divergence_does_to_its_connection(world, policy):
-    world.protected(primary=("--on-divergence", policy, "--compare-timeout", "500"))
+    world.protected(primary=("--on-divergence", policy))
     differing, other = world.connect(), world.connect()
     world.guests["secondary"].prefix = b"RE:"
     differing.send(b"x")
@@ -340,6 +354,10 @@ def test_what_a_divergence_does_to_its_connection(world, policy):
     else:
         wait_for(lambda: world.primary.counters()["divergences"], "the divergence")
         left = [read(octets) for octets in world.lan.rest(0.8)]
+        while policy == "reset" and not any("R" in segment.flags for segment in left):
+            octets = world.lan.receive(PATIENCE_S)
+            assert octets is not None, "no reset"
+            left.append(read(octets))
         assert not any(segment.data for segment in left)
         assert any("R" in segment.flags for segment in left) == (policy == "reset")
     world.guests["secondary"].prefix = b"re:"
@@ -389,7 +407,7 @@ def test_memory_stays_flat_over_many_connections(world):
         if turn == 10:
             size = {role: node.memory_kb() for role, node in world.nodes.items()}
     for role, node in world.nodes.items():
-        assert node.memory_kb() < size[role] + 4_000, f"{role} grew from {size[role]} KiB to {node.memory_kb()} KiB"
+        assert node.memory_kb() < size[role] + 8_000, f"{role} grew from {size[role]} KiB to {node.memory_kb()} KiB"
         assert node.counters()["connections"] <= 1_500
     assert world.primary.counters()["divergences"] == 0
 
@@ -404,7 +422,7 @@ def test_a_second_node_at_the_same_control_socket_says_so_and_leaves_the_first_a
     place.mkdir()
     command = [sys.executable, "-m", "pycolo", "primary", "--insecure", "--listen", "127.0.0.1:0"]
     command += ["--control", str(node.control), "--lan", f"unix:{place}/lan,server=on", "--guest", f"unix:{place}/g"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 1
     assert one_line(done.stderr, "another node is running there").startswith("colo: --control")
     assert node.state == "waiting"

@@ -21,7 +21,7 @@ from scapy.layers.inet import IP, TCP, UDP
 
 from support.frames import ethernet, framed
 
-SECONDS = 20
+SECONDS = 30
 QUIET_SECONDS = 0.3
 COMPARE = "colo-compare,id=c0,primary_in=pri,secondary_in=sec,outdev=out,iothread=iot0"
 IOTHREAD = ("-object", "iothread,id=iot0")
@@ -102,6 +102,11 @@ class Proxy:
             assert self.process.poll() is None, self.said()
             time.sleep(0.02)
 
+    def cpu_ticks(self) -> int:
+        """Processor time that it has used."""
+        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(words[11]) + int(words[12])
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(SECONDS)
@@ -157,13 +162,26 @@ def test_what_is_released_while_nobody_listens_is_lost_and_counted(tmp_path: Pat
         pri, sec = proxy.connect("pri"), proxy.connect("sec")
         for side in (sec, pri):
             side.send(datagram(b"lost"))
-        proxy.wait_for("chardev sec", ": connected")
-        time.sleep(QUIET_SECONDS)
+        until = time.monotonic() + SECONDS
+        while "lost_batches=1" not in proxy.said():
+            assert time.monotonic() < until, proxy.said()
+            proxy.process.send_signal(signal.SIGUSR1)
+            time.sleep(0.05)
         out = proxy.connect("out")
         proxy.wait_for("chardev out", ": connected")
         check_passes(pri, sec, out, b"not lost")
-        proxy.process.send_signal(signal.SIGUSR1)
-        assert "lost_batches=1" in proxy.wait_for("colo-compare c0:")
+
+
+def test_a_proxy_that_spins_does_the_same_and_sleeps_in_the_end(tmp_path: Path):
+    with running(tmp_path, *compare(tmp_path), "--spin", "20000") as proxy:
+        pri, sec, out = proxy.ends()
+        for number in range(50):
+            check_passes(pri, sec, out, b"%d" % number)
+            time.sleep(0.001 * number)
+        sleeping_since = proxy.cpu_ticks()
+        time.sleep(1)
+        assert proxy.cpu_ticks() - sleeping_since < os.sysconf("SC_CLK_TCK") / 2
+        assert proxy.stop() == 0
 
 
 def test_a_bad_stream_is_closed_with_its_name_and_the_others_go_on(tmp_path: Path):
@@ -202,6 +220,7 @@ def test_clients_connect_and_reconnect(tmp_path: Path):
         sec = proxy.connect("sec")
         for turn in range(3):
             pri, out = (End(undo.enter_context(listeners[name].accept()[0])) for name in ("pri", "out"))
+            proxy.wait_for("chardev out", ": connected", times=turn + 1)
             check_passes(pri, sec, out, b"turn %d" % turn)
             pri.sock.close()
             out.sock.close()
@@ -214,7 +233,8 @@ def test_qemus_own_lines_connect_a_chardev_to_another_of_the_same_process(tmp_pa
     rewriter = "filter-rewriter,id=r0,client_in=in1,guest_out=loop,guest_in=in2,client_out=loop2"
     with running(tmp_path, *words, *IOTHREAD, "-object", COMPARE, "-object", rewriter) as proxy:
         out, first, sec = proxy.connect("out"), proxy.connect("in1"), proxy.connect("sec")
-        proxy.wait_for("chardev out", ": connected")
+        for name in ("out", "loop", "pri"):
+            proxy.wait_for(f"chardev {name}", ": connected")
         check_passes(first, sec, out, b"through both")
 
 
@@ -269,7 +289,8 @@ def test_a_rewriter_hears_of_checkpoints_too(tmp_path: Path):
     text = "filter-rewriter,id=r0,client_in=cin,guest_out=cout,guest_in=sin,client_out=sout,notify_dev=notify"
     with running(tmp_path, *servers(tmp_path, "cin", "cout", "sin", "sout", "notify"), "-object", text) as proxy:
         cin, cout, sin, sout, notify = (proxy.connect(name) for name in ("cin", "cout", "sin", "sout", "notify"))
-        proxy.wait_for("chardev notify", ": connected")
+        for name in ("cout", "sout", "notify"):
+            proxy.wait_for(f"chardev {name}", ": connected")
         syn = segment(to_guest=True, flags="S", seq=1)
         cin.send(syn)
         assert cout.frame() == syn
@@ -369,7 +390,8 @@ def test_mirror_and_redirector_around_a_tap_device(tmp_path: Path):
     as_user = () if os.geteuid() == 0 else ("--user", "--map-root-user")
     with running(tmp_path, *words, prefix=("unshare", *as_user, "--net")) as proxy:
         mirror, back, guest = proxy.connect("mirror"), proxy.connect("back"), proxy.connect("guest")
-        proxy.wait_for("chardev guest", ": connected")
+        for name in ("mirror", "guest"):
+            proxy.wait_for(f"chardev {name}", ": connected")
         inside = ["nsenter", "-t", str(proxy.process.pid), *(("-U",) if as_user else ()), "-n"]
         subprocess.run([*inside, "ip", "link", "set", "tap0", "up"], check=True, timeout=SECONDS)
         client = subprocess.Popen(

@@ -17,8 +17,15 @@ from typing import Any
 
 from support.segments import Flow, Tcp, batch, frame, mss, read
 
-PATIENCE_S = 20
+PATIENCE_S = 30
 SEQ_MASK = 0xFFFFFFFF
+
+HEARTBEAT_TIMEOUT_MS = 1_500
+"""Ten times the default: on a busy machine a living node may not get a processor for the default 150 ms. The death of a
+process is noticed at once all the same, by the end of its connections."""
+
+COMPARE_TIMEOUT_MS = 20_000
+"""For the same reason: no secondary that lives is too late for this one."""
 
 
 def wait_for(condition, what="it", patience_s=PATIENCE_S):
@@ -59,6 +66,10 @@ class Node:
             return match and match[1]
 
         return wait_for(found, "the primary's address")
+
+    def wait_log(self, text: str, count: int = 1) -> None:
+        """Until a text is in the log that often; the log is written a moment after the fact."""
+        wait_for(lambda: self.log.count(text) >= count, f"{text!r} in the log of the {self.role}; {self.log}")
 
     def ask(self, command: str) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as sock:
@@ -308,8 +319,12 @@ class World:
         place = self.place / role
         for name in ("lan", "guest"):
             options += (f"--{name}", f"unix:{place / name},server=on")
-        if not any(option.startswith("--arbiter") for option in options):
-            options += ("--arbiter", "first-to-notice")
+        defaults = {"--arbiter": "first-to-notice", "--heartbeat-timeout": f"{HEARTBEAT_TIMEOUT_MS}"}
+        if role == "primary":
+            defaults["--compare-timeout"] = f"{COMPARE_TIMEOUT_MS}"
+        for option, value in defaults.items():
+            if option not in options:
+                options += (option, value)
         if role == "primary":
             options += ("--listen", "127.0.0.1:0")
         else:
@@ -338,6 +353,7 @@ class World:
         self.lan = self.lans["primary"]
         for node in self.nodes.values():
             node.wait_state("protected")
+            node.wait_log("the pair is whole")
         return self
 
     @property
@@ -369,6 +385,7 @@ class Relay:
         self.stalled: set[str] = set()
         self.connections: list[tuple[str, socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
+        self._socks: list[socket.socket] = []
 
     def __call__(self, address: str) -> str:
         host, _, port = address.rpartition(":")
@@ -394,9 +411,8 @@ class Relay:
             self.cut(name)
         for thread in self._threads:
             thread.join(PATIENCE_S)
-        for _, *socks in self.connections:
-            for sock in socks:
-                sock.close()
+        for sock in self._socks:
+            sock.close()
 
     def _start(self, target: Any, *arguments: Any) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -407,18 +423,24 @@ class Relay:
         while not self._closing:
             try:
                 near = self._listener.accept()[0]
-                far = socket.create_connection(self._target, timeout=5)
             except OSError:
-                if self._closing:
-                    return
-                continue
-            first = near.recv(1 << 16)
-            name = "data" if b'"channel":"data"' in first else "control" if b'"control"' in first else "?"
-            far.settimeout(None)
-            far.sendall(first)
-            self.connections.append((name, near, far))
-            self._start(self._forward, name, near, far)
-            self._start(self._forward, name, far, near)
+                return
+            self._socks.append(near)
+            with suppress(OSError):  # one of the nodes has gone meanwhile
+                self._join(near)
+
+    def _join(self, near: socket.socket) -> None:
+        near.settimeout(PATIENCE_S)
+        first = near.recv(1 << 16)
+        near.settimeout(None)
+        name = "data" if b'"channel":"data"' in first else "control" if b'"control"' in first else "?"
+        far = socket.create_connection(self._target, timeout=PATIENCE_S)
+        self._socks.append(far)
+        far.settimeout(None)
+        far.sendall(first)
+        self.connections.append((name, near, far))
+        self._start(self._forward, name, near, far)
+        self._start(self._forward, name, far, near)
 
     def _forward(self, name: str, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):

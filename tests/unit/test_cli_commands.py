@@ -27,7 +27,7 @@ def colo(monkeypatch, capfd):
 
 def test_python_m_pycolo_is_colo():
     done = subprocess.run(
-        [sys.executable, "-m", "pycolo", "--version"], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-m", "pycolo", "--version"], capture_output=True, text=True, timeout=90, check=True
     )
     assert done.stdout == f"colo, version {__version__}\n"
 
@@ -38,7 +38,7 @@ def test_python_m_pycolo_is_colo():
 def test_every_command_explains_itself(command):
     # In a process of its own: click keeps a command's help option from whoever used it first.
     done = subprocess.run(
-        [sys.executable, "-m", "pycolo", *command, "-h"], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-m", "pycolo", *command, "-h"], capture_output=True, text=True, timeout=90, check=True
     )
     assert done.stdout.startswith(f"Usage: colo {' '.join(command)}".rstrip())
     assert "  -h, --help" in done.stdout

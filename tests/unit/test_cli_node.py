@@ -178,7 +178,7 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_loss_is_told():
     for _ in range(logfile.LINES_MAX + 500):
         log.write(line)
         log.flush()
-    assert time.monotonic() - began_s < 10, "it waited for the reader"
+    assert time.monotonic() - began_s < 60, "it waited for the reader"
     found = []
 
     def is_told():

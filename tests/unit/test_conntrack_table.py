@@ -456,12 +456,12 @@ def test_the_same_ends_on_other_vlans_share_a_hash_and_nothing_else(build, seed,
 
 MILLION = 1 << 20
 MILLION_SECONDS_MAX = 10
-"""Two million look-ups and a million insertions from Python: 1.1 s on two cores of a busy virtual machine."""
+"""Of this process, for two million look-ups and a million insertions from Python: 1.1 s on a busy virtual machine."""
 
 
 def test_a_million_connections(compiled):
     """As many as the limit allows: each is found again, the oldest goes first, and there is room for one more."""
-    started = time.perf_counter()
+    started = time.process_time()
     table = compiled(TABLE).ConnectionTable(limits.CONNECTIONS_MAX, 12345)
     packet = packet_of(compiled, numbered_key(0))
     assert limits.CONNECTIONS_MAX == MILLION
@@ -481,7 +481,7 @@ def test_a_million_connections(compiled):
     table.remove(0)
     assert table.find(packet, False) == NONE
     assert table.insert(MILLION) == 0
-    assert time.perf_counter() - started < MILLION_SECONDS_MAX
+    assert time.process_time() - started < MILLION_SECONDS_MAX
 
 
 @pytest.mark.parametrize("row", [-1, 4, MILLION, 2**31 - 1])

@@ -1,5 +1,6 @@
 """The laboratory's clients notice what a client must notice: pauses, wrong bytes, resets, silence."""
 
+import contextlib
 import socket
 import struct
 import threading
@@ -12,6 +13,7 @@ import pytest
 from pycolo.lab import clients, guest_server, sessions
 from pycolo.lab.clients import ClientError, PauseRecorder, Transfer, Upload, download, probe
 from pycolo.lab.scoreboard import Scoreboard, Slot
+from support.nodes import wait_for
 
 SEED = 3
 MS = 1_000_000
@@ -19,31 +21,42 @@ Serve = Callable[[socket.socket], None]
 
 
 class Server:
-    """A server on loopback; `serve` can be replaced while it runs."""
+    """A server on loopback; `serve` can be replaced while it runs, and `behaviours` are for one connection each."""
 
     def __init__(self) -> None:
+        self.behaviours: list[Serve] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         doubled = memoryview(guest_server.pattern(SEED))
         self.serve: Serve = lambda connection: guest_server.serve(connection, doubled)
+        self.is_over = threading.Event()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
     def _run(self) -> None:
         while True:
             connection, _ = self.listener.accept()
-            if self.listener.fileno() < 0 or connection.getpeername() == connection.getsockname():
-                return
             if self.serve is quit_now:
                 connection.close()
                 return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+            behaviour = self.behaviours.pop(0) if self.behaviours else self.serve
+            threading.Thread(target=self._perform, args=(behaviour, connection), daemon=True).start()
+
+    def _perform(self, behaviour: Serve, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the client has gone first: it has seen enough
+            behaviour(connection)
 
     def close(self) -> None:
         self.serve = quit_now
+        self.is_over.set()
         socket.create_connection(("127.0.0.1", self.port)).close()
-        self.thread.join(5)
+        self.thread.join()
         self.listener.close()
+
+    def silent(self, connection: socket.socket) -> None:
+        """Say nothing until the test is over."""
+        with connection:
+            self.is_over.wait(100)
 
 
 def quit_now(_connection: socket.socket) -> None:
@@ -64,7 +77,18 @@ def board(tmp_path: Path) -> Scoreboard:
     return Scoreboard(tmp_path / "scoreboard")
 
 
-def transfer_of(board: Scoreboard, size: int | None, stall_seconds: float = 5.0) -> Transfer:
+@contextlib.contextmanager
+def meanwhile(action: Callable[[], None]) -> Iterator[None]:
+    """`action()` in a thread of its own; it has ended when the block has."""
+    thread = threading.Thread(target=action)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def transfer_of(board: Scoreboard, size: int | None, stall_seconds: float = 20.0) -> Transfer:
     return Transfer("127.0.0.1", board, size, SEED, stall_seconds)
 
 
@@ -101,8 +125,13 @@ def test_download_of_a_size_gets_exactly_that(server: Server, board: Scoreboard)
 
 def test_download_without_a_size_ends_when_asked(server: Server, board: Scoreboard) -> None:
     transfer = transfer_of(board, None)
-    threading.Timer(0.3, lambda: board.__setitem__(Slot.FINISH, 1)).start()
-    with transfer.socket:
+
+    def ask_for_the_end() -> None:
+        with contextlib.suppress(AssertionError):  # it ends all the same, and too early
+            wait_for(lambda: board[Slot.DOWNLOAD_BYTES] > 1 << 20, "a megabyte")
+        board[Slot.FINISH] = 1
+
+    with transfer.socket, meanwhile(ask_for_the_end):
         download(transfer)
     assert transfer.done > 1 << 20
 
@@ -152,11 +181,6 @@ def liar(connection: socket.socket) -> None:
         connection.recv(99)
 
 
-def silent(connection: socket.socket) -> None:
-    with connection:
-        time.sleep(3)
-
-
 @pytest.mark.parametrize("kind", ["download", "upload"])
 def test_a_reset_is_told_from_everything_else(server: Server, board: Scoreboard, kind: str) -> None:
     server.serve = reset
@@ -168,29 +192,42 @@ def test_a_reset_is_told_from_everything_else(server: Server, board: Scoreboard,
 
 @pytest.mark.parametrize("kind", ["download", "upload"])
 def test_silence_is_given_up_on(server: Server, board: Scoreboard, kind: str) -> None:
-    server.serve = silent
+    server.serve = server.silent
     transfer = transfer_of(board, 100_000_000, stall_seconds=0.5)
     with transfer.socket, pytest.raises(ClientError, match="no progress"):
         download(transfer) if kind == "download" else Upload(transfer).run()
 
 
 def test_probe_holds_all_three_conversations(server: Server) -> None:
-    result = probe("127.0.0.1", SEED, 5.0)
+    result = probe("127.0.0.1", SEED, 20.0)
     assert result.error is None
     assert 0 < result.connect_ms <= result.total_ms
 
 
 def test_probe_says_why_it_could_not(server: Server) -> None:
     server.serve = reset
-    assert probe("127.0.0.1", SEED, 5.0).error == "reset by the other side"
+    assert probe("127.0.0.1", SEED, 20.0).error == "reset by the other side"
 
 
-def run_sessions(board: Scoreboard, *, count: int, late: int = 0, stall_seconds: float = 5.0) -> sessions.Sessions:
-    """Sessions that are asked to end after 0.8 s, with a kill that is announced after 0.3 s."""
+def has_shown_it(session: sessions.Session) -> bool:
+    """Whether it was answered after the kill, or never will be."""
+    return session.facts.error is not None or session.facts.after_kill > 0
+
+
+def run_sessions(board: Scoreboard, *, count: int, late: int = 0, stall_seconds: float = 20.0) -> sessions.Sessions:
+    """Sessions with a kill that is announced when all are open or have failed, and that are then asked to end."""
     everyone = sessions.Sessions("127.0.0.1", board, count=count, late=late, open_over_s=0.2, seed=1)
-    threading.Timer(0.3, lambda: board.__setitem__(Slot.KILLED_AT_NS, time.monotonic_ns())).start()
-    threading.Timer(0.8, lambda: board.__setitem__(Slot.FINISH, 1)).start()
-    everyone.run(stall_seconds)
+
+    def kill_and_end() -> None:
+        with contextlib.suppress(AssertionError):  # it ends all the same, and too early
+            wait_for(lambda: board[Slot.SESSIONS_OPEN] + board[Slot.SESSIONS_FAILED] >= count, "the sessions")
+            board[Slot.KILLED_AT_NS] = time.monotonic_ns()
+            wait_for(lambda: len(everyone.sessions) == count + late, "the late ones to be planned")
+            wait_for(lambda: all(map(has_shown_it, everyone.sessions)), "an answer of each")
+        board[Slot.FINISH] = 1
+
+    with meanwhile(kill_and_end):
+        everyone.run(stall_seconds)
     return everyone
 
 
@@ -211,15 +248,7 @@ def test_sessions_go_on_and_answer_after_the_kill(
 
 
 def test_sessions_tell_reset_silence_and_wrong_answers_apart(server: Server, board: Scoreboard) -> None:
-    behaviours: Iterator[Serve] = iter([reset, silent, liar])
-    lock = threading.Lock()
-
-    def differ(connection: socket.socket) -> None:
-        with lock:
-            behaviour = next(behaviours)
-        behaviour(connection)
-
-    server.serve = differ
+    server.behaviours = [reset, server.silent, liar]
     everyone = run_sessions(board, count=3, stall_seconds=1.0)
     errors = [session.facts.error or "" for session in everyone.sessions]
     assert errors[0] == "reset by the other side"

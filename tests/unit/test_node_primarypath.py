@@ -144,11 +144,12 @@ def test_nothing_leaves_while_the_secondary_may_have_taken_over(make):
 
 def test_trust_ends_by_itself(make):
     running = make()
-    until_ns = time.monotonic_ns() + 200_000_000
-    pair(running, lambda: until_ns)
+    until_ns = [FOR_EVER_NS]
+    pair(running, lambda: until_ns[0])
     running.guest.send(arp())
     assert running.lan.receive(10) == arp()
-    wait_for(lambda: time.monotonic_ns() > until_ns, "the end of trust")
+    until_ns[0] = time.monotonic_ns() + 50_000_000
+    wait_for(lambda: time.monotonic_ns() > until_ns[0], "the end of trust")
     running.guest.send(arp())
     assert running.lan.receive(0.2) is None
     running.tell(running.path.go_alone)

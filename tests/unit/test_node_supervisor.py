@@ -125,6 +125,14 @@ def driven(role, arbiter, tmp_path):
 
     driver = Driver(loop.run_until_complete(make()))
     driver.turn = lambda seconds=0.02: loop.run_until_complete(asyncio.sleep(seconds))
+
+    def turn_until(condition):
+        until_s = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < until_s
+            driver.turn(0.005)
+
+    driver.turn_until = turn_until
     try:
         yield driver
     finally:
@@ -188,7 +196,7 @@ def test_a_permission_opens_a_new_term_and_is_announced(drive, role, state, acti
     assert driver.state is state
     assert driver.node.term == 1
     assert driver.path.done[-1] == action
-    driver.turn()
+    driver.turn_until(lambda: len(driver.channels[0].said) == 3)
     assert driver.channels[0].said == ["start", "takeover 1", "goodbye OTHER"]
     assert driver.node.takeover["suspected_ns"] == SILENCE.at_ns
     assert "nothing to decide" in driver.node._confirmed()["error"]
@@ -253,8 +261,7 @@ def test_an_old_connections_last_words_mean_nothing(drive, role):
     driver.form()
     old = driver.channels[-1]
     driver.form()
-    driver.turn()
-    assert old.said[-1] == "goodbye REPLACED"
+    driver.turn_until(lambda: old.said[-1] == "goodbye REPLACED")
     driver.hear(SILENCE, CLOSED, TAKEOVER, channel=old)
     assert driver.state is NodeState.PROTECTED
 
@@ -265,9 +272,8 @@ def test_a_lost_data_connection_is_replaced_when_the_heart_still_beats(drive, ro
     driver.form()
     driver.node._data_lost("gone")
     assert driver.state is NodeState.PROTECTED
-    driver.turn(0.1)
-    assert driver.state is NodeState.WAITING
-    assert driver.channels[0].said[-1] == "goodbye OTHER"
+    driver.turn_until(lambda: driver.state is NodeState.WAITING)
+    driver.turn_until(lambda: driver.channels[0].said[-1] == "goodbye OTHER")
     assert driver.node.term == 0
     driver.form()
     assert driver.state is NodeState.PROTECTED

@@ -120,6 +120,12 @@ def test_metrics(text: str, address: tuple[str, int]):
     assert parse_line([*SIX, "-object", COMPARE, f"--metrics={text}"]).metrics == address
 
 
+@pytest.mark.parametrize(("text", "spin_us"), [("0", 0), ("250", 250), ("1000000", 1_000_000)])
+def test_spin(text: str, spin_us: int):
+    assert parse_line([*SIX, "-object", COMPARE, "--spin", text]).spin_us == spin_us
+    assert parse_line([*SIX, "-object", COMPARE]).spin_us == 0
+
+
 # ── filters of a netdev ─────────────────────────────────────────────────────────────────────────────────────
 
 MIRROR = "filter-mirror,id={},netdev=hn0,outdev={}"
@@ -247,6 +253,9 @@ def test_a_wrong_netdev_is_refused(text: str, says: str):
         (["-daemonize"], "service manager"),
         (["--metrics", "9100"], "HOST:PORT"),
         (["--metrics", "h:99999"], "HOST:PORT"),
+        (["--spin", "-1"], "from 0 to 1000000"),
+        (["--spin", "1000001"], "from 0 to 1000000"),
+        (["--spin", "fast"], "from 0 to 1000000"),
     ],
 )
 def test_a_wrong_option_is_refused(words: list[str], says: str):

@@ -18,6 +18,7 @@ from pycolo.link.hello import Hello, HelloError, RefusalReason, Role, encode_hel
 from pycolo.transport import linksetup, tls
 from pycolo.transport.certs import create
 from pycolo.transport.linksetup import HANDSHAKES_MAX, Address, Listener, dial
+from support.nodes import wait_for
 
 SECONDARY = Hello(
     program="pycolo 0.1.0",
@@ -31,6 +32,12 @@ SECONDARY = Hello(
 )
 PRIMARY = msgspec.structs.replace(SECONDARY, role=Role.PRIMARY, term=1, instance=11)
 LOOPBACK = Address("127.0.0.1", 0)
+
+PATIENCE_MS = 20_000
+"""For handshakes that are not about time."""
+
+IMPATIENCE_MS = 1_000
+"""For peers whose time is to run out; within it another one can still get in, also on a busy machine."""
 
 
 def secondary(**changes):
@@ -49,7 +56,7 @@ def certificates(tmp_path_factory):
 class Node:
     """A primary that listens, what it welcomed and what it said of the others."""
 
-    def __init__(self, context=None, timeout_ms=2_000, on_link=None):
+    def __init__(self, context=None, timeout_ms=PATIENCE_MS, on_link=None):
         self.hello = PRIMARY
         self.welcomed, self.refused = queue.Queue(), queue.Queue()
         self.listener = Listener(
@@ -69,7 +76,7 @@ class Node:
 
     def line(self):
         """The one line for a peer that was turned away."""
-        text = self.refused.get(timeout=10)
+        text = self.refused.get(timeout=20)
         assert text.isprintable()
         return text
 
@@ -91,7 +98,7 @@ def tls_node(stack, certificates):
 
 
 def connect(node, stack):
-    return stack.enter_context(socket.create_connection(node.address, timeout=10))
+    return stack.enter_context(socket.create_connection(node.address, timeout=20))
 
 
 # ── welcome ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,7 +114,7 @@ def test_both_connections_of_a_pair(kind, certificates, stack, request):
     ):
         ours = dial(node.address, secondary(channel=channel), context)
         stack.callback(ours.link.close)
-        theirs = node.welcomed.get(timeout=10)
+        theirs = node.welcomed.get(timeout=20)
         stack.callback(theirs.link.close)
         assert ours.theirs == msgspec.structs.replace(PRIMARY, channel=channel)
         assert theirs.theirs == secondary(channel=channel)
@@ -123,7 +130,7 @@ def test_both_connections_of_a_pair(kind, certificates, stack, request):
 
 
 def first_message(link):
-    until_s = time.monotonic() + 10
+    until_s = time.monotonic() + 20
     while time.monotonic() < until_s:
         for message_type, payload in link.receive():
             return message_type, bytes(payload)
@@ -212,7 +219,8 @@ def test_a_node_bound_to_one_process_refuses_another_until_it_is_gone(node, stac
     ],
 )
 def test_nonsense_is_answered_with_one_line_and_the_end(stack, octets, text):
-    node = stack.enter_context(closing(Node(timeout_ms=300)))
+    timeout_ms = IMPATIENCE_MS if "in time" in text else PATIENCE_MS
+    node = stack.enter_context(closing(Node(timeout_ms=timeout_ms)))
     peer = connect(node, stack)
     peer.sendall(octets)
     assert text in node.line()
@@ -224,17 +232,17 @@ def test_nonsense_is_answered_with_one_line_and_the_end(stack, octets, text):
 
 def test_a_peer_that_drips_is_cut_off_at_the_same_deadline(stack):
     node = stack.enter_context(closing(Node(timeout_ms=400)))
-    peer, began_s = connect(node, stack), time.monotonic()
+    peer = connect(node, stack)
     octets = codec.message(MessageType.HELLO, encode_hello(SECONDARY))
 
     def drip():
+        """Takes twenty times as long as it may."""
         for octet in octets:
             peer.sendall(bytes([octet]))
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     with pytest.raises(OSError, match=r"Broken pipe|reset"):
         drip()
-    assert time.monotonic() - began_s < 2
     assert "no HELLO in time" in node.line()
 
 
@@ -245,8 +253,8 @@ def test_a_crowd_of_silent_peers_does_not_keep_the_other_node_out(kind, certific
     crowd = [connect(node, stack) for _ in range(HANDSHAKES_MAX * 3)]
     began_s = time.monotonic()
     stack.callback(dial(node.address, SECONDARY, context).link.close)
-    assert time.monotonic() - began_s < 1
-    assert sum(thread.name.startswith("link from") for thread in threading.enumerate()) <= HANDSHAKES_MAX + 1
+    assert time.monotonic() - began_s < PATIENCE_MS / 2_000, "it waited for none of them"
+    wait_for(lambda: links_from() <= HANDSHAKES_MAX + 1, "the threads of the others to end")
     assert f"more than {HANDSHAKES_MAX} connections" in node.line()
     assert crowd[0].recv(1) == b"" if kind == "plain" else True
 
@@ -258,13 +266,19 @@ def test_a_peer_that_leaves_at_once_is_one_line(node, tls_node, stack):
     assert "closed during the TLS handshake" in tls_node.line()
 
 
+def links_from():
+    """How many handshakes listeners of this process are in."""
+    return sum(thread.name.startswith("link from") for thread in threading.enumerate())
+
+
 def test_closing_the_listener_waits_for_nobody(stack):
     node = Node(timeout_ms=60_000)
+    before = links_from()
     peers = [connect(node, stack) for _ in range(5)]
-    time.sleep(0.05)
+    wait_for(lambda: links_from() == before + 5, "all of them to be accepted")
     began_s = time.monotonic()
     node.close()
-    assert time.monotonic() - began_s < 2
+    assert time.monotonic() - began_s < 20
     assert [peer.recv(10) for peer in peers] == [b""] * 5
     assert node.refused.empty()
     with pytest.raises(ConnectError):
@@ -283,7 +297,7 @@ def unchecked_context(make, directory, role, monkeypatch):
 
 def failure_of_dial(node, context):
     with pytest.raises(LinkError) as found:
-        dial(node.address, SECONDARY, context, timeout_ms=2_000).link.close()
+        dial(node.address, SECONDARY, context, timeout_ms=PATIENCE_MS).link.close()
     assert str(found.value).startswith(f"control link to {node.address}: ")
     assert str(found.value).isprintable()
     return str(found.value)
@@ -369,7 +383,7 @@ def test_a_listener_that_says_nothing_is_left_in_time(kind, certificates, stack)
     began_s = time.monotonic()
     with pytest.raises(LinkError, match="in time"):
         dial(Address(*sock.getsockname()), SECONDARY, context, timeout_ms=200)
-    assert time.monotonic() - began_s < 2
+    assert time.monotonic() - began_s < 20
 
 
 def test_an_address_in_use_is_one_line(node):

@@ -124,7 +124,6 @@ def test_tcp_connects_without_blocking(port, stack):
     lan = port(f"tcp:127.0.0.1:{server.getsockname()[1]}")
     wait_for(lambda: lan.service(0) is None, "the connection")
     there = stack.enter_context(server.accept()[0])
-    there.settimeout(10)
     octets = bytes(batch(FRAMES[:3]))
     assert lan.write_batch(bytearray(octets), 0, len(octets)) == len(octets)
     assert there.recv(len(octets), socket.MSG_WAITALL) == octets
