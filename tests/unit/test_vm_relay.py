@@ -9,6 +9,7 @@ from queue import Queue
 
 import pytest
 
+from pycolo.errors import CheckpointError
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm.relay import ColoMessage, Relay
 
@@ -24,6 +25,7 @@ class Stage:
         link_a, link_b = socket.socketpair()
         self.seen: Queue[tuple[str, int]] = Queue()
         self.ended: Queue[tuple[str, str]] = Queue()
+        self.refuses = False
         self.gate = threading.Event()
         self.gate.set()
         for sock in (self.primary, self.secondary):
@@ -35,6 +37,8 @@ class Stage:
         def on_message(word: int) -> None:
             if name == "primary":
                 assert self.gate.wait(DEADLINE_S)
+                if self.refuses:
+                    raise CheckpointError("loaded", "no")
             self.seen.put((name, word))
 
         relay = Relay(
@@ -136,3 +140,11 @@ def test_close_ends_it_whatever_the_others_do(stage: Stage) -> None:
     assert stage.primary.recv(10) == b""
     assert stage.secondary.recv(10) == b""
     assert not stage.a.is_alive()
+
+
+def test_a_message_whose_barrier_fails_does_not_pass(stage: Stage) -> None:
+    stage.refuses = True
+    stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
+    assert stage.primary.recv(10) == b"", "the stream ends instead"
+    texts = dict(stage.ended.get(timeout=DEADLINE_S) for _ in range(2))
+    assert "checkpoint, loaded: no" in texts["primary"]

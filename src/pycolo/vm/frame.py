@@ -28,8 +28,6 @@ _KINDS: Final = {
 
 log = structlog.get_logger("colo")
 
-CommitPath = Callable[[int], Awaitable[dict[str, int]]]
-
 
 def _now_us() -> int:
     return monotonic_ns() // 1000
@@ -57,8 +55,6 @@ class CheckpointFrame:
         self._timeout_s = options.timeout_ms / 1000
         self._ask_hypervisor = ask_hypervisor
         self._suspect = suspect
-        self._commit: CommitPath | None = None
-        self._loaded: asyncio.Future[int] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._waiting: list[asyncio.Future[CheckpointRecord]] = []
@@ -72,9 +68,8 @@ class CheckpointFrame:
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def entered_colo(self, epoch: int, commit: CommitPath) -> None:
-        """Both guests run the state of `epoch`; `commit(epoch)` is how the data path ends an epoch."""
-        self._commit = commit
+    def entered_colo(self, epoch: int) -> None:
+        """Both guests run the state of `epoch`."""
         self._coordinator.epoch = epoch
         self._coordinator.pair_entered_colo(_now_us())
         self._act()
@@ -84,8 +79,6 @@ class CheckpointFrame:
         self._coordinator.pair_lost(why, _now_us())
         self._act()
         self._fail_waiting(why)
-        if self._loaded is not None and not self._loaded.done():
-            self._loaded.cancel()
 
     def diverged(self, commands: list[Command], epoch: int) -> None:
         """The comparator's requests, which arose in `epoch`."""
@@ -109,17 +102,13 @@ class CheckpointFrame:
         self._coordinator.primary_resumed(at_us, _now_us())
         self._act()
 
-    async def loaded(self) -> int:
-        """LOADED has come and is held: the new epoch once the old one's frames have left. Raises `CheckpointError`."""
-        self._loaded = loaded = self._loop.create_future()
+    def committed(self, done: dict[str, int]) -> None:
+        """LOADED has come, and the data path has ended the epoch before it was let pass."""
         self._coordinator.loaded(_now_us())
+        self._coordinator.committed(
+            done["released_frames"], done["released_bytes"], done["discarded_frames"], _now_us()
+        )
         self._act()
-        try:
-            return await asyncio.wait_for(loaded, self._timeout_s)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            raise CheckpointError("loaded", "a secondary has loaded a state that nobody can commit") from error
-        finally:
-            self._loaded = None
 
     # ── the operator ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -148,8 +137,8 @@ class CheckpointFrame:
             match command:
                 case AskHypervisor():
                     self._spawn(self._ask())
-                case Commit(epoch=epoch):
-                    self._spawn(self._do_commit(epoch))
+                case Commit():
+                    pass  # done already, in the relay's thread: see `committed`
                 case Suspect(text=text):
                     self._suspect(text)
                 case Refused(reason=reason, why=why):
@@ -177,22 +166,6 @@ class CheckpointFrame:
         except PycoloError as error:
             self._coordinator.ask_failed(str(error), _now_us())
             self._act()
-
-    async def _do_commit(self, epoch: int) -> None:
-        try:
-            if self._commit is None:
-                raise CheckpointError("loaded", "there is no data path to commit")
-            done = await self._commit(epoch)
-        except (PycoloError, TimeoutError) as error:
-            self._coordinator.aborted(str(error) or "the data path does not answer", _now_us())
-            self._act()
-            return
-        self._coordinator.committed(
-            done["released_frames"], done["released_bytes"], done["discarded_frames"], _now_us()
-        )
-        self._act()
-        if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_result(epoch)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)

@@ -64,7 +64,7 @@ class VmNode(SurvivingNode):
         if not self.is_in(NodeState.PROTECTED):
             raise PeerError(f"the pair broke while it was being protected: this node is {self.state.value}")
         self.takeover = None
-        self.frame.entered_colo(self.epoch, side.commit)
+        self.frame.entered_colo(self.epoch)
 
     async def _acquire(self) -> None:
         """The arbiter must know who serves before there are two who could. Raises `PeerError`."""

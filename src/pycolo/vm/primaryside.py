@@ -59,6 +59,7 @@ class PrimarySide:
         self._listening: socket.socket | None = None
         self._is_synchronised = asyncio.Event()
         self._is_needed = False
+        self._has_replied = False
         self._broken: str | None = None
         self.machine = Machine(node.config.qemu, node.config.pair, self._qmp_event, self._guest_gone)
         self.path: PrimaryPath | None = None
@@ -314,22 +315,24 @@ class PrimarySide:
             path.ask(lambda: path.start_comparing(epoch, trusted)).result(PATH_ANSWER_S)
             call(self._is_synchronised.set)
         elif word == ColoMessage.REPLY:
+            self._has_replied = True
             call(self._node.frame.secondary_stopped)
         elif word == ColoMessage.RECEIVED:
             epoch = self._epoch + 1
             path.ask(lambda: path.send_offsets(epoch)).result(PATH_ANSWER_S)
         elif word == ColoMessage.LOADED:
-            waiting = asyncio.run_coroutine_threadsafe(self._node.frame.loaded(), self._node.loop)
-            self._epoch = waiting.result()
+            if not self._has_replied:
+                raise CheckpointError("loaded", "a LOADED without a REPLY: the pair is out of step")
+            self._has_replied = False
+            self._epoch += 1
+            epoch = self._epoch
+            # Here, not in the loop: the primary stands still until this message has passed.
+            done = path.ask(lambda: path.commit(epoch)).result(PATH_ANSWER_S)
+            call(self._committed, epoch, done)
 
-    async def commit(self, epoch: int) -> dict[str, int]:
-        """End the epoch in the data path; the primary stands still. What was released and discarded."""
-        path = self.path
-        if path is None:
-            raise CheckpointError("loaded", "there is no data path")
-        result: dict[str, int] = await self._ask(path, lambda: path.commit(epoch))
+    def _committed(self, epoch: int, done: dict[str, int]) -> None:
         self._node.epoch_reached(epoch)
-        return result
+        self._node.frame.committed(done)
 
     def adopt(self, side: SecondarySide) -> None:
         """The secondary has taken over: its guest and its path are the primary's from here on."""

@@ -17,11 +17,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from enum import IntEnum
 from struct import Struct
 from typing import Final
 
+from pycolo.errors import PycoloError
 from pycolo.transport.linksetup import RawLink
 
 CHUNK_BYTES: Final = 256 << 10
@@ -55,57 +57,55 @@ class _Pump:
         self.has_ended = False
         self.bytes = 0
         self._buf = memoryview(bytearray(CHUNK_BYTES))
-        self.start = 0
-        self.end = 0
+        self._start = 0
+        self._end = 0
 
     @property
-    def wants_read(self) -> bool:
-        return not self.has_ended and self.start == self.end
+    def is_empty(self) -> bool:
+        return self._start == self._end
 
-    @property
-    def wants_write(self) -> bool:
-        return self.start < self.end
-
-    def read(self) -> None:
-        """Fill the empty buffer."""
+    def read(self) -> bool:
+        """Fill the empty buffer; False when nothing is there, or nothing will come any more."""
         try:
             count = self.source.recv_into(self._buf)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
+            return False
         except OSError:
             count = 0
-        self.start, self.end = 0, count
+        self._start, self._end = 0, count
         self.has_ended = count == 0
+        return count > 0
 
-    def write(self) -> bool:
-        """Write what may be written; False when the sink is gone."""
+    def write(self) -> None:
+        """Write what the sink takes; when it is gone, so is this direction."""
         try:
-            while self.wants_write:
-                count = self.sink.send(self._buf[self.start : self.end])
-                self.start += count
+            while self._start < self._end:
+                count = self.sink.send(self._buf[self._start : self._end])
+                self._start += count
                 self.bytes += count
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return True
+            return
         except OSError:
-            return False
-        return True
+            self._start = self._end = 0
+            self.has_ended = True
 
     def take(self) -> bytes:
         """What is in the buffer, out of it."""
-        octets = bytes(self._buf[self.start : self.end])
-        self.start = self.end = 0
+        octets = bytes(self._buf[self._start : self._end])
+        self._start = self._end = 0
         return octets
 
     def put(self, octets: bytes) -> None:
         """Into the empty buffer."""
         self._buf[: len(octets)] = octets
-        self.start, self.end = 0, len(octets)
+        self._start, self._end = 0, len(octets)
 
 
 class Relay(threading.Thread):
     """Moves one migration stream between `guest`, the unix socket of this host's QEMU, and the other node.
 
-    `on_message(word)` and `on_ended(text)` are called in this thread; `on_ended` once, when either side has gone. The
+    `on_message(word)` and `on_ended(text)` are called in this thread. When `on_message` raises a `PycoloError` the
+    stream is closed, and the message does not pass. `on_ended` is called once, when either side has gone. The
     secondary's relay goes on reading its QEMU after that until `close`: whether it still says LOADED decides which
     state it runs.
     """
@@ -132,6 +132,8 @@ class Relay(threading.Thread):
         self._partial = b""
         self._has_reported = False
         self._stop_reader, self._stop_writer = socket.socketpair()
+        self._poller = select.poll()
+        self._polled: dict[int, int] = {}
 
     @property
     def forward_bytes(self) -> int:
@@ -158,39 +160,43 @@ class Relay(threading.Thread):
 
     def run(self) -> None:
         """Until `close`, or until nothing can come any more."""
+        why = "the migration stream is closed"
         try:
             while self._turn():
                 pass
+        except (PycoloError, TimeoutError, CancelledError) as error:
+            # The barrier could not be kept: what comes behind it must not pass.
+            why = f"the migration stream is closed: {str(error) or type(error).__name__}"
         finally:
-            self._ended("the migration stream is closed")
+            self._ended(why)
             self._close_all()
 
     def _turn(self) -> bool:
         if not self._wait():
             return False
         for pump in (self._forward, self._backward):
-            if pump.wants_read and not (pump is self._backward and self._link_is_over and self._is_primary):
-                pump.read()
+            # As much as there is: each turn more would cost a wake-up, while the primary stands still.
+            while True:
+                if not pump.is_empty:
+                    pump.write()
+                if not pump.is_empty or not self._may_read(pump) or not pump.read():
+                    break
                 if pump is self._backward:
                     self._take_messages()
-            if pump.wants_write and not pump.write():
-                pump.has_ended = True
-                pump.take()
         return self._go_on()
 
-    @property
-    def _link_is_over(self) -> bool:
-        return self._has_reported
+    def _may_read(self, pump: _Pump) -> bool:
+        return not pump.has_ended and not (self._has_reported and pump.source is self._link.sock)
 
     def _go_on(self) -> bool:
         """What the end of one side means for the other."""
         from_link = self._backward if self._is_primary else self._forward
         from_guest = self._forward if self._is_primary else self._backward
-        if from_guest.has_ended and not from_guest.wants_write:
+        if from_guest.has_ended and from_guest.is_empty:
             self._flush()
             self._ended("this host's QEMU has ended the migration stream")
             return False
-        if from_link.has_ended and not from_link.wants_write and not self._has_reported:
+        if from_link.has_ended and from_link.is_empty and not self._has_reported:
             self._ended("the other node has ended the migration stream")
             if self._is_primary:
                 return False
@@ -203,25 +209,27 @@ class Relay(threading.Thread):
         for pump in (self._forward, self._backward):
             with suppress(OSError):
                 pump.sink.settimeout(FLUSH_S)
-                if pump.wants_write:
+                if not pump.is_empty:
                     pump.sink.sendall(pump.take())
 
     def _wait(self) -> bool:
-        poller = select.poll()
-        interest: dict[int, int] = {self._stop_reader.fileno(): select.POLLIN}
+        """Until something can be done; False when it is `close`."""
+        wanted: dict[int, int] = {self._stop_reader.fileno(): select.POLLIN}
         for pump in (self._forward, self._backward):
-            if pump.wants_read and not (self._has_reported and pump.source is self._link.sock):
-                fd = pump.source.fileno()
-                interest[fd] = interest.get(fd, 0) | select.POLLIN
-            if pump.wants_write:
-                fd = pump.sink.fileno()
-                interest[fd] = interest.get(fd, 0) | select.POLLOUT
-        for fd, events in interest.items():
-            poller.register(fd, events)
+            if not pump.is_empty:
+                wanted[pump.sink.fileno()] = wanted.get(pump.sink.fileno(), 0) | select.POLLOUT
+            elif self._may_read(pump):
+                wanted[pump.source.fileno()] = wanted.get(pump.source.fileno(), 0) | select.POLLIN
+        if wanted != self._polled:
+            for fd in self._polled.keys() - wanted.keys():
+                self._poller.unregister(fd)
+            for fd, events in wanted.items():
+                self._poller.register(fd, events)
+            self._polled = wanted
         link = self._link.sock
         is_pending = isinstance(link, ssl.SSLSocket) and link.pending() > 0
-        ready = dict(poller.poll(0 if is_pending else None))
-        return self._stop_reader.fileno() not in ready
+        ready = self._poller.poll(0 if is_pending else None)
+        return all(fd != self._stop_reader.fileno() for fd, _ in ready)
 
     def _take_messages(self) -> None:
         """Show each whole message before it goes on; a part of one waits for its rest."""

@@ -179,7 +179,8 @@ class SecondarySide:
             self._has_loaded = True
             self._epoch += 1
             epoch = self._epoch
-            path.ask(lambda: path.loaded(epoch)).result(PATH_ANSWER_S)
+            # Held, nothing is read from the guest: what it sends now is read when this has been done, whenever that is.
+            path.post(lambda: path.loaded(epoch))
             self._node.call(self._node.epoch_reached, epoch)
 
     def _stream_ended_in_thread(self, text: str) -> None:
