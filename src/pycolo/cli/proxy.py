@@ -23,6 +23,7 @@ The options are QEMU's, word for word (-x and --x are the same):
 
 \b
   --metrics HOST:PORT   serve Prometheus text there
+  --spin MICROSECONDS   after a frame, look for the next one that long before sleeping: costs a core, saves the wake-up
   --pcap FILE           write what colo-compare took, with what became of each packet as a comment (pcapng)
   SIGUSR1 prints the state of every object; SIGTERM and SIGINT end it.
 """

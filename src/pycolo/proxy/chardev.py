@@ -149,6 +149,8 @@ class ChardevPort(StreamPort):
 
     def __init__(self, chardev: Chardev, use: str, has_vnet: bool) -> None:  # noqa: FBT001 - one fact of the stream
         self._chardev = chardev
+        self.changes = 0
+        """How often it was connected or dropped: as long as this is the same, so is the descriptor."""
         spec = PortSpec(
             text=chardev.target,
             kind=chardev.kind,
@@ -185,6 +187,15 @@ class ChardevPort(StreamPort):
         if self._chardev.reconnect_ms == 0 and self.connections and not self._chardev.is_server:
             return None
         return super().service(now)
+
+    def _adopt(self, sock: socket.socket) -> None:
+        self.changes += 1
+        super()._adopt(sock)
+
+    def drop(self) -> None:
+        """End this connection; another may follow."""
+        self.changes += 1
+        super().drop()
 
     def _connect_now(self) -> None:
         while not self.is_connected:

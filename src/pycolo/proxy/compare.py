@@ -110,6 +110,10 @@ class ComparePath(ProxyPath):
             add(wanted, self._notify.port, select.EPOLLIN | (select.EPOLLOUT if self._notify.has_unsent else 0))
         return wanted
 
+    def _interest(self) -> tuple[bool, ...]:
+        has_unsent = self._notify is not None and self._notify.has_unsent
+        return (self._secondary.is_blocked, self._primary.is_blocked, self._released.is_empty, has_unsent)
+
     def _deadline_us(self) -> int | None:
         return self._comparator.deadline_us()
 
@@ -118,13 +122,16 @@ class ComparePath(ProxyPath):
         self._take(self._primary, ready)
         if self._notify is not None:
             self._hear(self._notify, ready, self._commit)
+        now = now_us()
         due = self._comparator.deadline_us()
-        if due is not None and due <= now_us():
-            self._comparator.timer_fired(now_us())
+        if due is not None and due <= now:
+            self._comparator.timer_fired(now)
         self._send_released()
         self._act()
-        self._notice_end(self._outdev, ready)
-        self._write_capture()
+        if self._outdev.fileno() in ready:
+            self._notice_end(self._outdev, ready)
+        if self._capture is not None:
+            self._write_capture()
 
     def _take(self, side: _Input, ready: dict[int, int] | None) -> bool:
         """Read one side, if there is room for what it says; whether anything was taken. `ready` None: look."""
@@ -140,14 +147,17 @@ class ComparePath(ProxyPath):
             side.is_blocked = False
             self._bad_stream(side.port, batch, error)
             return True
-        side.is_blocked = frame_boundary(batch.buf, batch.start, batch.end, side.port.vnet_len != 0) > batch.start
+        side.is_blocked = (
+            batch.start < batch.end
+            and frame_boundary(batch.buf, batch.start, batch.end, side.port.vnet_len != 0) > batch.start
+        )
         return batch.start > before
 
     def _send_released(self) -> None:
         batch = self._released
-        while self._write(batch, self._outdev):
+        while batch.start == batch.end or self._write(batch, self._outdev):
             batch.start, batch.end = 0, self._comparator.drain(batch.buf, 0)
-            if batch.is_empty:
+            if not batch.end:
                 break
 
     def _flush(self) -> bool:

@@ -28,7 +28,8 @@ _GUEST_OPTIONS: Final = (
     "bios", "numa", "global", "fsdev", "virtfs", "tpmdev", "vnc", "spice", "gdb", "s", "icount", "watchdog", "loadvm",
     "snapshot", "smbios", "acpitable", "fw_cfg", "readconfig", "preconfig", "plugin", "trace", "d", "D", "mon",
 )  # fmt: skip
-_OWN_OPTIONS: Final = ("chardev", "object", "netdev", "metrics", "pcap")
+_OWN_OPTIONS: Final = ("chardev", "object", "netdev", "metrics", "pcap", "spin")
+_SPIN_US_MAX: Final = 1_000_000
 _NOT_HERE: Final = {
     "daemonize": "it stays in the foreground: run it under a service manager",
     "pidfile": "it writes none: run it under a service manager",
@@ -39,7 +40,8 @@ _NOT_HERE: Final = {
 class Line:
     """What a command line asks for.
 
-    `metrics`: (host, port); `pcap`: a path; `chains`: netdev → its filters, in QEMU's list order.
+    `metrics`: (host, port); `pcap`: a path; `spin_us`: how long an object's thread looks again before it sleeps;
+    `chains`: netdev → its filters, in QEMU's list order.
     """
 
     chardevs: dict[str, Chardev] = field(default_factory=dict)
@@ -48,6 +50,7 @@ class Line:
     chains: dict[str, list[FilterSpec]] = field(default_factory=dict)
     metrics: tuple[str, int] | None = None
     pcap: Path | None = None
+    spin_us: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -101,6 +104,8 @@ def _groups(arguments: Sequence[str], line: Line) -> dict[str, list[Group]]:
             line.metrics = _host_and_port(_value(word, pending))
         elif name == "pcap":
             line.pcap = Path(_value(word, pending))
+        elif name == "spin":
+            line.spin_us = _microseconds(_value(word, pending))
         elif name in _MACHINE_FLAGS and not equals:
             ignored.append(f"-{name}")
         else:
@@ -142,6 +147,12 @@ def _host_and_port(text: str) -> tuple[str, int]:
     if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
         raise OptionError("--metrics", f"HOST:PORT was expected, not '{text}'")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _microseconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_SPIN_US_MAX)) and int(text) <= _SPIN_US_MAX):
+        raise OptionError("--spin", f"microseconds from 0 to {_SPIN_US_MAX} were expected, not '{text}'")
+    return int(text)
 
 
 # ── objects ───────────────────────────────────────────────────────────────────────────────────────────────────

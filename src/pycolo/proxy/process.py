@@ -140,7 +140,7 @@ class Proxy:
         )
 
     def _base(self) -> dict[str, Any]:
-        return {"on_event": self._tell, "on_fatal": self._events.put}
+        return {"on_event": self._tell, "on_fatal": self._events.put, "spin_us": self._line.spin_us}
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
 
