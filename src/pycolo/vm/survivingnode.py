@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from pycolo.errors import PeerError
+from pycolo.errors import ConnectError, PeerError, QmpTimeout
 from pycolo.failover.lease import LeaseArbiter
 from pycolo.failover.plans import GO_ALONE, TAKE_OVER
 from pycolo.link.codec import GoodbyeReason
@@ -30,6 +30,9 @@ from pycolo.vm.primaryside import PrimarySide
 
 STATUS_S: Final = 1.0
 """The other guest's facts for `colo status`."""
+
+HANG_S: Final = 1.0
+"""For a monitor to say anything at all, once a checkpoint has been overdue for seconds."""
 
 RESIGN_S: Final = 0.5
 """For the arbiter to hear that this node serves no more; clients wait for the other one."""
@@ -189,8 +192,22 @@ class SurvivingNode(GuestNode):
             await self._go_alone(text, NodeState.LINKED)
 
     def _frame_stuck(self, text: str) -> None:
-        """A checkpoint that does not come to its end."""
+        """A checkpoint that does not come to its end: one of the two QEMUs hangs, or the way between them."""
         log.error(text)
+        self.spawn(self._find_who_hangs(text))
+
+    async def _find_who_hangs(self, text: str) -> None:
+        """A guest of ours that does not even answer its monitor serves nobody: the other one can."""
+        side = self.primary
+        if side is None or not self.is_in(NodeState.PROTECTED):
+            return
+        try:
+            await side.machine.execute("query-status", timeout_s=HANG_S)
+        except QmpTimeout:
+            await self._resign(f"QEMU of this host hangs: {text}")
+            return
+        except (PeerError, ConnectError):  # it is gone: that is heard by itself
+            return
         self.pair_broken(text)
 
     # ── deciding ──────────────────────────────────────────────────────────────────────────────────────────────
