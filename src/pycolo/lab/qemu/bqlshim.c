@@ -4,8 +4,8 @@
  * lock without holding that lock. pthread_cond_wait() then unlocks a mutex of somebody else and comes back owning it,
  * and the next one who wants the big lock waits for ever. Here such a wait takes the mutex first and gives it back
  * afterwards. A thread that queued its work without the lock can also miss its wake-up; so no wait lasts longer than
- * a few milliseconds. POSIX allows a wait to return for no reason, and every caller has to look at its condition
- * again.
+ * a millisecond (with ten, a third of each checkpoint's pause was such a wait). POSIX allows a wait to return for no
+ * reason, and every caller has to look at its condition again.
  *
  * Works with glibc, whose mutexes know their owner. Hardware virtualisation (KVM) needs none of this.
  */
@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NS_PER_S = 1000000000, OWNED_WAIT_NS = 10000000, UNOWNED_WAIT_NS = 1000000 };
+enum { NS_PER_S = 1000000000, OWNED_WAIT_NS = 1000000, UNOWNED_WAIT_NS = 100000 };
 
 static int own_thread_id(void)
 {
