@@ -160,7 +160,8 @@ AMBIGUITIES_MAX = 6
 
 
 def _attributed(expected: list[Tcp], found: list[Tcp], is_lenient: bool, ties: int) -> int:
-    """`ties`: bit by bit, whether the next ambiguous segment is a first part rather than a whole packet."""
+    """`ties`: bit by bit, whether the next ambiguous segment is a first part rather than a whole packet, or the second
+    of two that are the same."""
     waiting = list(enumerate(expected))
     order, extra = [], 0
     for segment in found:
@@ -168,7 +169,11 @@ def _attributed(expected: list[Tcp], found: list[Tcp], is_lenient: bool, ties: i
         if (segment.flags, segment.data) == ("A", b""):
             # One of ours looks like one of the primary's: it counts as that only where that is next.
             candidates = [item for item in waiting if not may_overtake(expected, item[0], is_lenient)][:1]
-        match = next((item for item in candidates if said_of(item[1]) == said_of(segment)), None)
+        same = [item for item in candidates if said_of(item[1]) == said_of(segment)]
+        if len(same) > 1:  # a packet, and the last part of another that repeats it: either may be meant
+            is_later, ties = ties & 1, ties >> 1
+            same = same[is_later:]
+        match = same[0] if same else None
         whole = next((item for item in waiting if is_first_part(segment, item[1])), None)
         if match is not None and whole is not None:
             is_part, ties = ties & 1, ties >> 1

@@ -92,7 +92,7 @@ def test_a_new_secondary_joins_and_learns_term_and_common_features():
         (
             {"protocol": 9, "program": "pycolo 7"},
             RefusalReason.VERSION,
-            r"1 \(pycolo 0.1.0\) and 9 \(pycolo 7\)",
+            rf"{PROTOCOL_VERSION} \(pycolo 0.1.0\) and 9 \(pycolo 7\)",
         ),
         ({"pair": "b"}, RefusalReason.PAIR, "different pairs: a and b"),
         ({"role": Role.PRIMARY, "term": 3}, RefusalReason.ROLE, "both nodes are primary"),
@@ -146,9 +146,11 @@ def test_the_largest_hello_fits():
 
 
 def test_a_later_version_is_told_apart_whatever_its_other_fields_are():
-    payload = json.dumps({"protocol": 2, "program": "pycolo 9", "pair": ["now", "a", "list"]}).encode()
+    payload = json.dumps(
+        {"protocol": PROTOCOL_VERSION + 1, "program": "pycolo 9", "pair": ["now", "a", "list"]}
+    ).encode()
     with pytest.raises(
-        HelloError, match=r"link from b: the other node speaks protocol version 2 \(pycolo 9\)"
+        HelloError, match=rf"link from b: the other node speaks protocol version {PROTOCOL_VERSION + 1} \(pycolo 9\)"
     ) as found:
         decode_hello(payload, "link from b")
     assert found.value.reason is RefusalReason.VERSION
@@ -171,7 +173,7 @@ def valid_fields(**changes):
         b"null",
         b"\xff\xfe",
         b"[" * 4000,
-        b'{"protocol":1,"program":"x"}',
+        b'{"protocol":%d,"program":"x"}' % PROTOCOL_VERSION,
         valid_fields(term=-1),
         valid_fields(term=2**64),
         valid_fields(instance="7"),
