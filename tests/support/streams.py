@@ -144,55 +144,48 @@ def assert_all_left(expected: list[Tcp], found: list[Tcp], is_lenient: bool = Fa
     """Every primary packet left exactly once, a split one in parts; how many bare ACKs were not the primary's.
 
     In order, too: only payload that was sent again may overtake (when `is_lenient`, any payload). Where a segment may
-    be one packet or the first part of another that repeats it, some way of telling them apart must work out.
+    be one packet, another that is the same, or the first part of a third that repeats it, some way of telling them
+    apart must work out.
     """
-    failures = []
-    for ties in range(1 << AMBIGUITIES_MAX):
-        try:
-            return _attributed(expected, found, is_lenient, ties)
-        except AssertionError as failure:
-            failures.append(failure)
-    raise failures[0]
-
-
-AMBIGUITIES_MAX = 6
-"""The scripts are short: more overlapping packets that were all split are not drawn."""
-
-
-def _attributed(expected: list[Tcp], found: list[Tcp], is_lenient: bool, ties: int) -> int:
-    """`ties`: bit by bit, whether the next ambiguous segment is a first part rather than a whole packet, or the second
-    of two that are the same."""
-    waiting = list(enumerate(expected))
-    order, extra = [], 0
-    for segment in found:
-        candidates = waiting
-        if (segment.flags, segment.data) == ("A", b""):
-            # One of ours looks like one of the primary's: it counts as that only where that is next.
-            candidates = [item for item in waiting if not may_overtake(expected, item[0], is_lenient)][:1]
-        same = [item for item in candidates if said_of(item[1]) == said_of(segment)]
-        if len(same) > 1:  # a packet, and the last part of another that repeats it: either may be meant
-            is_later, ties = ties & 1, ties >> 1
-            same = same[is_later:]
-        match = same[0] if same else None
-        whole = next((item for item in waiting if is_first_part(segment, item[1])), None)
-        if match is not None and whole is not None:
-            is_part, ties = ties & 1, ties >> 1
-            match, whole = (None, whole) if is_part else (match, None)
-        if match is not None:
-            waiting.remove(match)
-            order.append(match[0])
-        elif whole is not None:
-            place, first = whole
-            count = len(segment.data)
-            rest = reduced(replace(first, seq=first.seq + count, data=first.data[count:]))
-            waiting[waiting.index(whole)] = (place, rest)
-        else:
-            assert (segment.flags, segment.data) == ("A", b""), f"nobody sent {segment}; waiting: {waiting}"
-            extra += 1
-    assert waiting == []
-    fresh = [place for place in order if not may_overtake(expected, place, is_lenient)]
-    assert fresh == sorted(fresh)
+    fresh = {place for place in range(len(expected)) if not may_overtake(expected, place, is_lenient)}
+    extra = _attributed(found, 0, list(enumerate(expected)), fresh, set())
+    assert extra is not None, f"no way to tell what left apart: {found}; sent: {expected}"
     return extra
+
+
+Waiting = list[tuple[int, Tcp]]
+
+
+def _attributed(found: list[Tcp], at: int, waiting: Waiting, fresh: set[int], dead: set[Any]) -> int | None:
+    """How many of `found` from `at` on are bare ACKs of ours; None when they cannot be what `waiting` has become.
+
+    `fresh`: places that must be done with in order. `dead`: what was tried already.
+    """
+    if at == len(found):
+        return 0 if not waiting else None
+    state = (at, tuple(waiting))
+    if state in dead:
+        return None
+    segment = found[at]
+    first_fresh = next((place for place, _ in waiting if place in fresh), None)
+    for index, (place, whole) in enumerate(waiting):
+        others = waiting[:index] + waiting[index + 1 :]
+        if said_of(whole) == said_of(segment) and (place not in fresh or place == first_fresh):
+            extra = _attributed(found, at + 1, others, fresh, dead)
+        elif is_first_part(segment, whole):
+            count = len(segment.data)
+            rest = reduced(replace(whole, seq=whole.seq + count, data=whole.data[count:]))
+            extra = _attributed(found, at + 1, [*waiting[:index], (place, rest), *waiting[index + 1 :]], fresh, dead)
+        else:
+            continue
+        if extra is not None:
+            return extra
+    if (segment.flags, segment.data) == ("A", b""):
+        extra = _attributed(found, at + 1, waiting, fresh, dead)
+        if extra is not None:
+            return extra + 1
+    dead.add(state)
+    return None
 
 
 def may_overtake(sent: list[Tcp], place: int, is_lenient: bool) -> bool:
