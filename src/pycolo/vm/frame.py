@@ -57,7 +57,7 @@ class CheckpointFrame:
         self._suspect = suspect
         self._timer: asyncio.TimerHandle | None = None
         self._asking: set[asyncio.Task[None]] = set()
-        self._waiting: list[asyncio.Future[CheckpointRecord]] = []
+        self._waiting: list[tuple[int, asyncio.Future[CheckpointRecord]]] = []
         self._loop = asyncio.get_running_loop()
         self._tally = CheckpointTally()
 
@@ -118,7 +118,8 @@ class CheckpointFrame:
         if refusal is not None:
             raise StateError("checkpoint", refusal, "a protected pair")
         waiting: asyncio.Future[CheckpointRecord] = self._loop.create_future()
-        self._waiting.append(waiting)
+        entry = (self.epoch, waiting)
+        self._waiting.append(entry)
         self._coordinator.requested(Reason(ReasonKind.OPERATOR, "colo checkpoint"), _now_us())
         self._act()
         try:
@@ -126,8 +127,7 @@ class CheckpointFrame:
         except TimeoutError as error:
             raise CheckpointError("requested", f"not done within {self._timeout_s + 2:g} s") from error
         finally:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
+            self._waiting.remove(entry)
         return record.to_dict(_unix_minus_monotonic_us())
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -179,12 +179,13 @@ class CheckpointFrame:
         log.info(f"checkpoint for {reasons}", **fields)
         self._tally.take(shown)
         if record.outcome is Outcome.COMMITTED:
-            for waiting in self._waiting:
-                if not waiting.done() and any(reason.kind is ReasonKind.OPERATOR for reason in record.reasons):
+            is_operators = any(reason.kind is ReasonKind.OPERATOR for reason in record.reasons)
+            for epoch, waiting in self._waiting:
+                if is_operators and record.epoch > epoch and not waiting.done():  # not one from before the question
                     waiting.set_result(record)
 
     def _fail_waiting(self, why: str) -> None:
-        for waiting in self._waiting:
+        for _, waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(CheckpointError("requested", why))
 

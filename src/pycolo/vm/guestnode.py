@@ -15,7 +15,7 @@ import structlog
 from pycolo.arbiters import LiveArbiter, make
 from pycolo.compare.difference import Command
 from pycolo.config import PairConfig
-from pycolo.errors import ConnectError, PeerError, StateError
+from pycolo.errors import ConnectError, PeerError, PycoloError, StateError
 from pycolo.failover.plans import Plan, PlanRun
 from pycolo.link.hello import Role
 from pycolo.link.orders import Order, encode_order
@@ -27,7 +27,7 @@ from pycolo.node.planner import run_plan
 from pycolo.node.supervisor import NodeState
 from pycolo.vm.frame import CheckpointFrame
 from pycolo.vm.hooks import run_hook
-from pycolo.vm.leftover import end_leftover_qemu
+from pycolo.vm.leftover import end_leftover_qemu, is_our_qemu
 from pycolo.vm.linkednode import PROBE_PAUSE_S, LinkedNode
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.primaryside import FIND_S, PrimarySide
@@ -63,7 +63,10 @@ class GuestNode(LinkedNode):
         self._plan: PlanRun | None = None
         self._plan_lock = asyncio.Lock()
         self._broken_timer: asyncio.TimerHandle | None = None
-        self._is_resigning = False
+        self._is_leaving = False
+        """This node is becoming the secondary: nothing else may begin."""
+        self._is_dissolving = False
+        """The secondary is being told to throw its guest away: this node's must live."""
 
     def _make_live(self, config: PairConfig) -> LiveArbiter:
         return make(
@@ -108,10 +111,19 @@ class GuestNode(LinkedNode):
 
     async def _suspect_unless_heard(self) -> None:
         """It is this node that was away: before the other one is suspected, and fenced, it is asked."""
-        await asyncio.sleep(RESTART_S)
-        if self.is_in(NodeState.SUSPECT) and self._control is None:
-            self._live.suspected(monotonic_ns() // 1_000_000)
-            self._consult()
+        while self.is_in(NodeState.SUSPECT):
+            await asyncio.sleep(RESTART_S)
+            if self.is_in(NodeState.SUSPECT) and self._control is None and self.guest_lives:
+                self._live.suspected(monotonic_ns() // 1_000_000)
+                self._consult()
+                return
+
+    @property
+    def guest_lives(self) -> bool:
+        """Whether this host's QEMU is there, with or without its monitor."""
+        if self.primary is not None and self.primary.machine.is_there:
+            return True
+        return is_our_qemu(self._record.pid, self.config.qemu.qmp)
 
     async def _find_guest(self) -> None:
         """The primary's QEMU may be there already, or come later."""
@@ -121,24 +133,43 @@ class GuestNode(LinkedNode):
         except (ConnectError, PeerError) as error:
             log.warning(f"no guest yet: {error}")
             return
-        log.info("the guest is there", qemu=self.primary.machine.version, pid=self.primary.machine.pid)
-        if not self._record.was_protected:
-            await self.primary.tidy()
+        await self._welcome(self.primary)
+
+    async def _welcome(self, side: PrimarySide) -> None:
+        """A guest that nobody protects goes on as a guest does: running, on its tap, on the network."""
+        log.info("the guest is there", qemu=side.machine.version, pid=side.machine.pid)
+        if self._record.was_protected:
+            return
+        try:
+            await side.tidy()
+            await self.serve_network()
+        except PycoloError as error:
+            log.error(f"the guest may be cut off: {error}")
 
     async def _keep_guest(self) -> None:
-        """A primary's QEMU that was not there may come; one whose monitor broke off may be asked again."""
+        """A primary's QEMU that was not there may come; one whose monitor broke off is asked again."""
         while True:
             await asyncio.sleep(PROBE_PAUSE_S)
             side = self.primary
-            if side is not None and not side.machine.is_there and not self._plan_lock.locked():
-                fresh = PrimarySide(self)
-                with suppress(ConnectError, PeerError):
-                    await fresh.machine.connect(FIND_S)
-                    if self.primary is side and not side.machine.is_there:
-                        self.primary = fresh
-                        log.info("the guest is there", qemu=fresh.machine.version, pid=fresh.machine.pid)
-                        continue
+            if side is None or side.machine.is_there or self._plan_lock.locked() or self._is_leaving:
+                continue
+            if not side.machine.is_over:  # the process lives, only its monitor broke off
+                with suppress(ConnectError, PeerError, StateError):
+                    await side.machine.connect(FIND_S)
+                    log.info("the guest's monitor is back")
+                continue
+            fresh = PrimarySide(self)
+            try:
+                await fresh.machine.connect(FIND_S)
+            except (ConnectError, PeerError, StateError):
                 await fresh.release()
+                continue
+            if self.primary is not side or self._is_leaving:
+                await fresh.release()
+                continue
+            await side.abandon()
+            self.primary = fresh
+            await self._welcome(fresh)
 
     async def _end(self) -> None:
         self._notify.stopping()
@@ -152,7 +183,9 @@ class GuestNode(LinkedNode):
             self._link_data.close()
         if self.primary is not None:
             await self.primary.release()
-        if self.secondary is not None:
+        if self.secondary is not None and self.is_in(NodeState.SERVING):
+            await self.secondary.release()  # it is on its way to be the only guest
+        elif self.secondary is not None:
             await self.secondary.discard()
 
     def save(self, *, was_protected: bool) -> None:
@@ -166,8 +199,8 @@ class GuestNode(LinkedNode):
 
     async def record_term(self) -> None:
         """A step of both plans: on disk before anything is served."""
-        if self.role is Role.SECONDARY:
-            self._record = msgspec.structs.replace(self._record, role=Role.PRIMARY)
+        if self._is_leaving or self.is_in(NodeState.FENCED):
+            raise StateError("serve", self.state.value, "a node that may serve")
         side = self.secondary or self.primary
         pid = side.machine.pid if side is not None else 0
         record = NodeRecord(role=Role.PRIMARY, term=self.term, epoch=self.epoch, was_protected=False, pid=pid)
@@ -176,7 +209,8 @@ class GuestNode(LinkedNode):
 
     def note_pid(self, pid: int) -> None:
         """This host's QEMU is another one now, or none."""
-        self._file.write(msgspec.structs.replace(self._record, pid=pid))
+        self._record = msgspec.structs.replace(self._record, pid=pid)
+        self._file.write(self._record)
 
     # ── the user's network ────────────────────────────────────────────────────────────────────────────────────
 

@@ -20,8 +20,7 @@ def end_leftover_qemu(pid: int, qmp: Path) -> bool:
     except OSError:
         return False
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if os.fsencode(qmp) not in words:
+        if not is_our_qemu(pid, qmp):
             return False
         signal.pidfd_send_signal(fd, signal.SIGKILL)
         poller = select.poll()
@@ -32,3 +31,11 @@ def end_leftover_qemu(pid: int, qmp: Path) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def is_our_qemu(pid: int, qmp: Path) -> bool:
+    """Whether `pid` runs, with `qmp` on its command line."""
+    try:
+        return pid > 0 and os.fsencode(qmp) in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

@@ -13,7 +13,7 @@ import structlog
 
 from pycolo.arbiters import LiveArbiter
 from pycolo.config import PairConfig
-from pycolo.errors import ConnectError, LinkError, PeerError, PycoloError
+from pycolo.errors import ConfigError, ConnectError, LinkError, PeerError, PycoloError
 from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.hello import Hello, Role
 from pycolo.link.orders import JsonObject
@@ -117,7 +117,7 @@ class LinkedNode(Supervisor):
         return self.hello(channel)
 
     def _is_free(self) -> bool:
-        return self.is_in(NodeState.WAITING, NodeState.SUSPECT)
+        return self.is_in(NodeState.WAITING) or (self.is_in(NodeState.SUSPECT) and self._control is None)
 
     def _dialed(self, link: Established, data: Established) -> None:
         self._close_control(GoodbyeReason.REPLACED, "a new connection replaces this one")
@@ -191,7 +191,7 @@ class LinkedNode(Supervisor):
                 continue
             if not self.is_in(NodeState.WAITING, NodeState.SUSPECT, NodeState.ALONE):
                 continue
-            with suppress(ConnectError, LinkError):
+            with suppress(ConnectError, LinkError, ConfigError):
                 await self._ask_term()
 
     async def _ask_term(self) -> None:
@@ -201,7 +201,7 @@ class LinkedNode(Supervisor):
         interface = self._security()[1]
         made = await asyncio.to_thread(dial, peer, hello, context, interface=interface)
         made.link.close()
-        if made.welcome.term > self.term:
+        if made.welcome.term > self.term and self.role is Role.PRIMARY and self._control is None:
             self.term = made.welcome.term
             self._fenced(f"the other node serves under term {self.term}")
 

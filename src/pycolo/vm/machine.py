@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
@@ -50,6 +50,8 @@ class Machine:
         self._on_gone = on_gone
         self._pidfd = -1
         self._is_over = False
+        self._ended = asyncio.Event()
+        self._log_start = 0
         self._waiting: list[tuple[EventFilter, asyncio.Future[QmpEvent]]] = []
         self._process: asyncio.subprocess.Process | None = None
         self._loop = asyncio.get_running_loop()
@@ -64,6 +66,11 @@ class Machine:
         self._on_event = on_event
         self._on_gone = on_gone
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the process has ended, or was let go of."""
+        return self._is_over
+
     # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, extra: list[str]) -> None:
@@ -75,6 +82,7 @@ class Machine:
         path = Path(self._options.directory) / "qemu.log"
         try:
             with open(path, "ab") as output:
+                self._log_start = output.tell()
                 self._process = await asyncio.create_subprocess_exec(
                     *command,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -91,7 +99,7 @@ class Machine:
         """Connect to the QMP socket. Raises `ConnectError`, `PeerError`."""
         qmp = Qmp(Path(self._options.qmp), self._name, self._heard, self._qmp_closed)
         try:
-            await qmp.connect(timeout_s)
+            await self._unless_ended(qmp.connect(timeout_s))
         except ConnectError as error:
             raise ConnectError(f"{error}{self._last_words()}") from error
         self.qmp = qmp
@@ -100,9 +108,25 @@ class Machine:
         self.version = qmp.version
         await self._connect_yank(timeout_s)
 
+    async def _unless_ended(self, connecting: Coroutine[Any, Any, None]) -> None:
+        """A QEMU that has ended is not waited for. Raises `ConnectError`, and what `connecting` raises."""
+        trying = self._loop.create_task(connecting)
+        ending = self._loop.create_task(self._ended.wait())
+        try:
+            await asyncio.wait((trying, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not trying.done() and self._process is not None:
+                code = await self._process.wait()
+                how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+                raise ConnectError(f"{self._name}: qemu.command {self._options.command[0]} has ended ({how})")
+            await trying
+        finally:
+            trying.cancel()
+            ending.cancel()
+            await asyncio.gather(trying, ending, return_exceptions=True)
+
     async def _connect_yank(self, timeout_s: float) -> None:
         """The second QMP socket, if there is one: a monitor that hangs cannot be joined, so it is joined now."""
-        if self._options.yank is None:
+        if self._options.yank is None or (self._yank is not None and self._yank.is_connected):
             return
         line = Qmp(self._options.yank, f"{self._name} (yank)", lambda event: None, lambda text: None)
         try:
@@ -131,6 +155,7 @@ class Machine:
 
     def _process_ended(self) -> None:
         self._forget_pidfd()
+        self._ended.set()
         self._over(f"QEMU of {self._name} (process {self.pid}) has ended{self._last_words()}")
 
     def _qmp_closed(self, text: str) -> None:
@@ -151,7 +176,8 @@ class Machine:
         if self._process is None:
             return ""
         with suppress(OSError):
-            lines = (Path(self._options.directory) / "qemu.log").read_text("utf-8", "replace").strip().splitlines()
+            said = (Path(self._options.directory) / "qemu.log").read_bytes()[self._log_start :]
+            lines = said.decode("utf-8", "replace").strip().splitlines()
             if lines:
                 return f"; its last line: {lines[-1][:300]}"
         return ""

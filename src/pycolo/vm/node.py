@@ -48,6 +48,10 @@ class VmNode(SurvivingNode):
         side = self.primary
         if side is None:
             raise StateError("protect", "secondary", "primary: ask the other node")
+        if self._plan_lock.locked():  # it is going alone just now, and forms the link anew behind that
+            async with self._plan_lock:
+                pass
+            await self._wait_for_link()
         if not self.is_in(NodeState.LINKED):
             raise StateError("protect", self.state.value, "linked (is the other node running?)")
         if not side.machine.is_there:
@@ -61,7 +65,7 @@ class VmNode(SurvivingNode):
             if self.is_in(NodeState.PROTECTING):
                 self._form_anew("protecting has failed")
             raise
-        if not self.is_in(NodeState.PROTECTED):
+        if not self.is_in(NodeState.PROTECTED, NodeState.SUSPECT):
             raise PeerError(f"the pair broke while it was being protected: this node is {self.state.value}")
         self.takeover = None
         self.frame.entered_colo(self.epoch)
@@ -96,16 +100,28 @@ class VmNode(SurvivingNode):
         if side is None:
             raise StateError("unprotect", "secondary", "primary: ask the other node")
         if self.is_in(NodeState.PROTECTED):
-            await self.ask_peer("discard")
-            self._enter(NodeState.PROTECTING, "taking the protection away")
+            await self._give_up_secondary()
         elif not self.is_in(NodeState.LINKED, NodeState.WAITING, NodeState.ALONE, NodeState.SERVING):
             raise StateError("unprotect", self.state.value, "protected or unprotected")
         self.frame.pair_lost("unprotect")
-        await self._run(UNPROTECT, side.alone_handlers())
-        self.save(was_protected=False)
-        if self.is_in(NodeState.PROTECTING):
-            self._form_anew("unprotected")
-            await self._wait_for_link()
+        try:
+            await self._run(UNPROTECT, side.alone_handlers())
+        finally:
+            self.save(was_protected=False)
+            if self.is_in(NodeState.PROTECTING):
+                self._form_anew("unprotected")
+                await self._wait_for_link()
+
+    async def _give_up_secondary(self) -> None:
+        """Only with its word: see `ask_peer`'s errors. Raises `PeerError`, `StateError`."""
+        self._is_dissolving = True
+        try:
+            await self.ask_peer("discard")
+        finally:
+            self._is_dissolving = False
+        if not self.is_in(NodeState.PROTECTED):
+            raise StateError("unprotect", self.state.value, "protected: the pair broke meanwhile")
+        self._enter(NodeState.PROTECTING, "taking the protection away")
 
     # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,14 +141,22 @@ class VmNode(SurvivingNode):
                     self.save(was_protected=True)
                 return {}
             case "discard", Role.SECONDARY:
+                if self.is_in(NodeState.SERVING, NodeState.FENCED) or self._is_leaving:
+                    raise StateError("discard", self.state.value, "a secondary")
                 if self.is_in(NodeState.PROTECTED, NodeState.PROTECTING, NodeState.SUSPECT):
+                    self._live.paired(self.term)  # from here on no permission means anything
                     self._enter(NodeState.LINKED, "the primary goes on alone")
                 await self._discard_guest("the primary says so")
                 return {}
             case "gone", Role.PRIMARY:
-                self.spawn(self._go_alone(str(arguments.get("why", "")), NodeState.LINKED))
+                why = str(arguments.get("why", ""))
+                if self.is_in(NodeState.PROTECTING) and self.primary is not None:
+                    self.primary.peer_gone(why)  # the plan that is at work fails by it
+                else:
+                    self.spawn(self._go_alone(why, NodeState.LINKED))
                 return {}
             case "resign", Role.PRIMARY:
+                self.check_can_resign()
                 self.spawn(self._resign("the operator wants the other node to serve"))
                 return {}
         raise StateError(f"order {order}", self.role.value, "the other role")
@@ -142,6 +166,8 @@ class VmNode(SurvivingNode):
         if not self.is_in(NodeState.LINKED):
             raise StateError("prepare", self.state.value, "linked")
         await self._discard_guest("a new one is prepared")
+        if not self.is_in(NodeState.LINKED):
+            raise StateError("prepare", self.state.value, "linked")
         self._enter(NodeState.PROTECTING, "preparing the secondary's guest")
         self.secondary = side = SecondarySide(self, epoch)
         try:
@@ -149,7 +175,8 @@ class VmNode(SurvivingNode):
         except BaseException:
             self.secondary = None
             if self.is_in(NodeState.PROTECTING):
-                self._enter(NodeState.LINKED, "preparing has failed")
+                state = NodeState.LINKED if self._control is not None else NodeState.WAITING
+                self._enter(state, "preparing has failed")
             raise
         self.save(was_protected=False)
         return {"facts": msgspec.to_builtins(side.facts), "version": side.machine.version}

@@ -1,6 +1,7 @@
 """The data paths of a node with a QEMU: in line with the guest in either role, in QEMU's four sockets."""
 
 import secrets
+import weakref
 from typing import TYPE_CHECKING, Final
 
 from pycolo.compare.comparator import Comparator
@@ -11,7 +12,7 @@ from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.rewrite.rewriter import Rewriter
 from pycolo.transport.portspec import PortSpec
-from pycolo.transport.streamport import StreamPort
+from pycolo.vm.qemuport import QemuPort
 
 if TYPE_CHECKING:
     from pycolo.vm.guestnode import GuestNode
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 _CHARDEVS: Final = "qemu.directory"
 
 
-def _open(spec: PortSpec | None) -> StreamPort:
+def _open(spec: PortSpec | None) -> QemuPort:
     assert spec is not None
-    return StreamPort(spec, _CHARDEVS)
+    return QemuPort(spec, _CHARDEVS)
 
 
 def _comparator(options: NodeOptions) -> Comparator:
@@ -46,10 +47,13 @@ def make_primary_path(node: "GuestNode", state: PathState | None) -> PrimaryPath
     common = {"compares": options.without != "compare", "mirrors_at_once": False, **node.path_callbacks()}
 
     def on_commands(commands: list[Command]) -> None:
+        path = made()
+        assert path is not None, "it calls"
         node.differ(commands, path.epoch)
 
     if state is not None:
         path = PrimaryPath.from_state(comparator, state, on_commands, **common)
+        made = weakref.ref(path)
         return path
     path = PrimaryPath(
         comparator,
@@ -60,6 +64,7 @@ def make_primary_path(node: "GuestNode", state: PathState | None) -> PrimaryPath
         on_commands,
         **common,
     )
+    made = weakref.ref(path)  # a circle would keep its megabytes until Python looks for circles
     return path
 
 

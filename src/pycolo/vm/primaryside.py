@@ -19,6 +19,7 @@ from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.judge import compare, judge
 from pycolo.qmp.probe import Facts
+from pycolo.transport.linksetup import RawLink
 from pycolo.vm import wiring
 from pycolo.vm.findings import check_findings
 from pycolo.vm.machine import Machine
@@ -41,6 +42,9 @@ RELAY_S: Final = 10.0
 MIGRATION_STALL_S: Final = 60.0
 """A first migration whose stream stands still for so long is given up."""
 
+WORD_S: Final = 0.1
+"""The secondary's node tells what has become of its QEMU a moment after this host's QEMU has noticed."""
+
 LOOK_S: Final = 0.05
 """How often the first migration is looked at."""
 
@@ -54,8 +58,9 @@ class PrimarySide:
         self._node = node
         self._config = node.config
         self._directory = Path(node.config.qemu.directory)
-        self._epoch = 0
+        self._epoch = self._first_epoch = 0
         self._relay: Relay | None = None
+        self._link: RawLink | None = None
         self._listening: socket.socket | None = None
         self._is_synchronised = asyncio.Event()
         self._is_needed = False
@@ -92,7 +97,7 @@ class PrimarySide:
             "close-path": self.close_path,
             "remove-chardevs": self.remove_chardevs,
             "discard-peer": self.discard_peer,
-            "ensure-running": self.ensure_running,
+            "ensure-running": self.ensure_protected_running,
         }
 
     async def probe(self) -> None:
@@ -107,7 +112,7 @@ class PrimarySide:
 
     async def prepare_peer(self) -> None:
         """Have the other node start its QEMU."""
-        self._epoch = self._node.epoch
+        self._epoch = self._first_epoch = self._node.epoch
         timeout_s = self._config.qemu.start_timeout_ms / 1000 + RELAY_S
         answer = await self._node.ask_peer("prepare", {"epoch": self._epoch}, timeout_s)
         assert self.facts is not None
@@ -122,12 +127,12 @@ class PrimarySide:
         """The data path: until the first synchronisation it passes everything on."""
         link = self._node.take_data_link()
         if self.path is None:
-            serving, self.serving = self.serving, None
             state = None
-            if serving is not None:
-                state = await self._ask(serving, serving.hand_over)
-                await asyncio.to_thread(serving.join)
+            if self.serving is not None:
+                state = await self._ask(self.serving, self.serving.hand_over)
+                await asyncio.to_thread(self.serving.join)
             self.path = make_primary_path(self._node, state)
+            self.serving = None
             self._node.use_path(self.path)
         path = self.path
         await self._ask(path, lambda: path.attach(link))
@@ -152,8 +157,9 @@ class PrimarySide:
     async def migrate(self) -> None:
         """Start the migration into COLO, through the relay."""
         assert self._listening is not None
-        path = self.path
+        path, link = self.path, self._link
         assert path is not None
+        assert link is not None
         self._node.save(was_protected=True)  # a moment too early: a restart then asks once too often
         await self._ask(path, path.start_mirroring)
         loop = asyncio.get_running_loop()
@@ -164,15 +170,18 @@ class PrimarySide:
         finally:
             accepting.cancel()
         self._relay = Relay(
-            guest, self._link, is_primary=True, on_message=self._colo_message, on_ended=self._stream_ended_in_thread
+            guest, link, is_primary=True, on_message=self._colo_message, on_ended=self._stream_ended_in_thread
         )
         self._relay.start()
 
     async def first_checkpoint(self) -> None:
         """Until the secondary has the first state, and both run under comparison."""
         moved_bytes, moved_at = -1, asyncio.get_running_loop().time()
-        while not self._is_synchronised.is_set():
+        while not self._is_synchronised.is_set() and not self._is_whole():
             if self._broken is not None:
+                await asyncio.sleep(WORD_S)
+                if self._is_whole():
+                    break
                 raise PeerError(f"{self._config.pair}: the first synchronisation has failed: {self._broken}")
             now = asyncio.get_running_loop().time()
             bytes_now = self._relay.forward_bytes if self._relay is not None else 0
@@ -182,16 +191,32 @@ class PrimarySide:
                 raise PeerError(f"{self._config.pair}: the migration stands still at {bytes_now} bytes")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_synchronised.wait(), LOOK_S)
-            await self._check_migration()
-        with suppress(PeerError, ConnectError):  # the pair is whole: what goes wrong now is a failover, not an undo
+            if not self._is_synchronised.is_set():
+                await self._check_migration()
+        # The pair is whole: what goes wrong now is a failover, not an undo.
+        with suppress(PeerError, ConnectError, TimeoutError):
+            await asyncio.wait_for(self._is_synchronised.wait(), PATH_ANSWER_S)
             for _ in range(int(PATH_ANSWER_S / LOOK_S)):
                 if (await self.machine.execute("query-status"))["running"]:
                     break
                 await asyncio.sleep(LOOK_S)
 
+    def peer_gone(self, why: str) -> None:
+        """The other node says that its guest has ended, and why: a better reason than what follows from it here."""
+        self._broken = why
+
+    def _is_whole(self) -> bool:
+        """The secondary may have been told that it can take over: there is no way back any more."""
+        return self._node.epoch > self._first_epoch
+
     async def _check_migration(self) -> None:
-        state = (await self.machine.execute("query-migrate")).get("status")
-        if state in ("failed", "cancelled"):
+        try:
+            state = (await self.machine.execute("query-migrate")).get("status")
+        except (PeerError, ConnectError):
+            if self._is_whole():
+                return
+            raise
+        if state in ("failed", "cancelled") and not self._is_whole():
             raise PeerError(f"{self._config.pair}: the migration has {state}")
 
     # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,6 +225,7 @@ class PrimarySide:
         """Steps of `go-alone` and `unprotect`."""
         return {
             **self.protect_handlers(),
+            "ensure-running": self.ensure_running,
             "record-term": self._node.record_term,
             "release-held": self.release_held,
             "yank": self.yank,
@@ -246,8 +272,11 @@ class PrimarySide:
     async def close_relay(self) -> None:
         """Both ends of the migration stream."""
         relay, self._relay = self._relay, None
+        link, self._link = self._link, None
         if relay is not None:
             await asyncio.to_thread(relay.close)
+        elif link is not None:
+            link.close()
         if self._listening is not None:
             self._listening.close()
             self._listening = None
@@ -290,6 +319,14 @@ class PrimarySide:
         if not status["running"] and status["status"] in ("paused", "postmigrate", "finish-migrate", "colo"):
             await self.machine.execute("cont")
 
+    async def ensure_protected_running(self) -> None:
+        """As `ensure_running`; but once the pair is whole a QEMU that does not answer is a failover, not an undo."""
+        try:
+            await self.ensure_running()
+        except (PeerError, ConnectError):
+            if not self._is_whole():
+                raise
+
     async def _set_capabilities(self, wanted: dict[str, bool]) -> None:
         capabilities = [{"capability": name, "state": state} for name, state in wanted.items()]
         await self.machine.execute("migrate-set-capabilities", {"capabilities": capabilities})
@@ -309,11 +346,10 @@ class PrimarySide:
             self._epoch += 1
             epoch = self._epoch
             # From here on the other node may be told that it can take over: first of all this one must know.
-            asyncio.run_coroutine_threadsafe(self._node.synchronised(epoch), self._node.loop).result()
+            asyncio.run_coroutine_threadsafe(self._synchronised(epoch), self._node.loop).result()
             path.ask(lambda: path.send_offsets(epoch)).result(PATH_ANSWER_S)
             trusted = self._node.trusted_until_ns
             path.ask(lambda: path.start_comparing(epoch, trusted)).result(PATH_ANSWER_S)
-            call(self._is_synchronised.set)
         elif word == ColoMessage.REPLY:
             self._has_replied = True
             call(self._node.frame.secondary_stopped)
@@ -334,6 +370,11 @@ class PrimarySide:
         self._node.epoch_reached(epoch)
         self._node.frame.committed(done)
 
+    async def _synchronised(self, epoch: int) -> None:
+        """What goes wrong from here on is a failover, not a step to undo."""
+        await self._node.synchronised(epoch)
+        self._is_synchronised.set()
+
     def adopt(self, side: SecondarySide) -> None:
         """The secondary has taken over: its guest and its path are the primary's from here on."""
         self.machine = side.machine
@@ -341,17 +382,25 @@ class PrimarySide:
         self.serving, side.path = side.path, None
 
     async def tidy(self) -> None:
-        """This node was restarted, and the guest is not protected: wiring of an earlier life goes."""
+        """Nobody protects this guest: what an earlier life of this node has left of COLO and of the wiring goes."""
+        if (await self.machine.execute("query-colo-status"))["mode"] != "none":
+            await self.leave_colo()
         if await wiring.find_filters(self.machine):
             log.info("the guest is wired to an earlier life of this node; it goes back to its tap")
             await self.remove_filters()
-            await self.remove_chardevs()
+        await self.remove_chardevs()
+        await self.ensure_running()
+
+    @property
+    def broken(self) -> str | None:
+        """Why the pair cannot be whole any more, if something was heard that says so."""
+        return self._broken
 
     def _stream_ended_in_thread(self, text: str) -> None:
         self._node.call(self._stream_ended, text)
 
     def _stream_ended(self, text: str) -> None:
-        self._broken = text
+        self._broken = self._broken or text
         self._node.stream_ended(text)
 
     # ── what happens to it ────────────────────────────────────────────────────────────────────────────────────
@@ -366,7 +415,7 @@ class PrimarySide:
         elif event.name == "RESUME":
             self._node.frame.primary_resumed(event.at_us)
         elif event.name == "COLO_EXIT":
-            self._broken = f"QEMU has left COLO ({event.data.get('reason', '')})"
+            self._broken = self._broken or f"QEMU has left COLO ({event.data.get('reason', '')})"
             self._node.colo_exit(str(event.data.get("reason", "")))
 
     def _guest_gone(self, text: str) -> None:
@@ -385,6 +434,12 @@ class PrimarySide:
         self._is_needed = False
         await self.close_relay()
         await self.machine.kill()
+        await self.close_path()
+
+    async def abandon(self) -> None:
+        """Another QEMU has come where this one was: nothing of this side is of use any more."""
+        self._is_needed = False
+        await self.release()
         await self.close_path()
 
     async def release(self) -> None:

@@ -1,6 +1,7 @@
 """Questions between the two nodes of a pair, each with its answer or a time-out (`pycolo.link.orders`)."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -28,7 +29,7 @@ class Questions:
     def __init__(self, send: Send, handler: Handler) -> None:
         self._send = send
         self._handler = handler
-        self._next = 1
+        self._next = secrets.randbits(48)  # an answer to an earlier life of this node is nobody's
         self._waiting: dict[int, asyncio.Future[JsonObject]] = {}
         self._answering: set[asyncio.Task[None]] = set()
 

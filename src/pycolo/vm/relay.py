@@ -55,6 +55,7 @@ class _Pump:
         self.source = source
         self.sink = sink
         self.has_ended = False
+        self.sink_is_gone = False
         self.bytes = 0
         self._buf = memoryview(bytearray(CHUNK_BYTES))
         self._start = 0
@@ -77,7 +78,7 @@ class _Pump:
         return count > 0
 
     def write(self) -> None:
-        """Write what the sink takes; when it is gone, so is this direction."""
+        """Write what the sink takes; once it is gone, what comes for it is nobody's."""
         try:
             while self._start < self._end:
                 count = self.sink.send(self._buf[self._start : self._end])
@@ -87,7 +88,7 @@ class _Pump:
             return
         except OSError:
             self._start = self._end = 0
-            self.has_ended = True
+            self.sink_is_gone = True
 
     def take(self) -> bytes:
         """What is in the buffer, out of it."""
@@ -192,11 +193,12 @@ class Relay(threading.Thread):
         """What the end of one side means for the other."""
         from_link = self._backward if self._is_primary else self._forward
         from_guest = self._forward if self._is_primary else self._backward
-        if from_guest.has_ended and from_guest.is_empty:
+        if (from_guest.has_ended and from_guest.is_empty) or from_link.sink_is_gone:
             self._flush()
             self._ended("this host's QEMU has ended the migration stream")
             return False
-        if from_link.has_ended and from_link.is_empty and not self._has_reported:
+        is_link_gone = (from_link.has_ended and from_link.is_empty) or from_guest.sink_is_gone
+        if is_link_gone and not self._has_reported:
             self._ended("the other node has ended the migration stream")
             if self._is_primary:
                 return False

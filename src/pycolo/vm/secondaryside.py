@@ -88,6 +88,7 @@ class SecondarySide:
             await self._node.end_leftover()
             await self._node.leave_network()
             await self.machine.start([*qmp_arguments(self._config), "-incoming", "defer"])
+            self._node.note_pid(self.machine.pid)
 
     async def connect_qmp(self) -> None:
         """Connect to its QMP socket."""
@@ -207,8 +208,7 @@ class SecondarySide:
 
     async def leave_colo(self) -> None:
         """The guest runs on its own from here, with the state that it has."""
-        mode = (await self.machine.execute("query-colo-status"))["mode"]
-        if mode != "none":
+        if await self._colo_mode() != "none":
             resumed = asyncio.ensure_future(
                 self.machine.wait_for(lambda event: event.name == "RESUME", PATH_ANSWER_S, "RESUME after COLO")
             )
@@ -222,13 +222,22 @@ class SecondarySide:
             relay, self._relay = self._relay, None
             await asyncio.to_thread(relay.close, drain_s=STREAM_END_S)
 
-    async def _lose_heartbeat(self) -> None:
+    async def _colo_mode(self) -> str:
         """A QEMU that hangs in the stream is yanked out of it; whether it had loaded a state may stay unsaid then."""
+        try:
+            status = await self.machine.execute("query-colo-status", timeout_s=LEAVE_COLO_S)
+        except QmpTimeout:
+            await self.machine.yank()
+            status = await self.machine.execute("query-colo-status")
+        return str(status["mode"])
+
+    async def _lose_heartbeat(self) -> None:
+        """As above."""
         try:
             await self.machine.execute("x-colo-lost-heartbeat", timeout_s=LEAVE_COLO_S)
         except QmpTimeout:
             await self.machine.yank()
-            if (await self.machine.execute("query-colo-status"))["mode"] != "none":
+            if await self._colo_mode() != "none":
                 await self.machine.execute("x-colo-lost-heartbeat")
 
     async def filters_on(self) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from pycolo.errors import ConnectError, PeerError, QmpTimeout
+from pycolo.errors import ConnectError, PeerError, PycoloError, QmpTimeout, StateError
 from pycolo.failover.lease import LeaseArbiter
 from pycolo.failover.plans import GO_ALONE, TAKE_OVER
 from pycolo.link.codec import GoodbyeReason
@@ -34,6 +34,9 @@ STATUS_S: Final = 1.0
 HANG_S: Final = 1.0
 """For a monitor to say anything at all, once a checkpoint has been overdue for seconds."""
 
+RETRY_S: Final = 1.0
+"""Between two attempts at what must be done in the end."""
+
 RESIGN_S: Final = 0.5
 """For the arbiter to hear that this node serves no more; clients wait for the other one."""
 
@@ -46,27 +49,75 @@ class SurvivingNode(GuestNode):
     # ── the link ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _pair(self) -> None:
-        """Both connections are there: the nodes are linked; protection is another matter."""
+        """Both connections are there: the nodes are linked. A handshake alone decides nothing about a pair."""
+        link, self._data = self._data, None
+        assert link is not None
+        is_taking_over = self.is_in(NodeState.SERVING) and self.role is Role.SECONDARY
+        if self._is_leaving or is_taking_over or self.is_in(NodeState.FENCED):
+            link.close()
+            self._close_control(GoodbyeReason.OTHER, "this node is busy with a failover")
+            return
         if self._link_data is not None:
             self._link_data.close()
-        self._link_data, self._data = self._data, None
-        self._suspected_ns = 0
-        self._live.paired(self.term)
-        was = self.state
-        self._enter(NodeState.LINKED, "linked with the other node")
-        if was in (NodeState.PROTECTED, NodeState.SUSPECT, NodeState.PROTECTING):
+        self._link_data = link
+        self._forget_timers()
+        if self.is_in(NodeState.PROTECTED, NodeState.SUSPECT):
+            self._relinked()
+        elif self.is_in(NodeState.PROTECTING):
+            if self.primary is not None:
+                self.primary.peer_gone("the other node has linked anew")  # the plan that is at work fails by it
+        else:
+            self._live.paired(self.term)
+            self._suspected_ns = 0
+            self._enter(NodeState.LINKED, "linked with the other node")
+
+    def _relinked(self) -> None:
+        """What becomes of the pair is still open: the primary answers it, once the secondary has given its word.
+
+        The secondary waits for that, or for the arbiter.
+        """
+        if self.is_in(NodeState.PROTECTED):
+            self._suspected_ns = monotonic_ns()
+            self._enter(NodeState.SUSPECT, "linked anew: COLO is broken")
+        if self.role is Role.PRIMARY:
             self.spawn(self._reconcile())
 
     async def _reconcile(self) -> None:
-        """The link was lost and is there again, and nobody has taken over: the primary goes on, unprotected.
+        """The primary's part. Without the other node's word silence decides, as ever."""
+        if not self.guest_lives:
+            await self._resign("the guest of this host is gone")
+        elif await self._has_promise("the link was lost"):
+            self._live.paired(self.term)
+            await self._go_alone("the link was lost", NodeState.LINKED)
+        elif self.is_in(NodeState.SUSPECT):
+            self._live.suspected(monotonic_ns() // 1_000_000)
+            self._consult()
 
-        Both nodes come here: the secondary that says hello does not serve, and throws its guest away.
+    async def _has_promise(self, text: str) -> bool:
+        """Have the secondary throw its guest away; whether it has said so, and this node is still to go on.
+
+        Asked again until then: what COLO has left of the pair is worth nothing.
         """
-        if self.role is Role.SECONDARY:
-            await self._discard_guest("the link was lost; the primary goes on")
-        elif self.primary is not None:
-            self.frame.pair_lost("the link was lost")
-            await self._run(GO_ALONE, self.primary.alone_handlers())
+        log.warning(f"the pair is dissolved: {text}")
+        self._is_dissolving = True
+        try:
+            while self.is_in(NodeState.PROTECTED, NodeState.SUSPECT) and self._control is not None:
+                try:
+                    await self.ask_peer("discard")
+                    return self.is_in(NodeState.PROTECTED, NodeState.SUSPECT)
+                except PeerError as error:
+                    log.warning(str(error))
+                await asyncio.sleep(RETRY_S)
+            return False
+        finally:
+            self._is_dissolving = False
+
+    def _forget_timers(self) -> None:
+        """The pair that they were about is over."""
+        for timer in (self._data_timer, self._broken_timer):
+            if timer is not None:
+                timer.cancel()
+        self._data_timer = self._broken_timer = None
 
     def _formed(self) -> None:
         return
@@ -131,29 +182,40 @@ class SurvivingNode(GuestNode):
         else:
             self._peer_left(text)
 
+    def _recovered(self) -> None:
+        super()._recovered()
+        if not self.is_in(NodeState.PROTECTED):
+            return
+        if self.role is Role.PRIMARY and self.primary is not None and self.primary.broken is not None:
+            self.pair_broken(self.primary.broken)  # it was heard while nobody could act on it
+
     def guest_gone(self, text: str) -> None:
         """This host's QEMU has ended."""
         if self._is_over:
             return
         log.error(text)
         if self.role is Role.SECONDARY:
-            if self.is_in(NodeState.PROTECTED, NodeState.PROTECTING):
+            if self.is_in(NodeState.PROTECTED, NodeState.PROTECTING, NodeState.SUSPECT):
                 self.spawn(self._report_gone(text))
         elif self.is_in(NodeState.PROTECTED, NodeState.SUSPECT):
             self.spawn(self._resign(text))
 
     async def _report_gone(self, text: str) -> None:
-        """The primary need not wait for a guest that is dead."""
-        self._enter(NodeState.LINKED, "this host's guest is gone; it will not take over")
+        """The primary need not wait for a guest that is dead, and nobody may take over with it."""
+        if not self.is_in(NodeState.PROTECTED, NodeState.PROTECTING, NodeState.SUSPECT):
+            return
+        self._live.recovered(monotonic_ns() // 1_000_000)
+        state = NodeState.LINKED if self._control is not None else NodeState.WAITING
+        self._enter(state, "this host's guest is gone; it will not take over")
         with suppress(PeerError):
             await self.ask_peer("gone", {"why": text})
         await self._discard_guest(text)
 
     async def _resign(self, text: str) -> None:
         """Serve no more, say so, and become the secondary."""
-        if self._is_resigning:
+        if self._is_leaving or self._is_dissolving:
             return
-        self._is_resigning = True
+        self._is_leaving = True
         try:
             self.path.post(self.path.halt)
             with suppress(TimeoutError):
@@ -162,7 +224,12 @@ class SurvivingNode(GuestNode):
             self._unlink()
             await self._retire(f"resigned: {text}")
         finally:
-            self._is_resigning = False
+            self._is_leaving = False
+
+    def check_can_resign(self) -> None:
+        """Raises `StateError` while the other node is being told to throw its guest away: one of the two must live."""
+        if self._is_dissolving or not self.is_in(NodeState.PROTECTED, NodeState.SUSPECT):
+            raise StateError("resign", "not in a whole pair", "protected")
 
     def colo_exit(self, reason: str) -> None:
         """QEMU has left COLO: a suspicion, never a permission."""
@@ -184,11 +251,18 @@ class SurvivingNode(GuestNode):
         if self.is_in(NodeState.PROTECTED) and self.role is Role.PRIMARY:
             self.spawn(self._dissolve(text))
 
+    def _data_lost_alone(self) -> None:
+        """The data connection is lost while the other node lives."""
+        if self.role is Role.SECONDARY:
+            super()._data_lost_alone()
+            return
+        self._data_timer = None
+        if self.is_in(NodeState.PROTECTED) and not self._is_over:
+            self.spawn(self._dissolve("the data connection is lost while the other node lives"))
+
     async def _dissolve(self, text: str) -> None:
         """COLO is broken while both nodes live: the secondary throws its guest away, the primary goes on."""
-        log.warning(f"the pair is dissolved: {text}")
-        await self.ask_peer("discard")  # without its word this node may not go on: then silence decides
-        if self.is_in(NodeState.PROTECTED):
+        if not self._is_dissolving and await self._has_promise(text):
             await self._go_alone(text, NodeState.LINKED)
 
     def _frame_stuck(self, text: str) -> None:
@@ -204,7 +278,8 @@ class SurvivingNode(GuestNode):
         try:
             await side.machine.execute("query-status", timeout_s=HANG_S)
         except QmpTimeout:
-            await self._resign(f"QEMU of this host hangs: {text}")
+            if self.is_in(NodeState.PROTECTED):
+                await self._resign(f"QEMU of this host hangs: {text}")
             return
         except (PeerError, ConnectError):  # it is gone: that is heard by itself
             return
@@ -225,20 +300,36 @@ class SurvivingNode(GuestNode):
             self.spawn(self._take_over())
 
     async def _go_alone(self, text: str, state: NodeState) -> None:
-        assert self.primary is not None
+        """There is no way back: what fails is tried again."""
         self.frame.pair_lost(text)
         if self.state is not state:
             self._enter(state, f"going on alone: {text}")
-        await self._run(GO_ALONE, self.primary.alone_handlers())
+        while self.primary is not None and not self._is_leaving:
+            try:
+                await self._run(GO_ALONE, self.primary.alone_handlers())
+                break
+            except PycoloError as error:
+                log.error(f"going on alone is not done yet: {error}")
+                await asyncio.sleep(RETRY_S)
         if self.takeover is not None:
             self.takeover["done_ns"] = monotonic_ns()
         if self.is_in(NodeState.LINKED):
             self._form_anew("this node goes on alone")
 
     async def _take_over(self) -> None:
+        """There is no way back: what fails is tried again."""
         side = self.secondary
-        assert side is not None
-        await self._run(TAKE_OVER, side.takeover_handlers())
+        if side is None:
+            log.critical("permission to take over, and no guest to do it with")
+            self._enter(NodeState.WAITING, "no guest")
+            return
+        while not self._is_over:
+            try:
+                await self._run(TAKE_OVER, side.takeover_handlers())
+                break
+            except PycoloError as error:
+                log.error(f"the takeover is not done yet: {error}")
+                await asyncio.sleep(RETRY_S)
         if self.takeover is not None:
             self.takeover["done_ns"] = monotonic_ns()
             took_us = (self.takeover["done_ns"] - self.takeover["suspected_ns"]) // 1000
@@ -250,23 +341,37 @@ class SurvivingNode(GuestNode):
 
     def _fenced(self, text: str) -> None:
         """The other node serves: end this guest and become the secondary."""
+        if self._is_leaving:
+            return
+        self._is_leaving = True
         self.path.post(self.path.halt)
         self._enter(NodeState.FENCED, text)
         self._close_control(GoodbyeReason.OTHER, "fenced")
         self._unlink()
-        self.spawn(self._retire(text))
+        self.spawn(self._retire_fenced(text))
+
+    async def _retire_fenced(self, text: str) -> None:
+        try:
+            await self._retire(text)
+        finally:
+            self._is_leaving = False
 
     async def _retire(self, text: str) -> None:
-        """From primary to secondary: the guest here is dead or must be."""
+        """From primary to secondary. First the guest ends: it is dead, or must be."""
         self._enter(NodeState.FENCED, text)
         self.frame.pair_lost(text)
-        await self._hook("retire", self.config.network.retire)
-        for side in (self.primary, self.secondary):
-            if isinstance(side, PrimarySide):
-                await side.end()
-            elif side is not None:
-                await side.discard()
-        self.primary = self.secondary = None
+        self._forget_timers()
+        primary, self.primary = self.primary, None
+        secondary, self.secondary = self.secondary, None
+        if primary is not None:
+            await primary.end()
+        if secondary is not None:
+            await secondary.discard()
+        try:
+            await self.leave_network()
+        except PycoloError as error:
+            log.error(str(error))
+        self._live.paired(self.term)
         await self._become(Role.SECONDARY)
         self.save(was_protected=False)
         self._enter(NodeState.WAITING, "secondary from now on")
@@ -276,4 +381,10 @@ class SurvivingNode(GuestNode):
         self.options = node_options(self.config, role)
         await self._close_sides()
         self._peer_instance = 0
-        self._open_sides()
+        while not self._is_over:
+            try:
+                self._open_sides()
+                break
+            except PycoloError as error:  # an address that went with its cable, a certificate that has expired
+                log.error(str(error))
+                await asyncio.sleep(RETRY_S)
