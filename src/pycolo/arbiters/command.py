@@ -135,6 +135,11 @@ class CommandArbiter(LiveArbiter):
         self._timeout_s = timeout_ms / 1000
         self._values = dict(values)
 
+    @property
+    def is_acting(self) -> bool:
+        """While the fencing command runs."""
+        return self._core.is_running
+
     def deadline_ms(self) -> int | None:
         """None: the task here has its own timers."""
         return None

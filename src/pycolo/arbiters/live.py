@@ -107,6 +107,11 @@ class LiveArbiter:
         """When to call `timer_fired`; None where `on_change` says everything."""
         return self._core.deadline_ms()
 
+    @property
+    def is_acting(self) -> bool:
+        """Whether something is under way that may end the other node: no word may be given to it now."""
+        return False
+
     def serve_until_ns(self) -> int | None:
         """Up to when (CLOCK_MONOTONIC) this node may release anything; None: no bound; 0: not at all. Any thread.
 

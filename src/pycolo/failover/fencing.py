@@ -30,6 +30,11 @@ class FencingArbiter(Arbiter):
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the command runs: what it is about to do cannot be taken back."""
+        return self._is_running
+
     def suspected(self, now_ms: int) -> None:
         """The command is to run, now."""
         self._is_suspected = True

@@ -28,6 +28,9 @@ STATUS_S: Final = 1.0
 ACQUIRE_S: Final = 10.0
 """For the arbiter's permission to begin; nobody waits but the operator."""
 
+STOP_S: Final = 10.0
+"""For the last unprotect; service managers wait for half a minute or more."""
+
 RELINK_S: Final = 2.0
 """Ten of the secondary's attempts to form the link anew."""
 
@@ -40,6 +43,25 @@ class VmNode(SurvivingNode):
     """Runs until `stop`."""
 
     _metrics: MetricsServer | None = None
+    _is_stopping = False
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def stop(self, why: str) -> None:
+        """End in order. A primary takes the protection away first: without this node its guest would be cut off."""
+        if self.role is Role.PRIMARY and self.is_in(NodeState.PROTECTED) and not self._is_stopping:
+            self._is_stopping = True
+            self.spawn(self._unprotect_and_stop(why))
+        else:
+            super().stop(why)
+
+    async def _unprotect_and_stop(self, why: str) -> None:
+        log.info("taking the protection away before the end", why=why)
+        try:
+            await asyncio.wait_for(self.unprotect(), STOP_S)
+        except (PycoloError, TimeoutError) as error:
+            log.error(f"the guest stays cut off until this node is back: {str(error) or 'no end in time'}")
+        super().stop(why)
 
     # ── protect and unprotect ─────────────────────────────────────────────────────────────────────────────────
 
@@ -61,7 +83,8 @@ class VmNode(SurvivingNode):
         try:
             await self._run(PROTECT, side.protect_handlers())
         except BaseException:
-            self.save(was_protected=False)
+            if not self.is_in(NodeState.PROTECTED, NodeState.SUSPECT):
+                self.save(was_protected=False)
             if self.is_in(NodeState.PROTECTING):
                 self._form_anew("protecting has failed")
             raise
@@ -143,6 +166,8 @@ class VmNode(SurvivingNode):
             case "discard", Role.SECONDARY:
                 if self.is_in(NodeState.SERVING, NodeState.FENCED) or self._is_leaving:
                     raise StateError("discard", self.state.value, "a secondary")
+                if self._live.is_acting:
+                    raise StateError("discard", "fencing the primary", "a secondary that does not")
                 if self.is_in(NodeState.PROTECTED, NodeState.PROTECTING, NodeState.SUSPECT):
                     self._live.paired(self.term)  # from here on no permission means anything
                     self._enter(NodeState.LINKED, "the primary goes on alone")
