@@ -102,6 +102,11 @@ class FakeQmp:
             self._answer(writer, message, value)
         return len(waiting)
 
+    def answer_first(self, value: Any) -> None:
+        """The answer to the oldest command that got none."""
+        writer, message = self._unanswered.pop(0)
+        self._answer(writer, message, value)
+
     def hang_up(self) -> None:
         """End the connections at once."""
         for writer in list(self._writers):

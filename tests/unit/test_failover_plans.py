@@ -13,7 +13,6 @@ from pycolo.failover.plans import (
     PLANS,
     PREPARE_SECONDARY,
     PROTECT,
-    REWIRE,
     TAKE_OVER,
     UNPROTECT,
     Plan,
@@ -155,7 +154,7 @@ def test_giving_up_is_a_failure_of_the_step_under_way(place):
     assert follow(run) == [*undos(PROTECT, begun), "ensure-running"]
 
 
-@pytest.mark.parametrize("plan", [TAKE_OVER, GO_ALONE, UNPROTECT, REWIRE], ids=lambda plan: plan.name)
+@pytest.mark.parametrize("plan", [TAKE_OVER, GO_ALONE, UNPROTECT], ids=lambda plan: plan.name)
 def test_behind_a_failover_there_is_only_forward(plan):
     for place, step in enumerate(plan.steps):
         if not step.is_required:
@@ -321,7 +320,6 @@ BEFORE = {
     TAKE_OVER: ["record-term", "yank", "leave-colo", "filters-on", "serve-network", "switch-routes", "announce"],
     GO_ALONE: ["record-term", "release-held", "leave-colo", "remove-filters", "close-path", "remove-chardevs"],
     UNPROTECT: ["discard-peer", "release-held", "leave-colo", "remove-filters", "close-path", "remove-chardevs"],
-    REWIRE: ["connect-qmp", "find-filters", "open-path", "renew-injectors"],
 }
 
 

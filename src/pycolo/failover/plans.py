@@ -311,7 +311,7 @@ PROTECT: Final = Plan(
         ),
         Step(
             "add-filters",
-            "the two that inject first, then the two that divert: what is diverted can go on at once",
+            "in list order, so that no frame goes round; what is diverted before it can be injected waits in its socket",
             undo="remove-filters",
         ),
         Step("open-relay", "a socket for the migration stream, to the secondary's QEMU", undo="close-relay"),
@@ -424,23 +424,7 @@ UNPROTECT: Final = Plan(
     ),
 )
 
-REWIRE: Final = Plan(
-    "rewire",
-    "primary or secondary",
-    "this process was started anew beside a running QEMU; until the end nothing passes (fail-closed)",
-    (
-        Step("connect-qmp", "the QEMU that is there"),
-        Step("find-filters", "which of the chardevs and filters it has; what is missing is added"),
-        Step("open-path", "the diverting filters work again at once; what they bring is held"),
-        Step(
-            "renew-injectors",
-            "a redirector with indev stays dead after its peer has gone: removed and added again, each in its place, "
-            "and behind open-path so that its peer is there",
-        ),
-    ),
-)
-
 PLANS: Final[Mapping[str, Plan]] = {
-    plan.name: plan for plan in (PROTECT, PREPARE_SECONDARY, TAKE_OVER, GO_ALONE, UNPROTECT, REWIRE)
+    plan.name: plan for plan in (PROTECT, PREPARE_SECONDARY, TAKE_OVER, GO_ALONE, UNPROTECT)
 }
 """All of them: what a journal may name."""

@@ -19,6 +19,7 @@ from pycolo.metrics.server import MetricsServer
 from pycolo.node.control import Answer
 from pycolo.node.notify import Notifier
 from pycolo.node.supervisor import NodeState
+from pycolo.vm.memory import settle
 from pycolo.vm.secondaryside import SecondarySide
 from pycolo.vm.survivingnode import SurvivingNode
 
@@ -304,6 +305,7 @@ class VmNode(SurvivingNode):
 
 async def run_node(config: PairConfig, notify: Notifier, on_node: Callable[[VmNode], None] = lambda node: None) -> int:
     """Run until SIGINT or SIGTERM, or until the node ends by itself; the process's exit code."""
+    settle()
     node = VmNode(config, notify)
     on_node(node)
     loop = asyncio.get_running_loop()

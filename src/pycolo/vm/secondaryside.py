@@ -212,7 +212,11 @@ class SecondarySide:
             resumed = asyncio.ensure_future(
                 self.machine.wait_for(lambda event: event.name == "RESUME", PATH_ANSWER_S, "RESUME after COLO")
             )
-            await self._lose_heartbeat()
+            try:
+                await self._lose_heartbeat()
+            except BaseException:
+                resumed.cancel()
+                raise
             try:
                 await resumed
             except PeerError:

@@ -67,17 +67,6 @@ async def add_filters(machine: Machine, netdev: str) -> None:
             await machine.execute("object-add", _properties(one, netdev))
 
 
-async def renew_injectors(machine: Machine, netdev: str) -> None:
-    """After this node was away: a redirector that puts frames in does not come back to life by itself."""
-    there = await find_filters(machine)
-    for one in FILTERS:
-        if one.indev is None:
-            continue
-        if one.id in there:
-            await machine.execute("object-del", {"id": one.id})
-        await machine.execute("object-add", _properties(one, netdev) | _place(one))
-
-
 async def remove_filters(machine: Machine) -> None:
     """Take the node out of the path again: first nothing comes to it, then what it has goes on, then it is gone."""
     there = await find_filters(machine)
@@ -100,9 +89,3 @@ async def switch_filters_on(machine: Machine) -> None:
 
 def _properties(one: Filter, netdev: str) -> dict[str, Any]:
     return {"qom-type": FILTER_TYPE, **one.properties(netdev)}
-
-
-def _place(one: Filter) -> dict[str, str]:
-    """Beside its partner, on the side on which its frames go on."""
-    partner = next(other for other in FILTERS if other.queue == one.queue and other.outdev is not None)
-    return {"position": f"id={partner.id}", "insert": "behind" if one.queue == "tx" else "before"}

@@ -1,0 +1,331 @@
+"""Two `colo node` processes with a fake QEMU each: protect, checkpoints, failovers, and back.
+
+Clients hold every answer to the law of the counter (`support.fakevm.Client`).
+"""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.fakevm import Host, Pair, Pool, free_port
+from support.nodes import wait_for
+
+CHARDEVS = ["colo-guest-in", "colo-guest-out", "colo-lan-in", "colo-lan-out"]
+FILTERS = ["colo-f-lan-in", "colo-f-guest-out", "colo-f-lan-out", "colo-f-guest-in"]
+
+Make = Callable[..., Pair]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[Pair] = []
+
+    def build(**change: dict[str, Any]) -> Pair:
+        made.append(Pair(tmp_path, change))
+        return made[-1]
+
+    yield build
+    for pair in made:
+        pair.close()
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    pool = Pool(lambda: tmp_path_factory.mktemp("pair"))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def linked(pool: Pool) -> Iterator[Pair]:
+    with pool.linked() as pair:
+        yield pair
+
+
+@pytest.fixture
+def protected(linked: Pair) -> Pair:
+    linked.protect(linked.a)
+    return linked
+
+
+def ask_a_lot(pair: Pair) -> None:
+    """With and without a difference between the guests."""
+    for word in ("count", "draw", "count", "count"):
+        pair.client.ask(word)
+
+
+def is_as_before(host: Host) -> bool:
+    """Nothing of colo is left in the QEMU that serves, and it runs."""
+    facts = host.facts()
+    return not facts["chardevs"] and not facts["filters"] and facts["mode"] == "none" and facts["running"]
+
+
+# ── a pair ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_protect_wires_both_guests_and_clients_notice_nothing(linked: Pair) -> None:
+    linked.client.ask("draw")
+    linked.a.do("protect")
+    linked.wait("primary protected", "secondary protected")
+    for host, mode in ((linked.a, "primary"), (linked.b, "secondary")):
+        facts = host.facts()
+        assert facts["filters"] == FILTERS
+        assert facts["chardevs"] == CHARDEVS
+        assert facts["mode"] == mode
+    ask_a_lot(linked)
+    assert linked.serving() is linked.a
+
+
+def test_a_difference_is_a_checkpoint_and_then_both_guests_know_the_same(protected: Pair) -> None:
+    before = protected.a.do("status")["checkpoint"]["count"].get("divergence", 0)
+    protected.client.ask("draw")
+    after = wait_for(lambda: protected.a.do("status")["checkpoint"]["count"].get("divergence", 0), "the record")
+    assert after == before + 1
+    wait_for(lambda: protected.b.facts()["guest"] == protected.a.facts()["guest"], "the state to be copied")
+    protected.client.ask("count")
+    assert protected.a.do("status")["checkpoint"]["count"]["divergence"] == after
+
+
+def test_the_operator_gets_the_record_of_a_checkpoint(protected: Pair) -> None:
+    wait_for(lambda: protected.a.do("status")["checkpoint"]["count"].get("first"), "the first checkpoint")
+    epoch = protected.a.do("status")["epoch"]
+    record = protected.a.do("checkpoint")
+    assert record["epoch"] > epoch
+    assert record["outcome"] == "committed"
+    assert [reason["kind"] for reason in record["reasons"]] == ["operator"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["at"])
+    assert "protected pair" in protected.b.ask("checkpoint")["error"]
+
+
+# ── somebody dies ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_primarys_guest_dies_and_the_other_goes_on_with_what_clients_saw(make: Make) -> None:
+    pair = make().protected()
+    ask_a_lot(pair)
+    connection = pair.connect()
+    connection.ask(b"before")
+    pair.a.kill_qemu()
+    ask_a_lot(pair)
+    connection.ask(b"after")
+    pair.wait("secondary linked", "primary linked")
+    assert pair.serving() is pair.b
+    assert pair.b.do("status")["term"] == 1
+
+
+def test_an_answer_that_was_held_when_the_primary_died_is_given_by_the_other(make: Make) -> None:
+    pair = make().protected()
+    pair.client.ask("draw")
+    pair.b.fault("before REPLY", "hang")  # the answer is held, and no checkpoint releases it
+    pair.client.begin("draw")
+    wait_for(lambda: pair.b.is_fault_done, "the checkpoint")
+    pair.a.kill_qemu()
+    pair.client.finish("draw")
+    pair.client.ask()
+
+
+def test_the_secondarys_guest_dies_and_the_primary_goes_on_alone(make: Make) -> None:
+    pair = make().protected()
+    ask_a_lot(pair)
+    pair.b.kill_qemu()
+    ask_a_lot(pair)
+    pair.wait("primary linked", "secondary linked")
+    wait_for(lambda: is_as_before(pair.a), "the filters to be gone")
+    ask_a_lot(pair)
+    pair.protect(pair.a)
+    ask_a_lot(pair)
+
+
+def test_roles_are_swapped_three_times(make: Make) -> None:
+    pair = make().protected()
+    old = pair.connect()
+    for turn, (dying, living) in enumerate(((pair.a, pair.b), (pair.b, pair.a), (pair.a, pair.b)), 1):
+        ask_a_lot(pair)
+        old.ask(b"turn %d" % turn)
+        dying.kill_qemu()
+        ask_a_lot(pair)
+        old.ask(b"after %d" % turn)
+        living.wait_state("primary linked")
+        dying.wait_state("secondary linked")
+        assert pair.protect(living)["term"] == turn
+    ask_a_lot(pair)
+    old.ask(b"last")
+
+
+@pytest.mark.parametrize("letter", ["a", "b"])
+def test_a_node_is_killed_and_started_again(make: Make, letter: str) -> None:
+    pair = make().protected()
+    ask_a_lot(pair)
+    dead = pair.hosts[letter]
+    other = pair.other(dead)
+    dead.kill_node()
+    other.wait_state("primary alone", "primary serving")
+    ask_a_lot(pair)
+    dead.start_node()
+    other.wait_state("primary linked")
+    dead.wait_state("secondary linked")
+    ask_a_lot(pair)
+    assert pair.serving() is other
+    assert pair.protect(other)["term"] == 1
+    ask_a_lot(pair)
+
+
+def test_both_nodes_are_killed_and_the_guest_comes_back_to_its_clients(make: Make) -> None:
+    pair = make().protected()
+    ask_a_lot(pair)
+    for host in pair.hosts.values():
+        host.kill_node()
+    pair.client.begin()
+    for host in pair.hosts.values():
+        host.start_node()
+    pair.wait("primary linked", "secondary linked")
+    pair.client.finish()
+    wait_for(lambda: is_as_before(pair.a), "the filters to be gone")
+    assert not pair.b.has_qemu
+    pair.protect(pair.a)
+    ask_a_lot(pair)
+
+
+def test_both_nodes_end_in_order_and_leave_the_guest_running(make: Make) -> None:
+    pair = make().protected()
+    pair.client.ask("draw")
+    for host in (pair.b, pair.a):
+        assert host.node is not None
+        host.node.send_signal(signal.SIGTERM)
+        assert host.node.wait(20) == 0, host.log
+        host.node = None
+    assert pair.a.facts()["running"]
+    assert not pair.b.has_qemu
+
+
+# ── the operator ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_planned_failover(make: Make) -> None:
+    pair = make().protected()
+    ask_a_lot(pair)
+    assert pair.b.do("failover") == {"state": "serving", "term": 1}
+    ask_a_lot(pair)
+    pair.wait("secondary linked", "primary linked")
+    assert pair.serving() is pair.b
+    assert not pair.a.has_qemu
+
+
+def test_unprotect_leaves_nothing_behind(protected: Pair) -> None:
+    ask_a_lot(protected)
+    protected.a.do("unprotect")
+    assert is_as_before(protected.a)
+    assert "x-colo" not in protected.a.facts()["capabilities"]
+    assert not protected.b.has_qemu
+    protected.wait("primary linked", "secondary linked")
+    ask_a_lot(protected)
+    protected.protect(protected.a)
+    ask_a_lot(protected)
+
+
+def test_unprotect_stays_in_the_path_of_connections_from_before_a_takeover(make: Make) -> None:
+    pair = make().protected()
+    old = pair.connect()
+    old.ask(b"one")
+    pair.a.kill_qemu()
+    old.ask(b"two")
+    pair.wait("secondary linked", "primary linked")
+    pair.b.do("unprotect")
+    assert pair.b.facts()["filters"] == FILTERS
+    old.ask(b"three")
+    ask_a_lot(pair)
+
+
+@pytest.mark.parametrize("command", ["protect", "unprotect"])
+def test_the_secondary_refuses_what_is_the_primarys(linked: Pair, command: str) -> None:
+    error = linked.b.ask(command)["error"]
+    assert "ask the other node" in error
+    assert "\n" not in error
+
+
+def test_what_cannot_be_now_is_refused_in_one_line(linked: Pair) -> None:
+    for command in ("checkpoint", "failover", "nonsense"):
+        error = linked.a.ask(command)["error"]
+        assert error
+        assert "\n" not in error
+    linked.a.do("protect")
+    assert "protected" in linked.a.ask("protect")["error"]
+
+
+# ── what it shows ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_status_and_explain_have_the_documented_shape(make: Make) -> None:
+    pair = make().protected()
+    pair.client.ask("draw")
+    wait_for(lambda: pair.a.do("status")["checkpoint"]["count"].get("divergence"), "the record")
+    status = pair.a.do("status")
+    expected = {"qmp": "connected", "version": "7.2.22", "status": "running"}
+    assert status["vm"] == expected | {"colo": "primary", "pid": pair.a.facts()["pid"]}
+    assert status["other_vm"] == expected | {"colo": "secondary", "pid": pair.b.facts()["pid"]}
+    assert status["plan"] is None
+    checkpoint = status["checkpoint"]
+    assert checkpoint["count"] == {"first": 1, "divergence": 1}
+    assert checkpoint["phase"] == "idle"
+    assert checkpoint["epoch"] == status["epoch"]
+    assert set(checkpoint["pause_ms"]) >= {"median", "p99", "max"}
+    last = checkpoint["last"][-1]
+    assert last["reasons"][0]["kind"] == "divergence"
+    assert (last["outcome"], last["why"], last["released_frames"]) == ("committed", None, 1)
+    explained = pair.a.do("explain")
+    assert explained["checkpoint"]["epoch"] == status["epoch"]
+    assert explained["divergences"][-1]["kind"] == "datagram"
+    other = pair.b.do("status")
+    assert (other["role"], other["vm"]["colo"]) == ("secondary", "secondary")
+    assert other["other_vm"]["colo"] == "primary"
+
+
+def test_metrics_say_what_status_says(make: Make) -> None:
+    ports = [free_port(), free_port()]
+    pair = make()
+    for host, port in zip(pair.hosts.values(), ports, strict=True):
+        host.config.write_text(host.config.read_text() + f'\n[metrics]\nlisten = "127.0.0.1:{port}"\n')
+    pair.protected()
+    pair.client.ask("draw")
+    wait_for(lambda: pair.a.do("status")["checkpoint"]["count"].get("divergence"), "the record")
+    for port, role in zip(ports, ("primary", "secondary"), strict=True):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+            text = answer.read().decode()
+        assert re.search(rf'role="{role}"', text)
+        if role == "primary":
+            assert re.search(r'^\S*checkpoints\S*\{[^}]*"divergence"[^}]*\} 1', text, re.MULTILINE), text
+
+
+def test_the_log_is_json_when_wanted(make: Make) -> None:
+    pair = make(log={"format": "json", "level": "debug"}).protected()
+    pair.client.ask("draw")
+    pair.a.kill_qemu()
+    pair.client.ask()
+    for host in pair.hosts.values():
+        lines = [json.loads(line) for line in host.log.splitlines()]
+        assert lines
+        assert all(line["pair"] == "vm1" for line in lines)
+        assert all({"event", "level", "role", "term", "epoch"} <= line.keys() for line in lines[1:]), lines
+
+
+def test_over_tls(make: Make, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pycolo", "certs", "init", str(tmp_path / "tls"), "--pair", "vm1"]
+    subprocess.run(command, check=True, capture_output=True, timeout=20)
+    pair = make(link={"tls": str(tmp_path / "tls")}).protected()
+    ask_a_lot(pair)
+    pair.a.kill_qemu()
+    ask_a_lot(pair)
+
+
+def test_a_periodic_checkpoint(make: Make) -> None:
+    pair = make(checkpoint={"max_interval_ms": 50}).protected()
+    wait_for(lambda: pair.a.do("status")["checkpoint"]["count"].get("periodic", 0) >= 3, "periodic checkpoints")
+    ask_a_lot(pair)

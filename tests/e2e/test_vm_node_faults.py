@@ -1,0 +1,318 @@
+"""Two nodes with fake QEMUs: each QMP command is refused, each COLO message is somebody's last.
+
+One pair serves most of these tests, one after the other: what a fault leaves behind would show in the next one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.fakevm import Host, Pair, Pool
+from support.nodes import wait_for
+
+PROBING = [
+    ("query-version", 0),
+    ("query-qmp-schema", 0),
+    ("human-monitor-command", 0),
+    ("object-add", 0),
+    ("qom-get", 1),
+    ("query-chardev", 0),
+    ("query-block", 0),
+]
+WIRING = [
+    ("query-chardev", 1),
+    ("chardev-add", 0),
+    ("chardev-add", 3),
+    ("qom-list", 1),
+    *(("object-add", number) for number in range(1, 5)),
+    ("migrate-set-capabilities", 0),
+]
+PRIMARY = [*WIRING, ("migrate-set-parameters", 0), ("migrate", 0)]
+SECONDARY = [*WIRING, ("migrate-incoming", 0)]
+"""The commands of both plans and how many of the same name come before, in order."""
+
+HASTY_CHECKPOINTS = {
+    "checkpoint": {"min_distance_ms": 0, "max_interval_ms": 0, "timeout_ms": 200},
+    "heartbeat": {"interval_ms": 25, "timeout_ms": 300},
+    "arbiter": {"kind": "manual"},
+}
+"""The manual arbiter permits nothing: a node that is only slow is heard again."""
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    pool = Pool(lambda: tmp_path_factory.mktemp("pair"))
+    yield pool
+    with pool.linked() as pair:  # what the last tests have left would show here
+        next_one_succeeds(pair)
+    pool.close()
+
+
+@pytest.fixture
+def linked(pool: Pool) -> Iterator[Pair]:
+    with pool.linked() as pair:
+        yield pair
+
+
+@pytest.fixture
+def protected(linked: Pair) -> Pair:
+    linked.protect(linked.serving())
+    linked.client.ask("draw")
+    return linked
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Pair]:
+    pair = Pair(tmp_path)
+    yield pair
+    pair.close()
+
+
+def refused(pair: Pair) -> str:
+    """Protecting fails with one line."""
+    answer = pair.serving().ask("protect")
+    assert "error" in answer, f"{answer}\n{pair.logs()}"
+    assert "\n" not in answer["error"]
+    assert "bug" not in answer["error"]
+    return str(answer["error"])
+
+
+def nothing_is_left(pair: Pair) -> None:
+    """The guest runs as before there was a node, and the other host has none."""
+    primary = pair.serving()
+    wait_for(lambda: not pair.other(primary).has_qemu, "the secondary's QEMU to be gone")
+    facts = primary.facts()
+    left = {name: facts[name] for name in ("chardevs", "filters", "mode", "status")}
+    assert left == {"chardevs": [], "filters": [], "mode": "none", "status": "running"}, pair.logs()
+    assert "x-colo" not in facts["capabilities"]
+    assert not [path for host in pair.hosts.values() for path in host.place.glob("relay.sock")]
+    pair.client.ask("draw")
+    pair.client.ask()
+
+
+def goes_alone(host: Host) -> None:
+    """Until its plan has come to the end."""
+    wait_for(lambda: not host.facts()["chardevs"] and "x-colo" not in host.facts()["capabilities"], "going alone")
+
+
+def next_one_succeeds(pair: Pair) -> None:
+    primary = pair.serving()
+    primary.wait_state("primary linked")
+    pair.other(primary).wait_state("secondary linked")
+    pair.protect(primary)
+    for word in ("draw", "count"):
+        pair.client.ask(word)
+
+
+# ── protect fails ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("role", ["primary", "secondary"])
+def test_a_question_about_a_qemu_is_refused(linked: Pair, role: str) -> None:
+    primary = linked.serving()
+    host = primary if role == "primary" else linked.other(primary)
+    for command, skip in PROBING:
+        host.fault(command, "refuse", skip)
+        error = refused(linked)
+        assert "vm1" in error
+        assert ("the other node" in error) is (role == "secondary"), error
+        assert host.is_fault_done
+        primary.wait_state("primary linked")
+    nothing_is_left(linked)
+    next_one_succeeds(linked)
+
+
+@pytest.mark.parametrize(("command", "skip"), PRIMARY)
+def test_the_primarys_qemu_refuses_a_command(linked: Pair, command: str, skip: int) -> None:
+    primary = linked.serving()
+    primary.fault(command, "refuse", skip)
+    assert "vm1" in refused(linked)
+    assert primary.is_fault_done
+    nothing_is_left(linked)
+
+
+@pytest.mark.parametrize(("command", "skip"), SECONDARY)
+def test_the_secondarys_qemu_refuses_a_command(linked: Pair, command: str, skip: int) -> None:
+    secondary = linked.other(linked.serving())
+    secondary.fault(command, "refuse", skip)
+    assert "the other node" in refused(linked)
+    assert secondary.is_fault_done
+    nothing_is_left(linked)
+
+
+@pytest.mark.parametrize(("command", "skip"), [("chardev-add", 2), ("migrate-set-capabilities", 0)])
+def test_the_primarys_qemu_answers_a_command_too_late(linked: Pair, command: str, skip: int) -> None:
+    primary = linked.serving()
+    primary.fault(command, "late", skip)
+    primary.hasten()
+    assert "no answer from QEMU" in refused(linked)
+    primary.hasten(is_hasty=False)
+    wait_for(lambda: not primary.facts()["hung"], "the QEMU to answer again")
+    next_one_succeeds(linked)
+    primary.do("unprotect")
+    nothing_is_left(linked)
+
+
+@pytest.mark.parametrize(("command", "skip"), [("chardev-add", 2), ("migrate-incoming", 0)])
+def test_the_secondarys_qemu_hangs_at_a_command(linked: Pair, command: str, skip: int) -> None:
+    secondary = linked.other(linked.serving())
+    secondary.fault(command, "hang", skip)
+    secondary.hasten()
+    refused(linked)
+    secondary.hasten(is_hasty=False)
+    nothing_is_left(linked)
+    next_one_succeeds(linked)
+
+
+@pytest.mark.parametrize(("command", "skip"), [("query-version", 0), ("object-add", 3), ("migrate-incoming", 0)])
+def test_the_secondarys_qemu_dies_at_a_command(linked: Pair, command: str, skip: int) -> None:
+    linked.other(linked.serving()).fault(command, "die", skip)
+    refused(linked)
+    nothing_is_left(linked)
+    next_one_succeeds(linked)
+
+
+@pytest.mark.parametrize("at", ["object-add", "before FIRST_STATE"])
+def test_the_primarys_qemu_dies_while_it_is_being_protected(fresh: Pair, at: str) -> None:
+    """Nobody may serve then: the copy is not whole. A guest that is started again is a new one."""
+    fresh.start()
+    fresh.a.fault(at, "die")
+    refused(fresh)
+    wait_for(lambda: not fresh.b.has_qemu, "the secondary's QEMU to be gone")
+    assert fresh.a.qemu is not None
+    fresh.a.qemu.wait(20)
+    fresh.wait("primary linked", "secondary linked")
+    fresh.a.start_qemu()
+    wait_for(lambda: fresh.a.do("status")["vm"]["qmp"] == "connected", "the node to find it")
+    next_one_succeeds(fresh)
+
+
+def test_the_primarys_qemu_dies_when_all_of_it_was_copied(linked: Pair) -> None:
+    """READY has passed both nodes: the copy counts, whatever the plan has still to do."""
+    dying, living = linked.serving(), linked.other(linked.serving())
+    linked.client.ask("draw")
+    dying.fault("heard READY", "die")
+    assert "error" in dying.ask("protect")
+    living.wait_state("primary linked")
+    assert linked.serving() is living
+    linked.client.ask()
+    next_one_succeeds(linked)
+
+
+# ── a checkpoint is somebody's last ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("message", ["REQUEST", "STATE"])
+def test_the_primarys_qemu_dies_in_a_checkpoint(protected: Pair, when: str, message: str) -> None:
+    dying, living = protected.serving(), protected.other(protected.serving())
+    dying.fault(f"{when} {message}", "die")
+    protected.client.ask("draw")
+    protected.client.ask()
+    assert protected.serving() is living
+    living.wait_state("primary linked")
+    next_one_succeeds(protected)
+
+
+@pytest.mark.parametrize(
+    ("at", "what"),
+    [
+        *((f"{when} {message}", "die") for message in ("REPLY", "RECEIVED", "LOADED") for when in ("before", "after")),
+        ("before REPLY", "cut"),
+        ("after LOADED", "cut"),
+    ],
+)
+def test_the_secondarys_qemu_fails_in_a_checkpoint(protected: Pair, at: str, what: str) -> None:
+    living, failing = protected.serving(), protected.other(protected.serving())
+    failing.fault(at, what)
+    protected.client.ask("draw")
+    protected.client.ask()
+    wait_for(lambda: not failing.has_qemu, "the secondary's QEMU to be gone")
+    goes_alone(living)
+    assert protected.serving() is living
+    next_one_succeeds(protected)
+
+
+@pytest.mark.parametrize(("when", "what"), [("before", "die"), ("after", "die"), ("after", "cut")])
+def test_the_secondarys_qemu_fails_at_the_first_synchronisation(linked: Pair, when: str, what: str) -> None:
+    """Behind READY the pair was whole for a moment."""
+    primary = linked.serving()
+    linked.other(primary).fault(f"{when} READY", what)
+    answer = primary.ask("protect")
+    assert "error" in answer or when == "after", answer
+    linked.client.ask("draw")
+    goes_alone(primary)
+    nothing_is_left(linked)
+    next_one_succeeds(linked)
+
+
+@pytest.mark.parametrize("at", ["before RECEIVED"])
+def test_the_secondarys_qemu_hangs_in_a_checkpoint(tmp_path: Path, at: str) -> None:
+    """The node gives the checkpoint up after its time-out; the guest goes on alone."""
+    pair = Pair(tmp_path, HASTY_CHECKPOINTS)
+    try:
+        pair.protected()
+        pair.b.fault(at, "hang")
+        pair.client.ask("draw")
+        pair.client.ask()
+        goes_alone(pair.a)
+        assert pair.serving() is pair.a
+        next_one_succeeds(pair)
+    finally:
+        pair.close()
+
+
+@pytest.mark.parametrize("at", ["before STATE"])
+def test_the_primarys_qemu_hangs_in_a_checkpoint(tmp_path: Path, at: str) -> None:
+    """It serves nobody, though it lives: the other one goes on."""
+    pair = Pair(tmp_path, HASTY_CHECKPOINTS)
+    try:
+        pair.protected()
+        pair.client.ask("draw")
+        pair.a.fault(at, "hang")
+        pair.client.ask("draw")
+        pair.client.ask()
+        next_one_succeeds(pair)
+    finally:
+        pair.close()
+
+
+# ── undoing, going alone, taking over: what must be done in the end is done ─────────────────────────────────
+
+
+@pytest.mark.parametrize("command", ["object-del", "chardev-remove"])
+def test_an_undo_is_refused_once(protected: Pair, command: str) -> None:
+    primary = protected.serving()
+    primary.fault(command, "refuse")
+    primary.ask("unprotect")
+    protected.client.ask()
+    primary.wait_state("primary linked")
+    if primary.facts()["chardevs"]:
+        primary.do("unprotect")
+    nothing_is_left(protected)
+    next_one_succeeds(protected)
+
+
+@pytest.mark.parametrize("command", ["query-colo-status", "object-del"])
+def test_a_step_of_going_alone_is_refused_once(protected: Pair, command: str) -> None:
+    primary = protected.serving()
+    protected.client.ask("draw")
+    primary.fault(command, "refuse")
+    protected.other(primary).kill_qemu()
+    protected.client.ask()
+    wait_for(lambda: primary.is_fault_done, "the step")
+    goes_alone(primary)
+    primary.no_fault()
+    next_one_succeeds(protected)
+
+
+@pytest.mark.parametrize("command", ["x-colo-lost-heartbeat", "qom-set", "announce-self"])
+def test_a_step_of_the_takeover_is_refused_once(protected: Pair, command: str) -> None:
+    dying, living = protected.serving(), protected.other(protected.serving())
+    protected.client.ask("draw")
+    living.fault(command, "refuse")
+    dying.kill_qemu()
+    protected.client.ask()
+    assert protected.serving() is living
+    next_one_succeeds(protected)
