@@ -114,7 +114,7 @@ def test_the_guest_s_service_speaks_the_demo_s_protocol_and_counts(tmp_path):
 def test_connections_outlive_the_host_of_a_real_guest(own_tmp):
     """The first run on a machine fetches the guest's kernel, too."""
     done = subprocess.run(
-        [sys.executable, "-m", "pycolo", "lab", "qemu", "--scenario", "host", "--json"],
+        [sys.executable, "-m", "pycolo", "lab", "qemu", "--scenario", "host", "--accel", "tcg", "--json"],
         capture_output=True,
         text=True,
         timeout=280,

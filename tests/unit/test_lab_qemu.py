@@ -13,12 +13,14 @@ from pycolo.config import load
 from pycolo.lab.errors import LabError
 from pycolo.lab.processes import Host
 from pycolo.lab.qemu import initramfs
+from pycolo.lab.qemu.facts import RoundFacts, TransferFacts
 from pycolo.lab.qemu.image import Image
 from pycolo.lab.qemu.machine import Machine, Qemu, find_qemu
-from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml
+from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
 from pycolo.lab.qemu.observations import Observations, percentile
 from pycolo.lab.qemu.programs import require
-from pycolo.lab.qemu.scenarios import SCENARIOS, Fault, choose
+from pycolo.lab.qemu.runner import together, too_long
+from pycolo.lab.qemu.scenarios import SCENARIOS, WRONG_COMMANDS, Fault, choose
 
 values = st.one_of(st.booleans(), st.integers(-(2**31), 2**31), st.text('aZ_"\\ \n\t√'), st.lists(st.text("ab'\"")))
 tables = st.dictionaries(st.text("abc", min_size=1), values)
@@ -96,6 +98,38 @@ def test_scenarios_are_chosen_by_name():
 def test_the_scenarios_cover_every_fault_and_one_has_to_fail():
     assert {scenario.fault for scenario in SCENARIOS} == set(Fault) - {Fault.NONE}
     assert [scenario.name for scenario in SCENARIOS if not scenario.compare] == ["control"]
+
+
+@pytest.mark.parametrize("how", WRONG_COMMANDS)
+def test_a_wrong_command_is_wrong_in_one_place(how):
+    right = machine().command(Path("/d"), "x")
+    kept = list(right)
+    wrong = wrong_command(right, how)
+    assert right == kept
+    assert wrong == ["false"] or sum(a != b for a, b in zip(right, wrong, strict=True)) == 1
+
+
+def round_facts(stood_still_ms):
+    return RoundFacts(
+        fault="f",
+        stood_still_ms=stood_still_ms,
+        first_answer_ms=0,
+        repair_stood_still_ms=0,
+        served_by="host A",
+        whole_again_ms=0,
+    )
+
+
+def test_a_round_in_which_clients_waited_too_long_is_named():
+    rounds = [round_facts(100), round_facts(2001), round_facts(2000)]
+    assert too_long(rounds, 2000) == ["round 2 (f): nobody was answered for 2001 ms, 2000 are allowed"]
+    assert too_long(rounds, None) == []
+
+
+def test_transfers_that_ran_together_are_told_as_one():
+    one = TransferFacts(megabytes=1.5, stood_still_ms=10, error=None)
+    other_one = TransferFacts(megabytes=2, stood_still_ms=30, error="it broke")
+    assert together([one, other_one]) == TransferFacts(megabytes=3.5, stood_still_ms=30, error="it broke")
 
 
 def test_an_unknown_qemu_is_refused_in_words():

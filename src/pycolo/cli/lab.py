@@ -16,6 +16,7 @@ def lab() -> None:
 @click.option("--scenario", "scenarios", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
 @click.option("--list", "listing", is_flag=True, help="Name the scenarios and end.")
 @click.option("--rounds", type=click.IntRange(1, 10_000), help="Of each scenario: fault, repair, protect again.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of what is drawn by lot: protect-killed.")
 @click.option(
     "--qemu",
     metavar="VERSION|PATH",
@@ -45,6 +46,7 @@ def qemu(
     scenarios: tuple[str, ...],
     listing: bool,
     rounds: int | None,
+    seed: int,
     qemu: str | None,
     accel: str,
     hold: bool,
@@ -73,6 +75,7 @@ def qemu(
     options = QemuLabOptions(
         scenarios=scenarios,
         rounds=rounds,
+        seed=seed,
         qemu=qemu,
         accelerator=accel,
         arbiter=arbiter,

@@ -311,7 +311,7 @@ PROTECT: Final = Plan(
         ),
         Step(
             "add-filters",
-            "in list order, so that no frame goes round; what is diverted before it can be injected waits in its socket",
+            "in list order, so that no frame goes round; what comes before it can be injected waits in its socket",
             undo="remove-filters",
         ),
         Step("open-relay", "a socket for the migration stream, to the secondary's QEMU", undo="close-relay"),

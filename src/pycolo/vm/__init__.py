@@ -14,5 +14,7 @@ Knows QMP, the link and the data path; nothing but the command line and the labo
     wiring          chardevs and filters over QMP
     commandline     … and on a command line
     paths           the data paths, made from the configuration
+    qemuport        a chardev's socket that never makes QEMU wait
+    memory          a node's memory stays flat
     questions, statefile, hooks, leftover, findings, nodeoptions     one small thing each
 """

@@ -29,6 +29,7 @@ from pycolo.vm.frame import CheckpointFrame
 from pycolo.vm.hooks import run_hook
 from pycolo.vm.leftover import end_leftover_qemu, is_our_qemu
 from pycolo.vm.linkednode import PROBE_PAUSE_S, LinkedNode
+from pycolo.vm.memory import give_back
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.primaryside import FIND_S, PrimarySide
 from pycolo.vm.secondaryside import Handlers, SecondarySide
@@ -156,7 +157,10 @@ class GuestNode(LinkedNode):
             if not side.machine.is_over:  # the process lives, only its monitor broke off
                 with suppress(ConnectError, PeerError, StateError):
                     await side.machine.connect(FIND_S)
-                    log.info("the guest's monitor is back")
+                    if self.primary is side and not self._is_leaving:
+                        log.info("the guest's monitor is back")
+                    else:  # somebody else's QEMU by now, which serves one client: let go of it
+                        await side.machine.release()
                 continue
             fresh = PrimarySide(self)
             try:
@@ -237,6 +241,7 @@ class GuestNode(LinkedNode):
         if self.path is path:
             self.path = NoPath()
         await asyncio.to_thread(path.stop)
+        give_back()
 
     def path_callbacks(self) -> dict[str, Any]:
         """What every data path is built with."""

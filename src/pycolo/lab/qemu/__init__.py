@@ -12,7 +12,8 @@ its command line and its control socket. It imports no core and no node.
     stage                   all of it together: a pair that protects
     monitor                 QMP, as much of it as a bystander needs
     counter, law            the client that counts, and what its answers must obey
-    scenarios, runner       what is killed when; how one scenario is played
+    store                   the etcd that some scenarios have, on a machine of its own
+    scenarios, act, runner  what dies when; what is done in one round; how a scenario is played
     pause                   how long a checkpoint stops the primary: through the nodes, and over QEMU's own tcp:
     facts, summary, session what was measured, the table, and one run from options to exit code
 """

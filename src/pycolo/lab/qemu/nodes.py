@@ -10,12 +10,13 @@ import msgspec
 
 from pycolo.lab.errors import LabError
 from pycolo.lab.processes import Host
-from pycolo.lab.qemu.machine import Machine
-from pycolo.lab.qemu.topology import BRIDGE, TAP
+from pycolo.lab.qemu.machine import MEMORY_KIB, Machine
+from pycolo.lab.qemu.topology import BRIDGE, STORE_ADDRESS, TAP
 from pycolo.lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
 
 PAIR: Final = "lab"
 LINK_PORT: Final = 9000
+STORE_URL: Final = f"http://{STORE_ADDRESS}:2379"
 LINK_ADDRESSES: Final = {Host.A: LINK_A_ADDRESS, Host.B: LINK_B_ADDRESS}
 LETTERS: Final = {Host.A: "a", Host.B: "b"}
 
@@ -23,17 +24,27 @@ HEARTBEAT_INTERVAL_MS: Final = 25
 HEARTBEAT_TIMEOUT_MS: Final = 150
 """The configured detection time; what a takeover takes is measured beyond it."""
 
+COMPARE_TIMEOUT_MS: Final = 500
+
+LEASE_MS: Final = 3000
+"""With arbiter etcd: for so long at most the other host waits for one that has died."""
+
 ANSWER_BYTES_MAX: Final = 4 << 20
 ASK_TIMEOUT_S: Final = 5.0
+
+STATUS_S: Final = 4.0
+"""A node waits a second for a QEMU that hangs, and another one for the other node."""
 
 
 class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     """What a scenario may say about the nodes."""
 
     arbiter: str = "command"
-    """"command": the fencing script kills the other host; "manual": nothing happens without `colo failover`."""
+    """"command": the fencing script kills the other host; "manual": nothing happens without `colo failover`;
+    "etcd": an etcd on the LAN knows who serves."""
     compare: bool = True
     checkpoint_interval_ms: int = 10_000
+    checkpoint_timeout_ms: int = 5000
 
 
 def other(host: Host) -> Host:
@@ -60,9 +71,17 @@ class NodeFiles:
         """Make the host's directory, its vm.toml and its fencing script."""
         self.directory.mkdir()
         (self.directory / "state").mkdir()
-        self.config.write_text(toml(self._settings(machine, setting)))
+        self.write_config(machine, setting)
         self.fence.write_text(_fencing_script(peer, lock))
         self.fence.chmod(0o755)
+
+    def write_config(self, machine: Machine, setting: NodeSetting, command: list[str] | None = None) -> None:
+        """The vm.toml, with another `command` for QEMU than the right one if it is given."""
+        self.config.write_text(toml(self._settings(machine, setting, command or self.qemu_command(machine))))
+
+    def qemu_command(self, machine: Machine) -> list[str]:
+        """The right one."""
+        return machine.command(self.directory, f"guest-{self.letter}")
 
     def note_node(self, pid: int) -> None:
         """The fencing script of the other host looks here."""
@@ -78,11 +97,13 @@ class NodeFiles:
         """Of the QEMU that runs here; None when none does."""
         return running_pid(self._qemu_pid, str(self.qmp))
 
-    def _settings(self, machine: Machine, setting: NodeSetting) -> dict[str, dict[str, Any]]:
+    def _settings(self, machine: Machine, setting: NodeSetting, command: list[str]) -> dict[str, dict[str, Any]]:
         bridge = ["ip", "link", "set", TAP]
         arbiter: dict[str, Any] = {"kind": setting.arbiter}
         if setting.arbiter == "command":
             arbiter |= {"command": [str(self.fence)], "timeout_ms": 5000}
+        elif setting.arbiter == "etcd":
+            arbiter |= {"endpoints": [STORE_URL], "ttl_ms": LEASE_MS}
         return {
             "": {
                 "pair": PAIR,
@@ -100,7 +121,7 @@ class NodeFiles:
                 "yank": str(self.directory / "yank.sock"),
                 "netdev": "hn0",
                 "directory": str(self.directory),
-                "command": machine.command(self.directory, f"guest-{self.letter}"),
+                "command": command,
                 "environment": machine.environment,
                 "start_timeout_ms": 20_000,
             },
@@ -108,9 +129,9 @@ class NodeFiles:
             "checkpoint": {
                 "min_distance_ms": 20,
                 "max_interval_ms": setting.checkpoint_interval_ms,
-                "timeout_ms": 5000,
+                "timeout_ms": setting.checkpoint_timeout_ms,
             },
-            "compare": {"compare_timeout_ms": 500, "enabled": setting.compare},
+            "compare": {"compare_timeout_ms": COMPARE_TIMEOUT_MS, "enabled": setting.compare},
             "heartbeat": {"interval_ms": HEARTBEAT_INTERVAL_MS, "timeout_ms": HEARTBEAT_TIMEOUT_MS},
             "arbiter": arbiter,
             "control": {"socket": str(self.control)},
@@ -146,9 +167,27 @@ class NodeFiles:
     def status(self) -> dict[str, Any] | None:
         """What the node says about itself; None when it does not answer."""
         try:
-            return self.ask("status", timeout_s=2.0)
+            return self.ask("status", timeout_s=STATUS_S)
         except LabError:
             return None
+
+
+def wrong_command(right: list[str], how: str) -> list[str]:
+    """A command line for QEMU that is no secondary of `right`.
+
+    "memory": of another size; "device": the network card in another slot; "ends": a program that ends at once.
+    """
+    command = list(right)
+    match how:
+        case "memory":
+            command[command.index("-m") + 1] = f"{MEMORY_KIB + 1024}K"
+        case "device":
+            command[command.index("-device") + 1] += ",addr=0x10"
+        case "ends":
+            command = ["false"]
+        case _:
+            raise AssertionError(how)
+    return command
 
 
 def running_pid(path: Path, mark: str) -> int | None:

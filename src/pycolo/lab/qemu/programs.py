@@ -19,6 +19,7 @@ PACKAGES: Final = {
     "dpkg": ("dpkg",),
     "apt-get": ("apt",),
     "debootstrap": ("debootstrap",),
+    "etcd": ("etcd-server",),
 }
 """Program -> Debian packages that bring it."""
 

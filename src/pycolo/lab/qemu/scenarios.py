@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from pycolo.lab.errors import LabError
-from pycolo.lab.qemu.nodes import NodeSetting
+from pycolo.lab.qemu.nodes import COMPARE_TIMEOUT_MS, LEASE_MS, NodeSetting
 
 
 class Fault(Enum):
@@ -19,6 +19,14 @@ class Fault(Enum):
     HOST = "its cables are pulled, its node and its QEMU are killed"
     NODE = "its node is killed, its QEMU is not"
     LINK = "the cable between the hosts is pulled"
+    HANG = "its QEMU hangs (SIGSTOP), its node lives"
+    HANG_CHECKPOINT = "its QEMU hangs (SIGSTOP) between STOP and RESUME of a checkpoint"
+    FREEZE = "its node and its QEMU are stopped (SIGSTOP), and go on when the other one serves"
+    PROTECT_WRONG = "protect, while its configuration's QEMU command is wrong"
+    PROTECT_KILLED = "its QEMU or its node is killed while protect is at work"
+    UNPROTECT = "unprotect"
+    STORE_HANGS = "etcd hangs (SIGSTOP) for longer than a lease's time"
+    STORE_GONE = "etcd is killed, then the host's cables are pulled, its node and its QEMU are killed"
 
 
 class Victim(Enum):
@@ -26,6 +34,26 @@ class Victim(Enum):
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
+
+
+SHORT_MS: Final = 2000
+"""On a busy machine, under software emulation: a plan, or copying all of the guest's memory, takes no longer."""
+
+RESTART_MS: Final = 5000
+"""A node is away for a second, needs another one to start, and a moment to find the other node again."""
+
+HANG_TIMEOUT_MS: Final = 3000
+"""A checkpoint's, where a QEMU hangs: ten times what one takes here, and soon over."""
+
+WRONG_COMMANDS: Final = ("memory", "device", "ends")
+"""In turn, see `wrong_command`: seen before anything is done, seen by QEMU at the end of a migration, no QEMU."""
+
+PROTECT_VICTIMS: Final = (
+    (Victim.SECONDARY, Fault.QEMU),
+    (Victim.SECONDARY, Fault.NODE),
+    (Victim.PRIMARY, Fault.NODE),
+)
+"""Who dies during protect, and how, in turn."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +64,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     fault: Fault
     victim: Victim = Victim.PRIMARY
     is_busy: bool = False
-    """A download and an upload run, besides the counting that always does."""
+    """Downloads and uploads run, besides the counting that always does."""
+    transfers: int = 1
+    """So many of each, if it is busy."""
     arbiter: str = "command"
     confirms: bool = False
     """With a manual arbiter: the operator says `colo failover` at the primary's node."""
@@ -45,13 +75,25 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 1
     draws: bool = True
     """Whether the clients ask for random numbers, which force checkpoints; else they ask seldom, too."""
+    draw_every: int = 25
+    """Of so many questions one does. At 100 questions a second four do, and each costs a checkpoint."""
+    checkpoints_min: int = 0
+    """So many checkpoints have been made before each fault."""
+    checkpoint_timeout_ms: int = 5000
+    stood_still_max_ms: int | None = None
+    """A law: for no longer may a fault keep all clients without an answer."""
 
     @property
     def setting(self) -> NodeSetting:
         """How the nodes are configured."""
         # The control's only checkpoint is the first: what diverges stays so until the kill.
         interval_ms = 2000 if self.compare else 0
-        return NodeSetting(arbiter=self.arbiter, compare=self.compare, checkpoint_interval_ms=interval_ms)
+        return NodeSetting(
+            arbiter=self.arbiter,
+            compare=self.compare,
+            checkpoint_interval_ms=interval_ms,
+            checkpoint_timeout_ms=self.checkpoint_timeout_ms,
+        )
 
 
 SCENARIOS: Final = (
@@ -78,6 +120,104 @@ SCENARIOS: Final = (
         confirms=True,
     ),
     Scenario(name="back", text="hosts die in turn: there, back, there, back", fault=Fault.HOST, rounds=4),
+    Scenario(
+        name="unprotect",
+        text="the protection is taken away under load, and given back",
+        fault=Fault.UNPROTECT,
+        is_busy=True,
+        rounds=3,
+        stood_still_max_ms=SHORT_MS,
+    ),
+    Scenario(
+        name="protect-fails",
+        text="the secondary's QEMU command is wrong",
+        fault=Fault.PROTECT_WRONG,
+        victim=Victim.SECONDARY,
+        rounds=len(WRONG_COMMANDS),
+        stood_still_max_ms=SHORT_MS,
+    ),
+    Scenario(
+        name="protect-killed",
+        text="protect, and at some moment of it a QEMU or a node dies",
+        fault=Fault.PROTECT_KILLED,
+        rounds=2 * len(PROTECT_VICTIMS),
+        stood_still_max_ms=RESTART_MS,
+    ),
+    Scenario(
+        name="hang-secondary",
+        text="the secondary's QEMU hangs",
+        is_busy=True,
+        fault=Fault.HANG,
+        victim=Victim.SECONDARY,
+        checkpoint_timeout_ms=HANG_TIMEOUT_MS,
+        stood_still_max_ms=COMPARE_TIMEOUT_MS + HANG_TIMEOUT_MS + SHORT_MS,
+    ),
+    Scenario(
+        name="hang-checkpoint",
+        text="the secondary's QEMU hangs in mid-checkpoint",
+        fault=Fault.HANG_CHECKPOINT,
+        victim=Victim.SECONDARY,
+        checkpoint_timeout_ms=HANG_TIMEOUT_MS,
+        stood_still_max_ms=COMPARE_TIMEOUT_MS + HANG_TIMEOUT_MS + SHORT_MS,
+    ),
+    Scenario(
+        name="hang-primary",
+        text="the primary's QEMU hangs",
+        is_busy=True,
+        fault=Fault.HANG,
+        checkpoint_timeout_ms=HANG_TIMEOUT_MS,
+        stood_still_max_ms=COMPARE_TIMEOUT_MS + HANG_TIMEOUT_MS + SHORT_MS,
+    ),
+    Scenario(
+        name="hang-failover",
+        text="the primary's QEMU hangs, the operator is faster",
+        fault=Fault.HANG,
+        confirms=True,
+        stood_still_max_ms=RESTART_MS,
+    ),
+    Scenario(
+        name="freeze",
+        text="the primary's host stands still, and wakes up too late",
+        fault=Fault.FREEZE,
+        arbiter="manual",
+        confirms=True,
+    ),
+    Scenario(
+        name="etcd-freeze",
+        text="the same, and its lease runs out meanwhile",
+        fault=Fault.FREEZE,
+        arbiter="etcd",
+        stood_still_max_ms=LEASE_MS + RESTART_MS,
+    ),
+    Scenario(
+        name="etcd-host",
+        text="the primary's host dies, and its lease runs out",
+        fault=Fault.HOST,
+        arbiter="etcd",
+        stood_still_max_ms=LEASE_MS + RESTART_MS,
+    ),
+    Scenario(name="etcd-link", text="the link is cut, etcd knows who serves", fault=Fault.LINK, arbiter="etcd"),
+    Scenario(name="etcd-hangs", text="etcd hangs, nobody serves", fault=Fault.STORE_HANGS, arbiter="etcd"),
+    Scenario(
+        name="etcd-gone",
+        text="etcd dies, then the primary's host: nobody serves",
+        fault=Fault.STORE_GONE,
+        arbiter="etcd",
+    ),
+    Scenario(
+        name="flood",
+        text="the primary's host dies, and the other one has much to send both ways",
+        fault=Fault.HOST,
+        is_busy=True,
+        transfers=4,
+    ),
+    Scenario(
+        name="many",
+        text="500 checkpoints under load, then the primary's host dies",
+        fault=Fault.HOST,
+        draw_every=4,
+        checkpoints_min=500,
+    ),
     Scenario(name="control", text="nothing is compared (has to fail)", fault=Fault.HOST, compare=False),
 )
 

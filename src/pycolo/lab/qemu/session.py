@@ -12,7 +12,7 @@ import msgspec
 from pycolo.lab.errors import LabError, RunInterruptedError
 from pycolo.lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
 from pycolo.lab.processes import Host
-from pycolo.lab.qemu import pause
+from pycolo.lab.qemu import pause, store
 from pycolo.lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
 from pycolo.lab.qemu.image import Image, cache_directory, ensure_image
 from pycolo.lab.qemu.machine import Machine, Qemu, choose_accelerator, find_qemu
@@ -40,6 +40,8 @@ class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Of each scenario; None: what the scenario says."""
     qemu: str | None = None
     accelerator: str = "auto"
+    seed: int = 1
+    """Of what is drawn by lot: the moments in `protect-killed`."""
     arbiter: str = "command"
     """Of a pair that is held."""
     hold: bool = False
@@ -51,7 +53,8 @@ def run_qemu_lab(options: QemuLabOptions) -> int:
     """Run it in namespaces of its own and return the exit code. Only build/lab stays on the machine."""
     chosen = choose(options.scenarios)
     with_pause = not options.scenarios or PAUSE in options.scenarios
-    require(["ip"])
+    with_etcd = any(scenario.arbiter == "etcd" for scenario in chosen)
+    require(["ip", *([store.PROGRAM] if with_etcd else [])])
     image = ensure_image()
     qemu = find_qemu(options.qemu)
     return run_isolated(
@@ -131,7 +134,9 @@ class _Session:
         stage = Stage(machine, network, self._directory / scenario.name, self._tick)
         try:
             stage.build(scenario.setting)
-            facts = Runner(scenario, stage, self._options.rounds, lambda text: say(f"  {text}")).run()
+            facts = Runner(
+                scenario, stage, self._options.rounds, self._options.seed, lambda text: say(f"  {text}")
+            ).run()
         except RunInterruptedError:
             raise
         except LabError as error:

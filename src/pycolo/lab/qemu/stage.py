@@ -12,8 +12,9 @@ from pycolo.lab.errors import LabError
 from pycolo.lab.processes import Host, Process, Processes
 from pycolo.lab.qemu.machine import BOOT_TIMEOUT_S, Machine, furnish_root, is_ready, qmp_options
 from pycolo.lab.qemu.monitor import Monitor
-from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid
+from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, wrong_command
 from pycolo.lab.qemu.observations import Observations
+from pycolo.lab.qemu.store import Store
 from pycolo.lab.qemu.topology import Network
 
 STATE_TIMEOUT_S: Final = 20.0
@@ -23,6 +24,12 @@ PROTECT_TIMEOUT_S: Final = 60.0
 """`protect` starts a QEMU and copies all of the guest's memory."""
 
 POLL_S: Final = 0.05
+NODE_END_S: Final = 10.0
+"""For a node to end in order."""
+
+OURS: Final = "colo-"
+"""How the names of everything begin that a node puts into a QEMU."""
+
 SERVING: Final = ("protecting", "protected", "alone", "serving", "linked", "waiting")
 """States of a primary's node in which its guest serves clients."""
 
@@ -46,7 +53,9 @@ class Stage:
         self.files = {host: NodeFiles(directory, host) for host in (Host.A, Host.B)}
         self._machine = machine
         self._tick = tick
+        self._setting = NodeSetting()
         self._lock = directory / "fenced"
+        self.store = Store(self.processes, network.store, directory)
         self._nodes: dict[Host, Process] = {}
         self._lives = 0
 
@@ -55,6 +64,9 @@ class Stage:
     def build(self, setting: NodeSetting) -> None:
         """Boot a guest on host A, start both nodes, protect. Raises `LabError` when it does not come to that."""
         furnish_root(self._machine, self.directory)
+        self._setting = setting
+        if setting.arbiter == "etcd":
+            self.store.start()
         for host, files in self.files.items():
             files.write(self._machine, setting, self.files[other(host)], self._lock)
         self._boot()
@@ -154,12 +166,24 @@ class Stage:
 
     def protect(self) -> None:
         """`colo protect` at the node that serves; returns when both say that they are protected."""
-        self.until("the nodes did not link", self._both_linked)
+        self.until_linked()
         host = self.serving()
         assert host is not None, "one of two linked nodes is the primary"
         self._forget_fencing()
         self.files[host].ask("protect", timeout_s=PROTECT_TIMEOUT_S)
         self.until("the pair did not become protected", lambda: self.states() == ("protected", "protected"))
+
+    def unprotect(self) -> None:
+        """`colo unprotect` at the node that serves; returns when both are linked again."""
+        host = self.serving()
+        if host is None:
+            raise LabError(f"nobody serves: {self.account()}")
+        self.files[host].ask("unprotect", timeout_s=PROTECT_TIMEOUT_S)
+        self.until_linked()
+
+    def until_linked(self) -> None:
+        """Wait until the nodes talk and nothing is protected."""
+        self.until("the nodes did not link", self._both_linked)
 
     def _both_linked(self) -> bool:
         self.processes.assert_running(*self._nodes.values())
@@ -176,6 +200,28 @@ class Stage:
     def kill_node(self, host: Host) -> None:
         """SIGKILL the node, and only it."""
         _kill(self._nodes[host].pid)
+
+    def restart_node(self, host: Host, wrong: str | None = None) -> None:
+        """Stop it in order, and start it with the right configuration; `wrong`: see `wrong_command`."""
+        files = self.files[host]
+        command = files.qemu_command(self._machine)
+        files.write_config(self._machine, self._setting, wrong_command(command, wrong) if wrong else command)
+        process = self._nodes[host]
+        process.send(signal.SIGTERM)
+        if process.wait(NODE_END_S) is None:
+            raise LabError(f"{process.name} does not end within {NODE_END_S:.0f} s: {process.last_words()}")
+        self.start_node(host)
+        self.until_linked()
+
+    def signal_qemu(self, host: Host, number: signal.Signals) -> None:
+        """To the QEMU that runs on that host, if one does."""
+        pid = self.files[host].qemu_pid
+        if pid is not None:
+            os.kill(pid, number)
+
+    def signal_node(self, host: Host, number: signal.Signals) -> None:
+        """To that host's node, and nothing that it has started."""
+        os.kill(self._nodes[host].pid, number)
 
     def kill_qemu(self, host: Host) -> None:
         """SIGKILL the QEMU that runs on that host."""
@@ -203,6 +249,28 @@ class Stage:
         """Events of that host's QEMU, on a QMP socket that no node uses."""
         return Monitor(self.files[host].watch)
 
+    def left_in_qemu(self, host: Host) -> list[str]:
+        """What nodes call their own in that host's QEMU: objects and chardevs."""
+        with self.watch(host) as watch:
+            names = [entry["name"] for entry in watch.ask("qom-list", {"path": "/objects"})]
+            names += [chardev["label"] for chardev in watch.ask("query-chardev")]
+        return sorted(name for name in names if name.startswith(OURS))
+
+    def run_colo(self, command: str, host: Host) -> tuple[int, str]:
+        """`colo COMMAND` as its user runs it: exit code, and what it said on stderr."""
+        process = self.processes.start(
+            f"colo-{command}",
+            host,
+            self.network.hosts[host],
+            [*NODE_COMMAND, command, "--control", str(self.files[host].control)],
+        )
+        deadline = time.monotonic() + PROTECT_TIMEOUT_S
+        while (code := process.exit_code()) is None:
+            if time.monotonic() > deadline:
+                raise LabError(f"colo {command} does not end within {PROTECT_TIMEOUT_S:.0f} s: {self.account()}")
+            self.rest(POLL_S)
+        return code, process.log.read_text(errors="replace").strip()
+
     def is_fenced(self, host: Host) -> bool:
         """Whether both node and QEMU of that host are gone."""
         return not self.is_running(host) and self.files[host].qemu_pid is None
@@ -210,6 +278,7 @@ class Stage:
     def clear(self) -> None:
         """End everything on the stage, and whatever its nodes have started."""
         self.processes.kill_all()
+        self.store.clear()
         for files in self.files.values():
             for path in files.pid_files:
                 pid = running_pid(path, str(files.directory))

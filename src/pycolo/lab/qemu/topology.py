@@ -11,7 +11,8 @@
         │         node A          lnk ──┼══════════┼── lnk           node B        │
         └───────────────────────────────┘          └───────────────────────────────┘
 
-Each box is a network namespace. The tap of a host that does not serve is off its bridge: the node's `serve` and
+Each box is a network namespace; so is the machine with the etcd of the scenarios that need one, 10.9.0.3. The hosts
+are 10.9.0.11 and 10.9.0.12 on the LAN. The tap of a host that does not serve is off its bridge: the node's `serve` and
 `retire` commands put it on and take it off.
 """
 
@@ -38,6 +39,9 @@ from pycolo.lab.topology import (
 
 CLIENT_ADDRESS: Final = "10.9.0.1"
 GUEST_ADDRESS: Final = "10.9.0.2"
+STORE_ADDRESS: Final = "10.9.0.3"
+HOST_ADDRESSES: Final = {Host.A: "10.9.0.11", Host.B: "10.9.0.12"}
+"""The hosts' own on the LAN: that is how they reach etcd."""
 LAN_PREFIX: Final = 24
 LINK_PREFIX: Final = 30
 GUEST_MAC: Final = "52:54:00:09:00:02"
@@ -54,13 +58,14 @@ TAP_QUEUE_FRAMES: Final = 10_000
 
 
 class Network:
-    """The four namespaces and what connects them; `build` once."""
+    """The namespaces and what connects them; `build` once."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
         choose_guest_port("tap")
         self.client = Namespace.create(directory, "client")
         self.lan = Namespace.create(directory, "lan")
+        self.store = Namespace.create(directory, "store")
         self.hosts = {Host.A: Namespace.create(directory, "host-a"), Host.B: Namespace.create(directory, "host-b")}
 
     def build(self) -> None:
@@ -73,16 +78,18 @@ class Network:
             ) from error
 
     def _build(self) -> None:
-        for namespace in (self.client, self.lan, *self.hosts.values()):
+        for namespace in (self.client, self.lan, self.store, *self.hosts.values()):
             with namespace.entered(), IPRoute() as netlink:
                 switch_ipv6_off()
                 raise_up(netlink, "lo")
         _add_bridge(self.lan, "br0")
         self._connect(self.client)
+        self._connect(self.store)
         with self.client.entered(), IPRoute() as netlink:
             netlink.link("set", index=index_of(netlink, UPLINK), address=CLIENT_MAC)
-            netlink.addr("add", index=index_of(netlink, UPLINK), address=CLIENT_ADDRESS, prefixlen=LAN_PREFIX)
-        for namespace in self.hosts.values():
+        _give_address(self.client, UPLINK, CLIENT_ADDRESS)
+        _give_address(self.store, UPLINK, STORE_ADDRESS)
+        for host, namespace in self.hosts.items():
             _add_bridge(namespace, BRIDGE)
             self._connect(namespace)
             with namespace.entered(), IPRoute() as netlink:
@@ -90,6 +97,7 @@ class Network:
                 netlink.link("add", ifname=TAP, kind="tuntap", mode="tap")
                 netlink.link("set", index=index_of(netlink, TAP), txqlen=TAP_QUEUE_FRAMES, mtu=LAN_MTU)
                 raise_up(netlink, TAP)
+            _give_address(namespace, BRIDGE, HOST_ADDRESSES[host])
         self._connect_hosts()
 
     def _connect(self, namespace: Namespace) -> None:
@@ -105,13 +113,13 @@ class Network:
         host_a, host_b = self.hosts[Host.A], self.hosts[Host.B]
         lay_cable(host_a, LINK, host_b, LINK, LINK_MTU)
         for namespace, address in ((host_a, LINK_A_ADDRESS), (host_b, LINK_B_ADDRESS)):
+            _give_address(namespace, LINK, address, LINK_PREFIX)
             with namespace.entered(), IPRoute() as netlink:
-                netlink.addr("add", index=index_of(netlink, LINK), address=address, prefixlen=LINK_PREFIX)
                 raise_up(netlink, LINK)
 
     def delete(self) -> None:
         """Take the namespaces' names away; they go with their last processes."""
-        for namespace in (self.client, self.lan, *self.hosts.values()):
+        for namespace in (self.client, self.lan, self.store, *self.hosts.values()):
             namespace.delete()
 
     def put_tap_on_bridge(self, host: Host) -> None:
@@ -150,3 +158,8 @@ def _add_bridge(namespace: Namespace, name: str) -> None:
 
 def _put_on(netlink: IPRoute, name: str, bridge: str) -> None:
     netlink.link("set", index=index_of(netlink, name), master=index_of(netlink, bridge))
+
+
+def _give_address(namespace: Namespace, interface: str, address: str, prefix: int = LAN_PREFIX) -> None:
+    with namespace.entered(), IPRoute() as netlink:
+        netlink.addr("add", index=index_of(netlink, interface), address=address, prefixlen=prefix)

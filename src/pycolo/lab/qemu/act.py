@@ -1,0 +1,230 @@
+"""What is done in one round: the fault, what has to happen before clients can go on, the repair."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Final
+
+from pycolo.lab.errors import LabError
+from pycolo.lab.qemu.nodes import LEASE_MS, other
+from pycolo.lab.qemu.scenarios import PROTECT_VICTIMS, WRONG_COMMANDS, Fault, Scenario, Victim
+from pycolo.lab.qemu.stage import PROTECT_TIMEOUT_S, Stage, reap_strangers
+
+GONE_S: Final = 1.0
+"""How long a node stays away, and the operator thinks."""
+
+SETTLED_S: Final = 0.2
+"""What was on its way at the fault has arrived by then."""
+
+PROGRESS_S: Final = 15.0
+
+STRIKE_WITHIN_S: Final = 1.5
+"""Protect takes about a second here: some of the moments are just after it."""
+
+FAILS_WITHIN_S: Final = 10.0
+"""What will never succeed is not waited for: the time-out for a QEMU that starts is 20 s."""
+
+LEASE_AND_MORE_S: Final = LEASE_MS / 1e3 + 2.0
+"""By then nobody holds a lease that is not renewed."""
+
+ENOUGH_ANSWERS: Final = 12
+"""A quarter of the connections' worth: one alone may have been on its way."""
+
+STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED)
+"""Nothing that is protected need have been lost."""
+
+
+class Act:
+    """One round. Raises `LabError` when a step of it cannot be made."""
+
+    def __init__(self, scenario: Scenario, stage: Stage, answers: Callable[[], int], number: int, seed: int) -> None:
+        """`answers()`: how many the clients have got. `number`: of the round, from 1."""
+        self._scenario = scenario
+        self._stage = stage
+        self._answers = answers
+        self._number = number
+        self._rng = random.Random(f"{seed} {number}")
+        primary = stage.serving()
+        assert primary is not None, "the runner has looked"
+        self._primary = primary
+        self._victim = primary if scenario.victim is Victim.PRIMARY else other(primary)
+        self.fault = scenario.fault.value
+        self.notes: list[str] = []
+        self.broken: list[str] = []
+
+    # ── the fault ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def strike(self) -> int:
+        """Returns the moment of it, CLOCK_MONOTONIC nanoseconds."""
+        stage, victim = self._stage, self._victim
+        match self._scenario.fault:
+            case Fault.CHECKPOINT | Fault.HANG_CHECKPOINT:
+                return self._strike_in_checkpoint()
+            case Fault.PROTECT_KILLED:
+                return self._strike_in_protect()
+            case Fault.PROTECT_WRONG:
+                return self._protect_in_vain()
+            case Fault.STORE_GONE:
+                stage.store.kill()
+        at_ns = time.monotonic_ns()
+        match self._scenario.fault:
+            case Fault.QEMU:
+                stage.kill_qemu(victim)
+            case Fault.HOST | Fault.STORE_GONE:
+                stage.power_off(victim)
+            case Fault.NODE:
+                stage.kill_node(victim)
+            case Fault.LINK:
+                stage.network.cut_link()
+            case Fault.HANG:
+                stage.signal_qemu(victim, signal.SIGSTOP)
+            case Fault.FREEZE:
+                stage.signal_node(victim, signal.SIGSTOP)
+                stage.signal_qemu(victim, signal.SIGSTOP)
+            case Fault.STORE_HANGS:
+                stage.store.hang()
+            case Fault.UNPROTECT:
+                stage.unprotect()
+        return at_ns
+
+    def _strike_in_checkpoint(self) -> int:
+        stage, victim, primary = self._stage, self._victim, self._primary
+        hangs = self._scenario.fault is Fault.HANG_CHECKPOINT
+        if stage.files[victim].qemu_pid is None:
+            raise LabError(f"no QEMU to kill on {victim.value}")
+        with stage.watch(primary) as watch:
+            answer = stage.files[primary].tell("checkpoint")
+            stopped = watch.wait_event("STOP", timeout_s=5)
+            at_ns = time.monotonic_ns()
+            stage.signal_qemu(victim, signal.SIGSTOP if hangs else signal.SIGKILL)
+            answer.close()
+            if stopped is None:
+                raise LabError(f"no checkpoint began on {primary.value} within 5 s: {stage.account()}")
+            try:
+                resumed = watch.wait_event("RESUME", timeout_s=0.001)
+            except (LabError, OSError):  # the watched QEMU is the dead one
+                resumed = None
+        if resumed is not None:
+            self.notes.append("the checkpoint was over before the fault")
+        return at_ns
+
+    def _strike_in_protect(self) -> int:
+        """Whoever has their turn dies at a moment drawn by lot, counted from the command."""
+        stage, primary = self._stage, self._primary
+        who, how = PROTECT_VICTIMS[(self._number - 1) % len(PROTECT_VICTIMS)]
+        self._victim = primary if who is Victim.PRIMARY else other(primary)
+        stage.unprotect()
+        moment_s = self._rng.uniform(0, STRIKE_WITHIN_S)
+        self.fault = f"{moment_s * 1e3:.0f} ms into protect {'QEMU' if how is Fault.QEMU else 'the node'} dies"
+        self.notes.append(f"of the {who.value}, {self._victim.value}")
+        answer = stage.files[primary].tell("protect")
+        began = time.monotonic()
+        stage.rest(moment_s)
+        if how is Fault.QEMU:
+            while stage.files[self._victim].qemu_pid is None and time.monotonic() < began + STRIKE_WITHIN_S:
+                stage.rest(0.01)
+        at_ns = time.monotonic_ns()
+        if how is Fault.QEMU:
+            stage.kill_qemu(self._victim)
+        else:
+            stage.kill_node(self._victim)
+        self.notes.append(f"states then: {' '.join(stage.states())}")
+        with answer:
+            answer.settimeout(PROTECT_TIMEOUT_S)
+            self.notes.append(f"protect said: {answer.recv(4096).decode(errors='replace').strip() or 'nothing'}")
+        return at_ns
+
+    def _protect_in_vain(self) -> int:
+        """Protect has to fail in order: one line, exit code 1, nothing left behind, both nodes linked."""
+        stage, primary = self._stage, self._primary
+        what = WRONG_COMMANDS[(self._number - 1) % len(WRONG_COMMANDS)]
+        stage.unprotect()
+        stage.restart_node(self._victim, wrong=what)
+        at_ns = time.monotonic_ns()
+        code, said = stage.run_colo("protect", primary)
+        errors = [line for line in said.splitlines() if not line.startswith("protect: ")]  # the steps that it names
+        self.notes.append(f"wrong {what}: {' | '.join(errors)}")
+        if code != 1 or len(errors) != 1:
+            self.broken.append(f"protect with wrong {what}: exit code {code}, and it said {said!r}")
+        if (took_s := (time.monotonic_ns() - at_ns) / 1e9) > FAILS_WITHIN_S:
+            self.broken.append(f"protect with wrong {what} took {took_s:.0f} s to fail")
+        stage.until_linked()
+        self._expect_nothing_left(f"protect with wrong {what}")
+        return at_ns
+
+    def _expect_nothing_left(self, after: str) -> None:
+        left = self._stage.left_in_qemu(self._primary)
+        if left:
+            self.broken.append(f"after {after} QEMU on {self._primary.value} still has {', '.join(left)}")
+
+    # ── what has to happen before clients can go on ───────────────────────────────────────────────────────────
+
+    def go_on(self, at_ns: int) -> int:
+        """Returns the moment from which on the clients certainly go on."""
+        stage, scenario, victim = self._stage, self._scenario, self._victim
+        match scenario.fault:
+            case Fault.STORE_HANGS:
+                self._expect_silence("etcd hung", LEASE_AND_MORE_S, settled_s=LEASE_MS / 1e3)
+                stage.store.go_on()
+            case Fault.STORE_GONE:
+                self._expect_silence("etcd was gone", LEASE_AND_MORE_S)
+                stage.store.start()
+            case Fault.HANG | Fault.FREEZE if scenario.confirms:
+                self._expect_silence("the guest hung", GONE_S)
+                self.notes.append("colo failover at the other node")
+                stage.failover(other(victim))
+            case Fault.PROTECT_KILLED:
+                stage.rest(GONE_S)
+                if not stage.is_running(victim) and stage.files[victim].qemu_pid is not None:
+                    self.notes.append("the node was started again")
+                    stage.start_node(victim)
+            case Fault.UNPROTECT:
+                self._expect_nothing_left("unprotect")
+            case _ if scenario.arbiter == "manual":
+                self._expect_silence("nobody was allowed to serve", GONE_S)
+                if scenario.confirms:
+                    self.notes.append("colo failover at the primary's node")
+                    stage.failover(self._primary)
+                else:
+                    self.notes.append("the node was started again")
+                    stage.start_node(victim)
+        self._until_answers(at_ns)
+        return time.monotonic_ns()
+
+    def _expect_silence(self, why: str, seconds: float, settled_s: float = SETTLED_S) -> None:
+        self._stage.rest(settled_s)
+        before = self._answers()
+        self._stage.rest(seconds)
+        answers = self._answers() - before
+        if answers:
+            self.broken.append(f"{answers} answers came although {why}")
+
+    def _until_answers(self, at_ns: int) -> None:
+        """More than may have been on their way."""
+        self._stage.rest(max(0.0, SETTLED_S - (time.monotonic_ns() - at_ns) / 1e9))
+        enough = self._answers() + ENOUGH_ANSWERS
+        self._stage.until("the clients did not go on", lambda: self._answers() >= enough, timeout_s=PROGRESS_S)
+
+    # ── the repair ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def repair(self) -> None:
+        """As an administrator would: cables, power, the right configuration, protect."""
+        stage, fault = self._stage, self._scenario.fault
+        reap_strangers()
+        if fault is Fault.LINK:
+            stage.network.restore_link()
+        if fault is Fault.PROTECT_WRONG:
+            stage.restart_node(self._victim)
+        if fault in (Fault.HANG, Fault.HANG_CHECKPOINT, Fault.FREEZE):
+            # If it is there any more: nothing of it may be heard.
+            stage.signal_qemu(self._victim, signal.SIGCONT)
+            stage.rest(SETTLED_S)
+        if fault is Fault.FREEZE:
+            stage.signal_node(self._victim, signal.SIGCONT)
+        for host in stage.files:
+            if not stage.is_running(host):
+                stage.power_on(host)
+        if fault in STAYS_WHOLE and stage.states() == ("protected", "protected"):
+            return
+        stage.protect()
