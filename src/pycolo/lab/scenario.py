@@ -14,7 +14,7 @@ import msgspec
 
 from pycolo import __version__
 from pycolo.lab import guest_server
-from pycolo.lab.errors import LabError, RunInterruptedError
+from pycolo.lab.errors import LabError, RunInterruptedError, silence_event_loops
 from pycolo.lab.facts import (
     Event,
     Kill,
@@ -373,6 +373,7 @@ class Scenario:
             signal.signal(other, signal.SIG_IGN)
         name = signal.Signals(number).name
         self._interruption = RunInterruptedError(f"interrupted by {name}; everything was taken down")
+        silence_event_loops()
         raise self._interruption
 
     def _tick(self) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import LabError, RunInterruptedError
+from pycolo.lab.errors import LabError, RunInterruptedError, silence_event_loops
 from pycolo.lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
 from pycolo.lab.processes import Host
 from pycolo.lab.qemu import pause, store
@@ -177,6 +177,7 @@ class _Session:
             signal.signal(other, signal.SIG_IGN)
         name = signal.Signals(number).name
         self._interruption = RunInterruptedError(f"interrupted by {name}; everything was taken down")
+        silence_event_loops()
         raise self._interruption
 
     def _tick(self) -> None:
