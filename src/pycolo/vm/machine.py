@@ -223,15 +223,16 @@ class Machine:
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """One QMP command's answer. Raises `PeerError`, `ConnectError`."""
-        if self.qmp is None:
-            raise ConnectError(f"{self._name}: QEMU is not there (no QMP connection to {self._options.qmp})")
-        return await self.qmp.execute(command, dict(arguments) if arguments else None, **options)
+        return await self._connected().execute(command, dict(arguments) if arguments else None, **options)
 
     async def probe(self) -> Facts:
         """What it is and can. Raises `PeerError`, `ConnectError`."""
+        return await probe(self._connected())
+
+    def _connected(self) -> Qmp:
         if self.qmp is None:
             raise ConnectError(f"{self._name}: QEMU is not there (no QMP connection to {self._options.qmp})")
-        return await probe(self.qmp)
+        return self.qmp
 
     async def wait_for(self, wanted: EventFilter, timeout_s: float, what: str) -> QmpEvent:
         """The next event that `wanted` likes. Raises `PeerError` naming `what` when none comes."""

@@ -271,10 +271,6 @@ class Stage:
             self.rest(POLL_S)
         return code, process.log.read_text(errors="replace").strip()
 
-    def is_fenced(self, host: Host) -> bool:
-        """Whether both node and QEMU of that host are gone."""
-        return not self.is_running(host) and self.files[host].qemu_pid is None
-
     def clear(self) -> None:
         """End everything on the stage, and whatever its nodes have started."""
         self.processes.kill_all()
