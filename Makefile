@@ -24,7 +24,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
 		printf 'make %-9s %s\n' "$$target" "$$text"; done
 
-setup: $(VENV)/.compiled ## virtual environment in .venv, pinned dependencies, compiled core
+setup: $(VENV)/.compiled ## what is needed to run: .venv, pinned dependencies, compiled core
 	@:
 
 demo: setup ## kill a host under real TCP connections and watch them go on (ARGS="--help" for options)
@@ -34,6 +34,7 @@ demo-qemu: setup ## two real QEMUs: kill hosts, nodes and links (ARGS="--hold" t
 	@$(BIN)/colo lab qemu $(if $(QEMU),--qemu $(QEMU)) $(ARGS)
 
 test: lint ## everything that is checked: lint, types, tests (ARGS="-k jhash" to choose)
+	@scripts/setup.sh programs
 	@$(BIN)/pytest $(ARGS)
 
 lint: types ## ruff, mypy, and the purity line
@@ -41,20 +42,20 @@ lint: types ## ruff, mypy, and the purity line
 	@$(BIN)/ruff format --check --quiet --output-format concise || { echo "run $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/lint-imports --no-cache > build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
 
-types: setup ## mypy, strict
+types: setup $(VENV)/.dev ## mypy, strict
 	@$(BIN)/mypy --no-error-summary
 
-bench: setup ## the benchmarks of benchmarks/
+bench: setup $(VENV)/.dev ## the benchmarks of benchmarks/
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
 
-lock: ## requirements.lock anew, with the newest releases that pyproject.toml allows
+lock: ## requirements*.lock anew, with the newest releases that pyproject.toml allows
 	@scripts/lock.sh
 
 clean: ## remove everything that make has made, .venv too
 	@rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find $(wildcard src tests benchmarks) \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
 
-# The stamps of the three steps, set by the script: a step that is up to date costs nothing.
+# The stamps of the steps, set by the script: a step that is up to date costs nothing.
 $(VENV)/.environment: requirements.lock scripts/setup.sh
 	@scripts/setup.sh environment
 
@@ -63,3 +64,7 @@ $(VENV)/.package: $(VENV)/.environment pyproject.toml setup.py
 
 $(VENV)/.compiled: $(VENV)/.package $(COMPILED)
 	@scripts/setup.sh compile
+
+# What only the targets that use them need: one dependency group of pyproject.toml each.
+$(VENV)/.dev $(VENV)/.docs $(VENV)/.dist: $(VENV)/.%: requirements-%.lock scripts/setup.sh | $(VENV)/.package
+	@scripts/setup.sh $*

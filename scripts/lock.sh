@@ -1,5 +1,10 @@
 #!/usr/bin/env bash
-# Writes requirements.lock: the newest releases that pyproject.toml allows, resolved in a fresh environment.
+# Writes the pins: the newest releases that pyproject.toml allows, all of them resolved at once in a fresh environment,
+# so that what two files pin they pin alike.
+#
+#   requirements.lock         what pycolo needs to be built and run, with the laboratory
+#   requirements-GROUP.lock   what each dependency group of pyproject.toml adds (dev: tests, lint and types), complete
+#                             in itself
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -7,21 +12,56 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 "${PYTHON:-python3}" -m venv "$scratch/venv"
-"$scratch/venv/bin/pip" install --quiet --upgrade pip
-"$scratch/venv/bin/python" - pyproject.toml >"$scratch/requirements.in" <<'PYTHON'
+readonly pip=("$scratch/venv/bin/pip" --disable-pip-version-check --quiet --quiet) # errors only
+"${pip[@]}" install --upgrade pip
+
+# One file of requirements for each file of pins, named alike.
+"$scratch/venv/bin/python" - pyproject.toml "$scratch" <<'PYTHON'
 import sys
 import tomllib
+from pathlib import Path
 
 with open(sys.argv[1], "rb") as file:
     project = tomllib.load(file)
-for group in (
-    project["build-system"]["requires"],
-    project["project"]["dependencies"],
-    *project["project"]["optional-dependencies"].values(),
-    *project["dependency-groups"].values(),
-):
-    print(*group, sep="\n")
+extras = project["project"]["optional-dependencies"].values()
+groups = {f"requirements-{name}": group for name, group in project["dependency-groups"].items()}
+groups["requirements"] = [
+    *project["build-system"]["requires"],
+    *project["project"]["dependencies"],
+    *(requirement for extra in extras for requirement in extra),
+]
+for name, group in groups.items():
+    Path(sys.argv[2], name).write_text("".join(f"{requirement}\n" for requirement in group))
 PYTHON
-"$scratch/venv/bin/pip" install --quiet --requirement "$scratch/requirements.in"
-"$scratch/venv/bin/pip" freeze --all --exclude pip >requirements.lock
-echo "requirements.lock: $(wc -l <requirements.lock) packages; run make test before you keep it"
+
+cat "$scratch"/requirements* >"$scratch/all"
+"${pip[@]}" install --requirement "$scratch/all"
+"${pip[@]}" freeze --all --exclude pip >"$scratch/pins"
+
+for group in "$scratch"/requirements*; do
+    lock=$(basename "$group").lock
+    # What of these pins the group needs: pip is asked what it would install, were nothing there.
+    echo '{"install": []}' >"$scratch/report"
+    if [[ -s $group ]]; then
+        "${pip[@]}" install --dry-run --ignore-installed --report "$scratch/report" \
+            --constraint "$scratch/pins" --requirement "$group"
+    fi
+    "$scratch/venv/bin/python" - "$scratch/report" "$scratch/pins" >"$lock" <<'PYTHON'
+import json
+import re
+import sys
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+with open(sys.argv[1]) as file:
+    needed = {canonical(package["metadata"]["name"]) for package in json.load(file)["install"]}
+print("# written by make lock")
+with open(sys.argv[2]) as file:
+    print("".join(line for line in file if canonical(line.partition("==")[0]) in needed), end="")
+PYTHON
+    echo "$lock: $(grep -c == "$lock") packages"
+done
+echo "run make test before you keep them"

@@ -6,6 +6,14 @@
 #   scripts/setup.sh package       pycolo itself, editable, and the command `colo`
 #   scripts/setup.sh compile       the per-packet path, in place
 #
+# These three are all that is needed to run. For those who work on pycolo, tools into the same environment:
+#
+#   scripts/setup.sh dev           lint, types, tests and benchmarks (requirements-dev.lock)
+#   scripts/setup.sh docs          the documentation (requirements-docs.lock)
+#   scripts/setup.sh dist          what is published (requirements-dist.lock)
+#   scripts/setup.sh programs      programs of the system that tests start: installed as root on Debian, else nothing.
+#                                  No stamp: they may go as they came, and it costs nothing to look
+#
 # PYTHON=/path/to/python3 chooses the interpreter. As root on Debian, missing system packages are installed; otherwise
 # they are named. What pip and the compiler say goes to build/setup.log.
 set -euo pipefail
@@ -73,6 +81,29 @@ install_packages() {
         warn "apt-get could not install $* (all of what it said: $log)"
 }
 
+# Programs that tests start, and the Debian packages that bring them.
+readonly test_programs=(
+    qemu-system-x86_64:qemu-system-x86
+    busybox:busybox-static
+    etcd:etcd-server
+    ip:iproute2
+    gcc:gcc
+)
+
+install_programs() {
+    local pair packages=()
+    for pair in "${test_programs[@]}"; do
+        command -v "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
+    done
+    if ((${#packages[@]})) && may_install_packages; then
+        install_packages "${packages[@]}"
+        # Tests start an etcd of their own: the service that comes with the package is not wanted.
+        if [[ " ${packages[*]} " == *" etcd-server "* && -d /run/systemd/system ]]; then
+            quietly systemctl disable --now etcd.service || true
+        fi
+    fi
+}
+
 # Debian splits Python (venv and headers are packages of their own), and a bare machine has no compiler.
 install_missing_packages() {
     local packages=()
@@ -99,10 +130,20 @@ make_environment() {
         say "Making $venv with $("$python" -V)"
         quietly "$python" -m venv --clear "$venv" || die "$python could not make $venv"
     fi
-    say "Installing the pinned dependencies (requirements.lock)"
-    quietly "$venv/bin/pip" install --disable-pip-version-check --requirement requirements.lock ||
-        die "pip could not install requirements.lock (all of what it said: $log)"
+    install_pins "the pinned dependencies" requirements.lock
     touch "$venv/.environment"
+}
+
+install_pins() {
+    say "Installing $1 ($2)"
+    quietly "$venv/bin/pip" install --disable-pip-version-check --requirement "$2" ||
+        die "pip could not install $2 (all of what it said: $log)"
+}
+
+# Of a dependency group in pyproject.toml. The stamp has its name.
+install_tools() {
+    install_pins "the tools for $2" "requirements-$1.lock"
+    touch "$venv/.$1"
 }
 
 install_package() {
@@ -153,5 +194,9 @@ case ${1:-} in
     environment) make_environment ;;
     package) install_package ;;
     compile) compile_package ;;
-    *) die "usage: scripts/setup.sh environment|package|compile" ;;
+    dev) install_tools dev "lint, types and tests" ;;
+    docs) install_tools docs "the documentation" ;;
+    dist) install_tools dist "what is published" ;;
+    programs) install_programs ;;
+    *) die "usage: scripts/setup.sh environment|package|compile|dev|docs|dist|programs" ;;
 esac

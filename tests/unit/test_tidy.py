@@ -7,11 +7,15 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from pycolo.lab.qemu.programs import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -260,24 +264,49 @@ def test_a_stub_or_declaration_has_its_source(path):
 # ── dependencies ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def declared() -> dict[str, list[str]]:
+    """Requirements by the file that pins them."""
+    extras = project()["project"]["optional-dependencies"].values()
+    at_run_time = [*project()["build-system"]["requires"], *project()["project"]["dependencies"], *chain(*extras)]
+    groups = {f"requirements-{name}.lock": group for name, group in project()["dependency-groups"].items()}
+    return {"requirements.lock": at_run_time, **groups}
+
+
+def pins(lock: str) -> dict[str, str]:
+    lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.+!]+|#.*|", line)] == []
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pinned = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in pinned}
 
 
-def declared() -> list[Requirement]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    groups = [
-        project["build-system"]["requires"],
-        project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"].values(),
-        *project["dependency-groups"].values(),
-    ]
-    return [Requirement(text) for group in groups for text in group]
+@pytest.mark.parametrize(("lock", "text"), [(lock, text) for lock, group in declared().items() for text in group])
+def test_every_dependency_is_pinned_within_what_is_declared(lock, text):
+    requirement = Requirement(text)
+    assert requirement.specifier.contains(pins(lock)[canonicalize_name(requirement.name)])
 
 
-@pytest.mark.parametrize("requirement", declared(), ids=str)
-def test_every_dependency_is_pinned_within_what_is_declared(requirement):
-    pinned = {canonicalize_name(name): version for name, version in pins().items()}
-    assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
+def test_what_two_files_pin_they_pin_alike():
+    """They are installed into one environment: the last one would win."""
+    versions: dict[str, set[str]] = {}
+    for lock in declared():
+        for name, version in pins(lock).items():
+            versions.setdefault(name, set()).add(version)
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
+
+
+def test_who_only_runs_pycolo_installs_no_tool():
+    tools = {canonicalize_name(Requirement(text).name) for text in chain(*project()["dependency-groups"].values())}
+    needed = {canonicalize_name(Requirement(text).name) for text in declared()["requirements.lock"]}
+    assert sorted((tools - needed) & pins("requirements.lock").keys()) == []
+
+
+def test_set_up_installs_the_packages_that_the_laboratory_would():
+    script = (ROOT / "scripts" / "setup.sh").read_text(encoding="utf-8")
+    listed = re.search(r"test_programs=\(\n(.*?)\n\)", script, re.DOTALL)
+    assert listed
+    for program, package in (line.strip().split(":") for line in listed[1].splitlines()):
+        assert package in PACKAGES[program]
