@@ -1,5 +1,6 @@
 """Who is taken for the other node, and where plain text may be spoken."""
 
+import errno
 import socket
 import ssl
 import threading
@@ -84,6 +85,52 @@ def test_files_of_two_sets_are_told_at_start(directory, tmp_path):
     (tmp_path / "mixed" / "primary.pem").write_bytes((directory / "primary.pem").read_bytes())
     with pytest.raises(ConfigError, match=r"expected primary.pem, its key and ca.pem of one `colo certs init`"):
         server_context(tmp_path / "mixed", "web")
+
+
+GONE = [
+    ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol"),
+    ssl.SSLZeroReturnError(ssl.SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed (EOF)"),
+    ssl.SSLSyscallError(ssl.SSL_ERROR_SYSCALL, "Some I/O error occurred"),
+    ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    BrokenPipeError(errno.EPIPE, "Broken pipe"),
+    OSError(errno.ENOTCONN, "Transport endpoint is not connected"),
+]
+
+
+@pytest.mark.parametrize("error", GONE, ids=lambda error: type(error).__name__)
+def test_a_peer_that_leaves_in_the_handshake_is_one_line(monkeypatch, error):
+    """Which error it is depends on the releases of Python and OpenSSL; no peer makes all of them with one."""
+
+    def leave(_sock):
+        raise error
+
+    monkeypatch.setattr(ssl.SSLSocket, "do_handshake", leave)
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        theirs,
+        ssl.create_default_context().wrap_socket(ours, do_handshake_on_connect=False, server_hostname="a") as sock,
+        pytest.raises(LinkError) as raised,
+    ):
+        tls.handshake(sock, "web", Role.PRIMARY, "link", 1)
+    assert str(raised.value) == (
+        "link: the other side closed during the TLS handshake (was that node started with --insecure?)"
+    )
+
+
+HALF_A_RECORD, GOODBYE, ALERT = b"\x16\x03\x01", b"\x15\x03\x03\x00\x02\x01\x00", b"\x15\x03\x03\x00\x02\x02\x28"
+
+
+@pytest.mark.parametrize("words", [b"", HALF_A_RECORD, GOODBYE, ALERT])
+def test_whatever_a_peer_says_before_it_leaves_is_one_line(directory, words):
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(words)
+    with (
+        server_context(directory, "web").wrap_socket(ours, server_side=True, do_handshake_on_connect=False) as sock,
+        pytest.raises(LinkError, match=r"^link: [^\n]+$"),
+    ):
+        tls.handshake(sock, "web", Role.SECONDARY, "link", 10)
 
 
 def test_a_tls_record_is_told_from_a_message():

@@ -4,6 +4,7 @@ A peer counts as the other node when its certificate is signed by the pair's own
 pair's name and the other role (`certs`). Host names and addresses prove nothing here and are not looked at.
 """
 
+import errno
 import ipaddress
 import socket
 import ssl
@@ -90,6 +91,14 @@ _NO_TLS_REASONS = frozenset(
 )  # fmt: skip
 
 
+_GONE = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionError)
+"""What a peer that leaves in the middle is reported as: it depends on how it left, and on the releases of Python and
+OpenSSL (3.11.2 says SSLZeroReturnError where 3.11.7 says SSLEOFError). Or its socket is not connected any more."""
+
+_GONE_BEFORE = "Closed before TLS handshake with data in recv buffer."
+"""The reason that Python's `ssl` gives when there is no handshake to begin with, a peer's bytes notwithstanding."""
+
+
 def describe(error: OSError) -> str:
     """One line for what a TLS handshake (or the first read after it) died of."""
     if isinstance(error, TimeoutError):
@@ -100,9 +109,9 @@ def describe(error: OSError) -> str:
             f"is refused: {error.verify_message}; both nodes need the files of one `colo certs init`",
         )
         return f"the other side's certificate {why}"
-    if isinstance(error, ssl.SSLEOFError | ConnectionError):
+    reason = getattr(error, "reason", None)  # an error that is no ssl.SSLError has none
+    if isinstance(error, _GONE) or error.errno == errno.ENOTCONN or reason == _GONE_BEFORE:
         return "the other side closed during the TLS handshake (was that node started with --insecure?)"
-    reason = error.reason if isinstance(error, ssl.SSLError) else None
     if reason in _NO_TLS_REASONS:
         return "the other side does not speak TLS (was that node started with --insecure?); link closed"
     known = _REASON_TEXTS.get(reason or "")
