@@ -3,9 +3,10 @@
 * `uncompiled("pycolo.wire.seq")` is that module run from its source, its `pycolo` imports too: the oracle.
 * `build("pycolo.wire.seq")` runs a test twice, with the compiled and with the uncompiled module.
 * `@pytest.mark.namespaces` and `@pytest.mark.tun` skip a test where the machine does not allow it,
-  `@pytest.mark.qemu` where there is no QEMU.
+  `@pytest.mark.qemu` and `@pytest.mark.etcd` where these are not installed.
 
-With PYCOLO_CI=1 nothing may skip: a skip is a failure.
+A reason to skip reads "needs WHAT: HOW TO GET IT"; the end of a run says how many tests need what. With PYCOLO_CI=1
+nothing may skip: a skip is a failure.
 """
 
 import importlib
@@ -13,8 +14,10 @@ import importlib.abc
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -39,6 +42,13 @@ hypothesis.settings.register_profile(
     "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
+# `make test &` in a script, or nohup, starts us with signals ignored, and whatever tests start would inherit that and
+# not end by them. A handler of ours is not inherited; we ourselves go on ignoring them.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda _number, _frame: None)
 
 
 # ── both builds of a module ─────────────────────────────────────────────────────────────────────────────────
@@ -111,7 +121,7 @@ def is_compiled(module: ModuleType) -> bool:
 def _load_compiled(name: str) -> ModuleType:
     module = importlib.import_module(name)
     if not is_compiled(module):
-        pytest.skip(f"{name} is not compiled here: `make setup` compiles it, given a C compiler and Python.h")
+        pytest.skip("needs the compiled packet path: as root, apt-get install gcc libc6-dev python3-dev; make setup")
     return module
 
 
@@ -172,20 +182,37 @@ def tun_refusal() -> str | None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("namespaces") and (why := namespaces_refusal()):
-        pytest.skip(f"needs root or user namespaces: {why}")
+        pytest.skip(f"needs network namespaces: run it as root, or allow user namespaces ({why})")
     if item.get_closest_marker("qemu") and shutil.which("qemu-system-x86_64") is None:
-        pytest.skip("needs QEMU: qemu-system-x86_64 (Debian's package qemu-system-x86) is not on PATH")
+        pytest.skip("needs QEMU: as root, apt-get install qemu-system-x86")
     if item.get_closest_marker("etcd") and shutil.which("etcd") is None:
-        pytest.skip("needs etcd: etcd (Debian's package etcd-server) is not on PATH")
+        pytest.skip("needs etcd: as root, apt-get install etcd-server")
     if item.get_closest_marker("tun") and (why := tun_refusal()):
-        pytest.skip(f"needs a TAP device: {why}")
+        pytest.skip(f"needs a TAP device: run it as root ({why})")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    where = report.longrepr
+    return (where[2] if isinstance(where, tuple) else str(where)).removeprefix("Skipped: ")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+    """Last before pytest's own closing line: how many tests need what, and how to get it."""
+    yield
+    counts = Counter(map(_reason, terminalreporter.stats.get("skipped", [])))
+    for reason, count in counts.most_common():
+        tests, need = ("1 test", "needs") if count == 1 else (f"{count} tests", "need")
+        if reason.startswith("needs "):
+            terminalreporter.write_line(f"{tests} {need} {reason.removeprefix('needs ')}")
+        else:
+            terminalreporter.write_line(f"{tests} skipped: {reason}")
 
 
 def _failed_if_skipped_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
     # An expected failure is reported as skipped too, with `wasxfail`; it did run.
     if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
-        where = report.longrepr
-        reason = where[2] if isinstance(where, tuple) else str(where)
+        reason = _reason(report)
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid}: nothing may skip in CI (PYCOLO_CI=1). {reason}"
 

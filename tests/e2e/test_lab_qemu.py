@@ -90,7 +90,7 @@ def processes_in(directory: Path) -> list[str]:
 @pytest.mark.namespaces
 def test_the_guest_s_service_speaks_the_demo_s_protocol_and_counts(tmp_path):
     if shutil.which("gcc") is None:
-        pytest.skip("needs a C compiler: gcc is not on PATH")
+        pytest.skip("needs a C compiler: as root, apt-get install gcc libc6-dev")
     service, source = tmp_path / "service", Path(image.__file__).parent / "guest" / "service.c"
     subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", service, source], check=True)
     (tmp_path / "pattern").write_bytes(pattern(SEED)[:PATTERN_BYTES])

@@ -401,7 +401,7 @@ def test_an_interface_binds_the_socket(stack):
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
     except PermissionError:
-        pytest.skip("this kernel lets only root bind a socket to an interface")
+        pytest.skip("needs to bind a socket to an interface: run it as root, or on a kernel that lets everyone")
     node = Listener(LOOPBACK, None, lambda: PRIMARY, lambda found: found.link.close(), print, interface="lo")
     stack.callback(node.close)
     stack.callback(dial(node.address, SECONDARY, None, interface="lo").link.close)

@@ -49,7 +49,7 @@ def stack():
 @pytest.fixture
 def namespace(stack):
     if os.geteuid() != 0:
-        pytest.skip("needs root: a device is opened by this very process")
+        pytest.skip("needs root in the test's own process: run it as root")
     found = Namespace()
     stack.callback(found.close)
     return found
