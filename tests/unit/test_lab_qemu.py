@@ -1,6 +1,7 @@
 """The parts of the QEMU laboratory that need no QEMU: archive, TOML, scenarios, observations, the guest's service."""
 
 import gzip
+import lzma
 import subprocess
 import tomllib
 from pathlib import Path
@@ -14,7 +15,7 @@ from pycolo.lab.errors import LabError
 from pycolo.lab.processes import Host
 from pycolo.lab.qemu import initramfs
 from pycolo.lab.qemu.facts import RoundFacts, TransferFacts
-from pycolo.lab.qemu.image import Image
+from pycolo.lab.qemu.image import MODULES, Image, kernel_modules
 from pycolo.lab.qemu.machine import Machine, Qemu, find_qemu
 from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
 from pycolo.lab.qemu.observations import Observations, percentile
@@ -135,6 +136,22 @@ def test_transfers_that_ran_together_are_told_as_one():
 def test_an_unknown_qemu_is_refused_in_words():
     with pytest.raises(LabError, match=r"--qemu 9.9: neither a version that can be fetched \(10.0\) nor a path"):
         find_qemu("9.9")
+
+
+@pytest.mark.parametrize(
+    ("place", "suffix", "packed"), [("lib", ".ko", bytes), ("usr/lib", ".ko.xz", lzma.compress)], ids=["12", "13"]
+)
+def test_a_kernel_of_either_debian_has_its_modules(tmp_path, place, suffix, packed):
+    for name in MODULES:
+        path = tmp_path / place / "modules" / "6.1.0-cloud-amd64" / "kernel" / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(packed(name.encode()))
+    assert [content for _, (_, content) in sorted(kernel_modules(tmp_path).items())] == [n.encode() for n in MODULES]
+
+
+def test_a_kernel_package_without_modules_is_refused_in_words(tmp_path):
+    with pytest.raises(LabError, match=r"holds no modules"):
+        kernel_modules(tmp_path)
 
 
 def test_what_is_missing_is_named_with_its_package(monkeypatch):

@@ -128,7 +128,7 @@ def _build(directory: Path, image: Image) -> None:
         "etc/passwd": initramfs.file(PASSWORDS),
         "etc/group": initramfs.file(b"root:x:0:\n"),
         "etc/shells": initramfs.file(b"/bin/sh\n"),
-        **_modules(kernel),
+        **kernel_modules(kernel),
         **_servers(directory),
     }
     for folder in ("proc", "sys", "dev", "run", "tmp", "root", "etc/dropbear"):
@@ -165,8 +165,13 @@ def _unpacked(package: str, directory: Path) -> Path:
     return root
 
 
-def _modules(kernel: Path) -> dict[str, initramfs.Entry]:
-    root = next((kernel / "lib" / "modules").iterdir())
+def kernel_modules(kernel: Path) -> dict[str, initramfs.Entry]:
+    """What the initramfs takes of an unpacked kernel package, in the order in which it is loaded."""
+    # Debian 13 has them below /usr, Debian 12 does not.
+    roots = [root for top in ("lib", "usr/lib") for root in (kernel / top / "modules").glob("*")]
+    if not roots:
+        raise LabError(f"Debian's kernel package {kernel.name} holds no modules; remove build/lab and try again")
+    root = roots[0]
     found: dict[str, initramfs.Entry] = {}
     for number, name in enumerate(MODULES):
         module = root / "kernel" / f"{name}.ko"
