@@ -21,10 +21,14 @@ counted refusal (`pycolo.wire.packet`), since a guest must not be able to raise 
 """
 
 from enum import Enum
+from typing import ClassVar
 
 
 class PycoloError(Exception):
     """Base of everything that pycolo raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    """Of a command that ends with it."""
 
 
 class WireReason(Enum):

@@ -162,10 +162,11 @@ def test_a_signal_takes_everything_down(tmp_path: Path, number: signal.Signals, 
 def test_a_body_that_fails_says_so_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     script = (
         "import sys; from pycolo.lab.errors import LabError; from pycolo.lab.namespaces import run_isolated\n"
+        "from pycolo.lab.interruption import Interruption\n"
         "def body(directory):\n"
         "    (directory / 'file').write_text('x')\n"
         "    raise LabError('no bridge here')\n"
-        "sys.exit(run_isolated(body))"
+        "sys.exit(run_isolated(body, Interruption()))"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=90, check=False).returncode == 1
     assert capfd.readouterr().err == "colo: no bridge here\n"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pycolo.config import load
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import Interruption
 from pycolo.lab.processes import Host
 from pycolo.lab.qemu import initramfs
 from pycolo.lab.qemu.facts import RoundFacts, TransferFacts
@@ -18,7 +19,7 @@ from pycolo.lab.qemu.image import Image
 from pycolo.lab.qemu.machine import Machine, Qemu, find_qemu
 from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
 from pycolo.lab.qemu.observations import Observations, percentile
-from pycolo.lab.qemu.programs import require
+from pycolo.lab.qemu.programs import Programs
 from pycolo.lab.qemu.runner import together, too_long
 from pycolo.lab.qemu.scenarios import SCENARIOS, WRONG_COMMANDS, Fault, choose
 
@@ -41,7 +42,7 @@ def test_toml_says_what_it_was_told(document):
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_product_accepts_every_scenario_s_configuration(scenario, tmp_path):
-    files = {host: NodeFiles(tmp_path, host) for host in (Host.A, Host.B)}
+    files = {host: NodeFiles(tmp_path, host, Interruption().look) for host in (Host.A, Host.B)}
     for host, own in files.items():
         own.write(machine(), scenario.setting, files[other(host)], tmp_path / "fenced")
     for own in files.values():
@@ -65,7 +66,7 @@ def test_the_memory_size_is_one_at_which_no_dirty_page_is_lost():
 
 @pytest.mark.parametrize("both", [(Host.A, Host.B), (Host.B, Host.A)])
 def test_only_one_of_two_fences_the_other(both, tmp_path):
-    files = {host: NodeFiles(tmp_path, host) for host in (Host.A, Host.B)}
+    files = {host: NodeFiles(tmp_path, host, Interruption().look) for host in (Host.A, Host.B)}
     for host, own in files.items():
         own.write(machine(), NodeSetting(), files[other(host)], tmp_path / "fenced")
     first, second = both
@@ -134,14 +135,14 @@ def test_transfers_that_ran_together_are_told_as_one():
 
 def test_an_unknown_qemu_is_refused_in_words():
     with pytest.raises(LabError, match=r"--qemu 9.9: neither a version that can be fetched \(10.0\) nor a path"):
-        find_qemu("9.9")
+        find_qemu("9.9", Programs(Interruption()))
 
 
 def test_what_is_missing_is_named_with_its_package(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr("shutil.which", lambda _name: None)
     with pytest.raises(LabError, match="busybox, gcc missing: as root, apt-get install busybox-static gcc libc6-dev"):
-        require(["busybox", "gcc"])
+        Programs(Interruption()).require(["busybox", "gcc"])
 
 
 # ── the initramfs ───────────────────────────────────────────────────────────────────────────────────────────

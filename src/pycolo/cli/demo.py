@@ -93,6 +93,10 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
     if missing:
         raise click.ClickException(f"the demo needs {' and '.join(missing)}: pip install 'pycolo[lab]'")
     # Imported here: the other commands start without the laboratory, and without the extra packages.
+    from pycolo.lab.interruption import Interruption  # noqa: PLC0415
+
+    interruption = Interruption()
+    interruption.watch()  # before the other imports, which take a while
     from pycolo.lab.demo import run_demo  # noqa: PLC0415
     from pycolo.lab.options import Control, LabOptions  # noqa: PLC0415
 
@@ -107,4 +111,5 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
         nic=given["nic"],
         hold=given["hold"],
     )
-    ctx.exit(run_demo(options, as_json=given["as_json"], report=None if given["no_report"] else given["report"]))
+    report = None if given["no_report"] else given["report"]
+    ctx.exit(run_demo(options, interruption, as_json=given["as_json"], report=report))

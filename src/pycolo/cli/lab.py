@@ -65,6 +65,10 @@ def qemu(
     if missing:
         raise click.ClickException(f"the laboratory needs {' and '.join(missing)}: pip install 'pycolo[lab]'")
     # Imported here: the other commands start without the laboratory, and without the extra packages.
+    from pycolo.lab.interruption import Interruption  # noqa: PLC0415
+
+    interruption = Interruption()
+    interruption.watch()  # before the other imports, which take a while
     from pycolo.lab.qemu.session import SCENARIOS, QemuLabOptions, run_qemu_lab  # noqa: PLC0415
 
     if listing:
@@ -83,4 +87,4 @@ def qemu(
         keep=keep,
         as_json=as_json,
     )
-    ctx.exit(run_qemu_lab(options))
+    ctx.exit(run_qemu_lab(options, interruption))

@@ -3,7 +3,6 @@
 `build` leaves a protected pair; nothing here knows about load or faults.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,10 +11,11 @@ from typing import Final
 
 from pycolo.lab import guest_server
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import Interruption
 from pycolo.lab.namespaces import Namespace
 from pycolo.lab.observe import NodeProbe
 from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.processes import Host, Process, Processes
+from pycolo.lab.processes import Host, Process, Processes, run_to_end
 from pycolo.lab.topology import LINK_A_ADDRESS, LINK_PORT, Topology
 
 PAIR: Final = "demo"
@@ -32,13 +32,21 @@ PLAIN_TEXT: Final = ["--insecure", "--insecure-link", f"{LINK_A_ADDRESS}/30"]
 class Stage:
     """Everything that is there before the first client. `tick` is called while something is waited for."""
 
-    def __init__(self, options: LabOptions, directory: Path, guest_port: str, tick: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        options: LabOptions,
+        directory: Path,
+        guest_port: str,
+        tick: Callable[[], None],
+        interruption: Interruption,
+    ) -> None:
         self._options = options
         self._directory = directory
         self._tick = tick
+        self._interruption = interruption
         self._must_run: list[Process] = []
         self.processes = Processes(directory)
-        self.topology = Topology(directory / "netns", guest_port, ipv6=options.ipv6)
+        self.topology = Topology(directory / "netns", guest_port, interruption.look, ipv6=options.ipv6)
         self.probes = {role: NodeProbe(self.control_socket(role)) for role in ("primary", "secondary")}
 
     def control_socket(self, role: str) -> Path:
@@ -107,15 +115,14 @@ class Stage:
 
     def _make_certificates(self) -> Path:
         directory = self._directory / "tls"
-        made = subprocess.run(
+        made = run_to_end(
             [*self._options.node_command, "certs", "init", str(directory), "--pair", PAIR],
-            capture_output=True,
-            text=True,
-            timeout=START_TIMEOUT_S,
-            check=False,
+            self._interruption,
+            timeout_s=START_TIMEOUT_S,
         )
-        if made.returncode != 0:
-            words = " | ".join((made.stderr or made.stdout).strip().splitlines()[-2:])
+        if made is None or made.returncode != 0:
+            said = f"not within {START_TIMEOUT_S:.0f} s" if made is None else made.stderr or made.stdout
+            words = " | ".join(said.strip().splitlines()[-2:])
             raise LabError(f"certificates for the link could not be made: {words}")
         return directory
 

@@ -23,6 +23,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import Look
 from pycolo.lab.namespaces import Namespace, is_machine_root
 from pycolo.lab.options import Nic
 
@@ -73,20 +74,25 @@ def choose_guest_port(nic: Nic) -> str:
 
 class Topology:
     """The six namespaces and what connects them. `build` once, `attach_guest` for each guest, `cut_host_a`
-    once."""
+    once. `look` is called between steps, and may raise."""
 
-    def __init__(self, directory: Path, guest_port: str, *, ipv6: bool) -> None:
+    def __init__(self, directory: Path, guest_port: str, look: Look, *, ipv6: bool) -> None:
         directory.mkdir()
+        self._look = look
         self._guest_port = guest_port
         self._ipv6 = ipv6
-        self.client = Namespace.create(directory, "client")
-        self.lan = Namespace.create(directory, "lan")
-        self.host_a = Namespace.create(directory, "host-a")
-        self.host_b = Namespace.create(directory, "host-b")
-        self.guest_a = Namespace.create(directory, "guest-a")
-        self.guest_b = Namespace.create(directory, "guest-b")
+        self.client = self._namespace(directory, "client")
+        self.lan = self._namespace(directory, "lan")
+        self.host_a = self._namespace(directory, "host-a")
+        self.host_b = self._namespace(directory, "host-b")
+        self.guest_a = self._namespace(directory, "guest-a")
+        self.guest_b = self._namespace(directory, "guest-b")
         self._host_a_netlink: Any = None
         self._host_a_links: list[int] = []
+
+    def _namespace(self, directory: Path, name: str) -> Namespace:
+        self._look()
+        return Namespace.create(directory, name)
 
     @property
     def guest_address(self) -> str:
@@ -111,6 +117,7 @@ class Topology:
         everyone = (self.client, self.lan, self.host_a, self.host_b, self.guest_a, self.guest_b)
         speakers = {self.client, self.guest_a, self.guest_b} if self._ipv6 else set()
         for namespace in everyone:
+            self._look()
             with namespace.entered():
                 if namespace not in speakers:
                     switch_ipv6_off()
@@ -126,14 +133,18 @@ class Topology:
             (self.host_a, HOST_A_MAC),
             (self.host_b, HOST_B_MAC),
         ):
+            self._look()
             self._connect_to_lan(namespace, mac)
+        self._look()
         self._connect_hosts()
+        self._look()
         self._address_client()
         if self._guest_port == "veth":
             for guest, host in ((self.guest_a, self.host_a), (self.guest_b, self.host_b)):
                 lay_cable(guest, "eth0", host, "gnic", LAN_MTU)
                 with host.entered(), IPRoute() as netlink:
                     raise_up(netlink, "gnic")
+                self._look()
         self._prepare_cut()
 
     def _connect_to_lan(self, namespace: Namespace, mac: str) -> None:
@@ -175,6 +186,7 @@ class Topology:
                 check()
                 if time.monotonic() > deadline:
                     raise LabError(f"{guest.name} got no network card within {timeout_s:.0f} s from its node")
+                self._look()
                 time.sleep(0.02)
             index = index_of(netlink, "eth0")
             netlink.link("set", index=index, address=GUEST_MAC, mtu=LAN_MTU, txqlen=GUEST_QUEUE_FRAMES)
