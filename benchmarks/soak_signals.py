@@ -41,6 +41,7 @@ def main() -> int:
     with ThreadPoolExecutor(given.jobs) as pool:
         for outcome in pool.map(one, blows(given.count, given.seed, given.whole)):
             codes["over before" if outcome.was_over else str(outcome.code)] += 1
+            codes["in Python's own start"] += outcome.is_python_s
             slowest_s = max(slowest_s, outcome.took_s)
             for fault in outcome.faults:
                 faults[fault.split(":")[0] if fault.startswith("left the process") else fault] += 1

@@ -4,7 +4,7 @@ import os
 import signal
 from types import FrameType
 
-EXIT_INTERRUPTED = 130
+from pycolo.errors import EXIT_INTERRUPTED
 
 
 def main() -> None:
@@ -13,7 +13,10 @@ def main() -> None:
     from pycolo.cli import main as colo  # noqa: PLC0415 - see above
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    colo()
+    try:
+        colo()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the interpreter does at its end is worth no traceback
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

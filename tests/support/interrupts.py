@@ -58,6 +58,8 @@ class Outcome:
     @property
     def faults(self) -> list[str]:
         found = ["hung"] if self.code is None else []
+        if self.is_python_s:
+            return found + self.left
         if "Traceback" in self.said or "Exception ignored" in self.said:
             found.append("traceback")
         elif self.said.count("\n") > 1:
@@ -65,6 +67,11 @@ class Outcome:
         if not self.was_over and self.code not in self._codes():
             found.append(f"exit code {self.code}")
         return found + self.left
+
+    @property
+    def is_python_s(self) -> bool:
+        """The interpreter was still starting, and says so in its own way: no line of ours has run by then."""
+        return "Traceback" in self.said and "/pycolo/" not in self.said
 
     def _codes(self) -> tuple[int | None, ...]:
         # The number itself: before Python began, or by a second signal. 0 and 1: the run came to its end first.

@@ -13,8 +13,9 @@ from pycolo.cli import colo
 from pycolo.compare.held import CompareStats
 from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, PacketFate
 from pycolo.compare.trace import TracedPacket
+from pycolo.errors import EXIT_INTERRUPTED
 from pycolo.failover.arbiter import ARBITERS
-from pycolo.lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from pycolo.lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_OK
 from pycolo.lab.observe import CLEAN
 from pycolo.node.supervisor import NodeState
 from pycolo.proxy import diagnostics

@@ -1,15 +1,16 @@
 """The command line: `colo`. Knows everything; each command's module is imported when it is used."""
 
-import signal
 import sys
+from collections.abc import Iterable
 from typing import Final
 
 import click
 
-from pycolo.cli import certs, demo, explain, lab, node, proxy, status, vm
-from pycolo.errors import PycoloError
+from pycolo.cli import certs, demo, explain, lab, node, proxy, status, streams, vm
+from pycolo.errors import EXIT_INTERRUPTED, PycoloError
 
-EXIT_INTERRUPTED: Final = 130
+PREFIX: Final = "colo: "
+"""Of every error, whoever says it."""
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:  # noqa: FBT001 - click's
@@ -47,26 +48,50 @@ for command in (
 
 def main() -> None:
     """What `colo` does: errors and interruptions are a line on standard error, never a traceback."""
-    try:
-        code = _carried_out()
-    except KeyboardInterrupt:  # where click does not see it
-        code = EXIT_INTERRUPTED
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the interpreter does at its end is not worth a traceback
-    sys.exit(code)
+    streams.set_up()
+    sys.exit(_carried_out())
 
 
 def _carried_out() -> int | str | None:
+    try:
+        code = _carry_out()
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except streams.OutputError as error:
+        streams.abandon_output()
+        _say([str(error)])
+        return error.exit_code
+    except PycoloError as error:
+        _say(str(error).splitlines())  # a configuration file's errors come all at once
+        return error.exit_code
+    except click.ClickException as error:
+        return _refuse(error)
+    return code
+
+
+def _carry_out() -> int | str | None:
     try:
         code: int | None = colo(prog_name="colo", standalone_mode=False)
         return code
     except SystemExit as ended:
         return ended.code
-    except click.Abort:
-        return EXIT_INTERRUPTED
-    except click.ClickException as error:
+
+
+def _refuse(error: click.ClickException) -> int:
+    """Click's words on one line, with the prefix of all errors; for wrong usage also where the right one stands."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         error.show()
         return error.exit_code
-    except PycoloError as error:
-        for line in str(error).splitlines():  # a configuration file's errors come all at once
-            click.echo(f"colo: {line}", err=True)
-        return error.exit_code
+    text = " ".join(error.format_message().split())
+    if isinstance(error, click.UsageError):
+        text = text[:1].lower() + text[1:].rstrip(".")
+        if error.ctx is not None:
+            text += f"; see {error.ctx.command_path} --help"
+    _say([text])
+    return error.exit_code
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"{PREFIX}{line}", file=sys.stderr)

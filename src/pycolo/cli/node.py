@@ -18,10 +18,14 @@ from pycolo.link.hello import PAIR_DEFAULT, Role
 from pycolo.node.options import NodeOptions
 from pycolo.transport.linksetup import Address
 from pycolo.transport.portspec import PortSpec, parse_port
+from pycolo.transport.tls import check_plaintext_allowed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PORT_HELP = "tap:NAME, packet:IFNAME, unix:PATH or tcp:HOST:PORT, with ,vnet_hdr=off ,netns=PATH ,server=on …"
+
+WHO = {"lan": "clients are", "guest": "guest is"}
+"""What is found at which side."""
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -146,8 +150,13 @@ def secondary(**given: Any) -> None:
 
 
 def _run(role: Role, link: str, link_option: str, given: dict[str, Any]) -> None:
-    options = _node_options(role, link, link_option, given)
-    file = LogFile(sys.stderr.fileno())
+    try:
+        options = _node_options(role, link, link_option, given)
+        if options.tls is None:
+            check_plaintext_allowed(options.link.host, insecure=options.insecure, allowed_link=options.insecure_link)
+    except ConfigError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from error
+    file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)
     configure_log(file)
     try:
         sys.exit(asyncio.run(_life(options)))
@@ -165,7 +174,8 @@ def _node_options(role: Role, link: str, link_option: str, given: dict[str, Any]
     for name in ("lan_in", "lan_out", "guest_in"):
         if ports[name] is None:
             side = name.partition("_")[0]
-            raise ConfigError(f"--{side}", f"a port (or --{name.replace('_', '-')})", None)
+            other = f"--{name.replace('_', '-')}, in one"
+            raise ConfigError(f"--{side}", f"where the {WHO[side]}, in both directions ({other})", None)
     extra: dict[str, Any] = {}
     if role is Role.PRIMARY:
         extra = {

@@ -1,6 +1,6 @@
 """What stops a laboratory run before it can say anything about the product."""
 
-from pycolo.errors import PycoloError
+from pycolo.errors import EXIT_INTERRUPTED, PycoloError
 
 
 class LabError(PycoloError):
@@ -11,4 +11,10 @@ class LabError(PycoloError):
 class RunInterruptedError(LabError):
     """SIGINT, SIGTERM or SIGHUP arrived; everything is being taken down."""
 
-    exit_code = 130
+    exit_code = EXIT_INTERRUPTED
+
+
+class LabUsageError(LabError):
+    """Options that are wrong, or do not go together."""
+
+    exit_code = 2

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from pycolo.errors import PycoloError
-from pycolo.lab.errors import LabError
+from pycolo.lab import refusals
 from pycolo.lab.interruption import Interruption, Warden, die_of, signals_held
 
 CLONE_NEWNS: Final = 0x00020000  # linux/sched.h, like the three below
@@ -168,9 +168,7 @@ def run_with_own_pids(body: Callable[[int], int], interruption: Interruption) ->
     try:
         _unshare(CLONE_NEWPID)
     except OSError as error:
-        raise LabError(
-            f"the laboratory needs a PID namespace and got none ({error.strerror}): run it as root"
-        ) from error
+        raise refusals.refused_pids("unshare(pid)", error) from error
     sys.stdout.flush()
     sys.stderr.flush()
     theirs, ours = os.pipe()
@@ -193,7 +191,10 @@ def _as_first_process(parent: int, body: Callable[[int], int]) -> int:
     if select.select([parent], [], [], 0)[0]:
         return 1
     pid_outside = int(os.readlink("/proc/self"))
-    _mount("proc", "/proc", "proc", 0)
+    try:
+        _mount("proc", "/proc", "proc", 0)
+    except OSError as error:
+        raise refusals.refused_pids("mount -t proc /proc", error) from error
     return body(pid_outside)
 
 
@@ -216,16 +217,13 @@ def _end_with(body: Callable[[], int]) -> None:
     except PycoloError as error:
         code = error.exit_code
         print(f"colo: {error}", file=sys.stderr)
-    except BrokenPipeError:
-        # Whoever read our output is gone; so is the reason to go on.
-        os._exit(1)
     except BaseException:
         traceback.print_exc()
     finally:
         try:
             sys.stdout.flush()
             sys.stderr.flush()
-        except OSError:
+        except (OSError, PycoloError):  # standard output cannot be written
             code = code or 1
         os._exit(code)
 
@@ -246,20 +244,24 @@ def _end_by_second(number: int) -> None:
 
 
 def _enter_private_namespaces(directory: str) -> None:
+    refusals.require_proc()
     uid, gid = os.geteuid(), os.getegid()
     try:
         if uid != 0 or not _unshare_as_root():
             _unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET)
             _map_to_root(uid, gid)
+    except OSError as error:
+        call = error.filename or "unshare(user, mount, net)"
+        raise refusals.refused_namespaces(call, error) from error
+    try:
         # Whatever is mounted from here on is not seen outside.
         _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    except OSError as error:
+        raise refusals.refused_private_root(error) from error
+    try:
         _mount("colo-lab", directory, "tmpfs", 0, "mode=0700,size=256m")
     except OSError as error:
-        raise LabError(
-            f"the demo needs network namespaces and got none ({error.strerror}): run it as root, or allow "
-            f"user namespaces (sysctl user.max_user_namespaces; where AppArmor restricts them, "
-            f"kernel.apparmor_restrict_unprivileged_userns=0; in a container, --privileged)"
-        ) from error
+        raise refusals.refused_mount(f"mount -t tmpfs {directory}", error) from error
 
 
 def _unshare_as_root() -> bool:

@@ -91,21 +91,25 @@ def run_to_end(
     """Run a program to its end, with its output; None when that does not come within `timeout_s`.
 
     On an interruption it is killed with all that it has started; or, if it `ends_in_order`, it gets a SIGINT and the
-    time to do what it does then. Raises `RunInterruptedError`, and `OSError` when it cannot be started.
+    time to do what it does then. Raises `RunInterruptedError`, and `LabError` when it cannot be started.
     """
     number = signal.SIGINT if ends_in_order else signal.SIGKILL
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        cwd=directory,
-        env={**os.environ, **(environment or {})},
-        start_new_session=True,
-        preexec_fn=_dies_with(os.getpid(), number),  # noqa: PLW1509 - this process has one thread
-    ) as popen:
+    try:
+        popen = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            cwd=directory,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+            preexec_fn=_dies_with(os.getpid(), number),  # noqa: PLW1509 - this process has one thread
+        )
+    except OSError as error:
+        raise _not_started(command[0], error) from error
+    with popen:
         deadline = time.monotonic() + timeout_s
         with interruption.ending(popen.pid):
             try:
@@ -119,6 +123,10 @@ def run_to_end(
             finally:
                 _end(popen, number)
     return None
+
+
+def _not_started(what: str, error: OSError) -> LabError:
+    return LabError(f"{what} could not be started: {error.filename or what}: {error.strerror}")
 
 
 def _end(popen: "subprocess.Popen[str]", number: signal.Signals) -> None:
@@ -143,16 +151,19 @@ class Processes:
     def start(self, name: str, host: Host, namespace: Namespace, command: list[str]) -> Process:
         """Start `command` inside `namespace`, in a session of its own, its output in `NAME.log`."""
         log = self._log_directory / f"{name}.log"
-        with namespace.entered(), log.open("wb") as output:
-            # The fork happens inside the namespace.
-            popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509 - this process has one thread
-            )
+        try:
+            with namespace.entered(), log.open("wb") as output:
+                # The fork happens inside the namespace.
+                popen = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509 - this process has one thread
+                )
+        except OSError as error:
+            raise _not_started(name, error) from error
         process = Process(name, host, popen, log)
         self._all.append(process)
         return process

@@ -115,7 +115,7 @@ class Scenario:
         self._asked_ns = self._shown_ns = 0
         self._client_resets_before = 0
         self._takeover_noticed = False
-        guest_port = choose_guest_port(options.nic)
+        guest_port, self._port_why = choose_guest_port(options.nic)
         self._facts = RunFacts(
             setting=Setting(
                 kernel=os.uname().release,
@@ -160,7 +160,9 @@ class Scenario:
 
     def _build(self) -> None:
         wires = "TAP devices" if self._facts.setting.guest_port == "tap" else "veth pairs"
-        self._event(f"building: a client, a LAN, two hosts, two guests with one address behind {wires}")
+        self._event(
+            f"building: a client, a LAN, two hosts, two guests with one address behind {wires} ({self._port_why})"
+        )
         self._stage.build()
         self._event("protected: guest B runs in lock-step behind guest A")
 

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -56,20 +56,47 @@ it."""
 TUN_DEVICE: Final = "/dev/net/tun"
 
 
-def choose_guest_port(nic: Nic) -> str:
-    """Return "tap" or "veth": what was asked for, or TAP where this user may open the device.
+class GuestPort(NamedTuple):
+    """How the guests are attached: "tap" or "veth", and why."""
+
+    kind: str
+    why: str
+
+
+def choose_guest_port(nic: Nic) -> GuestPort:
+    """What was asked for, or TAP where this user may open the device.
 
     Raises `LabError` when TAP was asked for and is not to be had.
     """
     if nic == "veth":
-        return "veth"
+        return GuestPort("veth", "--nic veth")
+    error = _tun_error()
+    if error is None:
+        return GuestPort("tap", f"{TUN_DEVICE} opens")
+    if nic == "tap":
+        raise LabError(f"--nic tap: {_tun_cure(error)}; or --nic veth") from error
+    return GuestPort("veth", f"{TUN_DEVICE}: {error.strerror}")
+
+
+def require_tun() -> None:
+    """Raise `LabError` when this user cannot have TAP devices."""
+    error = _tun_error()
+    if error is not None:
+        raise LabError(f"virtual machines need TAP devices: {_tun_cure(error)}") from error
+
+
+def _tun_error() -> OSError | None:
     try:
         os.close(os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        if nic == "tap":
-            raise LabError(f"{TUN_DEVICE}: {error.strerror}; give this user access to it, or use --nic veth") from error
-        return "veth"
-    return "tap"
+        return error
+    return None
+
+
+def _tun_cure(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return f"{TUN_DEVICE}: {error.strerror}; give this user access to it"
+    return f"{TUN_DEVICE}: {error.strerror}; load the kernel's module (modprobe tun), or give the container this device"
 
 
 class Topology:

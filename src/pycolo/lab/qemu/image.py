@@ -59,6 +59,12 @@ PASSWORDS: Final = b"root::0:0:root:/root:/bin/sh\n"
 WEB_BYTES: Final = 1 << 20
 
 
+IMAGE_PROGRAMS: Final = ("apt-get", "dpkg", "gcc", "busybox")
+"""What it takes to build it."""
+
+STAMP: Final = "image.stamp"
+
+
 class Image(NamedTuple):
     """Paths of what QEMU is started with."""
 
@@ -75,20 +81,28 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pycolo" / "lab"
 
 
+def is_image_there() -> bool:
+    """Whether the image is built, of what it would be built from now."""
+    stamp = cache_directory() / STAMP
+    return stamp.is_file() and stamp.read_text() == _stamp() and all(path.is_file() for path in _image())
+
+
+def _image() -> Image:
+    cache = cache_directory()
+    return Image(cache / "vmlinuz", cache / "initramfs.gz", cache / "bqlshim.so")
+
+
 def ensure_image(programs: Programs) -> Image:
     """The image, built when there is none or an outdated one.
 
     Raises `LabError` with what is missing.
     """
-    if os.uname().machine != "x86_64":
-        raise LabError(f"the QEMU laboratory needs an x86-64 machine, this is {os.uname().machine}")
-    cache = cache_directory()
-    image = Image(cache / "vmlinuz", cache / "initramfs.gz", cache / "bqlshim.so")
-    stamp = cache / "image.stamp"
-    if stamp.is_file() and stamp.read_text() == _stamp() and all(path.is_file() for path in image):
+    cache, image = cache_directory(), _image()
+    if is_image_there():
         return image
-    programs.require(["apt-get", "dpkg", "gcc", "busybox"])
+    programs.require(IMAGE_PROGRAMS)
     cache.mkdir(parents=True, exist_ok=True)
+    stamp = cache / STAMP
     stamp.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="image-", dir=cache) as directory:
         _build(Path(directory), image, programs)

@@ -92,9 +92,6 @@ def find_qemu(wanted: str | None, programs: Programs) -> Qemu:
     if wanted is None:
         programs.require([PROGRAM])
         return Qemu(command=(PROGRAM,), version=_version([PROGRAM], programs))
-    if "/" not in wanted:
-        known = ", ".join(DEBIAN_VERSIONS)
-        raise LabError(f"--qemu {wanted}: neither a version that can be fetched ({known}) nor a path to a QEMU")
     program = str(Path(wanted).absolute())
     return Qemu(command=(program,), version=_version([program], programs))
 
@@ -103,15 +100,23 @@ def _version(command: list[str], programs: Programs) -> str:
     said = programs.output_of([*command, "--version"], "asking QEMU for its version")
     matched = re.search(r"version (\d+\.\d+(?:\.\d+)?)", said)
     if not matched:
-        raise LabError(f"{command[-1]} --version says no version: {said.strip()[:80]}")
+        raise LabError(f"{command[-1]} --version says no version, but: {' '.join(said.split())[:80]}")
     return matched[1]
+
+
+def is_fetched(release: str) -> bool:
+    """Whether another Debian with its QEMU is there."""
+    return _fetched_stamp(release).is_file()
+
+
+def _fetched_stamp(release: str) -> Path:
+    return cache_directory() / f"{release}.stamp"
 
 
 def _other_debian(release: str, programs: Programs) -> Qemu:
     """QEMU of another Debian release, in a root of its own below build/lab."""
     root = cache_directory() / release
-    stamp = cache_directory() / f"{release}.stamp"
-    if not stamp.is_file():
+    if not is_fetched(release):
         programs.require(["debootstrap"])
         say(f"fetching QEMU of Debian {release} into {root} (once, some minutes)")
         if root.exists():
@@ -119,7 +124,7 @@ def _other_debian(release: str, programs: Programs) -> Qemu:
         root.mkdir(parents=True)
         command = ["debootstrap", "--variant=minbase", "--include=qemu-system-x86", release, str(root)]
         programs.run(command, f"debootstrap {release}", timeout_s=DEBOOTSTRAP_S)
-        stamp.touch()
+        _fetched_stamp(release).touch()
     inside = ["chroot", str(root), f"/usr/bin/{PROGRAM}"]
     return Qemu(command=tuple(inside), version=_version(inside, programs), root=root)
 

@@ -78,17 +78,14 @@ class Programs:
         ends_in_order: bool = False,
     ) -> bool:
         """Run a program to its end; returns whether it succeeded. Raises `LabError` when it is `required` to."""
-        try:
-            done = run_to_end(
-                command,
-                self._interruption,
-                timeout_s=timeout_s,
-                directory=directory,
-                environment=environment,
-                ends_in_order=ends_in_order,
-            )
-        except FileNotFoundError as error:
-            raise LabError(f"{what}: {command[0]} is not installed") from error
+        done = run_to_end(
+            command,
+            self._interruption,
+            timeout_s=timeout_s,
+            directory=directory,
+            environment=environment,
+            ends_in_order=ends_in_order,
+        )
         if done is None:
             raise LabError(f"{what} did not end within {timeout_s:.0f} s")
         if done.returncode != 0 and required:
@@ -97,10 +94,7 @@ class Programs:
 
     def output_of(self, command: list[str], what: str, timeout_s: float = 60) -> str:
         """Standard output of a program. Raises `LabError` when it fails."""
-        try:
-            done = run_to_end(command, self._interruption, timeout_s=timeout_s)
-        except OSError as error:
-            raise LabError(f"{what}: {command[0]}: {error.strerror}") from error
+        done = run_to_end(command, self._interruption, timeout_s=timeout_s)
         if done is None:
             raise LabError(f"{what}: {command[0]} did not end within {timeout_s:.0f} s")
         if done.returncode != 0:

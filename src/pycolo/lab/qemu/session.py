@@ -12,10 +12,12 @@ from pycolo.lab.interruption import Interruption
 from pycolo.lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
 from pycolo.lab.processes import Host
 from pycolo.lab.qemu import pause, store
+from pycolo.lab.qemu.checks import check_machine, check_options
 from pycolo.lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
 from pycolo.lab.qemu.image import Image, cache_directory, ensure_image
 from pycolo.lab.qemu.machine import Machine, Qemu, choose_accelerator, find_qemu
 from pycolo.lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
+from pycolo.lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
 from pycolo.lab.qemu.programs import Programs, say
 from pycolo.lab.qemu.runner import Runner
 from pycolo.lab.qemu.scenarios import PAUSE, SCENARIOS, Scenario, choose
@@ -29,33 +31,22 @@ EXIT_FAILED: Final = 1
 HOLD_STEP_S: Final = 1.0
 
 
-class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is asked to do."""
-
-    scenarios: tuple[str, ...] = ()
-    """By name; empty: all."""
-    rounds: int | None = None
-    """Of each scenario; None: what the scenario says."""
-    qemu: str | None = None
-    accelerator: str = "auto"
-    seed: int = 1
-    """Of what is drawn by lot: the moments in `protect-killed`."""
-    arbiter: str = "command"
-    """Of a pair that is held."""
-    hold: bool = False
-    keep: bool = False
-    as_json: bool = False
-
-
 def run_qemu_lab(options: QemuLabOptions, interruption: Interruption) -> int:
-    """Run it in namespaces of its own and return the exit code. Only build/lab stays on the machine."""
+    """Run it in namespaces of its own and return the exit code. Only build/lab stays on the machine.
+
+    It looks before it installs and builds. Raises `LabError`.
+    """
     chosen = choose(options.scenarios)
+    check_options(options)
     with_pause = not options.scenarios or PAUSE in options.scenarios
-    with_etcd = any(scenario.arbiter == "etcd" for scenario in chosen)
+    with_etcd = not options.hold and any(scenario.arbiter == "etcd" for scenario in chosen)
+    code = check_machine(options, with_etcd=with_etcd, interruption=interruption)
+    if code:
+        return code
     programs = Programs(interruption)
     programs.require(["ip", *([store.PROGRAM] if with_etcd else [])])
-    image = ensure_image(programs)
     qemu = find_qemu(options.qemu, programs)
+    image = ensure_image(programs)
 
     def perform(directory: Path) -> int:
         session = _Session(options, chosen, interruption, with_pause=with_pause, image=image, qemu=qemu, at=directory)
@@ -164,7 +155,7 @@ class _Session:
     def _hold(self, machine: Machine, outer_pid: int) -> int:
         network = self._network("held")
         stage = Stage(machine, network, self._directory / "held", self._interruption.look)
-        stage.build(NodeSetting(arbiter=self._options.arbiter))
+        stage.build(NodeSetting(arbiter=self._options.arbiter or ARBITER_DEFAULT))
         print(instructions(stage, outer_pid), file=sys.stderr, flush=True)
         while True:
             stage.rest(HOLD_STEP_S)
@@ -232,4 +223,4 @@ def instructions(stage: Stage, outer_pid: int) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["SCENARIOS", "QemuLabOptions", "run_qemu_lab"]
+__all__ = ["SCENARIOS", "run_qemu_lab"]

@@ -31,10 +31,10 @@ from pycolo.lab.topology import (
     LAN_MTU,
     LINK_A_ADDRESS,
     LINK_B_ADDRESS,
-    choose_guest_port,
     index_of,
     lay_cable,
     raise_up,
+    require_tun,
     switch_ipv6_off,
 )
 
@@ -64,7 +64,7 @@ class Network:
     def __init__(self, directory: Path, look: Look) -> None:
         directory.mkdir()
         self._look = look
-        choose_guest_port("tap")
+        require_tun()
         self.client, self.lan, self.store, host_a, host_b = (
             self._namespace(directory, name) for name in ("client", "lan", "store", "host-a", "host-b")
         )
