@@ -37,7 +37,7 @@ def parsed(monkeypatch, colo):
 
     async def life(options):
         found.append(options)
-        return 0
+        return 0, ""
 
     monkeypatch.setattr(node, "_life", life)
 

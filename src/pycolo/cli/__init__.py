@@ -2,15 +2,11 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Final
 
 import click
 
 from pycolo.cli import certs, demo, explain, lab, node, proxy, status, streams, vm
 from pycolo.errors import EXIT_INTERRUPTED, PycoloError
-
-PREFIX: Final = "colo: "
-"""Of every error, whoever says it."""
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:  # noqa: FBT001 - click's
@@ -94,4 +90,4 @@ def _refuse(error: click.ClickException) -> int:
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
-        print(f"{PREFIX}{line}", file=sys.stderr)
+        print(f"{streams.PREFIX}{line}", file=sys.stderr)

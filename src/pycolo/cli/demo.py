@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from pycolo import limits
 from pycolo.cli.streams import require_output
 
 UNITS: Final = {"": 10**6, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -97,6 +98,14 @@ def writable_report(path: Path) -> Path:
     is_flag=True,
     help="Print the summary as JSON on standard output, and nothing else there.",
 )
+@click.option(
+    "--heartbeat-timeout",
+    type=click.IntRange(3 * limits.HEARTBEAT_INTERVAL_MS, 60_000),
+    default=limits.HEARTBEAT_TIMEOUT_MS,
+    show_default=True,
+    metavar="MS",
+    help="Of both nodes. Raise it where the machine is too busy for them.",
+)
 @click.option("--hold", is_flag=True, help="Leave it running at the end, and say how to get inside.")
 @click.pass_context
 def demo(ctx: click.Context, /, **given: Any) -> None:
@@ -130,5 +139,6 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
         tls=not given["insecure"],
         nic=given["nic"],
         hold=given["hold"],
+        heartbeat_timeout_ms=given["heartbeat_timeout"],
     )
     ctx.exit(run_demo(options, interruption, as_json=given["as_json"], report=report))

@@ -79,6 +79,11 @@ class LogFile:
             else:
                 self._dropped += 1
 
+    def end_with(self, line: str) -> None:
+        """The last line, for people: why the process ends."""
+        self.write(f"{line}\n")
+        self.flush()
+
     def close(self) -> None:
         """Wait a little for the last lines."""
         _stop_bridging(self)

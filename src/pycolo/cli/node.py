@@ -11,6 +11,7 @@ import click
 
 from pycolo import limits
 from pycolo.cli.logfile import LogFile, configure_log
+from pycolo.cli.streams import PREFIX
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.errors import ConfigError
 from pycolo.failover.arbiter import ARBITERS
@@ -159,7 +160,10 @@ def _run(role: Role, link: str, link_option: str, given: dict[str, Any]) -> None
     file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)
     configure_log(file)
     try:
-        sys.exit(asyncio.run(_life(options)))
+        code, gave_up = asyncio.run(_life(options))
+        if gave_up:
+            file.end_with(f"{PREFIX}{gave_up}")
+        sys.exit(code)
     finally:
         file.close()
 
@@ -210,7 +214,8 @@ def _given(port: PortSpec | None) -> PortSpec:
     return port
 
 
-async def _life(options: NodeOptions) -> int:
+async def _life(options: NodeOptions) -> tuple[int, str]:
+    """The exit code, and why the node has ended by itself."""
     # Imported here: the other commands start faster without the compiled core.
     from pycolo.node.roles import PrimaryNode, SecondaryNode  # noqa: PLC0415
 
@@ -225,4 +230,4 @@ async def _life(options: NodeOptions) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, node.stop, signal.Signals(number).name)
-    return await node.run()
+    return await node.run(), node.gave_up

@@ -15,6 +15,9 @@ from typing import Any, Final, TextIO
 
 from pycolo.errors import PycoloError
 
+PREFIX: Final = "colo: "
+"""Of every error, whichever command says it."""
+
 PLAIN: Final = "pycolo-plain"
 """The name of the error handler of codecs that replaces characters."""
 

@@ -13,6 +13,7 @@ import click
 
 from pycolo.cli.logfile import LogFile, configure_log
 from pycolo.cli.status import checkpoint_line
+from pycolo.cli.streams import PREFIX
 from pycolo.cli.target import for_a_node, printable, say
 from pycolo.errors import EXIT_INTERRUPTED, PycoloError
 
@@ -60,7 +61,10 @@ def node(path: Path, *, check: bool) -> None:
     configure_log(file, config.log.format, config.log.level, facts)
     notifier = Notifier.from_environment()
     try:
-        sys.exit(asyncio.run(run_node(config, notifier, running.append)))
+        code = asyncio.run(run_node(config, notifier, running.append))
+        if running and running[0].gave_up and config.log.format == "text":
+            file.end_with(f"{PREFIX}{running[0].gave_up}")
+        sys.exit(code)
     finally:
         notifier.close()
         file.close()

@@ -17,6 +17,9 @@ LOG_LINES_SHOWN: Final = 6
 """Of a process that died: its last words, enough for an error with its cause."""
 
 
+ERROR: Final = "colo: "
+"""How `colo` begins the line that says why it ends."""
+
 IN_ORDER_S: Final = 60.0
 """apt-get comes to an end after the call of dpkg that is under way; a second signal ends it at once."""
 
@@ -63,8 +66,10 @@ class Process:
             return None
 
     def last_words(self) -> str:
-        """The end of its output on one line."""
+        """The end of its output on one line; of `colo` the error that it ends with, if there is one."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
+        if lines and lines[-1].startswith(ERROR):
+            return lines[-1].removeprefix(ERROR)
         return " | ".join(line.strip() for line in lines[-LOG_LINES_SHOWN:]) or "it said nothing"
 
 

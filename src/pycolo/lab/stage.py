@@ -14,7 +14,7 @@ from pycolo.lab.errors import LabError
 from pycolo.lab.interruption import Interruption
 from pycolo.lab.namespaces import Namespace
 from pycolo.lab.observe import NodeProbe
-from pycolo.lab.options import Control, LabOptions
+from pycolo.lab.options import TOO_BUSY, Control, LabOptions
 from pycolo.lab.processes import Host, Process, Processes, run_to_end
 from pycolo.lab.topology import LINK_A_ADDRESS, LINK_PORT, Topology
 
@@ -24,6 +24,9 @@ PAIR: Final = "demo"
 START_TIMEOUT_S: Final = 20.0
 """For each step of the start; a node that runs uncompiled on a busy machine needs some seconds."""
 
+
+EXIT_FENCED: Final = 3
+"""Of a node that ends because the other one serves."""
 
 PLAIN_TEXT: Final = ["--insecure", "--insecure-link", f"{LINK_A_ADDRESS}/30"]
 """The link of the laboratory leaves the machine nowhere."""
@@ -70,6 +73,11 @@ class Stage:
 
     def assert_alive(self) -> None:
         """Raise `LabError` when a node or a server that should run has ended."""
+        for process in self._must_run:
+            if process.exit_code() == EXIT_FENCED:
+                where = f"{process.name} on {process.host.value}"
+                timeout_ms = self._options.heartbeat_timeout_ms
+                raise LabError(f"{where} was given up after {timeout_ms} ms of silence, alive; {TOO_BUSY}")
         self.processes.assert_running(*self._must_run)
 
     def forget_host_a(self) -> None:
@@ -109,9 +117,10 @@ class Stage:
         control = self._options.control
         weakened = {Control.COMPARE: "primary", Control.REWRITE: "secondary"}.get(control)
         without = ["--without", control.value] if role == weakened else []
+        heartbeat = ["--heartbeat-timeout", str(self._options.heartbeat_timeout_ms)]
         common = ["--pair", PAIR, "--arbiter", "first-to-notice", "--lan", "packet:eth0"]
         socket = ["--control", str(self.control_socket(role))]
-        return [*self._options.node_command, role, *own, *common, *socket, *without]
+        return [*self._options.node_command, role, *own, *common, *heartbeat, *socket, *without]
 
     def _make_certificates(self) -> Path:
         directory = self._directory / "tls"
