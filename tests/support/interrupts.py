@@ -108,7 +108,7 @@ def strike(command: Sequence[str], blow: Blow, *, ends_within_s: float) -> Outco
                 stdout=subprocess.DEVNULL,
                 stderr=said,
                 start_new_session=True,
-                env={**os.environ, MARK: mark, "TMPDIR": str(temporary)},
+                env={**os.environ, MARK: mark, "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(Path(scratch, "cache"))},
             )
         try:
             outcome = _strike(process, blow, ends_within_s)
