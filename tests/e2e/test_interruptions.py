@@ -19,12 +19,22 @@ from support.nodes import wait_for
 pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(300)]
 
 DEMO = [sys.executable, "-m", "pycolo", "demo", "--seconds", "3", "--sessions", "5", "--no-report"]
+QEMU_LAB = [sys.executable, "-m", "pycolo", "lab", "qemu", "--scenario", "rest", "--rounds", "1"]
 ENDS_WITHIN_S = 60.0
 
 
 @pytest.mark.parametrize("blow", list(blows(10, seed=8, whole_s=6.0)), ids=str)
 def test_a_demo_ends_whenever_a_signal_comes(blow: Blow) -> None:
     outcome = strike(DEMO, blow, ends_within_s=ENDS_WITHIN_S)
+    assert outcome.faults == [], outcome.said
+
+
+@pytest.mark.qemu
+@pytest.mark.tun
+@pytest.mark.parametrize("blow", list(blows(4, seed=5, whole_s=12.0)), ids=str)
+def test_a_qemu_lab_ends_whenever_a_signal_comes(blow: Blow) -> None:
+    """Also while it builds the guest's image, on a machine that has none yet."""
+    outcome = strike(QEMU_LAB, blow, ends_within_s=ENDS_WITHIN_S)
     assert outcome.faults == [], outcome.said
 
 
