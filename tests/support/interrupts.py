@@ -62,8 +62,8 @@ class Outcome:
             return found + self.left
         if "Traceback" in self.said or "Exception ignored" in self.said:
             found.append("traceback")
-        elif self.said.count("\n") > 1:
-            found.append("more than a line")
+        elif self.said.count("\n") > (1 if self.blow.again_s is None else 2):
+            found.append("more than a line a signal")
         if not self.was_over and self.code not in self._codes():
             found.append(f"exit code {self.code}")
         return found + self.left
