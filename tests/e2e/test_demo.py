@@ -159,6 +159,25 @@ def test_a_signal_takes_everything_down(tmp_path: Path, number: signal.Signals, 
         assert not list(scratch.iterdir())
 
 
+def test_a_run_that_is_held_ends_with_its_verdict(tmp_path: Path) -> None:
+    """The signal is the answer to a question here, and no interruption."""
+    with subprocess.Popen(
+        [*COLO, *SHORT, "--no-report", "--hold"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as demo:
+        assert demo.stderr is not None
+        while "Ctrl-C ends it" not in demo.stderr.readline():
+            pass
+        demo.send_signal(signal.SIGINT)
+        out, said = demo.communicate(timeout=60)
+    assert (demo.returncode, said) == (0, "")
+    assert "22 of 22 connections outlived host A" in out
+
+
 @pytest.mark.parametrize("role", ["primary", "secondary"])
 def test_a_node_that_was_too_busy_is_told_as_such(tmp_path: Path, role: str) -> None:
     """It stands still for longer than the heartbeat's time-out, as on a machine that has no time for it."""
@@ -224,6 +243,13 @@ def test_a_demo_whose_output_is_lost_ends_in_one_line(tmp_path: Path, redirected
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=240, check=False)
     assert done.stderr == why
     assert time.monotonic() - began < 200, "nobody waits for the load"
+
+
+def test_json_that_is_lost_costs_a_good_run_its_exit_code(tmp_path: Path) -> None:
+    command = f"{' '.join([*COLO, *SHORT, '--json', '--no-report'])} >/dev/full"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=240, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "colo: standard output: No space left on device"
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])

@@ -52,6 +52,10 @@ class Interruption:
         if self._number is not None:
             raise RunInterruptedError(f"interrupted by {self._number.name}; everything was taken down")
 
+    def forget(self) -> None:
+        """The signal that has come was the answer to a question: the run goes on."""
+        self._number = None
+
     def rest(self, seconds: float) -> None:
         """Let time pass; raises as `look` does."""
         deadline = time.monotonic() + seconds

@@ -214,6 +214,7 @@ def _end_with(body: Callable[[], int]) -> None:
     code = 1
     try:
         code = body()
+        sys.stdout.flush()
     except PycoloError as error:
         code = error.exit_code
         print(f"colo: {error}", file=sys.stderr)

@@ -351,7 +351,7 @@ class Scenario:
             while not select.select(enter, [], [], LOOK_S)[0]:
                 self._interruption.look()
         except RunInterruptedError:
-            return
+            self._interruption.forget()
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────────
 
