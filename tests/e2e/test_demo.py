@@ -168,11 +168,12 @@ def test_a_run_that_is_held_ends_with_its_verdict(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        start_new_session=True,
     ) as demo:
         assert demo.stderr is not None
         while "Ctrl-C ends it" not in demo.stderr.readline():
             pass
-        demo.send_signal(signal.SIGINT)
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: to the run and to the process that waits for it
         out, said = demo.communicate(timeout=60)
     assert (demo.returncode, said) == (0, "")
     assert "22 of 22 connections outlived host A" in out

@@ -5,6 +5,7 @@ ever, or say a page. So nothing is raised but by `Interruption.look`, which ever
 calls at least once in `LOOK_S`.
 """
 
+import math
 import os
 import signal
 import time
@@ -32,7 +33,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self._number: signal.Signals | None = None
-        self._at = 0.0
+        self._at = -math.inf
         self._has_warden = False
         self._groups: set[int] = set()
 
@@ -76,9 +77,12 @@ class Interruption:
             self._groups.discard(group)
 
     def _record(self, number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._at <= SAME_S:
+            return
         if self._number is None:
-            self._number, self._at = signal.Signals(number), time.monotonic()
-        elif not self._has_warden and time.monotonic() - self._at > SAME_S:
+            self._number, self._at = signal.Signals(number), now
+        elif not self._has_warden:
             for group in self._groups:
                 _send(os.killpg, group, signal.SIGKILL)
             die_of(number)
