@@ -35,6 +35,8 @@ class Size(click.ParamType[int]):
 def writable_report(path: Path) -> Path:
     """The same path. Raises `click.BadParameter`: nobody should watch a run whose report has no place to go."""
     try:
+        if path.is_fifo():  # opening one waits for its reader
+            return path
         if path.exists():
             with path.open("ab"):
                 pass
