@@ -16,11 +16,16 @@ The packages, in the order in which they may know one another:
     lab, cli            namespaces, guests, traffic, faults; the command line
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("pycolo")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
-
 __all__ = ["__version__"]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when it is asked for: that takes a tenth of a command's start."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+    try:
+        return version("pycolo")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"

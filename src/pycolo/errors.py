@@ -21,10 +21,17 @@ counted refusal (`pycolo.wire.packet`), since a guest must not be able to raise 
 """
 
 from enum import Enum
+from typing import ClassVar, Final
+
+EXIT_INTERRUPTED: Final = 130
+"""Of a command that a signal has ended."""
 
 
 class PycoloError(Exception):
     """Base of everything that pycolo raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    """Of a command that ends with it."""
 
 
 class WireReason(Enum):
@@ -118,10 +125,13 @@ class FailoverError(PycoloError):
 
 
 class ConfigError(PycoloError):
-    """An option or a line of a configuration file is wrong."""
+    """An option or a line of a configuration file is wrong; `found` None: it is missing."""
 
     def __init__(self, path: str, expected: str, found: object) -> None:
-        super().__init__(f"{path}: expected {expected}, found {found!r}")
+        if found is None:
+            super().__init__(f"{path} is missing: it names {expected}")
+        else:
+            super().__init__(f"{path}: expected {expected}, found {found!r}")
         self.path = path
         self.expected = expected
         self.found = found

@@ -159,13 +159,111 @@ def test_a_signal_takes_everything_down(tmp_path: Path, number: signal.Signals, 
         assert not list(scratch.iterdir())
 
 
+def test_a_run_that_is_held_ends_with_its_verdict(tmp_path: Path) -> None:
+    """The signal is the answer to a question here, and no interruption."""
+    with subprocess.Popen(
+        [*COLO, *SHORT, "--no-report", "--hold"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as demo:
+        assert demo.stderr is not None
+        while "Ctrl-C ends it" not in demo.stderr.readline():
+            pass
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: to the run and to the process that waits for it
+        out, said = demo.communicate(timeout=60)
+    assert (demo.returncode, said) == (0, "")
+    assert "22 of 22 connections outlived host A" in out
+
+
+@pytest.mark.parametrize("role", ["primary", "secondary"])
+def test_a_node_that_was_too_busy_is_told_as_such(tmp_path: Path, role: str) -> None:
+    """It stands still for longer than the heartbeat's time-out, as on a machine that has no time for it."""
+    with subprocess.Popen(
+        [*COLO, "demo", "--seconds", "60", "--sessions", "3", "--no-report"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+    ) as demo:
+        assert demo.stdout is not None
+        while "small sessions" not in demo.stdout.readline():
+            pass
+        node = next(pid for pid in descendants(demo.pid) if f"\0{role}\0" in command_line(pid))
+        os.kill(node, signal.SIGSTOP)
+        time.sleep(1)
+        os.kill(node, signal.SIGCONT)
+        said = demo.stdout.read()
+    assert demo.returncode == 1
+    assert "was given up after 150 ms of silence, alive" in said.splitlines()[-1]
+    assert "raise --heartbeat-timeout" in said.splitlines()[-1]
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [one for child in children for one in descendants(child)]
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 def test_a_body_that_fails_says_so_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     script = (
         "import sys; from pycolo.lab.errors import LabError; from pycolo.lab.namespaces import run_isolated\n"
+        "from pycolo.lab.interruption import Interruption\n"
         "def body(directory):\n"
         "    (directory / 'file').write_text('x')\n"
         "    raise LabError('no bridge here')\n"
-        "sys.exit(run_isolated(body))"
+        "sys.exit(run_isolated(body, Interruption()))"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=90, check=False).returncode == 1
     assert capfd.readouterr().err == "colo: no bridge here\n"
+
+
+# ── output that cannot be written ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("redirected", "why"),
+    [
+        (">&-", "colo: standard output is closed: leave it open, or send it to a file or to /dev/null\n"),
+        (">/dev/full", "colo: standard output: No space left on device\n"),
+        ("| head -n 1 >/dev/null", "colo: standard output: its reader has gone\n"),
+    ],
+)
+def test_a_demo_whose_output_is_lost_ends_in_one_line(tmp_path: Path, redirected: str, why: str) -> None:
+    began = time.monotonic()
+    command = f"{' '.join([*COLO, 'demo', '--seconds', '600', '--no-report'])} {redirected}"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=240, check=False)
+    assert done.stderr == why
+    assert time.monotonic() - began < 200, "nobody waits for the load"
+
+
+def test_json_that_is_lost_costs_a_good_run_its_exit_code(tmp_path: Path) -> None:
+    command = f"{' '.join([*COLO, *SHORT, '--json', '--no-report'])} >/dev/full"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=240, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "colo: standard output: No space left on device"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_an_encoding_of_few_characters_costs_no_good_run_its_exit_code(tmp_path: Path, encoding: str) -> None:
+    done = subprocess.run(
+        [*COLO, *SHORT],
+        capture_output=True,
+        timeout=240,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"OK 22 of 22 connections outlived host A" in done.stdout
+    assert done.stderr == b""
+    assert (tmp_path / "colo-report.html").stat().st_size > 10_000

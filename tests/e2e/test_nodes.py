@@ -188,7 +188,10 @@ def test_a_primary_that_was_stopped_lets_nothing_out_when_it_wakes_up(world, asl
     left = world.lan.rest(3)
     assert left == []
     assert world.primary.end() == 3
-    assert world.primary.log.count("the other node has taken over under term 1") == 1
+    last = world.primary.log.splitlines()[-1]
+    assert last.startswith("colo: the other node has taken over under term 1; this node must not serve; ")
+    assert "too busy for a heartbeat's " in last
+    assert "raise --heartbeat-timeout" in last
     assert "Traceback" not in world.primary.log
     world.lan = world.lans["secondary"]
     connection.ask(b"x")
@@ -213,7 +216,10 @@ def test_a_secondary_that_was_stopped_ends_when_it_finds_the_primary_alone(world
     connection.ask(b"x")
     world.secondary.signal(signal.SIGCONT)
     assert world.secondary.end() == 3
-    assert world.secondary.log.count("the other node has taken over under term 1") == 1
+    last = world.secondary.log.splitlines()[-1]
+    assert last.startswith("colo: the other node has taken over under term 1; this node must not serve; ")
+    assert "too busy for a heartbeat's " in last
+    assert "raise --heartbeat-timeout" in last
     assert world.lans["secondary"].rest() == []
     connection.ask(b"y")
 

@@ -1,5 +1,7 @@
 """`colo demo` before it does anything: options that are right, options that are not."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +11,24 @@ from click.testing import CliRunner
 
 import pycolo.lab.demo
 from pycolo.cli import demo as command
+from pycolo.lab.interruption import SIGNALS, Interruption
 from pycolo.lab.options import Control, LabOptions
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[LabOptions, dict[str, Any]]]:
+def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[LabOptions, dict[str, Any]]]]:
     """What the demo would have been asked to do."""
     found: list[tuple[LabOptions, dict[str, Any]]] = []
 
-    def remember(options: LabOptions, **rest: Any) -> int:
+    def remember(options: LabOptions, _interruption: Interruption, **rest: Any) -> int:
         found.append((options, rest))
         return 3
 
     monkeypatch.setattr(pycolo.lab.demo, "run_demo", remember)
-    return found
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    yield found
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +92,25 @@ def test_a_missing_package_is_one_line(
     assert result.exit_code == 1
     assert result.output == "Error: the demo needs rich: pip install 'pycolo[lab]'\n"
     assert runs == []
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/report.html", "/proc/report.html", "/", "/etc/passwd/report.html"])
+def test_a_report_with_no_place_to_go_is_refused_before_the_run(
+    runs: list[tuple[LabOptions, dict[str, Any]]], path: str
+) -> None:
+    result = CliRunner().invoke(command.demo, ["--report", path])
+    assert result.exit_code == 2
+    assert path in result.output
+    assert runs == []
+    assert CliRunner().invoke(command.demo, ["--report", path, "--no-report"]).exit_code in (2, 3)
+
+
+def test_looking_for_the_report_s_place_leaves_nothing_there(
+    runs: list[tuple[LabOptions, dict[str, Any]]], tmp_path: Path
+) -> None:
+    assert CliRunner().invoke(command.demo, ["--report", str(tmp_path / "new.html")]).exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+    old = tmp_path / "old.html"
+    old.write_text("of yesterday")
+    assert CliRunner().invoke(command.demo, ["--report", str(old)]).exit_code == 3
+    assert old.read_text() == "of yesterday"

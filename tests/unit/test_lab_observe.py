@@ -106,5 +106,5 @@ def test_probe_survives_a_node_that_is_gone_or_talks_nonsense(tmp_path: Path) ->
             node.listener.setblocking(True)
     os.unlink(node.path)
     probe.poll()
-    probe.refresh(0.1)
+    probe.refresh(0.1, time.sleep)
     assert probe.status is None

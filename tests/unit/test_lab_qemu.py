@@ -5,23 +5,28 @@ import lzma
 import subprocess
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.config import load
-from pycolo.lab.errors import LabError
+from pycolo.lab.errors import LabError, LabUsageError
+from pycolo.lab.interruption import Interruption
 from pycolo.lab.processes import Host
 from pycolo.lab.qemu import initramfs
+from pycolo.lab.qemu.checks import check_machine
 from pycolo.lab.qemu.facts import RoundFacts, TransferFacts
 from pycolo.lab.qemu.image import MODULES, Image, kernel_modules
-from pycolo.lab.qemu.machine import Machine, Qemu, find_qemu
+from pycolo.lab.qemu.machine import Machine, Qemu
 from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
 from pycolo.lab.qemu.observations import Observations, percentile
-from pycolo.lab.qemu.programs import require
+from pycolo.lab.qemu.options import QemuLabOptions
+from pycolo.lab.qemu.programs import Programs
 from pycolo.lab.qemu.runner import together, too_long
 from pycolo.lab.qemu.scenarios import SCENARIOS, WRONG_COMMANDS, Fault, choose
+from pycolo.lab.qemu.session import run_qemu_lab
 
 values = st.one_of(st.booleans(), st.integers(-(2**31), 2**31), st.text('aZ_"\\ \n\t√'), st.lists(st.text("ab'\"")))
 tables = st.dictionaries(st.text("abc", min_size=1), values)
@@ -42,7 +47,7 @@ def test_toml_says_what_it_was_told(document):
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_product_accepts_every_scenario_s_configuration(scenario, tmp_path):
-    files = {host: NodeFiles(tmp_path, host) for host in (Host.A, Host.B)}
+    files = {host: NodeFiles(tmp_path, host, Interruption().look) for host in (Host.A, Host.B)}
     for host, own in files.items():
         own.write(machine(), scenario.setting, files[other(host)], tmp_path / "fenced")
     for own in files.values():
@@ -66,7 +71,7 @@ def test_the_memory_size_is_one_at_which_no_dirty_page_is_lost():
 
 @pytest.mark.parametrize("both", [(Host.A, Host.B), (Host.B, Host.A)])
 def test_only_one_of_two_fences_the_other(both, tmp_path):
-    files = {host: NodeFiles(tmp_path, host) for host in (Host.A, Host.B)}
+    files = {host: NodeFiles(tmp_path, host, Interruption().look) for host in (Host.A, Host.B)}
     for host, own in files.items():
         own.write(machine(), NodeSetting(), files[other(host)], tmp_path / "fenced")
     first, second = both
@@ -133,9 +138,62 @@ def test_transfers_that_ran_together_are_told_as_one():
     assert together([one, other_one]) == TransferFacts(megabytes=3.5, stood_still_ms=30, error="it broke")
 
 
-def test_an_unknown_qemu_is_refused_in_words():
-    with pytest.raises(LabError, match=r"--qemu 9.9: neither a version that can be fetched \(10.0\) nor a path"):
-        find_qemu("9.9")
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"qemu": "9.9"}, r"--qemu 9.9: neither a version that can be fetched \(10.0\) nor a path"),
+        ({"qemu": "/nonexistent/qemu"}, "--qemu /nonexistent/qemu: there is no program that this user may run"),
+        ({"qemu": "/"}, "--qemu /: there is no program that this user may run"),
+        ({"hold": True, "rounds": 2}, "--rounds has nothing to do with --hold"),
+        ({"hold": True, "scenarios": ("rest",)}, "--scenario has nothing to do with --hold"),
+        ({"hold": True, "as_json": True}, "--json has nothing to do with --hold"),
+        ({"arbiter": "manual"}, "--arbiter is for a pair that is held"),
+        ({"scenarios": ("rest", "no-such")}, "no scenario no-such; there are rest, "),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_options_that_are_wrong_end_a_run_before_it_begins(options, why, monkeypatch):
+    def never(*_arguments, **_keywords):
+        raise AssertionError("nothing is looked for, installed or built")
+
+    for name in ("check_machine", "ensure_image", "find_qemu", "run_isolated", "Programs"):
+        monkeypatch.setattr(f"pycolo.lab.qemu.session.{name}", never)
+    with pytest.raises(LabUsageError, match=why) as caught:
+        run_qemu_lab(QemuLabOptions(**options), Interruption())
+    assert caught.value.exit_code == 2
+
+
+@pytest.fixture
+def machine_without(monkeypatch, tmp_path):
+    """What `check_machine` says of a machine on which one thing is as the test wants it."""
+
+    def said(options=None, **wanted):
+        monkeypatch.setattr("pycolo.lab.qemu.checks.missing_of", lambda names: wanted.get("missing", []))
+        monkeypatch.setattr("pycolo.lab.qemu.checks.may_install", lambda: False)
+        monkeypatch.setattr("pycolo.lab.qemu.checks.is_image_there", lambda: False)
+        monkeypatch.setattr("pycolo.lab.qemu.checks.cache_directory", lambda: tmp_path / "a" / "b")
+        monkeypatch.setattr("pycolo.lab.qemu.checks.run_isolated", lambda _body, _interruption: 0)
+        monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=wanted.get("free", 10**12)))
+        with pytest.raises(LabError) as caught:
+            check_machine(options or QemuLabOptions(), with_etcd=True, interruption=Interruption())
+        return str(caught.value)
+
+    return said
+
+
+def test_all_that_is_missing_is_named_before_anything_is_installed(machine_without):
+    said = machine_without(missing=["etcd", "busybox"])
+    assert said == "etcd, busybox missing: as root on Debian, apt-get install busybox-static etcd-server"
+
+
+def test_a_full_disk_is_seen_before_anything_is_built(machine_without):
+    assert "has room for 5 MB, building needs 500 MB: make room" in machine_without(free=5_000_000)
+
+
+def test_kvm_that_does_not_open_is_named(machine_without, monkeypatch):
+    monkeypatch.setattr("pycolo.lab.qemu.checks.KVM", "/nonexistent/kvm")
+    said = machine_without(QemuLabOptions(accelerator="kvm"))
+    assert said == "--accel kvm: /nonexistent/kvm: No such file or directory; --accel tcg needs none"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +216,7 @@ def test_what_is_missing_is_named_with_its_package(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr("shutil.which", lambda _name: None)
     with pytest.raises(LabError, match="busybox, gcc missing: as root, apt-get install busybox-static gcc libc6-dev"):
-        require(["busybox", "gcc"])
+        Programs(Interruption()).require(["busybox", "gcc"])
 
 
 # ── the initramfs ───────────────────────────────────────────────────────────────────────────────────────────

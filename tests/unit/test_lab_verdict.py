@@ -166,7 +166,7 @@ FAULTS: list[tuple[str, Callable[[RunFacts], object]]] = [
     ("client's kernel saw 2 connections reset", lambda facts: setattr(facts, "client_resets", 2)),
     ("host B did not take over", _set("secondary", takeover=None)),
     ("host B did not take over", _clear("secondary")),
-    ("false takeover", _set("secondary", takeover=Takeover(KILL - S, KILL - S, KILL - S, 0))),
+    ("takeover; the machine was too busy", _set("secondary", takeover=Takeover(KILL - S, KILL - S, KILL - S, 0))),
     ("1 divergences", _set("primary", divergences=[{"text": "payload differs at 17"}])),
     ("payload differs at 17", _set("primary", divergences=[{"text": "payload differs at 17"}])),
     ("3 divergences", _set("primary", counters={"compared": 1, "released": 1, "divergences": 3})),

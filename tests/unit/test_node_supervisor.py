@@ -235,6 +235,8 @@ def test_who_hears_of_a_higher_term_is_fenced_whatever_comes_after(drive, role, 
     assert driver.path.done[-1] == "halt"
     assert driver.links[-1].is_closed
     assert driver.node._exit_code == 3
+    assert driver.node.gave_up.startswith("the other node has taken over under term ")
+    assert ("raise --heartbeat-timeout" in driver.node.gave_up) is (arbiter != "manual")
 
 
 @BOTH
@@ -337,6 +339,7 @@ def test_a_broken_data_path_ends_the_node_without_a_goodbye(drive):
     driver.node._fatal(ZeroDivisionError("a bug"))
     assert driver.channels[0].said == ["start"]
     assert driver.node._exit_code == 70
+    assert driver.node.gave_up == "the data path has failed; this is a bug"
 
 
 def test_each_refusal_is_said_once_a_minute_and_their_number_is_bounded(capsys):

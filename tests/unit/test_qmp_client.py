@@ -223,6 +223,33 @@ def test_who_accepts_and_closes_is_tried_again(path):
     run(scenario)
 
 
+def test_who_agrees_and_closes_is_tried_again(path):
+    async def scenario():
+        served = 0
+
+        async def serve(reader, writer):
+            nonlocal served
+            served += 1
+            writer.write(json.dumps(GREETING).encode() + b"\n")
+            asked = json.loads(await reader.readline())
+            writer.write(json.dumps({"return": {}, "id": asked["id"]}).encode() + b"\n")
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_unix_server(serve, str(path))
+        async with server:
+            for _ in range(10):
+                qmp = Qmp(path, "vm1", lambda event: None, lambda text: None)
+                try:
+                    await qmp.connect(0.2)
+                except (ConnectError, QmpTimeout) as error:
+                    assert "\n" not in str(error)  # noqa: PT017 - or no error: the end came a moment later
+                await qmp.close()
+        assert served >= 10
+
+    run(scenario)
+
+
 def test_an_attempt_can_be_cancelled(path):
     async def scenario():
         async with FakeQmp(path, greeting=None) as fake:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,6 +172,45 @@ def test_a_machine_that_was_started_ends_with_its_last_words(tmp_path: Path) -> 
             assert heard.gone[0].endswith("its last line: no such netdev")
             with pytest.raises(ConnectError, match="no such netdev"):
                 await one.connect(0.1)
+
+    play(scene)
+
+
+def test_a_machine_that_ends_before_it_is_watched_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine: asyncio has taken its exit code by then, and there is no such process any more."""
+    spawn = asyncio.create_subprocess_exec
+
+    async def spawn_and_dawdle(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await spawn(*command, **options)
+        await process.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", spawn_and_dawdle)
+
+    async def scene() -> None:
+        async with machine(options(tmp_path, ["sh", "-c", "echo no such machine; exit 1"])) as (one, heard):
+            await one.start([])
+            with pytest.raises(ConnectError, match=r"has ended \(exit code 1\); its last line: no such machine"):
+                await one.connect(1000)
+            assert len(heard.gone) == 1
+            assert one.is_over
+
+    play(scene)
+
+
+def test_a_machine_that_ends_before_its_second_socket_is_there_is_not_waited_for(tmp_path: Path) -> None:
+    """QEMU opens its monitors one after the other, and may find something wrong in between."""
+    briefly = LISTENER.replace("while True:", "for _ in range(1):").replace("while octets :=", "if octets :=")
+    command = [sys.executable, "-S", "-c", briefly, str(tmp_path / "qmp.sock")]
+
+    async def scene() -> None:
+        async with machine(options(tmp_path, command, yank=tmp_path / "yank.sock")) as (one, heard):
+            await one.start([])
+            with pytest.raises(ConnectError, match="has ended"):
+                await one.connect(1000)
+            await until(lambda: heard.gone)
 
     play(scene)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pycolo.errors import PycoloError
+from pycolo.errors import ConfigError, PycoloError
 from pycolo.link.hello import PAIR_DEFAULT, Role
 from pycolo.transport.certs import VALID_DAYS_DEFAULT, VALID_DAYS_MAX, create, node_files
 
@@ -36,6 +36,9 @@ def init(directory: Path, days: int, pair: str, *, force: bool) -> None:
     """Make a small authority and the certificates of both nodes in DIR."""
     try:
         ends = create(directory, pair, days, datetime.now(UTC), force=force)
+    except ConfigError as error:
+        kind = click.UsageError if error.path.startswith("--") else click.ClickException
+        raise kind(str(error)) from error
     except PycoloError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"Certificates for the pair {pair}, valid until {ends:%Y-%m-%d}:")

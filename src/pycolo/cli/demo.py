@@ -3,9 +3,13 @@
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final
 
 import click
+
+from pycolo import limits
+from pycolo.cli.streams import require_output
 
 UNITS: Final = {"": 10**6, "K": 10**3, "M": 10**6, "G": 10**9}
 """A plain number means megabytes, as everywhere where speeds are megabytes per second."""
@@ -26,6 +30,23 @@ class Size(click.ParamType[int]):
         if not matched or float(matched[1]) == 0:
             self.fail(f"{value!r} is no size; 200M, 1.5G or 200 (megabytes) are", param, ctx)
         return int(float(matched[1]) * UNITS[matched[2]])
+
+
+def writable_report(path: Path) -> Path:
+    """The same path. Raises `click.BadParameter`: nobody should watch a run whose report has no place to go."""
+    try:
+        if path.is_fifo():  # opening one waits for its reader
+            return path
+        if path.exists():
+            with path.open("ab"):
+                pass
+        else:
+            with TemporaryFile(dir=path.absolute().parent):
+                pass
+    except OSError as error:
+        why = f"{path}: {error.strerror} (--no-report writes none)"
+        raise click.BadParameter(why, param_hint="--report") from error
+    return path
 
 
 @click.command(short_help="Show a connection outliving its server, on this machine.")
@@ -79,6 +100,14 @@ class Size(click.ParamType[int]):
     is_flag=True,
     help="Print the summary as JSON on standard output, and nothing else there.",
 )
+@click.option(
+    "--heartbeat-timeout",
+    type=click.IntRange(3 * limits.HEARTBEAT_INTERVAL_MS, 60_000),
+    default=limits.HEARTBEAT_TIMEOUT_MS,
+    show_default=True,
+    metavar="MS",
+    help="Of both nodes. Raise it where the machine is too busy for them.",
+)
 @click.option("--hold", is_flag=True, help="Leave it running at the end, and say how to get inside.")
 @click.pass_context
 def demo(ctx: click.Context, /, **given: Any) -> None:
@@ -89,10 +118,16 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
     user namespaces; leaves nothing behind. Exit code: 0 when everything held, 1 when something failed (the
     verdict says what; a control given with --without has to fail), 3 when a control did not show its failure.
     """
+    report = None if given["no_report"] else writable_report(given["report"])
+    require_output()
     missing = [name for name in LAB_PACKAGES if find_spec(name) is None]
     if missing:
         raise click.ClickException(f"the demo needs {' and '.join(missing)}: pip install 'pycolo[lab]'")
     # Imported here: the other commands start without the laboratory, and without the extra packages.
+    from pycolo.lab.interruption import Interruption  # noqa: PLC0415
+
+    interruption = Interruption()
+    interruption.watch()  # before the other imports, which take a while
     from pycolo.lab.demo import run_demo  # noqa: PLC0415
     from pycolo.lab.options import Control, LabOptions  # noqa: PLC0415
 
@@ -106,5 +141,6 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
         tls=not given["insecure"],
         nic=given["nic"],
         hold=given["hold"],
+        heartbeat_timeout_ms=given["heartbeat_timeout"],
     )
-    ctx.exit(run_demo(options, as_json=given["as_json"], report=None if given["no_report"] else given["report"]))
+    ctx.exit(run_demo(options, interruption, as_json=given["as_json"], report=report))

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import click
 
 from pycolo.cli.demo import LAB_PACKAGES
+from pycolo.cli.streams import require_output
 
 
 @click.group(short_help="Laboratories with real virtual machines.")
@@ -33,9 +34,7 @@ def lab() -> None:
 @click.option(
     "--arbiter",
     type=click.Choice(["command", "manual"]),
-    default="command",
-    show_default=True,
-    help="Of a pair that is held: fence the other host, or wait for `colo failover`.",
+    help="Of a pair that is held: fence the other host, or wait for `colo failover` [default: command].",
 )
 @click.option("--keep", is_flag=True, help="Copy logs, configurations and results to build/lab/last-run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON on standard output.")
@@ -50,7 +49,7 @@ def qemu(
     qemu: str | None,
     accel: str,
     hold: bool,
-    arbiter: str,
+    arbiter: str | None,
     keep: bool,
     as_json: bool,
 ) -> None:
@@ -59,19 +58,25 @@ def qemu(
     Builds two hosts, a LAN and a client in network namespaces, boots a small Linux guest, protects it, puts load on
     it and lets things die. Every connection must go on, and a counter in the guest must count as one machine does.
     Needs root and /dev/net/tun; installs what is missing on Debian; leaves only build/lab behind. Exit code: 0 when
-    everything held, 1 when something did not.
+    everything held, 1 when something did not, 2 for options that do not go together.
     """
     missing = [name for name in LAB_PACKAGES if find_spec(name) is None]
     if missing:
         raise click.ClickException(f"the laboratory needs {' and '.join(missing)}: pip install 'pycolo[lab]'")
     # Imported here: the other commands start without the laboratory, and without the extra packages.
-    from pycolo.lab.qemu.session import SCENARIOS, QemuLabOptions, run_qemu_lab  # noqa: PLC0415
+    from pycolo.lab.interruption import Interruption  # noqa: PLC0415
+
+    interruption = Interruption()
+    interruption.watch()  # before the other imports, which take a while
+    from pycolo.lab.qemu.options import QemuLabOptions  # noqa: PLC0415
+    from pycolo.lab.qemu.session import SCENARIOS, run_qemu_lab  # noqa: PLC0415
 
     if listing:
         for scenario in SCENARIOS:
             click.echo(f"{scenario.name:<22} {scenario.text}")
         click.echo(f"{'pause':<22} how long a checkpoint stops the primary, against QEMU's own tcp:")
         return
+    require_output()
     options = QemuLabOptions(
         scenarios=scenarios,
         rounds=rounds,
@@ -83,4 +88,4 @@ def qemu(
         keep=keep,
         as_json=as_json,
     )
-    ctx.exit(run_qemu_lab(options))
+    ctx.exit(run_qemu_lab(options, interruption))

@@ -23,6 +23,7 @@ from math import isfinite
 from time import monotonic_ns
 from typing import Any, Final, Literal, TextIO, cast, get_args
 
+from pycolo.cli.streams import PLAIN
 from pycolo.errors import ConfigError
 
 LINES_MAX: Final = 1_000
@@ -51,7 +52,8 @@ class LogFile:
     `dropped_line(count)` is what stands in the place of lines that were dropped.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, encoding: str = "utf-8") -> None:
+        self._encoding = encoding
         self.dropped_line: Callable[[int], str] = lambda count: f"({_dropped(count)})"
         self._fd = fd
         self._text = ""
@@ -69,13 +71,18 @@ class LogFile:
 
     def flush(self) -> None:
         """Hand it to the thread; never waits, never fails."""
-        octets, self._text = self._text.encode("utf-8", "backslashreplace"), ""
+        octets, self._text = self._text.encode(self._encoding, PLAIN), ""
         with self._changed:
             if len(self._lines) < LINES_MAX:
                 self._lines.append(octets)
                 self._changed.notify()
             else:
                 self._dropped += 1
+
+    def end_with(self, line: str) -> None:
+        """The last line, for people: why the process ends."""
+        self.write(f"{line}\n")
+        self.flush()
 
     def close(self) -> None:
         """Wait a little for the last lines."""

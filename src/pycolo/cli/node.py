@@ -11,6 +11,7 @@ import click
 
 from pycolo import limits
 from pycolo.cli.logfile import LogFile, configure_log
+from pycolo.cli.streams import PREFIX
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.errors import ConfigError
 from pycolo.failover.arbiter import ARBITERS
@@ -18,10 +19,14 @@ from pycolo.link.hello import PAIR_DEFAULT, Role
 from pycolo.node.options import NodeOptions
 from pycolo.transport.linksetup import Address
 from pycolo.transport.portspec import PortSpec, parse_port
+from pycolo.transport.tls import check_plaintext_allowed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PORT_HELP = "tap:NAME, packet:IFNAME, unix:PATH or tcp:HOST:PORT, with ,vnet_hdr=off ,netns=PATH ,server=on …"
+
+WHO = {"lan": "clients are", "guest": "guest is"}
+"""What is found at which side."""
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -146,11 +151,19 @@ def secondary(**given: Any) -> None:
 
 
 def _run(role: Role, link: str, link_option: str, given: dict[str, Any]) -> None:
-    options = _node_options(role, link, link_option, given)
-    file = LogFile(sys.stderr.fileno())
+    try:
+        options = _node_options(role, link, link_option, given)
+        if options.tls is None:
+            check_plaintext_allowed(options.link.host, insecure=options.insecure, allowed_link=options.insecure_link)
+    except ConfigError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from error
+    file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)
     configure_log(file)
     try:
-        sys.exit(asyncio.run(_life(options)))
+        code, gave_up = asyncio.run(_life(options))
+        if gave_up:
+            file.end_with(f"{PREFIX}{gave_up}")
+        sys.exit(code)
     finally:
         file.close()
 
@@ -165,7 +178,8 @@ def _node_options(role: Role, link: str, link_option: str, given: dict[str, Any]
     for name in ("lan_in", "lan_out", "guest_in"):
         if ports[name] is None:
             side = name.partition("_")[0]
-            raise ConfigError(f"--{side}", f"a port (or --{name.replace('_', '-')})", None)
+            other = f"--{name.replace('_', '-')}, in one"
+            raise ConfigError(f"--{side}", f"where the {WHO[side]}, in both directions ({other})", None)
     extra: dict[str, Any] = {}
     if role is Role.PRIMARY:
         extra = {
@@ -200,7 +214,8 @@ def _given(port: PortSpec | None) -> PortSpec:
     return port
 
 
-async def _life(options: NodeOptions) -> int:
+async def _life(options: NodeOptions) -> tuple[int, str]:
+    """The exit code, and why the node has ended by itself."""
     # Imported here: the other commands start faster without the compiled core.
     from pycolo.node.roles import PrimaryNode, SecondaryNode  # noqa: PLC0415
 
@@ -215,4 +230,4 @@ async def _life(options: NodeOptions) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, node.stop, signal.Signals(number).name)
-    return await node.run()
+    return await node.run(), node.gave_up

@@ -51,7 +51,7 @@ def proxy(context: click.Context, arguments: tuple[str, ...]) -> None:
     except ConfigError as error:
         click.echo(f"colo: {error}", err=True)
         sys.exit(2)
-    file = LogFile(sys.stderr.fileno())
+    file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)
     configure_log(file)
     try:
         sys.exit(Proxy(line).run())

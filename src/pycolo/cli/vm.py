@@ -13,8 +13,9 @@ import click
 
 from pycolo.cli.logfile import LogFile, configure_log
 from pycolo.cli.status import checkpoint_line
+from pycolo.cli.streams import PREFIX
 from pycolo.cli.target import for_a_node, printable, say
-from pycolo.errors import PycoloError
+from pycolo.errors import EXIT_INTERRUPTED, PycoloError
 
 if TYPE_CHECKING:
     from pycolo.vm.node import VmNode
@@ -27,8 +28,6 @@ DECISION_TIMEOUT_S: Final = 60.0
 
 PROGRESS_S: Final = 0.3
 """How often to ask for the plan's step meanwhile."""
-
-EXIT_INTERRUPTED: Final = 130
 
 _config = click.option(
     "--config", "path", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The node's TOML file."
@@ -53,7 +52,7 @@ def node(path: Path, *, check: bool) -> None:
     from pycolo.node.notify import Notifier  # noqa: PLC0415 - `--check` needs neither
     from pycolo.vm.node import run_node  # noqa: PLC0415
 
-    file = LogFile(sys.stderr.fileno())
+    file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)
     running: list[VmNode] = []
 
     def facts() -> dict[str, object]:
@@ -62,7 +61,10 @@ def node(path: Path, *, check: bool) -> None:
     configure_log(file, config.log.format, config.log.level, facts)
     notifier = Notifier.from_environment()
     try:
-        sys.exit(asyncio.run(run_node(config, notifier, running.append)))
+        code = asyncio.run(run_node(config, notifier, running.append))
+        if running and running[0].gave_up and config.log.format == "text":
+            file.end_with(f"{PREFIX}{running[0].gave_up}")
+        sys.exit(code)
     finally:
         notifier.close()
         file.close()

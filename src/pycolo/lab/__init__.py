@@ -12,6 +12,7 @@ inside a node's process, uses the wire layer. Only `pycolo.cli` imports the labo
     observe, faults         counters of kernel and nodes; cut, kill, stop
     twist                   random sequence and timestamp offsets at guest B's network card
     options, errors         what the run is told; why it could not be made
+    interruption, refusals  signals, recorded and looked at; why a machine gives no namespaces
     stage, scenario         the run: facts and nothing but facts (`facts`)
     summary, verdict        facts -> numbers -> verdict
     view, wording, report   for people: the terminal, the HTML page (`series`, `charts`)

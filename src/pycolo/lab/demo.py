@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import RunInterruptedError
+from pycolo.lab.interruption import Interruption
 from pycolo.lab.namespaces import run_isolated
 from pycolo.lab.options import Control, LabOptions
 from pycolo.lab.report import write_report
@@ -22,20 +22,21 @@ EXIT_FAILED: Final = 1
 EXIT_CONTROL_SILENT: Final = 3
 """A negative control whose failure did not show: then the other runs prove less than they seem to."""
 
-EXIT_INTERRUPTED: Final = 130
 
-
-def run_demo(options: LabOptions, *, as_json: bool, report: Path | None) -> int:
+def run_demo(options: LabOptions, interruption: Interruption, *, as_json: bool, report: Path | None) -> int:
     """Run the demo in namespaces of its own and return the exit code. Nothing is left on the machine."""
-    return run_isolated(lambda directory: _perform(options, directory, as_json=as_json, report=report))
+
+    def perform(directory: Path) -> int:
+        return _perform(options, directory, interruption, as_json=as_json, report=report)
+
+    return run_isolated(perform, interruption)
 
 
-def _perform(options: LabOptions, directory: Path, *, as_json: bool, report: Path | None) -> int:
-    try:
-        facts = Scenario(options, directory, make_view(as_json=as_json)).run()
-    except RunInterruptedError as interrupted:
-        print(f"colo: {interrupted}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+def _perform(
+    options: LabOptions, directory: Path, interruption: Interruption, *, as_json: bool, report: Path | None
+) -> int:
+    facts = Scenario(options, directory, make_view(as_json=as_json), interruption).run()
+    interruption.look()
     summary = judge(facts, options)
     code = exit_code(summary)
     if as_json:

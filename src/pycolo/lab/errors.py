@@ -1,9 +1,6 @@
 """What stops a laboratory run before it can say anything about the product."""
 
-import logging
-import sys
-
-from pycolo.errors import PycoloError
+from pycolo.errors import EXIT_INTERRUPTED, PycoloError
 
 
 class LabError(PycoloError):
@@ -14,8 +11,10 @@ class LabError(PycoloError):
 class RunInterruptedError(LabError):
     """SIGINT, SIGTERM or SIGHUP arrived; everything is being taken down."""
 
+    exit_code = EXIT_INTERRUPTED
 
-def silence_event_loops() -> None:
-    """Before an interruption is raised: it breaks off pyroute2's event loop, about which asyncio says a page."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
-    sys.unraisablehook = lambda _: None
+
+class LabUsageError(LabError):
+    """Options that are wrong, or do not go together."""
+
+    exit_code = 2

@@ -12,6 +12,7 @@ The calls are made through ctypes: `os.unshare` and `os.setns` are new in Python
 
 import ctypes
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -19,11 +20,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Final, Self
 
 from pycolo.errors import PycoloError
-from pycolo.lab.errors import LabError
+from pycolo.lab import refusals
+from pycolo.lab.interruption import Interruption, Warden, die_of, signals_held
 
 CLONE_NEWNS: Final = 0x00020000  # linux/sched.h, like the three below
 CLONE_NEWUSER: Final = 0x10000000
@@ -38,6 +39,9 @@ PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 DIRECTORY_CHARACTERS_MAX: Final = 80
 """A unix socket's path has 107 characters at most; the longest name in the directory needs a third of the
 rest."""
+
+SHOW_CURSOR: Final = "\x1b[?25h"
+"""What a live view would have given back."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,9 +62,9 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
     _check(result, f"mount {target}")
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to SIGKILL this process when the thread that made it ends, however that ends."""
-    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel for that signal to this process when the thread that made it ends, however that ends."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl")
 
 
 def bind_mount(source: Path, target: Path) -> None:
@@ -120,55 +124,77 @@ def _returning() -> Iterator[None]:
             os.close(home)
 
 
-def run_isolated(body: Callable[[Path], int]) -> int:
+def run_isolated(body: Callable[[Path], int], interruption: Interruption) -> int:
     """Run `body(directory)` in a child with namespaces of its own, and return its exit code.
 
-    `directory` is empty, private and gone afterwards. SIGINT, SIGTERM and SIGHUP are passed on to the child,
-    which takes itself down. A `PycoloError` of the body becomes one line on standard error and exit code 1.
+    `directory` is empty, private and gone afterwards. A signal is passed on to the child, where `interruption` records
+    it; a second one kills the child, and then this process. A `PycoloError` of the body becomes one line on standard
+    error and the exit code that it names.
     """
+    interruption.look()
     root = tempfile.gettempdir()
-    directory = tempfile.mkdtemp(
-        prefix="colo-lab-",
-        dir=root if len(root) < DIRECTORY_CHARACTERS_MAX else "/tmp",  # noqa: S108 - mkdtemp's
-    )
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        _be_the_child(parent, directory, body)
+    with signals_held() as let_in:
+        directory = tempfile.mkdtemp(
+            prefix="colo-lab-",
+            dir=root if len(root) < DIRECTORY_CHARACTERS_MAX else "/tmp",  # noqa: S108 - mkdtemp's
+        )
+        child = os.fork()
+        if child == 0:
+            interruption.watch_under_warden()
+            let_in()
+            _be_the_child(parent, directory, body)
+        warden = Warden(child, kills=True)
+        warden.watch()
     try:
-        return _wait_for(child)
+        code = warden.wait()
     finally:
         # Empty: what was in it was on the child's own tmpfs.
         os.rmdir(directory)
+    if warden.second is not None:
+        _end_by_second(warden.second)
+    warden.leave()
+    return _as_shell_sees(code)
 
 
-def run_with_own_pids(body: Callable[[int], int]) -> int:
+def run_with_own_pids(body: Callable[[int], int], interruption: Interruption) -> int:
     """Run `body(pid)` in a child that is process 1 of a PID namespace, and return its exit code.
 
     For the body of `run_isolated`: whatever runs in the namespace, however it was started and whoever its parent is,
-    dies with the child. `pid` is the child's process id as seen outside. Process 1 gets only the signals that it
-    handles; the body installs its own handlers.
+    dies with the child. `pid` is the child's process id as seen outside.
     """
     try:
         _unshare(CLONE_NEWPID)
     except OSError as error:
-        raise LabError(
-            f"the laboratory needs a PID namespace and got none ({error.strerror}): run it as root"
-        ) from error
+        raise refusals.refused_pids("unshare(pid)", error) from error
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        _end_with(lambda: _as_first_process(body))
-    return _wait_for(child)
+    theirs, ours = os.pipe()
+    with signals_held() as let_in:
+        child = os.fork()
+        if child == 0:
+            os.close(ours)
+            interruption.watch_under_warden()
+            let_in()
+            _end_with(lambda: _as_first_process(theirs, body))
+        warden = Warden(child, kills=False)
+        warden.watch()
+    os.close(theirs)
+    return _as_shell_sees(warden.wait())
 
 
-def _as_first_process(body: Callable[[int], int]) -> int:
+def _as_first_process(parent: int, body: Callable[[int], int]) -> int:
+    """`parent`: a pipe that ends with it."""
     die_with_parent()
+    if select.select([parent], [], [], 0)[0]:
+        return 1
     pid_outside = int(os.readlink("/proc/self"))
-    _mount("proc", "/proc", "proc", 0)
+    try:
+        _mount("proc", "/proc", "proc", 0)
+    except OSError as error:
+        raise refusals.refused_pids("mount -t proc /proc", error) from error
     return body(pid_outside)
 
 
@@ -188,55 +214,55 @@ def _end_with(body: Callable[[], int]) -> None:
     code = 1
     try:
         code = body()
+        sys.stdout.flush()
     except PycoloError as error:
+        code = error.exit_code
         print(f"colo: {error}", file=sys.stderr)
-    except BrokenPipeError:
-        # Whoever read our output is gone; so is the reason to go on.
-        os._exit(1)
     except BaseException:
         traceback.print_exc()
     finally:
         try:
             sys.stdout.flush()
             sys.stderr.flush()
-        except OSError:
+        except (OSError, PycoloError):  # standard output cannot be written
             code = code or 1
         os._exit(code)
 
 
-def _wait_for(child: int) -> int:
-    def forward(number: int, _frame: FrameType | None) -> None:
-        os.kill(child, number)
-
-    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, forward) for number in watched}
-    try:
-        _, status = os.waitpid(child, 0)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    code = os.waitstatus_to_exitcode(status)
+def _as_shell_sees(code: int) -> int:
     if code < 0:
-        print(f"colo: the demo was killed by {signal.Signals(-code).name}", file=sys.stderr)
+        print(f"colo: the laboratory was killed by {signal.Signals(-code).name}", file=sys.stderr)
         return 128 - code
     return code
 
 
+def _end_by_second(number: int) -> None:
+    """Never returns. The child was killed in the middle of whatever it did."""
+    if sys.stdout.isatty():
+        print(SHOW_CURSOR, end="", flush=True)
+    print(f"colo: killed by a second {signal.Signals(number).name}", file=sys.stderr, flush=True)
+    die_of(number)
+
+
 def _enter_private_namespaces(directory: str) -> None:
+    refusals.require_proc()
     uid, gid = os.geteuid(), os.getegid()
     try:
         if uid != 0 or not _unshare_as_root():
             _unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET)
             _map_to_root(uid, gid)
+    except OSError as error:
+        call = error.filename or "unshare(user, mount, net)"
+        raise refusals.refused_namespaces(call, error) from error
+    try:
         # Whatever is mounted from here on is not seen outside.
         _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    except OSError as error:
+        raise refusals.refused_private_root(error) from error
+    try:
         _mount("colo-lab", directory, "tmpfs", 0, "mode=0700,size=256m")
     except OSError as error:
-        raise LabError(
-            f"the demo needs network namespaces and got none ({error.strerror}): run it as root, or allow "
-            f"user namespaces (sysctl user.max_user_namespaces; where AppArmor restricts them, "
-            f"kernel.apparmor_restrict_unprivileged_userns=0; in a container, --privileged)"
-        ) from error
+        raise refusals.refused_mount(f"mount -t tmpfs {directory}", error) from error
 
 
 def _unshare_as_root() -> bool:

@@ -2,7 +2,8 @@
 sockets."""
 
 import socket
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,9 @@ SHOWN: Final = (
 
 STATUS_BYTES_MAX: Final = 1 << 20
 """A node's answer lists its divergences; a node that sends more than this on one line is not answering us."""
+
+ANSWER_STEP_S: Final = 0.002
+"""Between two looks for an answer that is waited for."""
 
 _REQUEST: Final = b'{"command":"status"}\n'
 
@@ -101,21 +105,14 @@ class NodeProbe:
         elif not received or len(self._buffer) > STATUS_BYTES_MAX:
             self.close()
 
-    def refresh(self, timeout_s: float) -> None:
+    def refresh(self, timeout_s: float, rest: Callable[[float], None]) -> None:
         """Ask now and wait for the answer, for a bounded time: for the moment before a kill, and for the
-        end."""
+        end. Without an answer the latest one stays."""
         self.close()
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(timeout_s)
-                connection.connect(str(self._path))
-                connection.sendall(_REQUEST)
-                with connection.makefile("rb") as stream:
-                    line = stream.readline(STATUS_BYTES_MAX)
-            self.status = msgspec.json.decode(line, type=NodeStatus)
-        except (OSError, msgspec.DecodeError):
-            # The latest answer stays; who needs a fresh one looks at what it says.
-            return
+        before, deadline = self.status, time.monotonic() + timeout_s
+        while self.status is before and time.monotonic() < deadline:
+            self.poll()
+            rest(ANSWER_STEP_S)
 
     def close(self) -> None:
         """Forget the question that is under way."""

@@ -2,11 +2,17 @@
 
 import sys
 from enum import Enum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
+from pycolo import limits
+
 Nic = Literal["auto", "tap", "veth"]
+
+
+TOO_BUSY: Final = "the machine was too busy for the nodes' heartbeat: try again, or raise --heartbeat-timeout"
+"""Where one node has given the other up and both were alive."""
 
 
 class Control(Enum):
@@ -33,6 +39,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool = True
     nic: Nic = "auto"
     hold: bool = False
+    heartbeat_timeout_ms: int = limits.HEARTBEAT_TIMEOUT_MS
+    """Of both nodes."""
     node_command: tuple[str, ...] = (sys.executable, "-m", "pycolo")
     """How the nodes are started; everything after it is their own command line."""
 

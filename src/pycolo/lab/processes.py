@@ -4,15 +4,24 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import LOOK_S, Interruption
 from pycolo.lab.namespaces import Namespace, die_with_parent
 
 LOG_LINES_SHOWN: Final = 6
 """Of a process that died: its last words, enough for an error with its cause."""
+
+
+ERROR: Final = "colo: "
+"""How `colo` begins the line that says why it ends."""
+
+IN_ORDER_S: Final = 60.0
+"""apt-get comes to an end after the call of dpkg that is under way; a second signal ends it at once."""
 
 
 class Host(Enum):
@@ -57,9 +66,84 @@ class Process:
             return None
 
     def last_words(self) -> str:
-        """The end of its output on one line."""
+        """The end of its output on one line; of `colo` the error that it ends with, if there is one."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
+        if lines and lines[-1].startswith(ERROR):
+            return lines[-1].removeprefix(ERROR)
         return " | ".join(line.strip() for line in lines[-LOG_LINES_SHOWN:]) or "it said nothing"
+
+
+def _dies_with(parent: int, number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
+    """For a new process: it gets the signal when `parent` is gone, and does not begin if that is so already."""
+
+    def prepare() -> None:
+        die_with_parent(number)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
+def run_to_end(
+    command: list[str],
+    interruption: Interruption,
+    *,
+    timeout_s: float,
+    directory: Path | None = None,
+    environment: dict[str, str] | None = None,
+    ends_in_order: bool = False,
+) -> "subprocess.CompletedProcess[str] | None":
+    """Run a program to its end, with its output; None when that does not come within `timeout_s`.
+
+    On an interruption it is killed with all that it has started; or, if it `ends_in_order`, it gets a SIGINT and the
+    time to do what it does then. Raises `RunInterruptedError`, and `LabError` when it cannot be started.
+    """
+    number = signal.SIGINT if ends_in_order else signal.SIGKILL
+    try:
+        popen = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            cwd=directory,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+            preexec_fn=_dies_with(os.getpid(), number),  # noqa: PLW1509 - this process has one thread
+        )
+    except OSError as error:
+        raise _not_started(command[0], error) from error
+    with popen:
+        deadline = time.monotonic() + timeout_s
+        with interruption.ending(popen.pid):
+            try:
+                while time.monotonic() < deadline:
+                    interruption.look()
+                    try:
+                        output, errors = popen.communicate(timeout=LOOK_S)
+                    except subprocess.TimeoutExpired:
+                        continue
+                    return subprocess.CompletedProcess(command, popen.returncode, output, errors)
+            finally:
+                _end(popen, number)
+    return None
+
+
+def _not_started(what: str, error: OSError) -> LabError:
+    return LabError(f"{what} could not be started: {error.filename or what}: {error.strerror}")
+
+
+def _end(popen: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    """Also what it has started: it leads a process group."""
+    if popen.poll() is None and number is not signal.SIGKILL:
+        popen.send_signal(number)
+        try:
+            popen.communicate(timeout=IN_ORDER_S)
+        except subprocess.TimeoutExpired:
+            pass
+    if popen.poll() is None:
+        os.killpg(popen.pid, signal.SIGKILL)
 
 
 class Processes:
@@ -72,16 +156,19 @@ class Processes:
     def start(self, name: str, host: Host, namespace: Namespace, command: list[str]) -> Process:
         """Start `command` inside `namespace`, in a session of its own, its output in `NAME.log`."""
         log = self._log_directory / f"{name}.log"
-        with namespace.entered(), log.open("wb") as output:
-            # The fork happens inside the namespace.
-            popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
-            )
+        try:
+            with namespace.entered(), log.open("wb") as output:
+                # The fork happens inside the namespace.
+                popen = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509 - this process has one thread
+                )
+        except OSError as error:
+            raise _not_started(name, error) from error
         process = Process(name, host, popen, log)
         self._all.append(process)
         return process

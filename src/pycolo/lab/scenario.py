@@ -7,14 +7,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from pycolo import __version__
 from pycolo.lab import guest_server
-from pycolo.lab.errors import LabError, RunInterruptedError, silence_event_loops
+from pycolo.lab.errors import LabError, RunInterruptedError
 from pycolo.lab.facts import (
     Event,
     Kill,
@@ -27,6 +26,7 @@ from pycolo.lab.facts import (
     TransferResult,
 )
 from pycolo.lab.faults import power_off_host_a, stopped
+from pycolo.lab.interruption import LOOK_S, Interruption
 from pycolo.lab.namespaces import is_machine_root
 from pycolo.lab.observe import SHOWN, read_counters
 from pycolo.lab.options import Control, LabOptions
@@ -105,7 +105,7 @@ class View(Protocol):
 class Scenario:
     """One run in `directory`; `run` is called once."""
 
-    def __init__(self, options: LabOptions, directory: Path, view: View) -> None:
+    def __init__(self, options: LabOptions, directory: Path, view: View, interruption: Interruption) -> None:
         self._options = options
         self._directory = directory
         self._view = view
@@ -115,7 +115,7 @@ class Scenario:
         self._asked_ns = self._shown_ns = 0
         self._client_resets_before = 0
         self._takeover_noticed = False
-        guest_port = choose_guest_port(options.nic)
+        guest_port, self._port_why = choose_guest_port(options.nic)
         self._facts = RunFacts(
             setting=Setting(
                 kernel=os.uname().release,
@@ -128,8 +128,8 @@ class Scenario:
             ),
             started_ns=time.monotonic_ns(),
         )
-        self._interruption: RunInterruptedError | None = None
-        self._stage = Stage(options, directory, guest_port, self._tick)
+        self._interruption = interruption
+        self._stage = Stage(options, directory, guest_port, self._tick, interruption)
 
     def run(self) -> RunFacts:
         """Return the facts, also of a run that went wrong under load.
@@ -137,8 +137,6 @@ class Scenario:
         Raises `LabError` when it did not come to a load at all, `RunInterruptedError` on a signal. Every
         process is gone when this returns or raises.
         """
-        watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        previous = {number: signal.signal(number, self._interrupt) for number in watched}
         try:
             self._build()
             try:
@@ -156,15 +154,15 @@ class Scenario:
         finally:
             self._stage.processes.kill_all()
             self._view.close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
         return self._facts
 
     # ── before the load ─────────────────────────────────────────────────────────────────────────────────────
 
     def _build(self) -> None:
         wires = "TAP devices" if self._facts.setting.guest_port == "tap" else "veth pairs"
-        self._event(f"building: a client, a LAN, two hosts, two guests with one address behind {wires}")
+        self._event(
+            f"building: a client, a LAN, two hosts, two guests with one address behind {wires} ({self._port_why})"
+        )
         self._stage.build()
         self._event("protected: guest B runs in lock-step behind guest A")
 
@@ -226,7 +224,7 @@ class Scenario:
     def _power_off(self) -> None:
         stage, facts = self._stage, self._facts
         for probe in stage.probes.values():
-            probe.refresh(timeout_s=0.3)
+            probe.refresh(0.3, self._interruption.rest)
         facts.primary = stage.probes["primary"].status
         facts.secondary_before = stage.probes["secondary"].status
         for name, value in self._guest_b_counters().items():
@@ -281,7 +279,8 @@ class Scenario:
         facts, topology = self._facts, self._stage.topology
         cut_short = bool(facts.trouble)
         for name, process in self._loads.items():
-            if process.wait(timeout_s=0.1) is None:
+            self._interruption.look()
+            if process.wait(timeout_s=LOOK_S) is None:
                 process.send(signal.SIGKILL)
                 if not cut_short:
                     facts.trouble.append(f"the {name} client did not come to an end and was killed")
@@ -295,7 +294,7 @@ class Scenario:
             facts.counters.setdefault(name, {})["after"] = value
         facts.client_resets = read_counters(topology.client).get("TcpEstabResets", 0) - self._client_resets_before
         secondary = self._stage.probes["secondary"]
-        secondary.refresh(timeout_s=1.0)
+        secondary.refresh(1.0, self._interruption.rest)
         facts.secondary = secondary.status
         self._notice_takeover(facts.secondary)
         facts.ended_ns = time.monotonic_ns()
@@ -347,13 +346,12 @@ class Scenario:
             file=sys.stderr,
             flush=True,
         )
+        enter = [sys.stdin] if sys.stdin.isatty() else []
         try:
-            if sys.stdin.isatty():
-                select.select([sys.stdin], [], [])
-            else:
-                signal.pause()
+            while not select.select(enter, [], [], LOOK_S)[0]:
+                self._interruption.look()
         except RunInterruptedError:
-            return
+            self._interruption.forget()
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -367,21 +365,11 @@ class Scenario:
         while time.monotonic() < deadline:
             self._tick()
 
-    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
-        """Stop the run, once; what follows is the taking down, and that is not to be interrupted."""
-        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(other, signal.SIG_IGN)
-        name = signal.Signals(number).name
-        self._interruption = RunInterruptedError(f"interrupted by {name}; everything was taken down")
-        silence_event_loops()
-        raise self._interruption
-
     def _tick(self) -> None:
         """Sleep a little, look at everything, tell the view. Raises `LabError` when a node has died by
         itself."""
         time.sleep(TICK_S)
-        if self._interruption is not None:
-            raise self._interruption  # where the signal came, somebody swallowed it (an event loop, a finaliser)
+        self._interruption.look()
         now = time.monotonic_ns()
         stage, board, facts = self._stage, self._board, self._facts
         if facts.load_started_ns:

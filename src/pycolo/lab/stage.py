@@ -3,7 +3,6 @@
 `build` leaves a protected pair; nothing here knows about load or faults.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,10 +11,11 @@ from typing import Final
 
 from pycolo.lab import guest_server
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import Interruption
 from pycolo.lab.namespaces import Namespace
 from pycolo.lab.observe import NodeProbe
-from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.processes import Host, Process, Processes
+from pycolo.lab.options import TOO_BUSY, Control, LabOptions
+from pycolo.lab.processes import Host, Process, Processes, run_to_end
 from pycolo.lab.topology import LINK_A_ADDRESS, LINK_PORT, Topology
 
 PAIR: Final = "demo"
@@ -25,6 +25,9 @@ START_TIMEOUT_S: Final = 20.0
 """For each step of the start; a node that runs uncompiled on a busy machine needs some seconds."""
 
 
+EXIT_FENCED: Final = 3
+"""Of a node that ends because the other one serves."""
+
 PLAIN_TEXT: Final = ["--insecure", "--insecure-link", f"{LINK_A_ADDRESS}/30"]
 """The link of the laboratory leaves the machine nowhere."""
 
@@ -32,13 +35,21 @@ PLAIN_TEXT: Final = ["--insecure", "--insecure-link", f"{LINK_A_ADDRESS}/30"]
 class Stage:
     """Everything that is there before the first client. `tick` is called while something is waited for."""
 
-    def __init__(self, options: LabOptions, directory: Path, guest_port: str, tick: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        options: LabOptions,
+        directory: Path,
+        guest_port: str,
+        tick: Callable[[], None],
+        interruption: Interruption,
+    ) -> None:
         self._options = options
         self._directory = directory
         self._tick = tick
+        self._interruption = interruption
         self._must_run: list[Process] = []
         self.processes = Processes(directory)
-        self.topology = Topology(directory / "netns", guest_port, ipv6=options.ipv6)
+        self.topology = Topology(directory / "netns", guest_port, interruption.look, ipv6=options.ipv6)
         self.probes = {role: NodeProbe(self.control_socket(role)) for role in ("primary", "secondary")}
 
     def control_socket(self, role: str) -> Path:
@@ -62,6 +73,11 @@ class Stage:
 
     def assert_alive(self) -> None:
         """Raise `LabError` when a node or a server that should run has ended."""
+        for process in self._must_run:
+            if process.exit_code() == EXIT_FENCED:
+                where = f"{process.name} on {process.host.value}"
+                timeout_ms = self._options.heartbeat_timeout_ms
+                raise LabError(f"{where} was given up after {timeout_ms} ms of silence, alive; {TOO_BUSY}")
         self.processes.assert_running(*self._must_run)
 
     def forget_host_a(self) -> None:
@@ -101,21 +117,21 @@ class Stage:
         control = self._options.control
         weakened = {Control.COMPARE: "primary", Control.REWRITE: "secondary"}.get(control)
         without = ["--without", control.value] if role == weakened else []
+        heartbeat = ["--heartbeat-timeout", str(self._options.heartbeat_timeout_ms)]
         common = ["--pair", PAIR, "--arbiter", "first-to-notice", "--lan", "packet:eth0"]
         socket = ["--control", str(self.control_socket(role))]
-        return [*self._options.node_command, role, *own, *common, *socket, *without]
+        return [*self._options.node_command, role, *own, *common, *heartbeat, *socket, *without]
 
     def _make_certificates(self) -> Path:
         directory = self._directory / "tls"
-        made = subprocess.run(
+        made = run_to_end(
             [*self._options.node_command, "certs", "init", str(directory), "--pair", PAIR],
-            capture_output=True,
-            text=True,
-            timeout=START_TIMEOUT_S,
-            check=False,
+            self._interruption,
+            timeout_s=START_TIMEOUT_S,
         )
-        if made.returncode != 0:
-            words = " | ".join((made.stderr or made.stdout).strip().splitlines()[-2:])
+        if made is None or made.returncode != 0:
+            said = f"not within {START_TIMEOUT_S:.0f} s" if made is None else made.stderr or made.stdout
+            words = " | ".join(said.strip().splitlines()[-2:])
             raise LabError(f"certificates for the link could not be made: {words}")
         return directory
 

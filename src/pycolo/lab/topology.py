@@ -17,12 +17,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import Look
 from pycolo.lab.namespaces import Namespace, is_machine_root
 from pycolo.lab.options import Nic
 
@@ -55,38 +56,70 @@ it."""
 TUN_DEVICE: Final = "/dev/net/tun"
 
 
-def choose_guest_port(nic: Nic) -> str:
-    """Return "tap" or "veth": what was asked for, or TAP where this user may open the device.
+class GuestPort(NamedTuple):
+    """How the guests are attached: "tap" or "veth", and why."""
+
+    kind: str
+    why: str
+
+
+def choose_guest_port(nic: Nic) -> GuestPort:
+    """What was asked for, or TAP where this user may open the device.
 
     Raises `LabError` when TAP was asked for and is not to be had.
     """
     if nic == "veth":
-        return "veth"
+        return GuestPort("veth", "--nic veth")
+    error = _tun_error()
+    if error is None:
+        return GuestPort("tap", f"{TUN_DEVICE} opens")
+    if nic == "tap":
+        raise LabError(f"--nic tap: {_tun_cure(error)}; or --nic veth") from error
+    return GuestPort("veth", f"{TUN_DEVICE}: {error.strerror}")
+
+
+def require_tun() -> None:
+    """Raise `LabError` when this user cannot have TAP devices."""
+    error = _tun_error()
+    if error is not None:
+        raise LabError(f"virtual machines need TAP devices: {_tun_cure(error)}") from error
+
+
+def _tun_error() -> OSError | None:
     try:
         os.close(os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        if nic == "tap":
-            raise LabError(f"{TUN_DEVICE}: {error.strerror}; give this user access to it, or use --nic veth") from error
-        return "veth"
-    return "tap"
+        return error
+    return None
+
+
+def _tun_cure(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return f"{TUN_DEVICE}: {error.strerror}; give this user access to it"
+    return f"{TUN_DEVICE}: {error.strerror}; load the kernel's module (modprobe tun), or give the container this device"
 
 
 class Topology:
     """The six namespaces and what connects them. `build` once, `attach_guest` for each guest, `cut_host_a`
-    once."""
+    once. `look` is called between steps, and may raise."""
 
-    def __init__(self, directory: Path, guest_port: str, *, ipv6: bool) -> None:
+    def __init__(self, directory: Path, guest_port: str, look: Look, *, ipv6: bool) -> None:
         directory.mkdir()
+        self._look = look
         self._guest_port = guest_port
         self._ipv6 = ipv6
-        self.client = Namespace.create(directory, "client")
-        self.lan = Namespace.create(directory, "lan")
-        self.host_a = Namespace.create(directory, "host-a")
-        self.host_b = Namespace.create(directory, "host-b")
-        self.guest_a = Namespace.create(directory, "guest-a")
-        self.guest_b = Namespace.create(directory, "guest-b")
+        self.client = self._namespace(directory, "client")
+        self.lan = self._namespace(directory, "lan")
+        self.host_a = self._namespace(directory, "host-a")
+        self.host_b = self._namespace(directory, "host-b")
+        self.guest_a = self._namespace(directory, "guest-a")
+        self.guest_b = self._namespace(directory, "guest-b")
         self._host_a_netlink: Any = None
         self._host_a_links: list[int] = []
+
+    def _namespace(self, directory: Path, name: str) -> Namespace:
+        self._look()
+        return Namespace.create(directory, name)
 
     @property
     def guest_address(self) -> str:
@@ -111,6 +144,7 @@ class Topology:
         everyone = (self.client, self.lan, self.host_a, self.host_b, self.guest_a, self.guest_b)
         speakers = {self.client, self.guest_a, self.guest_b} if self._ipv6 else set()
         for namespace in everyone:
+            self._look()
             with namespace.entered():
                 if namespace not in speakers:
                     switch_ipv6_off()
@@ -126,14 +160,18 @@ class Topology:
             (self.host_a, HOST_A_MAC),
             (self.host_b, HOST_B_MAC),
         ):
+            self._look()
             self._connect_to_lan(namespace, mac)
+        self._look()
         self._connect_hosts()
+        self._look()
         self._address_client()
         if self._guest_port == "veth":
             for guest, host in ((self.guest_a, self.host_a), (self.guest_b, self.host_b)):
                 lay_cable(guest, "eth0", host, "gnic", LAN_MTU)
                 with host.entered(), IPRoute() as netlink:
                     raise_up(netlink, "gnic")
+                self._look()
         self._prepare_cut()
 
     def _connect_to_lan(self, namespace: Namespace, mac: str) -> None:
@@ -175,6 +213,7 @@ class Topology:
                 check()
                 if time.monotonic() > deadline:
                     raise LabError(f"{guest.name} got no network card within {timeout_s:.0f} s from its node")
+                self._look()
                 time.sleep(0.02)
             index = index_of(netlink, "eth0")
             netlink.link("set", index=index, address=GUEST_MAC, mtu=LAN_MTU, txqlen=GUEST_QUEUE_FRAMES)

@@ -19,7 +19,7 @@ from typing import Final
 
 from pycolo.lab.facts import RunFacts
 from pycolo.lab.observe import CLEAN
-from pycolo.lab.options import Control, LabOptions
+from pycolo.lab.options import TOO_BUSY, Control, LabOptions
 from pycolo.lab.summary import ControlSummary, Summary, measure
 
 REASONS_SHOWN: Final = 3
@@ -146,7 +146,8 @@ def _takeover_failures(summary: Summary) -> list[str]:
     if summary.takeover is None:
         return ["host B did not take over"]
     if summary.takeover.decided_ms < 0:
-        return [f"host B took over {-summary.takeover.decided_ms:.0f} ms before the kill: a false takeover"]
+        early_ms = -summary.takeover.decided_ms
+        return [f"host B took over {early_ms:.0f} ms before the kill: a false takeover; {TOO_BUSY}"]
     return []
 
 

@@ -57,7 +57,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.tls is not None and (self.insecure or self.insecure_link is not None):
             raise ConfigError("--tls", "either --tls or --insecure", "both")
         if self.insecure_link is not None and not self.insecure:
-            raise ConfigError("--insecure-link", "--insecure with it", None)
+            raise ConfigError("--insecure-link", "--insecure with it", "no --insecure")
 
     def _check_ports(self) -> None:
         vnet = {spec.vnet_hdr for spec in self.ports()}
@@ -71,7 +71,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
         if any(spec.twist for spec in self.ports()) and not self._is_guest_twisted():
             raise ConfigError("twist", "only the secondary's --guest, both directions", "on")
         if self.role is Role.SECONDARY and self.guest_out is None:
-            raise ConfigError("--guest", "a port to the guest as well as from it", None)
+            raise ConfigError("--guest-out", "a port to the guest (--guest: in both directions)", None)
 
     def ports(self) -> list[PortSpec]:
         """The ports that are given."""

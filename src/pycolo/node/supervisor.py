@@ -97,6 +97,8 @@ class Supervisor(ABC):
         self._divergences = Divergences(options.on_divergence.name.lower())
         self._suspected_ns = 0
         self._exit_code = 0
+        self.gave_up = ""
+        """Why it ended by itself, on one line."""
         self._done = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -154,8 +156,9 @@ class Supervisor(ABC):
         if self._data is not None:
             self._data.close()
 
-    def _finish(self, exit_code: int) -> None:
+    def _finish(self, exit_code: int, why: str = "") -> None:
         self._exit_code = exit_code
+        self.gave_up = why
         self._done.set()
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -180,12 +183,14 @@ class Supervisor(ABC):
     def _fatal(self, error: BaseException) -> None:
         """The data path has ended: so does the process, without a goodbye. The recovery is the other's failover."""
         if isinstance(error, PycoloError):
-            log.error(str(error))
+            why = str(error)
+            log.error(why)
         else:
-            log.critical("the data path has failed; this is a bug", exc_info=error)
+            why = "the data path has failed; this is a bug"
+            log.critical(why, exc_info=error)
         if self._control is not None:
             self._control = None
-        self._finish(70)
+        self._finish(70, why)
 
     # ── the link ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -377,7 +382,14 @@ class Supervisor(ABC):
         """The other node serves: this one must not, and ends."""
         self.path.post(self.path.halt)
         self._enter(NodeState.FENCED, text)
-        self._finish(3)
+        self._finish(3, "; ".join([text, *self._if_nobody_was_dead("--heartbeat-timeout of both nodes")]))
+
+    def _if_nobody_was_dead(self, option: str) -> list[str]:
+        """A node that hears of the other's takeover lives: what to do if its host was never away."""
+        if self.options.arbiter == "manual":
+            return []  # an operator has said so
+        timeout_ms = self.options.heartbeat_timeout_ms
+        return [f"if no host was down, one was too busy for a heartbeat's {timeout_ms} ms: raise {option}"]
 
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────
 

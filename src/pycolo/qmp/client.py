@@ -13,6 +13,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic_ns
@@ -156,6 +157,13 @@ class Qmp:
                 await client.connect(end)
         except TimeoutError:
             raise self._no_session(client, timeout_s) from None
+        except AssertionError as error:
+            if client.runstate is Runstate.RUNNING:
+                raise
+            # The library takes for certain that who has just answered is still there.
+            with suppress(Exception):
+                await client.disconnect()
+            raise ConnectionResetError(errno.ECONNRESET, "it is closed at once") from error
         except LibraryConnectError as error:
             if isinstance(error.exc, EOFError):
                 raise ConnectionResetError(errno.ECONNRESET, "it is closed at once") from error

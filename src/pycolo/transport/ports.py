@@ -23,6 +23,8 @@ from pycolo.wire.buffers import Buffer
 VNET_LEN: Final = 10
 """virtio_net_hdr without num_buffers: what AF_PACKET has, and TAP devices by default."""
 
+TUN_DEVICE: Final = "/dev/net/tun"
+
 # linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA
 _TUNSETOFFLOAD: Final = 0x400454D0
@@ -154,7 +156,13 @@ def open_device(spec: PortSpec, option: str) -> DevicePort:
 
 
 def _open_tap(spec: PortSpec, option: str) -> DevicePort:
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        cure = "load the kernel's module (modprobe tun), or give the container this device"
+        if isinstance(error, PermissionError):
+            cure = "give this user access to it"
+        raise ConnectError(f"{option} {spec.text}: {TUN_DEVICE}: {error.strerror}; {cure}") from error
     try:
         flags = _IFF_TAP | _IFF_NO_PI | (_IFF_VNET_HDR if spec.vnet_hdr else 0)
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", spec.target.encode(), flags))

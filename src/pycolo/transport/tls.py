@@ -131,7 +131,7 @@ def check_plaintext_allowed(host: str, *, insecure: bool, allowed_link: str | No
     that no route can lead the bytes elsewhere, or None when the address says enough.
     """
     if not insecure:
-        raise ConfigError("--tls", "a directory of `colo certs init` (or --insecure, for plain text)", None)
+        raise ConfigError("--tls", "the directory of `colo certs init` (or give --insecure, for plain text)", None)
     address = _literal(host)
     if host == "localhost" or (address is not None and address.is_loopback):
         return None

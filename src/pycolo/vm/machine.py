@@ -101,6 +101,8 @@ class Machine:
         try:
             await self._unless_ended(qmp.connect(timeout_s))
         except ConnectError as error:
+            if self._ended.is_set():
+                raise ConnectError(await self._how_it_ended()) from error
             raise ConnectError(f"{error}{self._last_words()}") from error
         self.qmp = qmp
         if self._pidfd < 0:
@@ -114,24 +116,34 @@ class Machine:
         ending = self._loop.create_task(self._ended.wait())
         try:
             await asyncio.wait((trying, ending), return_when=asyncio.FIRST_COMPLETED)
-            if not trying.done() and self._process is not None:
-                code = await self._process.wait()
-                how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-                raise ConnectError(f"{self._name}: qemu.command {self._options.command[0]} has ended ({how})")
+            if not trying.done():
+                raise ConnectError(await self._how_it_ended())
             await trying
         finally:
             trying.cancel()
             ending.cancel()
             await asyncio.gather(trying, ending, return_exceptions=True)
 
+    async def _how_it_ended(self) -> str:
+        if self._process is None:
+            return f"{self._name}: QEMU has ended"
+        code = await self._process.wait()
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        return f"{self._name}: qemu.command {self._options.command[0]} has ended ({how}){self._last_words()}"
+
     async def _connect_yank(self, timeout_s: float) -> None:
-        """The second QMP socket, if there is one: a monitor that hangs cannot be joined, so it is joined now."""
+        """The second QMP socket, if there is one: a monitor that hangs cannot be joined, so it is joined now.
+
+        Raises `ConnectError` when QEMU ends meanwhile.
+        """
         if self._options.yank is None or (self._yank is not None and self._yank.is_connected):
             return
         line = Qmp(self._options.yank, f"{self._name} (yank)", lambda event: None, lambda text: None)
         try:
-            await line.connect(timeout_s)
+            await self._unless_ended(line.connect(timeout_s))
         except (ConnectError, PeerError) as error:
+            if self._ended.is_set():
+                raise ConnectError(await self._how_it_ended()) from error
             log.warning(f"no way to yank: {error}")
             return
         self._yank = line
@@ -149,6 +161,10 @@ class Machine:
             return
         try:
             self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            # It has ended already, and whoever started it (asyncio, for one) has taken its exit code.
+            self._loop.call_soon(self._process_ended)
+            return
         except OSError:
             return
         self._loop.add_reader(self._pidfd, self._process_ended)

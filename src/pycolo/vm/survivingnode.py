@@ -346,6 +346,8 @@ class SurvivingNode(GuestNode):
         self._is_leaving = True
         self.path.post(self.path.halt)
         self._enter(NodeState.FENCED, text)
+        for advice in self._if_nobody_was_dead("heartbeat.timeout_ms in both files"):
+            log.warning(advice)
         self._close_control(GoodbyeReason.OTHER, "fenced")
         self._unlink()
         self.spawn(self._retire_fenced(text))

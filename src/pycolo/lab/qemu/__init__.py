@@ -3,6 +3,7 @@
 Like the rest of the laboratory it knows what any user knows: QEMU's command line, the node's configuration file,
 its command line and its control socket. It imports no core and no node.
 
+    options, checks         what the run is told; what it needs, looked at before anything is installed or built
     programs                what has to be installed, and who installs it
     image                   kernel, initramfs and shim, built once and kept in build/lab
     initramfs               files -> a cpio archive

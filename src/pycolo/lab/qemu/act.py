@@ -131,8 +131,8 @@ class Act:
             stage.kill_node(self._victim)
         self.notes.append(f"states then: {' '.join(stage.states())}")
         with answer:
-            answer.settimeout(PROTECT_TIMEOUT_S)
-            self.notes.append(f"protect said: {answer.recv(4096).decode(errors='replace').strip() or 'nothing'}")
+            said = stage.files[primary].heard(answer, PROTECT_TIMEOUT_S)
+            self.notes.append(f"protect said: {said.decode(errors='replace').strip() or 'nothing'}")
         return at_ns
 
     def _protect_in_vain(self) -> int:

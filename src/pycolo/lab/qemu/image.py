@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from pycolo.lab.errors import LabError
 from pycolo.lab.guest_server import PATTERN_BYTES, pattern
 from pycolo.lab.qemu import initramfs
-from pycolo.lab.qemu.programs import apt, output_of, require, run, say
+from pycolo.lab.qemu.programs import Programs, say
 
 SEED: Final = 1
 """Of the pattern that the guest's `get` and `put` speak; the clients get the same one."""
@@ -59,6 +59,12 @@ PASSWORDS: Final = b"root::0:0:root:/root:/bin/sh\n"
 WEB_BYTES: Final = 1 << 20
 
 
+IMAGE_PROGRAMS: Final = ("apt-get", "dpkg", "gcc", "busybox")
+"""What it takes to build it."""
+
+STAMP: Final = "image.stamp"
+
+
 class Image(NamedTuple):
     """Paths of what QEMU is started with."""
 
@@ -75,23 +81,31 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pycolo" / "lab"
 
 
-def ensure_image() -> Image:
+def is_image_there() -> bool:
+    """Whether the image is built, of what it would be built from now."""
+    stamp = cache_directory() / STAMP
+    return stamp.is_file() and stamp.read_text() == _stamp() and all(path.is_file() for path in _image())
+
+
+def _image() -> Image:
+    cache = cache_directory()
+    return Image(cache / "vmlinuz", cache / "initramfs.gz", cache / "bqlshim.so")
+
+
+def ensure_image(programs: Programs) -> Image:
     """The image, built when there is none or an outdated one.
 
     Raises `LabError` with what is missing.
     """
-    if os.uname().machine != "x86_64":
-        raise LabError(f"the QEMU laboratory needs an x86-64 machine, this is {os.uname().machine}")
-    cache = cache_directory()
-    image = Image(cache / "vmlinuz", cache / "initramfs.gz", cache / "bqlshim.so")
-    stamp = cache / "image.stamp"
-    if stamp.is_file() and stamp.read_text() == _stamp() and all(path.is_file() for path in image):
+    cache, image = cache_directory(), _image()
+    if is_image_there():
         return image
-    require(["apt-get", "dpkg", "gcc", "busybox"])
+    programs.require(IMAGE_PROGRAMS)
     cache.mkdir(parents=True, exist_ok=True)
+    stamp = cache / STAMP
     stamp.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="image-", dir=cache) as directory:
-        _build(Path(directory), image)
+        _build(Path(directory), image, programs)
     stamp.write_text(_stamp())
     return image
 
@@ -107,14 +121,16 @@ def _source(name: str) -> Path:
     return Path(str(files(__package__).joinpath(name)))
 
 
-def _build(directory: Path, image: Image) -> None:
+def _build(directory: Path, image: Image, programs: Programs) -> None:
     say("building the guest's image (once)")
     service = directory / "service"
     shim = directory / "bqlshim.so"
     compile_c = ["gcc", "-O2", "-Wall"]
-    run([*compile_c, "-static", "-o", str(service), str(_source("guest/service.c"))], "compiling the guest's service")
-    run([*compile_c, "-shared", "-fPIC", "-o", str(shim), str(_source("bqlshim.c"))], "compiling the shim")
-    kernel = _unpacked(_kernel_package(), directory)
+    programs.run(
+        [*compile_c, "-static", "-o", str(service), str(_source("guest/service.c"))], "compiling the guest's service"
+    )
+    programs.run([*compile_c, "-shared", "-fPIC", "-o", str(shim), str(_source("bqlshim.c"))], "compiling the shim")
+    kernel = _unpacked(_kernel_package(programs), directory, programs)
     found = sorted((kernel / "boot").glob("vmlinuz-*"))
     if not found:
         raise LabError(f"Debian's kernel package {kernel.name} holds no boot/vmlinuz-*; remove build/lab and try again")
@@ -129,7 +145,7 @@ def _build(directory: Path, image: Image) -> None:
         "etc/group": initramfs.file(b"root:x:0:\n"),
         "etc/shells": initramfs.file(b"/bin/sh\n"),
         **kernel_modules(kernel),
-        **_servers(directory),
+        **_servers(directory, programs),
     }
     for folder in ("proc", "sys", "dev", "run", "tmp", "root", "etc/dropbear"):
         entries[f"{folder}/.keep"] = initramfs.file(b"")
@@ -138,30 +154,30 @@ def _build(directory: Path, image: Image) -> None:
     shutil.copyfile(shim, image.shim)
 
 
-def _kernel_package() -> str:
+def _kernel_package(programs: Programs) -> str:
     """The package that Debian's meta package stands for today."""
     for attempt in range(2):
-        listed = output_of(["apt-cache", "depends", KERNEL_PACKAGE], "looking for Debian's cloud kernel")
+        listed = programs.output_of(["apt-cache", "depends", KERNEL_PACKAGE], "looking for Debian's cloud kernel")
         named = re.search(r"Depends: (linux-image-\S+-cloud-amd64)", listed)
         if named:
             return named[1]
         if attempt == 0:
-            apt("update", required=False)
+            programs.apt("update", required=False)
     raise LabError(
         f"apt-cache knows no {KERNEL_PACKAGE}: the guest's image needs Debian's package lists (apt-get update)"
     )
 
 
-def _unpacked(package: str, directory: Path) -> Path:
+def _unpacked(package: str, directory: Path, programs: Programs) -> Path:
     """Fetch a package and unpack it into a folder of its own, without installing it."""
     root = directory / package
     fetched = directory / f"{package}.fetched"
     fetched.mkdir()
-    if not apt("download", package, directory=fetched, required=False):
-        apt("update", required=False)
-        apt("download", package, directory=fetched)
+    if not programs.apt("download", package, directory=fetched, required=False):
+        programs.apt("update", required=False)
+        programs.apt("download", package, directory=fetched)
     for archive in fetched.glob("*.deb"):
-        run(["dpkg", "-x", str(archive), str(root)], f"unpacking {archive.name}")
+        programs.run(["dpkg", "-x", str(archive), str(root)], f"unpacking {archive.name}")
     return root
 
 
@@ -197,15 +213,15 @@ def _busybox() -> bytes:
     return content
 
 
-def _servers(directory: Path) -> dict[str, initramfs.Entry]:
+def _servers(directory: Path, programs: Programs) -> dict[str, initramfs.Entry]:
     """Programs with the libraries they need; nothing where they cannot be fetched."""
     tree = directory / "servers"
     for package in (*SERVERS.values(), *SERVER_LIBRARIES):
         fetched = directory / f"{package}.fetched"
         fetched.mkdir()
-        if apt("download", package, directory=fetched, required=False):
+        if programs.apt("download", package, directory=fetched, required=False):
             for archive in fetched.glob("*.deb"):
-                run(["dpkg", "-x", str(archive), str(tree)], f"unpacking {archive.name}", required=False)
+                programs.run(["dpkg", "-x", str(archive), str(tree)], f"unpacking {archive.name}", required=False)
     loader = "/lib64/ld-linux-x86-64.so.2"
     folders = ":".join(str(tree / place / "x86_64-linux-gnu") for place in ("lib", "usr/lib"))
     found: dict[str, initramfs.Entry] = {}
@@ -213,7 +229,9 @@ def _servers(directory: Path) -> dict[str, initramfs.Entry]:
         if not (tree / path).is_file():
             say(f"warning: the guest will have no {Path(path).name}: {SERVERS[path]} could not be fetched")
             continue
-        listed = output_of([loader, "--library-path", folders, "--list", str(tree / path)], f"libraries of {path}")
+        listed = programs.output_of(
+            [loader, "--library-path", folders, "--list", str(tree / path)], f"libraries of {path}"
+        )
         for library in re.findall(r"=> (\S+) \(", listed):
             found[f"usr/lib/x86_64-linux-gnu/{Path(library).name}"] = initramfs.program(Path(library).read_bytes())
         found[path] = initramfs.program((tree / path).read_bytes())

@@ -6,6 +6,7 @@ loses no dirty page (no multiple of 256 KiB). The machine is `pc`; QEMU 7.2's `q
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from pycolo.lab.errors import LabError
 from pycolo.lab.namespaces import Namespace, bind_mount
 from pycolo.lab.processes import Host, Processes
 from pycolo.lab.qemu.image import Image, cache_directory
-from pycolo.lab.qemu.programs import output_of, require, run, say
+from pycolo.lab.qemu.programs import Programs, say
 from pycolo.lab.qemu.topology import GUEST_ADDRESS, GUEST_MAC, LAN_PREFIX, TAP
 
 PROGRAM: Final = "qemu-system-x86_64"
@@ -81,46 +82,51 @@ def qmp_options(path: Path) -> list[str]:
     return ["-qmp", f"unix:{path},server=on,wait=off"]
 
 
-def find_qemu(wanted: str | None) -> Qemu:
+def find_qemu(wanted: str | None, programs: Programs) -> Qemu:
     """The QEMU to use: None is the one on PATH, a version in `DEBIAN_VERSIONS` is fetched, else it is a path.
 
     Raises `LabError` when it cannot be had.
     """
     if wanted in DEBIAN_VERSIONS:
-        return _other_debian(DEBIAN_VERSIONS[wanted])
+        return _other_debian(DEBIAN_VERSIONS[wanted], programs)
     if wanted is None:
-        require([PROGRAM])
-        return Qemu(command=(PROGRAM,), version=_version([PROGRAM]))
-    if "/" not in wanted:
-        known = ", ".join(DEBIAN_VERSIONS)
-        raise LabError(f"--qemu {wanted}: neither a version that can be fetched ({known}) nor a path to a QEMU")
+        programs.require([PROGRAM])
+        return Qemu(command=(PROGRAM,), version=_version([PROGRAM], programs))
     program = str(Path(wanted).absolute())
-    return Qemu(command=(program,), version=_version([program]))
+    return Qemu(command=(program,), version=_version([program], programs))
 
 
-def _version(command: list[str]) -> str:
-    said = output_of([*command, "--version"], "asking QEMU for its version")
+def _version(command: list[str], programs: Programs) -> str:
+    said = programs.output_of([*command, "--version"], "asking QEMU for its version")
     matched = re.search(r"version (\d+\.\d+(?:\.\d+)?)", said)
     if not matched:
-        raise LabError(f"{command[-1]} --version says no version: {said.strip()[:80]}")
+        raise LabError(f"{command[-1]} --version says no version, but: {' '.join(said.split())[:80]}")
     return matched[1]
 
 
-def _other_debian(release: str) -> Qemu:
+def is_fetched(release: str) -> bool:
+    """Whether another Debian with its QEMU is there."""
+    return _fetched_stamp(release).is_file()
+
+
+def _fetched_stamp(release: str) -> Path:
+    return cache_directory() / f"{release}.stamp"
+
+
+def _other_debian(release: str, programs: Programs) -> Qemu:
     """QEMU of another Debian release, in a root of its own below build/lab."""
     root = cache_directory() / release
-    stamp = cache_directory() / f"{release}.stamp"
-    if not stamp.is_file():
-        require(["debootstrap"])
+    if not is_fetched(release):
+        programs.require(["debootstrap"])
         say(f"fetching QEMU of Debian {release} into {root} (once, some minutes)")
         if root.exists():
-            run(["rm", "-rf", "--one-file-system", str(root)], f"removing the unfinished {root}")
+            programs.run(["rm", "-rf", "--one-file-system", str(root)], f"removing the unfinished {root}")
         root.mkdir(parents=True)
         command = ["debootstrap", "--variant=minbase", "--include=qemu-system-x86", release, str(root)]
-        run(command, f"debootstrap {release}", timeout_s=DEBOOTSTRAP_S)
-        stamp.touch()
+        programs.run(command, f"debootstrap {release}", timeout_s=DEBOOTSTRAP_S)
+        _fetched_stamp(release).touch()
     inside = ["chroot", str(root), f"/usr/bin/{PROGRAM}"]
-    return Qemu(command=tuple(inside), version=_version(inside), root=root)
+    return Qemu(command=tuple(inside), version=_version(inside, programs), root=root)
 
 
 def furnish_root(machine: Machine, directory: Path) -> None:
@@ -142,7 +148,14 @@ def furnish_root(machine: Machine, directory: Path) -> None:
         bind_mount(path, inside)
 
 
-def choose_accelerator(wanted: str, qemu: Qemu, image: Image, directory: Path, namespace: Namespace) -> str:
+def choose_accelerator(
+    wanted: str,
+    qemu: Qemu,
+    image: Image,
+    directory: Path,
+    namespace: Namespace,
+    rest: Callable[[float], None],
+) -> str:
     """ "kvm" or "tcg": what was asked for, or what a probe says. `namespace` has the tap to boot with.
 
     /dev/kvm opens on some machines that cannot run a kernel with it: only a guest that gets ready counts.
@@ -156,12 +169,12 @@ def choose_accelerator(wanted: str, qemu: Qemu, image: Image, directory: Path, n
     choice = "tcg"
     if Path("/dev/kvm").exists():
         probe = Machine(qemu=qemu, image=image, accelerator="kvm")
-        choice = "kvm" if _boots(probe, directory, namespace) else "tcg"
+        choice = "kvm" if _boots(probe, directory, namespace, rest) else "tcg"
     known.write_text(f"{boot} {qemu.version} {choice}\n")
     return choice
 
 
-def _boots(machine: Machine, directory: Path, namespace: Namespace) -> bool:
+def _boots(machine: Machine, directory: Path, namespace: Namespace, rest: Callable[[float], None]) -> bool:
     directory.mkdir()
     processes = Processes(directory)
     process = processes.start("kvm-probe", Host.A, namespace, machine.command(directory, "probe"))
@@ -170,7 +183,7 @@ def _boots(machine: Machine, directory: Path, namespace: Namespace) -> bool:
         while process.exit_code() is None and time.monotonic() < deadline:
             if is_ready(directory):
                 return True
-            time.sleep(0.1)
+            rest(0.1)
         return False
     finally:
         processes.kill_all()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import LOOK_S, Look
 
 ANSWER_S: Final = 10.0
 """For an answer; QEMU answers within milliseconds unless it hangs."""
@@ -19,10 +20,14 @@ RECEIVE_BYTES: Final = 1 << 16
 
 
 class Monitor:
-    """One QMP connection. Events collect in `events` while something is asked or waited for."""
+    """One QMP connection. Events collect in `events` while something is asked or waited for.
 
-    def __init__(self, path: Path, timeout_s: float = ANSWER_S) -> None:
+    `look` is called while it waits, and may raise.
+    """
+
+    def __init__(self, path: Path, look: Look, timeout_s: float = ANSWER_S) -> None:
         self._name = str(path)
+        self._look = look
         self._heard = b""
         self.events: list[dict[str, Any]] = []
         self._socket = self._connect(path, timeout_s)
@@ -32,7 +37,9 @@ class Monitor:
     def _connect(self, path: Path, timeout_s: float) -> socket.socket:
         deadline = time.monotonic() + timeout_s
         while True:
+            self._look()
             connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(LOOK_S)
             try:
                 connection.connect(str(path))
             except OSError as error:
@@ -85,11 +92,15 @@ class Monitor:
 
     def _message(self, deadline: float) -> dict[str, Any]:
         while b"\n" not in self._heard:
+            self._look()
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            self._socket.settimeout(left)
-            received = self._socket.recv(RECEIVE_BYTES)
+            self._socket.settimeout(min(left, LOOK_S))
+            try:
+                received = self._socket.recv(RECEIVE_BYTES)
+            except TimeoutError:
+                continue
             if not received:
                 raise LabError(f"{self._name}: QEMU hung up")
             self._heard += received

@@ -3,12 +3,14 @@
 import json
 import shlex
 import socket
+import time
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import LOOK_S, Look
 from pycolo.lab.processes import Host
 from pycolo.lab.qemu.machine import MEMORY_KIB, Machine
 from pycolo.lab.qemu.topology import BRIDGE, STORE_ADDRESS, TAP
@@ -30,6 +32,7 @@ LEASE_MS: Final = 3000
 """With arbiter etcd: for so long at most the other host waits for one that has died."""
 
 ANSWER_BYTES_MAX: Final = 4 << 20
+RECEIVE_BYTES: Final = 1 << 16
 ASK_TIMEOUT_S: Final = 5.0
 
 STATUS_S: Final = 4.0
@@ -53,9 +56,10 @@ def other(host: Host) -> Host:
 
 
 class NodeFiles:
-    """Where everything of one host lies."""
+    """Where everything of one host lies. `look` is called while a node is waited for, and may raise."""
 
-    def __init__(self, directory: Path, host: Host) -> None:
+    def __init__(self, directory: Path, host: Host, look: Look) -> None:
+        self._look = look
         self.host = host
         self.letter = LETTERS[host]
         self.directory = directory / self.letter
@@ -142,16 +146,33 @@ class NodeFiles:
         """The node's answer to a command. Raises `LabError` when it refuses or does not answer."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(timeout_s)
+                connection.settimeout(LOOK_S)
                 connection.connect(str(self.control))
                 connection.sendall(json.dumps({"command": command}).encode() + b"\n")
-                with connection.makefile("rb") as stream:
-                    answer = json.loads(stream.readline(ANSWER_BYTES_MAX))
+                answer = json.loads(self.heard(connection, timeout_s))
         except (OSError, ValueError) as error:
             raise LabError(f"{self.control}: no answer to {command} ({error})") from error
         if not isinstance(answer, dict) or "error" in answer:
             raise LabError(f"the node on {self.host.value} refuses {command}: {answer}")
         return answer
+
+    def heard(self, connection: socket.socket, timeout_s: float) -> bytes:
+        """The line that a node sends, or what there is of it when it hangs up. Raises `TimeoutError`."""
+        connection.settimeout(LOOK_S)
+        deadline = time.monotonic() + timeout_s
+        line = b""
+        while not line.endswith(b"\n") and len(line) < ANSWER_BYTES_MAX:
+            self._look()
+            try:
+                received = connection.recv(RECEIVE_BYTES)
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not within {timeout_s:g} s") from None
+                continue
+            if not received:
+                break
+            line += received
+        return line
 
     def tell(self, command: str) -> socket.socket:
         """Send a command and do not wait; the answer is for whoever reads the connection. Raises `LabError`."""

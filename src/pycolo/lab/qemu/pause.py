@@ -51,7 +51,8 @@ def _over_tcp(stage: Stage, machine: Machine) -> PauseFacts:
         command = [*environment, *machine.command(own, f"tcp-{host.name}"), *extra]
         stage.processes.start(f"qemu-tcp-{host.name}", host, stage.network.hosts[host], command)
     _until_ready(stage, directory / Host.A.name)
-    with Monitor(directory / "A" / "watch.sock") as primary, Monitor(directory / "B" / "watch.sock") as secondary:
+    sockets = [directory / letter / "watch.sock" for letter in ("A", "B")]
+    with Monitor(sockets[0], stage.look) as primary, Monitor(sockets[1], stage.look) as secondary:
         for monitor in (secondary, primary):
             wanted = [{"capability": name, "state": True} for name in ("events", "x-colo")]
             monitor.ask("migrate-set-capabilities", {"capabilities": wanted})

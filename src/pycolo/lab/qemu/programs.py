@@ -2,13 +2,14 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import Interruption
+from pycolo.lab.processes import run_to_end
 
 PACKAGES: Final = {
     "qemu-system-x86_64": ("qemu-system-x86",),
@@ -30,77 +31,94 @@ WORDS_SHOWN: Final = 3
 """Last lines of a program that failed, in the error."""
 
 
-def require(programs: Iterable[str]) -> None:
-    """See to it that these programs are on PATH; installs what is missing as root on Debian.
+class Programs:
+    """Runs programs to their end, for as long as nothing interrupts."""
 
-    Raises `LabError` naming the packages.
-    """
-    missing = [name for name in programs if shutil.which(name) is None]
-    if not missing:
-        return
-    packages = sorted({package for name in missing for package in PACKAGES.get(name, (name,))})
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        say(f"installing Debian packages: {' '.join(packages)}")
-        apt("update", required=False)
-        apt("install", "--yes", "--no-install-recommends", *packages, required=False)
-        missing = [name for name in missing if shutil.which(name) is None]
-    if missing:
-        raise LabError(f"{', '.join(missing)} missing: as root, apt-get install {' '.join(packages)}")
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
 
+    def require(self, names: Iterable[str]) -> None:
+        """See to it that these programs are on PATH; installs what is missing as root on Debian.
 
-def apt(*words: str, directory: Path | None = None, required: bool = True) -> bool:
-    """Call apt-get; returns whether it succeeded. Raises `LabError` when it is `required` to."""
-    return run(
-        ["apt-get", "-qq", *words],
-        f"apt-get {words[0]}",
-        directory=directory,
-        required=required,
-        environment={"DEBIAN_FRONTEND": "noninteractive"},
-    )
+        Raises `LabError` naming the packages.
+        """
+        wanted = list(names)
+        missing = missing_of(wanted)
+        if not missing:
+            return
+        packages = packages_of(missing)
+        if may_install():
+            say(f"installing Debian packages: {' '.join(packages)}")
+            self.apt("update", required=False)
+            self.apt("install", "--yes", "--no-install-recommends", *packages, required=False)
+            missing = missing_of(wanted)
+        if missing:
+            raise LabError(f"{', '.join(missing)} missing: as root, apt-get install {' '.join(packages)}")
 
-
-def run(
-    command: list[str],
-    what: str,
-    *,
-    directory: Path | None = None,
-    required: bool = True,
-    environment: dict[str, str] | None = None,
-    timeout_s: float = APT_TIMEOUT_S,
-) -> bool:
-    """Run a program to its end; returns whether it succeeded. Raises `LabError` when it is `required` to."""
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            timeout=timeout_s,
-            check=False,
-            cwd=directory,
-            env={**os.environ, **(environment or {})},
+    def apt(self, *words: str, directory: Path | None = None, required: bool = True) -> bool:
+        """Call apt-get; returns whether it succeeded. Raises `LabError` when it is `required` to."""
+        return self.run(
+            ["apt-get", "-qq", *words],
+            f"apt-get {words[0]}",
+            directory=directory,
+            required=required,
+            environment={"DEBIAN_FRONTEND": "noninteractive"},
+            ends_in_order=words[0] == "install",
         )
-    except FileNotFoundError as error:
-        raise LabError(f"{what}: {command[0]} is not installed") from error
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"{what} did not end within {timeout_s:.0f} s") from error
-    if done.returncode != 0 and required:
-        words = (done.stderr or done.stdout).strip().splitlines()[-WORDS_SHOWN:]
-        raise LabError(f"{what} failed: {' | '.join(words) or f'exit code {done.returncode}'}")
-    return done.returncode == 0
+
+    def run(
+        self,
+        command: list[str],
+        what: str,
+        *,
+        directory: Path | None = None,
+        required: bool = True,
+        environment: dict[str, str] | None = None,
+        timeout_s: float = APT_TIMEOUT_S,
+        ends_in_order: bool = False,
+    ) -> bool:
+        """Run a program to its end; returns whether it succeeded. Raises `LabError` when it is `required` to."""
+        done = run_to_end(
+            command,
+            self._interruption,
+            timeout_s=timeout_s,
+            directory=directory,
+            environment=environment,
+            ends_in_order=ends_in_order,
+        )
+        if done is None:
+            raise LabError(f"{what} did not end within {timeout_s:.0f} s")
+        if done.returncode != 0 and required:
+            raise LabError(f"{what} failed: {_words(done.stderr or done.stdout, done.returncode)}")
+        return done.returncode == 0
+
+    def output_of(self, command: list[str], what: str, timeout_s: float = 60) -> str:
+        """Standard output of a program. Raises `LabError` when it fails."""
+        done = run_to_end(command, self._interruption, timeout_s=timeout_s)
+        if done is None:
+            raise LabError(f"{what}: {command[0]} did not end within {timeout_s:.0f} s")
+        if done.returncode != 0:
+            raise LabError(f"{what} failed: {_words(done.stderr, done.returncode)}")
+        return done.stdout
 
 
-def output_of(command: list[str], what: str, timeout_s: float = 60) -> str:
-    """Standard output of a program. Raises `LabError` when it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise LabError(f"{what}: {command[0]}: {error}") from error
-    if done.returncode != 0:
-        words = done.stderr.strip().splitlines()[-WORDS_SHOWN:]
-        raise LabError(f"{what} failed: {' | '.join(words) or f'exit code {done.returncode}'}")
-    return done.stdout
+def missing_of(programs: Iterable[str]) -> list[str]:
+    """Those that are not on PATH."""
+    return [name for name in programs if shutil.which(name) is None]
+
+
+def packages_of(programs: Iterable[str]) -> list[str]:
+    """The Debian packages that bring them."""
+    return sorted({package for name in programs for package in PACKAGES.get(name, (name,))})
+
+
+def may_install() -> bool:
+    """Whether this user may install what is missing, on this system."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _words(said: str, code: int) -> str:
+    return " | ".join(said.strip().splitlines()[-WORDS_SHOWN:]) or f"exit code {code}"
 
 
 def say(text: str) -> None:

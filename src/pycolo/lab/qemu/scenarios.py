@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import LabError
+from pycolo.lab.errors import LabUsageError
 from pycolo.lab.qemu.nodes import COMPARE_TIMEOUT_MS, LEASE_MS, NodeSetting
 
 
@@ -228,10 +228,10 @@ PAUSE: Final = "pause"
 def choose(names: Sequence[str]) -> list[Scenario]:
     """The scenarios of these names; all without a name. `PAUSE` is none of them.
 
-    Raises `LabError` naming the known ones.
+    Raises `LabUsageError` naming the known ones.
     """
     known = {scenario.name: scenario for scenario in SCENARIOS}
     wrong = [name for name in names if name not in known and name != PAUSE]
     if wrong:
-        raise LabError(f"no scenario {', '.join(wrong)}; there are {', '.join([*known, PAUSE])}")
+        raise LabUsageError(f"no scenario {', '.join(wrong)}; there are {', '.join([*known, PAUSE])}")
     return [known[name] for name in names if name != PAUSE] if names else list(SCENARIOS)

@@ -1,23 +1,24 @@
 """One run of the QEMU laboratory, from options to exit code."""
 
 import shutil
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import LabError, RunInterruptedError, silence_event_loops
+from pycolo.lab.errors import LabError, RunInterruptedError
+from pycolo.lab.interruption import Interruption
 from pycolo.lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
 from pycolo.lab.processes import Host
 from pycolo.lab.qemu import pause, store
+from pycolo.lab.qemu.checks import check_machine, check_options
 from pycolo.lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
 from pycolo.lab.qemu.image import Image, cache_directory, ensure_image
 from pycolo.lab.qemu.machine import Machine, Qemu, choose_accelerator, find_qemu
 from pycolo.lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
-from pycolo.lab.qemu.programs import require, say
+from pycolo.lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
+from pycolo.lab.qemu.programs import Programs, say
 from pycolo.lab.qemu.runner import Runner
 from pycolo.lab.qemu.scenarios import PAUSE, SCENARIOS, Scenario, choose
 from pycolo.lab.qemu.stage import Stage, reap_strangers
@@ -26,42 +27,32 @@ from pycolo.lab.qemu.topology import GUEST_ADDRESS, Network
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
-EXIT_INTERRUPTED: Final = 130
 
 HOLD_STEP_S: Final = 1.0
 
 
-class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is asked to do."""
+def run_qemu_lab(options: QemuLabOptions, interruption: Interruption) -> int:
+    """Run it in namespaces of its own and return the exit code. Only build/lab stays on the machine.
 
-    scenarios: tuple[str, ...] = ()
-    """By name; empty: all."""
-    rounds: int | None = None
-    """Of each scenario; None: what the scenario says."""
-    qemu: str | None = None
-    accelerator: str = "auto"
-    seed: int = 1
-    """Of what is drawn by lot: the moments in `protect-killed`."""
-    arbiter: str = "command"
-    """Of a pair that is held."""
-    hold: bool = False
-    keep: bool = False
-    as_json: bool = False
-
-
-def run_qemu_lab(options: QemuLabOptions) -> int:
-    """Run it in namespaces of its own and return the exit code. Only build/lab stays on the machine."""
+    It looks before it installs and builds. Raises `LabError`.
+    """
     chosen = choose(options.scenarios)
+    check_options(options)
     with_pause = not options.scenarios or PAUSE in options.scenarios
-    with_etcd = any(scenario.arbiter == "etcd" for scenario in chosen)
-    require(["ip", *([store.PROGRAM] if with_etcd else [])])
-    image = ensure_image()
-    qemu = find_qemu(options.qemu)
-    return run_isolated(
-        lambda directory: run_with_own_pids(
-            _Session(options, chosen, with_pause=with_pause, image=image, qemu=qemu, directory=directory).perform
-        )
-    )
+    with_etcd = not options.hold and any(scenario.arbiter == "etcd" for scenario in chosen)
+    code = check_machine(options, with_etcd=with_etcd, interruption=interruption)
+    if code:
+        return code
+    programs = Programs(interruption)
+    programs.require(["ip", *([store.PROGRAM] if with_etcd else [])])
+    qemu = find_qemu(options.qemu, programs)
+    image = ensure_image(programs)
+
+    def perform(directory: Path) -> int:
+        session = _Session(options, chosen, interruption, with_pause=with_pause, image=image, qemu=qemu, at=directory)
+        return run_with_own_pids(session.perform, interruption)
+
+    return run_isolated(perform, interruption)
 
 
 class _Session:
@@ -69,34 +60,29 @@ class _Session:
         self,
         options: QemuLabOptions,
         scenarios: list[Scenario],
+        interruption: Interruption,
         *,
         with_pause: bool,
         image: Image,
         qemu: Qemu,
-        directory: Path,
+        at: Path,
     ) -> None:
         self._options = options
         self._scenarios = scenarios
         self._with_pause = with_pause
         self._image = image
         self._qemu = qemu
-        self._directory = directory
-        self._interruption: RunInterruptedError | None = None
-        self._stages = 0
+        self._directory = at
+        self._interruption = interruption
 
     def perform(self, outer_pid: int) -> int:
         """As process 1 of the run's namespaces, `outer_pid` outside."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._interrupt)
         try:
             machine = Machine(qemu=self._qemu, image=self._image, accelerator=self._accelerator())
             say(f"QEMU {machine.qemu.version}, {machine.accelerator}")
             if self._options.hold:
                 return self._hold(machine, outer_pid)
             return self._play(machine)
-        except RunInterruptedError as interrupted:
-            print(f"colo: {interrupted}", file=sys.stderr)
-            return EXIT_INTERRUPTED
         finally:
             if self._options.keep:
                 self._keep()
@@ -104,13 +90,18 @@ class _Session:
     def _accelerator(self) -> str:
         network = self._network("probe")
         found = choose_accelerator(
-            self._options.accelerator, self._qemu, self._image, self._directory / "probe", network.hosts[Host.A]
+            self._options.accelerator,
+            self._qemu,
+            self._image,
+            self._directory / "probe",
+            network.hosts[Host.A],
+            self._interruption.rest,
         )
         network.delete()
         return found
 
     def _network(self, name: str) -> Network:
-        network = Network(self._directory / f"netns-{name}")
+        network = Network(self._directory / f"netns-{name}", self._interruption.look)
         network.build()
         return network
 
@@ -131,7 +122,7 @@ class _Session:
     def _scenario(self, machine: Machine, scenario: Scenario) -> ScenarioFacts:
         say(f"{scenario.name}: {scenario.text}")
         network = self._network(scenario.name)
-        stage = Stage(machine, network, self._directory / scenario.name, self._tick)
+        stage = Stage(machine, network, self._directory / scenario.name, self._interruption.look)
         try:
             stage.build(scenario.setting)
             facts = Runner(
@@ -150,7 +141,7 @@ class _Session:
     def _pause(self, machine: Machine) -> PauseComparison:
         say(f"{PAUSE}: checkpoints of an idle guest, through the nodes and over tcp:")
         network = self._network(PAUSE)
-        stage = Stage(machine, network, self._directory / PAUSE, self._tick)
+        stage = Stage(machine, network, self._directory / PAUSE, self._interruption.look)
         try:
             found = pause.compare(stage, machine)
         finally:
@@ -163,26 +154,14 @@ class _Session:
 
     def _hold(self, machine: Machine, outer_pid: int) -> int:
         network = self._network("held")
-        stage = Stage(machine, network, self._directory / "held", self._tick)
-        stage.build(NodeSetting(arbiter=self._options.arbiter))
+        stage = Stage(machine, network, self._directory / "held", self._interruption.look)
+        stage.build(NodeSetting(arbiter=self._options.arbiter or ARBITER_DEFAULT))
         print(instructions(stage, outer_pid), file=sys.stderr, flush=True)
         while True:
             stage.rest(HOLD_STEP_S)
             reap_strangers()
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
-        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(other, signal.SIG_IGN)
-        name = signal.Signals(number).name
-        self._interruption = RunInterruptedError(f"interrupted by {name}; everything was taken down")
-        silence_event_loops()
-        raise self._interruption
-
-    def _tick(self) -> None:
-        if self._interruption is not None:
-            raise self._interruption  # where the signal came, somebody swallowed it
 
     def _keep(self) -> None:
         """Logs, settings and results; not the sockets."""
@@ -244,4 +223,4 @@ def instructions(stage: Stage, outer_pid: int) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["SCENARIOS", "QemuLabOptions", "run_qemu_lab"]
+__all__ = ["SCENARIOS", "run_qemu_lab"]

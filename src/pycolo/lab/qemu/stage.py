@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import Look
 from pycolo.lab.processes import Host, Process, Processes
 from pycolo.lab.qemu.machine import BOOT_TIMEOUT_S, Machine, furnish_root, is_ready, qmp_options
 from pycolo.lab.qemu.monitor import Monitor
@@ -40,9 +41,9 @@ NODE_COMMAND: Final = (sys.executable, "-m", "pycolo")
 
 
 class Stage:
-    """Built by `build`; everything on it dies with the process."""
+    """Built by `build`; everything on it dies with the process. `look` is called while it waits, and may raise."""
 
-    def __init__(self, machine: Machine, network: Network, directory: Path, tick: Callable[[], None]) -> None:
+    def __init__(self, machine: Machine, network: Network, directory: Path, look: Look) -> None:
         self.network = network
         self.observations = Observations()
         self.directory = directory
@@ -50,12 +51,12 @@ class Stage:
             raise LabError(f"{directory} is too long for sockets' names below it: set TMPDIR to a shorter directory")
         directory.mkdir()
         self.processes = Processes(directory)
-        self.files = {host: NodeFiles(directory, host) for host in (Host.A, Host.B)}
+        self.files = {host: NodeFiles(directory, host, look) for host in (Host.A, Host.B)}
         self._machine = machine
-        self._tick = tick
+        self.look = look
         self._setting = NodeSetting()
         self._lock = directory / "fenced"
-        self.store = Store(self.processes, network.store, directory)
+        self.store = Store(self.processes, network.store, directory, look)
         self._nodes: dict[Host, Process] = {}
         self._lives = 0
 
@@ -111,7 +112,7 @@ class Stage:
         """Let time pass, in the run's own way."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            self._tick()
+            self.look()
             time.sleep(min(left, POLL_S))
 
     def poll(self) -> dict[Host, dict[str, Any] | None]:
@@ -208,8 +209,7 @@ class Stage:
         files.write_config(self._machine, self._setting, wrong_command(command, wrong) if wrong else command)
         process = self._nodes[host]
         process.send(signal.SIGTERM)
-        if process.wait(NODE_END_S) is None:
-            raise LabError(f"{process.name} does not end within {NODE_END_S:.0f} s: {process.last_words()}")
+        self.until(f"{process.name} does not end", lambda: process.exit_code() is not None, NODE_END_S)
         self.start_node(host)
         self.until_linked()
 
@@ -247,7 +247,7 @@ class Stage:
 
     def watch(self, host: Host) -> Monitor:
         """Events of that host's QEMU, on a QMP socket that no node uses."""
-        return Monitor(self.files[host].watch)
+        return Monitor(self.files[host].watch, self.look)
 
     def left_in_qemu(self, host: Host) -> list[str]:
         """What nodes call their own in that host's QEMU: objects and chardevs."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import LOOK_S, Look
 from pycolo.lab.namespaces import Namespace
 from pycolo.lab.processes import Host, Process, Processes
 from pycolo.lab.qemu.topology import STORE_ADDRESS
@@ -20,12 +21,14 @@ START_S: Final = 30.0
 
 
 class Store:
-    """One member. Its data outlive it: `start` after `kill` is the same etcd."""
+    """One member. Its data outlive it: `start` after `kill` is the same etcd. `look` is called
+    while it waits, and may raise."""
 
-    def __init__(self, processes: Processes, namespace: Namespace, directory: Path) -> None:
+    def __init__(self, processes: Processes, namespace: Namespace, directory: Path, look: Look) -> None:
         self._processes = processes
         self._namespace = namespace
         self._data = directory / "etcd"
+        self._look = look
         self._lives = 0
         self._process: Process | None = None
 
@@ -50,11 +53,12 @@ class Store:
             self._processes.assert_running(process)
             if time.monotonic() > deadline:
                 raise LabError(f"etcd does not listen within {START_S:.0f} s: {process.last_words()}")
+            self._look()
             time.sleep(0.1)
 
     def _listens(self) -> bool:
         with self._namespace.entered(), socket.socket() as connection:
-            connection.settimeout(1)
+            connection.settimeout(LOOK_S)
             return connection.connect_ex((STORE_ADDRESS, CLIENT_PORT)) == 0
 
     def hang(self) -> None:

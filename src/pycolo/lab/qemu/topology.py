@@ -23,6 +23,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pycolo.lab.errors import LabError
+from pycolo.lab.interruption import Look
 from pycolo.lab.namespaces import Namespace
 from pycolo.lab.processes import Host
 from pycolo.lab.topology import (
@@ -30,10 +31,10 @@ from pycolo.lab.topology import (
     LAN_MTU,
     LINK_A_ADDRESS,
     LINK_B_ADDRESS,
-    choose_guest_port,
     index_of,
     lay_cable,
     raise_up,
+    require_tun,
     switch_ipv6_off,
 )
 
@@ -58,15 +59,20 @@ TAP_QUEUE_FRAMES: Final = 10_000
 
 
 class Network:
-    """The namespaces and what connects them; `build` once."""
+    """The namespaces and what connects them; `build` once. `look` is called between steps, and may raise."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, look: Look) -> None:
         directory.mkdir()
-        choose_guest_port("tap")
-        self.client = Namespace.create(directory, "client")
-        self.lan = Namespace.create(directory, "lan")
-        self.store = Namespace.create(directory, "store")
-        self.hosts = {Host.A: Namespace.create(directory, "host-a"), Host.B: Namespace.create(directory, "host-b")}
+        self._look = look
+        require_tun()
+        self.client, self.lan, self.store, host_a, host_b = (
+            self._namespace(directory, name) for name in ("client", "lan", "store", "host-a", "host-b")
+        )
+        self.hosts = {Host.A: host_a, Host.B: host_b}
+
+    def _namespace(self, directory: Path, name: str) -> Namespace:
+        self._look()
+        return Namespace.create(directory, name)
 
     def build(self) -> None:
         """Bridges, taps, cables and addresses. Raises `LabError` when the kernel refuses one."""
@@ -79,6 +85,7 @@ class Network:
 
     def _build(self) -> None:
         for namespace in (self.client, self.lan, self.store, *self.hosts.values()):
+            self._look()
             with namespace.entered(), IPRoute() as netlink:
                 switch_ipv6_off()
                 raise_up(netlink, "lo")
@@ -90,6 +97,7 @@ class Network:
         _give_address(self.client, UPLINK, CLIENT_ADDRESS)
         _give_address(self.store, UPLINK, STORE_ADDRESS)
         for host, namespace in self.hosts.items():
+            self._look()
             _add_bridge(namespace, BRIDGE)
             self._connect(namespace)
             with namespace.entered(), IPRoute() as netlink:
@@ -101,6 +109,7 @@ class Network:
         self._connect_hosts()
 
     def _connect(self, namespace: Namespace) -> None:
+        self._look()
         port = f"to-{namespace.name}"
         lay_cable(namespace, UPLINK, self.lan, port, LAN_MTU)
         with self.lan.entered(), IPRoute() as netlink:

@@ -1,0 +1,132 @@
+"""Standard input, output and error, however a command finds them: closed, full, without a reader, of few characters.
+
+What cannot be written to standard output is an `OutputError`, one line like all others; what cannot be written to
+standard error is lost, there is no third place. Characters that an encoding does not have are replaced by some that
+every terminal shows.
+"""
+
+import codecs
+import errno
+import fcntl
+import io
+import os
+import sys
+from typing import Any, Final, TextIO
+
+from pycolo.errors import PycoloError
+
+PREFIX: Final = "colo: "
+"""Of every error, whichever command says it."""
+
+PLAIN: Final = "pycolo-plain"
+"""The name of the error handler of codecs that replaces characters."""
+
+ASCII: Final = "pycolo_ascii"
+"""ASCII by another name: click takes an encoding called `ascii` for a mistake, and writes UTF-8 in its place."""
+
+_WORDS: Final = {"✓": "OK", "✗": "FAIL", "…": "...", "→": "->", "←": "<-"}
+_LINES: Final = zip("▁▂▃▄▅▆▇█─│═║┌┐└┘├┤┬┴┼", "__.--==#-|=|+++++++++", strict=True)
+_MARKS: Final = zip("≠×µ·–—’‘“”", "!xu.--''\"\"", strict=True)
+_PLAIN_TEXT: Final = str.maketrans(_WORDS | dict(_LINES) | dict(_MARKS))
+
+
+class OutputError(PycoloError):
+    """Standard output is closed, or full, or its reader has gone."""
+
+
+class _Output(io.FileIO):
+    """File descriptor 1; what goes wrong is an `OutputError`, so that it is not taken for another file's."""
+
+    def write(self, octets: Any) -> int | None:  # type: ignore[override]
+        try:
+            return super().write(octets)
+        except OSError as error:
+            why = "its reader has gone" if error.errno == errno.EPIPE else error.strerror
+            raise OutputError("standard output is closed" if _is_closed() else f"standard output: {why}") from error
+
+
+class _Errors(io.FileIO):
+    """File descriptor 2, which never fails."""
+
+    def write(self, octets: Any) -> int | None:  # type: ignore[override]
+        try:
+            return super().write(octets)
+        except OSError:
+            return len(octets)
+
+
+def set_up() -> None:
+    """For the whole process, before it opens a file: that one must not become standard output.
+
+    Streams that somebody has put in the place of the interpreter's own (a test) stay.
+    """
+    # Nothing can be written to one that is open for reading only: a closed output stays one that fails.
+    for fd, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(_Errors(2, "w", closefd=False), sys.stderr)
+
+
+def require_output() -> None:
+    """Raise `OutputError` when standard output is closed: before work whose result would be lost."""
+    if _is_closed():
+        raise OutputError("standard output is closed: leave it open, or send it to a file or to /dev/null")
+
+
+def abandon_output() -> None:
+    """What is still in its buffer goes nowhere; the interpreter writes it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _is_closed() -> bool:
+    return fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+
+
+def _text(raw: io.FileIO, before: Any) -> TextIO:
+    encoding = before.encoding if before is not None else "utf-8"
+    if codecs.lookup(encoding).name == "ascii":
+        encoding = ASCII
+    if before is not None and before.write_through:  # PYTHONUNBUFFERED
+        return io.TextIOWrapper(raw, encoding=encoding, errors=PLAIN, write_through=True)
+    # Standard error line by line everywhere, as the interpreter's own.
+    by_line = raw.isatty() or raw.fileno() == 2
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors=PLAIN, line_buffering=by_line)
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_plain, error.object[error.start : error.end])), error.end
+
+
+def _plain(character: str) -> str:
+    if 0xD800 <= ord(character) <= 0xDFFF:  # a byte of a file's name that is no character
+        return f"\\u{ord(character):04x}"
+    text = character.translate(_PLAIN_TEXT)
+    return text if text.isascii() else "?"
+
+
+def _ascii(name: str) -> codecs.CodecInfo | None:
+    if name != ASCII:
+        return None
+    known = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        known.encode,
+        known.decode,
+        streamreader=known.streamreader,
+        streamwriter=known.streamwriter,
+        incrementalencoder=known.incrementalencoder,
+        incrementaldecoder=known.incrementaldecoder,
+        name=ASCII,
+    )
+
+
+codecs.register_error(PLAIN, _replaced)
+codecs.register(_ascii)

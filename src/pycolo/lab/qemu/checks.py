@@ -1,0 +1,99 @@
+"""What a run needs, looked at before anything is installed or built: a line says what is missing at once."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from pycolo.lab.errors import LabError, LabUsageError
+from pycolo.lab.interruption import Interruption
+from pycolo.lab.namespaces import run_isolated, run_with_own_pids
+from pycolo.lab.qemu.image import IMAGE_PROGRAMS, cache_directory, is_image_there
+from pycolo.lab.qemu.machine import DEBIAN_VERSIONS, PROGRAM, is_fetched
+from pycolo.lab.qemu.options import QemuLabOptions
+from pycolo.lab.qemu.programs import may_install, missing_of, packages_of
+from pycolo.lab.topology import require_tun
+
+IMAGE_BYTES: Final = 500_000_000
+"""Of room for building the guest's image: Debian's kernel, packed and unpacked, and the packages of its servers."""
+
+KVM: Final = "/dev/kvm"
+
+DEBIAN_BYTES: Final = 2_500_000_000
+"""Of room for another Debian with a QEMU."""
+
+
+def check_options(options: QemuLabOptions) -> None:
+    """Raise `LabUsageError` for what does not go together."""
+    if options.hold:
+        for name, is_given in (
+            ("--scenario", bool(options.scenarios)),
+            ("--rounds", options.rounds is not None),
+            ("--json", options.as_json),
+        ):
+            if is_given:
+                raise LabUsageError(f"{name} has nothing to do with --hold: a pair that is held plays no scenario")
+    elif options.arbiter is not None:
+        raise LabUsageError("--arbiter is for a pair that is held (--hold): each scenario has its own")
+    wanted = options.qemu
+    if wanted is not None and wanted not in DEBIAN_VERSIONS:
+        if "/" not in wanted:
+            known = ", ".join(DEBIAN_VERSIONS)
+            raise LabUsageError(
+                f"--qemu {wanted}: neither a version that can be fetched ({known}) nor a path to a QEMU"
+            )
+        if not os.access(wanted, os.X_OK) or Path(wanted).is_dir():
+            raise LabUsageError(f"--qemu {wanted}: there is no program that this user may run")
+
+
+def check_machine(options: QemuLabOptions, *, with_etcd: bool, interruption: Interruption) -> int:
+    """0 when this machine and this user can do it; else the exit code of a child that has said why.
+
+    Raises `LabError` too.
+    """
+    if os.uname().machine != "x86_64":
+        raise LabError(f"the QEMU laboratory needs an x86-64 machine, this is {os.uname().machine}")
+    if options.accelerator == "kvm":
+        _check_kvm()
+    missing = missing_of(_programs(options, with_etcd=with_etcd))
+    if missing and not may_install():
+        packages = " ".join(packages_of(missing))
+        raise LabError(f"{', '.join(missing)} missing: as root on Debian, apt-get install {packages}")
+    _check_room(options)
+
+    def look(_directory: Path) -> int:
+        require_tun()
+        return run_with_own_pids(lambda _pid: 0, interruption)
+
+    return run_isolated(look, interruption)
+
+
+def _programs(options: QemuLabOptions, *, with_etcd: bool) -> list[str]:
+    programs = ["ip", *(["etcd"] if with_etcd else []), *([PROGRAM] if options.qemu is None else [])]
+    if not is_image_there():
+        programs += IMAGE_PROGRAMS
+    if options.qemu in DEBIAN_VERSIONS and not is_fetched(DEBIAN_VERSIONS[options.qemu]):
+        programs.append("debootstrap")
+    return programs
+
+
+def _check_kvm() -> None:
+    try:
+        os.close(os.open(KVM, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise LabError(f"--accel kvm: {KVM}: {error.strerror}; --accel tcg needs none") from error
+
+
+def _check_room(options: QemuLabOptions) -> None:
+    needed = 0 if is_image_there() else IMAGE_BYTES
+    if options.qemu in DEBIAN_VERSIONS and not is_fetched(DEBIAN_VERSIONS[options.qemu]):
+        needed += DEBIAN_BYTES
+    if not needed:
+        return
+    folder = cache_directory()
+    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise LabError(f"{folder} cannot be made: this user may not write to {there}")
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise LabError(f"{there} has room for {free / 1e6:,.0f} MB, building needs {needed / 1e6:,.0f} MB: make room")

@@ -1,0 +1,23 @@
+"""What a run of the QEMU laboratory is asked to do."""
+
+import msgspec
+
+ARBITER_DEFAULT = "command"
+
+
+class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """One run."""
+
+    scenarios: tuple[str, ...] = ()
+    """By name; empty: all."""
+    rounds: int | None = None
+    """Of each scenario; None: what the scenario says."""
+    qemu: str | None = None
+    accelerator: str = "auto"
+    seed: int = 1
+    """Of what is drawn by lot: the moments in `protect-killed`."""
+    arbiter: str | None = None
+    """Of a pair that is held; None: `ARBITER_DEFAULT`."""
+    hold: bool = False
+    keep: bool = False
+    as_json: bool = False
