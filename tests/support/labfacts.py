@@ -101,3 +101,13 @@ def sound_facts() -> RunFacts:
         samples=[sample(KILL + i * 20 * MS) for i in range(-250, 225)],
         events=[Event(KILL, "host A is dead"), Event(KILL - 5 * S, "a <script>&</script> of lock-step")],
     )
+
+
+def everything_lost(facts: RunFacts) -> None:
+    assert facts.download
+    assert facts.upload
+    assert facts.sessions
+    facts.download.error = facts.upload.error = "reset by the other side"
+    for each in facts.sessions.sessions[:5]:
+        each.error, each.after_kill = "reset by the other side", 0
+    facts.counters["TcpOutRsts"]["after"] = 99

@@ -1,9 +1,6 @@
 """The verdict: a sound run passes, and every single thing that goes wrong is named."""
 
-import copy
 from collections.abc import Callable
-from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -11,11 +8,10 @@ from pycolo.lab.demo import exit_code
 from pycolo.lab.facts import Pause, RunFacts, Takeover
 from pycolo.lab.observe import CLEAN
 from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.report import render, write_report
 from pycolo.lab.summary import Summary, longest_pause_ms
 from pycolo.lab.verdict import judge
 from pycolo.lab.wording import rows
-from support.labfacts import KILL, MS, S, sound_facts
+from support.labfacts import KILL, MS, S, everything_lost, sound_facts
 
 
 def judged(change: Callable[[RunFacts], object], options: LabOptions | None = None) -> Summary:
@@ -119,16 +115,6 @@ def test_a_transfer_with_a_size_that_was_through_was_not_in_flight() -> None:
     assert not any("upload: was not in flight" in failure for failure in summary.failures)
 
 
-def everything_lost(facts: RunFacts) -> None:
-    assert facts.download
-    assert facts.upload
-    assert facts.sessions
-    facts.download.error = facts.upload.error = "reset by the other side"
-    for each in facts.sessions.sessions[:5]:
-        each.error, each.after_kill = "reset by the other side", 0
-    facts.counters["TcpOutRsts"]["after"] = 99
-
-
 @pytest.mark.parametrize("control", [Control.REWRITE, Control.COMPARE])
 def test_a_control_that_fails_as_it_must(control: Control) -> None:
     summary = judged(everything_lost, LabOptions(control=control))
@@ -177,75 +163,3 @@ def test_every_number_a_person_asks_for_has_a_row() -> None:
         "latency added",
     ):
         assert wanted in labels
-
-
-# ── the page ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Reader(HTMLParser):
-    """Checks that tags match, and collects what would be fetched."""
-
-    VOID = frozenset({"meta", "br", "line", "rect", "path", "polygon", "link", "img"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.fetched: list[str] = []
-        self.tags: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.fetched += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-
-def page(facts: RunFacts, options: LabOptions) -> tuple[str, Reader]:
-    text = render(facts, judge(copy.deepcopy(facts), options), options)
-    reader = Reader()
-    reader.feed(text)
-    reader.close()
-    return text, reader
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda facts: None,
-        everything_lost,
-        _clear("kill", "download", "upload", "sessions", "primary", "secondary"),
-    ],
-)
-@pytest.mark.parametrize("control", list(Control))
-def test_the_page_is_whole_and_needs_nothing_else(change: Callable[[RunFacts], object], control: Control) -> None:
-    facts = sound_facts()
-    change(facts)
-    text, reader = page(facts, LabOptions(control=control))
-    assert reader.open == []
-    assert reader.fetched == []
-    assert "url(" not in text
-    assert "@import" not in text
-    assert "script" not in reader.tags, "what comes from a run is text, never markup"
-    assert ("svg" in reader.tags) is (facts.kill is not None)
-    assert "prefers-color-scheme: dark" in text
-
-
-def test_words_keep_their_hyphens() -> None:
-    assert "lock-step" in page(sound_facts(), LabOptions())[0]
-
-
-def test_a_report_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
-    facts = sound_facts()
-    summary = judge(facts, LabOptions())
-    target = tmp_path / "report.html"
-    write_report(target, facts, summary, LabOptions())
-    assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    with pytest.raises(FileNotFoundError):
-        write_report(tmp_path / "missing" / "report.html", facts, summary, LabOptions())
-    with pytest.raises(OSError, match="No space left"):
-        write_report(Path("/dev/full"), facts, summary, LabOptions())
-    assert Path("/dev/full").is_char_device()
