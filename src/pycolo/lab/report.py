@@ -25,7 +25,7 @@ from pycolo.lab.page import (
 )
 from pycolo.lab.series import Field, rates, value_at
 from pycolo.lab.summary import LatencySummary, PhaseSummary, Summary
-from pycolo.lab.wording import before_the_kill, rate, rows, why_faster
+from pycolo.lab.wording import NOTHING_MOVED, before_the_kill, rate, rows, why_faster
 
 BUCKETS: Final = 160
 """Points of a curve over the whole run: about one for six pixels of a wide screen."""
@@ -118,11 +118,7 @@ def _phases(summary: Summary) -> str:
             longest = f"median; {sessions.pause_at_kill_ms_max:,.0f} ms at most"
             still.append(Entry("sessions waited", f"{sessions.pause_at_kill_ms_p50:,.0f}", "ms", longest))
     title = before_the_kill(summary).capitalize()
-    protection = (
-        "a part of the protection is left out"
-        if summary.control
-        else "both guests answer, and what they answer is compared"
-    )
+    protection = "a part of the protection is left out" if summary.control else "both guests serve, and are compared"
     return phases(
         [
             Phase(title, protection, before, "before"),
@@ -133,6 +129,8 @@ def _phases(summary: Summary) -> str:
 
 
 def _speed(name: str, phase: PhaseSummary) -> Entry:
+    if not phase.bytes:
+        return Entry(name, "–", "", NOTHING_MOVED)
     number, unit = rate(phase).split()
     return Entry(name, number, unit, f"{phase.bytes / 1e6:,.0f} MB in {phase.seconds:.1f} s")
 

@@ -17,6 +17,8 @@ Row = tuple[str, str]
 SLOW_MB_S: Final = 10
 """Below it a digit after the point says something."""
 
+NOTHING_MOVED: Final = "nothing moved"
+
 WHY_FASTER: Final = (
     "Under protection each byte goes to both guests, what they answer is compared, and it waits for the slower of the "
     "two; clients, guests and both nodes share one link and {cpus}. After the kill guest B serves alone: nothing is "
@@ -72,7 +74,8 @@ def rate(phase: PhaseSummary) -> str:
 
 def _transfer_rows(name: str, before: str, transfer: TransferSummary) -> Iterator[Row]:
     for when, phase in ((before, transfer.protected), ("after the kill", transfer.after_kill)):
-        yield f"{name}, {when}", f"{rate(phase)} ({phase.bytes / 1e6:,.0f} MB in {phase.seconds:.1f} s)"
+        moved = f"{rate(phase)} ({phase.bytes / 1e6:,.0f} MB in {phase.seconds:.1f} s)"
+        yield f"{name}, {when}", moved if phase.bytes else NOTHING_MOVED
     at_kill, otherwise = transfer.pause_at_kill_ms, transfer.pause_otherwise_ms
     yield f"{name} stood still", f"{at_kill:,.0f} ms at the kill, else {otherwise:,.0f} ms at most"
     state = "every byte right" if transfer.complete else f"FAILED: {transfer.error}"
