@@ -183,9 +183,13 @@ def picture(live: Live, events: list[tuple[float, str]], width: int, height: int
 
 def _body(live: Live, events: list[tuple[float, str]], width: int, height: int) -> list[Text]:
     lines = [*_curves(live, width), Text(), *_nodes(live, width), Text()]
-    log = [Text(line) for seconds, text in events for line in event_lines(seconds, text, width)]
-    room = max(height - len(lines), 0)
-    return [*lines[: max(height, 0)], *(log[-room:] if room else [])]
+    log: list[str] = []
+    for seconds, text in reversed(events):
+        latest = event_lines(seconds, text, width)
+        if len(lines) + len(latest) + len(log) > height:
+            break  # an event is shown whole or not at all
+        log = latest + log
+    return [*lines[: max(height, 0)], *map(Text, log)]
 
 
 def _curves(live: Live, width: int) -> list[Text]:
