@@ -16,11 +16,13 @@ from pycolo.lab import view
 from pycolo.lab.facts import Event
 from pycolo.lab.options import Control, LabOptions
 from pycolo.lab.scenario import Live
+from pycolo.lab.terminal import wrapped
 from pycolo.lab.verdict import judge
-from pycolo.lab.view import LiveView, PlainView, event_lines, picture, row_lines, summary_lines, wrapped
+from pycolo.lab.view import LiveView, PlainView, event_lines, picture, row_lines, summary_lines
 from support.labfacts import KILL, MS, S, everything_lost, sound_facts
 
 WIDTHS = st.integers(40, 250)
+TIME_COLUMNS = len("  0.00 s  ")
 EVENTS = [
     (0.0, "building: a client, a LAN, two hosts, two guests with one address behind veth pairs"),
     (3.8, "host A is dead: both cables pulled, its node and its guest killed within 8.8 ms"),
@@ -60,6 +62,7 @@ def test_the_picture_fits_its_terminal(width: int, height: int, at_ns: int, kill
     lines = rendered(picture(live_at(at_ns, killed=killed), events, width, height), width, height)
     assert len(lines) <= height
     assert all(cell_len(line) <= width for line in lines)
+    assert "…" not in "".join(lines)
     text = "\n".join(lines)
     assert all(word in text for word in ("download", "upload", "MB/s", "sessions", "host A", "host B"))
 
@@ -80,8 +83,8 @@ def test_the_summary_fits_and_says_everything(width: int, is_sound: bool, contro
 def test_an_event_is_never_cut(text: str, width: int, seconds: float) -> None:
     lines = event_lines(seconds, text, width)
     assert all(len(line) <= width for line in lines)
-    assert "".join(line[view.TIME_COLUMNS :] for line in lines).replace(" ", "") == text.replace(" ", "")
-    assert all(line.startswith(" " * view.TIME_COLUMNS) for line in lines[1:])
+    assert "".join(line[TIME_COLUMNS:] for line in lines).replace(" ", "") == text.replace(" ", "")
+    assert all(line.startswith(" " * TIME_COLUMNS) for line in lines[1:])
 
 
 def test_without_a_width_nothing_is_wrapped() -> None:

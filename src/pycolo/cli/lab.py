@@ -1,5 +1,6 @@
 """`colo lab`: laboratories with real virtual machines."""
 
+import sys
 from importlib.util import find_spec
 
 import click
@@ -65,12 +66,13 @@ def qemu(
     if missing:
         raise click.ClickException(f"the laboratory needs {' and '.join(missing)}: pip install 'pycolo[lab]'")
     # Imported here: the other commands start without the laboratory, and without the extra packages.
-    from pycolo.lab.qemu.session import SCENARIOS, QemuLabOptions, run_qemu_lab  # noqa: PLC0415
+    from pycolo.lab.qemu.session import QemuLabOptions, run_qemu_lab  # noqa: PLC0415
+    from pycolo.lab.qemu.summary import COLUMNS, list_lines  # noqa: PLC0415
+    from pycolo.lab.terminal import terminal_columns  # noqa: PLC0415
 
     if listing:
-        for scenario in SCENARIOS:
-            click.echo(f"{scenario.name:<22} {scenario.text}")
-        click.echo(f"{'pause':<22} how long a checkpoint stops the primary, against QEMU's own tcp:")
+        for line in list_lines(terminal_columns(sys.stdout) or COLUMNS):
+            click.echo(line)
         return
     options = QemuLabOptions(
         scenarios=scenarios,

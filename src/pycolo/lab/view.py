@@ -4,11 +4,9 @@ Everything is laid out in lines that are made for the width there is, from 40 co
 terminal when the picture is gone.
 """
 
-import os
 import sys
-import textwrap
 from collections.abc import Iterable
-from typing import IO, Final, TextIO
+from typing import Final, TextIO
 
 from rich.console import Console, ConsoleDimensions, Group
 from rich.control import Control
@@ -20,6 +18,7 @@ from pycolo.lab.facts import Event, NodeStatus
 from pycolo.lab.scenario import Live, View
 from pycolo.lab.series import Field, rates
 from pycolo.lab.summary import Summary
+from pycolo.lab.terminal import hanging, terminal_columns, terminal_size, wrapped
 from pycolo.lab.wording import rows
 
 BARS: Final = "▁▂▃▄▅▆▇█"
@@ -37,40 +36,12 @@ ROOMY: Final = 60
 TWO_COLUMNS: Final = 72
 """Columns from which on the summary has its labels at the left of the texts, not above them."""
 
-TIME_COLUMNS: Final = 10
-"""Of the seconds before an event's text."""
-
 NODE_COLUMNS: Final = 10
-TEXT_COLUMNS_MIN: Final = 10
-"""Narrower a text is never wrapped, however narrow the terminal."""
-
-
-def terminal_size(stream: IO[str]) -> tuple[int, int] | None:
-    """Columns and lines of the terminal behind the stream; None where there is none, or one that does not know."""
-    try:
-        columns, lines = os.get_terminal_size(stream.fileno())
-    except (OSError, ValueError):  # no terminal; no file at all
-        return None
-    return (columns, lines) if columns and lines else None
-
-
-def terminal_columns(stream: IO[str]) -> int | None:
-    """The same, the columns alone."""
-    size = terminal_size(stream)
-    return size[0] if size else None
-
-
-def wrapped(text: str, columns: int | None) -> list[str]:
-    """The text in lines of so many columns; in one, where there is no such limit."""
-    if columns is None:
-        return [text]
-    return textwrap.wrap(text, max(columns, TEXT_COLUMNS_MIN), break_on_hyphens=False) or [""]
 
 
 def event_lines(seconds: float, text: str, columns: int | None) -> list[str]:
     """When and what; what does not fit goes on below, behind the time."""
-    first, *others = wrapped(text, columns - TIME_COLUMNS if columns else None)
-    return [f"{seconds:6.2f} s  {first}", *(" " * TIME_COLUMNS + other for other in others)]
+    return hanging(f"{seconds:6.2f} s  ", text, columns)
 
 
 def sparkline(values: list[float], top: float) -> str:
