@@ -192,3 +192,7 @@ def test_a_terminal_that_cannot_draw_gets_lines(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(view.make_view(as_json=False), PlainView)
     monkeypatch.setenv("TERM", "xterm")
     assert isinstance(view.make_view(as_json=True), PlainView)
+    with io.TextIOWrapper(io.BytesIO(), encoding="latin-1") as old:
+        monkeypatch.setattr("sys.stdout", old)
+        assert isinstance(view.make_view(as_json=False), PlainView), "it has no bars"
+        monkeypatch.undo()

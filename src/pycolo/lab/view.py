@@ -138,7 +138,8 @@ def make_view(*, as_json: bool) -> View:
     if as_json:
         return PlainView(sys.stderr)
     console = Console()
-    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainView(sys.stdout)
+    draws = console.is_terminal and not console.is_dumb_terminal and console.encoding.startswith("utf")
+    return LiveView(console) if draws else PlainView(sys.stdout)
 
 
 def picture(live: Live, events: list[tuple[float, str]], width: int, height: int) -> Panel | Group:
