@@ -137,6 +137,28 @@ def test_what_happened_stays_on_a_terminal_of_40_columns(tmp_path: Path, kind: s
     assert bool(re.search(r"s download [\d,]+ MB/s, upload", said)) is (kind == "dumb"), "lines while it runs"
 
 
+def test_a_terminal_whose_demo_was_killed_can_be_used(tmp_path: Path) -> None:
+    seen, own = pty.openpty()
+    with subprocess.Popen(
+        [*COLO, *SHORT, "--no-report"], stdout=own, stderr=own, cwd=tmp_path, env={**os.environ, "TERM": "xterm"}
+    ) as demo:
+        os.close(own)
+        came = b""
+        while b"\x1b[?1049h" not in came:
+            piece = read_or_end(seen)
+            assert piece, came
+            came += piece
+        (child,) = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        while piece := read_or_end(seen):
+            came += piece
+        assert demo.wait(60) == 128 + signal.SIGKILL
+    os.close(seen)
+    _, back, said = came.decode().rpartition("\x1b[?1047l\x1b[?25h")
+    assert back
+    assert "was killed by SIGKILL" in said, "where it can be read"
+
+
 def read_or_end(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)

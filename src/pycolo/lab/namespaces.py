@@ -24,6 +24,7 @@ from typing import Final, Self
 
 from pycolo.errors import PycoloError
 from pycolo.lab.errors import LabError
+from pycolo.lab.terminal import give_back
 
 CLONE_NEWNS: Final = 0x00020000  # linux/sched.h, like the three below
 CLONE_NEWUSER: Final = 0x10000000
@@ -217,6 +218,7 @@ def _wait_for(child: int) -> int:
             signal.signal(number, handler)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
+        give_back()
         print(f"colo: the demo was killed by {signal.Signals(-code).name}", file=sys.stderr)
         return 128 - code
     return code

@@ -1,12 +1,16 @@
 """Text for a terminal of any width: nothing is cut, what does not fit goes on below."""
 
 import os
+import sys
 import textwrap
 from collections.abc import Iterable
 from typing import IO, Final
 
 TEXT_COLUMNS_MIN: Final = 10
 """Narrower a text is never wrapped, however narrow the terminal."""
+
+GIVE_BACK: Final = "\x1b[?1047l\x1b[?25h"
+"""Back from the other screen, with a cursor; nothing where the picture had not begun (1049 would move the cursor)."""
 
 
 def terminal_size(stream: IO[str]) -> tuple[int, int] | None:
@@ -22,6 +26,12 @@ def terminal_columns(stream: IO[str]) -> int | None:
     """The same, the columns alone."""
     size = terminal_size(stream)
     return size[0] if size else None
+
+
+def give_back() -> None:
+    """Undo what a picture on standard output has done to the terminal, when the process that drew it was killed."""
+    if sys.stdout.isatty() and os.environ.get("TERM") not in (None, "dumb"):
+        print(GIVE_BACK, end="", flush=True)
 
 
 def wrapped(text: str, columns: int | None) -> list[str]:
