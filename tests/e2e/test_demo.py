@@ -2,10 +2,12 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,6 +79,15 @@ def test_every_connection_outlives_host_a(tmp_path: Path, options: list[str]) ->
     assert summary["download"]["in_flight_at_kill"]
     assert summary["upload"]["in_flight_at_kill"]
     assert summary["takeover"]["decided_ms"] > 0
+    for transfer in (summary["download"], summary["upload"]):
+        assert transfer["protected"]["bytes"] >= transfer["bytes_at_kill"] > 0
+        assert transfer["protected"]["bytes"] + transfer["after_kill"]["bytes"] == transfer["bytes"]
+        apart = transfer["protected"]["seconds"] + transfer["after_kill"]["seconds"]
+        assert apart < transfer["seconds"], "the stand-still is in neither"
+    answers = [summary["sessions"][phase]["answers"] for phase in ("protected", "after_kill")]
+    assert all(answers)
+    assert sum(answers) < summary["sessions"]["answers"], "nor is the wait at the kill"
+    assert summary["setting"]["command"].startswith("colo demo --seconds 4")
     assert (tmp_path / "colo-report.html").stat().st_size > 10_000
 
 
@@ -95,6 +106,64 @@ def test_a_size_moves_exactly_that(tmp_path: Path) -> None:
     assert summary["download"]["bytes"] == 100_000_000
     assert 0 < summary["download"]["bytes_at_kill"] < 100_000_000
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+def test_what_happened_stays_on_a_terminal_of_40_columns(tmp_path: Path, kind: str) -> None:
+    seen, own = pty.openpty()
+    termios.tcsetwinsize(own, (24, 40))
+    with subprocess.Popen(
+        [*COLO, *SHORT, "--no-report"],
+        stdin=own,
+        stdout=own,
+        stderr=own,
+        cwd=tmp_path,
+        env={**os.environ, "TERM": kind},
+    ) as demo:
+        os.close(own)
+        came = b""
+        while piece := read_or_end(seen):
+            came += piece
+        assert demo.wait(60) == 0
+    os.close(seen)
+    drawn, switched, left = came.decode().rpartition("\x1b[?1049l")
+    assert bool(switched) is (kind == "xterm")
+    assert (" MB/s" in drawn) is (kind == "xterm"), "a picture while it runs"
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", left).replace("\r", "").splitlines()
+    assert max(map(len, lines)) <= 40
+    said = " ".join(" ".join(lines).split())
+    assert "host A is dead: both cables pulled, its node and its guest killed within" in said
+    assert "22 of 22 connections outlived host A" in said
+    assert bool(re.search(r"s download [\d,]+ MB/s, upload", said)) is (kind == "dumb"), "lines while it runs"
+
+
+def test_a_terminal_whose_demo_was_killed_can_be_used(tmp_path: Path) -> None:
+    seen, own = pty.openpty()
+    with subprocess.Popen(
+        [*COLO, *SHORT, "--no-report"], stdout=own, stderr=own, cwd=tmp_path, env={**os.environ, "TERM": "xterm"}
+    ) as demo:
+        os.close(own)
+        came = b""
+        while b"\x1b[?1049h" not in came:
+            piece = read_or_end(seen)
+            assert piece, came
+            came += piece
+        (child,) = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        while piece := read_or_end(seen):
+            came += piece
+        assert demo.wait(60) == 128 + signal.SIGKILL
+    os.close(seen)
+    _, back, said = came.decode().rpartition("\x1b[?1047l\x1b[?25h")
+    assert back
+    assert "was killed by SIGKILL" in said, "where it can be read"
+
+
+def read_or_end(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # EIO: its other end is closed
+        return b""
 
 
 @pytest.mark.parametrize("part", ["rewrite", "compare"])

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycolo.lab.charts import Band, Curve, Lifeline, Mark, lifelines, line_chart, nice_ticks
+from pycolo.lab.charts import X_TICKS, Band, Curve, Key, Lifeline, Mark, lifelines, line_chart, nice_ticks, number
 from pycolo.lab.facts import Sample
 from pycolo.lab.series import rates, value_at
 
@@ -44,8 +44,8 @@ def test_ticks_are_round_evenly_spaced_and_inside(low: float, width: float, want
     assert all(low - slack <= tick <= high + slack for tick in ticks)
 
 
-def parse(svg: str) -> ET.Element:
-    return ET.fromstring(svg)
+def parse(picture: str) -> ET.Element:
+    return ET.fromstring(picture)
 
 
 def test_line_chart_is_well_formed_and_shows_its_marks() -> None:
@@ -56,12 +56,39 @@ def test_line_chart_is_well_formed_and_shows_its_marks() -> None:
         x_label="s",
         y_label="MB/s",
         bands=[Band(0.5, 9, "beyond the edge")],
-        marks=[Mark(1, "killed <here>")],
+        marks=[Mark(1, "killed <here>"), Mark(1.01, "and there", "taken")],
     )
-    texts = [element.text for element in parse(picture).iter("text")]
-    assert "killed <here>" in texts
+    texts = {element.text: element for element in parse(picture).iter("text")}
+    assert texts["killed <here>"].get("y") != texts["and there"].get("y"), "words of close moments do not overlap"
     band = next(parse(picture).iter("rect"))
-    assert float(band.get("x", 0)) + float(band.get("width", 0)) <= 1040
+    assert percent(band, "x") + percent(band, "width") <= 100
+    keys = [span.text for span in parse(picture).iter("span")]
+    assert keys == ["a <b> & c", "empty", "beyond the edge", "killed <here>", "and there"]
+
+
+def percent(element: ET.Element, name: str) -> float:
+    return float(element.get(name, "").removesuffix("%"))
+
+
+@given(st.floats(-10, 10), st.floats(-10, 10))
+def test_a_band_stays_inside_wherever_it_is(start: float, end: float) -> None:
+    chart = line_chart([], title="t", x_range=(0, 1), x_label="", y_label="", bands=[Band(start, end, "b")])
+    band = next(parse(chart).iter("rect"))
+    assert 0 <= percent(band, "x") <= percent(band, "x") + percent(band, "width") <= 100 + 1e-6
+    assert percent(band, "width") > 0
+
+
+PLOT_PX = 284
+"""What a telephone 400 pixels wide leaves for a chart, without the numbers at its side."""
+
+DIGIT_PX = 7
+
+
+@given(st.floats(-600, 0), st.floats(0.4, 4000))
+def test_numbers_of_the_x_axis_fit_side_by_side_on_a_telephone(low: float, high: float) -> None:
+    ticks = nice_ticks(low, high, X_TICKS)
+    show = number(ticks)
+    assert sum(len(show(tick)) * DIGIT_PX for tick in ticks) <= PLOT_PX
 
 
 def test_a_flat_line_is_a_picture_too() -> None:
@@ -73,8 +100,21 @@ def test_lifelines_break_at_gaps_and_cross_out_what_was_lost() -> None:
         Lifeline("sessions", "kept", 0, 10, [(4, 5), (6, 6.5)], lost=False),
         Lifeline("sessions", "lost", 1, 5, [], lost=True),
     ]
-    root = parse(lifelines(lines, title="t", x_range=(0, 10), x_label="s", marks=[Mark(4, "kill")]))
-    classes = [path.get("class") for path in root.iter("path")]
+    picture = lifelines(
+        lines,
+        title="t",
+        x_range=(0, 10),
+        x_label="s",
+        keys=[Key("line sessions", "a session")],
+        marks=[Mark(4, "kill")],
+    )
+    root = parse(picture)
+    classes = [line.get("class") for line in root.iter("line")]
     assert classes.count("gap") == 2
-    assert classes.count("lost") == 1
-    assert classes.count("") == 3 + 1
+    assert classes.count("open") == 3 + 1
+    assert [path.get("class") for path in root.iter("path")] == ["lost"]
+    assert [span.text for span in root.iter("span")] == ["a session", "waiting", "lost", "kill"]
+
+
+def test_no_lifeline_at_all_is_a_picture_too() -> None:
+    parse(lifelines([], title="t", x_range=(0, 1), x_label="", keys=[]))

@@ -244,7 +244,8 @@ def test_sessions_go_on_and_answer_after_the_kill(
     opened = [f.opened_ns or 0 for f in facts]
     assert opened == sorted(opened), "one after another"
     assert all(at > board[Slot.KILLED_AT_NS] for at in opened[8:]), "the late ones after the kill"
-    assert everyone.latencies_ns
+    assert everyone.protected_ns
+    assert everyone.after_kill_ns
 
 
 def test_sessions_tell_reset_silence_and_wrong_answers_apart(server: Server, board: Scoreboard) -> None:

@@ -1,5 +1,6 @@
 """`colo lab`: laboratories with real virtual machines."""
 
+import sys
 from importlib.util import find_spec
 
 import click
@@ -69,12 +70,13 @@ def qemu(
     interruption = Interruption()
     interruption.watch()  # before the other imports, which take a while
     from pycolo.lab.qemu.options import QemuLabOptions  # noqa: PLC0415
-    from pycolo.lab.qemu.session import SCENARIOS, run_qemu_lab  # noqa: PLC0415
+    from pycolo.lab.qemu.session import run_qemu_lab  # noqa: PLC0415
+    from pycolo.lab.qemu.summary import COLUMNS, list_lines  # noqa: PLC0415
+    from pycolo.lab.terminal import terminal_columns  # noqa: PLC0415
 
     if listing:
-        for scenario in SCENARIOS:
-            click.echo(f"{scenario.name:<22} {scenario.text}")
-        click.echo(f"{'pause':<22} how long a checkpoint stops the primary, against QEMU's own tcp:")
+        for line in list_lines(terminal_columns(sys.stdout) or COLUMNS):
+            click.echo(line)
         return
     require_output()
     options = QemuLabOptions(

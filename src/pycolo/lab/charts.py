@@ -1,4 +1,9 @@
-"""Charts as inline SVG. Colours are CSS classes of the page, so that light and dark both work."""
+"""Charts as inline SVG that fit any width: whatever lies along the x axis is given in percent, text in pixels.
+
+Nothing that holds text is scaled, so that a label is as large on a phone as on a wide screen; only curves are drawn in
+a picture of their own that is stretched, with strokes that are not. Colours are CSS classes of the page, so that light
+and dark both work. Every chart carries its legend.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,12 +12,22 @@ from typing import Final
 
 import msgspec
 
-WIDTH: Final = 1040
-LEFT: Final = 64
-RIGHT: Final = 16
-TOP: Final = 26
+CURVE_WIDTH: Final = 1000
+"""Of the stretched picture, in units of its own."""
+
 BOTTOM: Final = 40
-TICKS_WANTED: Final = 6
+"""Pixels below the x axis, for its numbers and its name."""
+
+MARK_ROW: Final = 15
+"""Pixels for the word of one mark; each has a row of its own, since two moments may be close."""
+
+X_TICKS: Final = 5
+Y_TICKS: Final = 4
+"""About so many: on a narrow screen no number may touch the next one."""
+
+BAND_PERCENT_MIN: Final = 0.2
+TO_THE_LEFT_FROM: Final = 60
+"""Percent of the width from which on a mark's word stands left of its line: it stays inside the picture."""
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -24,7 +39,7 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 class Band(msgspec.Struct, frozen=True):
-    """A stretch of the x axis that is shaded, with a tooltip."""
+    """A stretch of the x axis that is shaded, and what it is."""
 
     start: float
     end: float
@@ -32,10 +47,11 @@ class Band(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """A vertical line with a word at its top."""
+    """A vertical line with a word at its top, and its CSS class."""
 
     at: float
     text: str
+    style: str = "killed"
 
 
 class Lifeline(msgspec.Struct, frozen=True):
@@ -49,31 +65,40 @@ class Lifeline(msgspec.Struct, frozen=True):
     lost: bool
 
 
+class Key(msgspec.Struct, frozen=True):
+    """An entry of a legend: the CSS classes of its sample, and what that stands for."""
+
+    style: str
+    text: str
+
+
 class Frame:
-    """The drawing area: from values to pixels."""
+    """The drawing area: from values to percent across and to pixels down."""
 
-    def __init__(self, x_range: tuple[float, float], y_range: tuple[float, float], width: int, height: int) -> None:
+    def __init__(
+        self, x_range: tuple[float, float], y_range: tuple[float, float], height: int, marks: Sequence[Mark]
+    ) -> None:
         self.x_range, self.y_range = x_range, y_range
-        self.width, self.height = width, height
-        self.right, self.bottom = width - RIGHT, height - BOTTOM
+        self.top = 12 + MARK_ROW * max(len(marks), 1)
+        self.bottom = self.top + height
+        self.height = self.bottom + BOTTOM
 
-    def x(self, value: float) -> float:
-        """Pixels from the left."""
+    def percent(self, value: float) -> float:
+        """Percent from the left."""
         low, high = self.x_range
-        return LEFT + (value - low) / (high - low) * (self.right - LEFT)
+        return (value - low) / (high - low) * 100
+
+    def x(self, value: float) -> str:
+        """Where a value lies across, as an attribute."""
+        return f"{self.percent(value):.3f}%"
 
     def y(self, value: float) -> float:
         """Pixels from the top."""
         low, high = self.y_range
-        return self.bottom - (value - low) / (high - low) * (self.bottom - TOP)
-
-    def svg(self, parts: Sequence[str], title: str) -> str:
-        """The finished picture."""
-        head = f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(title)}">'
-        return "\n".join([head, *parts, "</svg>"])
+        return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
 
-def nice_ticks(low: float, high: float, wanted: int = TICKS_WANTED) -> list[float]:
+def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
     """Return round numbers within [low, high], about as many as wanted."""
     raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))
@@ -92,28 +117,20 @@ def line_chart(
     y_label: str,
     bands: Sequence[Band] = (),
     marks: Sequence[Mark] = (),
-    width: int = WIDTH,
-    height: int = 300,
+    height: int = 240,
     filled: bool = True,
 ) -> str:
     """Lines over a common x axis, with the area below them lightly filled."""
     values = [y for curve in curves for _, y in curve.points] or [0.0]
     low, high = min(0.0, *values), max(1.0, *values)
     margin = (high - low) * 0.08
-    frame = Frame(x_range, (low - margin if low < 0 else 0.0, high + margin), width, height)
+    frame = Frame(x_range, (low - margin if low < 0 else 0.0, high + margin), height, marks)
     parts = [_band(frame, band) for band in bands]
     parts += _axes(frame, x_label, y_label)
-    for curve in curves:
-        path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in curve.points)
-        if filled and curve.points:
-            start, end = frame.x(curve.points[0][0]), frame.x(curve.points[-1][0])
-            zero = f"{frame.y(0):.1f}"
-            corners = f"{start:.1f},{zero} {path} {end:.1f},{zero}"
-            parts.append(f'<polygon class="area {curve.style}" points="{corners}"/>')
-        name = f"<title>{escape(curve.name)}</title>"
-        parts.append(f'<polyline class="line {curve.style}" points="{path}">{name}</polyline>')
-    parts += [_mark(frame, mark) for mark in marks]
-    return frame.svg(parts, title)
+    parts += _stretched(frame, [part for curve in curves for part in _curve(frame, curve, filled=filled)])
+    parts += _marks(frame, marks)
+    keys = [Key(f"line {curve.style}", curve.name) for curve in curves]
+    return _figure(frame, parts, title, [*keys, *_keys(bands, marks)])
 
 
 def lifelines(
@@ -122,84 +139,133 @@ def lifelines(
     title: str,
     x_range: tuple[float, float],
     x_label: str,
-    marks: Sequence[Mark],
+    keys: Sequence[Key],
+    marks: Sequence[Mark] = (),
     bands: Sequence[Band] = (),
     row_height: float = 5.0,
 ) -> str:
-    """One row for each connection, from its opening to its end; a gap where it waited, a cross where it was
-    lost."""
-    height = int(TOP + BOTTOM + row_height * (len(lines) + 1))
-    frame = Frame(x_range, (0, len(lines) + 1), WIDTH, height)
+    """One row for each connection, from its opening to its end; a gap where it waited, a cross where it was lost.
+
+    `keys` are for the styles of the lines.
+    """
+    frame = Frame(x_range, (0, len(lines) + 1), max(1, int(row_height * (len(lines) + 1))), marks)
     parts = [_band(frame, band) for band in bands]
     parts += _x_axis(frame, x_label)
     for row, line in enumerate(lines):
-        y = frame.y(len(lines) - row)
-        parts.append(f'<g class="life {line.style}"><title>{escape(line.name)}</title>')
-        start = line.start
-        for gap_start, gap_end in line.gaps:
-            parts.append(_stroke(frame, start, gap_start, y, ""))
-            parts.append(_stroke(frame, gap_start, gap_end, y, "gap"))
-            start = gap_end
-        parts.append(_stroke(frame, start, line.end, y, ""))
-        if line.lost:
-            x = frame.x(line.end)
-            parts.append(f'<path class="lost" d="M{x - 3:.1f},{y - 3:.1f}l6,6m0,-6l-6,6"/>')
-        parts.append("</g>")
-    parts += [_mark(frame, mark) for mark in marks]
-    return frame.svg(parts, title)
+        parts += _life(frame, line, frame.y(len(lines) - row))
+    parts += _marks(frame, marks)
+    shown = list(keys)
+    if any(line.gaps for line in lines):
+        shown.append(Key("gap", "waiting"))
+    if any(line.lost for line in lines):
+        shown.append(Key("lost", "lost"))
+    return _figure(frame, parts, title, [*shown, *_keys(bands, marks)])
+
+
+# ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _figure(frame: Frame, parts: Sequence[str], title: str, keys: Sequence[Key]) -> str:
+    named = "".join(f'<span class="key {escape(key.style)}">{escape(key.text)}</span>' for key in keys)
+    head = f'<svg width="100%" height="{frame.height}" role="img" aria-label="{escape(title)}">'
+    picture = "\n".join([head, *parts, "</svg>"])
+    return f'<figure class="chart"><p class="legend">{named}</p><div class="plot">{picture}</div></figure>'
+
+
+def _keys(bands: Sequence[Band], marks: Sequence[Mark]) -> list[Key]:
+    return [*(Key("band", band.text) for band in bands), *(Key(f"mark {mark.style}", mark.text) for mark in marks)]
+
+
+def _stretched(frame: Frame, parts: list[str]) -> list[str]:
+    """Curves need numbers for coordinates: they are drawn in a picture that is as wide as it happens to be."""
+    box = f'viewBox="0 0 {CURVE_WIDTH} {frame.height}" preserveAspectRatio="none"'
+    return [f'<svg class="curves" width="100%" height="{frame.height}" {box}>', *parts, "</svg>"] if parts else []
+
+
+def _curve(frame: Frame, curve: Curve, *, filled: bool) -> list[str]:
+    if not curve.points:
+        return []
+    places = [(frame.percent(x) / 100 * CURVE_WIDTH, frame.y(y)) for x, y in curve.points]
+    path = " ".join(f"{x:.2f},{y:.1f}" for x, y in places)
+    parts = []
+    if filled:
+        zero = f"{frame.y(0):.1f}"
+        corners = f"{places[0][0]:.2f},{zero} {path} {places[-1][0]:.2f},{zero}"
+        parts.append(f'<polygon class="area {curve.style}" points="{corners}"/>')
+    name = f"<title>{escape(curve.name)}</title>"
+    parts.append(f'<polyline class="line {curve.style}" points="{path}">{name}</polyline>')
+    return parts
+
+
+def _life(frame: Frame, line: Lifeline, y: float) -> list[str]:
+    parts = [f'<g class="life {line.style}"><title>{escape(line.name)}</title>']
+    start = line.start
+    for gap_start, gap_end in line.gaps:
+        parts.append(_stroke(frame, start, gap_start, y, "open"))
+        parts.append(_stroke(frame, gap_start, gap_end, y, "gap"))
+        start = gap_end
+    parts.append(_stroke(frame, start, line.end, y, "open"))
+    if line.lost:
+        cross = '<path class="lost" d="M-3,-3l6,6m0,-6l-6,6"/>'
+        parts.append(f'<svg class="cross" x="{frame.x(line.end)}" y="{y:.1f}" width="1" height="1">{cross}</svg>')
+    parts.append("</g>")
+    return parts
 
 
 def _stroke(frame: Frame, start: float, end: float, y: float, style: str) -> str:
-    return f'<path class="{style}" d="M{frame.x(start):.1f},{y:.1f}H{frame.x(max(start, end)):.1f}"/>'
+    return f'<line class="{style}" x1="{frame.x(start)}" x2="{frame.x(max(start, end))}" y1="{y:.1f}" y2="{y:.1f}"/>'
 
 
 def _band(frame: Frame, band: Band) -> str:
-    start, end = frame.x(max(band.start, frame.x_range[0])), frame.x(min(band.end, frame.x_range[1]))
+    start = min(max(frame.percent(band.start), 0.0), 100 - BAND_PERCENT_MIN)
+    width = max(min(frame.percent(band.end), 100.0) - start, BAND_PERCENT_MIN)
     return (
-        f'<rect class="band" x="{start:.1f}" y="{TOP}" width="{max(end - start, 1):.1f}" '
-        f'height="{frame.bottom - TOP}"><title>{escape(band.text)}</title></rect>'
+        f'<rect class="band" x="{start:.3f}%" y="{frame.top}" width="{width:.3f}%" '
+        f'height="{frame.bottom - frame.top}"><title>{escape(band.text)}</title></rect>'
     )
 
 
-def _mark(frame: Frame, mark: Mark) -> str:
-    x = frame.x(mark.at)
-    # The word stays inside the picture.
-    anchor, shift = ("end", -6) if x > frame.width * 0.8 else ("start", 6)
-    return f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 14}" y2="{frame.bottom}"/>' + _text(
-        "mark", x + shift, TOP - 5, anchor, mark.text
-    )
+def _marks(frame: Frame, marks: Sequence[Mark]) -> list[str]:
+    parts = []
+    for row, mark in enumerate(marks):
+        x, top = frame.x(mark.at), 4 + MARK_ROW * row
+        anchor, shift = ("end", -6) if frame.percent(mark.at) > TO_THE_LEFT_FROM else ("start", 6)
+        parts.append(f'<line class="mark {mark.style}" x1="{x}" x2="{x}" y1="{top}" y2="{frame.bottom}"/>')
+        parts.append(_text(f"mark {mark.style}", x, top + 9, anchor, mark.text, shift))
+    return parts
 
 
 def _axes(frame: Frame, x_label: str, y_label: str) -> list[str]:
     parts = []
-    ticks = nice_ticks(*frame.y_range, wanted=4)
-    show = _number(ticks)
+    ticks = nice_ticks(*frame.y_range, wanted=Y_TICKS)
+    show = number(ticks)
     for value in ticks:
         y = frame.y(value)
         style = "zero" if value == 0 else "grid"
-        parts.append(f'<line class="{style}" x1="{LEFT}" x2="{frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text("tick", LEFT - 8, y + 4, "end", show(value)))
-    parts.append(_text("label", LEFT - 8, TOP - 12, "end", y_label))
+        parts.append(f'<line class="{style}" x1="0%" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text("tick", "0%", y + 4, "end", show(value), -8))
+    parts.append(_text("label", "0%", frame.top - 12, "end", y_label, -8))
     return parts + _x_axis(frame, x_label)
 
 
 def _x_axis(frame: Frame, label: str) -> list[str]:
-    ticks = nice_ticks(*frame.x_range, wanted=max(5, frame.width // 110))
-    show = _number(ticks)
-    parts = [f'<line class="zero" x1="{LEFT}" x2="{frame.right}" y1="{frame.bottom}" y2="{frame.bottom}"/>']
+    ticks = nice_ticks(*frame.x_range, wanted=X_TICKS)
+    show = number(ticks)
+    parts = [f'<line class="zero" x1="0%" x2="100%" y1="{frame.bottom}" y2="{frame.bottom}"/>']
     for value in ticks:
         x = frame.x(value)
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{frame.bottom}"/>')
+        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{frame.top}" y2="{frame.bottom}"/>')
         parts.append(_text("tick", x, frame.bottom + 16, "middle", show(value)))
-    parts.append(_text("label", frame.right, frame.height - 6, "end", label))
+    parts.append(_text("label", "100%", frame.height - 6, "end", label))
     return parts
 
 
-def _text(style: str, x: float, y: float, anchor: str, text: str) -> str:
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(style: str, x: str, y: float, anchor: str, text: str, shift: int = 0) -> str:
+    moved = f' dx="{shift}"' if shift else ""
+    return f'<text class="{style}" x="{x}" y="{y:.1f}"{moved} text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _number(ticks: Sequence[float]) -> Callable[[float], str]:
+def number(ticks: Sequence[float]) -> Callable[[float], str]:
     """As many digits as tell the ticks apart, and a real minus sign."""
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))

@@ -41,12 +41,20 @@ class SessionResult(msgspec.Struct, kw_only=True):
     error: str | None
 
 
+class Latency(msgspec.Struct, kw_only=True):
+    """How long answers took, microseconds; zeros where there was none."""
+
+    answers: int
+    p50_us: int
+    p99_us: int
+
+
 class SessionsResult(msgspec.Struct, kw_only=True):
-    """All small sessions, and how long an answer took before the kill."""
+    """All small sessions, and how long an answer took: before the kill, and after each one's wait at the kill."""
 
     sessions: list[SessionResult]
-    latency_us_p50: int
-    latency_us_p99: int
+    protected: Latency
+    after_kill: Latency
 
 
 class ProbeResult(msgspec.Struct, kw_only=True):
@@ -112,8 +120,11 @@ class Kill(msgspec.Struct, kw_only=True):
 
 
 class Setting(msgspec.Struct, kw_only=True):
-    """Where the run took place."""
+    """Where and when the run took place, and the command line that asked for it."""
 
+    command: str
+    began: str
+    """ISO 8601, with the offset from UTC."""
     kernel: str
     guest_port: str
     as_root: bool

@@ -25,6 +25,7 @@ from typing import Final, Self
 from pycolo.errors import PycoloError
 from pycolo.lab import refusals
 from pycolo.lab.interruption import Interruption, Warden, die_of, signals_held
+from pycolo.lab.terminal import give_back
 
 CLONE_NEWNS: Final = 0x00020000  # linux/sched.h, like the three below
 CLONE_NEWUSER: Final = 0x10000000
@@ -231,6 +232,7 @@ def _end_with(body: Callable[[], int]) -> None:
 
 def _as_shell_sees(code: int) -> int:
     if code < 0:
+        give_back()
         print(f"colo: the laboratory was killed by {signal.Signals(-code).name}", file=sys.stderr)
         return 128 - code
     return code

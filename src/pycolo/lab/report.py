@@ -1,20 +1,34 @@
-"""The report: one HTML page that needs nothing else, readable in light and dark, on screen and on paper."""
+"""The report of a demo: its sections, out of `pycolo.lab.page`'s parts and `pycolo.lab.charts`' pictures."""
 
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.charts import Band, Curve, Lifeline, Mark, lifelines, line_chart
+from pycolo.lab.charts import Band, Curve, Key, Lifeline, Mark, lifelines, line_chart
 from pycolo.lab.facts import Pause, RunFacts, SessionResult, TransferResult
-from pycolo.lab.observe import CLEAN
 from pycolo.lab.options import LabOptions
+from pycolo.lab.page import (
+    Card,
+    Entry,
+    Phase,
+    State,
+    bullets,
+    cards,
+    counters,
+    document,
+    header,
+    kernel_table,
+    phases,
+    section,
+    timeline,
+    two_columns,
+    write_page,
+)
 from pycolo.lab.series import Field, rates, value_at
-from pycolo.lab.summary import Summary
-from pycolo.lab.wording import rows
+from pycolo.lab.summary import LatencySummary, PhaseSummary, Summary
+from pycolo.lab.wording import NOTHING_MOVED, before_the_kill, rate, rows, why_faster
 
 BUCKETS: Final = 160
-"""Points of a curve over the whole run: about one for six pixels."""
+"""Points of a curve over the whole run: about one for six pixels of a wide screen."""
 
 ZOOM_BEFORE_MS: Final = 100
 ZOOM_AFTER_MS_MIN: Final = 400
@@ -27,62 +41,43 @@ GAP_MS_MIN: Final = 50
 """Shorter pauses would be thinner than the line's own end."""
 
 NS: Final = 1e9
+KILLED: Final = Mark(0, "host A killed")
 
 
 def write_report(path: Path, facts: RunFacts, summary: Summary, options: LabOptions) -> None:
     """Write the page. Raises OSError when the file cannot be written; half a page is not left behind."""
-    page = render(facts, summary, options)
-    with path.open("w", encoding="utf-8") as file:
-        try:
-            file.write(page)
-            file.flush()
-        except OSError:
-            # Only a file of ours: not a device or a pipe that somebody named on purpose.
-            if path.is_file():
-                path.unlink()
-            raise
+    write_page(path, render(facts, summary, options))
 
 
 def render(facts: RunFacts, summary: Summary, options: LabOptions) -> str:
     """Return the page."""
-    style = (files(__package__) / "report.css").read_text(encoding="utf-8")
     body = [_header(facts, summary, options), _problems(summary), _cards(summary)]
     if facts.kill is not None:
-        body.append(_charts(facts, summary))
-    body += [_facts_table(summary), _kernel_table(facts), _timeline(facts), _node_tables(summary)]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>colo demo: {escape(summary.verdict)}</title><style>{style}</style></head>\n"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
+        body += [_phases(summary), _why(summary), _charts(facts, summary)]
+    body += [
+        section("facts", "The facts", two_columns(rows(summary))),
+        section("kernel", "The kernel of guest B", kernel_table(facts.counters), KERNEL),
+        _timeline(facts),
+        _node_tables(summary),
+    ]
+    return document(f"colo demo: {summary.verdict}", body)
 
 
 # ── words and numbers ───────────────────────────────────────────────────────────────────────────────────────
 
+KERNEL: Final = "What its TCP counted. A packet whose numbers a proxy got wrong would show in the first four."
+
 
 def _header(facts: RunFacts, summary: Summary, options: LabOptions) -> str:
-    setting = facts.setting
+    state: State
     if summary.control:
         state = "expected" if summary.control.shown else "bad"
-        kicker = f"negative control · without {escape(summary.control.without)}"
+        kicker = f"negative control · without {summary.control.without}"
     else:
         state = "good" if summary.ok else "bad"
         kicker = "colo demo"
-    wires = "TAP devices" if setting.guest_port == "tap" else "veth pairs and packet sockets"
-    where = [
-        f"pycolo {setting.version}",
-        f"Linux {setting.kernel}, {setting.cpus} CPUs",
-        f"guests behind {wires}",
-        f"IPv{setting.ip_version}",
-        "link under TLS" if setting.tls else "link in plain text",
-        "root" if setting.as_root else "unprivileged user",
-        f"{summary.seconds:.1f} s in all, seed {options.seed}",
-    ]
-    return (
-        f'<header class="{state}"><p class="kicker">{kicker}</p><h1>{escape(summary.verdict)}</h1>'
-        f"<p class=where>{' · '.join(escape(word) for word in where)}</p></header>"
-    )
+    also = [f"{summary.seconds:.1f} s in all", f"seed {options.seed}"]
+    return header(state, kicker, summary.verdict, facts.setting, also)
 
 
 def _problems(summary: Summary) -> str:
@@ -90,82 +85,82 @@ def _problems(summary: Summary) -> str:
         items, title = summary.control.seen, "What was seen"
     else:
         items, title = summary.failures, "What failed"
-    if not items:
-        return ""
-    listed = "".join(f"<li>{escape(item)}</li>" for item in items)
-    return f"<section class=problems><h2>{title}</h2><ul>{listed}</ul></section>"
+    return section("problems", title, bullets(items), style="problems") if items else ""
 
 
 def _cards(summary: Summary) -> str:
-    cards = [
-        (
-            f"{summary.connections_kept}<small> of {summary.connections_at_kill}</small>",
-            "connections outlived host A",
-        ),
-        (str(summary.resets_seen_by_clients), "resets seen by clients"),
+    found = [
+        Card(str(summary.connections_kept), f"of {summary.connections_at_kill}", "connections outlived host A"),
+        Card(str(summary.resets_seen_by_clients), "", "resets seen by clients"),
     ]
-    transfers = [transfer for transfer in (summary.download, summary.upload) if transfer]
-    if transfers:
-        pause = max(transfer.pause_at_kill_ms for transfer in transfers)
-        cards.append((f"{pause:,.0f}<small> ms</small>", "longest pause of a transfer"))
     if summary.takeover:
-        cards.append((f"{summary.takeover.done_ms:,.0f}<small> ms</small>", "from the kill to takeover done"))
+        found.append(Card(f"{summary.takeover.done_ms:,.0f}", "ms", "from the kill to takeover done"))
     if summary.proxy and summary.proxy.hold_us_p50 is not None:
-        cards.append((f"{summary.proxy.hold_us_p50 / 1000:.2f}<small> ms</small>", "median latency added by comparing"))
-    drawn = "".join(f"<div class=card><b>{number}</b><span>{text}</span></div>" for number, text in cards)
-    return f"<section class=cards>{drawn}</section>"
+        found.append(Card(f"{summary.proxy.hold_us_p50 / 1000:.2f}", "ms", "median latency added by comparing"))
+    return cards(found)
 
 
-def _facts_table(summary: Summary) -> str:
-    body = "".join(f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in rows(summary))
-    return f"<section><h2>The facts</h2><table class=facts>{body}</table></section>"
-
-
-def _kernel_table(facts: RunFacts) -> str:
-    lines = []
-    for name, values in facts.counters.items():
-        before, kill, after = (values.get(moment) for moment in ("before", "kill", "after"))
-        grown = (after if after is not None else kill or 0) - (before or 0)
-        if name not in CLEAN and not grown:
-            continue
-        style = ("clean" if not grown else "dirty") if name in CLEAN else ""
-        cells = "".join(f"<td>{'' if value is None else f'{value:,}'}</td>" for value in (before, kill, after))
-        note = {"clean": "must stay 0 ✓", "dirty": "must stay 0 ✗"}.get(style, "")
-        lines.append(f'<tr class="{style}"><th><code>{name}</code></th>{cells}<td>{note}</td></tr>')
-    head = "<tr><th>counter</th><td>before the load</td><td>at the kill</td><td>at the end</td><td></td></tr>"
-    return (
-        "<section><h2>The kernel of guest B</h2>"
-        "<p>What its TCP counted. A packet whose numbers a proxy got wrong would show in the first four.</p>"
-        f"<table class=numbers><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></section>"
+def _phases(summary: Summary) -> str:
+    """Three cards: under protection, at the kill, after it. No number mixes two of them."""
+    before: list[Entry] = []
+    after: list[Entry] = []
+    still: list[Entry] = []
+    for name, transfer in (("download", summary.download), ("upload", summary.upload)):
+        if transfer:
+            before.append(_speed(name, transfer.protected))
+            after.append(_speed(name, transfer.after_kill))
+            still.append(Entry(f"{name} stood still", f"{transfer.pause_at_kill_ms:,.0f}", "ms"))
+    sessions = summary.sessions
+    if sessions:
+        before.append(_answer(sessions.protected))
+        after.append(_answer(sessions.after_kill))
+        if sessions.kept:
+            longest = f"median; {sessions.pause_at_kill_ms_max:,.0f} ms at most"
+            still.append(Entry("sessions waited", f"{sessions.pause_at_kill_ms_p50:,.0f}", "ms", longest))
+    title = before_the_kill(summary).capitalize()
+    protection = "a part of the protection is left out" if summary.control else "both guests serve, and are compared"
+    return phases(
+        [
+            Phase(title, protection, before, "before"),
+            Phase("At the kill", "no guest serves until host B has taken over", still, "kill"),
+            Phase("After the kill", "guest B serves alone", after, "after"),
+        ]
     )
+
+
+def _speed(name: str, phase: PhaseSummary) -> Entry:
+    if not phase.bytes:
+        return Entry(name, "–", "", NOTHING_MOVED)
+    number, unit = rate(phase).split()
+    return Entry(name, number, unit, f"{phase.bytes / 1e6:,.0f} MB in {phase.seconds:.1f} s")
+
+
+def _answer(latency: LatencySummary) -> Entry:
+    if not latency.answers:
+        return Entry("an answer", "–", "", "none came")
+    return Entry("an answer", f"{latency.ms_p50:.1f}", "ms", f"median; p99 {latency.ms_p99:.1f} ms")
+
+
+def _why(summary: Summary) -> str:
+    transfers = [transfer for transfer in (summary.download, summary.upload) if transfer]
+    faster = any(t.after_kill.megabytes_per_second > t.protected.megabytes_per_second for t in transfers)
+    if summary.control or not faster:
+        return ""
+    return section("why", "Why it is faster after the kill", "", why_faster(summary))
 
 
 def _timeline(facts: RunFacts) -> str:
-    zero = facts.kill.at_ns if facts.kill else facts.started_ns
-    events = sorted(facts.events, key=lambda event: event.at_ns)
-    seconds = [f"{(event.at_ns - zero) / NS:+.3f} s".replace("-", "−") for event in events]
-    body = "".join(
-        f"<tr><td>{at}</td><th>{escape(event.text)}</th></tr>" for at, event in zip(seconds, events, strict=True)
-    )
-    since = "the kill" if facts.kill else "the start"
-    table = f"<table class=timeline><caption>Seconds from {since}</caption>{body}</table>"
-    return f"<section><h2>What happened</h2>{table}</section>"
+    zero, since = (facts.kill.at_ns, "the kill") if facts.kill else (facts.started_ns, "the start")
+    return section("timeline", "What happened", timeline(facts.events, zero, since))
 
 
 def _node_tables(summary: Summary) -> str:
-    if summary.proxy is None:
+    proxy = summary.proxy
+    if proxy is None:
         return ""
-    tables = []
-    for title, counters in (
-        ("the primary node, shortly before its death", summary.proxy.primary),
-        ("the secondary node, at the end", summary.proxy.secondary),
-    ):
-        body = "".join(
-            f"<tr><th><code>{escape(name)}</code></th><td>{value:,}</td></tr>"
-            for name, value in sorted(counters.items())
-        )
-        tables.append(f"<details><summary>Counters of {title}</summary><table class=numbers>{body}</table></details>")
-    return f"<section>{''.join(tables)}</section>"
+    tables = counters("The primary node, shortly before its death", proxy.primary)
+    tables += counters("The secondary node, at the end", proxy.secondary)
+    return section("nodes", "Counters of the nodes", tables)
 
 
 # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,23 +168,23 @@ def _node_tables(summary: Summary) -> str:
 
 def _charts(facts: RunFacts, summary: Summary) -> str:
     return (
-        f"<section><h2>Throughput</h2>{_legend(('download', 'download'), ('upload', 'upload'))}"
-        f"{_throughput(facts, summary)}</section>"
-        "<section class=pair>"
-        f"<div><h2>Close to the kill</h2><p>Bytes that came, counted from the moment of the kill.</p>"
-        f"{_zoom(facts, summary)}</div>"
-        f"<div><h2>Small sessions</h2><p>Right answers per second, all sessions together.</p>"
-        f"{_answers(facts, summary)}</div></section>"
-        "<section><h2>Every connection</h2><p>One line each, from its opening to its end, in the order of "
-        "opening: the two transfers, then the sessions. A gap is a wait of 50 ms or more; a cross is a lost "
-        "connection.</p>"
-        f"{_lives(facts, summary)}</section>"
+        section("throughput", "Throughput", _throughput(facts, summary))
+        + '<div class="pair">'
+        + section(
+            "close", "Close to the kill", _zoom(facts, summary), "Bytes that came, counted from the moment of the kill."
+        )
+        + section(
+            "answers", "Small sessions", _answers(facts, summary), "Right answers per second, all sessions together."
+        )
+        + "</div>"
+        + section("connections", "Every connection", _lives(facts, summary), CONNECTIONS)
     )
 
 
-def _legend(*entries: tuple[str, str]) -> str:
-    keys = "".join(f'<span class="key {style}">{name}</span>' for style, name in entries)
-    return f"<p class=legend>{keys}</p>"
+CONNECTIONS: Final = (
+    "One line each, from its opening to its end, in the order of opening: the two transfers, then the sessions. A wait "
+    f"is shown from {GAP_MS_MIN} ms on."
+)
 
 
 def _x_range(facts: RunFacts) -> tuple[float, float]:
@@ -202,7 +197,7 @@ def _x_range(facts: RunFacts) -> tuple[float, float]:
 def _takeover_band(summary: Summary, unit_ms: float) -> list[Band]:
     if summary.takeover is None or summary.takeover.done_ms <= 0:
         return []
-    return [Band(0, summary.takeover.done_ms / unit_ms, f"takeover done after {summary.takeover.done_ms:.0f} ms")]
+    return [Band(0, summary.takeover.done_ms / unit_ms, f"until takeover done, {summary.takeover.done_ms:.0f} ms")]
 
 
 def _curve(facts: RunFacts, field: Field, style: str, name: str, scale: float) -> Curve:
@@ -230,7 +225,7 @@ def _throughput(facts: RunFacts, summary: Summary) -> str:
         x_label="seconds from the kill",
         y_label="MB/s",
         bands=_takeover_band(summary, 1000),
-        marks=[Mark(0, "host A killed")],
+        marks=[KILLED],
     )
 
 
@@ -242,9 +237,8 @@ def _answers(facts: RunFacts, summary: Summary) -> str:
         x_label="seconds from the kill",
         y_label="per s",
         bands=_takeover_band(summary, 1000),
-        marks=[Mark(0, "host A killed")],
-        width=510,
-        height=280,
+        marks=[KILLED],
+        height=220,
     )
 
 
@@ -261,9 +255,9 @@ def _zoom(facts: RunFacts, summary: Summary) -> str:
         zero = value_at(facts.samples, field, kill_ns)
         points = [((s.at_ns - kill_ns) / 1e6, (getattr(s, field) - zero) / 1e6) for s in inside]
         curves.append(Curve(style, style, points))
-    marks = [Mark(0, "killed")]
+    marks = [KILLED]
     if summary.takeover and 0 < summary.takeover.done_ms < after_ms:
-        marks.append(Mark(summary.takeover.done_ms, "taken over"))
+        marks.append(Mark(summary.takeover.done_ms, "taken over", "taken"))
     return line_chart(
         curves,
         title="bytes of both transfers around the kill",
@@ -272,10 +266,12 @@ def _zoom(facts: RunFacts, summary: Summary) -> str:
         y_label="MB",
         bands=_takeover_band(summary, 1),
         marks=marks,
-        width=510,
-        height=280,
+        height=220,
         filled=False,
     )
+
+
+LIFE_STYLES: Final = {"download": "download", "upload": "upload", "sessions": "a session"}
 
 
 def _lives(facts: RunFacts, summary: Summary) -> str:
@@ -295,7 +291,8 @@ def _lives(facts: RunFacts, summary: Summary) -> str:
         title="every connection from its opening to its end",
         x_range=_x_range(facts),
         x_label="seconds from the kill",
-        marks=[Mark(0, "host A killed")],
+        keys=[Key(f"line {style}", name) for style, name in LIFE_STYLES.items()],
+        marks=[KILLED],
         bands=_takeover_band(summary, 1000),
         row_height=max(3.0, min(8.0, 480 / (len(lines) + 1))),
     )

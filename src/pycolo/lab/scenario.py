@@ -31,6 +31,7 @@ from pycolo.lab.namespaces import is_machine_root
 from pycolo.lab.observe import SHOWN, read_counters
 from pycolo.lab.options import Control, LabOptions
 from pycolo.lab.processes import Host, Process
+from pycolo.lab.provenance import command_line, local_time
 from pycolo.lab.scoreboard import Scoreboard, Slot
 from pycolo.lab.stage import Stage
 from pycolo.lab.topology import choose_guest_port
@@ -118,6 +119,8 @@ class Scenario:
         guest_port, self._port_why = choose_guest_port(options.nic)
         self._facts = RunFacts(
             setting=Setting(
+                command=command_line(),
+                began=local_time(),
                 kernel=os.uname().release,
                 guest_port=guest_port,
                 as_root=is_machine_root(),

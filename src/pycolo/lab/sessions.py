@@ -14,12 +14,13 @@ import resource
 import select
 import socket
 import time
+from collections.abc import Sequence
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
 from pycolo.lab.clients import PAUSES_MAX, in_words, leave_result
-from pycolo.lab.facts import Pause, SessionResult, SessionsResult
+from pycolo.lab.facts import Latency, Pause, SessionResult, SessionsResult
 from pycolo.lab.guest_server import PORT, Conversation
 from pycolo.lab.scoreboard import Scoreboard, Slot
 
@@ -55,6 +56,7 @@ class Session:
         self.socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.expected = b""
         self.asked_ns = 0
+        self.heard_ns = 0
         self._conversation = Conversation()
         self._heard = b""
         self.facts = SessionResult(
@@ -99,7 +101,8 @@ class Sessions:
         self._due: list[tuple[int, int, Session]] = []
         self._late = late
         self.sessions: list[Session] = []
-        self.latencies_ns: list[int] = []
+        self.protected_ns: list[int] = []
+        self.after_kill_ns: list[int] = []
         start = time.monotonic_ns()
         for number in range(count):
             self._plan(start + int(open_over_s * 1e9) * number // count)
@@ -177,9 +180,13 @@ class Sessions:
         facts = session.facts
         facts.answers += 1
         if not killed:
-            self.latencies_ns.append(waited)
-        elif session.asked_ns >= killed:
+            self.protected_ns.append(waited)
+        elif (facts.opened_ns or 0) > killed or session.heard_ns > killed:
+            # The first answer of a session that was open at the kill is its wait there: a pause, no latency.
+            self.after_kill_ns.append(waited)
+        if killed and session.asked_ns >= killed:
             facts.after_kill += 1
+        session.heard_ns = now_ns
         if waited >= WAIT_NS_MIN and len(facts.pauses) < PAUSES_MAX:
             facts.pauses.append(Pause(session.asked_ns, now_ns))
         self._board[Slot.ANSWERS] += 1
@@ -224,6 +231,16 @@ def _owes_an_answer(session: Session, killed_at_ns: int) -> bool:
     return session.state in (State.CONNECTING, State.WAITING)
 
 
+def latency(waited_ns: Sequence[int]) -> Latency:
+    """The median and the 99th percentile."""
+    ordered = sorted(waited_ns) or [0]
+    return Latency(
+        answers=len(waited_ns),
+        p50_us=ordered[len(ordered) // 2] // 1000,
+        p99_us=ordered[len(ordered) * 99 // 100] // 1000,
+    )
+
+
 def main() -> None:
     """Run all sessions."""
     parser = argparse.ArgumentParser(prog="sessions")
@@ -248,13 +265,12 @@ def main() -> None:
         seed=arguments.seed,
     )
     sessions.run(arguments.stall_seconds)
-    ordered = sorted(sessions.latencies_ns) or [0]
     leave_result(
         arguments.result,
         SessionsResult(
             sessions=[session.facts for session in sessions.sessions],
-            latency_us_p50=ordered[len(ordered) // 2] // 1000,
-            latency_us_p99=ordered[len(ordered) * 99 // 100] // 1000,
+            protected=latency(sessions.protected_ns),
+            after_kill=latency(sessions.after_kill_ns),
         ),
     )
 

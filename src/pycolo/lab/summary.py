@@ -1,12 +1,13 @@
 """Facts -> numbers: what `colo demo --json` prints. Pure; the verdict on them is `pycolo.lab.verdict`'s."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
-from pycolo.lab.facts import Kill, Pause, RunFacts, SessionResult, Setting, TransferResult
+from pycolo.lab.facts import Kill, Latency, Pause, RunFacts, SessionResult, Setting, TransferResult
 from pycolo.lab.options import LabOptions
+from pycolo.lab.series import Field, value_at
 
 KILL_WINDOW_NS: Final = 4_000_000_000
 """A pause that overlaps this time after the kill is the kill's."""
@@ -14,12 +15,25 @@ KILL_WINDOW_NS: Final = 4_000_000_000
 MS: Final = 1_000_000
 
 
-class TransferSummary(msgspec.Struct, kw_only=True):
-    """One transfer. Pauses are milliseconds without progress; `at_kill` bytes had come when host A died."""
+class PhaseSummary(msgspec.Struct, kw_only=True):
+    """A transfer under protection, or after the kill."""
 
     bytes: int
     seconds: float
     megabytes_per_second: float
+
+
+class TransferSummary(msgspec.Struct, kw_only=True):
+    """One transfer. Pauses are milliseconds without progress; `at_kill` bytes had come when host A died.
+
+    `protected` is from its start until it stood still at the kill, `after_kill` from when it moved again to its end:
+    their bytes are all bytes, and the time in which it stood still is in neither.
+    """
+
+    bytes: int
+    seconds: float
+    protected: PhaseSummary
+    after_kill: PhaseSummary
     bytes_at_kill: int
     in_flight_at_kill: bool
     complete: bool
@@ -29,9 +43,20 @@ class TransferSummary(msgspec.Struct, kw_only=True):
     retransmits: int
 
 
+class LatencySummary(msgspec.Struct, kw_only=True):
+    """How long answers took, milliseconds."""
+
+    answers: int
+    ms_p50: float
+    ms_p99: float
+
+
 class SessionsSummary(msgspec.Struct, kw_only=True):
-    """The small sessions. Pauses are milliseconds of waiting for an answer, over the sessions that were
-    kept."""
+    """The small sessions. Pauses are milliseconds of waiting for an answer, over the sessions that were kept.
+
+    `protected` are the answers that came before the kill; `after_kill` those to questions that a session asked after
+    its wait at the kill, so that this wait is in neither.
+    """
 
     opened_before_kill: int
     kept: int
@@ -42,8 +67,11 @@ class SessionsSummary(msgspec.Struct, kw_only=True):
     pause_at_kill_ms_p50: float
     pause_at_kill_ms_max: float
     pause_otherwise_ms_max: float
+    protected: LatencySummary
+    after_kill: LatencySummary
     latency_ms_p50: float
     latency_ms_p99: float
+    """`protected`'s, under the names that they had first."""
 
 
 class TakeoverSummary(msgspec.Struct, kw_only=True):
@@ -115,8 +143,8 @@ def measure(facts: RunFacts, options: LabOptions) -> Summary:
     )
     if facts.kill:
         kill, size = facts.kill, options.size_bytes
-        summary.download = _transfer(facts.download, kill, kill.download_bytes, size, moving=kill.download_moving)
-        summary.upload = _transfer(facts.upload, kill, kill.upload_bytes, size, moving=kill.upload_moving)
+        summary.download = _transfer(facts, "download", size)
+        summary.upload = _transfer(facts, "upload", size)
         summary.sessions = _sessions(facts, kill)
         if facts.probe and not facts.probe.error:
             summary.new_connection_ms = round(facts.probe.connect_ms, 1)
@@ -126,24 +154,45 @@ def measure(facts: RunFacts, options: LabOptions) -> Summary:
 
 def longest_pause_ms(pauses: Iterable[Pause], kill_ns: int, *, at_kill: bool) -> float:
     """Return the longest pause that has to do with the kill, or the longest that has not."""
-    found = [
-        pause.ns
-        for pause in pauses
-        if (pause.end_ns >= kill_ns and pause.start_ns <= kill_ns + KILL_WINDOW_NS) is at_kill
-    ]
+    found = [pause.ns for pause in pauses if _is_at_kill(pause, kill_ns) is at_kill]
     return round(max(found, default=0) / MS, 1)
 
 
-def _transfer(
-    result: TransferResult | None, kill: Kill, at_kill: int, size: int | None, *, moving: bool
-) -> TransferSummary | None:
-    if result is None:
+def stand_still(pauses: Iterable[Pause], kill_ns: int, decided_ns: int | None) -> Pause:
+    """Return the stretch around the kill in which a client's bytes stood still; an empty one if they did not.
+
+    Host A is dead a few milliseconds after the kill began, and what it had let out may still trickle in. When host B
+    decides to take over, neither serves: the stretch is the one around that moment, or the longest where that is not
+    known.
+    """
+    near = [pause for pause in pauses if _is_at_kill(pause, kill_ns)]
+    if decided_ns is not None and decided_ns >= kill_ns:
+        near = [pause for pause in near if pause.start_ns <= decided_ns <= pause.end_ns]
+    return max(near, key=lambda pause: pause.ns, default=Pause(kill_ns, kill_ns))
+
+
+def _is_at_kill(pause: Pause, kill_ns: int) -> bool:
+    return pause.end_ns >= kill_ns and pause.start_ns <= kill_ns + KILL_WINDOW_NS
+
+
+def _transfer(facts: RunFacts, name: Literal["download", "upload"], size: int | None) -> TransferSummary | None:
+    result: TransferResult | None = getattr(facts, name)
+    kill = facts.kill
+    if result is None or kill is None:
         return None
-    seconds = max(result.ended_ns - result.started_ns, 1) / 1e9
+    at_kill: int = getattr(kill, f"{name}_bytes")
+    moving: bool = getattr(kill, f"{name}_moving")
+    takeover = facts.secondary.takeover if facts.secondary else None
+    still = stand_still(result.pauses, kill.at_ns, takeover.decided_ns if takeover else None)
+    # While it stands still the counter does too; its middle is far from the edges, which samples lie beside.
+    field: Field = "download_bytes" if name == "download" else "upload_bytes"
+    before = round(value_at(facts.samples, field, (still.start_ns + still.end_ns) // 2))
+    before = min(max(before, at_kill), result.bytes)
     return TransferSummary(
         bytes=result.bytes,
-        seconds=round(seconds, 2),
-        megabytes_per_second=round(result.bytes / seconds / 1e6, 1),
+        seconds=round(max(result.ended_ns - result.started_ns, 0) / 1e9, 2),
+        protected=_phase(before, min(still.start_ns, result.ended_ns) - result.started_ns),
+        after_kill=_phase(result.bytes - before, result.ended_ns - max(still.end_ns, result.started_ns)),
         bytes_at_kill=at_kill,
         in_flight_at_kill=moving and at_kill > 0 and (size is None or at_kill < size),
         complete=result.error is None,
@@ -151,6 +200,20 @@ def _transfer(
         pause_at_kill_ms=longest_pause_ms(result.pauses, kill.at_ns, at_kill=True),
         pause_otherwise_ms=longest_pause_ms(result.pauses, kill.at_ns, at_kill=False),
         retransmits=result.retransmits,
+    )
+
+
+def _phase(moved: int, took_ns: int) -> PhaseSummary:
+    seconds = max(took_ns, 0) / 1e9
+    rate = round(moved / seconds / 1e6, 1) if moved and seconds else 0.0
+    return PhaseSummary(bytes=moved, seconds=round(seconds, 3), megabytes_per_second=rate)
+
+
+def _latency(latency: Latency) -> LatencySummary:
+    return LatencySummary(
+        answers=latency.answers,
+        ms_p50=round(latency.p50_us / 1000, 2),
+        ms_p99=round(latency.p99_us / 1000, 2),
     )
 
 
@@ -171,6 +234,7 @@ def _sessions(facts: RunFacts, kill: Kill) -> SessionsSummary | None:
     kept = [s for s in before if is_kept(s)]
     waits = sorted(longest_pause_ms(s.pauses, kill.at_ns, at_kill=True) for s in kept) or [0.0]
     others = [longest_pause_ms(s.pauses, kill.at_ns, at_kill=False) for s in everyone]
+    protected = _latency(facts.sessions.protected)
     return SessionsSummary(
         opened_before_kill=len(before),
         kept=len(kept),
@@ -181,8 +245,10 @@ def _sessions(facts: RunFacts, kill: Kill) -> SessionsSummary | None:
         pause_at_kill_ms_p50=waits[len(waits) // 2],
         pause_at_kill_ms_max=waits[-1],
         pause_otherwise_ms_max=max(others, default=0.0),
-        latency_ms_p50=round(facts.sessions.latency_us_p50 / 1000, 2),
-        latency_ms_p99=round(facts.sessions.latency_us_p99 / 1000, 2),
+        protected=protected,
+        after_kill=_latency(facts.sessions.after_kill),
+        latency_ms_p50=protected.ms_p50,
+        latency_ms_p99=protected.ms_p99,
     )
 
 

@@ -20,7 +20,7 @@ from pycolo.lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
 from pycolo.lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
 from pycolo.lab.qemu.programs import Programs, say
 from pycolo.lab.qemu.runner import Runner
-from pycolo.lab.qemu.scenarios import PAUSE, SCENARIOS, Scenario, choose
+from pycolo.lab.qemu.scenarios import PAUSE, Scenario, choose
 from pycolo.lab.qemu.stage import Stage, reap_strangers
 from pycolo.lab.qemu.summary import comparison_line, print_run, scenario_line
 from pycolo.lab.qemu.topology import GUEST_ADDRESS, Network
@@ -223,4 +223,4 @@ def instructions(stage: Stage, outer_pid: int) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["SCENARIOS", "run_qemu_lab"]
+__all__ = ["run_qemu_lab"]

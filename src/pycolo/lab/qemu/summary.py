@@ -1,66 +1,157 @@
-"""The facts of a run in words: a line as each scenario ends, and the table at the end."""
+"""The facts of a run in words: a line as each scenario ends, the table at the end, the list of what there is.
+
+No line is longer than the terminal is wide. The table is one where there is room for it, else an entry per scenario.
+"""
 
 import statistics
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from pycolo.checkpoint.records import ReasonKind
 from pycolo.lab.qemu.facts import PauseComparison, PauseFacts, RunFacts, ScenarioFacts
+from pycolo.lab.qemu.scenarios import SCENARIOS
+from pycolo.lab.terminal import hanging, listed, terminal_columns
 
-WIDTH: Final = 120
-"""Of the table in a file or a pipe, which have no width of their own."""
+COLUMNS: Final = 100
+"""Of a file or a pipe, which have no width of their own."""
+
+TWO_COLUMNS: Final = 60
+"""Columns from which on the list has its names beside their texts."""
+
+TITLES: Final = (
+    ("", "scenario"),
+    ("", ""),
+    ("", "kept"),
+    ("stood", "still ms"),
+    ("first", "answer ms"),
+    ("repair", "still ms"),
+    ("check-", "points"),
+    ("pause", "ms"),
+    ("whole", "again s"),
+)
+"""Of the table, two lines each."""
+
+TO_THE_LEFT: Final = (0, 1, 6)
+"""Columns of the table that hold words; the others hold numbers."""
+
+UNITS: Final = ("ms", "s")
+BARE_TITLES: Final = tuple((upper, lower.rsplit(" ", 1)[0] if " " in lower else lower) for upper, lower in TITLES)
+"""The same without units, for a terminal of 80 columns; the text below the table has them too."""
+
+LAYOUTS: Final = ((TITLES, 2), (TITLES, 1), (BARE_TITLES, 1))
+"""Titles of the table, and the gap between two columns: the roomiest one that fits is taken."""
+
+LETTERS: Final = {kind.value: kind.value[0] for kind in ReasonKind}
+"""A table has room for a letter per cause of a checkpoint; what each means stands below it."""
+
+BAD: Final = "bold red"
 
 
 def print_run(run: RunFacts) -> None:
     """The table and what did not hold, on standard output."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    console = Console(highlight=False, soft_wrap=True)
+    for line in run_lines(run, terminal_columns(sys.stdout) or COLUMNS):
+        console.print(line)
+
+
+def run_lines(run: RunFacts, columns: int) -> list[Text]:
+    """The same in lines of so many columns."""
+    lines: list[Text] = []
     if run.scenarios:
-        console.print(_table(run.scenarios))
-        console.print(
-            f"QEMU {run.qemu} ({run.accelerator}). Stood still: nobody was answered; a host that falls silent is "
-            f"suspected after {run.detection_ms} ms at the earliest. Pause: STOP to RESUME of the primary."
-        )
+        lines += _scenarios(run.scenarios, columns)
+        lines += _plain(_legend(run), columns)
     if run.pause is not None:
-        console.print(comparison_line(run.pause))
+        lines += _plain(comparison_line(run.pause), columns)
     for scenario in run.scenarios:
         for text in scenario.broken:
-            console.print(f"[bold red]{scenario.name}[/]: {escape(text)}", soft_wrap=True)
+            lines += _plain(f"{scenario.name}: {text}", columns, BAD)
         if scenario.holds and scenario.first_breaches:
-            console.print(f"{scenario.name}: it failed as it must: {scenario.first_breaches[0]}", soft_wrap=True)
-    console.print("Everything held." if run.holds else "[bold red]Not everything held.[/]")
+            lines += _plain(f"{scenario.name}: it failed as it must: {scenario.first_breaches[0]}", columns)
+    return [*lines, Text("Everything held.") if run.holds else Text("Not everything held.", style=BAD)]
 
 
-def _table(scenarios: Iterable[ScenarioFacts]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in (
-        "scenario",
-        "",
-        "kept",
-        "stood still ms",
-        "1st answer ms",
-        "checkpoints",
-        "pause ms",
-        "whole again s",
-    ):
-        table.add_column(title, justify="left" if title in ("scenario", "", "checkpoints") else "right")
-    for one in scenarios:
-        table.add_row(
-            one.name,
-            "ok" if one.holds else "[bold red]FAILED[/]",
-            f"{one.kept}/{one.connections}",
-            _middle(r.stood_still_ms for r in one.rounds),
-            _middle(r.first_answer_ms for r in one.rounds),
-            _middle(r.repair_stood_still_ms for r in one.rounds),
-            ", ".join(f"{count} {kind}" for kind, count in one.checkpoints.items()) or "none",
-            _pause(one.pause),
-            _middle((r.whole_again_ms / 1e3 for r in one.rounds), digits=1),
+def list_lines(columns: int) -> list[str]:
+    """Every scenario, and what happens in it."""
+    pairs = [(scenario.name, scenario.text) for scenario in SCENARIOS]
+    pairs.append(("pause", "how long a checkpoint stops the primary, against QEMU's own tcp:"))
+    return listed(pairs, columns, TWO_COLUMNS)
+
+
+def _plain(text: str, columns: int, style: str = "") -> list[Text]:
+    return [Text(line, style=style) for line in hanging("", text, columns)]
+
+
+# ── the scenarios ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _scenarios(scenarios: Sequence[ScenarioFacts], columns: int) -> list[Text]:
+    rows = [_cells(one) for one in scenarios]
+    for titles, gap in LAYOUTS:
+        widths = [max(map(len, (*title, *(row[i] for row in rows)))) for i, title in enumerate(titles)]
+        if sum(widths) + gap * (len(widths) - 1) <= columns:
+            return _table(titles, rows, widths, " " * gap)
+    return [line for one, row in zip(scenarios, rows, strict=True) for line in _entry(one, row, columns)]
+
+
+def _cells(one: ScenarioFacts) -> list[str]:
+    return [
+        one.name,
+        _verdict(one),
+        f"{one.kept}/{one.connections}",
+        _middle(r.stood_still_ms for r in one.rounds),
+        _middle(r.first_answer_ms for r in one.rounds),
+        _middle(r.repair_stood_still_ms for r in one.rounds),
+        " ".join(f"{count}{LETTERS.get(kind, ' ' + kind)}" for kind, count in one.checkpoints.items()) or "none",
+        _pause(one.pause),
+        _middle((r.whole_again_ms / 1e3 for r in one.rounds), digits=1),
+    ]
+
+
+def _table(
+    titles: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], widths: Sequence[int], gap: str
+) -> list[Text]:
+    def line(cells: Sequence[str]) -> str:
+        placed = (
+            f"{cell:<{width}}" if index in TO_THE_LEFT else f"{cell:>{width}}"
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
-    return table
+        return gap.join(placed).rstrip()
+
+    heads = [Text(line([title[half] for title in titles]), style="bold") for half in (0, 1)]
+    bodies = [Text(line(row)) for row in rows]
+    for body in bodies:
+        body.highlight_words(["FAILED"], BAD)
+    return [*heads, *bodies]
+
+
+def _entry(one: ScenarioFacts, cells: Sequence[str], columns: int) -> list[Text]:
+    """A scenario where there is no room for a table: what each number is stands beside it."""
+    found = []
+    for title, cell in zip(TITLES[2:], cells[2:], strict=True):
+        *words, last = " ".join(title).replace("- ", "").split()
+        found.append(f"{' '.join(words)} {cell} {last}" if last in UNITS else f"{last} {cell}")
+    head = Text(f"{one.name}: {_verdict(one)}", style="bold" if one.holds else BAD)
+    return [head, *map(Text, hanging("  ", ", ".join(found), columns))]
+
+
+def _verdict(one: ScenarioFacts) -> str:
+    return "ok" if one.holds else "FAILED"
+
+
+def _legend(run: RunFacts) -> str:
+    kinds = dict.fromkeys(kind for one in run.scenarios for kind in one.checkpoints if kind in LETTERS)
+    causes = ", ".join(f"{LETTERS[kind]} {kind}" for kind in kinds)
+    return (
+        f"QEMU {run.qemu} ({run.accelerator}). Stood still: no connection got an answer; a host that falls silent is "
+        f"suspected after {run.detection_ms} ms at the earliest. First answer: from the fault on. Repair: the longest "
+        "such stretch from then until the pair was whole again. Of several rounds: median/longest. Pause: STOP to "
+        "RESUME of the primary, median/p99. Whole again: seconds; the others: milliseconds."
+        + (f" Checkpoints by cause: {causes}." if causes else "")
+    )
 
 
 def _middle(values: Iterable[float], digits: int = 0) -> str:
@@ -69,11 +160,11 @@ def _middle(values: Iterable[float], digits: int = 0) -> str:
     if not found:
         return "-"
     middle = f"{statistics.median(found):.{digits}f}"
-    return middle if len(found) == 1 else f"{middle} (max {max(found):.{digits}f})"
+    return middle if len(found) == 1 else f"{middle}/{max(found):.{digits}f}"
 
 
 def _pause(pause: PauseFacts | None) -> str:
-    return "-" if pause is None else f"{pause.median_ms:.1f}, p99 {pause.p99_ms:.1f}"
+    return "-" if pause is None else f"{pause.median_ms:.1f}/{pause.p99_ms:.1f}"
 
 
 def comparison_line(pause: PauseComparison) -> str:
