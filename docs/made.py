@@ -155,6 +155,7 @@ def _command(context: click.Context) -> str:
         for param in command.get_params(context)
         if (record := param.get_help_record(context)) is not None and record[1] and "--help" not in record[0]
     ]
+    options = [(re.sub(r"(INTEGER|FLOAT) RANGE", "NUMBER", names), says) for names, says in options]
     return text + "".join(f"\n`{names}`\n: {_escaped(says)}\n" for names, says in options)
 
 
