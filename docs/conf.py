@@ -45,7 +45,7 @@ html_theme_options = {"footer_icons": []}
 _DECISIONS = "adr/0001-record-decisions"
 _DECISION = re.compile(r"^\| \[\d+\]\(([\w.-]+)\.md\)", flags=re.MULTILINE)
 _PART = re.compile(r"^## (.+)$", flags=re.MULTILINE)
-_ENTRY = re.compile(r"^\* \[[^\]]+\]\(([\w/.-]+\.md)\)", flags=re.MULTILINE)
+_ENTRY = re.compile(r"^\* \[([^\]]+)\]\(([\w/.-]+)\.md\)", flags=re.MULTILINE)
 
 
 def toctree(names: list[str], caption: str = "") -> str:
@@ -61,7 +61,7 @@ def with_menu(name: str, page: str) -> str:
     if name == root_doc:
         pieces = _PART.split(page)
         for caption, part in zip(pieces[1::2], pieces[2::2], strict=True):
-            page += toctree([entry.removesuffix(".md") for entry in _ENTRY.findall(part)], caption)
+            page += toctree([f"{title.replace('`', '')} <{entry}>" for title, entry in _ENTRY.findall(part)], caption)
     return page
 
 
