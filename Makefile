@@ -18,7 +18,7 @@ MODULES := $(shell sed -n 's/^    "\(pycolo\.[a-z_.]*\)",$$/\1/p' setup.py)
 COMPILED := $(wildcard $(patsubst %,src/%.py,$(subst .,/,$(MODULES)))) $(shell find src -name '*.pxd')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-qemu test lint types bench lock clean
+.PHONY: help setup demo demo-qemu test lint types bench docs lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -48,11 +48,17 @@ types: setup $(VENV)/.dev ## mypy, strict
 bench: setup $(VENV)/.dev ## the benchmarks of benchmarks/
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
 
+docs: setup $(VENV)/.docs ## the documentation as a site, strictly: site/index.html, which needs no server
+	@rm -rf site
+	@$(BIN)/sphinx-build --builder html --fresh-env --doctree-dir build/doctrees --nitpicky --fail-on-warning \
+		--keep-going --jobs auto --quiet docs site
+	@echo "made site/index.html: open it in a browser"
+
 lock: ## requirements*.lock anew, with the newest releases that pyproject.toml allows
 	@scripts/lock.sh
 
 clean: ## remove everything that make has made, .venv too
-	@rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find $(wildcard src tests benchmarks) \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
 
 # The stamps of the steps, set by the script: a step that is up to date costs nothing.

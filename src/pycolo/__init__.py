@@ -1,4 +1,4 @@
-"""pycolo: the COLO proxy and COLO frame as a program of their own.
+"""pycolo: the COLO proxy and its checkpoints as a program of their own.
 
 Two replicas of a machine run on the same client input; the proxy lets the primary's answer out only when the
 secondary gave the same one, and when either dies the other carries every TCP connection on.

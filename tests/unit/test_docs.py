@@ -13,6 +13,7 @@ from pycolo.cli import colo
 from pycolo.compare.held import CompareStats
 from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, PacketFate
 from pycolo.compare.trace import TracedPacket
+from pycolo.config.sections import ARBITER_KINDS
 from pycolo.errors import EXIT_INTERRUPTED
 from pycolo.failover.arbiter import ARBITERS
 from pycolo.lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_OK
@@ -172,6 +173,7 @@ def test_the_picture_of_the_states_names_all_of_them():
 
 def test_arbiters_are_those_of_the_code():
     assert codes(first_column("docs/failover.md", "## Suspicion is no permission")) == list(ARBITERS)
+    assert {*ARBITERS, *codes(first_column("docs/fencing.md", "# Fence the other host"))} == set(ARBITER_KINDS)
 
 
 def test_policies_and_kinds_are_those_of_the_code():
@@ -185,8 +187,9 @@ def test_exit_codes_are_those_of_the_code():
     assert (EXIT_OK, EXIT_FAILED, EXIT_CONTROL_SILENT, EXIT_INTERRUPTED) == (0, 1, 3, 130)
     supervisor = (ROOT / "src/pycolo/node/supervisor.py").read_text(encoding="utf-8")
     assert set(re.findall(r"_finish\((\d+)", supervisor)) == {"0", "3", "70"}
-    listed = re.findall(r"\| (\d+) \|$", text("docs/operations.md"), flags=re.MULTILINE)
-    assert listed == ["0", "1", "2", "3", "70"]
+    of_nodes, _, of_laboratories = text("docs/exit-codes.md").partition("`colo proxy` ends")
+    assert re.findall(r"\| (\d+) \|$", of_nodes, flags=re.MULTILINE) == ["0", "1", "2", "3", "70"]
+    assert re.findall(r"\| (\d+) \|$", of_laboratories, flags=re.MULTILINE) == ["0", "1", "2", "3", "130"]
 
 
 def test_kernel_counters_are_those_of_the_verdict():
@@ -200,12 +203,12 @@ def own_counters(stats: object) -> set[str]:
 @pytest.mark.parametrize(
     ("heading", "stats", "path"),
     [
-        ("### Counters of the primary", CompareStats(), "primarypath"),
-        ("### Counters of the secondary", RewriteStats(), "secondarypath"),
+        ("## Counters of the primary", CompareStats(), "primarypath"),
+        ("## Counters of the secondary", RewriteStats(), "secondarypath"),
     ],
 )
 def test_counters_are_those_of_the_code(heading: str, stats: object, path: str):
-    documented = set(codes(first_column("docs/operations.md", heading)))
+    documented = set(codes(first_column("docs/status.md", heading)))
     source = (ROOT / f"src/pycolo/node/{path}.py").read_text(encoding="utf-8")
     added = set(re.findall(r'^ {12}"([a-z_]+)": ', source, flags=re.MULTILINE))
     assert sorted(own_counters(stats) - documented) == []
@@ -214,13 +217,13 @@ def test_counters_are_those_of_the_code(heading: str, stats: object, path: str):
 
 def test_metrics_are_those_of_the_code():
     documented = re.findall(r"^(colo_proxy_\w+) ", diagnostics.__doc__ or "", flags=re.MULTILINE)
-    assert codes(first_column("docs/operations.md", "### State, metrics, captures")) == documented
+    assert codes(first_column("docs/colo-proxy.md", "## State, metrics, captures")) == documented
 
 
 @pytest.mark.parametrize("fate", PacketFate)
 def test_comments_in_captures_are_those_of_the_code(fate: PacketFate):
     comment = comment_on(TracedPacket(0, fate, 0, 7, b"")).replace("7", "N")
-    assert f"* `{comment}`" in text("docs/operations.md")
+    assert f"* `{comment}`" in text("docs/colo-proxy.md")
 
 
 def test_functions_of_the_packet_walk_exist():

@@ -56,7 +56,7 @@ def test_the_node_is_watched_and_started_again(unit):
     assert (service["Type"], service["NotifyAccess"], service["Restart"]) == ("notify", "main", "on-failure")
     assert seconds(service["WatchdogSec"]) >= 2
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"
-    assert service["RestartPreventExitStatus"].split() == ["2", "3"], "usage, fenced: see docs/operations.md"
+    assert service["RestartPreventExitStatus"].split() == ["2", "3"], "usage, fenced: see docs/exit-codes.md"
 
 
 def test_the_node_may_do_no_more_than_it_needs(unit):

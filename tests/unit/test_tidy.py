@@ -20,7 +20,7 @@ from pycolo.lab.qemu.programs import PACKAGES
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-PYTHON = SOURCES + TESTS + sorted((ROOT / "benchmarks").rglob("*.py"))
+PYTHON = SOURCES + TESTS + sorted((ROOT / "benchmarks").rglob("*.py")) + sorted((ROOT / "docs").glob("*.py"))
 
 FILE_LINES_MAX = 500
 TEST_FILE_LINES_MAX = 800

@@ -1,4 +1,4 @@
-"""The COLO frame's shell: what QEMU and the data path say goes to the coordinator, and what that says is done."""
+"""The checkpoints' shell: what QEMU and the data path say goes to the coordinator, and what that says is done."""
 
 import asyncio
 import re

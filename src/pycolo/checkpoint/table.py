@@ -1,4 +1,4 @@
-"""What follows from what: the COLO frame's states, facts and transitions, as data.
+"""What follows from what: states, facts and transitions of a checkpoint, as data.
 
 Rule 1: whatever decides between two states is in `TRANSITIONS`. What the coordinator adds is *which* fact has happened:
 a STOP may belong to this checkpoint or to an earlier one, and that time has passed is a fact only when it matters.
@@ -99,7 +99,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Fact], Transition]] = {
     # ── no pair: whatever the guests do is none of our checkpoints ──────────────────────────────────────────────
     (S.DISARMED, F.ENTERED): Transition(S.IDLE, A.ARM, "the secondary stands for the primary after the first one"),
     (S.DISARMED, F.LOST): Transition(S.DISARMED, A.NOTHING),
-    (S.DISARMED, F.REQUESTED): Transition(S.DISARMED, A.REFUSE, "nobody to send the state to"),
+    (S.DISARMED, F.REQUESTED): Transition(S.DISARMED, A.REFUSE, "no secondary to send the state to"),
     (S.DISARMED, F.PRIMARY_STOPPED): Transition(S.DISARMED, A.NOTHING, "the end of a migration, or an operator"),
     (S.DISARMED, F.RESUMED): Transition(S.DISARMED, A.NOTHING),
     (S.DISARMED, F.ASK_FAILED): Transition(S.DISARMED, A.NOTHING, "QMP has gone with the pair"),

@@ -38,7 +38,7 @@ _config = click.option(
 @_config
 @click.option("--check", is_flag=True, help="Only check the file, and print it with all defaults.")
 def node(path: Path, *, check: bool) -> None:
-    """Run the node beside this host's QEMU: proxy, COLO frame, migration relay, heartbeats, arbiter.
+    """Run the node beside this host's QEMU: proxy, checkpoints, migration relay, heartbeats, arbiter.
 
     Which role it has at its very first start is in the file; afterwards the state directory knows it. SIGINT and
     SIGTERM end it in order, and leave the guest running.

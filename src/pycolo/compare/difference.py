@@ -44,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class RequestCheckpoint:
-    """The COLO frame is to copy the primary's state over the secondary's; once per epoch."""
+    """A checkpoint is to copy the primary's state over the secondary's; once per epoch."""
 
     difference: Difference
 

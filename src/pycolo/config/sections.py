@@ -1,4 +1,4 @@
-"""The tables of the file and their keys; docs/configuration.md describes each, and a test holds it to this."""
+"""The tables of the file and their keys. What is said of them here is Markdown: docs/configuration.md is made of it."""
 
 import stat
 from collections.abc import Iterator, Mapping
@@ -45,10 +45,21 @@ class LinkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The connections to the other node."""
 
     listen: Annotated[Address, keys.address(1)]
+    """Where this node listens while it is primary."""
+
     peer: Annotated[Address, keys.address(1)]
+    """The other node's `listen`."""
+
     tls: Annotated[Path | None, _DIRECTORY] = None
+    """Directory of `colo certs init`: TLS 1.3 with certificates on both sides. A node that may take either role needs
+    both roles' files.
+    """
+
     insecure: Annotated[bool, keys.boolean()] = False
+    """Plain text instead: over loopback, or over `insecure_link`. The link carries the guest's memory."""
+
     insecure_link: Annotated[str | None, keys.text("an interface, an address or a prefix", r"[!-~]{1,64}")] = None
+    """The link on which plain text is all right."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """TLS or plain text; two different ends."""
@@ -66,14 +77,32 @@ class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     """This host's QEMU."""
 
     qmp: Annotated[Path, _SOCKET]
+    """QMP socket of this host's QEMU, on which it listens."""
+
     yank: Annotated[Path | None, _SOCKET] = None
+    """A second QMP socket, for `yank`: a command that hangs blocks the first. Without it a peer that hangs, rather than
+    dies, holds a failover up.
+    """
+
     netdev: Annotated[
         str, keys.text("an id of QEMU: a letter, then letters, digits, - . _", r"[A-Za-z][A-Za-z0-9._-]{0,126}")
     ]
+    """Id of the tap netdev that is protected."""
+
     directory: Annotated[Path, _SOCKETS]
+    """For the sockets between the node and QEMU."""
+
     command: Annotated[list[str], keys.strings(_COMMAND, keys.check_command)] = msgspec.field(default_factory=list)
+    """Starts a QEMU as secondary on this host; the node adds the QMP sockets and `-incoming defer`. It is the primary's
+    command line with this host's names. Without it you start that QEMU, see
+    [Start QEMU yourself](operate.md#start-qemu-yourself).
+    """
+
     environment: Annotated[Mapping[str, str], keys.variables()] = msgspec.field(default_factory=dict)
+    """Variables for that command, besides the node's own."""
+
     start_timeout_ms: Annotated[int, keys.milliseconds(100, 3_600_000)] = 20_000
+    """How long it may take until its QMP socket answers."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """QEMU cannot listen twice at one path."""
@@ -82,10 +111,17 @@ class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class NetworkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How this host begins and ceases to serve the clients."""
+    """How this host begins and ceases to serve the clients.
+
+    The guest's tap device must reach the clients on the host that serves, and nowhere else. Both commands are given, or
+    neither, and both must do no harm when they are run twice. Without them the tap devices stay where they are.
+    """
 
     serve: Annotated[list[str], keys.strings(_COMMAND)] = msgspec.field(default_factory=list)
+    """Run when this host begins to serve."""
+
     retire: Annotated[list[str], keys.strings(_COMMAND)] = msgspec.field(default_factory=list)
+    """Run when it must not, or not any more."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """What one does the other must be able to undo."""
@@ -99,8 +135,17 @@ class CheckpointOptions(Section, frozen=True, forbid_unknown_fields=True, kw_onl
     """When the primary's state is copied over the secondary's."""
 
     min_distance_ms: Annotated[int, keys.milliseconds(0, 60_000)] = 20
+    """Between the end of one checkpoint and the start of the next: how much a guest that differs all the time gets
+    done.
+    """
+
     max_interval_ms: Annotated[int, keys.milliseconds(0, _U31)] = 10_000
+    """A checkpoint at least that often; 0: only when one is asked for. What has changed since the last one has to be
+    copied while the guest stands still.
+    """
+
     timeout_ms: Annotated[int, keys.milliseconds(100, 600_000)] = 5_000
+    """A checkpoint that takes longer is given up: a suspicion."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """A period shorter than the distance cannot be kept."""
@@ -112,18 +157,28 @@ class CompareOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     """The comparison of the two guests' output."""
 
     compare_timeout_ms: Annotated[int, keys.milliseconds(1, 3_600_000)] = 500
+    """A packet that waits longer asks for a checkpoint. A guest's first answers after one take up to 55 ms."""
+
     ack_policy: Annotated[str, keys.choice("commit", "immediate")] = "commit"
+    """Rule C3 on or off, see [rules](rules.md)."""
+
     max_queue_size: Annotated[int, keys.integer(1, limits.HELD_PACKETS_MAX // 2, "packets")] = (
         limits.NODE_QUEUE_PACKETS_MAX
     )
+    """Held packets per connection and side; when they are reached, reading stops."""
+
     enabled: Annotated[bool, keys.boolean()] = True
+    """False is a negative control: everything is released at once, and a failover breaks what differed."""
 
 
 class HeartbeatOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the nodes notice one another's silence."""
 
     interval_ms: Annotated[int, keys.milliseconds(1, 60_000)] = limits.HEARTBEAT_INTERVAL_MS
+    """Between two heartbeats."""
+
     timeout_ms: Annotated[int, keys.milliseconds(3, 600_000)] = limits.HEARTBEAT_TIMEOUT_MS
+    """Silence for so long is a suspicion; at least three intervals, and the same on both nodes."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """One late heartbeat is no silence."""
@@ -132,14 +187,32 @@ class HeartbeatOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who turns a suspicion into permission; the keys of other kinds than `kind` may stay in the file."""
+    """What turns a suspicion into permission, see [failover](failover.md).
+
+    The keys of other kinds than `kind` may stay in the file; they are checked all the same.
+    """
 
     kind: Annotated[str, keys.choice(*ARBITER_KINDS)] = "manual"
+    """`manual` waits for `colo failover`; `command` for a command that fences the other host; `etcd` for a lease;
+    `first-to-notice` is for laboratories: a cut link makes both serve.
+    """
+
     command: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
+    """For `command`: exit code 0 says that the other host is fenced. `{peer}` stands for the host of `link.peer`,
+    `{pair}` for the pair, `{role}` for this node's role, `{term}` for the term that it asks for.
+    """
+
     timeout_ms: Annotated[int, keys.milliseconds(100, 600_000)] = 10_000
+    """For `command`: it is ended after that, and has failed."""
+
     endpoints: Annotated[list[str], keys.strings(_URLS, keys.check_endpoint)] = msgspec.field(default_factory=list)
+    """For `etcd`: its client URLs."""
+
     ttl_ms: Annotated[int, keys.milliseconds(1_000, 600_000)] = 3_000
+    """For `etcd`: how long a lease lasts after the last time it was renewed; a survivor waits for up to that long."""
+
     prefix: Annotated[str, keys.text("1 to 128 printable characters without spaces", r"[!-~]{1,128}")] = "/colo/"
+    """For `etcd`: what the names of its keys begin with."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """What a kind cannot do without."""
@@ -153,8 +226,13 @@ class ControlOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     """The socket on which `colo status` and its like ask."""
 
     socket: Annotated[Path, _SOCKET]
+    """Unix socket for `colo status` and its like."""
+
     mode: Annotated[int, keys.mode()] = 0o600
+    """Who may write there may also order a failover."""
+
     group: Annotated[str | None, keys.text("the name of a group", r"[A-Za-z_][A-Za-z0-9._-]{0,31}\$?")] = None
+    """Group of the socket; needs a `mode` that lets it in."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """A group that may do nothing is a mistake."""
@@ -167,24 +245,37 @@ class ControlOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class MetricsOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Prometheus metrics over HTTP."""
+    """Prometheus metrics over HTTP.
+
+    Without this table there are no metrics. They are neither encrypted nor guarded.
+    """
 
     listen: Annotated[Address, keys.address(0)]
+    """Prometheus text over HTTP; port 0: one that is free."""
 
 
 class LogOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Lines on standard error."""
 
     format: Annotated[str, keys.choice(*LOG_FORMATS)] = "text"
+    """Lines for people, or one JSON object per line with the time in UTC; on standard error."""
+
     level: Annotated[str, keys.choice(*LOG_LEVELS)] = "info"
+    """What is written."""
 
 
 class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file of one node of a pair."""
 
     pair: Annotated[str, keys.pair_name()]
+    """Name of the pair: the same in both files, and in the certificates."""
+
     role: Annotated[Role, keys.role()]
+    """At the very first start; afterwards the node's own record in `state` counts."""
+
     state: Annotated[Path, _DIRECTORY]
+    """Directory for what must outlive a restart: role, term, the running plan. Not in /run."""
+
     link: LinkOptions
     qemu: QemuOptions
     network: NetworkOptions = msgspec.field(default_factory=NetworkOptions)

@@ -1,4 +1,4 @@
-"""Every metric of a node: name, type, labels, meaning. `docs/metrics.md` has the same table; a test compares them."""
+"""Every metric of a node: name, type, labels, meaning. The table in `docs/metrics.md` is made of it."""
 
 from typing import Final, Literal, NamedTuple
 
@@ -62,7 +62,7 @@ CATALOG: Final = (
     Spec("colo_link_up", "gauge", "1 while the other node is connected."),
     Spec("colo_link_bytes_total", "counter", "Bytes on the data connection.", ("direction",)),
     Spec("colo_heartbeat_silence_seconds", "gauge", "Age of the newest own heartbeat that the other node confirmed."),
-    Spec("colo_port_up", "gauge", "1 while somebody is connected to a stream port.", ("port",)),
+    Spec("colo_port_up", "gauge", "1 while a peer is connected to a stream port.", ("port",)),
     Spec("colo_port_connections_total", "counter", "Connections that a stream port has had.", ("port",)),
     Spec("colo_port_bytes_total", "counter", "Bytes through a stream port.", ("port", "direction")),
     Spec("colo_port_frames_total", "counter", "Frames through a device.", ("port", "direction")),

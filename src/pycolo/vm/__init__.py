@@ -9,7 +9,7 @@ Knows QMP, the link and the data path; nothing but the command line and the labo
     primaryside     the steps of the plans for the primary's QEMU, and its half of the barrier
     secondaryside   … for the secondary's
     relay           the migration stream on its way through the node
-    frame           the COLO frame's shell: between QEMU, the data path and `checkpoint.coordinator`
+    frame           the checkpoints' shell: between QEMU, the data path and `checkpoint.coordinator`
     machine         one QEMU: process, QMP, events
     wiring          chardevs and filters over QMP
     commandline     … and on a command line

@@ -1,4 +1,4 @@
-"""The COLO frame's shell: carries the coordinator's facts and commands between QEMU, the data path and the log."""
+"""The checkpoints' shell: carries the coordinator's facts and commands between QEMU, the data path and the log."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

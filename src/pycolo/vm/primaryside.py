@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pycolo.vm.guestnode import GuestNode
 
 CHECKPOINT_DELAY_MS: Final = 1_000_000_000
-"""QEMU's own periodic checkpoint, eleven days off: ours come from the COLO frame. Setting it starts one at once."""
+"""QEMU's own periodic checkpoint, eleven days off: ours come from the coordinator. Setting it starts one at once."""
 
 FIND_S: Final = 0.3
 """A QEMU that runs answers at its QMP socket at once; one that does not may still come."""
