@@ -18,7 +18,7 @@ MODULES := $(shell sed -n 's/^    "\(pycolo\.[a-z_.]*\)",$$/\1/p' setup.py)
 COMPILED := $(wildcard $(patsubst %,src/%.py,$(subst .,/,$(MODULES)))) $(shell find src -name '*.pxd')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-qemu test lint types bench lock clean
+.PHONY: help setup demo demo-qemu test lint types bench dist deb lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -47,6 +47,12 @@ types: setup $(VENV)/.dev ## mypy, strict
 
 bench: setup $(VENV)/.dev ## the benchmarks of benchmarks/
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
+
+dist: setup $(VENV)/.dist ## source distribution and wheel, built and checked, in dist/
+	@scripts/dist.sh
+
+deb: ## Debian package for this machine's release, built and checked, in dist/ (as root)
+	@scripts/deb.sh
 
 lock: ## requirements*.lock anew, with the newest releases that pyproject.toml allows
 	@scripts/lock.sh
