@@ -39,7 +39,7 @@ def wheel_faults(path: Path, sources: set[str], compiled: set[str]) -> Iterator[
     if path.stat().st_size > WHEEL_BYTES_MAX:
         yield f"has {path.stat().st_size} bytes, at most {WHEEL_BYTES_MAX} are all right"
     with zipfile.ZipFile(path) as archive:
-        names = {name for name in archive.namelist() if not re.match(r"pycolo-[^/]+\.dist-info/", name)}
+        names = {name for name in archive.namelist() if not re.match(r"pycolo-[^/]+\.dist-info/|.*/$", name)}
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         yield from metadata_faults(archive.read(metadata).decode())
         expected = {name.removeprefix("src/") for name in sources if name.startswith("src/")}
