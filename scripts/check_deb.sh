@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Installs a Debian package, uses it, and purges it: in a bare root only, where nothing else gets in its way.
+#
+#   scripts/bare.sh bookworm scripts/check_deb.sh pycolo_….deb <dist/pycolo_….deb
+#
+# Prints one line when all is well.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+[[ $(id -u) == 0 ]] || { echo "error: scripts/check_deb.sh: only as root, only in a bare root" >&2 && exit 1; }
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+package=$scratch/${1:?usage: scripts/check_deb.sh PACKAGE <FILE}
+cat >"$package"
+chmod 755 "$scratch" # APT reads it as another user
+cd /
+export DEBIAN_FRONTEND=noninteractive
+
+die() {
+    printf 'error: %s: %s\n' "$(basename "$package")" "$*" >&2
+    exit 1
+}
+quietly() { "$@" >"$scratch/said" 2>&1 || { tail -n 20 "$scratch/said" >&2 && die "$* failed"; }; }
+
+quietly apt-get -q update
+# man pages are left out of a minimal root.
+rm -f /etc/dpkg/dpkg.cfg.d/docker
+before=$(find /etc /usr /var/lib -iname '*colo*' -not -path '/usr/share/perl*' | sort)
+quietly apt-get -q install --yes --no-install-recommends "$package" man-db
+
+quietly colo --help
+quietly colo --version
+quietly colo node --config /usr/share/doc/pycolo/examples/vm1.toml --check
+for page in colo colo-node colo-proxy; do
+    quietly man --warnings --local-file "$(man --where "$page")"
+    if grep -q 'warning' "$scratch/said"; then die "man $page: $(grep warning "$scratch/said" | sed 1q)"; fi
+done
+compared=$(/usr/lib/pycolo/bin/python3 -I - <"$here/compare_in_memory.py") || die "does not compare"
+getent passwd colo >/dev/null || die "there is no user colo"
+for unit in colo@vm1 colo-proxy@vm1; do
+    if command -v systemd-analyze >/dev/null; then
+        quietly systemd-analyze verify "$unit.service"
+        said=$(grep -F "${unit%vm1}" "$scratch/said" || true)
+        [[ -z $said ]] || die "systemd-analyze: $said"
+    fi
+done
+# shellcheck disable=SC2016 # the inner shell's
+quietly bash -c 'source /usr/share/bash-completion/completions/colo && complete -p colo &&
+    COMP_WORDS="colo fail" COMP_CWORD=1 _COLO_COMPLETE=bash_complete colo | grep -q failover'
+
+# The proxy does not need root.
+quietly setpriv --reuid colo --regid colo --init-groups colo proxy --help
+
+mkdir -p /var/lib/colo/vm1 # as a node that has run leaves it
+quietly apt-get -q purge --yes pycolo
+left=$(find /etc /usr /var/lib -iname '*colo*' -not -path '/usr/share/perl*' | sort | comm -13 <(echo "$before") - |
+    grep -vE '^/var/lib/(apt|dpkg)/' || true)
+[[ -z $left ]] || die "its removal leaves $left"
+printf '%s: installed, used, purged; %s\n' "$(basename "$package")" "$compared"
