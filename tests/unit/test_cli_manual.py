@@ -68,7 +68,7 @@ def test_lines_that_begin_with_a_dot_are_macros_that_man_knows(name):
     assert not re.search(r"(?<!\\)-", "".join(line for line in lines if not line.startswith((".TH", '.\\"')))), (
         "hyphens"
     )
-    empty = [a for a, b in zip(lines, lines[1:], strict=False) if a == ".PP" and b.startswith((".TP", ".SH", ".PP"))]
+    empty = [a for a, b in pairwise(lines) if a == ".PP" and b.startswith((".TP", ".SH", ".PP"))]
     assert empty == []
 
 
