@@ -23,8 +23,6 @@ die() {
 quietly() { "$@" >"$scratch/said" 2>&1 || { tail -n 20 "$scratch/said" >&2 && die "$* failed"; }; }
 
 quietly apt-get -q update
-# man pages are left out of a minimal root.
-rm -f /etc/dpkg/dpkg.cfg.d/docker
 before=$(find /etc /usr /var/lib -iname '*colo*' -not -path '/usr/share/perl*' | sort)
 quietly apt-get -q install --yes --no-install-recommends "$package" man-db
 
