@@ -26,14 +26,13 @@ quietly apt-get -q update
 before=$(find /etc /usr /var/lib -iname '*colo*' -not -path '/usr/share/perl*' | sort)
 quietly apt-get -q install --yes --no-install-recommends "$package" man-db
 
-quietly colo --help
-quietly colo --version
-quietly colo node --config /usr/share/doc/pycolo/examples/vm1.toml --check
+# As Debian's autopkgtest would, from the source tree.
+quietly env --chdir "$here/.." debian/tests/command-line
+compared=$(cd "$here/.." && debian/tests/compare) || die "does not compare"
 for page in colo colo-node colo-proxy; do
     quietly man --warnings --local-file "$(man --where "$page")"
     if grep -q 'warning' "$scratch/said"; then die "man $page: $(grep warning "$scratch/said" | sed 1q)"; fi
 done
-compared=$(/usr/lib/pycolo/bin/python3 -I - <"$here/compare_in_memory.py") || die "does not compare"
 getent passwd colo >/dev/null || die "there is no user colo"
 for unit in colo@vm1 colo-proxy@vm1; do
     if command -v systemd-analyze >/dev/null; then
@@ -46,8 +45,21 @@ done
 quietly bash -c 'source /usr/share/bash-completion/completions/colo && complete -p colo &&
     COMP_WORDS="colo fail" COMP_CWORD=1 _COLO_COMPLETE=bash_complete colo | grep -q failover'
 
-# The proxy does not need root.
-quietly setpriv --reuid colo --regid colo --init-groups colo proxy --help
+# The proxy runs as the user colo: its group may use the sockets, and a signal ends it.
+install -d -o colo -g colo -m 750 /run/colo-proxy /run/colo-proxy/vm1
+options=$(sed -n '/^#   OPTIONS=/,/^#$/{s/^# *//; s/^OPTIONS=//; s/\\$//; p}' /lib/systemd/system/colo-proxy@.service)
+# shellcheck disable=SC2086 # as systemd splits it
+(umask 007 && exec setpriv --reuid colo --regid colo --init-groups colo proxy $options) >"$scratch/said" 2>&1 &
+proxy=$!
+for _ in {1..100}; do
+    [[ -S /run/colo-proxy/vm1/out ]] && break
+    sleep 0.1
+done
+mode=$(stat --format '%A %U:%G' /run/colo-proxy/vm1/out) || { tail -n 5 "$scratch/said" >&2 && die "colo proxy does not listen"; }
+[[ $mode == "srwxrwx--- colo:colo" ]] || die "colo proxy's socket is $mode"
+kill "$proxy"
+wait "$proxy" || die "colo proxy ends with $?"
+rm -r /run/colo-proxy
 
 mkdir -p /var/lib/colo/vm1 # as a node that has run leaves it
 quietly apt-get -q purge --yes pycolo
