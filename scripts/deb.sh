@@ -62,6 +62,7 @@ mkdir -p "$work/vendor/build"
 for wheel in "$work"/fetched/build/*.whl; do
     quietly "$system_python" -m zipfile -e "$wheel" "$work/vendor/build"
 done
+find "$work/vendor/build" -name '*.exe' -delete # setuptools' for Windows
 
 archive() { tar --sort=name --owner=0 --group=0 --numeric-owner -czf "$@"; }
 scripts/sources.sh | tr '\n' '\0' | xargs -0 cp --parents --preserve=mode,timestamps -t "$source"
