@@ -14,7 +14,7 @@ package=$scratch/${1:?usage: scripts/check_deb.sh PACKAGE <FILE}
 cat >"$package"
 chmod 755 "$scratch" # APT reads it as another user
 cd /
-export DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 die() {
     printf 'error: %s: %s\n' "$(basename "$package")" "$*" >&2

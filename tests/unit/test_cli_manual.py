@@ -37,7 +37,7 @@ def plain(roff: str) -> str:
 
 
 def words(text: str) -> str:
-    return " ".join(text.replace("`", "").split())
+    return " ".join(text.replace("`", "").replace("…", "...").split())
 
 
 CONTEXTS = {context.command_path.replace(" ", "-"): context for context in contexts()}
@@ -85,7 +85,7 @@ def test_whatis_finds_it(name):
         ("a\\b", "a\\eb"),
         ("--x", "\\-\\-x"),
         ("`colo x`", "\\fBcolo x\\fP"),
-        ("a…", "a\\[u2026]"),
+        ("a… µ", "a... \\[u00B5]"),
     ],
 )
 def test_what_roff_would_misread_is_escaped(text, roff):

@@ -165,7 +165,7 @@ def _breakable(text: str) -> str:
 
 def _text(text: str) -> str:
     """Plain text for roff, which gives backslashes, hyphens, leading dots and quotes a meaning of their own."""
-    text = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-")
+    text = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-").replace("…", "...")
     text = re.sub(r"`([^`]+)`", r"\\fB\1\\fP", text)
     text = re.sub(r"[^\x00-\x7f]", lambda found: f"\\[u{ord(found[0]):04X}]", text)
     return f"\\&{text}" if text.startswith((".", "'")) else text
