@@ -23,7 +23,11 @@ die() {
 quietly() { "$@" >"$scratch/said" 2>&1 || { tail -n 20 "$scratch/said" >&2 && die "$* failed"; }; }
 
 quietly apt-get -q update
-before=$(find /etc /usr /var/lib -iname '*colo*' -not -path '/usr/share/perl*' | sort)
+remains() {
+    find /etc /usr /var \( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache \) -prune -o \
+        \( -name 'pycolo*' -o -name colo -o -name 'colo[.@-]*' -o -name _colo \) -print
+}
+[[ -z $(remains) ]] || die "it was here before"
 quietly apt-get -q install --yes --no-install-recommends "$package" man-db
 
 # As Debian's autopkgtest would, from the source tree.
@@ -63,7 +67,6 @@ rm -r /run/colo-proxy
 
 mkdir -p /var/lib/colo/vm1 # as a node that has run leaves it
 quietly apt-get -q purge --yes pycolo
-left=$(find /etc /usr /var/lib -iname '*colo*' -not -path '/usr/share/perl*' | sort | comm -13 <(echo "$before") - |
-    grep -vE '^/var/lib/(apt|dpkg)/' || true)
+left=$(remains)
 [[ -z $left ]] || die "its removal leaves $left"
 printf '%s: installed, used, purged; %s\n' "$(basename "$package")" "$compared"
