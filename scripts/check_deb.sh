@@ -39,11 +39,9 @@ for page in colo colo-node colo-proxy; do
 done
 getent passwd colo >/dev/null || die "there is no user colo"
 for unit in colo@vm1 colo-proxy@vm1; do
-    if command -v systemd-analyze >/dev/null; then
-        quietly systemd-analyze verify "$unit.service"
-        said=$(grep -F "${unit%vm1}" "$scratch/said" || true)
-        [[ -z $said ]] || die "systemd-analyze: $said"
-    fi
+    quietly systemd-analyze verify "$unit.service"
+    said=$(grep -F "${unit%vm1}" "$scratch/said" || true)
+    [[ -z $said ]] || die "systemd-analyze: $said"
 done
 # shellcheck disable=SC2016 # the inner shell's
 quietly bash -c 'source /usr/share/bash-completion/completions/colo && complete -p colo &&
