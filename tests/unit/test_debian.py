@@ -42,6 +42,18 @@ def test_it_depends_on_what_the_package_depends_on_or_brings_it_along():
     assert {name: version for name, version in field("Depends").items() if name.startswith("python3")} == wanted
 
 
+def test_only_modules_that_are_compiled_import_cython():
+    """Which it does not depend on."""
+    compiled = set(re.findall(r'^    "(pycolo\.[\w.]+)",$', (ROOT / "setup.py").read_text(encoding="utf-8"), re.M))
+    importing = {
+        ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+        for path in (ROOT / "src").rglob("*.py")
+        if re.search(r"^\s*(?:import cython|from cython)", path.read_text(encoding="utf-8"), re.M)
+    }
+    assert importing
+    assert sorted(importing - compiled) == []
+
+
 def test_it_recommends_what_the_laboratory_depends_on():
     lab = map(Requirement, PROJECT["optional-dependencies"]["lab"])
     assert {debian_name(requirement): lowest(requirement) for requirement in lab}.items() <= field("Recommends").items()
