@@ -18,7 +18,7 @@ MODULES := $(shell sed -n 's/^    "\(pycolo\.[a-z_.]*\)",$$/\1/p' setup.py)
 COMPILED := $(wildcard $(patsubst %,src/%.py,$(subst .,/,$(MODULES)))) $(shell find src -name '*.pxd')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-qemu test lint types bench docs lock clean
+.PHONY: help setup demo demo-qemu test lint types bench docs dist deb lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -53,6 +53,12 @@ docs: setup $(VENV)/.docs ## the documentation as a site, strictly: site/index.h
 	@$(BIN)/sphinx-build --builder html --fresh-env --doctree-dir build/doctrees --nitpicky --fail-on-warning \
 		--keep-going --jobs auto --quiet docs site
 	@echo "made site/index.html: open it in a browser"
+
+dist: setup $(VENV)/.dist ## source distribution and wheel, built and checked, in dist/
+	@scripts/dist.sh
+
+deb: ## Debian package for this machine's release, built and checked, in dist/ (as root)
+	@scripts/deb.sh
 
 lock: ## requirements*.lock anew, with the newest releases that pyproject.toml allows
 	@scripts/lock.sh

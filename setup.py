@@ -2,10 +2,14 @@
 
 Where no C compiler is, the build goes on without (`optional=True`): the same sources run uncompiled, far slower,
 and the program says so at start. PYCOLO_PURE=1 asks for that on purpose; PYCOLO_REQUIRE_COMPILED=1 forbids it.
-PYCOLO_SANITIZE=1 builds with AddressSanitizer.
+PYCOLO_SANITIZE=1 builds with AddressSanitizer, PYCOLO_SYMBOLS=1 with debug information (ten times the size).
+
+And makes of README.md the description that package indexes show.
 """
 
 import os
+import re
+import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -48,7 +52,8 @@ def extensions() -> list[Extension]:
     # instead of 208, and the comparator is a third faster. The modules must agree in it, hence their own build folder.
     Options.buffer_max_dims = 2
 
-    sanitize = ["-fsanitize=address", "-fno-omit-frame-pointer", "-g"] if os.environ.get("PYCOLO_SANITIZE") else []
+    sanitize = ["-fsanitize=address", "-fno-omit-frame-pointer"] if os.environ.get("PYCOLO_SANITIZE") else []
+    has_symbols = bool(sanitize or os.environ.get("PYCOLO_SYMBOLS"))
     required = bool(os.environ.get("PYCOLO_REQUIRE_COMPILED"))
     found = [
         Extension(
@@ -56,8 +61,8 @@ def extensions() -> list[Extension]:
             [f"src/{name.replace('.', '/')}.py"],
             define_macros=[("Py_LIMITED_API", "0x030b0000")],
             py_limited_api=True,
-            extra_compile_args=["-O2", "-Wno-unused-function", *sanitize],
-            extra_link_args=sanitize,
+            extra_compile_args=["-O2", "-Wno-unused-function", "-g" if has_symbols else "-g0", *sanitize],
+            extra_link_args=sanitize if has_symbols else ["-Wl,--strip-all"],
             optional=not required,
         )
         for name in COMPILED
@@ -82,4 +87,51 @@ def extensions() -> list[Extension]:
     return built
 
 
-setup(ext_modules=extensions(), options={"bdist_wheel": {"py_limited_api": "cp311"}})
+def description(readme: str, source: str, version: str) -> str:
+    """README.md for readers outside the repository: each relative link becomes one to this version at `source`.
+
+    Pictures become PNG files, which lie beside the SVG: not every index shows SVG, and none a relative link.
+    """
+
+    def absolute(target: str, *, is_picture: bool) -> str:
+        if re.match(r"[a-z]+:", target):
+            return target
+        if is_picture:
+            return f"{source}/raw/v{version}/{re.sub('[.]svg$', '.png', target)}"
+        return f"{source}/blob/v{version}/{'README.md' if target.startswith('#') else ''}{target}"
+
+    def picture(found: re.Match[str]) -> str:
+        return f"{found[1]}{absolute(found[2], is_picture=True)}"
+
+    def link(found: re.Match[str]) -> str:
+        return f"{found[1]}{absolute(found[2], is_picture=False)}"
+
+    for pattern, replaced in (
+        (r"(!\[[^\]]*\]\()([^)\s]+)", picture),
+        (r"(<(?:img|source)\b[^>]*? (?:src|srcset)=\")([^\"]+)", picture),
+        (r"(\]\()([^)\s]+)", link),
+        (r"(<a\b[^>]*? href=\")([^\"]+)", link),
+    ):
+        readme = re.sub(pattern, replaced, readme)
+    return readme
+
+
+def metadata() -> dict[str, str]:
+    """What pyproject.toml leaves to this file."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    readme = Path("README.md").read_text(encoding="utf-8")
+    return {
+        "long_description": description(readme, project["urls"]["Source"], project["version"]),
+        "long_description_content_type": "text/markdown",
+    }
+
+
+if __name__ == "__main__":
+    setup(
+        **metadata(),
+        ext_modules=extensions(),
+        options={
+            "bdist_wheel": {"py_limited_api": "cp311"},
+            "build_ext": {"parallel": os.cpu_count() or 1},
+        },
+    )

@@ -85,7 +85,7 @@ def test_what_cannot_work_is_one_line_and_exit_code_2(colo, arguments, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((*PRIMARY, *PORTS, "--lam", "x"), "Did you mean"),
+        ((*PRIMARY, *PORTS, "--lam", "x"), "--lan"),
         (("primry",), "primry"),
         (("primary", *PORTS), "--listen"),
         ((*PRIMARY, *PORTS, "--arbiter", "me"), "'first-to-notice', 'manual'"),

@@ -12,17 +12,29 @@ from pathlib import Path
 import pytest
 
 from pycolo.cli import colo
+from pycolo.proxy.line import parse_line
 from support.configs import EXAMPLE
 
-UNIT = Path(__file__).resolve().parents[2] / "contrib" / "systemd" / "colo@.service"
+UNITS = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
+UNIT = UNITS / "colo@.service"
+PROXY = UNITS / "colo-proxy@.service"
+
+
+def read(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",), comment_prefixes=("#", ";"))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(path.read_text(encoding="utf-8"))
+    return parser
 
 
 @pytest.fixture
 def unit() -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",), comment_prefixes=("#", ";"))
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(UNIT.read_text(encoding="utf-8"))
-    return parser
+    return read(UNIT)
+
+
+@pytest.fixture
+def proxy() -> configparser.ConfigParser:
+    return read(PROXY)
 
 
 def seconds(text: str) -> float:
@@ -78,16 +90,38 @@ def test_every_option_is_given_once_but_lists():
     assert set(given["DeviceAllow"]) == {"/dev/kvm rw", "/dev/net/tun rw"}
 
 
-def test_systemd_reads_it_without_a_word():
+# ── the proxy ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_proxys_example_is_a_line_that_it_takes(proxy):
+    head = PROXY.read_text(encoding="utf-8").partition("[Unit]")[0].replace("\n# ", "\n")
+    options = shlex.split(re.search(r"OPTIONS=((?:.*\\\n)*.*)", head)[1].replace("\\\n", " "))
+    parse_line(tuple(options))
+    paths = re.findall(r"path=([^,]+)/", " ".join(options))
+    assert {f"/run/{proxy['Service']['RuntimeDirectory']}".replace("%i", "vm1")} == set(paths)
+    assert proxy["Service"]["EnvironmentFile"] == "/etc/colo/%i.proxy"
+    assert shlex.split(proxy["Service"]["ExecStart"]) == ["/usr/bin/env", "colo", "proxy", "$OPTIONS"]
+
+
+def test_the_proxy_is_an_ordinary_user_whose_group_may_use_its_sockets(proxy):
+    service = proxy["Service"]
+    user = re.search(r"^u (\w+) ", (UNITS / "colo.sysusers").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert (service["User"], service["Group"], EXAMPLE["control"]["group"]) == (user, user, user)
+    assert service["CapabilityBoundingSet"] == ""
+    assert (service["RuntimeDirectoryMode"], service["UMask"]) == ("0750", "0007")
+
+
+@pytest.mark.parametrize("path", [UNIT, PROXY], ids=lambda path: path.name)
+def test_systemd_reads_it_without_a_word(path):
     if shutil.which("systemd-analyze") is None:
         return  # what it would say is a bonus: the tests above need no systemd
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(UNIT)],
+        ["systemd-analyze", "verify", "--man=no", str(path)],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
         env={**os.environ, "SYSTEMD_LOG_LEVEL": "notice"},
     )
-    about_it = [line for line in done.stderr.splitlines() if "colo@" in line]
+    about_it = [line for line in done.stderr.splitlines() if path.name.partition("@")[0] + "@" in line]
     assert about_it == []

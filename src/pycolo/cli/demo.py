@@ -4,7 +4,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,8 +16,13 @@ UNITS: Final = {"": 10**6, "K": 10**3, "M": 10**6, "G": 10**9}
 
 LAB_PACKAGES: Final = ("pyroute2", "rich")
 
+if TYPE_CHECKING:
+    IntType = click.ParamType[int]
+else:
+    IntType = click.ParamType  # Debian's click cannot be subscripted yet
 
-class Size(click.ParamType[int]):
+
+class Size(IntType):
     """Bytes from "200" (megabytes), "200M", "1.5G"."""
 
     name = "SIZE"

@@ -135,7 +135,11 @@ def configure_log(
         rendering = [
             _one_line,
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+            # A traceback is the same whether rich is installed or not, and is made where Debian's structlog can do it.
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(
+                0, colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ]
     structlog.configure(
         processors=[structlog.processors.add_log_level, _Withholding(Limiter()), *rendering],

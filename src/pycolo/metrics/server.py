@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from pycolo.errors import ConnectError
@@ -27,6 +26,9 @@ from pycolo.metrics.collector import NodeCollector
 from pycolo.transport.linksetup import Address
 
 Status = Callable[[], Awaitable[Mapping[str, Any]]]
+
+PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""What `generate_latest` writes, of whichever version; the library's own name for it is younger than Debian 12."""
 
 CLIENTS_MAX: Final = 8
 """Connections at once: a Prometheus or two, and somebody with curl."""
@@ -181,7 +183,7 @@ class MetricsServer:
             return _response("404 Not Found", b"the metrics are at /metrics\n", is_head=is_head)
         accepted = b",".join(header for header in headers if header.lower().startswith(b"accept:"))
         kind = openmetrics.CONTENT_TYPE_LATEST if b"application/openmetrics-text" in accepted else ""
-        kind = kind or CONTENT_TYPE_PLAIN_0_0_4
+        kind = kind or PLAIN
         return _response("200 OK", await self._body(kind), content_type=kind, is_head=is_head)
 
     async def _body(self, kind: str) -> bytes:

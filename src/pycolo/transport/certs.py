@@ -99,10 +99,18 @@ def check_own_files(directory: Path, pair: str, role: Role, now: datetime) -> No
     found = _uris(certificate)
     if node_uri(pair, role) not in found:
         raise ConfigError(str(files.certificate), f"a certificate for {node_uri(pair, role)}", ", ".join(found))
-    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+    begin, end = validity(certificate)
+    if not begin <= now <= end:
         expected = f"a certificate that is valid now ({now:%Y-%m-%d}); make new ones with `colo certs init --force`"
-        span = f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
+        span = f"{begin:%Y-%m-%d} to {end:%Y-%m-%d}"
         raise ConfigError(str(files.certificate), expected, span)
+
+
+def validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    """From when and until when it counts. Debian 12's cryptography has the naive properties only, which are UTC."""
+    if hasattr(certificate, "not_valid_before_utc"):
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return certificate.not_valid_before.replace(tzinfo=UTC), certificate.not_valid_after.replace(tzinfo=UTC)
 
 
 def _uris(certificate: x509.Certificate) -> list[str]:

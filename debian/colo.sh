@@ -1,0 +1,2 @@
+#!/bin/sh
+exec /usr/lib/pycolo/bin/python3 -I -m pycolo "$@"

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Builds the Debian package for this machine's release into dist/, and checks it: lintian, and its installation, use and
+# removal in a bare root of the same release (scripts/bare.sh). As root, on Debian 12 or 13.
+#
+# Only the first step uses the network: the sources of what Debian has not go to vendor/, in the versions that
+# requirements.lock pins. The package is then built without one. All of it happens in build/deb.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly work=$PWD/build/deb
+readonly log=$work/log
+readonly libraries=(msgspec qemu.qmp) # in the package
+readonly build_tools=(Cython setuptools) # for the build: pure Python, newer than Debian's
+readonly system_python=/usr/bin/python3
+
+say() { printf '%s\n' "$*"; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+quietly() {
+    "$@" >>"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        die "$1 failed (all of what it said: $log)"
+    }
+}
+
+[[ $(id -u) == 0 ]] || die "make deb: run it as root: it installs what the build needs, and makes a bare root"
+command -v apt-get >/dev/null || die "make deb: this is no Debian"
+release=$(. /etc/os-release && printf %s "$VERSION_CODENAME")
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+rm -rf "$work"
+mkdir -p "$work" dist
+
+# ── what the build needs ────────────────────────────────────────────────────────────────────────────────────────────
+
+tools=(dpkg-dev lintian python3-pip)
+if ! dpkg-query --show "${tools[@]}" >/dev/null 2>&1 || ! dpkg-checkbuilddeps debian/control 2>/dev/null; then
+    say "Installing what the build needs"
+    quietly apt-get -q update
+    DEBIAN_FRONTEND=noninteractive quietly apt-get -q install --yes --no-install-recommends "${tools[@]}"
+    DEBIAN_FRONTEND=noninteractive quietly apt-get -q build-dep --yes --no-install-recommends "$PWD"
+fi
+
+# ── the source package ──────────────────────────────────────────────────────────────────────────────────────────────
+
+pinned() { grep -i "^$1==" requirements.lock; }
+fetch() { quietly env PIP_BREAK_SYSTEM_PACKAGES=1 "$system_python" -m pip --disable-pip-version-check download --no-deps "$@"; }
+
+source=$work/pycolo-$version
+mkdir -p "$source" "$work/vendor"
+say "Fetching the sources of ${libraries[*]}, and the build tools ${build_tools[*]}"
+for name in "${libraries[@]}"; do
+    fetch --no-binary :all: --dest "$work/fetched/$name" "$(pinned "$name")"
+    mkdir -p "$work/vendor/$name"
+    tar -xzf "$work/fetched/$name"/*.tar.gz -C "$work/vendor/$name" --strip-components 1
+done
+for name in "${build_tools[@]}"; do
+    fetch --only-binary :all: --platform any --dest "$work/fetched/build" "$(pinned "$name")"
+done
+mkdir -p "$work/vendor/build"
+for wheel in "$work"/fetched/build/*.whl; do
+    quietly "$system_python" -m zipfile -e "$wheel" "$work/vendor/build"
+done
+find "$work/vendor/build" -name '*.exe' -delete # setuptools' for Windows
+
+archive() { tar --sort=name --owner=0 --group=0 --numeric-owner -czf "$@"; }
+scripts/sources.sh | tr '\n' '\0' | xargs -0 cp --parents --preserve=mode,timestamps -t "$source"
+archive "$work/pycolo_$version.orig-vendor.tar.gz" -C "$work" vendor
+archive "$work/pycolo_$version.orig.tar.gz" -C "$work" --exclude=debian "pycolo-$version"
+mv "$work/vendor" "$source/vendor"
+
+# ── the package ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+say "Building the package, without a network"
+offline=()
+if unshare --net true 2>/dev/null; then offline=(unshare --net); fi
+(
+    cd "$source"
+    # The environment of a build is the system's own: no other Python, no settings of pip.
+    quietly env --ignore-environment HOME=/nonexistent PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
+        SOURCE_DATE_EPOCH="$(dpkg-parsechangelog --show-field Timestamp)" DEB_BUILD_OPTIONS="parallel=$(nproc)" \
+        "${offline[@]}" dpkg-buildpackage --no-sign --no-check-builddeps
+)
+package=$(echo "$work"/pycolo_*_*.deb)
+quietly lintian --fail-on error,warning "$work"/pycolo_*.changes
+say "lintian: no error, no warning"
+rm -f dist/pycolo_*.deb
+cp "$package" dist
+package=dist/$(basename "$package")
+say "$package: $(($(stat --format %s "$package") / 1000)) kB"
+scripts/bare.sh "$release" scripts/check_deb.sh "$(basename "$package")" <"$package"
