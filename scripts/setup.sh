@@ -87,19 +87,23 @@ readonly test_programs=(
     busybox:busybox-static
     etcd:etcd-server
     ip:iproute2
+    nginx:nginx-light
+    curl:curl
     gcc:gcc
 )
 
 install_programs() {
-    local pair packages=()
+    local pair packages=() PATH=$PATH:/usr/sbin:/sbin
     for pair in "${test_programs[@]}"; do
         command -v "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
     done
     if ((${#packages[@]})) && may_install_packages; then
-        install_packages "${packages[@]}"
-        # Tests start an etcd of their own: the service that comes with the package is not wanted.
-        if [[ " ${packages[*]} " == *" etcd-server "* && -d /run/systemd/system ]]; then
-            quietly systemctl disable --now etcd.service || true
+        # Tests start programs of their own: the services that come with the packages are not wanted. Without systemd
+        # RUNLEVEL keeps invoke-rc.d from starting them; systemd starts them, and is told otherwise.
+        RUNLEVEL=1 install_packages "${packages[@]}"
+        if [[ -d /run/systemd/system ]]; then
+            [[ " ${packages[*]} " != *" etcd-server "* ]] || quietly systemctl disable --now etcd.service || true
+            [[ " ${packages[*]} " != *" nginx-light "* ]] || quietly systemctl disable --now nginx.service || true
         fi
     fi
 }

@@ -180,6 +180,16 @@ def tun_refusal() -> str | None:
     return None
 
 
+def nginx_refusal() -> str | None:
+    """Why the page with nginx cannot be run here; None when it can."""
+    if os.geteuid() != 0:
+        return "needs root: what a page tells root to do is done as root"
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    missing = [name for name in ("nginx", "curl", "ip") if shutil.which(name, path=path) is None]
+    packages = " ".join({"nginx": "nginx-light", "curl": "curl", "ip": "iproute2"}[name] for name in missing)
+    return f"needs nginx, curl and ip: as root, apt-get install {packages}" if missing else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("namespaces") and (why := namespaces_refusal()):
         pytest.skip(f"needs network namespaces: run it as root, or allow user namespaces ({why})")
@@ -187,6 +197,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs QEMU: as root, apt-get install qemu-system-x86")
     if item.get_closest_marker("etcd") and shutil.which("etcd") is None:
         pytest.skip("needs etcd: as root, apt-get install etcd-server")
+    if item.get_closest_marker("nginx") and (why := nginx_refusal()):
+        pytest.skip(why)
     if item.get_closest_marker("tun") and (why := tun_refusal()):
         pytest.skip(f"needs a TAP device: run it as root ({why})")
 

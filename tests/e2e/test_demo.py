@@ -228,24 +228,34 @@ def test_a_signal_takes_everything_down(tmp_path: Path, number: signal.Signals, 
         assert not list(scratch.iterdir())
 
 
-def test_a_run_that_is_held_ends_with_its_verdict(tmp_path: Path) -> None:
-    """The signal is the answer to a question here, and no interruption."""
-    with subprocess.Popen(
-        [*COLO, *SHORT, "--no-report", "--hold"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        start_new_session=True,
-    ) as demo:
-        assert demo.stderr is not None
-        while "Ctrl-C ends it" not in demo.stderr.readline():
-            pass
-        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: to the run and to the process that waits for it
-        out, said = demo.communicate(timeout=60)
+@pytest.mark.parametrize("kills", [True, False])
+def test_a_signal_ends_a_held_run_with_its_verdict(tmp_path: Path, kills: bool) -> None:
+    """It is the answer to the prompt here, and no interruption."""
+    theirs, ours = os.pipe()  # open to the end: the end of the input would be an answer too
+    try:
+        with subprocess.Popen(
+            [*COLO, *SHORT, "--no-report", "--hold"],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            start_new_session=True,
+        ) as demo:
+            assert demo.stdout is not None
+            while "everything is taken down" not in demo.stdout.readline():
+                pass
+            if kills:
+                os.write(ours, b"kill\n")
+                while "takeover done" not in demo.stdout.readline():
+                    pass
+            os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: to the run and to the process that waits for it
+            out, said = demo.communicate(timeout=60)
+    finally:
+        os.close(theirs)
+        os.close(ours)
     assert (demo.returncode, said) == (0, "")
-    assert "22 of 22 connections outlived host A" in out
+    assert ("22 of 22 connections outlived host A" if kills else "nothing to judge") in out
 
 
 @pytest.mark.parametrize("role", ["primary", "secondary"])

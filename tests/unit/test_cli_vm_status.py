@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from pycolo import cli
-from pycolo.cli.explain import divergence_lines, explanation, side_by_side
+from pycolo.cli.explain import explanation
 from pycolo.cli.status import size, status_lines
 from pycolo.cli.target import printable
 from pycolo.cli.watch import CLEAR_BELOW, HOME, screen
+from pycolo.node.sidebyside import divergence_lines, side_by_side
 from support.asked import STATUS, answering
 from support.configs import changed
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pycolo import limits
+from pycolo.cli.ownserver import own_server, own_server_options
 from pycolo.cli.streams import require_output
 
 UNITS: Final = {"": 10**6, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -113,16 +114,23 @@ def writable_report(path: Path) -> Path:
     metavar="MS",
     help="Of both nodes. Raise it where the machine is too busy for them.",
 )
-@click.option("--hold", is_flag=True, help="Leave it running at the end, and say how to get inside.")
+@own_server_options
+@click.option(
+    "--hold",
+    is_flag=True,
+    help="Stop before the kill and read commands: kill, failover, status, divergences, shell, end.",
+)
 @click.pass_context
 def demo(ctx: click.Context, /, **given: Any) -> None:
     """Show a client's TCP connections outliving the primary.
 
     Builds a client, a LAN, two hosts and two guests in network namespaces, puts load on it, cuts host A off
-    in the middle and kills all of it. Every connection must go on, every byte must be right. Needs root or
-    user namespaces; leaves nothing behind. Exit code: 0 when everything held, 1 when something failed (the
-    verdict says what; a control given with --without has to fail), 3 when a control did not show its failure.
+    in the middle and kills all of it. Every connection must go on, every byte must be right. With --serve and
+    --client it is your own server in both guests, and your own client. Needs root or user namespaces; leaves
+    nothing behind. Exit code: 0 when everything held, 1 when something failed (the verdict says what; a control
+    given with --without has to fail), 3 when a control did not show its failure.
     """
+    own = own_server(ctx, given)
     report = None if given["no_report"] else writable_report(given["report"])
     require_output()
     missing = [name for name in LAB_PACKAGES if find_spec(name) is None]
@@ -148,4 +156,8 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
         hold=given["hold"],
         heartbeat_timeout_ms=given["heartbeat_timeout"],
     )
+    if own is not None:
+        from pycolo.lab.own.demo import run_own  # noqa: PLC0415
+
+        ctx.exit(run_own(options, own, interruption, as_json=given["as_json"], report=report))
     ctx.exit(run_demo(options, interruption, as_json=given["as_json"], report=report))

@@ -35,7 +35,8 @@ def run_demo(options: LabOptions, interruption: Interruption, *, as_json: bool, 
 def _perform(
     options: LabOptions, directory: Path, interruption: Interruption, *, as_json: bool, report: Path | None
 ) -> int:
-    facts = Scenario(options, directory, make_view(as_json=as_json), interruption).run()
+    out = sys.stderr if as_json else sys.stdout
+    facts = Scenario(options, directory, make_view(as_json=as_json), interruption, out).run()
     interruption.look()
     summary = judge(facts, options)
     code = exit_code(summary)
@@ -43,7 +44,7 @@ def _perform(
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() + "\n")
     else:
         print_summary(summary)
-    if report is not None:
+    if report is not None and summary.judged:
         try:
             write_report(report, facts, summary, options)
         except OSError as error:
@@ -56,6 +57,8 @@ def _perform(
 
 def exit_code(summary: Summary) -> int:
     """Return what the shell gets to see."""
+    if not summary.judged:
+        return EXIT_OK
     if summary.control is not None:
         return EXIT_FAILED if summary.control.shown else EXIT_CONTROL_SILENT
     return EXIT_OK if summary.ok else EXIT_FAILED

@@ -110,9 +110,11 @@ class NodeStatus(msgspec.Struct, kw_only=True):
 
 
 class Kill(msgspec.Struct, kw_only=True):
-    """The moment host A was cut off, and what was under way."""
+    """The moment host A was cut off, and what was under way. `how`: "kill", or "failover" where host B was told to take
+    over while host A lived."""
 
     at_ns: int
+    how: str = "kill"
     download_bytes: int
     upload_bytes: int
     download_moving: bool
@@ -155,6 +157,8 @@ class RunFacts(msgspec.Struct, kw_only=True):
     """TcpEstabResets of the client's kernel during the run."""
     samples: list[Sample] = []
     events: list[Event] = []
+    ended_at_prompt: bool = False
+    """With --hold: before anything was done to host A."""
     trouble: list[str] = []
     """What broke on the laboratory's side of the run: a node that died by itself, a client that had to be
     killed."""

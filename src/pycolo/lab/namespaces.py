@@ -53,11 +53,13 @@ def _check(result: int, call: str) -> None:
         raise OSError(error, f"{call}: {os.strerror(error)}")
 
 
-def _unshare(flags: int) -> None:
+def unshare(flags: int) -> None:
+    """Move this process into new namespaces of those kinds; of PIDs, its children."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """mount(2). Raises OSError with the target in its words."""
     encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind, data)]
     result = _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
     _check(result, f"mount {target}")
@@ -70,7 +72,7 @@ def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
 
 def bind_mount(source: Path, target: Path) -> None:
     """Show `source` at `target` too, with everything mounted below it; gone with this mount namespace."""
-    _mount(str(source), str(target), None, MS_BIND | MS_REC)
+    mount(str(source), str(target), None, MS_BIND | MS_REC)
 
 
 class Namespace:
@@ -86,8 +88,8 @@ class Namespace:
         path = directory / name
         path.touch(mode=0o600)
         with _returning():
-            _unshare(CLONE_NEWNET)
-            _mount("/proc/thread-self/ns/net", str(path), None, MS_BIND)
+            unshare(CLONE_NEWNET)
+            mount("/proc/thread-self/ns/net", str(path), None, MS_BIND)
         return cls(name, path)
 
     @contextmanager
@@ -167,7 +169,7 @@ def run_with_own_pids(body: Callable[[int], int], interruption: Interruption) ->
     dies with the child. `pid` is the child's process id as seen outside.
     """
     try:
-        _unshare(CLONE_NEWPID)
+        unshare(CLONE_NEWPID)
     except OSError as error:
         raise refusals.refused_pids("unshare(pid)", error) from error
     sys.stdout.flush()
@@ -193,7 +195,7 @@ def _as_first_process(parent: int, body: Callable[[int], int]) -> int:
         return 1
     pid_outside = int(os.readlink("/proc/self"))
     try:
-        _mount("proc", "/proc", "proc", 0)
+        mount("proc", "/proc", "proc", 0)
     except OSError as error:
         raise refusals.refused_pids("mount -t proc /proc", error) from error
     return body(pid_outside)
@@ -251,18 +253,18 @@ def _enter_private_namespaces(directory: str) -> None:
     uid, gid = os.geteuid(), os.getegid()
     try:
         if uid != 0 or not _unshare_as_root():
-            _unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET)
+            unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET)
             _map_to_root(uid, gid)
     except OSError as error:
         call = error.filename or "unshare(user, mount, net)"
         raise refusals.refused_namespaces(call, error) from error
     try:
         # Whatever is mounted from here on is not seen outside.
-        _mount("none", "/", None, MS_REC | MS_PRIVATE)
+        mount("none", "/", None, MS_REC | MS_PRIVATE)
     except OSError as error:
         raise refusals.refused_private_root(error) from error
     try:
-        _mount("colo-lab", directory, "tmpfs", 0, "mode=0700,size=256m")
+        mount("colo-lab", directory, "tmpfs", 0, "mode=0700,size=256m")
     except OSError as error:
         raise refusals.refused_mount(f"mount -t tmpfs {directory}", error) from error
 
@@ -270,7 +272,7 @@ def _enter_private_namespaces(directory: str) -> None:
 def _unshare_as_root() -> bool:
     """Root in a container may lack the capability; then a user namespace is worth a try."""
     try:
-        _unshare(CLONE_NEWNS | CLONE_NEWNET)
+        unshare(CLONE_NEWNS | CLONE_NEWNET)
     except PermissionError:
         return False
     return True

@@ -134,16 +134,16 @@ def two_columns(rows: Iterable[tuple[str, str]]) -> str:
     return f'<table class="facts">{body}</table>'
 
 
-def kernel_table(counters: Mapping[str, Mapping[str, int]]) -> str:
-    """What guest B's kernel counted; on a narrow screen each cell says what it is."""
+def kernel_table(counters: Mapping[str, Mapping[str, int]], clean: Sequence[str] = CLEAN) -> str:
+    """What guest B's kernel counted, `clean` being what must not grow; on a narrow screen each cell says what it is."""
     titles = ("before the load", "at the kill", "at the end")
     lines = []
     for name, values in counters.items():
         before, kill, after = (values.get(moment) for moment in ("before", "kill", "after"))
         grown = (after if after is not None else kill or 0) - (before or 0)
-        if name not in CLEAN and not grown:
+        if name not in clean and not grown:
             continue
-        style = ("clean" if not grown else "dirty") if name in CLEAN else "other"
+        style = ("clean" if not grown else "dirty") if name in clean else "other"
         cells = "".join(
             f'<td data-label="{title}">{"" if value is None else f"{value:,}"}</td>'
             for title, value in zip(titles, (before, kill, after), strict=True)

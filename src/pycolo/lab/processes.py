@@ -173,6 +173,10 @@ class Processes:
         self._all.append(process)
         return process
 
+    def named(self, name: str) -> Process | None:
+        """The process that was started under that name last."""
+        return next((process for process in reversed(self._all) if process.name == name), None)
+
     def kill_host(self, host: Host) -> None:
         """SIGKILL everything on that host, in one go."""
         for process in self._all:

@@ -1,8 +1,29 @@
 """What made a result, and when: for whoever finds a report later."""
 
+import os
 import shlex
 import sys
 from datetime import datetime
+
+from pycolo import __version__
+from pycolo.lab.facts import Setting
+from pycolo.lab.namespaces import is_machine_root
+from pycolo.lab.options import LabOptions
+
+
+def setting(options: LabOptions, guest_port: str) -> Setting:
+    """Where and when this run takes place."""
+    return Setting(
+        command=command_line(),
+        began=local_time(),
+        kernel=os.uname().release,
+        guest_port=guest_port,
+        as_root=is_machine_root(),
+        tls=options.tls,
+        ip_version=6 if options.ipv6 else 4,
+        cpus=len(os.sched_getaffinity(0)),
+        version=__version__,
+    )
 
 
 def command_line() -> str:

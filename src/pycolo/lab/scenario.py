@@ -1,17 +1,14 @@
 """The run: build, load, power off host A in the middle, go on, collect. It gathers facts and judges
 nothing."""
 
-import os
-import select
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TextIO, TypeVar
 
 import msgspec
 
-from pycolo import __version__
 from pycolo.lab import guest_server
 from pycolo.lab.errors import LabError, RunInterruptedError
 from pycolo.lab.facts import (
@@ -22,16 +19,16 @@ from pycolo.lab.facts import (
     RunFacts,
     Sample,
     SessionsResult,
-    Setting,
     TransferResult,
 )
 from pycolo.lab.faults import power_off_host_a, stopped
+from pycolo.lab.held import Hold
 from pycolo.lab.interruption import LOOK_S, Interruption
-from pycolo.lab.namespaces import is_machine_root
 from pycolo.lab.observe import SHOWN, read_counters
 from pycolo.lab.options import Control, LabOptions
 from pycolo.lab.processes import Host, Process
-from pycolo.lab.provenance import command_line, local_time
+from pycolo.lab.prompt import END, FAILOVER, KILL
+from pycolo.lab.provenance import setting
 from pycolo.lab.scoreboard import Scoreboard, Slot
 from pycolo.lab.stage import Stage
 from pycolo.lab.topology import choose_guest_port
@@ -58,6 +55,9 @@ other."""
 MOVING_NS: Final = 500_000_000
 """A transfer is in flight when it moved within this time before the kill."""
 
+LOAD_S_MAX: Final = 30.0
+"""A run is held when the whole load is there, or after so long."""
+
 LATE_SESSIONS_SHARE: Final = 10
 LATE_SESSIONS_MIN: Final = 3
 """For ten sessions before the kill one is opened after it, and never fewer than three."""
@@ -70,6 +70,9 @@ all the same. The client forgets what guest A took and guest B had no room for, 
 B has sent."""
 
 STOP_BEFORE_KILL_S: Final = 0.2
+
+LAST_QUESTION_S: Final = 0.2
+"""To a node that is about to die."""
 
 CLIENT_EXIT_S: Final = 5.0
 """A client gives up by itself after `stall_seconds`; this comes on top, for a machine that is busy."""
@@ -106,7 +109,10 @@ class View(Protocol):
 class Scenario:
     """One run in `directory`; `run` is called once."""
 
-    def __init__(self, options: LabOptions, directory: Path, view: View, interruption: Interruption) -> None:
+    def __init__(
+        self, options: LabOptions, directory: Path, view: View, interruption: Interruption, out: TextIO
+    ) -> None:
+        """`out`: where a held run talks with the person."""
         self._options = options
         self._directory = directory
         self._view = view
@@ -118,21 +124,12 @@ class Scenario:
         self._takeover_noticed = False
         guest_port, self._port_why = choose_guest_port(options.nic)
         self._facts = RunFacts(
-            setting=Setting(
-                command=command_line(),
-                began=local_time(),
-                kernel=os.uname().release,
-                guest_port=guest_port,
-                as_root=is_machine_root(),
-                tls=options.tls,
-                ip_version=6 if options.ipv6 else 4,
-                cpus=len(os.sched_getaffinity(0)),
-                version=__version__,
-            ),
+            setting=setting(options, guest_port),
             started_ns=time.monotonic_ns(),
         )
         self._interruption = interruption
         self._stage = Stage(options, directory, guest_port, self._tick, interruption)
+        self._hold = Hold(self._stage, as_root=self._facts.setting.as_root, more=self._progress, out=out)
 
     def run(self) -> RunFacts:
         """Return the facts, also of a run that went wrong under load.
@@ -144,16 +141,15 @@ class Scenario:
             self._build()
             try:
                 self._load()
-                self._power_off()
-                self._go_on()
+                if self._until_the_fault():
+                    self._go_on()
             except RunInterruptedError:
                 raise
             except LabError as error:
                 self._facts.trouble.append(str(error))
                 self._event(f"stopped: {error}")
+            self._finish()
             self._collect()
-            if self._options.hold:
-                self._hold()
         finally:
             self._stage.processes.kill_all()
             self._view.close()
@@ -200,13 +196,38 @@ class Scenario:
         self._start_client("download", "clients", "download", "--size", size)
         self._start_client("upload", "clients", "upload", "--size", size)
         self._event("a large download and a large upload")
-        while not self._is_time_to_kill():
-            self._tick()
-        if options.control is Control.COMPARE:
+
+    def _until_the_fault(self) -> bool:
+        """False when the person ends the run before."""
+        command: str | None = KILL
+        if self._options.hold:
+            deadline = time.monotonic() + LOAD_S_MAX
+            while not (self._both_move() and self._sessions_are_open()) and time.monotonic() < deadline:
+                self._tick()
+            self._view.close()
+            self._hold.open(f"the built-in server is at {self._stage.topology.guest_address} port {guest_server.PORT}")
+            try:
+                while (command := self._hold.command()) is None:
+                    self._tick()
+            except RunInterruptedError:
+                self._interruption.forget()
+                command = END
+        else:
+            while not self._is_time_to_kill():
+                self._tick()
+        if command == END:
+            self._facts.ended_at_prompt = True
+            return False
+        if self._options.control is Control.COMPARE:
             self._event(f"control: guest B's server stands still for {STOP_S:.0f} s")
             with stopped(self._stage.server_b):
                 self._for(STOP_S)
             self._for(STOP_BEFORE_KILL_S)
+        if command == KILL:
+            self._power_off()
+        else:
+            self._switch_over()
+        return True
 
     def _sessions_are_open(self) -> bool:
         opened = self._board[Slot.SESSIONS_OPEN] + self._board[Slot.SESSIONS_FAILED]
@@ -225,6 +246,29 @@ class Scenario:
         return min(shares) >= KILL_PROGRESS or max(shares) >= KILL_PROGRESS_LATEST or ended
 
     def _power_off(self) -> None:
+        kill, stage = self._before_the_fault(KILL), self._stage
+        if self._options.hold:
+            self._hold.remember_divergences(LAST_QUESTION_S)
+        kill.at_ns, took_ns = power_off_host_a(stage.topology, stage.processes, self._board)
+        self._facts.kill = kill
+        self._phase = "host A is dead"
+        took = f"{took_ns / 1e6:.1f} ms"
+        self._event(f"host A is dead: both cables pulled, its node and its guest killed within {took}", kill.at_ns)
+        if self._options.hold:
+            self._hold.killed()
+
+    def _switch_over(self) -> None:
+        """As an operator moves the service: `colo failover` on host B, while host A lives."""
+        kill = self._before_the_fault(FAILOVER)
+        self._hold.remember_divergences(LAST_QUESTION_S)
+        kill.at_ns = self._board[Slot.KILLED_AT_NS] = time.monotonic_ns()
+        answer = self._hold.failover()
+        self._facts.kill = kill
+        self._phase = "host B serves"
+        self._event(f"host B was told to serve; {answer}", kill.at_ns)
+        self._hold.failed_over()
+
+    def _before_the_fault(self, how: str) -> Kill:
         stage, facts = self._stage, self._facts
         for probe in stage.probes.values():
             probe.refresh(0.3, self._interruption.rest)
@@ -233,20 +277,19 @@ class Scenario:
         for name, value in self._guest_b_counters().items():
             facts.counters[name]["kill"] = value
         self._tick()
-        download_moving, upload_moving = (self._moves(kind) for kind in ("download", "upload"))
         before = facts.samples[-1]
         stage.forget_host_a()
-        at_ns, took_ns = power_off_host_a(stage.topology, stage.processes, self._board)
-        facts.kill = Kill(
-            at_ns=at_ns,
+        return Kill(
+            at_ns=0,
+            how=how,
             download_bytes=before.download_bytes,
             upload_bytes=before.upload_bytes,
-            download_moving=download_moving,
-            upload_moving=upload_moving,
+            download_moving=self._moves("download"),
+            upload_moving=self._moves("upload"),
         )
-        self._phase = "host A is dead"
-        took = f"{took_ns / 1e6:.1f} ms"
-        self._event(f"host A is dead: both cables pulled, its node and its guest killed within {took}", at_ns)
+
+    def _both_move(self) -> bool:
+        return self._moves("download") and self._moves("upload")
 
     def _moves(self, kind: str) -> bool:
         """Whether the transfer has begun, has not ended, and moved within MOVING_NS."""
@@ -258,17 +301,44 @@ class Scenario:
     def _go_on(self) -> None:
         options, facts = self._options, self._facts
         assert facts.kill is not None
-        self._for(PROBE_AFTER_S)
-        self._stage.topology.delete_host_a()
-        self._start_client("probe", "clients", "probe")
-        self._event("a new connection")
         rest_s = max(AFTER_KILL_S_MIN, options.seconds * (1 - KILL_AT))
         until = facts.kill.at_ns + int(rest_s * 1e9)
+        probe_ns = time.monotonic_ns() + int(PROBE_AFTER_S * 1e9)
         transfers = [self._loads["download"], self._loads["upload"]]
-        while time.monotonic_ns() < until or (
-            options.size_bytes is not None and any(process.exit_code() is None for process in transfers)
+        is_over = not options.hold
+        while (
+            not is_over
+            or time.monotonic_ns() < until
+            or (options.size_bytes is not None and any(process.exit_code() is None for process in transfers))
         ):
+            is_over = self._step(is_over=is_over)
+            if "probe" not in self._loads and time.monotonic_ns() >= probe_ns:
+                if facts.kill.how == KILL:
+                    self._stage.topology.delete_host_a()
+                self._start_client("probe", "clients", "probe")
+                self._event("a new connection")
+
+    def _step(self, *, is_over: bool) -> bool:
+        """One tick, and whether the person has ended the run; a signal is an answer to the prompt, once."""
+        try:
             self._tick()
+            return is_over or self._hold.is_over(self._kill_what_is_left)
+        except RunInterruptedError:
+            if is_over:
+                raise
+            self._interruption.forget()
+            return True
+
+    def _kill_what_is_left(self) -> None:
+        """After a failover: host A has been serving nothing since."""
+        self._stage.topology.cut_host_a()
+        self._stage.processes.kill_host(Host.A)
+        self._event("host A is dead; host B served already")
+
+    def _finish(self) -> None:
+        options = self._options
+        if self._facts.trouble:
+            return
         self._phase = "coming to an end"
         self._event("the clients are asked to come to an end")
         self._board[Slot.FINISH] = 1
@@ -307,8 +377,9 @@ class Scenario:
             return
         self._takeover_noticed = True
         takeover = status.takeover
-        self._event("host B misses the heartbeats of host A", takeover.suspected_ns)
-        self._event("host B decides to take over", takeover.decided_ns)
+        if self._facts.kill is None or self._facts.kill.how == KILL:
+            self._event("host B misses the heartbeats of host A", takeover.suspected_ns)
+            self._event("host B decides to take over", takeover.decided_ns)
         self._event(f"takeover done, {takeover.resent} frames sent again", takeover.done_ns)
 
     def _result(self, name: str, kind: type[Result]) -> Result | None:
@@ -336,25 +407,11 @@ class Scenario:
         command = [sys.executable, "-m", f"{__package__}.{module}", *own, *options]
         self._loads[name] = self._stage.processes.start(name, Host.CLIENT, self._stage.topology.client, command)
 
-    def _hold(self) -> None:
-        self._view.close()
-        self._stage.topology.client.enter()
-        user = "" if self._facts.setting.as_root else " --user --preserve-credentials"
-        print(
-            f"Held: guest B serves {self._stage.topology.guest_address} port {guest_server.PORT}. "
-            f"A shell on the client:\n"
-            f"  nsenter --target {os.getpid()}{user} --mount --net\n"
-            f"The survivor's control socket, seen from there: {self._stage.control_socket('secondary')}\n"
-            f"Enter or Ctrl-C ends it.",
-            file=sys.stderr,
-            flush=True,
-        )
-        enter = [sys.stdin] if sys.stdin.isatty() else []
-        try:
-            while not select.select(enter, [], [], LOOK_S)[0]:
-                self._interruption.look()
-        except RunInterruptedError:
-            self._interruption.forget()
+    def _progress(self) -> list[str]:
+        board = self._board
+        sessions = f"{board[Slot.SESSIONS_OPEN]} sessions open, {board[Slot.SESSIONS_FAILED]} failed"
+        moved = f"download {board[Slot.DOWNLOAD_BYTES] / 1e6:,.0f} MB, upload {board[Slot.UPLOAD_BYTES] / 1e6:,.0f} MB"
+        return [f"clients  {sessions}; {moved}"]
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -383,7 +440,7 @@ class Scenario:
             for probe in stage.probes.values():
                 probe.poll()
             self._notice_takeover(stage.probes["secondary"].status)
-        if now - self._shown_ns >= SHOW_EVERY_NS:
+        if now - self._shown_ns >= SHOW_EVERY_NS and not self._options.hold:
             self._shown_ns = now
             primary = stage.probes.get("primary")
             self._view.show(

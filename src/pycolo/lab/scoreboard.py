@@ -20,6 +20,10 @@ class Slot(IntEnum):
     SESSIONS_FAILED = 4  # the sessions: reset, ended, wrong or stalled
     KILLED_AT_NS = 5  # the run: the moment host A was cut off
     FINISH = 6  # the run: 1 asks the clients to come to an end
+    RUNS_RUNNING = 7  # the person's own client: runs that are under way
+    RUNS_ENDED = 8  # runs that have ended well
+    RUNS_FAILED = 9  # runs that have failed
+    CONNECTIONS_OPEN = 10  # its connections to the server
 
 
 class Scoreboard:

@@ -21,6 +21,9 @@ from pycolo.lab.topology import LINK_A_ADDRESS, LINK_PORT, Topology
 PAIR: Final = "demo"
 """What the two nodes and their certificates call themselves together."""
 
+NODES: Final = ("primary", "secondary")
+"""Of all processes only these end with EXIT_FENCED."""
+
 START_TIMEOUT_S: Final = 20.0
 """For each step of the start; a node that runs uncompiled on a busy machine needs some seconds."""
 
@@ -62,19 +65,35 @@ class Stage:
 
         Raises `LabError` with the reason when it does not come to that.
         """
+        self.build_network()
+        self._start_server("server-a", Host.A, self.topology.guest_a)
+        self.server_b = self._start_server("server-b", Host.B, self.topology.guest_b)
+        self.wait_until_protected()
+
+    def build_network(self) -> None:
+        """Everything but the servers: both guests have their card and their address afterwards."""
         topology = self.topology
         topology.build()
         self._must_run += self._start_nodes()
         for guest in (topology.guest_a, topology.guest_b):
             topology.attach_guest(guest, self.assert_alive)
-        self._start_server("server-a", Host.A, topology.guest_a)
-        self.server_b = self._start_server("server-b", Host.B, topology.guest_b)
+
+    def wait_until_protected(self) -> None:
+        """Both nodes say so."""
         self.until(self._is_protected, START_TIMEOUT_S, "the pair did not become protected")
+
+    def tick(self) -> None:
+        """Let a little time pass; raises what the run raises then."""
+        self._tick()
+
+    def expect(self, process: Process) -> None:
+        """From here on it is to run as long as its host does."""
+        self._must_run.append(process)
 
     def assert_alive(self) -> None:
         """Raise `LabError` when a node or a server that should run has ended."""
         for process in self._must_run:
-            if process.exit_code() == EXIT_FENCED:
+            if process.name in NODES and process.exit_code() == EXIT_FENCED:
                 where = f"{process.name} on {process.host.value}"
                 timeout_ms = self._options.heartbeat_timeout_ms
                 raise LabError(f"{where} was given up after {timeout_ms} ms of silence, alive; {TOO_BUSY}")

@@ -107,14 +107,18 @@ class ControlSummary(msgspec.Struct, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """What `colo demo --json` prints. A part is null when the run did not get that far."""
+    """What `colo demo --json` prints. A part is null when the run did not get that far. `judged` is false for a held
+    run that was ended before anything was done to host A: it shows nothing, good or bad."""
 
+    judged: bool = True
     ok: bool
     verdict: str
     failures: list[str]
     control: ControlSummary | None
     setting: Setting
     seconds: float
+    fault: str | None = None
+    """"kill", or "failover" where host B was told to take over while host A lived."""
     connections_at_kill: int = 0
     connections_kept: int = 0
     resets_seen_by_clients: int = 0
@@ -140,6 +144,7 @@ def measure(facts: RunFacts, options: LabOptions) -> Summary:
         takeover=_takeover(facts),
         proxy=_proxy(facts),
         kernel_of_guest_b=facts.counters,
+        fault=facts.kill.how if facts.kill else None,
     )
     if facts.kill:
         kill, size = facts.kill, options.size_bytes

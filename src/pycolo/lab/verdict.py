@@ -22,6 +22,8 @@ from pycolo.lab.observe import CLEAN
 from pycolo.lab.options import TOO_BUSY, Control, LabOptions
 from pycolo.lab.summary import ControlSummary, Summary, measure
 
+NOTHING_TO_JUDGE: Final = "ended at the prompt, before anything was done to host A: there is nothing to judge"
+
 REASONS_SHOWN: Final = 3
 """Of the different ways in which sessions failed."""
 
@@ -29,6 +31,9 @@ REASONS_SHOWN: Final = 3
 def judge(facts: RunFacts, options: LabOptions) -> Summary:
     """Return the numbers of the run with the verdict on them."""
     summary = measure(facts, options)
+    if facts.ended_at_prompt and not facts.trouble:
+        summary.judged, summary.ok, summary.verdict = False, True, NOTHING_TO_JUDGE
+        return summary
     summary.failures = [*facts.trouble, *_failures(facts, summary)]
     if options.control is Control.NONE:
         _conclude(summary)

@@ -63,7 +63,7 @@ class PlainView:
 
     def event(self, event: Event, started_ns: int) -> None:
         """Print it with the seconds since the start."""
-        self._print(event.at_ns - started_ns, event.text)
+        self.say(event.at_ns - started_ns, event.text)
 
     def show(self, live: Live) -> None:
         """Say how it stands, once a second, while there is load."""
@@ -73,12 +73,13 @@ class PlainView:
         if not live.facts.load_started_ns or live.now_ns - since < PROGRESS_NS:
             return
         self._said_ns = live.now_ns
-        self._print(live.now_ns - live.facts.started_ns, _progress(live, since))
+        self.say(live.now_ns - live.facts.started_ns, _progress(live, since))
 
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _print(self, since_start_ns: int, text: str) -> None:
+    def say(self, since_start_ns: int, text: str) -> None:
+        """A line with the time since the start."""
         for line in event_lines(since_start_ns / 1e9, text, terminal_columns(self._stream)):
             print(line, file=self._stream, flush=True)
 
@@ -225,15 +226,15 @@ def summary_lines(summary: Summary, columns: int | None) -> list[Text]:
     lines = [Text(), *row_lines(rows(summary), columns), Text()]
     if summary.control:
         for text in summary.control.seen:
-            lines += _bullet("seen: ", text, columns, "")
+            lines += bullet("seen: ", text, columns, "")
         style = "bold yellow" if summary.control.shown else "bold red"
         return lines + [Text(line, style=style) for line in wrapped(summary.verdict, columns)]
     for failure in summary.failures:
-        lines += _bullet("✗ ", failure, columns, "red")
-    style = "bold green" if summary.ok else "bold red"
-    return lines + [
-        Text(line, style=style) for line in wrapped(("✓ " if summary.ok else "✗ ") + summary.verdict, columns)
-    ]
+        lines += bullet("✗ ", failure, columns, "red")
+    style, mark = ("bold green", "✓ ") if summary.ok else ("bold red", "✗ ")
+    if not summary.judged:
+        style, mark = "bold", ""
+    return lines + [Text(line, style=style) for line in wrapped(mark + summary.verdict, columns)]
 
 
 def row_lines(found: Iterable[tuple[str, str]], columns: int | None) -> list[Text]:
@@ -252,7 +253,8 @@ def row_lines(found: Iterable[tuple[str, str]], columns: int | None) -> list[Tex
     return lines
 
 
-def _bullet(sign: str, text: str, columns: int | None, style: str) -> list[Text]:
+def bullet(sign: str, text: str, columns: int | None, style: str) -> list[Text]:
+    """An item of a list."""
     indent = len(sign) + 2
     first, *others = wrapped(text, columns - indent if columns else None)
     return [Text.assemble(("  " + sign, style), first), *(Text(" " * indent + other) for other in others)]

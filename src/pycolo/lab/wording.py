@@ -56,8 +56,9 @@ def rows(summary: Summary) -> list[Row]:
         found.append(("a new connection", f"open after {summary.new_connection_ms:.1f} ms"))
     takeover = summary.takeover
     if takeover:
+        since = "colo failover" if summary.fault == "failover" else "the kill"
         text = (
-            f"decided {takeover.decided_ms:.0f} ms after the kill, done after {takeover.done_ms:.0f} ms, "
+            f"decided {takeover.decided_ms:.0f} ms after {since}, done after {takeover.done_ms:.0f} ms, "
             f"{takeover.frames_resent} frames sent again"
         )
         found.append(("takeover", text))

@@ -14,6 +14,7 @@ May know everything below it; only `cli` and `lab` know it.
     linksides       listening for the other node, dialing it
     supervisor      one node's life: link, heartbeats, arbiter, states (asyncio, in the main thread)
     divergences     the last ones, for whoever asks why
+    sidebyside      one of them in words, with the bytes of both sides
     planner         runs the plans of `failover.plans`
     control         the unix socket on which a node is asked
     notify          what systemd is told

@@ -1,7 +1,8 @@
 """The unix socket on which a running node is asked: one JSON object per line each way.
 
-``{"command": "status"}`` and ``{"command": "failover"}`` (the operator confirms that the other node is down). An
-answer with an "error" key is one line for the user. The socket is for its owner alone (mode 0600).
+``{"command": "status"}``, ``{"command": "divergences"}`` (the last ones with their bytes, and which connections have
+diverged) and ``{"command": "failover"}`` (the operator confirms that the other node is down). An answer with an
+"error" key is one line for the user. The socket is for its owner alone (mode 0600).
 """
 
 import asyncio

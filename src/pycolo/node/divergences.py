@@ -12,6 +12,9 @@ from pycolo.compare.difference import Command, Difference
 KEPT: Final = 64
 """The last divergences that `colo status` and `colo explain` show."""
 
+CONNECTIONS_KEPT: Final = 4096
+"""Connections that have diverged, the last ones, without their bytes: some 300 KB as JSON."""
+
 LOGGED_PER_S: Final = 5
 """More than that are counted, not written: a broken pair differs in every packet."""
 
@@ -24,6 +27,8 @@ class Divergences:
     def __init__(self, policy: str) -> None:
         self.records: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self.kinds: Counter[str] = Counter()
+        self.total = 0
+        self._connections: dict[str, dict[str, Any]] = {}
         self._policy = policy
         self._second = 0
         self._logged = 0
@@ -33,7 +38,31 @@ class Divergences:
         for command in commands:
             self.records.append(_record(command.difference))
             self.kinds[command.difference.kind.name.lower()] += 1
+            self.total += 1
+            self._remember(command.difference)
             self._log(command.difference)
+
+    def answer(self) -> dict[str, Any]:
+        """To the question `divergences`: the last ones with their bytes, and more connections without."""
+        return {
+            "total": self.total,
+            "divergences": list(self.records),
+            "connections": list(self._connections.values()),
+        }
+
+    def _remember(self, difference: Difference) -> None:
+        """Of each connection its latest."""
+        if difference.connection is None:
+            return
+        name = str(difference.connection)
+        self._connections.pop(name, None)
+        if len(self._connections) >= CONNECTIONS_KEPT:
+            self._connections.pop(next(iter(self._connections)))
+        self._connections[name] = {
+            "connection": name,
+            "kind": difference.kind.name.lower(),
+            "at_ns": monotonic_ns(),
+        }
 
     def _log(self, difference: Difference) -> None:
         second = monotonic_ns() // 1_000_000_000

@@ -399,8 +399,10 @@ class Supervisor(ABC):
                 return await self.status()
             case "failover":
                 return self._confirmed()
+            case "divergences":
+                return self._divergences.answer()
             case other:
-                return {"error": f"unknown command {other!r}; known are status and failover"}
+                return {"error": f"unknown command {other!r}; known are status, divergences and failover"}
 
     def _confirmed(self) -> Answer:
         if self.state not in (NodeState.PROTECTED, NodeState.SUSPECT):
