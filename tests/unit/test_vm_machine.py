@@ -1,6 +1,7 @@
 """One QEMU under a node: which process it is, what it says, and that its end is told exactly once."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -168,6 +170,31 @@ def test_a_machine_that_was_started_ends_with_its_last_words(tmp_path: Path) -> 
             await one.start(["netdev"])
             await until(lambda: heard.gone)
             assert len(heard.gone) == 1
+            assert heard.gone[0].endswith("its last line: no such netdev")
+            with pytest.raises(ConnectError, match="no such netdev"):
+                await one.connect(0.1)
+
+    play(scene)
+
+
+def test_a_machine_that_ends_before_it_is_looked_at_has_ended_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the event loop has waited for the process already: its number is nobody's any more."""
+
+    def find_nothing(pid: int) -> int:
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+    # asyncio has the same function, and is to go on.
+    monkeypatch.setattr("pycolo.vm.machine.os", SimpleNamespace(**{**vars(os), "pidfd_open": find_nothing}))
+    command = [sys.executable, "-S", "-c", "import sys; print('no such', sys.argv[1])"]
+
+    async def scene() -> None:
+        async with machine(options(tmp_path, command)) as (one, heard):
+            await one.start(["netdev"])
+            await until(lambda: heard.gone)
             assert heard.gone[0].endswith("its last line: no such netdev")
             with pytest.raises(ConnectError, match="no such netdev"):
                 await one.connect(0.1)

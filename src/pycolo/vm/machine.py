@@ -149,6 +149,10 @@ class Machine:
             return
         try:
             self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            # Ended before it was looked at. The caller is to have its answer first.
+            self._loop.call_soon(self._process_ended)
+            return
         except OSError:
             return
         self._loop.add_reader(self._pidfd, self._process_ended)
