@@ -63,7 +63,7 @@ def test_a_page_says_what_the_help_says(name):
 def test_lines_that_begin_with_a_dot_are_macros_that_man_knows(name):
     lines = PAGES[name].splitlines()
     macros = {line.split()[0] for line in lines if line.startswith((".", "'"))}
-    assert macros <= {".TH", ".SH", ".TP", ".PP", ".BR", ".nh", ".ad"}
+    assert macros <= {".TH", ".SH", ".TP", ".PP", ".BR", ".nh", ".ad", ".nr", ".ds"}
     assert PAGES[name].isascii(), "other characters are escapes, whatever the encoding of the terminal"
     assert not re.search(r"(?<!\\)-", "".join(line for line in lines if not line.startswith((".TH", '.\\"')))), (
         "hyphens"

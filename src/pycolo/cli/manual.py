@@ -23,6 +23,9 @@ FILES: Final = (
     ("/var/lib/colo/NAME/", "What must outlive a restart of the host: the node's role and term."),
 )
 
+RAGGED: Final = (".nr HY 0", ".nh", ".ds AD l", ".ad l")
+"""No hyphens in values, no wide gaps between them. Later groffs take register and string for it, at each heading."""
+
 VERBATIM: Final = "\b"
 """Click's mark at the beginning of a paragraph whose lines stay as they are."""
 
@@ -57,8 +60,7 @@ def _page(context: click.Context, date: str) -> str:
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [
         f'.TH "{_text(name.upper())}" "1" "{date}" "pycolo {__version__}" "User Commands"',
-        ".nh",  # no hyphens in values, no wide gaps between them
-        ".ad l",
+        *RAGGED,
         ".SH NAME",
         f"{_text(name)} \\- {_text(command.get_short_help_str(200).rstrip('.'))}",
         ".SH SYNOPSIS",
