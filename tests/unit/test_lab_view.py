@@ -3,6 +3,8 @@
 import io
 import os
 import pty
+import subprocess
+import sys
 import termios
 from collections.abc import Iterator
 
@@ -16,7 +18,7 @@ from pycolo.lab import view
 from pycolo.lab.facts import Event
 from pycolo.lab.options import Control, LabOptions
 from pycolo.lab.scenario import Live
-from pycolo.lab.terminal import wrapped
+from pycolo.lab.terminal import GIVE_BACK, wrapped
 from pycolo.lab.verdict import judge
 from pycolo.lab.view import LiveView, PlainView, event_lines, picture, row_lines, summary_lines
 from support.labfacts import KILL, MS, S, everything_lost, sound_facts
@@ -184,6 +186,25 @@ def test_what_is_drawn_follows_the_terminal_s_size(terminal: tuple[int, io.TextI
         frame = what_came(seen).rpartition("\x1b[H")[2]
         assert {cell_len(line) for line in frame.split("\n")} == {columns}, "all of the screen is drawn over"
     running.close()
+
+
+@pytest.mark.parametrize("how", ["_end_by_second(2)", "_as_shell_sees(-9)"])
+@pytest.mark.parametrize(("kind", "back"), [("xterm", GIVE_BACK), ("dumb", "")])
+def test_a_run_that_was_killed_gives_the_terminal_back_before_it_says_so(
+    terminal: tuple[int, io.TextIOWrapper], how: str, kind: str, back: str
+) -> None:
+    seen, stream = terminal
+    subprocess.run(
+        [sys.executable, "-c", f"from pycolo.lab import namespaces; namespaces.{how}"],
+        stdout=stream,
+        stderr=stream,
+        env={**os.environ, "TERM": kind},
+        timeout=60,
+        check=False,
+    )
+    came = what_came(seen)
+    assert came.startswith(f"{back}colo: "), came
+    assert "killed by" in came
 
 
 def test_a_terminal_that_cannot_draw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,6 @@ DIRECTORY_CHARACTERS_MAX: Final = 80
 """A unix socket's path has 107 characters at most; the longest name in the directory needs a third of the
 rest."""
 
-SHOW_CURSOR: Final = "\x1b[?25h"
-"""What a live view would have given back."""
-
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -242,8 +239,7 @@ def _as_shell_sees(code: int) -> int:
 
 def _end_by_second(number: int) -> None:
     """Never returns. The child was killed in the middle of whatever it did."""
-    if sys.stdout.isatty():
-        print(SHOW_CURSOR, end="", flush=True)
+    give_back()
     print(f"colo: killed by a second {signal.Signals(number).name}", file=sys.stderr, flush=True)
     die_of(number)
 
