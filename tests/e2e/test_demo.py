@@ -263,7 +263,7 @@ def test_a_node_that_was_too_busy_is_told_as_such(tmp_path: Path, role: str) -> 
             pass
         node = next(pid for pid in descendants(demo.pid) if f"\0{role}\0" in command_line(pid))
         os.kill(node, signal.SIGSTOP)
-        time.sleep(1)
+        time.sleep(3)
         os.kill(node, signal.SIGCONT)
         said = demo.stdout.read()
     assert demo.returncode == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pycolo.lab.interruption import SAME_S
 from support.interrupts import MARK, SIGNALS, Blow, blows, marked, strike
 from support.nodes import wait_for
 
@@ -74,10 +75,11 @@ def test_a_second_signal_ends_what_hangs(number: signal.Signals, pids: list[str]
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "hangs\n"
-        process.send_signal(number)
-        time.sleep(0.5)  # what comes sooner is taken for the same one
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        while process.poll() is None:
+            process.send_signal(number)
+            time.sleep(2 * SAME_S)  # what comes sooner is taken for the same one
+        assert process.stderr is not None
+        said = process.stderr.read()
     assert process.returncode == -number
     assert said == f"colo: killed by a second {number.name}\n"
     wait_for(lambda: marked(str(tmp_path)) == [], "everything to be gone")

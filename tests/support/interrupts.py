@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EARLY_S = 2.0
 """Namespaces, nodes and guests are made by then: that is where most can go wrong."""
 
-GONE_S = 5.0
+GONE_S = 20.0
 """The kernel kills what is left in an instant; a busy machine takes longer to bury it."""
 
 OF_THE_LAB = re.compile("br0|to-.+|lnk|gnic|tap0")

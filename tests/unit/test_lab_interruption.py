@@ -161,9 +161,10 @@ def test_a_warden_kills_a_deaf_child_at_the_second_signal() -> None:
         child.stdout.readline()
         warden = Warden(child.pid, kills=True)
         warden.watch()
-        delay = SAME_S + GRACE_S
-        with subprocess.Popen(["sh", "-c", f"kill -TERM {os.getpid()}; sleep {delay}; kill -INT {os.getpid()}"]):
-            assert warden.wait() == -signal.SIGKILL
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SAME_S + GRACE_S)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert warden.wait() == -signal.SIGKILL
         assert warden.second == signal.SIGINT
         child.returncode = -signal.SIGKILL  # the warden has asked for it
 
