@@ -35,7 +35,7 @@ def test_a_demo_ends_whenever_a_signal_comes(blow: Blow) -> None:
 @pytest.mark.parametrize("blow", list(blows(4, seed=58, whole_s=12.0)), ids=str)
 def test_a_qemu_lab_ends_whenever_a_signal_comes(blow: Blow) -> None:
     """Also while it builds the guest's image, on a machine that has none yet."""
-    outcome = strike(QEMU_LAB, blow, ends_within_s=ENDS_WITHIN_S)
+    outcome = strike(QEMU_LAB, blow, ends_within_s=ENDS_WITHIN_S, tells=True)
     assert outcome.faults == [], outcome.said
 
 

@@ -54,6 +54,8 @@ class Outcome:
     left: list[str] = field(default_factory=list)
     was_over: bool = False
     """It had ended before the signal came."""
+    tells: bool = False
+    """Its progress is on standard error too."""
 
     @property
     def faults(self) -> list[str]:
@@ -62,11 +64,14 @@ class Outcome:
             return found + self.left
         if "Traceback" in self.said or "Exception ignored" in self.said:
             found.append("traceback")
-        elif self.said.count("\n") > (1 if self.blow.again_s is None else 2):
+        elif self._lines() > (1 if self.blow.again_s is None else 2):
             found.append("more than a line a signal")
         if not self.was_over and self.code not in self._codes():
             found.append(f"exit code {self.code}")
         return found + self.left
+
+    def _lines(self) -> int:
+        return sum(not self.tells or line.startswith("colo: ") for line in self.said.splitlines())
 
     @property
     def is_python_s(self) -> bool:
@@ -90,8 +95,8 @@ def blows(count: int, seed: int, whole_s: float) -> Iterator[Blow]:
         )
 
 
-def strike(command: Sequence[str], blow: Blow, *, ends_within_s: float) -> Outcome:
-    """Run the command, send the signal, wait, look around."""
+def strike(command: Sequence[str], blow: Blow, *, ends_within_s: float, tells: bool = False) -> Outcome:
+    """Run the command, send the signal, wait, look around. `tells`: see `Outcome`."""
     interfaces = _interfaces()
     with tempfile.TemporaryDirectory(prefix="struck-", dir="/tmp") as scratch:
         mark = Path(scratch).name
@@ -119,6 +124,7 @@ def strike(command: Sequence[str], blow: Blow, *, ends_within_s: float) -> Outco
             process.kill()
             process.wait()
         outcome.said = said_path.read_text(errors="replace")
+        outcome.tells = tells
         outcome.left = left
         outcome.left += [f"left the file {path.name}" for folder in (home, temporary) for path in folder.iterdir()]
         outcome.left += [f"left the interface {name}" for name in _interfaces() - interfaces]

@@ -125,11 +125,13 @@ def _build(directory: Path, image: Image, programs: Programs) -> None:
     say("building the guest's image (once)")
     service = directory / "service"
     shim = directory / "bqlshim.so"
-    compile_c = ["gcc", "-O2", "-Wall"]
-    programs.run(
-        [*compile_c, "-static", "-o", str(service), str(_source("guest/service.c"))], "compiling the guest's service"
-    )
-    programs.run([*compile_c, "-shared", "-fPIC", "-o", str(shim), str(_source("bqlshim.c"))], "compiling the shim")
+    for what, words in (
+        ("the guest's service", ["-static", "-o", str(service), str(_source("guest/service.c"))]),
+        ("the shim", ["-shared", "-fPIC", "-o", str(shim), str(_source("bqlshim.c"))]),
+    ):
+        # What a compiler that is killed leaves behind goes with the directory.
+        scratch = {"TMPDIR": str(directory)}
+        programs.run(["gcc", "-O2", "-Wall", *words], f"compiling {what}", environment=scratch)
     kernel = _unpacked(_kernel_package(programs), directory, programs)
     found = sorted((kernel / "boot").glob("vmlinuz-*"))
     if not found:
