@@ -50,17 +50,17 @@ fetch() { quietly env PIP_BREAK_SYSTEM_PACKAGES=1 "$system_python" -m pip --disa
 source=$work/pycolo-$version
 mkdir -p "$source" "$work/vendor"
 say "Fetching the sources of ${libraries[*]}, and the build tools ${build_tools[*]}"
-for name in "${libraries[@]}"; do
-    fetch --no-binary :all: --dest "$work/fetched/$name" "$(pinned "$name")"
-    mkdir -p "$work/vendor/$name"
-    tar -xzf "$work/fetched/$name"/*.tar.gz -C "$work/vendor/$name" --strip-components 1
-done
-for name in "${build_tools[@]}"; do
-    fetch --only-binary :all: --platform any --dest "$work/fetched/build" "$(pinned "$name")"
-done
-mkdir -p "$work/vendor/build"
-for wheel in "$work"/fetched/build/*.whl; do
-    quietly "$system_python" -m zipfile -e "$wheel" "$work/vendor/build"
+for name in "${libraries[@]}" "${build_tools[@]}"; do
+    to=$work/vendor/$name
+    [[ " ${build_tools[*]} " != *" $name "* ]] || to=$work/vendor/build
+    mkdir -p "$to"
+    if [[ $name == msgspec ]]; then # the one in C
+        fetch --no-binary :all: --dest "$work/fetched/$name" "$(pinned "$name")"
+        tar -xzf "$work/fetched/$name"/*.tar.gz -C "$to" --strip-components 1
+    else # a wheel of pure Python is its source
+        fetch --only-binary :all: --platform any --dest "$work/fetched/$name" "$(pinned "$name")"
+        quietly "$system_python" -m zipfile -e "$work/fetched/$name"/*.whl "$to"
+    fi
 done
 find "$work/vendor/build" -name '*.exe' -delete # setuptools' for Windows
 
