@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Iterator, Sequence
@@ -15,15 +16,13 @@ from typing import Any
 
 import pytest
 
+from support.interrupts import MARK, OF_THE_LAB, marked
 from support.nodes import wait_for
 
 COLO = [sys.executable, "-m", "pycolo"]
 # Without any right of root's: an ordinary user of a user namespace, in which the demo has to make its own.
 AS_ORDINARY_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 SHORT = ["demo", "--seconds", "4", "--sessions", "20"]
-OF_THE_LAB = re.compile("br0|to-.+|lnk|gnic")
-"""Its interfaces; all are in namespaces of their own."""
-
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(300)]
 
@@ -40,32 +39,17 @@ def summary_of(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    """No interface, no process and no directory outlives a run."""
+def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No interface, no process and no directory outlives a run; runs of others, at the same time, are theirs."""
     interfaces = set(os.listdir("/sys/class/net"))
-    directories = set(Path("/tmp").glob("colo-lab-*"))
-    processes = set(lab_processes())
+    directory = tempfile.mkdtemp(prefix="t-", dir="/tmp")
+    monkeypatch.setenv("TMPDIR", directory)
+    monkeypatch.setenv(MARK, directory)
     yield
-    deadline = time.monotonic() + 30
-    while (left := set(lab_processes()) - processes) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == set()
+    wait_for(lambda: marked(directory) == [], "every process of the run to be gone")
     # Others may make interfaces of their own meanwhile, but not with these names.
     assert {name for name in os.listdir("/sys/class/net") if OF_THE_LAB.fullmatch(name)} <= interfaces
-    assert set(Path("/tmp").glob("colo-lab-*")) <= directories
-
-
-def lab_processes() -> list[str]:
-    """Command lines of whatever works in a directory of the laboratory."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if "colo-lab-" in line or "pycolo.lab.guest_server" in line:
-            found.append(line)
-    return found
+    os.rmdir(directory)
 
 
 @pytest.mark.parametrize("options", [[], ["--ipv6"], ["--nic", "veth"], ["--insecure"]], ids=" ".join)
