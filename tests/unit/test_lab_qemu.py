@@ -1,7 +1,6 @@
 """The parts of the QEMU laboratory that need no QEMU: archive, TOML, scenarios, observations, the guest's service."""
 
 import gzip
-import lzma
 import subprocess
 import tomllib
 from pathlib import Path
@@ -18,7 +17,7 @@ from pycolo.lab.processes import Host
 from pycolo.lab.qemu import initramfs
 from pycolo.lab.qemu.checks import check_machine
 from pycolo.lab.qemu.facts import RoundFacts, TransferFacts
-from pycolo.lab.qemu.image import MODULES, Image, kernel_modules
+from pycolo.lab.qemu.image import Image
 from pycolo.lab.qemu.machine import Machine, Qemu
 from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
 from pycolo.lab.qemu.observations import Observations, percentile
@@ -194,22 +193,6 @@ def test_kvm_that_does_not_open_is_named(machine_without, monkeypatch):
     monkeypatch.setattr("pycolo.lab.qemu.checks.KVM", "/nonexistent/kvm")
     said = machine_without(QemuLabOptions(accelerator="kvm"))
     assert said == "--accel kvm: /nonexistent/kvm: No such file or directory; --accel tcg needs none"
-
-
-@pytest.mark.parametrize(
-    ("place", "suffix", "packed"), [("lib", ".ko", bytes), ("usr/lib", ".ko.xz", lzma.compress)], ids=["12", "13"]
-)
-def test_a_kernel_of_either_debian_has_its_modules(tmp_path, place, suffix, packed):
-    for name in MODULES:
-        path = tmp_path / place / "modules" / "6.1.0-cloud-amd64" / "kernel" / f"{name}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(packed(name.encode()))
-    assert [content for _, (_, content) in sorted(kernel_modules(tmp_path).items())] == [n.encode() for n in MODULES]
-
-
-def test_a_kernel_package_without_modules_is_refused_in_words(tmp_path):
-    with pytest.raises(LabError, match=r"holds no modules"):
-        kernel_modules(tmp_path)
 
 
 def test_what_is_missing_is_named_with_its_package(monkeypatch):

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from pycolo.lab.errors import LabError
 from pycolo.lab.guest_server import PATTERN_BYTES, pattern
 from pycolo.lab.qemu import initramfs
+from pycolo.lab.qemu.modules import modules_of
 from pycolo.lab.qemu.programs import Programs, say
 
 SEED: Final = 1
@@ -24,17 +25,8 @@ SEED: Final = 1
 
 KERNEL_PACKAGE: Final = "linux-image-cloud-amd64"
 
-MODULES: Final = (
-    "drivers/virtio/virtio_ring",
-    "drivers/virtio/virtio",
-    "drivers/virtio/virtio_pci_legacy_dev",
-    "drivers/virtio/virtio_pci_modern_dev",
-    "drivers/virtio/virtio_pci",
-    "net/core/failover",
-    "drivers/net/net_failover",
-    "drivers/net/virtio_net",
-)
-"""What a virtio network card needs, in the order in which it has to be loaded."""
+MODULES: Final = ("virtio_pci", "virtio_net")
+"""What a virtio network card needs."""
 
 SERVERS: Final = {"usr/sbin/dropbear": "dropbear-bin", "usr/bin/iperf3": "iperf3"}
 """Foreign servers in the guest, by path; best effort."""
@@ -112,7 +104,8 @@ def ensure_image(programs: Programs) -> Image:
 
 def _stamp() -> str:
     digest = hashlib.sha256(repr((SEED, KERNEL_PACKAGE, MODULES, SERVERS, SERVER_LIBRARIES)).encode())
-    for path in (_source("guest/init.sh"), _source("guest/service.c"), _source("bqlshim.c"), Path(__file__)):
+    sources = (_source(name) for name in ("guest/init.sh", "guest/service.c", "bqlshim.c", "modules.py"))
+    for path in (*sources, Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -146,7 +139,10 @@ def _build(directory: Path, image: Image, programs: Programs) -> None:
         "etc/passwd": initramfs.file(PASSWORDS),
         "etc/group": initramfs.file(b"root:x:0:\n"),
         "etc/shells": initramfs.file(b"/bin/sh\n"),
-        **kernel_modules(kernel),
+        **{
+            f"modules/{number:02}-{name}.ko": initramfs.file(content)
+            for number, (name, content) in enumerate(modules_of(kernel, MODULES).items())
+        },
         **_servers(directory, programs),
     }
     for folder in ("proc", "sys", "dev", "run", "tmp", "root", "etc/dropbear"):
@@ -181,29 +177,6 @@ def _unpacked(package: str, directory: Path, programs: Programs) -> Path:
     for archive in fetched.glob("*.deb"):
         programs.run(["dpkg", "-x", str(archive), str(root)], f"unpacking {archive.name}")
     return root
-
-
-def kernel_modules(kernel: Path) -> dict[str, initramfs.Entry]:
-    """What the initramfs takes of an unpacked kernel package, in the order in which it is loaded."""
-    # Debian 13 has them below /usr, Debian 12 does not.
-    roots = [root for top in ("lib", "usr/lib") for root in (kernel / top / "modules").glob("*")]
-    if not roots:
-        raise LabError(f"Debian's kernel package {kernel.name} holds no modules; remove build/lab and try again")
-    root = roots[0]
-    found: dict[str, initramfs.Entry] = {}
-    for number, name in enumerate(MODULES):
-        module = root / "kernel" / f"{name}.ko"
-        packed = module.with_suffix(".ko.xz")
-        if module.is_file():
-            content = module.read_bytes()
-        elif packed.is_file():
-            import lzma  # noqa: PLC0415 - Debian 13 compresses its modules, Debian 12 does not
-
-            content = lzma.decompress(packed.read_bytes())
-        else:
-            raise LabError(f"Debian's kernel {root.name} has no module {name}")
-        found[f"modules/{number:02}-{module.name}"] = initramfs.file(content)
-    return found
 
 
 def _busybox() -> bytes:
