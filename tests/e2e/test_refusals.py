@@ -34,13 +34,13 @@ exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin {COLO}"""
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        (f"{A_CHROOT} exec chroot . {COLO} demo", ["/proc has to be mounted"]),
+        (f"{A_CHROOT} exec chroot . {COLO} demo --no-report", ["/proc has to be mounted"]),
         (
-            f"{A_CHROOT} mount --rbind /proc proc; exec chroot . {COLO} demo",
+            f"{A_CHROOT} mount --rbind /proc proc; exec chroot . {COLO} demo --no-report",
             ["mount --make-rprivate /: Invalid argument", "a plain chroot", "mount --bind DIR DIR before chroot DIR"],
         ),
         (
-            f"{WITHOUT_RIGHTS} demo",
+            f"{WITHOUT_RIGHTS} demo --no-report",
             ["unshare(user, mount, net): ", "root has no CAP_SYS_ADMIN here", "sysctl user.max_user_namespaces"],
         ),
         (
@@ -48,7 +48,7 @@ exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin {COLO}"""
             ["unshare(user, mount, net): ", "root has no CAP_SYS_ADMIN here"],
         ),
         (
-            f"mount -t tmpfs none /dev/net; exec {COLO} demo --nic tap",
+            f"mount -t tmpfs none /dev/net; exec {COLO} demo --no-report --nic tap",
             ["--nic tap: /dev/net/tun: No such file or directory", "modprobe tun", "--nic veth"],
         ),
         (

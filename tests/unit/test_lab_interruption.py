@@ -155,7 +155,8 @@ def test_the_same_signal_from_two_senders_is_one(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_warden_kills_a_deaf_child_at_the_second_signal() -> None:
-    deaf = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; print(); time.sleep(603)"
+    ignore = "[signal.signal(number, signal.SIG_IGN) for number in (1, 2, 15)]"
+    deaf = f"import signal, time; {ignore}; print(flush=True); time.sleep(603)"
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()

@@ -231,9 +231,10 @@ def test_who_agrees_and_closes_is_tried_again(path):
             nonlocal served
             served += 1
             writer.write(json.dumps(GREETING).encode() + b"\n")
-            asked = json.loads(await reader.readline())
-            writer.write(json.dumps({"return": {}, "id": asked["id"]}).encode() + b"\n")
-            await writer.drain()
+            if line := await reader.readline():
+                asked = json.loads(line)
+                answer = {"return": {}, **({"id": asked["id"]} if "id" in asked else {})}
+                writer.write(json.dumps(answer).encode() + b"\n")
             writer.close()
 
         server = await asyncio.start_unix_server(serve, str(path))
