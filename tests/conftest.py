@@ -44,6 +44,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
 
 
+# Set on some machines, and hides a test that waits for a line which its child keeps in a buffer.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # `make test &` in a script, or nohup, starts us with signals ignored, and whatever tests start would inherit that and
 # not end by them. A handler of ours is not inherited; we ourselves go on ignoring them.
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
