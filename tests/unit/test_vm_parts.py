@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -150,7 +151,13 @@ def test_a_command_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def sleeper(*words: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", *words])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", *words])
+    # exec has closed the pipe by which Popen knows of it a moment before the new command line can be read.
+    until = time.monotonic() + DEADLINE_S
+    while words[-1].encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return process
 
 
 def test_only_a_process_with_our_socket_is_killed() -> None:
