@@ -34,6 +34,9 @@ CONNECTION_IDLE_MS: Final = 7_440_000
 DATAGRAM_IDLE_MS: Final = 300_000
 """5 min, RFC 4787 REQ-5's recommended mapping time for UDP."""
 
+HALF_OPEN_MS: Final = 120_000
+"""Linux' nf_conntrack_tcp_timeout_syn_sent: a guest's last SYN waits for its answer for 64 s, its last SYN|ACK 32 s."""
+
 CLOSED_GRACE_MS: Final = 60_000
 """Linux' TIME_WAIT: segments of a closed connection may come back for that long."""
 
@@ -62,6 +65,20 @@ SPLIT_WAIT_MS: Final = 2
 DATAGRAM_REORDER_MS: Final = 50
 """Datagrams of the two guests may overtake one another for this long before they count as different."""
 
+RETAINED_PACKETS_MAX: Final = 64
+"""Packets of the secondary kept below the frontier, per connection: an initial window several times over."""
+
+RETAINED_BYTES_MAX: Final = 256 << 10
+"""The same in bytes: four GSO frames. What is sent again later than that is not compared again, and counted."""
+
+CLIENT_WAIT_MS: Final = 300_000
+"""A wait that only the client can end (its ACK) is no difference for 5 min: longer than TCP's own retransmissions of
+one segment keep a client that has gone silent (RFC 9293 section 3.8.3: R2 at least 100 s)."""
+
+RESET_SPAN_BYTES: Final = 1 << 24
+"""A RST whose number is farther from the frontier than this belongs to another life of the connection: 16 MiB is one
+full window of a tuned host."""
+
 DIFFERENCE_CONTEXT_BYTES: Final = 32
 """Bytes shown on either side of the first difference."""
 
@@ -71,9 +88,31 @@ FRAGMENTS_MAX: Final = 256
 FRAGMENT_DATAGRAMS_MAX: Final = 256
 """Fragmented datagrams in reassembly at once, per side (Linux: ipfrag_high_thresh 4 MiB = 64 of 64 KiB)."""
 
+FRAGMENT_FORGET_MS: Final = 60_000
+"""RFC 8200 section 4.5 and RFC 1122 section 3.3.2: for so long a client keeps fragments of a datagram."""
+
+SHARE_MAX: Final = 8
+"""An eighth of records and bytes at most for fragments of one side, and for what differs under `hold`."""
+
+USO_DATAGRAMS_MAX: Final = 128
+"""Linux' UDP_MAX_SEGMENTS: a frame that is to be cut into more is refused by every host."""
+
+DIVERGED_SILENT_MS: Final = 300_000
+"""Under `hold` a connection that differs and says nothing for so long loses what it holds (RFC 4787 REQ-5)."""
+
 # ── rewriting ─────────────────────────────────────────────────────────────────────────────────────────────────
 HANDSHAKE_HELD_PACKETS_MAX: Final = 64
 """Client frames that wait for the secondary's SYN|ACK, per connection: an initial window of ten, and some."""
+
+HANDSHAKE_HELD_MS: Final = 3_000
+"""For so long they wait, and a client's SYN may go unanswered. It is COMPARE_TIMEOUT_MS: by then a guest that has not
+answered is a difference; what is dropped then the client sends again."""
+
+HANDSHAKE_WINDOW_BYTES: Final = 65_535
+"""A client sends no more before its handshake is complete: until then no window is scaled (RFC 7323 section 2.2)."""
+
+UNACKED_MS: Final = 60_000
+"""A copy that the client has not acknowledged for so long goes: its guest has sent the payload again by itself."""
 
 UNACKED_BYTES_MAX: Final = 128 << 20
 """Copies of the secondary's unacknowledged frames, for the takeover; above it nothing more is copied."""
@@ -91,7 +130,7 @@ BATCH_BYTES: Final = 256 << 10
 LINK_MESSAGE_BYTES_MAX: Final = BATCH_BYTES + STREAM_LENGTH_BYTES_MAX + 16
 """One batch and one frame that just did not fit, with its words."""
 
-OFFSETS_TABLE_BYTES_MAX: Final = 4 + 64 * CONNECTIONS_MAX
+OFFSETS_TABLE_BYTES_MAX: Final = 4 + 72 * CONNECTIONS_MAX
 """A table of offsets with a record for every connection there may be; it travels in pieces of BATCH_BYTES."""
 
 HOLD_INPUT_BYTES_MAX: Final = 32 << 20

@@ -447,6 +447,13 @@ LINK: list[Case] = [
         secondary(*OTHERWISE_CUT, qemu=did(asks=1), colo=did(*HALVES)),
         difference="fragments",
     ),
+    case(
+        "fragments: the rest stays away",
+        primary(HALVES[0]),
+        secondary(HALVES[0], qemu=did(HALVES[0]), colo=did()),
+        checkpoint(qemu=did(), colo=did(HALVES[0])),
+        difference="fragments",
+    ),
 ]
 
 # ── vnet headers ────────────────────────────────────────────────────────────────────────────────────────────
@@ -473,6 +480,15 @@ def vnet_cases(length: int) -> list[Case]:
             vnet_len=length,
         ),
         case(f"vnet {length}: UDP", primary(behind(ONE)), secondary(behind(TWO), asks=1), vnet_len=length),
+        case(
+            f"vnet {length}: a frame that the host cuts, against its datagrams",
+            primary(Vnet(Udp(b"onetwo"), length, cut=3)),
+            secondary(behind(Udp(b"one")), qemu=did(asks=1), colo=did()),
+            secondary(behind(Udp(b"two")), qemu=did(asks=1), colo=did(Vnet(Udp(b"onetwo"), length, cut=3))),
+            checkpoint(qemu=did(Vnet(Udp(b"onetwo"), length, cut=3)), colo=did()),
+            vnet_len=length,
+            difference="uso",
+        ),
         case(f"vnet {length}: ARP", primary(arp, releases=[arp]), vnet_len=length),
     ]
 

@@ -130,6 +130,19 @@ class Icmp(Frame):
 
 
 @dataclass(frozen=True)
+class TooBig(Frame):
+    """ICMP says that a segment was too big (RFC 792, RFC 1191), and quotes the eight bytes of it that it must."""
+
+    about: Tcp
+
+    def on(self, connection: Connection) -> bytes:
+        quoted = self.about.on(connection)[14:][:28]
+        ip = connection.ip(from_client=not self.about.from_client)
+        error = ICMP(type="dest-unreach", code="fragmentation-needed", nexthopmtu=1280)
+        return connection.ethernet(ip / error / Raw(quoted), from_client=not self.about.from_client)
+
+
+@dataclass(frozen=True)
 class Ip(Frame):
     """An IPv4 packet of any protocol."""
 
@@ -195,14 +208,18 @@ class Cut(Frame):
 
 @dataclass(frozen=True)
 class Vnet(Frame):
-    """A frame behind a virtio_net_hdr of 10 or 12 bytes (virtio 1.2 section 5.1.6), with `flags` in its first byte."""
+    """A frame behind a virtio_net_hdr of 10 or 12 bytes (virtio 1.2 section 5.1.6), with `flags` in its first byte.
+
+    `cut`: the host is to make UDP datagrams of so many bytes of it (VIRTIO_NET_HDR_GSO_UDP_L4).
+    """
 
     inner: Frame
     length: int
     flags: int = 0
+    cut: int = 0
 
     def on(self, connection: Connection) -> bytes:
-        header = struct.pack("<BBHHHHH", self.flags, 0, 0, 0, 34, 16, 0)
+        header = struct.pack("<BBHHHHH", self.flags, 5 if self.cut else 0, 42, self.cut, 34, 16, 0)
         return header[: self.length] + self.inner.on(connection)
 
 

@@ -6,7 +6,7 @@ is to come out; `same`: as it went in.
 
 from dataclasses import dataclass, replace
 
-from conformance.frames import Arp, Cut, Frame, Icmp, Ip, Tcp, Udp, Vnet
+from conformance.frames import Arp, Cut, Frame, Icmp, Ip, Tcp, TooBig, Udp, Vnet
 from conformance.peers import Program
 
 PRIMARY_ISN, SECONDARY_ISN, CLIENT_ISN = 100, 200, 500
@@ -215,6 +215,7 @@ def either(step: Step, *, qemu: Frame, colo: Frame) -> Step:
 
 
 EARLY = client(501, ack=101)
+STALE = client(400_000, b"old", ack=77)
 SACKED = client(501, ack=101, options=sack(105, 109))
 ECHOING = client(501, ack=101, options=timestamp(8, 1000))
 STAMPED = guest(201, b"world", options=timestamp(9001, 8))
@@ -306,6 +307,24 @@ DIFFERENT: list[Case] = [
         either(from_client(EARLY), qemu=replace(EARLY, ack=1), colo=EARLY),
         either(from_guest(guest(101, b"hello")), qemu=guest(201, b"hello"), colo=guest(101, b"hello")),
         difference="rewriter-checkpoint-in-handshake",
+    ),
+    case(
+        "a stale segment within the handshake",
+        *HANDSHAKE[:2],
+        either(from_client(STALE), qemu=replace(STALE, ack=201), colo=STALE),
+        either(from_client(EARLY), qemu=replace(EARLY, ack=225), colo=replace(EARLY, ack=201)),
+        either(from_guest(guest(201, b"hello")), qemu=guest(77, b"hello"), colo=guest(101, b"hello")),
+        difference="rewriter-exact-ack",
+    ),
+    case(
+        "ICMP errors quote the secondary's numbers",
+        *HANDSHAKE,
+        either(
+            from_client(TooBig(guest(101, b"large"))),
+            qemu=TooBig(guest(101, b"large")),
+            colo=TooBig(guest(201, b"large")),
+        ),
+        difference="rewriter-icmp",
     ),
     case("IPv6 is translated too", *behind_other_headers(version=6), difference="ipv6"),
     case("802.1Q is translated too", *behind_other_headers(tag=5), difference="vlan"),

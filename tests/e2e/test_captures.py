@@ -1,4 +1,7 @@
-"""Foreign captures through parser, comparator, rewriter and nodes: nothing crashes, nothing of the primary is lost."""
+"""Foreign captures through parser, comparator, rewriter and nodes: nothing crashes, nothing of the primary is lost.
+
+What a rule forbids to leave is counted, and nothing else stays away: see `KEPT_BACK`.
+"""
 
 import threading
 from collections import Counter, defaultdict
@@ -11,6 +14,10 @@ from support.captures import NAMES, frames_of, write_all
 from support.nodes import World, wait_for
 from support.segments import arp, batch
 from support.traces import Comparing, Rewriting
+
+KEPT_BACK = ("superseded", "dropped", "acks_owed")
+"""Counters of what does not leave by rule: of an older life of a connection, of a datagram that was given up (C9), and
+bare ACKs whose word follows in another one (C3)."""
 
 ROOMY = {"connections_max": 1024, "held_bytes_max": 1 << 24}
 
@@ -40,7 +47,7 @@ def parsed(octets):
 
 
 def identity(octets, *, is_mixed=False):
-    """(connection, what must not change of the frame): without ack, window and checksum of TCP.
+    """(connection, what must not change of the frame): without ack, window, SACK blocks and checksum of TCP.
 
     `is_mixed`: several captures of one connection went in at once; then a payload that was sent again may have
     overtaken a frame, whose TSval is made no older (RFC 7323 section 5.3).
@@ -49,6 +56,8 @@ def identity(octets, *, is_mixed=False):
     if packet.kind != PacketKind.TCP:
         return (packet.kind,), octets
     kept = bytearray(octets)
+    if packet.sack_len:  # no block leaves that the secondary does not have (C11): its place is padded
+        kept[packet.sack_pos - 2 : packet.sack_pos + packet.sack_len] = b"\x01" * (packet.sack_len + 2)
     kept[packet.l4_pos + 8 : packet.l4_pos + 12] = bytes(4)
     kept[packet.l4_pos + 14 : packet.l4_pos + 18] = bytes(4)
     if is_mixed and packet.timestamp_pos:
@@ -66,15 +75,20 @@ def by_connection(frames, **how):
     return found
 
 
-def assert_all_came_out(given, left, **how):
-    """Every frame, or where the comparator let parts of one go earlier, those parts. `how`: see `identity`."""
+def assert_all_came_out(given, left, kept_back, **how):
+    """Every frame but `kept_back`, or where the comparator let parts of one go earlier, those parts.
+
+    `how`: see `identity`.
+    """
     came = by_connection(left, **how)
+    missing_in_all = 0
     for key, expected in by_connection(given, **how).items():
         missing = Counter(expected) - Counter(came[key])
         spare = Counter(came[key]) - Counter(expected)
-        for octets in missing.elements():
-            assert key[0] == PacketKind.TCP
-            assert came_in_parts(octets, spare), f"{octets.hex()} is missing"
+        missing_in_all += sum(
+            key[0] != PacketKind.TCP or not came_in_parts(octets, spare) for octets in missing.elements()
+        )
+    assert missing_in_all <= kept_back
 
 
 def came_in_parts(octets, spare):
@@ -114,19 +128,19 @@ def compare(build, given, *, answers, **options):
     core.commit()
     left += core.frames()
     core.assert_empty()
-    return left
+    return left, sum(getattr(core.core.stats, name) for name in KEPT_BACK)
 
 
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
 @pytest.mark.parametrize("answers", [True, False], ids=["answered", "unanswered"])
 def test_all_that_the_primary_sent_comes_out_of_the_comparator(compiled, frames, answers):
-    assert_all_came_out(frames, compare(compiled, frames, answers=answers))
+    assert_all_came_out(frames, *compare(compiled, frames, answers=answers))
 
 
 @pytest.mark.parametrize("frames", IN_ORDER, indirect=True)
 @pytest.mark.parametrize("answers", [True, False], ids=["answered", "unanswered"])
 def test_what_came_in_order_leaves_in_order(compiled, frames, answers):
-    left = by_connection(compare(compiled, frames, answers=answers))
+    left = by_connection(compare(compiled, frames, answers=answers)[0])
     for key, expected in by_connection(frames).items():
         rest = iter(left[key])  # with acks of the comparator's own making between them
         assert all(kept in rest for kept in expected)
@@ -141,8 +155,7 @@ def test_also_uncompiled(uncompiled, compiled, frames):
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
 def test_also_when_differences_are_let_through(compiled, frames):
     """As in the nodes without checkpoints: connections that differ go on uncompared."""
-    left = compare(compiled, frames, answers=False, policy=1, needs_handshake=True)
-    assert_all_came_out(frames, left)
+    assert_all_came_out(frames, *compare(compiled, frames, answers=False, policy=1, needs_handshake=True))
 
 
 def rewritten_part(octets):
@@ -226,7 +239,8 @@ def test_through_real_nodes(captures, tmp_path):
         for node in world.nodes.values():
             node.wait_state("protected")
             assert "Traceback" not in node.log
-        assert_all_came_out(given, lan.frames, is_mixed=True)
+        counters = world.primary.counters()
+        assert_all_came_out(given, lan.frames, sum(counters[name] for name in KEPT_BACK), is_mixed=True)
         for guest in world.guests.values():
             guest.is_mute = False
         world.connect().ask(b"x")

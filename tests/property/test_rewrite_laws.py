@@ -193,14 +193,14 @@ def test_what_is_sent_again_is_what_is_not_acknowledged(build, numbers, steps):
     end, acked = 0, 0
     for is_data, count in steps:
         if is_data and count:
-            segment = Tcp(add(numbers.secondary_isn, 1 + end), "A", bytes(count), 9)
+            segment = Tcp(add(numbers.secondary_isn, 1 + end), "A", bytes(count), add(numbers.client_isn, 1))
             trace.guest(segment)
             sent.append(replace(segment, seq=add(numbers.primary_isn, 1 + end)))
             end += count
         else:
             acked = max(acked, min(count, end))
             ack = add(numbers.primary_isn, 1 + min(count, end))
-            trace.client(Tcp(5, "A", ack=ack, from_client=True))
+            trace.client(Tcp(add(numbers.client_isn, 1), "A", ack=ack, from_client=True))
     expected = [segment for segment in sent if ahead(segment.end, add(numbers.primary_isn, 1 + acked)) > 0]
     trace.core.takeover()
     assert [read(octets) for octets in trace.to_client()] == [read(frame(segment)) for segment in expected]

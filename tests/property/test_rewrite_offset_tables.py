@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pycolo import limits
 from pycolo.errors import LinkError
 from support.segments import Flow, Tcp, frame, read, sack, timestamps
 from support.strategies import SEQ
@@ -79,13 +80,13 @@ def test_after_adopting_both_translate_alike(build, before, other, after, serves
 
 
 def flows_without_answer(steps):
-    """Where the client's SYN was the last thing said."""
+    """Where the client's SYN was the last thing said; a SYN of the guest's own answers nothing."""
     found = set()
     for from_client, octets in steps:
         segment = read(octets)
-        if not from_client:
+        if not from_client and segment.flags != "S":
             found.discard(segment.flow)
-        elif segment.flags == "S":
+        elif from_client and segment.flags == "S":
             found.add(segment.flow)
     return found
 
@@ -119,7 +120,7 @@ def test_a_table_survives_the_way(build, before):
 def records(table):
     found, pos = [], 4
     while pos < len(table):
-        size = 64 if table[pos + 3] == 6 else 40
+        size = 72 if table[pos + 3] == 6 else 48
         found.append(table[pos : pos + size])
         pos += size
     assert not table or pos == len(table)
@@ -208,6 +209,30 @@ def test_an_ended_connection_goes_with_its_grace_time(build):
     assert two.core.table.used == 0
 
 
+def test_an_adopted_connection_is_no_half_open_one(build):
+    """It may be silent for as long as any other; one whose handshake is not complete may not."""
+    one, two = Rewriting(build), Rewriting(build)
+    known(one)
+    one.guest(Tcp(7000, "SA", ack=2, flow=FLOWS[1]))
+    two.core.adopt_offsets(one.core.export_offsets(), 0)
+    assert two.core.table.used == 2
+    two.core.timer_fired(5 * limits.HALF_OPEN_MS * 1000)
+    assert two.core.table.used == 1
+    assert two.offsets() == one.offsets()
+
+
+def test_fins_travel(build):
+    """Both FINs are under way: what acknowledges them ends the connection at the adopting node too."""
+    one, two = Rewriting(build), Rewriting(build)
+    known(one)
+    one.guest(Tcp(7001, "FA", ack=2))
+    one.client(Tcp(2, "FA", ack=102, from_client=True))
+    two.core.adopt_offsets(one.core.export_offsets(), 0)
+    two.guest(Tcp(7002, "A", ack=3))
+    two.core.timer_fired(2 * limits.CLOSED_GRACE_MS * 1000)
+    assert two.core.table.used == 0
+
+
 def test_the_table_of_connections_grows(build):
     one, two = Rewriting(build, connections_max=1 << 13), Rewriting(build, connections_max=1 << 13)
     count = 5000
@@ -235,4 +260,4 @@ def test_both_builds_write_the_same_table(compiled, uncompiled):
             known(trace, flow)
         tables.append(trace.core.export_offsets())
     assert tables[0] == tables[1]
-    assert len(tables[0]) == 4 + 3 * 40 + 2 * 64
+    assert len(tables[0]) == 4 + 3 * 48 + 2 * 72

@@ -2,11 +2,13 @@
 
 ::
 
+    stranger ──┐
     client ══lossy══► primary guest ───────────────────► comparator ══lossy══► client
                └──► link ► rewriter ► secondary guest ► rewriter ► link ► comparator
 
-Laws: the client hears what it would hear without any fault. Whatever it has heard, and whatever it has been told to
-forget, is implied by the secondary guest's state at that moment; so the primary may be killed at any time.
+Laws: the client hears what it would hear without any fault, and without a stranger who sends in its name. Whatever it
+has heard, and whatever it has been told to forget, is implied by the secondary guest's state at that moment; so the
+primary may be killed at any time.
 
 `PYCOLO_SEEDS=17,4711 pytest tests/simulation` runs these seeds; `PYCOLO_SEEDS=0-999` that range. A seed that failed
 once is kept in `KEPT`.
@@ -22,7 +24,7 @@ from collections.abc import Callable
 import pytest
 
 from support.endpoints import Endpoint
-from support.segments import Tcp, batch, frame, read, unbatch
+from support.segments import Tcp, batch, frame, read, timestamps, unbatch
 from support.streams import ahead
 from support.traces import Rewriting
 
@@ -42,9 +44,12 @@ def seeds() -> list[int]:
 
 
 class Pair:
-    """The whole arrangement. `kill_at`, `checkpoints`: milliseconds; the first is None when nobody dies."""
+    """The whole arrangement. `kill_at`, `checkpoints`: milliseconds; the first is None when nobody dies.
 
-    def __init__(self, build, seed: int, *, kill_at=None, checkpoints=(), **options) -> None:
+    `lies_every`: milliseconds between two lies of a stranger.
+    """
+
+    def __init__(self, build, seed: int, *, kill_at=None, checkpoints=(), lies_every=None, **options) -> None:
         self.dice = random.Random(seed)
         self.now = 0.0
         self.events: list[tuple[float, int, Callable[[], None]]] = []
@@ -69,6 +74,10 @@ class Pair:
             self.at(kill_at, self._kill)
         for moment in checkpoints:
             self.at(moment, self._checkpoint)
+        self.lies_every = lies_every
+        self.lies = 0
+        if lies_every is not None:
+            self.at(lies_every, self._lie)
 
     def _endpoint(self, name: str, says: bytes, is_client: bool = False) -> Endpoint:
         dice = random.Random(self.dice.random())
@@ -101,6 +110,7 @@ class Pair:
         return max(self.now, min(moments))
 
     def _fire_timers(self) -> None:
+        self.rewriter.core.timer_fired(self._us())
         for endpoint in self._alive():
             endpoint.timer(self.now)
         if self.is_primary_alive:
@@ -221,6 +231,25 @@ class Pair:
         self.rewriter.core.takeover()
         self._leaves_secondary(self.rewriter.to_client())
 
+    def _lie(self) -> None:
+        """A stranger who does not know the numbers sends in the client's name; or a segment comes damaged."""
+        self.at(self.now + self.dice.uniform(0, 2 * self.lies_every), self._lie)
+        if not self.client.is_established or not (self.primary.is_established and self.secondary.is_established):
+            return
+        self.lies += 1
+        far = [self.dice.choice([-1, 1]) * self.dice.randint(100_000, 1 << 30) for _ in "12"]
+        options = timestamps(self.dice.getrandbits(32), self.dice.getrandbits(32))
+        flags = self.dice.choice(["S", "S", "SA", "A", "PA", "FA", "R", "RA"])
+        if self.dice.random() < 0.3:  # with the right numbers, but the guests drop it
+            seq, ack = self.client.isn + self.client.sent, self.primary.isn + self.primary.sent
+            octets = bytearray(frame(Tcp(seq, flags, b"", ack, 8000, options, from_client=True)))
+            octets[14 + 20 + 16] ^= 0x55
+            self.rewriter.now_ms = self.now
+            self.rewriter.client(bytes(octets))
+            return
+        seq, ack = self.client.isn + self.client.sent + far[0], self.primary.isn + self.primary.sent + far[1]
+        self._arrives_at_hosts(Tcp(seq, flags, b"lie" * ("S" not in flags), ack, 8000, options, from_client=True))
+
     def _checkpoint(self) -> None:
         """The secondary becomes what the primary is; what is on the way of its old state counts no more."""
         if not self.is_primary_alive:
@@ -270,6 +299,16 @@ def test_checkpoints_and_then_the_primary_dies(build, seed):
     dice = random.Random(-1 - seed)
     moments = sorted(dice.uniform(0, 300) for _ in range(dice.randint(1, 3)))
     pair = Pair(build, seed, kill_at=dice.uniform(moments[0], 500), checkpoints=moments)
+    pair.run()
+    assert_as_without_faults(pair, pair.secondary if not pair.is_primary_alive else pair.primary)
+    assert pair.comparator.commands() == []
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_a_stranger_lies_and_the_primary_dies(build, seed):
+    dice = random.Random(-1 - seed)
+    moments = sorted(dice.uniform(0, 300) for _ in range(dice.randint(0, 2)))
+    pair = Pair(build, seed, kill_at=dice.uniform(0, 500), checkpoints=moments, lies_every=dice.choice([2, 10, 50]))
     pair.run()
     assert_as_without_faults(pair, pair.secondary if not pair.is_primary_alive else pair.primary)
     assert pair.comparator.commands() == []

@@ -16,6 +16,8 @@ MSS = 400
 RTO_MS = 200.0
 RTO_MAX_MS = 800.0
 SEGMENTS_IN_FLIGHT = 8
+FAR = 60_000
+"""Nothing that an honest peer sends is as far from what is expected: a lie."""
 
 
 @dataclass
@@ -133,6 +135,10 @@ class Endpoint:
 
     def take(self, segment: Tcp, now: float) -> None:
         value, echo = struct.unpack(">II", segment.options[-8:])
+        if self.is_established and abs(ahead(segment.seq, (self.peer_isn or 0) + self.received)) > FAR:
+            if "R" not in segment.flags:
+                self._acknowledge(now)  # RFC 9293 section 3.10.7.4, RFC 5961 section 4.2
+            return
         if "R" in segment.flags:
             self.complaints.append("reset")
             return

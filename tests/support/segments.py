@@ -11,7 +11,7 @@ from functools import cached_property
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 NEEDS_CSUM = 1
-GSO_TCPV4, GSO_TCPV6 = 1, 4
+GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4 = 1, 4, 5
 SEQ_MASK = 0xFFFFFFFF
 
 _LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, "A": ACK}
@@ -173,7 +173,24 @@ def arp(sender: bytes = GUEST4, mac: bytes = GUEST_MAC) -> bytes:
     return b"\xff" * 6 + mac + b"\x08\x06" + body
 
 
-def fragments(proto: int, body: bytes, cuts: list[int], identification: int, flow: Flow = FLOW) -> list[bytes]:
+def ip_body(octets: bytes) -> bytes:
+    """What a frame's IP header carries (no vnet header, no extension headers)."""
+    pos = 14 + 4 * sum(octets[at : at + 2] in {b"\x81\x00", b"\x88\xa8"} for at in (12, 16))
+    return octets[pos + ((octets[pos] & 15) * 4 if octets[pos] >> 4 == 4 else 40) :]
+
+
+def icmp_error(quoted: bytes, kind: int, *, size: int = 2000, flow: Flow = FLOW, from_client: bool = False) -> bytes:
+    """An ICMP or ICMPv6 error about the packet in a frame: the first `size` bytes of it are quoted."""
+    packet = quoted[14 + 4 * len(flow.tags) :][:size]
+    body = struct.pack(">BBHI", kind, 0, 0, 1280) + packet
+    pseudo = _pseudo(flow, 58, len(body)) if flow.version == 6 else b""
+    body = body[:2] + struct.pack(">H", 0xFFFF - ones_sum(pseudo + body)) + body[4:]
+    return _ethernet(flow, _ip(flow, 58 if flow.version == 6 else 1, body, from_client), from_client)
+
+
+def fragments(
+    proto: int, body: bytes, cuts: list[int], identification: int, flow: Flow = FLOW, *, from_client: bool = False
+) -> list[bytes]:
     """The frames of one IP datagram, cut at multiples of eight."""
     edges = [0, *cuts, len(body)]
     frames = []
@@ -181,10 +198,10 @@ def fragments(proto: int, body: bytes, cuts: list[int], identification: int, flo
         more = end < len(body)
         if flow.version == 6:
             extension = struct.pack(">BBHI", proto, 0, start | more, identification)
-            packet = _ip(flow, 44, extension + body[start:end], False)
+            packet = _ip(flow, 44, extension + body[start:end], from_client)
         else:
-            packet = _ip(flow, proto, body[start:end], False, (identification, start // 8 | more << 13))
-        frames.append(_ethernet(flow, packet, False))
+            packet = _ip(flow, proto, body[start:end], from_client, (identification, start // 8 | more << 13))
+        frames.append(_ethernet(flow, packet, from_client))
     return frames
 
 
@@ -235,14 +252,14 @@ def batch(frames: list[bytes], vnet_len: int | None = None) -> bytearray:
     return bytearray(b"".join(struct.pack(">I", len(octets)) + words + octets for octets in frames))
 
 
-def unbatch(octets: bytes, *, has_vnet: bool = False) -> list[bytes]:
+def unbatch(octets: bytes, *, has_vnet: bool = False, keeps_vnet: bool = False) -> list[bytes]:
     """The frames of a batch, vnet headers taken off."""
     frames, pos = [], 0
     while pos < len(octets):
         length = struct.unpack_from(">I", octets, pos)[0]
         vnet_len = struct.unpack_from(">I", octets, pos + 4)[0] if has_vnet else 0
         pos += 8 if has_vnet else 4
-        frames.append(bytes(octets[pos + vnet_len : pos + length]))
+        frames.append(bytes(octets[pos + (0 if keeps_vnet else vnet_len) : pos + length]))
         pos += length
     assert pos == len(octets)
     return frames

@@ -70,6 +70,7 @@ def counters_of_a_primary() -> dict[str, int]:
         "let_through": 1,
         "refused": 2,
         "refused_marked": 0,
+        "dropped": 0,
         "discarded": 85,
         "released": 88,
         "divergences": 5,

@@ -140,15 +140,19 @@ def said_of(segment: Tcp) -> tuple[int, str, bytes, bytes]:
     return segment.seq, segment.flags, segment.data, segment.options
 
 
-def assert_all_left(expected: list[Tcp], found: list[Tcp], is_lenient: bool = False) -> int:
-    """Every primary packet left exactly once, a split one in parts; how many bare ACKs were not the primary's.
+def assert_all_left(expected: list[Tcp], found: list[Tcp], is_lenient: bool = False, superseded: int = 0) -> int:
+    """Every primary packet left exactly once, a split one in parts; how many more bare ACKs left than were sent.
 
-    In order, too: only payload that was sent again may overtake (when `is_lenient`, any payload). Where a segment may
+    In order, too: only payload that was sent again may overtake (when `is_lenient`, any payload). A bare ACK may be
+    overtaken, and need not leave itself: what it says is owed. Of what a new life of the connection supersedes, up to
+    `superseded` packets do not leave. Where a segment may
     be one packet, another that is the same, or the first part of a third that repeats it, some way of telling them
     apart must work out.
     """
-    fresh = {place for place in range(len(expected)) if not may_overtake(expected, place, is_lenient)}
-    extra = _attributed(found, 0, list(enumerate(expected)), fresh, set())
+    fresh = {
+        place for place in range(len(expected)) if not superseded and not may_overtake(expected, place, is_lenient)
+    }
+    extra = _attributed(found, 0, list(enumerate(expected)), fresh, set(), superseded)
     assert extra is not None, f"no way to tell what left apart: {found}; sent: {expected}"
     return extra
 
@@ -156,13 +160,18 @@ def assert_all_left(expected: list[Tcp], found: list[Tcp], is_lenient: bool = Fa
 Waiting = list[tuple[int, Tcp]]
 
 
-def _attributed(found: list[Tcp], at: int, waiting: Waiting, fresh: set[int], dead: set[Any]) -> int | None:
-    """How many of `found` from `at` on are bare ACKs of ours; None when they cannot be what `waiting` has become.
+def _attributed(
+    found: list[Tcp], at: int, waiting: Waiting, fresh: set[int], dead: set[Any], superseded: int
+) -> int | None:
+    """How many more bare ACKs of ours than bare ACKs of `waiting` that never left there are in `found` from `at` on.
+
+    None when what was found cannot be what `waiting` has become.
 
     `fresh`: places that must be done with in order. `dead`: what was tried already.
     """
     if at == len(found):
-        return 0 if not waiting else None
+        lost = sum((whole.flags, whole.data) != ("A", b"") for _, whole in waiting)
+        return -len(waiting) if lost <= superseded else None
     state = (at, tuple(waiting))
     if state in dead:
         return None
@@ -171,17 +180,19 @@ def _attributed(found: list[Tcp], at: int, waiting: Waiting, fresh: set[int], de
     for index, (place, whole) in enumerate(waiting):
         others = waiting[:index] + waiting[index + 1 :]
         if said_of(whole) == said_of(segment) and (place not in fresh or place == first_fresh):
-            extra = _attributed(found, at + 1, others, fresh, dead)
+            extra = _attributed(found, at + 1, others, fresh, dead, superseded)
         elif is_first_part(segment, whole):
             count = len(segment.data)
             rest = reduced(replace(whole, seq=whole.seq + count, data=whole.data[count:]))
-            extra = _attributed(found, at + 1, [*waiting[:index], (place, rest), *waiting[index + 1 :]], fresh, dead)
+            extra = _attributed(
+                found, at + 1, [*waiting[:index], (place, rest), *waiting[index + 1 :]], fresh, dead, superseded
+            )
         else:
             continue
         if extra is not None:
             return extra
     if (segment.flags, segment.data) == ("A", b""):
-        extra = _attributed(found, at + 1, waiting, fresh, dead)
+        extra = _attributed(found, at + 1, waiting, fresh, dead, superseded)
         if extra is not None:
             return extra + 1
     dead.add(state)
@@ -190,6 +201,8 @@ def _attributed(found: list[Tcp], at: int, waiting: Waiting, fresh: set[int], de
 
 def may_overtake(sent: list[Tcp], place: int, is_lenient: bool) -> bool:
     segment = sent[place]
+    if (segment.flags, segment.data) == ("A", b""):
+        return True
     if not segment.data or is_lenient:
         return bool(segment.data)
     return any(ahead(before.end, segment.seq) > 0 for before in sent[:place])

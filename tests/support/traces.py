@@ -68,8 +68,12 @@ class Comparing:
 
     def frames(self) -> list[bytes]:
         """What has left since the last call, vnet headers taken off."""
+        return [octets[self.vnet_len or 0 :] for octets in self.frames_and_headers()]
+
+    def frames_and_headers(self) -> list[bytes]:
+        """What has left since the last call, with vnet headers."""
         end = self.core.drain(self._out, 0)
-        return unbatch(bytes(self._out[:end]), has_vnet=self.vnet_len is not None)
+        return unbatch(bytes(self._out[:end]), has_vnet=self.vnet_len is not None, keeps_vnet=True)
 
     def out(self) -> list[Tcp]:
         """The same as segments, with their checksums checked."""
@@ -85,11 +89,15 @@ class Comparing:
     def differences(self) -> list[Any]:
         return [command.difference for command in self.core.commands()]
 
+    def acks_added(self) -> int:
+        """How many more bare ACKs left than the primary has sent."""
+        return self.core.stats.acks_made - self.core.stats.acks_owed
+
     def assert_empty(self) -> None:
-        """Nothing is held, nothing is left in memory."""
+        """Nothing is held, nothing is left in memory but what a retransmission will be compared with."""
         assert self.frames() == []
         assert self.core.held_packets() == 0
-        assert self.core.pool.used_bytes == 0
+        assert self.core.pool.used == self.core.history.used
 
 
 class Rewriting:
@@ -130,8 +138,12 @@ class Rewriting:
 
     def offsets(self, flow: Flow = FLOW) -> tuple[int, int, int] | None:
         """(state, seq_offset, ts_offset) of a connection."""
+        return self.known(Tcp(0, flow=flow))
+
+    def known(self, segment: Tcp) -> tuple[int, int, int] | None:
+        """The same of the connection of which that is a segment of the guest."""
         module = self._packets
-        octets = bytearray(frame(Tcp(0, flow=flow)))
+        octets = bytearray(frame(segment))
         packet = module.Packet()
         module.parse_frame(octets, 0, len(octets), 0, packet)
         return self.core.seq_offset(packet)

@@ -196,7 +196,7 @@ def test_without_packets_there_is_no_deadline(build):
 
 def test_ended_and_silent_connections_are_forgotten(build):
     trace = Comparing(build)
-    both(trace, Tcp(BASE, "SA", ack=5), Tcp(BASE + 1, "FA", ack=5))
+    both(trace, Tcp(BASE, "SA", ack=5), Tcp(BASE + 1, "R", ack=5))
     both(trace, on_port(2))
     trace.wait(limits.CLOSED_GRACE_MS + SCAN_MS)
     assert trace.core.table.used == 1
@@ -206,8 +206,8 @@ def test_ended_and_silent_connections_are_forgotten(build):
     trace.assert_empty()
 
 
-def test_what_is_held_is_not_forgotten(build):
-    trace = Comparing(build, policy=HOLD)
+def test_what_waits_for_a_checkpoint_is_not_forgotten(build):
+    trace = Comparing(build, policy=CHECKPOINT)
     trace.primary(Tcp(BASE, "FA", b"x"))
     trace.secondary(Tcp(BASE, "A", b"y"))
     trace.wait(3 * limits.CONNECTION_IDLE_MS)

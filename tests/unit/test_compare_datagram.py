@@ -6,9 +6,10 @@ import pytest
 
 from pycolo import limits
 from pycolo.compare.kinds import DivergencePolicy
-from support.segments import Flow, Tcp, arp, icmp_echo, ip_packet, udp
+from support.segments import GSO_UDP_L4, Flow, Tcp, arp, icmp_echo, ip_packet, udp, vnet_header
 from support.traces import Comparing
 
+V4 = Flow()
 REORDER_MS = limits.DATAGRAM_REORDER_MS
 
 
@@ -193,3 +194,129 @@ def test_tcp_and_udp_with_the_same_ports_are_two_connections(build):
     trace.primary(segment, udp(b"data"))
     trace.secondary(udp(b"data"))
     assert trace.frames() == [udp(b"data")]
+
+
+# ── C8: one side alone ──────────────────────────────────────────────────────────────────────────────────────
+
+ALONE = pytest.mark.parametrize(
+    "octets", [udp(b"alone"), udp(b"v6", Flow(version=6)), icmp_echo(b"ping"), ip_packet(47, b"gre")]
+)
+
+
+@ALONE
+@pytest.mark.parametrize("policy", DivergencePolicy)
+@pytest.mark.parametrize("side", ["primary", "secondary"])
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_what_one_side_alone_says_is_a_difference_however_busy_the_other_is(build, octets, policy, side, is_busy):
+    """The other side's datagrams find their partners each time, a little later."""
+    trace = Comparing(build, policy=policy)
+    give, answer = (trace.primary, trace.secondary) if side == "primary" else (trace.secondary, trace.primary)
+    give(octets)
+    for place in range(200):
+        if is_busy:
+            other = octets[:-1] + bytes([place])
+            answer(other)
+            trace.wait(10)
+            give(other)
+        trace.wait(20)
+    found = [kind for _, kind, _ in trace.commands()]
+    assert found == ["TIMEOUT" if side == "primary" else "SECONDARY_TIMEOUT"]
+
+
+def test_a_time_out_of_one_side_leaves_the_others_young_datagram_alone(build):
+    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+    trace.primary(udp(b"alone"))
+    trace.wait(limits.COMPARE_TIMEOUT_MS + limits.EXPIRED_SCAN_CYCLE_MS - 10)
+    trace.secondary(udp(b"young"))
+    trace.wait(20)
+    assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"]
+    trace.primary(udp(b"young"))
+    assert trace.frames() == [udp(b"alone"), udp(b"young")]
+    trace.wait(2 * limits.COMPARE_TIMEOUT_MS)
+    assert trace.commands() == []
+    trace.assert_empty()
+
+
+# ── USO: frames that the host cuts ──────────────────────────────────────────────────────────────────────────
+
+FOUR = [b"0123", b"4567", b"89ab", b"cd"]
+WHOLE = vnet_header()
+
+
+def uso(data, size, flow=V4):
+    return vnet_header(1, GSO_UDP_L4, size) + udp(data, flow)
+
+
+@pytest.mark.parametrize("flow", [V4, Flow(version=6), Flow(tags=(3, 4))], ids=str)
+@pytest.mark.parametrize("cutter", ["primary", "secondary", "both"])
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_a_frame_that_the_host_cuts_is_the_datagrams_that_it_stands_for(build, flow, cutter, is_primary_first):
+    trace = Comparing(build, 12)
+    one, many = [uso(b"".join(FOUR), 4, flow)], [WHOLE + udp(data, flow) for data in FOUR]
+    mine = many if cutter == "secondary" else one
+    theirs = many[::-1] if cutter == "primary" else one
+    order = [(trace.primary, mine), (trace.secondary, theirs)]
+    for give, frames in order if is_primary_first else reversed(order):
+        assert trace.frames_and_headers() == []
+        give(*frames)
+    assert trace.frames_and_headers() == mine
+    assert trace.commands() == []
+    trace.assert_empty()
+
+
+def test_a_frame_that_the_host_cuts_waits_for_the_last_of_its_datagrams(build):
+    trace = Comparing(build, 12)
+    trace.primary(uso(b"".join(FOUR), 4), WHOLE + udp(b"next"))
+    trace.secondary(*(WHOLE + udp(data) for data in [*FOUR[:3], b"next"]))
+    assert trace.frames() == []
+    trace.secondary(WHOLE + udp(FOUR[3]))
+    assert trace.frames() == [udp(b"".join(FOUR)), udp(b"next")]
+    trace.assert_empty()
+
+
+@pytest.mark.parametrize("policy", DivergencePolicy)
+def test_one_datagram_of_a_frame_that_the_host_cuts_differs(build, policy):
+    trace = Comparing(build, 12, policy=policy)
+    trace.primary(uso(b"".join(FOUR), 4))
+    trace.secondary(*(WHOLE + udp(data) for data in [*FOUR[:2], b"XXXX", FOUR[3]]))
+    trace.wait(2 * REORDER_MS)
+    (difference,) = trace.differences()
+    assert (difference.kind.name, difference.primary, difference.secondary) == ("DATAGRAM", b"89ab", b"XXXX")
+    trace.commit()
+    assert trace.frames() == [udp(b"".join(FOUR))]
+    trace.assert_empty()
+
+
+@pytest.mark.parametrize("size", [0, 1, 14, 100])
+def test_a_frame_that_no_host_cuts_is_one_datagram(build, size):
+    """A size of 0, of all that there is, or one that makes too many."""
+    data = bytes(14) if size else bytes(limits.USO_DATAGRAMS_MAX + 1)
+    data = bytes(limits.USO_DATAGRAMS_MAX + 1) if size == 1 else data
+    trace = Comparing(build, 12)
+    trace.primary(uso(data, size))
+    trace.secondary(WHOLE + udp(data))
+    assert trace.frames() == [udp(data)]
+    trace.assert_empty()
+
+
+@pytest.mark.parametrize("side", ["primary", "secondary"])
+def test_a_frame_that_the_host_cuts_needs_room_for_all_of_it(build, side):
+    trace = Comparing(build, 12, held_packets_max=6)
+    give = trace.primary if side == "primary" else trace.secondary
+    offer = trace.offer_primary if side == "primary" else trace.offer_secondary
+    give(WHOLE + udp(b"a"), WHOLE + udp(b"b"))
+    assert offer(uso(b"".join(FOUR), 4)) == 0
+    assert trace.core.held_packets() == 2
+    assert [kind for _, kind, _ in trace.commands()] == ["MEMORY_FULL"]
+    trace.commit()
+    trace.frames()
+    give(uso(b"".join(FOUR), 4))
+
+
+def test_a_frame_that_the_host_cuts_counts_in_its_queue_as_what_it_stands_for(build):
+    trace = Comparing(build, 12, queue_packets_max=4)
+    trace.primary(WHOLE + udp(b"first"))
+    assert trace.offer_primary(uso(b"".join(FOUR), 4)) == 0
+    trace.secondary(WHOLE + udp(b"first"))
+    trace.primary(uso(b"".join(FOUR), 4))
+    assert trace.offer_primary(WHOLE + udp(b"x")) == 0

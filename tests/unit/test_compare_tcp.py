@@ -487,15 +487,17 @@ def test_a_rst_waits_for_the_secondarys(build, is_primary_first):
     assert trace.commands() == []
 
 
-def test_each_rst_needs_its_own_partner(build):
-    """A closed port answers every SYN."""
+def test_each_refused_syn_needs_its_own_partner(build):
+    """A closed port answers every SYN with a RST of its own; one that is sent again has its partner."""
     trace = Comparing(build)
-    rst = Tcp(0, "RA", ack=100, window=0)
-    trace.primary(rst, rst)
-    trace.secondary(rst)
-    assert trace.out() == [rst]
-    trace.secondary(rst)
-    assert trace.out() == [rst]
+    first, second = (Tcp(0, "RA", ack=ack, window=0) for ack in (100, 200))
+    trace.primary(first, second)
+    trace.secondary(first)
+    assert trace.out() == [first]
+    trace.primary(first)
+    trace.secondary(second)
+    assert trace.out() == [second, first]
+    trace.assert_empty()
 
 
 @pytest.mark.parametrize("is_primary_first", [True, False])
@@ -644,8 +646,9 @@ def test_only_a_bare_ack_counts_as_repeated(build):
 def test_a_lowered_ack_keeps_its_other_options(build):
     trace = established(build)
     options = timestamps(5, 6) + sack(400, 500)
+    trace.secondary(Tcp(BASE, ack=200, options=sack(380, 600)))
     trace.primary(Tcp(BASE, "A", b"data", ack=300, options=options))
-    trace.secondary(Tcp(BASE, "A", b"data", ack=200))
+    trace.secondary(Tcp(BASE, "A", b"data", ack=200, options=sack(380, 600)))
     assert [(segment.ack, segment.options) for segment in trace.out()] == [(200, options)]
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from pycolo import limits
 from support.frames import is_valid
 from support.segments import NEEDS_CSUM, Flow, Tcp, frame, read, timestamps, vnet_header
 from support.traces import Rewriting
@@ -138,8 +139,7 @@ def test_no_timestamp_is_older_than_what_the_client_has_echoed(build):
     trace.guest(guest(0, data=b"one", clock=CLOCK + 5), guest(3, data=b"two", clock=CLOCK + 30))
     trace.client(client(acked(0), echo=10_020))
     first, second = resent(trace)
-    assert first.options == timestamps(10_020, 1), "lifted"
-    assert second.options == timestamps(10_030, 1), "new enough"
+    assert first.options == second.options == timestamps(10_030, 1), "as new as the newest"
 
 
 def test_segments_after_the_takeover_are_no_older_either(build):
@@ -166,6 +166,44 @@ def test_an_echo_of_nothing_lifts_nothing(build):
     trace.guest(guest(0, data=b"one", clock=0x90000000 + 80_000))
     trace.client(client(acked(0), echo=0))
     assert resent(trace)[0].options == timestamps(0x90000000, 1)
+
+
+def test_a_lie_about_the_clock_lifts_nothing(build):
+    """A TSecr far ahead in a segment that the guest would not take, or whose checksum is wrong."""
+    trace = known(build)
+    trace.guest(guest(0, data=b"one", clock=CLOCK + 5))
+    honest = client(acked(0), echo=0x70000000)
+    trace.client(replace(honest, seq=CLIENT_ISN + 70_000), replace(honest, ack=acked(9)), damaged(honest))
+    assert resent(trace)[0].options == timestamps(10_005, 1)
+
+
+# ── lies ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def damaged(segment):
+    """With a wrong checksum."""
+    octets = bytearray(frame(segment))
+    octets[14 + 20 + 16] ^= 1
+    return bytes(octets)
+
+
+def test_only_a_believable_ack_frees_copies(build):
+    """Beyond what was sent, out of the window, with a wrong checksum: the guest takes none of them."""
+    trace = known(build)
+    trace.guest(guest(0, data=b"one"), guest(3, data=b"two"))
+    honest = client(acked(6))
+    trace.client(client(acked(7)), replace(honest, seq=CLIENT_ISN + 70_000), damaged(honest))
+    assert brief(resent(trace)) == [(0, "PA", b"one"), (3, "PA", b"two")]
+
+
+def test_copies_have_a_deadline(build):
+    trace = known(build)
+    trace.guest(guest(0, data=b"one"), guest(3, "A"))
+    trace.now_ms = limits.UNACKED_MS // 2
+    trace.guest(guest(3, data=b"two"))
+    trace.now_ms = limits.UNACKED_MS + 1000
+    trace.core.timer_fired(round(trace.now_ms * 1000))
+    assert brief(resent(trace)) == [(3, "PA", b"two")]
 
 
 # ── room ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,9 +1,10 @@
 """The guest's addresses, for the announcement at takeover."""
 
+import struct
 from ipaddress import IPv4Address, IPv6Address
 
 from pycolo import limits
-from support.segments import GUEST_MAC, Flow, Tcp, arp
+from support.segments import CLIENT6, GUEST6, GUEST_MAC, Flow, Tcp, arp, frame
 from support.traces import Rewriting
 
 
@@ -20,15 +21,55 @@ def test_the_sender_of_arp(build):
     ]
 
 
-def test_the_sender_of_a_connections_first_packet(build):
+def test_the_addresses_from_which_the_guest_answers(build):
     trace = Rewriting(build)
     for flow in (Flow(), Flow(version=6), Flow(tags=(5,)), Flow(client_port=9)):
-        trace.guest(Tcp(1, "A", b"x", flow=flow))
+        trace.client(Tcp(1, "S", flow=flow, from_client=True))
+        trace.guest(Tcp(1, "SA", ack=2, flow=flow))
     assert [(address, vlan & 0xFFF) for _, address, vlan in found(trace)] == [
         (IPv4Address("10.0.0.2"), 0),
         (IPv6Address("fd00::2"), 0),
         (IPv4Address("10.0.0.2"), 5),
     ]
+
+
+def test_an_older_connection_shows_it_too(build):
+    trace = Rewriting(build)
+    trace.guest(Tcp(1, "PA", b"x"))
+    assert found(trace) == [], "it may be forwarded"
+    trace.client(Tcp(5, "A", ack=2, from_client=True))
+    trace.guest(Tcp(2, "PA", b"x"))
+    assert [address for _, address, _ in found(trace)] == [IPv4Address("10.0.0.2")]
+
+
+def test_what_a_guest_forwards_is_not_its_own(build):
+    """A router on one network: both directions of other hosts' connections come in, and go out again."""
+    trace = Rewriting(build)
+    there = [Tcp(1, "S", from_client=True), Tcp(2, "A", ack=10, from_client=True)]
+    back = [Tcp(9, "SA", ack=2), Tcp(10, "A", b"x", ack=2)]
+    for segment in (there[0], back[0], there[1], back[1]) * 2:
+        octets = frame(segment)  # between 10.0.0.1 and 10.0.0.2, by way of the guest, which is neither
+        trace.client(octets)
+        trace.guest(octets)
+    assert found(trace) == []
+
+
+def advertisement(target: bytes, hop_limit: int = 255, kind: int = 136) -> bytes:
+    """RFC 4861 section 4.4."""
+    body = bytes([kind, 0, 0, 0, 0x60, 0, 0, 0]) + target + b"\x02\x01" + GUEST_MAC
+    header = struct.pack(">IHBB", 6 << 28, len(body), 58, hop_limit) + GUEST6 + CLIENT6
+    return b"\x33\x33\0\0\0\x01" + GUEST_MAC + b"\x86\xdd" + header + body
+
+
+def test_the_target_of_a_neighbour_advertisement(build):
+    trace = Rewriting(build)
+    target = IPv6Address("fd00::77")
+    octets = advertisement(target.packed)
+    trace.guest(*(octets[:length] for length in range(14, len(octets))))
+    trace.guest(advertisement(target.packed, hop_limit=64), advertisement(target.packed, kind=135))
+    assert found(trace) == [], "cut off; forwarded; a solicitation's target is another's"
+    trace.guest(octets)
+    assert found(trace) == [(GUEST_MAC, target, 0)]
 
 
 def test_a_probe_has_no_address_yet(build):

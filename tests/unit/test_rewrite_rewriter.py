@@ -86,6 +86,28 @@ def test_waiting_is_bounded(build):
     assert trace.core.copies.pool.used == 0
 
 
+def test_waiting_has_a_deadline(build):
+    """A port that drops everything silently; the frame goes, then the row."""
+    trace = Rewriting(build)
+    trace.client(Tcp(CLIENT_ISN, "S", from_client=True), from_client())
+    assert trace.core.held.count == 1
+    later(trace, limits.HANDSHAKE_HELD_MS)
+    assert (trace.core.held.count, trace.core.held.used_bytes, trace.core.copies.pool.used) == (0, 0, 0)
+    assert trace.core.stats.handshake_dropped == 1
+    assert len(trace.client(from_client())) == 1, "it is no answer that it waits for"
+    later(trace, limits.HALF_OPEN_MS)
+    assert trace.core.table.used == 0
+
+
+def test_what_waits_takes_an_eighth_of_the_memory_at_most(build):
+    trace = Rewriting(build, unacked_bytes_max=1 << 20, connections_max=1 << 12)
+    for port in range(1, 400):
+        flow = Flow(client_port=port)
+        trace.client(Tcp(CLIENT_ISN, "S", flow=flow, from_client=True), from_client(flow=flow, data=bytes(1400)))
+    assert trace.core.held.used_bytes <= (1 << 20) // 8
+    assert trace.core.stats.handshake_dropped > 0
+
+
 def test_an_answer_that_refuses_ends_the_waiting(build):
     trace = Rewriting(build)
     trace.client(Tcp(CLIENT_ISN, "S", from_client=True), from_client())
@@ -104,18 +126,107 @@ def test_a_rst_of_the_client_waits_for_nothing(build):
 # ── what is forgotten ───────────────────────────────────────────────────────────────────────────────────────
 
 
+def close(trace):
+    """The guest ends it, then the client."""
+    trace.guest(from_guest(1, "FA", b""))
+    trace.client(from_client(2, "FA"))
+    trace.guest(Tcp(SECONDARY_ISN + 2, ack=CLIENT_ISN + 2))
+
+
+def later(trace, ms):
+    trace.now_ms += ms
+    trace.core.timer_fired(round(trace.now_ms * 1000))
+
+
 def test_an_ended_connection_stays_for_its_grace_time(build):
     trace = Rewriting(build)
     handshake(trace)
-    trace.guest(from_guest(1, "FA", b""))
-    trace.client(from_client(2, "FA"))
-    trace.now_ms = limits.CLOSED_GRACE_MS - 1
-    trace.core.timer_fired(round(trace.now_ms * 1000))
+    close(trace)
+    later(trace, limits.CLOSED_GRACE_MS - 1)
     assert read(trace.guest(from_guest(2))[0]).seq == PRIMARY_ISN + 2, "a segment that comes back"
-    trace.now_ms = 3 * limits.CLOSED_GRACE_MS
-    trace.core.timer_fired(round(trace.now_ms * 1000))
+    later(trace, 2 * limits.CLOSED_GRACE_MS)
     assert trace.core.table.used == 0
     assert trace.core.copies.pool.used == 0
+
+
+def test_fins_that_are_not_acknowledged_end_nothing(build):
+    """The client is away for a while, its FIN and its ACK with it: the guest goes on with the old numbers."""
+    for count in (1, 2):
+        trace = Rewriting(build)
+        handshake(trace)
+        trace.guest(from_guest(1, "FA", b""))
+        if count == 2:
+            trace.client(from_client(1, "FA"))  # it has not heard of the guest's
+        later(trace, 5 * limits.CLOSED_GRACE_MS)
+        assert is_shifted(trace)
+
+
+def test_a_forged_fin_ends_nothing(build):
+    """It has a number that the guest comes to by itself, and goes beyond."""
+    trace = Rewriting(build)
+    handshake(trace)
+    trace.guest(from_guest(1, "FA", b""))
+    forged = Tcp(CLIENT_ISN + 101, "FA", ack=PRIMARY_ISN + 2, from_client=True)
+    trace.client(from_client(2), forged)
+    trace.guest(Tcp(SECONDARY_ISN + 2, ack=CLIENT_ISN + 102), Tcp(SECONDARY_ISN + 2, ack=CLIENT_ISN + 202))
+    later(trace, 5 * limits.CLOSED_GRACE_MS)
+    assert is_shifted(trace)
+
+
+@pytest.mark.parametrize("at", [-1, 1, 5, 999, 70_000, -70_000, 1 << 31])
+def test_only_a_rst_with_the_number_that_the_guest_expects_counts(build, at):
+    """RFC 5961 section 3.2; one that is only in the window the guest answers, if it has not just answered another."""
+    trace = Rewriting(build)
+    handshake(trace)
+    trace.guest(from_guest())
+    rst = Tcp(CLIENT_ISN + 1 + at, "R", from_client=True)
+    assert trace.client(rst) == [frame(rst)]
+    later(trace, 2 * limits.CLOSED_GRACE_MS)
+    assert is_shifted(trace)
+
+
+def test_a_rst_that_counts_ends_the_connection(build):
+    for is_behind_data in (False, True):
+        trace = Rewriting(build)
+        handshake(trace)
+        trace.guest(from_guest())
+        if is_behind_data:
+            trace.client(from_client(5, data=b"bye"))  # the guest has not acknowledged it
+        trace.client(Tcp(CLIENT_ISN + 1 + 3 * is_behind_data, "R", from_client=True))
+        later(trace, 2 * limits.CLOSED_GRACE_MS)
+        assert trace.core.table.used == 0
+
+
+def test_what_the_guest_goes_on_with_has_not_ended(build):
+    trace = Rewriting(build)
+    handshake(trace)
+    trace.client(Tcp(CLIENT_ISN + 1, "R", from_client=True))
+    trace.guest(Tcp(SECONDARY_ISN + 1, ack=CLIENT_ISN + 1))
+    later(trace, 5 * limits.CLOSED_GRACE_MS)
+    assert is_shifted(trace)
+
+
+def test_a_rst_with_a_wrong_checksum_is_none(build):
+    trace = Rewriting(build)
+    handshake(trace)
+    octets = bytearray(frame(Tcp(CLIENT_ISN + 1, "R", from_client=True)))
+    octets[-4] ^= 1
+    trace.client(bytes(octets))
+    later(trace, 5 * limits.CLOSED_GRACE_MS)
+    assert is_shifted(trace)
+
+
+def test_half_open_goes_early(build):
+    """A SYN that is not answered, and one that is and goes no further."""
+    trace = Rewriting(build)
+    other = Flow(client_port=9)
+    trace.client(Tcp(CLIENT_ISN, "S", from_client=True), Tcp(CLIENT_ISN, "S", flow=other, from_client=True))
+    trace.guest(Tcp(SECONDARY_ISN, "SA", ack=CLIENT_ISN + 1, flow=other))
+    for _ in range(99):  # what comes from outside keeps nothing up
+        later(trace, limits.HALF_OPEN_MS // 100)
+        trace.client(Tcp(CLIENT_ISN, "S", from_client=True), Tcp(1, ack=5, flow=other, from_client=True))
+    later(trace, 2000)
+    assert trace.core.table.used == 0
 
 
 def test_half_closed_is_not_ended(build):
@@ -146,15 +257,20 @@ def test_a_full_table_gives_up_the_least_recently_seen(build):
     assert is_shifted(trace, flows[2])
 
 
-def test_what_waits_is_not_given_up(build):
-    trace = Rewriting(build, connections_max=1)
-    trace.client(Tcp(CLIENT_ISN, "S", from_client=True), from_client())
-    other = Flow(client_port=9)
-    syn = Tcp(CLIENT_ISN, "S", flow=other, from_client=True)
-    assert trace.client(syn) == [frame(syn)], "it goes on without us"
-    assert trace.core.stats.table_full == 1
-    trace.guest(Tcp(SECONDARY_ISN, "SA", ack=CLIENT_ISN + 1))
-    assert len(trace.to_guest()) == 1
+def test_a_full_table_gives_up_what_is_half_open_first(build):
+    """However much of it there is, and whatever waits there: a SYN and a segment to a port that says nothing."""
+    trace = Rewriting(build, connections_max=100)
+    handshake(trace)
+    assert is_shifted(trace)
+    for port in range(10_000, 11_000):
+        flow = Flow(client_port=port)
+        trace.client(Tcp(CLIENT_ISN, "S", flow=flow, from_client=True), from_client(flow=flow))
+    assert trace.core.held.count < 100
+    assert is_shifted(trace)
+    assert trace.core.table.evicted_half_open == 901
+    new = Flow(client_port=7)
+    handshake(trace, new)
+    assert is_shifted(trace, new)
 
 
 def test_the_table_grows(build):

@@ -154,11 +154,11 @@ def plain_comparisons(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def test_sequence_numbers_are_compared_by_serial_arithmetic_only():
-    """RFC 1982: use seq_lt, seq_max … of wire/seq.py."""
+    """RFC 1982: use seq_lt, seq_max … of wire/seq.py. The specification's numbers have no wrap: model/numbers.py."""
     found = [
         f"{shown(path)}:{line}: {expression}"
         for path in SOURCES
-        if shown(path) != "src/pycolo/wire/seq.py"
+        if shown(path) != "src/pycolo/wire/seq.py" and not shown(path).startswith("src/pycolo/model/")
         for line, expression in plain_comparisons(parsed(path))
         if f"{shown(path)}::{expression}" not in PLAIN_COMPARISONS
     ]

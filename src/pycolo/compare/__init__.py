@@ -7,7 +7,11 @@ an argument, frames leave through `Comparator.drain`, everything else through `C
     difference   what is told to the outside: `Difference`, and the commands
     held         packets that wait, what is known of each connection, what is ready to leave
     trace        what became of each packet, for `--pcap`
-    tcp          rules C1-C3: one byte stream per connection and side
+    stream       TCP's two byte streams: what both guests have said, how far it is equal
+    history      what was equal, for payload that is sent again (C9)
+    promises     acks, windows and SACK blocks (C3, C11), and what is owed
+    onesided     what one guest alone does, and what only the client can end (C8)
+    tcp          rules C1, C2: what of a connection may leave
     datagram     rule C4: a multiset of payloads per connection
     fragments    IP datagrams put together from their fragments, for the two above
     comparator   the batch loop, time-outs, epochs: the class that a shell drives

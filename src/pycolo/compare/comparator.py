@@ -17,10 +17,12 @@ from pycolo.compare.difference import ReportDifference, RequestCheckpoint
 from pycolo.errors import FramingError
 
 if cython.compiled:
+    from cython.cimports.pycolo.compare.admission import Admission
+    from cython.cimports.pycolo.compare.ages import Ages
     from cython.cimports.pycolo.compare.datagram import DatagramComparison
     from cython.cimports.pycolo.compare.fragments import Reassembly
     from cython.cimports.pycolo.compare.held import Held
-    from cython.cimports.pycolo.compare.kinds import DifferenceKind, DivergencePolicy, RowFlag
+    from cython.cimports.pycolo.compare.kinds import DifferenceKind
     from cython.cimports.pycolo.compare.tcp import TcpComparison
     from cython.cimports.pycolo.conntrack.table import ConnectionTable
     from cython.cimports.pycolo.storage.pool import Pool
@@ -28,10 +30,12 @@ if cython.compiled:
     from cython.cimports.pycolo.wire.kinds import IpProto, PacketKind, TcpFlag
     from cython.cimports.pycolo.wire.packet import Packet, parse_frame
 else:
+    from pycolo.compare.admission import Admission
+    from pycolo.compare.ages import Ages
     from pycolo.compare.datagram import DatagramComparison
     from pycolo.compare.fragments import Reassembly
     from pycolo.compare.held import Held
-    from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, RowFlag
+    from pycolo.compare.kinds import DifferenceKind
     from pycolo.compare.tcp import TcpComparison
     from pycolo.conntrack.table import ConnectionTable
     from pycolo.storage.pool import Pool
@@ -48,6 +52,7 @@ _LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
 _TAKEN = cython.declare(cython.int, 0)
 _BLOCKED = cython.declare(cython.int, 1)
 _GROW = cython.declare(cython.int, 2)
+_REFUSED = cython.declare(cython.int, 3)
 _IMPOSSIBLE = cython.declare(cython.int, -1)
 
 
@@ -75,17 +80,22 @@ class Comparator:
         primary_name="primary_in",
         secondary_name="secondary_in",
     ):
-        self.table = ConnectionTable(connections_max, seed)
+        # A client that has connected and says nothing looks half-open from here: it goes first, but not sooner.
+        self.table = ConnectionTable(connections_max, seed, half_open_ms=limits.CONNECTION_IDLE_MS)
         self.pool = Pool(held_bytes_max, held_packets_max)
         self.held = Held(self.table, self.pool, int(policy), queue_packets_max, has_vnet)
         self.stats = self.held.stats
         self.tcp = TcpComparison(self.held, commits_input, needs_handshake)
+        self.history = self.tcp.history
         self.datagram = DatagramComparison(self.held)
-        self.primary_fragments = Reassembly(self.held, True)
-        self.secondary_fragments = Reassembly(self.held, False)
+        self.admission = Admission(self.held, self.tcp, self.datagram, scan_cycle_ms * 1000)
+        self.ages = Ages(self.held, self.tcp, self.datagram, self.admission, compare_timeout_ms * 1000)
+        self.primary_fragments = Reassembly(self.held, True, compare_timeout_ms * 1000)
+        self.secondary_fragments = Reassembly(self.held, False, compare_timeout_ms * 1000)
+        self.primary_fragments.other = self.secondary_fragments
+        self.secondary_fragments.other = self.primary_fragments
         self.packet = Packet()
         self.span = Span()
-        self.compare_timeout_us = compare_timeout_ms * 1000
         self.scan_cycle_us = scan_cycle_ms * 1000
         self.primary_name = primary_name
         self.secondary_name = secondary_name
@@ -94,7 +104,6 @@ class Comparator:
         self.epoch = 0
         self._next_scan_us = 0
         self._outcome = 0
-        self._next_full_report_us = 0
         self._is_requested = False
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,6 +131,26 @@ class Comparator:
         """Frames of the secondary, already in the primary's sequence space; otherwise as `primary_frames`."""
         return self._batch(buf, start, end, now_us, False)
 
+    def client_frames(
+        self,
+        buf: cython.uchar[::1],
+        start: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        now_us: cython.longlong,
+    ):
+        """Frames of the client on their way to the primary, where they are seen (rule C8). Nothing is taken or held."""
+        pos: cython.Py_ssize_t = start
+        with cython.nogil:
+            while frame_at(buf, pos, end, self.held.has_vnet, self.span) == 1:
+                parse_frame(buf, self.span.start, self.span.end, self.span.vnet_len, self.packet)
+                if self.packet.kind == PacketKind.TCP and not self.is_passing:
+                    self._note_client(now_us)
+                pos = self.span.end
+
+    def _note_client(self, now_us: cython.longlong) -> cython.int:
+        row: cython.int = self.table.find(self.packet, True)
+        return 0 if row == _NONE else self.tcp.client(row, self.packet, now_us)
+
     def timer_fired(self, now_us: cython.longlong):
         """Time has passed: split, time out, evict."""
         with cython.nogil:
@@ -137,7 +166,7 @@ class Comparator:
         with cython.nogil:
             self._flush(now_us)
             self._restart_rows(True, now_us)
-        self._begin_epoch()
+        self._begin_epoch(now_us)
 
     def epoch_marker(self, epoch):
         """The secondary's stream has reached the beginning of `epoch`."""
@@ -149,7 +178,7 @@ class Comparator:
         with cython.nogil:
             self._flush(now_us)
             self._restart_rows(False, now_us)
-        self._begin_epoch()
+        self._begin_epoch(now_us)
         self.is_passing = True
 
     def pair_formed(self, now_us: cython.longlong):
@@ -157,13 +186,13 @@ class Comparator:
         with cython.nogil:
             self._flush(now_us)
             self._restart_rows(False, now_us)
-        self._begin_epoch()
+        self._begin_epoch(now_us)
         self.awaits_marker = False
         self.is_passing = False
 
-    def _begin_epoch(self):
+    def _begin_epoch(self, now_us):
         self.held.checkpoint_wanted = False
-        self._next_full_report_us = 0
+        self.admission.begin_epoch(now_us)
         self._is_requested = False
 
     # ── what comes out ────────────────────────────────────────────────────────────────────────────────────────
@@ -188,8 +217,9 @@ class Comparator:
 
     def deadline_us(self):
         """When `timer_fired` is to be called next, or None."""
-        due = min(self.tcp.split_due_us, self.datagram.reorder_due_us)
-        if self.held.active_head != _NONE or self.table.used or self.primary_fragments.used:
+        due = min(self.tcp.split_due_us, self.datagram.reorder_due_us, self.admission.due_us())
+        fragments = self.primary_fragments.used or self.secondary_fragments.used
+        if self.held.active_head != _NONE or self.table.used or fragments:
             due = min(due, self._next_scan_us)
         return None if due == _NEVER else due
 
@@ -202,8 +232,8 @@ class Comparator:
         return self.held.ready.head[0] != _NONE
 
     def held_packets(self):
-        """Packets of both sides in memory, released but undrained ones included."""
-        return self.pool.used
+        """Packets of both sides in memory, released but undrained ones included; not what is kept to compare again."""
+        return self.pool.used - self.history.used
 
     # ── batches ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -246,6 +276,11 @@ class Comparator:
         status: cython.int
         outcome: cython.int
         self._outcome = _TAKEN
+        if self.admission.begin(is_primary, now_us):
+            if is_primary:
+                self.primary_fragments.stood_us = now_us
+            else:
+                self.secondary_fragments.stood_us = now_us
         while True:
             status = frame_at(buf, pos, end, self.held.has_vnet, self.span)
             if status == 0:
@@ -254,111 +289,67 @@ class Comparator:
                 self._outcome = _IMPOSSIBLE
                 return pos
             parse_frame(buf, self.span.start, self.span.end, self.span.vnet_len, self.packet)
-            if is_primary:
-                outcome = self._take_primary(buf, now_us)
-            else:
-                outcome = self._take_secondary(buf, now_us)
+            outcome = self._take(buf, is_primary, now_us)
             if outcome != _TAKEN:
                 self._outcome = outcome
                 return pos
+            if is_primary:
+                self.stats.primary_frames += 1
+            else:
+                self.stats.secondary_frames += 1
             pos = self.span.end
 
-    def _store(self, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
-        record: cython.int = self.pool.store(buf, self.span.start, self.span.end - self.span.start, self.span.vnet_len)
-        if record == _NONE:
-            self._report_full(DifferenceKind.MEMORY_FULL, _NONE, now_us)
-        else:
-            self.pool.arrived_us[record] = now_us
-            self.pool.flags[record] = 0
-        return record
-
-    def _report_full(self, kind: cython.int, row: cython.int, now_us: cython.longlong) -> cython.int:
-        """Once per epoch and scan cycle: a side that stays full is offered again and again."""
-        if self.held.checkpoint_wanted or now_us < self._next_full_report_us:
-            return 0
-        self._next_full_report_us = now_us + self.scan_cycle_us
-        self.held.report(kind, row, 0, 0)
-        return 0
-
-    def _take_primary(self, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
-        record: cython.int
-        row: cython.int
+    def _take(self, buf: cython.uchar[::1], is_primary: cython.bint, now_us: cython.longlong) -> cython.int:
         kind: cython.int = self.packet.kind
         if self.is_passing or kind == PacketKind.PASS or kind == PacketKind.REFUSED:
-            record = self._store(buf, now_us)
-            if record == _NONE:
-                return _BLOCKED
-            self.stats.primary_frames += 1
-            if kind == PacketKind.REFUSED:
-                self.stats.refused += 1
-            else:
-                self.stats.passed += 1
-            self.held.release(record, now_us)
-            return _TAKEN
-        row = self._row_for(now_us)
-        if row < 0 or (kind == PacketKind.FRAGMENT and self.table.wants_growth()):
-            return _BLOCKED if row == _NONE else _GROW  # a fragment's datagram may need a second row
-        if self.held.primary.count[row] >= self.held.queue_packets_max:
-            if self.held.policy == DivergencePolicy.HOLD and self.held.flags[row] & RowFlag.DIVERGED:
-                self.stats.primary_frames += 1
+            if is_primary:
+                passing: cython.int = self.admission.store(buf, self.span, now_us)
+                return _BLOCKED if passing == _NONE else self.held.pass_on(passing, kind, now_us)
+            return self.held.discard_unstored(buf, self.span, now_us)
+        if self.awaits_marker and not is_primary:
+            return self.held.discard_unstored(buf, self.span, now_us)
+        if kind == PacketKind.FRAGMENT:
+            if is_primary:
+                return self._take_fragment(self.primary_fragments, buf, is_primary, now_us)
+            return self._take_fragment(self.secondary_fragments, buf, is_primary, now_us)
+        row: cython.int = self._row_for(now_us)
+        if row < 0:
+            return _BLOCKED if row == _NONE else _GROW
+        outcome: cython.int = self.admission.admit(row, self.packet, is_primary, now_us)
+        if outcome == _REFUSED:
+            if is_primary:
                 self.stats.refused_marked += 1
                 return _TAKEN
-            self._report_full(DifferenceKind.QUEUE_FULL, row, now_us)
-            return _BLOCKED
-        record = self._store(buf, now_us)
+            return self.held.discard_unstored(buf, self.span, now_us)
+        if outcome != _TAKEN:
+            return outcome
+        record: cython.int = self.admission.store(buf, self.span, now_us)
         if record == _NONE:
             return _BLOCKED
-        self.stats.primary_frames += 1
-        self.pool.row[record] = row
-        if kind == PacketKind.FRAGMENT:
-            return self._primary_fragment(row, record, now_us)
-        return self._dispatch_primary(row, record, now_us)
+        while not self._compare(row, record, is_primary, kind, now_us):
+            if not self.history.make_room():
+                return self.admission.no_room(record, now_us)
+        return _TAKEN
 
-    def _dispatch_primary(self, row: cython.int, record: cython.int, now_us: cython.longlong) -> cython.int:
-        if self.packet.kind == PacketKind.TCP:
+    def _compare(
+        self, row: cython.int, record: cython.int, is_primary: cython.bint, kind: cython.int, now_us: cython.longlong
+    ) -> cython.bint:
+        """False: it is to be cut, and there is no room."""
+        if kind != PacketKind.TCP:
+            if is_primary:
+                return self.datagram.primary(row, record, self.packet, now_us)
+            return self.datagram.secondary(row, record, self.packet, now_us)
+        if is_primary:
             self.tcp.primary(row, record, self.packet, now_us)
         else:
-            self.datagram.primary(row, record, self.packet, now_us)
-        return _TAKEN
-
-    def _take_secondary(self, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
-        kind: cython.int = self.packet.kind
-        if self.is_passing or self.awaits_marker or kind == PacketKind.PASS or kind == PacketKind.REFUSED:
-            return self._discard_unstored(buf, now_us)
-        row: cython.int = self._row_for(now_us)
-        if row < 0 or (kind == PacketKind.FRAGMENT and self.table.wants_growth()):
-            return _BLOCKED if row == _NONE else _GROW
-        if self.held.secondary.count[row] >= self.held.queue_packets_max:
-            if self.held.flags[row] & RowFlag.DIVERGED:
-                return self._discard_unstored(buf, now_us)  # what follows a difference proves nothing
-            self._report_full(DifferenceKind.QUEUE_FULL, row, now_us)
-            return _BLOCKED
-        record: cython.int = self._store(buf, now_us)
-        if record == _NONE:
-            return _BLOCKED
-        self.stats.secondary_frames += 1
-        self.pool.row[record] = row
-        if kind == PacketKind.FRAGMENT:
-            return self._secondary_fragment(row, record, now_us)
-        return self._dispatch_secondary(row, record, now_us)
-
-    def _discard_unstored(self, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
-        self.stats.secondary_frames += 1
-        self.held.discard_unstored(buf, self.span, now_us)
-        return _TAKEN
-
-    def _dispatch_secondary(self, row: cython.int, record: cython.int, now_us: cython.longlong) -> cython.int:
-        if self.packet.kind == PacketKind.TCP:
             self.tcp.secondary(row, record, self.packet, now_us)
-        else:
-            self.datagram.secondary(row, record, self.packet, now_us)
-        return _TAKEN
+        return True
 
     def _row_for(self, now_us: cython.longlong) -> cython.int:
         """The row of `packet`'s connection, made if need be; -1 none to be had, -2 the table must grow first."""
         row: cython.int = self.table.find(self.packet, False)
         if row != _NONE:
-            self.table.touch(row, now_us)
+            self.table.heard(row, self.packet, now_us)
             return row
         if self.table.wants_growth():
             return -2
@@ -366,7 +357,7 @@ class Comparator:
         if row == _NONE:
             victim: cython.int = self.table.evict(now_us)
             if victim == _NONE:
-                self._report_full(DifferenceKind.TABLE_FULL, _NONE, now_us)
+                self.admission.report_full(DifferenceKind.TABLE_FULL, _NONE, now_us)
                 return _NONE
             self._give_up(victim)
             row = self.table.insert(now_us)
@@ -382,52 +373,73 @@ class Comparator:
 
     # ── fragments ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _primary_fragment(self, row: cython.int, record: cython.int, now_us: cython.longlong) -> cython.int:
-        whole: cython.int = self.primary_fragments.add(row, record, self.packet, now_us)
-        if whole == _NONE:
+    def _take_fragment(
+        self, fragments: Reassembly, buf: cython.uchar[::1], is_primary: cython.bint, now_us: cython.longlong
+    ) -> cython.int:
+        record: cython.int = self.admission.store(buf, self.span, now_us)
+        if record == _NONE:
+            return _BLOCKED
+        slot: cython.int = fragments.add(record, self.packet, now_us)
+        if slot == _NONE:
             return _TAKEN
-        row = self._row_of_whole(whole, now_us)
-        if row == _NONE:
-            return self.held.release(whole, now_us)
-        return self._dispatch_primary(row, whole, now_us)
+        outcome: cython.int = self._take_whole(fragments, slot, is_primary, now_us)
+        if outcome != _TAKEN:
+            fragments.retract(slot)
+        return outcome
 
-    def _secondary_fragment(self, row: cython.int, record: cython.int, now_us: cython.longlong) -> cython.int:
-        whole: cython.int = self.secondary_fragments.add(row, record, self.packet, now_us)
+    def _take_whole(
+        self, fragments: Reassembly, slot: cython.int, is_primary: cython.bint, now_us: cython.longlong
+    ) -> cython.int:
+        """A datagram that is whole now is a packet like any other; `packet` is its parsed form afterwards."""
+        whole: cython.int = fragments.assemble(slot, now_us)
+        while whole == _NONE and self.history.make_room():
+            whole = fragments.assemble(slot, now_us)
         if whole == _NONE:
-            return _TAKEN
-        row = self._row_of_whole(whole, now_us)
-        if row == _NONE:
-            self.stats.discarded += 1
-            return self.pool.free(whole)
-        return self._dispatch_secondary(row, whole, now_us)
-
-    def _row_of_whole(self, whole: cython.int, now_us: cython.longlong) -> cython.int:
-        """Parse a reassembled datagram; the row it belongs to, or -1 if it is nothing that is compared."""
-        self.stats.reassembled += 1
+            return self.admission.no_room(_NONE, now_us)
         pos: cython.longlong = self.pool.pos[whole]
-        kind: cython.int = parse_frame(
-            self.pool.arena.memory, pos, pos + self.pool.length[whole], self.pool.vnet_len[whole], self.packet
-        )
-        if kind == PacketKind.PASS or kind == PacketKind.REFUSED or kind == PacketKind.FRAGMENT:
-            return _NONE
+        end: cython.longlong = pos + self.pool.length[whole]
+        kind: cython.int = parse_frame(self.pool.arena.memory, pos, end, self.pool.vnet_len[whole], self.packet)
+        if kind == PacketKind.FRAGMENT:  # fragments within fragments: nothing that can be compared
+            self.pool.free(whole)
+            fragments.give_up(slot, now_us)
+            return _TAKEN
+        if kind == PacketKind.PASS or kind == PacketKind.REFUSED:
+            fragments.finish(slot, whole)
+            return self.held.pass_on(whole, kind, now_us) if is_primary else self.held.discard(whole)
         row: cython.int = self._row_for(now_us)
-        return row if row >= 0 else _NONE
+        outcome: cython.int = _BLOCKED if row == _NONE else _GROW
+        if row >= 0:
+            outcome = self.admission.admit(row, self.packet, is_primary, now_us)
+        if outcome != _TAKEN and outcome != _REFUSED:
+            self.pool.free(whole)
+            return outcome
+        self.stats.reassembled += 1
+        fragments.finish(slot, whole)
+        if outcome == _REFUSED:
+            if not is_primary:
+                return self.held.discard(whole)
+            self.stats.refused_marked += 1
+            return self.pool.free(whole)
+        self._compare(row, whole, is_primary, kind, now_us)
+        return _TAKEN
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _timer(self, now_us: cython.longlong) -> cython.int:
         row: cython.int
         following: cython.int
+        self.admission.timer(now_us)
         if now_us >= self.tcp.split_due_us or now_us >= self.datagram.reorder_due_us:
             self.tcp.split_due_us = _NEVER
             self.datagram.reorder_due_us = _NEVER
+            stood_us: cython.longlong = self.admission.last_stood_us(now_us)
             row = self.held.active_head
             while row != _NONE:
                 following = self.held.next_active(row)
                 if self.table.is_tcp(row):
                     self.tcp.split_due(row, now_us)
                 else:
-                    self.datagram.reorder_due(row, now_us)
+                    self.datagram.reorder_due(row, stood_us, now_us)
                 row = following
         if now_us < self._next_scan_us:
             return 0
@@ -435,30 +447,16 @@ class Comparator:
         row = self.held.active_head
         while row != _NONE:
             following = self.held.next_active(row)
-            self._time_out(row, now_us)
+            self.ages.time_out(row, now_us)
             row = following
         return self._expire(now_us)
 
-    def _time_out(self, row: cython.int, now_us: cython.longlong) -> cython.int:
-        """Rule C5: a packet that waits for longer than compare_timeout is a difference."""
-        kind: cython.int = DifferenceKind.TIMEOUT
-        record: cython.int = self.held.primary.head[row]
-        if record == _NONE:
-            kind = DifferenceKind.SECONDARY_TIMEOUT
-            record = self.held.secondary.head[row]
-        if record == _NONE or now_us - self.pool.arrived_us[record] < self.compare_timeout_us:
-            return 0
-        if self.held.flags[row] & RowFlag.DIVERGED or self.held.checkpoint_wanted:
-            return 0
-        self.stats.timeouts += 1
-        if self.table.is_tcp(row):
-            return self.tcp.timed_out(row, kind, record, now_us)
-        return self.datagram.timed_out(row, now_us - self.compare_timeout_us, now_us)
-
     def _expire(self, now_us: cython.longlong) -> cython.int:
         """Incomplete datagrams, and rows that were closed or idle for long enough."""
-        self.primary_fragments.expire(now_us - self.compare_timeout_us, now_us)
-        self.secondary_fragments.expire(now_us - self.compare_timeout_us, now_us)
+        if not self.admission.settle(now_us):
+            self.primary_fragments.review(now_us)
+            self.secondary_fragments.review(now_us)
+        self.admission.review(now_us)
         evicted: cython.int = 0
         while evicted < _EVICTED_PER_SCAN:
             row: cython.int = self.table.expired(now_us)
@@ -472,14 +470,14 @@ class Comparator:
 
     def _flush(self, now_us: cython.longlong) -> cython.int:
         """Release every held primary packet, discard every secondary one."""
-        self.primary_fragments.expire(_NEVER, now_us)
-        self.secondary_fragments.expire(_NEVER, now_us)
+        self.primary_fragments.flush(now_us)
+        self.secondary_fragments.flush(now_us)
         row: cython.int = self.held.active_head
         while row != _NONE:
-            self.held.drop_all_secondary(row)
             if self.table.is_tcp(row):
-                self.tcp.release_all(row, now_us)
+                self.tcp.flush(row, now_us)
             else:
+                self.held.drop_all_secondary(row)
                 self.held.release_all(row, now_us)
             row = self.held.active_head
         return 0

@@ -16,6 +16,7 @@ _SENTENCES = {
     DifferenceKind.QUEUE_FULL: "as many packets wait as max_queue_size allows",
     DifferenceKind.MEMORY_FULL: "the memory for held packets is used up",
     DifferenceKind.TABLE_FULL: "every connection that fits the table holds packets",
+    DifferenceKind.UNPROTECTED: "TCP-MD5 or TCP-AO signs its segments: this connection cannot be protected",
 }
 
 

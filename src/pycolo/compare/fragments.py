@@ -1,10 +1,13 @@
-"""IP datagrams put together from their fragments (RFC 791 section 3.2, RFC 8200 section 4.5).
+"""IP datagrams put together from their fragments (RFC 791 section 3.2, RFC 8200 section 4.5, RFC 5722).
 
 Identifications differ between the two guests and so may the cuts: only whole datagrams can be compared. Per side a
 bounded number of datagrams is in the making; a complete one becomes one record that looks like an unfragmented frame
-and carries its fragments along (`pool.chain`), so that what leaves is what the primary sent. One that stays incomplete
-is given up: the primary's fragments leave as they are (the client cannot put them together either), the secondary's
-are discarded.
+and carries its fragments along (`pool.chain`), so that what leaves is what the primary sent.
+
+A datagram that stays incomplete for the compare time-out, or can never become whole (overlap, contradicting ends, too
+many pieces), is *given up*: its fragments are dropped, never released (rule C9), and so are those that come later,
+for as long as a client could put them together. It is a difference (C8), unless the other side has an incomplete one
+of the same ends: then both guests did alike (routers do, with what a stranger sends), and the client gets neither.
 """
 
 import cython
@@ -13,146 +16,151 @@ from pycolo import limits
 from pycolo.storage.pool import filled
 
 if cython.compiled:
+    from cython.cimports.pycolo.compare.kinds import DifferenceKind, DivergencePolicy
     from cython.cimports.pycolo.wire.checksum import ones_sum
-    from cython.cimports.pycolo.wire.octets import copy, store16
+    from cython.cimports.pycolo.wire.octets import copy, first_difference, store16
     from cython.cimports.pycolo.wire.packet import Packet, parse_frame
 else:
+    from pycolo.compare.kinds import DifferenceKind, DivergencePolicy
     from pycolo.wire.checksum import ones_sum
-    from pycolo.wire.octets import copy, store16
+    from pycolo.wire.octets import copy, first_difference, store16
     from pycolo.wire.packet import Packet, parse_frame
 
 _NONE = cython.declare(cython.int, -1)
 _SLOTS = cython.declare(cython.int, limits.FRAGMENT_DATAGRAMS_MAX)
 _FRAGMENTS_MAX = cython.declare(cython.int, limits.FRAGMENTS_MAX)
-_DATAGRAM_MAX = cython.declare(cython.longlong, 65535)
+_DATAGRAM_MAX = cython.declare(cython.int, 65535)
+_FORGET_US = cython.declare(cython.longlong, limits.FRAGMENT_FORGET_MS * 1000)
+_KEY_WORDS = cython.declare(cython.Py_ssize_t, 11)
+# States of a slot.
+_FREE = cython.declare(cython.int, 0)
+_MAKING = cython.declare(cython.int, 1)
+_GIVEN_UP = cython.declare(cython.int, 2)
 
 
 class Reassembly:
-    """Datagrams in the making of one side. A slot is free when its `head` is -1; one in use pins its row.
+    """Datagrams of one side: in the making, or given up and not forgotten yet. `other`: the other side's.
 
-    For fragment records `pool.seq` is the offset of the data, `pool.payload_pos`/`payload_len` where it lies, and
-    `pool.flags` 1 if more fragments follow.
+    A datagram is known by its ends, protocol and VLAN (eleven words, as in the connection table, ports 0) and its
+    identification; it needs no row of that table. For fragment records `pool.seq` is the offset of the data,
+    `pool.payload_pos`/`payload_len` where it lies, and `pool.flags` 1 if more fragments follow. `received` counts the
+    bytes that are here, copies apart; `total` is -1 until the last fragment is. `told`: it is no difference, or was
+    reported as one. `stood_us`: when this side was not read, and no fragment could come, for the last time.
     """
 
-    def __init__(self, held, is_primary):
+    def __init__(self, held, is_primary, timeout_us):
         self.held = held
         self.pool = held.pool
         self.is_primary = is_primary
+        self.timeout_us = timeout_us
+        self.other = self
+        self.stood_us = 0
         self.used = 0
+        self._fragments = self._bytes = 0
+        self._fragments_max = max(16, held.pool.records_max // limits.SHARE_MAX)
+        self._bytes_max = max(2 * _DATAGRAM_MAX, held.pool.budget_bytes // limits.SHARE_MAX)
+        self._next_full_us = 0
         self._packet = Packet()
-        self._row = filled(_SLOTS, "i", 0)
+        self._wanted = filled(11, "I", 0)
+        self._key = filled(_SLOTS * 11, "I", 0)
         self._identification = filled(_SLOTS, "I", 0)
+        self._state = filled(_SLOTS, "i", 0)
+        self._told = filled(_SLOTS, "i", 0)
         self._head = filled(_SLOTS, "i", -1)
         self._tail = filled(_SLOTS, "i", -1)
         self._since_us = filled(_SLOTS, "q", 0)
         self._count = filled(_SLOTS, "i", 0)
+        self._received = filled(_SLOTS, "i", 0)
+        self._total = filled(_SLOTS, "i", 0)
 
-    def add(self, row: cython.int, record: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
-        """A fragment, stored as `record`: the record of the whole datagram if this completes it, else -1."""
+    # ── fragments come ────────────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, record: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
+        """A fragment, stored as `record`: the slot of the datagram that is whole with it, else -1.
+
+        A whole one is to be `assemble`d, then either `finish`ed, or the fragment `retract`ed, to come again.
+        """
         self.pool.seq[record] = packet.fragment_offset
         self.pool.payload_pos[record] = packet.payload_pos - packet.start
         self.pool.payload_len[record] = packet.payload_len
         self.pool.flags[record] = 1 if packet.more_fragments else 0
-        slot: cython.int = self._find(row, packet.fragment_id)
+        slot: cython.int = self._find(packet)
+        if slot != _NONE and self._is_late(slot, now_us):
+            if self._state[slot] == _MAKING:
+                self.give_up(slot, now_us)
+            elif now_us - self._since_us[slot] >= self.timeout_us + _FORGET_US:
+                self._forget(slot, now_us)
+                slot = _NONE
         if slot == _NONE:
-            if self.used == _SLOTS:
-                self._give_up(self._oldest(), now_us)
-            slot = self._open(row, packet.fragment_id, now_us)
-        else:
-            self.pool.chain[self._tail[slot]] = record
-            self._tail[slot] = record
-        if self._head[slot] == _NONE:
-            self._head[slot] = self._tail[slot] = record
-        self._count[slot] += 1
-        if self._count[slot] > _FRAGMENTS_MAX:
-            self._give_up(slot, now_us)
+            slot = self._open(packet, now_us)
+        elif self._state[slot] == _GIVEN_UP:
+            self._drop(record)
             return _NONE
-        total: cython.longlong = self._complete_length(slot)
-        if total < 0:
+        fits: cython.int = self._fits(slot, record)
+        self._append(slot, record)
+        if not fits or self._count[slot] > _FRAGMENTS_MAX:
+            self.give_up(slot, now_us)
             return _NONE
-        return self._assemble(slot, total)
-
-    def expire(self, before_us: cython.longlong, now_us: cython.longlong) -> cython.int:
-        """Give up what was begun before `before_us` and is incomplete still."""
-        while self.used:
-            slot: cython.int = self._oldest()
-            if self._since_us[slot] >= before_us:
-                return 0
-            self._give_up(slot, now_us)
-        return 0
-
-    def _give_up(self, slot: cython.int, now_us: cython.longlong) -> cython.int:
-        record: cython.int = self._take(slot)
-        if not self.is_primary:
-            return self.held.discard(record)
-        self.held.stats.incomplete_datagrams += 1
-        while record != _NONE:
-            following: cython.int = self.pool.chain[record]
-            self.pool.chain[record] = _NONE
-            self.held.release(record, now_us)
-            record = following
-        return 0
-
-    def _take(self, slot: cython.int) -> cython.int:
-        """Free a slot; its first fragment is returned, the others are chained to it."""
-        head: cython.int = self._head[slot]
-        self._head[slot] = _NONE
-        self.held.table.pins[self._row[slot]] -= 1
-        self.used -= 1
-        return head
-
-    def _find(self, row: cython.int, identification: cython.uint) -> cython.int:
-        if self.used == 0:
-            return _NONE
-        slot: cython.int = 0
-        while slot < _SLOTS:
-            if self._head[slot] != _NONE and self._row[slot] == row and self._identification[slot] == identification:
+        if fits == 1:
+            self._received[slot] += packet.payload_len
+            if not packet.more_fragments:
+                self._total[slot] = packet.fragment_offset + packet.payload_len
+            if self._received[slot] == self._total[slot]:
                 return slot
-            slot += 1
+        if self._fragments > self._fragments_max or self._bytes > self._bytes_max:
+            self._make_room(now_us)
         return _NONE
 
-    def _open(self, row: cython.int, identification: cython.uint, now_us: cython.longlong) -> cython.int:
-        slot: cython.int = 0
-        while self._head[slot] != _NONE:
-            slot += 1
-        self._row[slot] = row
-        self._identification[slot] = identification
-        self._since_us[slot] = now_us
-        self._count[slot] = 0
-        self.held.table.pins[row] += 1
-        self.used += 1
-        return slot
+    def _fits(self, slot: cython.int, record: cython.int) -> cython.int:
+        """1: it adds to what is there; 2: it is an exact copy (RFC 8200 section 4.5); 0: it can be no part of it."""
+        start: cython.longlong = self.pool.seq[record]
+        length: cython.longlong = self.pool.payload_len[record]
+        end: cython.longlong = start + length
+        more: cython.int = self.pool.flags[record]
+        total: cython.longlong = self._total[slot]
+        if length == 0 or end > _DATAGRAM_MAX or (more and length & 7):
+            return 0
+        other: cython.int = self._head[slot]
+        while other != _NONE:
+            first: cython.longlong = self.pool.seq[other]
+            last: cython.longlong = first + self.pool.payload_len[other]
+            if start < last and first < end:
+                is_copy: cython.bint = first == start and last == end and self.pool.flags[other] == more
+                return 2 if is_copy and self._same_data(record, other, length) else 0
+            if not more and last > end:
+                return 0
+            other = self.pool.chain[other]
+        if total >= 0 and (not more or end > total):
+            return 0
+        return 1
 
-    def _oldest(self) -> cython.int:
-        found: cython.int = _NONE
-        slot: cython.int = 0
-        while slot < _SLOTS:
-            if self._head[slot] != _NONE and (found == _NONE or self._since_us[slot] < self._since_us[found]):
-                found = slot
-            slot += 1
-        return found
+    def _same_data(self, a: cython.int, b: cython.int, length: cython.longlong) -> cython.bint:
+        return (
+            first_difference(
+                self.pool.arena.memory,
+                self.pool.pos[a] + self.pool.payload_pos[a],
+                self.pool.arena.memory,
+                self.pool.pos[b] + self.pool.payload_pos[b],
+                length,
+            )
+            == length
+        )
 
-    def _complete_length(self, slot: cython.int) -> cython.Py_ssize_t:
-        """Length of the datagram's payload if no byte is missing, else -1."""
-        reached: cython.longlong = 0
-        total: cython.longlong = -1
-        has_grown: cython.bint = True
-        while has_grown:
-            has_grown = False
-            record: cython.int = self._head[slot]
-            while record != _NONE:
-                start: cython.longlong = self.pool.seq[record]
-                end: cython.longlong = start + self.pool.payload_len[record]
-                if not self.pool.flags[record]:
-                    total = end
-                if start <= reached < end:
-                    reached = end
-                    has_grown = True
-                record = self.pool.chain[record]
-        return total if total >= 0 and reached >= total and total <= _DATAGRAM_MAX else -1
+    def _append(self, slot: cython.int, record: cython.int) -> cython.int:
+        if self._head[slot] == _NONE:
+            self._head[slot] = record
+        else:
+            self.pool.chain[self._tail[slot]] = record
+        self._tail[slot] = record
+        self._count[slot] += 1
+        self._fragments += 1
+        self._bytes += self.pool.length[record]
+        return 0
 
-    def _assemble(self, slot: cython.int, total: cython.longlong) -> cython.int:
-        """Make the whole datagram's record. Overlapping data: the fragment that came first wins."""
+    # ── whole datagrams ───────────────────────────────────────────────────────────────────────────────────────
+
+    def assemble(self, slot: cython.int, now_us: cython.longlong) -> cython.int:
+        """A new record with the whole datagram; -1 if there is no room."""
         first: cython.int = self._head[slot]
         while self.pool.seq[first] != 0:
             first = self.pool.chain[first]
@@ -166,38 +174,250 @@ class Reassembly:
         header_len: cython.Py_ssize_t = self._packet.l4_pos - self._packet.start
         if self._packet.ip_version == 6:
             header_len -= 8
+        total: cython.Py_ssize_t = self._total[slot]
         whole: cython.int = self.pool.alloc(header_len + total)
         if whole == _NONE:
             return _NONE
         base: cython.longlong = self.pool.pos[whole]
         copy(self.pool.arena.memory, base, self.pool.arena.memory, self.pool.pos[first], header_len)
-        self._copy_payload(slot, base + header_len, total)
-        self._mend_headers(base, header_len, total)
-        self.pool.vnet_len[whole] = self._packet.vnet_len
-        self.pool.arrived_us[whole] = self._since_us[slot]
-        self.pool.chain[whole] = self._take(slot)
-        return whole
-
-    def _copy_payload(self, slot: cython.int, target: cython.longlong, total: cython.longlong) -> cython.int:
-        """Fragments in order of their data; a byte that is there already is not written again."""
-        reached: cython.longlong = 0
-        while reached < total:
-            record: cython.int = self._head[slot]
-            while True:
-                start: cython.longlong = self.pool.seq[record]
-                end: cython.longlong = min(start + self.pool.payload_len[record], total)
-                if start <= reached < end:
-                    break
-                record = self.pool.chain[record]
+        record: cython.int = self._head[slot]
+        while record != _NONE:
             copy(
                 self.pool.arena.memory,
-                target + reached,
+                base + header_len + self.pool.seq[record],
                 self.pool.arena.memory,
-                self.pool.pos[record] + self.pool.payload_pos[record] + reached - start,
-                end - reached,
+                self.pool.pos[record] + self.pool.payload_pos[record],
+                self.pool.payload_len[record],
             )
-            reached = end
+            record = self.pool.chain[record]
+        self._mend_headers(base, header_len, total)
+        self.pool.vnet_len[whole] = self._packet.vnet_len
+        self.pool.flags[whole] = 0
+        self.pool.arrived_us[whole] = now_us
+        return whole
+
+    def finish(self, slot: cython.int, whole: cython.int) -> cython.int:
+        """The datagram is taken: the primary's carries its fragments along, the secondary's have done their work."""
+        chained: cython.int = self._take(slot)
+        self._state[slot] = _FREE
+        self.used -= 1
+        if not self.is_primary:
+            return self.pool.free(chained)
+        self.pool.chain[whole] = chained
         return 0
+
+    def retract(self, slot: cython.int) -> cython.int:
+        """Undo the `add` that made the datagram whole: its fragment will come again."""
+        record: cython.int = self._tail[slot]
+        before: cython.int = self._head[slot]
+        while self.pool.chain[before] != record:
+            before = self.pool.chain[before]
+        self.pool.chain[before] = _NONE
+        self._tail[slot] = before
+        self._count[slot] -= 1
+        self._fragments -= 1
+        self._bytes -= self.pool.length[record]
+        self._received[slot] -= self.pool.payload_len[record]
+        if not self.pool.flags[record]:
+            self._total[slot] = -1
+        return self.pool.free(record)
+
+    def _is_late(self, slot: cython.int, now_us: cython.longlong) -> cython.bint:
+        return now_us - max(self._since_us[slot], self.stood_us) >= self.timeout_us
+
+    # ── giving up ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def give_up(self, slot: cython.int, now_us: cython.longlong) -> cython.int:
+        """It cannot become whole any more: nothing of it leaves. Whether it is a difference `review` will tell."""
+        if self._is_late(slot, now_us):
+            self._tell(slot, now_us)
+        self.held.stats.incomplete_datagrams += 1
+        self._drop(self._take(slot))
+        self._state[slot] = _GIVEN_UP
+        return 0
+
+    def review(self, now_us: cython.longlong) -> cython.int:
+        """Time has passed: give up, report, forget."""
+        slot: cython.int = 0
+        while slot < _SLOTS and self.used:
+            waited: cython.longlong = now_us - self._since_us[slot]
+            if self._state[slot] != _FREE and self._is_late(slot, now_us):
+                if self._state[slot] == _MAKING:
+                    self.give_up(slot, now_us)
+                self._tell(slot, now_us)
+                if waited >= self.timeout_us + _FORGET_US:
+                    self._forget(slot, now_us)
+            slot += 1
+        return 0
+
+    def flush(self, now_us: cython.longlong) -> cython.int:
+        """A checkpoint: what the primary has sent leaves. What was given up before stays so, and is no difference."""
+        slot: cython.int = 0
+        while slot < _SLOTS and self.used:
+            self._told[slot] = 1
+            if self._state[slot] == _MAKING and self._is_late(slot, now_us):
+                self.give_up(slot, now_us)
+            elif self._state[slot] == _MAKING:
+                record: cython.int = self._take(slot)
+                self._state[slot] = _FREE
+                self.used -= 1
+                if self.is_primary:
+                    self._release(record, now_us)
+                else:
+                    self._drop(record)
+            slot += 1
+        return 0
+
+    def _release(self, record: cython.int, now_us: cython.longlong) -> cython.int:
+        while record != _NONE:
+            following: cython.int = self.pool.chain[record]
+            self.pool.chain[record] = _NONE
+            self.held.release(record, now_us)
+            record = following
+        return 0
+
+    def _drop(self, record: cython.int) -> cython.int:
+        """Drop a chain of fragments."""
+        while record != _NONE:
+            following: cython.int = self.pool.chain[record]
+            self.pool.chain[record] = _NONE
+            if self.is_primary:
+                self.held.drop(record)
+            else:
+                self.held.discard(record)
+            record = following
+        return 0
+
+    def _tell(self, slot: cython.int, now_us: cython.longlong) -> cython.int:
+        """Report it, if the other guest has no incomplete datagram like it, or one request answers all anyway."""
+        if self._told[slot]:
+            return 0
+        self._told[slot] = 1
+        if self.other.excuse(self._key, slot * _KEY_WORDS):
+            return 0
+        if self.held.policy == DivergencePolicy.CHECKPOINT and self.held.checkpoint_wanted:
+            return 0
+        self.held.stats.timeouts += 1
+        kind: cython.int = DifferenceKind.TIMEOUT if self.is_primary else DifferenceKind.SECONDARY_TIMEOUT
+        index: cython.int = self.held.report_key(kind, self._key, slot * _KEY_WORDS, now_us - self._since_us[slot])
+        first: cython.int = self._head[slot]
+        if first != _NONE:
+            side: cython.int = 0 if self.is_primary else 1
+            self.held.add_context(index, side, first, self.pool.pos[first] + self.pool.payload_pos[first])
+        return 0
+
+    def excuse(self, key: cython.uint[::1], pos: cython.Py_ssize_t) -> cython.bint:
+        """Whether there is an incomplete datagram of this key that excuses none yet; it counts as told from now on."""
+        slot: cython.int = 0
+        while slot < _SLOTS:
+            if self._state[slot] != _FREE and not self._told[slot] and self._has_key(slot, key, pos):
+                self._told[slot] = 1
+                return True
+            slot += 1
+        return False
+
+    # ── slots ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _take(self, slot: cython.int) -> cython.int:
+        """The first fragment of a datagram in the making, the others chained to it; the slot has none any more."""
+        head: cython.int = self._head[slot]
+        record: cython.int = head
+        while record != _NONE:
+            self._fragments -= 1
+            self._bytes -= self.pool.length[record]
+            record = self.pool.chain[record]
+        self._head[slot] = self._tail[slot] = _NONE
+        self._count[slot] = 0
+        return head
+
+    def _find(self, packet: Packet) -> cython.int:
+        """The slot of the fragment's datagram, or -1; `_wanted` is its key afterwards."""
+        self._wanted[0] = packet.source0
+        self._wanted[1] = packet.source1
+        self._wanted[2] = packet.source2
+        self._wanted[3] = packet.source3
+        self._wanted[4] = packet.destination0
+        self._wanted[5] = packet.destination1
+        self._wanted[6] = packet.destination2
+        self._wanted[7] = packet.destination3
+        self._wanted[8] = 0
+        self._wanted[9] = packet.ip_proto | (packet.ip_version << 8)
+        self._wanted[10] = packet.vlan
+        if self.used == 0:
+            return _NONE
+        slot: cython.int = 0
+        while slot < _SLOTS:
+            if (
+                self._state[slot] != _FREE
+                and self._identification[slot] == packet.fragment_id
+                and self._has_key(slot, self._wanted, 0)
+            ):
+                return slot
+            slot += 1
+        return _NONE
+
+    def _has_key(self, slot: cython.int, key: cython.uint[::1], pos: cython.Py_ssize_t) -> cython.bint:
+        base: cython.Py_ssize_t = slot * _KEY_WORDS
+        i: cython.Py_ssize_t = 0
+        while i < _KEY_WORDS:
+            if self._key[base + i] != key[pos + i]:
+                return False
+            i += 1
+        return True
+
+    def _open(self, packet: Packet, now_us: cython.longlong) -> cython.int:
+        if self.used == _SLOTS:
+            self._make_room(now_us)
+        slot: cython.int = 0
+        while self._state[slot] != _FREE:
+            slot += 1
+        base: cython.Py_ssize_t = slot * _KEY_WORDS
+        i: cython.Py_ssize_t = 0
+        while i < _KEY_WORDS:
+            self._key[base + i] = self._wanted[i]
+            i += 1
+        self._identification[slot] = packet.fragment_id
+        self._since_us[slot] = now_us
+        self._state[slot] = _MAKING
+        self._told[slot] = 0
+        self._received[slot] = 0
+        self._total[slot] = -1
+        self.used += 1
+        return slot
+
+    def _forget(self, slot: cython.int, now_us: cython.longlong) -> cython.int:
+        """A datagram that was given up: fragments that come now begin a new one."""
+        self._tell(slot, now_us)
+        self._state[slot] = _FREE
+        self.used -= 1
+        return 0
+
+    def _make_room(self, now_us: cython.longlong) -> cython.int:
+        """Too many slots, records or bytes: the oldest goes, where slots are short one that holds nothing."""
+        slot: cython.int = _NONE
+        if self.used == _SLOTS:
+            slot = self._oldest(_GIVEN_UP)
+        if slot == _NONE:
+            slot = self._oldest(_MAKING)
+        if not self._told[slot]:
+            self._told[slot] = 1
+            if now_us >= self._next_full_us and not self.held.checkpoint_wanted:
+                self._next_full_us = now_us + self.timeout_us
+                self.held.report_key(DifferenceKind.MEMORY_FULL, self._key, slot * _KEY_WORDS, 0)
+        if self._state[slot] == _MAKING:
+            self.give_up(slot, now_us)
+        if self.used == _SLOTS:
+            self._forget(slot, now_us)
+        return 0
+
+    def _oldest(self, state: cython.int) -> cython.int:
+        found: cython.int = _NONE
+        slot: cython.int = 0
+        while slot < _SLOTS:
+            if self._state[slot] == state and (found == _NONE or self._since_us[slot] < self._since_us[found]):
+                found = slot
+            slot += 1
+        return found
 
     def _mend_headers(self, base: cython.longlong, header_len: cython.Py_ssize_t, total: cython.longlong) -> cython.int:
         """Length and fragment fields of the new IP header; for IPv6 the fragment header is gone."""

@@ -19,6 +19,7 @@ cdef class CompareStats:
     cdef public long long discarded
     cdef public long long clamped
     cdef public long long acks_made
+    cdef public long long acks_owed
     cdef public long long splits
     cdef public long long resets_made
     cdef public long long differences
@@ -27,6 +28,9 @@ cdef class CompareStats:
     cdef public long long refused_marked
     cdef public long long reassembled
     cdef public long long incomplete_datagrams
+    cdef public long long dropped
+    cdef public long long gave_way
+    cdef public long long overruns
     cdef public long long reports_lost
 
 @cython.final
@@ -61,7 +65,12 @@ cdef class Held:
     cdef int hold_secondary(self, int row, int before, int record) except -1 nogil
     cdef int take_primary(self, int row, int before) except? -1 nogil
     cdef int drop_secondary(self, int row, int before) except -1 nogil
+    cdef int retire_secondary(self, int row) except? -1 nogil
+    cdef int watch(self, int row) except -1 nogil
+    cdef int unwatch(self, int row) except -1 nogil
     cdef int discard(self, int record) except -1 nogil
+    cdef int drop(self, int record) except -1 nogil
+    cdef int pass_on(self, int record, int kind, long long now_us) except -1 nogil
     cdef int _let_go(self, int record, long long now_us) except -1 nogil
     cdef int discard_unstored(self, unsigned char[::1] buf, Span span, long long now_us) except -1 nogil
     cdef int drop_all_secondary(self, int row) except -1 nogil
@@ -74,5 +83,6 @@ cdef class Held:
     cdef int _pin(self, int row) except -1 nogil
     cdef int _unpin(self, int row, int count) except -1 nogil
     cdef int report(self, int kind, int row, long long seq, long long waited_us) except? -1 nogil
+    cdef int report_key(self, int kind, unsigned int[::1] words, Py_ssize_t pos, long long waited_us) except? -1 nogil
     cdef int add_context(self, int index, int side, int record, long long at) except -1 nogil
     cdef int _count_hold(self, long long held_us) except -1 nogil

@@ -22,6 +22,7 @@ if cython.compiled:
     from cython.cimports.pycolo.compare.trace import Trace
     from cython.cimports.pycolo.storage.pool import Queues
     from cython.cimports.pycolo.wire.framing import Span
+    from cython.cimports.pycolo.wire.kinds import PacketKind
     from cython.cimports.pycolo.wire.octets import copy, store32
     from cython.cimports.pycolo.wire.seq import seq_add
 else:
@@ -29,6 +30,7 @@ else:
     from pycolo.compare.trace import Trace
     from pycolo.storage.pool import Queues
     from pycolo.wire.framing import Span
+    from pycolo.wire.kinds import PacketKind
     from pycolo.wire.octets import copy, store32
     from pycolo.wire.seq import seq_add
 
@@ -42,6 +44,7 @@ _SECONDARY_TIMEOUT = cython.declare(cython.int, int(DifferenceKind.SECONDARY_TIM
 # Bits of `pool.flags` above TCP's eight: what we have done to a packet.
 _CLAMPED = cython.declare(cython.int, 0x100)
 _MADE = cython.declare(cython.int, 0x200)
+_PART = cython.declare(cython.int, 0x800)  # of a USO frame, which is chained to its last part and leaves with it
 
 
 class CompareStats:
@@ -50,9 +53,12 @@ class CompareStats:
     def __init__(self):
         self.primary_frames = self.secondary_frames = self.primary_bytes = self.secondary_bytes = 0
         self.refused = self.passed = self.let_through = self.compared = self.compared_bytes = 0
-        self.released = self.discarded = self.clamped = self.acks_made = self.splits = self.resets_made = 0
+        self.released = self.discarded = self.clamped = self.acks_made = self.acks_owed = self.splits = (
+            self.resets_made
+        ) = 0
         self.differences = self.timeouts = self.superseded = self.refused_marked = 0
-        self.reassembled = self.incomplete_datagrams = self.reports_lost = 0
+        self.reassembled = self.incomplete_datagrams = self.dropped = self.gave_way = self.overruns = 0
+        self.reports_lost = 0
 
 
 class Held:
@@ -120,11 +126,37 @@ class Held:
         self.discard(self.secondary.take_after(row, before))
         return self._unpin(row, 1)
 
+    def retire_secondary(self, row: cython.int) -> cython.int:
+        """Take the first secondary packet out: it is done with, and the caller keeps its record."""
+        record: cython.int = self.secondary.take_after(row, _NONE)
+        if self.trace.is_on:
+            self.trace.note(record, 1, PacketFate.DISCARDED, 0)
+        self.stats.discarded += 1
+        self._unpin(row, 1)
+        return record
+
+    def watch(self, row: cython.int) -> cython.int:
+        """Let the timer see a connection that holds no packet; it cannot be evicted meanwhile."""
+        self.flags[row] |= RowFlag.ALONE
+        return self._pin(row)
+
+    def unwatch(self, row: cython.int) -> cython.int:
+        """The reverse of `watch`."""
+        self.flags[row] &= ~RowFlag.ALONE
+        return self._unpin(row, 1)
+
     def discard(self, record: cython.int) -> cython.int:
         """Discard a packet that is in no queue (any more)."""
         if self.trace.is_on:
             self.trace.note(record, 1, PacketFate.DISCARDED, 0)
         self.stats.discarded += 1
+        return self.pool.free(record)
+
+    def drop(self, record: cython.int) -> cython.int:
+        """Drop a packet of the primary that is in no queue (any more) and may not leave: rule C9."""
+        if self.trace.is_on:
+            self.trace.note(record, 0, PacketFate.DISCARDED, 0)
+        self.stats.dropped += 1
         return self.pool.free(record)
 
     def discard_unstored(self, buf: cython.uchar[::1], span: Span, now_us: cython.longlong) -> cython.int:
@@ -143,12 +175,14 @@ class Held:
         return 0
 
     def drop_all_primary(self, row: cython.int) -> cython.int:
-        """Discard every primary packet of a connection: only for DivergencePolicy.RESET."""
+        """Discard every primary packet of a connection: for DivergencePolicy.RESET, and HOLD without an end."""
         return self._unpin(row, self.primary.free_all(row))
 
     def release(self, record: cython.int, now_us: cython.longlong) -> cython.int:
         """Let a packet out that is in no queue (any more). A reassembled datagram leaves as its fragments."""
         chained: cython.int = self.pool.chain[record]
+        if chained == _NONE and self.pool.flags[record] & _PART:
+            return self.pool.free(record)
         self._count_hold(now_us - self.pool.arrived_us[record])
         if chained == _NONE:
             return self._let_go(record, now_us)
@@ -160,6 +194,14 @@ class Held:
             self._let_go(chained, now_us)
             chained = following
         return 0
+
+    def pass_on(self, record: cython.int, kind: cython.int, now_us: cython.longlong) -> cython.int:
+        """Let a packet of the primary out that is never compared; `kind`: a PacketKind."""
+        if kind == PacketKind.REFUSED:
+            self.stats.refused += 1
+        else:
+            self.stats.passed += 1
+        return self.release(record, now_us)
 
     def _let_go(self, record: cython.int, now_us: cython.longlong) -> cython.int:
         if self.trace.is_on:
@@ -191,7 +233,11 @@ class Held:
             for side, queue in enumerate((self.primary, self.secondary)):
                 record: cython.int = queue.head[row]
                 while record != _NONE:
-                    self.trace.note(record, side, PacketFate.HELD, now_us - self.pool.arrived_us[record])
+                    shown: cython.int = record
+                    if self.pool.flags[record] & _PART:
+                        shown = self.pool.chain[record]
+                    if shown != _NONE:
+                        self.trace.note(shown, side, PacketFate.HELD, now_us - self.pool.arrived_us[record])
                     record = self.pool.next[record]
             row = self._active_next[row]
 
@@ -254,6 +300,8 @@ class Held:
         # Not by the pins: fragments in reassembly pin the row, too.
         if self.primary.count[row] or self.secondary.count[row] or not self.flags[row] & RowFlag.ACTIVE:
             return 0
+        if self.flags[row] & RowFlag.ALONE:
+            return 0
         self.flags[row] &= ~RowFlag.ACTIVE
         before: cython.int = self._active_previous[row]
         after: cython.int = self._active_next[row]
@@ -285,6 +333,19 @@ class Held:
         self._report_index[2 * index] = self._report_index[2 * index + 1] = 0
         if row != _NONE:
             self.table.copy_key(row, self._report_key, index * _KEY_WORDS)
+        return index
+
+    def report_key(
+        self, kind: cython.int, words: cython.uint[::1], pos: cython.Py_ssize_t, waited_us: cython.longlong
+    ) -> cython.int:
+        """Record a difference of a connection that has no row: its key is the eleven `words` from `pos`."""
+        index: cython.int = self.report(kind, _NONE, 0, waited_us)
+        if index != _NONE:
+            self._report_has_key[index] = True
+            i: cython.Py_ssize_t = 0
+            while i < _KEY_WORDS:
+                self._report_key[index * _KEY_WORDS + i] = words[pos + i]
+                i += 1
         return index
 
     def add_context(

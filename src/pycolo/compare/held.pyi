@@ -17,6 +17,7 @@ class CompareStats:
     discarded: int
     clamped: int
     acks_made: int
+    acks_owed: int
     splits: int
     resets_made: int
     differences: int
@@ -25,6 +26,9 @@ class CompareStats:
     refused_marked: int
     reassembled: int
     incomplete_datagrams: int
+    dropped: int
+    gave_way: int
+    overruns: int
     reports_lost: int
     def __init__(self) -> None: ...
 

@@ -11,6 +11,7 @@ cdef enum DifferenceKind:
     QUEUE_FULL = 8
     MEMORY_FULL = 9
     TABLE_FULL = 10
+    UNPROTECTED = 11
 
 cdef enum DivergencePolicy:
     CHECKPOINT = 0
@@ -32,6 +33,12 @@ cdef enum RowFlag:
     DIVERGED = 0x400
     ACTIVE = 0x800
     OVERTAKEN = 0x1000
+    RST_MATCHED = 0x2000
+    ALONE = 0x4000
+    CLIENT_SEEN = 0x8000
+    FIN_MATCHED = 0x10000
+    CLIENT_FIN = 0x20000
+    PRIMARY_RST = 0x100000
 
 cdef enum Verdict:
     WAIT = 0

@@ -26,6 +26,8 @@ class DifferenceKind(IntEnum):
     """The memory for held packets is used up."""
     TABLE_FULL = 10
     """Every row of the connection table holds packets."""
+    UNPROTECTED = 11
+    """TCP-MD5 or TCP-AO signs the numbers that would have to be translated: the connection passes uncompared."""
 
 
 class DivergencePolicy(IntEnum):
@@ -70,6 +72,18 @@ class RowFlag(IntFlag):
     """In the list of connections that hold packets."""
     OVERTAKEN = 0x1000
     """Payload that was sent again goes before what is held: `newest_value` is valid."""
+    RST_MATCHED = 0x2000
+    """Both have sent a RST in this life of the connection: further ones pass."""
+    ALONE = 0x4000
+    """The secondary alone has sent a SYN, FIN or RST: it ages like a held packet (rule C8)."""
+    CLIENT_SEEN = 0x8000
+    """The client's segments are seen: `client_ack` is valid."""
+    FIN_MATCHED = 0x10000
+    """The frontier has passed both FINs."""
+    CLIENT_FIN = 0x20000
+    """The client has sent a FIN, which ends at `client_end`."""
+    PRIMARY_RST = 0x100000
+    """The primary has sent a RST in this life: a copy of it has reset the connection too."""
 
 
 class Verdict(IntEnum):

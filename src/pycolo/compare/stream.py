@@ -12,11 +12,14 @@ The comparison knows bytes, not segments: neither segmentation, retransmission, 
 
 import cython
 
+from pycolo import limits
 from pycolo.compare.kinds import RowFlag as _Row
 from pycolo.storage.pool import filled, grown
 
 if cython.compiled:
+    from cython.cimports.pycolo.compare.history import History
     from cython.cimports.pycolo.compare.kinds import DifferenceKind, DivergencePolicy, RowFlag
+    from cython.cimports.pycolo.compare.promises import Promises
     from cython.cimports.pycolo.compare.shaper import Shaper
     from cython.cimports.pycolo.wire.kinds import TcpFlag
     from cython.cimports.pycolo.wire.octets import first_difference, load32
@@ -24,7 +27,9 @@ if cython.compiled:
     from cython.cimports.pycolo.wire.patch import shift_timestamps
     from cython.cimports.pycolo.wire.seq import seq_add, seq_diff, seq_max, seq_min
 else:
+    from pycolo.compare.history import History
     from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, RowFlag
+    from pycolo.compare.promises import Promises
     from pycolo.compare.shaper import Shaper
     from pycolo.wire.kinds import TcpFlag
     from pycolo.wire.octets import first_difference, load32
@@ -33,76 +38,82 @@ else:
     from pycolo.wire.seq import seq_add, seq_diff, seq_max, seq_min
 
 _NONE = cython.declare(cython.int, -1)
-_SCALE_UNKNOWN = cython.declare(cython.int, 14)
+# A bit of `pool.flags`: the secondary's payload came on its SYN, and has its own numbers.
+_EARLY = cython.declare(cython.int, 0x1000)
+_RESET_SPAN = cython.declare(cython.longlong, limits.RESET_SPAN_BYTES)
 # What a primary's SYN leaves of the row's state: the queue's own mark, and what the secondary has said before it.
-_KEPT_BY_SYN = cython.declare(
-    cython.int,
-    int(_Row.ACTIVE | _Row.SECONDARY_SYN | _Row.SECONDARY_FIN | _Row.SECONDARY_ACK),
-)
+_KEPT_BY_SYN = cython.declare(cython.int, int(_Row.ACTIVE | _Row.ALONE | _Row.SECONDARY_SYN))
 
 
 class ByteStreams:
-    """Columns by row; `needs_handshake` leaves connections alone whose SYN was not seen.
+    """`needs_handshake` leaves connections alone whose SYN was not seen.
 
-    `compared_seq`, `primary_end` (behind the last byte or FIN the primary sent), `primary_ack` and `secondary_ack`
-    are sequence numbers; `*_space` is the offered window in bytes behind the ack. `scale` is the window scale that
-    both SYNs agreed in; where no SYN was seen it counts as 14, the largest, which makes the edges of C3 too small
-    rather than too large (both replicas scale alike: one is a copy of the other). `cursor` is the first held packet
-    with payload that is not compared yet; `newest_value` the latest TSval among what overtook; `advanced_us` is
-    when `compared_seq` moved last; `template` see `tcp`.
+    By row: `compared_seq` and `primary_end` (behind the last byte or FIN the primary sent) are numbers of TCP. `cursor`
+    is the first held packet with payload that is not compared yet; `newest_value` the latest TSval among what overtook;
+    `advanced_us` is when `compared_seq` moved last. `resets` counts the secondary's RSTs that have found no partner,
+    `next_resets` those of a life that the primary has not begun. `syn_us`, `reset_us`, `fin_us`: when the secondary
+    sent what the primary has not. `history`: the secondary's payload below the frontier, which may be sent again.
     """
 
-    def __init__(self, held, needs_handshake):
+    def __init__(self, held, commits_input, needs_handshake):
         self.held = held
         self.pool = held.pool
         self.shaper = Shaper(held.pool)
+        self.promises = Promises(held, self.shaper, commits_input)
+        self.history = History(held.pool, held.table.rows)
         self.needs_handshake = needs_handshake
         rows = held.table.rows
         self._compared_seq = filled(rows, "I", 0)
         self._primary_isn = filled(rows, "I", 0)
         self._primary_end = filled(rows, "I", 0)
-        self._primary_ack = filled(rows, "I", 0)
-        self._primary_space = filled(rows, "q", 0)
         self._secondary_isn = filled(rows, "I", 0)
         self._secondary_options = filled(rows, "q", 0)
-        self._secondary_ack = filled(rows, "I", 0)
-        self._secondary_space = filled(rows, "q", 0)
         self._secondary_fin = filled(rows, "I", 0)
-        self._secondary_resets = filled(rows, "i", 0)
-        self._scale = filled(rows, "i", 0)
+        self._resets = filled(rows, "i", 0)
+        self._next_resets = filled(rows, "i", 0)
+        self._reset_ack = filled(rows, "I", 0)
+        self._syn_us = filled(rows, "q", 0)
+        self._reset_us = filled(rows, "q", 0)
+        self._fin_us = filled(rows, "q", 0)
+        self._client_ack = filled(rows, "I", 0)
+        self._client_end = filled(rows, "I", 0)
+        self._client_moved_us = filled(rows, "q", 0)
         self._cursor = filled(rows, "i", -1)
-        self._template = filled(rows, "i", -1)
         self._advanced_us = filled(rows, "q", 0)
         self._newest_value = filled(rows, "I", 0)
         self._mine = self._theirs = _NONE
 
     def grow(self, rows):
         """Make room for `rows` connections."""
+        self.promises.grow(rows)
+        self.history.grow(rows)
         self._compared_seq = grown(self._compared_seq, rows, "I", 0)
         self._primary_isn = grown(self._primary_isn, rows, "I", 0)
         self._primary_end = grown(self._primary_end, rows, "I", 0)
-        self._primary_ack = grown(self._primary_ack, rows, "I", 0)
-        self._primary_space = grown(self._primary_space, rows, "q", 0)
         self._secondary_isn = grown(self._secondary_isn, rows, "I", 0)
         self._secondary_options = grown(self._secondary_options, rows, "q", 0)
-        self._secondary_ack = grown(self._secondary_ack, rows, "I", 0)
-        self._secondary_space = grown(self._secondary_space, rows, "q", 0)
         self._secondary_fin = grown(self._secondary_fin, rows, "I", 0)
-        self._secondary_resets = grown(self._secondary_resets, rows, "i", 0)
-        self._scale = grown(self._scale, rows, "i", 0)
+        self._resets = grown(self._resets, rows, "i", 0)
+        self._next_resets = grown(self._next_resets, rows, "i", 0)
+        self._reset_ack = grown(self._reset_ack, rows, "I", 0)
+        self._syn_us = grown(self._syn_us, rows, "q", 0)
+        self._reset_us = grown(self._reset_us, rows, "q", 0)
+        self._fin_us = grown(self._fin_us, rows, "q", 0)
+        self._client_ack = grown(self._client_ack, rows, "I", 0)
+        self._client_end = grown(self._client_end, rows, "I", 0)
+        self._client_moved_us = grown(self._client_moved_us, rows, "q", 0)
         self._cursor = grown(self._cursor, rows, "i", -1)
-        self._template = grown(self._template, rows, "i", -1)
         self._advanced_us = grown(self._advanced_us, rows, "q", 0)
         self._newest_value = grown(self._newest_value, rows, "I", 0)
 
     def open_row(self, row: cython.int, has_syn: cython.bint) -> cython.int:
         """A new row of the table is a TCP connection."""
         self.held.flags[row] = 0
-        self._secondary_resets[row] = 0
-        self._scale[row] = _SCALE_UNKNOWN
+        self._resets[row] = self._next_resets[row] = 0
         self._cursor[row] = _NONE
-        self._template[row] = _NONE
         self._advanced_us[row] = 0
+        self._client_moved_us[row] = 0
+        self.promises.open_row(row)
         if self.needs_handshake and not has_syn:
             self.held.flags[row] = RowFlag.LET_THROUGH
         return 0
@@ -110,64 +121,95 @@ class ByteStreams:
     # ── what the packets say ──────────────────────────────────────────────────────────────────────────────────
 
     def _primary_syn(self, row: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
+        """A SYN of the primary; with a number that is not known yet it begins a new life of the connection (C9)."""
         state: cython.int = self.held.flags[row]
         if state & RowFlag.PRIMARY_SYN and self._primary_isn[row] == packet.seq:
             return 0  # the same SYN again
-        # A new incarnation of the connection: what is left of the old one can harm nobody any more.
+        # What the old life still holds was not compared, and never leaves.
         self.held.stats.superseded += self.held.primary.count[row]
-        self.release_all(row, now_us)
-        self._drop_template(row)
-        if not state & RowFlag.SECONDARY_SYN:
+        self.held.drop_all_primary(row)
+        self._cursor[row] = _NONE
+        self.history.forget(row)
+        if state & RowFlag.SECONDARY_SYN:
+            self._begin_with_secondary(row, packet.seq, state & RowFlag.BASE_KNOWN == 0)
+        else:
             self.held.drop_all_secondary(row)
-            self.held.flags[row] &= ~(RowFlag.SECONDARY_FIN | RowFlag.SECONDARY_ACK)
-            if state & RowFlag.BASE_KNOWN:
-                self._secondary_resets[row] = 0  # of the old one; without one it answers this SYN's cause
+        if state & RowFlag.SECONDARY_SYN:
+            self._resets[row] = self._next_resets[row]
+        # A RST that answers the same SYN of the client is this life's; all others were the old one's.
+        elif not packet.flags & TcpFlag.ACK or self._reset_ack[row] != packet.ack:
+            self._resets[row] = 0
+        self._next_resets[row] = 0
+        self.promises.open_row(row)
         self.held.flags[row] &= _KEPT_BY_SYN
         self.held.flags[row] |= RowFlag.PRIMARY_SYN | RowFlag.BASE_KNOWN
         self._primary_isn[row] = packet.seq
         self._compared_seq[row] = self._primary_end[row] = seq_add(packet.seq, 1)
-        self._scale[row] = packet.window_scale if packet.window_scale >= 0 else 0
+        self.promises.scale[row] = packet.window_scale if packet.window_scale >= 0 else 0
         return self.held.table.reopen(row, now_us)
 
-    def _secondary_syn(self, row: cython.int, packet: Packet) -> cython.int:
+    def _begin_with_secondary(
+        self, row: cython.int, primary_isn: cython.longlong, is_first_life: cython.bint
+    ) -> cython.int:
+        """The secondary has begun this life already: what it sent in an older one goes.
+
+        Payload on its SYN (RFC 7413) has its own numbers until the primary's are known.
+        """
+        before: cython.int = _NONE
+        record: cython.int = self.held.secondary.head[row]
+        while record != _NONE:
+            following: cython.int = self.pool.next[record]
+            if self.pool.flags[record] & _EARLY:
+                behind: cython.longlong = seq_diff(self.pool.seq[record], self._secondary_isn[row])
+                self.pool.seq[record] = seq_add(primary_isn, behind)
+            if is_first_life or self.pool.flags[record] & _EARLY:
+                self.pool.flags[record] &= ~_EARLY
+                before = record
+            else:
+                self.held.drop_secondary(row, before)
+            record = following
+        return 0
+
+    def _secondary_syn(self, row: cython.int, packet: Packet, now_us: cython.longlong) -> cython.bint:
+        """A SYN of the secondary; whether it begins a life of the connection that the primary has not begun."""
         state: cython.int = self.held.flags[row]
         known: cython.int = RowFlag.SYN_MATCHED | RowFlag.SECONDARY_SYN
         if state & known and self._secondary_isn[row] == packet.seq:
-            return 0
+            return False
         if state & RowFlag.SYN_MATCHED and self._primary_isn[row] == packet.seq:
-            return 0  # sent again when its number was translated already
-        # The stored payload belongs to an older incarnation, unless both sides have just begun.
-        self.held.drop_all_secondary(row)
-        self._secondary_resets[row] = 0
-        self.held.flags[row] &= ~(RowFlag.SECONDARY_FIN | RowFlag.SECONDARY_ACK)
+            return False  # sent again when its number was translated already
+        # What it has said before is of the old life, which the primary may not have ended yet.
+        self._next_resets[row] = 0
+        self.promises.note_early(row, packet)
         self.held.flags[row] |= RowFlag.SECONDARY_SYN
         self._secondary_isn[row] = packet.seq
         self._secondary_options[row] = syn_options(packet)
-        return 0
+        self._syn_us[row] = now_us
+        return True
 
-    def _note_primary_ack(self, row: cython.int, packet: Packet) -> cython.int:
+    def _secondary_reset(self, row: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
+        """A RST of the secondary. It counts where its number is one that the client could believe (RFC 5961)."""
         state: cython.int = self.held.flags[row]
-        if state & RowFlag.PRIMARY_ACK and seq_diff(packet.ack, self._primary_ack[row]) < 0:
+        ack: cython.longlong = packet.ack if packet.flags & TcpFlag.ACK else 0
+        if state & RowFlag.SECONDARY_SYN and not state & RowFlag.SYN_MATCHED:
+            self._next_resets[row] += 1
+            self._reset_us[row] = now_us
             return 0
-        self._primary_ack[row] = packet.ack
-        self._primary_space[row] = self._space(row, packet.window, packet.flags)
-        self.held.flags[row] = state | RowFlag.PRIMARY_ACK
+        is_further: cython.bint = state & RowFlag.RST_MATCHED != 0 or self._resets[row] != 0
+        if state & RowFlag.BASE_KNOWN:
+            ahead: cython.longlong = seq_diff(packet.seq, self._compared_seq[row])
+            is_answer: cython.bint = not state & RowFlag.SYN_MATCHED and ack == self.promises.primary_ack[row]
+            if not is_answer and (ahead > _RESET_SPAN or ahead < -_RESET_SPAN):
+                return 0
+            if state & RowFlag.RST_MATCHED:
+                return 0
+        elif is_further and (ack == 0 or (state & RowFlag.RST_MATCHED and self._reset_ack[row] == ack)):
+            return 0  # a closed port's first RST answers a SYN; what follows answers other segments
+        if self._resets[row] == 0:
+            self._reset_us[row] = now_us
+        self._reset_ack[row] = ack
+        self._resets[row] += 1
         return 0
-
-    def _note_secondary_ack(self, row: cython.int, packet: Packet) -> cython.bint:
-        """Remember the secondary's ack and window; whether this one says nothing new."""
-        state: cython.int = self.held.flags[row]
-        space: cython.longlong = self._space(row, packet.window, packet.flags)
-        if state & RowFlag.SECONDARY_ACK:
-            ahead: cython.longlong = seq_diff(packet.ack, self._secondary_ack[row])
-            if ahead < 0:
-                return False
-            if ahead == 0 and space == self._secondary_space[row]:
-                return True
-        self._secondary_ack[row] = packet.ack
-        self._secondary_space[row] = space
-        self.held.flags[row] = state | RowFlag.SECONDARY_ACK
-        return False
 
     def _note_primary_payload(self, row: cython.int, record: cython.int, packet: Packet) -> cython.bint:
         """Remember how far the primary has spoken; whether this begins with what it has sent before."""
@@ -190,10 +232,14 @@ class ByteStreams:
         """Behind which held packet (-1: none) `record` goes, whose payload is sent again."""
         before: cython.int = _NONE
         other: cython.int = self.held.primary.head[row]
-        while other != _NONE and seq_diff(self.pool.seq[other], self.pool.seq[record]) <= 0:
-            before = other
+        # Packets with payload stand in the order of their numbers; a bare ACK in between is overtaken.
+        while other != _NONE:
+            if seq_diff(self.pool.seq[other], self.pool.seq[record]) <= 0:
+                before = other
+            elif not self.promises.is_bare(other):
+                break
             other = self.pool.next[other]
-        if other != _NONE:
+        if before != self.held.primary.tail[row]:
             self._cursor[row] = _NONE
             self._lift(row, record)
         return before
@@ -224,10 +270,6 @@ class ByteStreams:
         self._cursor[row] = _NONE
         self.held.flags[row] &= ~(RowFlag.OVERLAP | RowFlag.OVERTAKEN)
         return self.held.release_all(row, now_us)
-
-    def _space(self, row: cython.int, window: cython.longlong, flags: cython.int) -> cython.Py_ssize_t:
-        """RFC 7323 section 2.2: the window of a SYN is never scaled."""
-        return window if flags & TcpFlag.SYN else window << self._scale[row]
 
     def _queue_secondary(self, row: cython.int, record: cython.int) -> cython.int:
         """Insert by sequence number; what is below the frontier, or wholly there already, is discarded."""
@@ -323,10 +365,10 @@ class ByteStreams:
         return self.pool.pos[record] + self.pool.payload_pos[record] + seq_diff(seq, self.pool.seq[record])
 
     def _secondary_at_frontier(self, row: cython.int) -> cython.int:
-        """The secondary's extent that holds the byte at `compared_seq`, or -1; extents below it are discarded."""
+        """The secondary's extent that holds the byte at `compared_seq`, or -1; extents below it become history."""
         record: cython.int = self.held.secondary.head[row]
         while record != _NONE and seq_diff(self._end(record), self._compared_seq[row]) <= 0:
-            self.held.drop_secondary(row, _NONE)
+            self.history.keep(row, self.held.retire_secondary(row))
             record = self.held.secondary.head[row]
         if record == _NONE or seq_diff(self.pool.seq[record], self._compared_seq[row]) > 0:
             return _NONE
@@ -361,12 +403,50 @@ class ByteStreams:
         now_us: cython.longlong,
     ) -> cython.int:
         """Report a difference at `compared_seq` and do to the connection what the policy says."""
-        seq: cython.longlong = self._compared_seq[row]
+        return self._differ_at(row, kind, mine, theirs, self._compared_seq[row], now_us)
+
+    def _differ_at(
+        self,
+        row: cython.int,
+        kind: cython.int,
+        mine: cython.int,
+        theirs: cython.int,
+        seq: cython.longlong,
+        now_us: cython.longlong,
+    ) -> cython.int:
+        """The same at `seq`, which may lie below the frontier."""
         index: cython.int = self.held.report(kind, row, seq, now_us - self.pool.arrived_us[mine])
         self._add_context(index, 0, mine, seq)
         if theirs != _NONE:
             self._add_context(index, 1, theirs, seq)
         return self.apply_policy(row, now_us)
+
+    def _differs_again(self, row: cython.int, record: cython.int) -> cython.Py_ssize_t:
+        """How far into a primary's packet a byte is that both had agreed on, and that differs now; -1 where none is.
+
+        `_theirs` is then what the secondary sent (rule C9).
+        """
+        at: cython.Py_ssize_t = self.history.differs(row, record, self._compared_seq[row])
+        if at >= 0:
+            self._theirs = self.history.theirs
+            return at
+        other: cython.int = self.held.secondary.head[row]
+        while other != _NONE and seq_diff(self.pool.seq[other], self._compared_seq[row]) < 0:
+            first: cython.longlong = seq_max(self.pool.seq[other], self.pool.seq[record])
+            last: cython.longlong = seq_min(seq_min(self._end(other), self._end(record)), self._compared_seq[row])
+            if seq_diff(last, first) > 0:
+                same: cython.longlong = first_difference(
+                    self.pool.arena.memory,
+                    self._byte_pos(record, first),
+                    self.pool.arena.memory,
+                    self._byte_pos(other, first),
+                    seq_diff(last, first),
+                )
+                if same < seq_diff(last, first):
+                    self._theirs = other
+                    return seq_diff(first, self.pool.seq[record]) + same
+            other = self.pool.next[other]
+        return -1
 
     def _add_context(self, index: cython.int, side: cython.int, record: cython.int, seq: cython.longlong) -> cython.int:
         return self.held.add_context(index, side, record, self._byte_pos(record, seq))
@@ -375,12 +455,14 @@ class ByteStreams:
         """Mark the connection as different."""
         policy: cython.int = self.held.policy
         if policy == DivergencePolicy.REPORT or policy == DivergencePolicy.RESET:
+            self.history.forget(row)
             if policy == DivergencePolicy.RESET:
                 self._reset_client(row, now_us)
                 self.held.drop_all_primary(row)
             self.release_all(row, now_us)
             self.held.drop_all_secondary(row)
-            self._drop_template(row)
+            # A client whose window is shut waits for the word that it is open again.
+            self.promises.settle(row, now_us)
             self.held.flags[row] |= RowFlag.LET_THROUGH
             return 0
         self.held.flags[row] |= RowFlag.DIVERGED
@@ -400,13 +482,6 @@ class ByteStreams:
             return 0
         self.held.stats.resets_made += 1
         return self.held.release(record, now_us)
-
-    def _drop_template(self, row: cython.int) -> cython.int:
-        self.held.flags[row] &= ~RowFlag.OWED
-        if self._template[row] != _NONE:
-            self.pool.free(self._template[row])
-            self._template[row] = _NONE
-        return 0
 
 
 def syn_options(packet: Packet) -> cython.longlong:

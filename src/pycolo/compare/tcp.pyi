@@ -1,6 +1,5 @@
 from pycolo.compare.held import Held
-from pycolo.compare.stream import ByteStreams
+from pycolo.compare.onesided import OneSide
 
-class TcpComparison(ByteStreams):
-    commits_input: bool
+class TcpComparison(OneSide):
     def __init__(self, held: Held, commits_input: bool, needs_handshake: bool) -> None: ...

@@ -9,6 +9,7 @@ cdef class ConnectionTable:
     cdef readonly int used
     cdef readonly long long evicted_idle
     cdef readonly long long evicted_closed
+    cdef readonly long long evicted_half_open
     cdef readonly long long evicted_lru
     cdef readonly long long refused_full
     cdef int[::1] pins
@@ -26,6 +27,7 @@ cdef class ConnectionTable:
     cdef int _untouched
     cdef int[::1] _buckets
     cdef Py_ssize_t _mask
+    cdef long long _half_open_us
 
     cdef int copy_key(self, int row, unsigned int[::1] target, Py_ssize_t pos) except -1 nogil
     cpdef bint in_use(self, int row) except -1 nogil
@@ -37,9 +39,13 @@ cdef class ConnectionTable:
     cpdef int touch(self, int row, long long now_us) except -1 nogil
     cpdef int close(self, int row, long long now_us) except -1 nogil
     cpdef int reopen(self, int row, long long now_us) except -1 nogil
+    cpdef int confirm(self, int row, long long now_us) except -1 nogil
+    cpdef int assure(self, int row, long long now_us) except -1 nogil
+    cpdef int heard(self, int row, Packet packet, long long now_us) except -1 nogil
     cpdef int expired(self, long long now_us) except? -1 nogil
     cpdef int evict(self, long long now_us) except? -1 nogil
-    cdef int _unpinned(self, int kind) except? -1 nogil
+    cdef int _aged(self, int kind, long long age_us, long long now_us) except? -1 nogil
+    cdef int _unpinned(self, int kind, long long now_us) except? -1 nogil
     cpdef int remove(self, int row) except -1 nogil
     cdef int _move(self, int row, int kind, long long now_us) except -1 nogil
     cdef int _link(self, int row, int kind) except -1 nogil

@@ -6,9 +6,18 @@ and call `grow` when it says so. Rows are found through a chained hash over the 
     word 0-3 source   4-7 destination   8 source_port | destination_port << 16   9 ip_proto | ip_version << 8   10 vlan
 
 For IPv4 the hash is the seed's connection hash, for IPv6 jhash2 over all words; `seed` comes from outside and is
-random, since a fixed one invites collision attacks. Rows stand in one of three lists, least recently seen first:
-TCP, datagram, closed. `evict` takes from the front of one, never a *pinned* row (one that holds packets), and counts
-why. A row moves to the back of its list at most ten times a second: order is exact to 100 ms and costs little.
+random, since a fixed one invites collision attacks. Rows stand in one of five lists, least recently seen first ::
+
+    HALF_OPEN   a TCP connection begins here, and stays until `confirm`: nothing but a claim
+    CLOSED      `close`: it has ended
+    DATAGRAM    anything but TCP
+    OPEN        `confirm`: its handshake is complete
+    ASSURED     `assure`: the guest has gone on with it
+
+Each list has its time-out. A full table gives up in that order (DATAGRAM and OPEN are one, least recently seen
+first), so that what costs a stranger one packet goes first and what two ends keep up goes last. A *pinned* row (one
+that holds packets) is never given up: a search that comes upon it puts it at the back, as seen just now, and goes on.
+A row moves to the back of its list at most ten times a second: order is exact to 100 ms and costs little.
 """
 
 import cython
@@ -19,19 +28,22 @@ from pycolo.storage.pool import filled, grown
 
 if cython.compiled:
     from cython.cimports.pycolo.conntrack.jhash import connection_hash, jhash2_words
-    from cython.cimports.pycolo.wire.kinds import IpProto
+    from cython.cimports.pycolo.wire.kinds import IpProto, PacketKind, TcpFlag
     from cython.cimports.pycolo.wire.packet import Packet
 else:
     from pycolo.conntrack.jhash import connection_hash, jhash2_words
-    from pycolo.wire.kinds import IpProto
+    from pycolo.wire.kinds import IpProto, PacketKind, TcpFlag
     from pycolo.wire.packet import Packet
 
 _NONE = cython.declare(cython.int, -1)
 _KEY_WORDS = cython.declare(cython.Py_ssize_t, 11)
 _FREE = cython.declare(cython.int, 0)
-_TCP = cython.declare(cython.int, 1)
-_DATAGRAM = cython.declare(cython.int, 2)
-_CLOSED = cython.declare(cython.int, 3)
+_HALF_OPEN = cython.declare(cython.int, 1)
+_CLOSED = cython.declare(cython.int, 2)
+_DATAGRAM = cython.declare(cython.int, 3)
+_OPEN = cython.declare(cython.int, 4)
+_ASSURED = cython.declare(cython.int, 5)
+_LISTS = 6
 _TOUCH_US = cython.declare(cython.longlong, 100_000)
 _CLOSED_GRACE_US = cython.declare(cython.longlong, limits.CLOSED_GRACE_MS * 1000)
 _IDLE_US = cython.declare(cython.longlong, limits.CONNECTION_IDLE_MS * 1000)
@@ -42,15 +54,16 @@ _EVICT_STEPS = cython.declare(cython.int, 64)
 class ConnectionTable:
     """`rows` places now (doubled by `grow` up to `rows_max`), `used` of them taken.
 
-    `pins[row]` counts reasons not to evict the row; the core that owns the table sets it.
+    `pins[row]` counts reasons not to evict the row; the core that owns the table sets it. `half_open_ms`: how long a
+    row may stay half-open.
     """
 
-    def __init__(self, rows_max, seed, rows_start=limits.CONNECTIONS_START):
+    def __init__(self, rows_max, seed, rows_start=limits.CONNECTIONS_START, half_open_ms=limits.HALF_OPEN_MS):
         self.rows_max = rows_max
         self.rows = min(rows_start, rows_max)
         self.seed = seed & 0xFFFFFFFF
         self.used = 0
-        self.evicted_idle = self.evicted_closed = self.evicted_lru = self.refused_full = 0
+        self.evicted_idle = self.evicted_closed = self.evicted_half_open = self.evicted_lru = self.refused_full = 0
         self.pins = filled(self.rows, "i", 0)
         self.last_seen_us = filled(self.rows, "q", 0)
         self._key = filled(self.rows * 11, "I", 0)
@@ -59,8 +72,9 @@ class ConnectionTable:
         self._list = filled(self.rows, "i", 0)
         self._newer = filled(self.rows, "i", -1)
         self._older = filled(self.rows, "i", -1)
-        self._oldest = filled(4, "i", -1)
-        self._newest = filled(4, "i", -1)
+        self._oldest = filled(_LISTS, "i", -1)
+        self._newest = filled(_LISTS, "i", -1)
+        self._half_open_us = half_open_ms * 1000
         self._wanted = filled(11, "I", 0)
         self._wanted_hash = 0
         self._untouched = 0
@@ -186,7 +200,7 @@ class ConnectionTable:
         self._buckets[bucket] = row
         self.pins[row] = 0
         self.last_seen_us[row] = now_us
-        self._link(row, _TCP if self._wanted[9] & 0xFF == IpProto.PROTO_TCP else _DATAGRAM)
+        self._link(row, _HALF_OPEN if self._wanted[9] & 0xFF == IpProto.PROTO_TCP else _DATAGRAM)
         self.used += 1
         return row
 
@@ -203,51 +217,90 @@ class ConnectionTable:
         return 0
 
     def reopen(self, row: cython.int, now_us: cython.longlong) -> cython.int:
-        """A new TCP connection has taken the closed one's key."""
-        if self._list[row] == _CLOSED:
-            self._move(row, _TCP, now_us)
+        """A new TCP connection has taken the key."""
+        if self._list[row] != _HALF_OPEN and self._list[row] != _DATAGRAM:
+            self._move(row, _HALF_OPEN, now_us)
         return 0
 
+    def confirm(self, row: cython.int, now_us: cython.longlong) -> cython.int:
+        """Its handshake is complete."""
+        if self._list[row] == _HALF_OPEN:
+            self._move(row, _OPEN, now_us)
+        return 0
+
+    def assure(self, row: cython.int, now_us: cython.longlong) -> cython.int:
+        """The guest has gone on with it."""
+        if self._list[row] == _HALF_OPEN or self._list[row] == _OPEN:
+            self._move(row, _ASSURED, now_us)
+        return 0
+
+    def heard(self, row: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
+        """A further packet of the guest: a segment that is neither SYN nor RST is behind the handshake."""
+        if packet.kind == PacketKind.TCP and not packet.flags & (TcpFlag.SYN | TcpFlag.RST):
+            self.assure(row, now_us)
+        return self.touch(row, now_us)
+
     def expired(self, now_us: cython.longlong) -> cython.int:
-        """An unpinned row that was closed or silent for long enough, or -1. The caller removes it."""
-        row: cython.int = self._unpinned(_CLOSED)
-        if row != _NONE and now_us - self.last_seen_us[row] >= _CLOSED_GRACE_US:
+        """An unpinned row whose time-out has passed, or -1. The caller removes it."""
+        row: cython.int = self._aged(_HALF_OPEN, self._half_open_us, now_us)
+        if row != _NONE:
+            self.evicted_half_open += 1
+            return row
+        row = self._aged(_CLOSED, _CLOSED_GRACE_US, now_us)
+        if row != _NONE:
             self.evicted_closed += 1
             return row
-        row = self._unpinned(_DATAGRAM)
-        if row != _NONE and now_us - self.last_seen_us[row] >= _DATAGRAM_IDLE_US:
+        row = self._aged(_DATAGRAM, _DATAGRAM_IDLE_US, now_us)
+        if row == _NONE:
+            row = self._aged(_OPEN, _IDLE_US, now_us)
+        if row == _NONE:
+            row = self._aged(_ASSURED, _IDLE_US, now_us)
+        if row != _NONE:
             self.evicted_idle += 1
-            return row
-        row = self._unpinned(_TCP)
-        if row != _NONE and now_us - self.last_seen_us[row] >= _IDLE_US:
-            self.evicted_idle += 1
-            return row
-        return _NONE
+        return row
 
     def evict(self, now_us: cython.longlong) -> cython.int:
-        """The row to give up when the table is full: expired, else closed, else least recently seen; or -1."""
+        """The row to give up when the table is full: expired, else the first in the order of the lists; or -1."""
         row: cython.int = self.expired(now_us)
         if row != _NONE:
             return row
-        row = self._unpinned(_CLOSED)
+        row = self._unpinned(_HALF_OPEN, now_us)
+        if row != _NONE:
+            self.evicted_half_open += 1
+            return row
+        row = self._unpinned(_CLOSED, now_us)
         if row != _NONE:
             self.evicted_closed += 1
             return row
-        row = self._unpinned(_DATAGRAM)
-        tcp: cython.int = self._unpinned(_TCP)
+        row = self._unpinned(_DATAGRAM, now_us)
+        tcp: cython.int = self._unpinned(_OPEN, now_us)
         if row == _NONE or (tcp != _NONE and self.last_seen_us[tcp] < self.last_seen_us[row]):
             row = tcp
+        if row == _NONE:
+            row = self._unpinned(_ASSURED, now_us)
         if row == _NONE:
             self.refused_full += 1
         else:
             self.evicted_lru += 1
         return row
 
-    def _unpinned(self, kind: cython.int) -> cython.int:
+    def _aged(self, kind: cython.int, age_us: cython.longlong, now_us: cython.longlong) -> cython.int:
+        """The first of a list if it is as old as that. What is pinned is seen: each is met once in `age_us`."""
         row: cython.int = self._oldest[kind]
+        while row != _NONE and now_us - self.last_seen_us[row] >= age_us:
+            if not self.pins[row]:
+                return row
+            self._move(row, kind, now_us)
+            row = self._oldest[kind]
+        return _NONE
+
+    def _unpinned(self, kind: cython.int, now_us: cython.longlong) -> cython.int:
+        """The first of a list that is not pinned, looked for among so many; the next search goes on from there."""
         steps: cython.int = 0
+        row: cython.int = self._oldest[kind]
         while row != _NONE and self.pins[row] and steps < _EVICT_STEPS:
-            row = self._newer[row]
+            self._move(row, kind, now_us)
+            row = self._oldest[kind]
             steps += 1
         return _NONE if row == _NONE or self.pins[row] else row
 

@@ -187,13 +187,14 @@ _REWRITES: Final = "client_frames"
 # Whose status has which of the two counters tells what its node does; `guest_frames` and `refused` are in both.
 
 _PORTS: Final = ("lan", "guest")
-_EVICTED: Final = {f"evicted_{reason}": (reason,) for reason in ("idle", "closed", "lru")}
+_EVICTED: Final = {f"evicted_{reason}": (reason,) for reason in ("idle", "closed", "half_open", "lru")}
 _PRIMARY_FATES: Final = {
     "compared": ("primary", "compared"),
     "passed": ("primary", "passed"),
     "let_through": ("primary", "let_through"),
     "refused": ("primary", "refused"),
     "refused_marked": ("primary", "withheld"),
+    "dropped": ("primary", "dropped"),
     "discarded": ("secondary", "discarded"),
 }
 _REWRITER_FATES: Final = {

@@ -290,6 +290,7 @@ class PrimaryPath(DataPath):
             self._bad_stream(self._lan_in, batch, error)
             return True
         if self._is_mirroring:
+            self._comparator.client_frames(batch.buf, batch.start, self._lan_complete, now_us())
             self._queue(MessageType.CLIENT_FRAMES, batch.view[batch.start : self._lan_complete])
         return True
 
@@ -421,6 +422,7 @@ class PrimaryPath(DataPath):
             "connections": table.used,
             "evicted_idle": table.evicted_idle,
             "evicted_closed": table.evicted_closed,
+            "evicted_half_open": table.evicted_half_open,
             "evicted_lru": table.evicted_lru,
             "refused_full": table.refused_full,
             "link_bytes_sent": self.link_bytes_sent,

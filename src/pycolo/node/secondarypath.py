@@ -408,6 +408,7 @@ class SecondaryPath(DataPath):
             "connections": table.used,
             "evicted_idle": table.evicted_idle,
             "evicted_closed": table.evicted_closed,
+            "evicted_half_open": table.evicted_half_open,
             "evicted_lru": table.evicted_lru,
             "neighbours": self._rewriter.neighbours.count,
             "link_bytes_sent": self.link_bytes_sent,

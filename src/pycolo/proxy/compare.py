@@ -229,6 +229,7 @@ class ComparePath(ProxyPath):
             "lost_batches": self.lost_batches,
             "evicted_idle": table.evicted_idle,
             "evicted_closed": table.evicted_closed,
+            "evicted_half_open": table.evicted_half_open,
             "evicted_lru": table.evicted_lru,
             "refused_full": table.refused_full,
         }

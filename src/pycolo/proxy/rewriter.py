@@ -179,6 +179,7 @@ def rewriter_numbers(rewriter: Rewriter) -> tuple[dict[str, int], dict[str, int]
     counters |= {
         "evicted_idle": table.evicted_idle,
         "evicted_closed": table.evicted_closed,
+        "evicted_half_open": table.evicted_half_open,
         "evicted_lru": table.evicted_lru,
     }
     return counters, {"tracked_connections": table.used, "copies_bytes": rewriter.copies.pool.used_bytes}

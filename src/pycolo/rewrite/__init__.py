@@ -5,7 +5,12 @@ as batches; what is to be sent is written to the caller's buffer.
 
     kinds       states of a connection's offset
     offsets     seq_offset and ts_offset of each connection: how they are learned, where they are added
+    progress    how far each end of a connection is: what of the client's words is to be believed, and when it has ended
+    quotes      TCP headers in ICMP errors and in first fragments
+    waiting     client frames that wait for the guest's part of the handshake
     copies      the secondary's unacknowledged frames, to be sent again at takeover
     neighbours  the guest's addresses, to be announced on the LAN at takeover
+    tables      the offsets as a table that travels to another node
+    translator  the rules, frame by frame
     rewriter    the batch loop and the facts: the class that a shell drives
 """

@@ -2,8 +2,8 @@
 
 The client may have missed any of it: until the takeover only the primary's packets reach it. The guest itself would
 repeat its payload after its retransmission time-out, and bare ACKs never; with the copies the gap ends at once. They
-are an optimisation: when their memory is used up, further packets are simply not copied, and counted. One eighth of
-the pool is left to others who share it.
+are an optimisation: when their memory is used up, further packets are simply not copied, and counted; and what the
+client has not acknowledged for UNACKED_MS goes. One eighth of the pool is left to others who share it.
 """
 
 import cython
@@ -42,7 +42,7 @@ class UnackedCopies:
         self.queues.grow(rows)
         self.last_ack = grown(self.last_ack, rows, "i", -1)
 
-    def keep(self, row: cython.int, buf: cython.uchar[::1], packet: Packet) -> cython.int:
+    def keep(self, row: cython.int, buf: cython.uchar[::1], packet: Packet, now_us: cython.longlong) -> cython.int:
         """Copy a translated packet of the secondary."""
         record: cython.int
         if packet.flags & (TcpFlag.SYN | TcpFlag.RST):
@@ -50,9 +50,9 @@ class UnackedCopies:
         if packet.payload_len == 0 and not packet.flags & TcpFlag.FIN:
             if self.last_ack[row] != _NONE:
                 self.pool.free(self.last_ack[row])
-            self.last_ack[row] = self._store(buf, packet)
+            self.last_ack[row] = self._store(buf, packet, now_us)
             return 0
-        record = self._store(buf, packet)
+        record = self._store(buf, packet, now_us)
         if record == _NONE:
             return 0
         length: cython.longlong = packet.payload_len + (1 if packet.flags & TcpFlag.FIN else 0)
@@ -110,10 +110,24 @@ class UnackedCopies:
             record = frames.head[0]
         return pos
 
-    def _store(self, buf: cython.uchar[::1], packet: Packet) -> cython.int:
+    def age(self, row: cython.int, before_us: cython.longlong) -> cython.int:
+        """Forget what was copied before that."""
+        record: cython.int = self.queues.head[row]
+        while record != _NONE and self.pool.arrived_us[record] < before_us:
+            self.pool.free(self.queues.pop(row))
+            record = self.queues.head[row]
+        record = self.last_ack[row]
+        if record != _NONE and self.pool.arrived_us[record] < before_us:
+            self.pool.free(record)
+            self.last_ack[row] = _NONE
+        return 0
+
+    def _store(self, buf: cython.uchar[::1], packet: Packet, now_us: cython.longlong) -> cython.int:
         record: cython.int = _NONE
         if self.pool.arena.used_bytes < self._bytes_max:
             record = self.pool.store(buf, packet.start, packet.end - packet.start, packet.vnet_len)
         if record == _NONE:
             self.skipped += 1
+        else:
+            self.pool.arrived_us[record] = now_us
         return record

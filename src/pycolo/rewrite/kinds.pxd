@@ -6,11 +6,21 @@ cdef enum OffsetState:
     KNOWN = 2
 
 cdef enum ConnectionFlag:
-    CLIENT_SYN = 0x01
-    RESYN = 0x02
-    GUEST_FIN = 0x04
-    CLIENT_FIN = 0x08
-    HAS_TIMESTAMP = 0x10
-    ECHOED = 0x20
-    SENT_VALUE = 0x40
-    ENDED = 0x80
+    OPENS = 0x0001
+    DUE = 0x0002
+    HAS_TIMESTAMP = 0x0004
+    GUEST_FIN = 0x0008
+    GUEST_FIN_ACKED = 0x0010
+    CLIENT_FIN = 0x0020
+    RESET = 0x0040
+    ENDED = 0x0080
+    HAS_ISN = 0x0100
+    OWN = 0x0200
+    CLAIM = 0x0400
+    TENTATIVE = 0x0800
+    ALTERNATIVE = 0x1000
+    SPOKEN = 0x2000
+    ECHOED = 0x4000
+    SENT_VALUE = 0x8000
+    HEARD = 0x10000
+    NOTED = 0x20000

@@ -6,33 +6,52 @@ from enum import IntEnum, IntFlag
 class OffsetState(IntEnum):
     """What is known of a connection's seq_offset. ::
 
-    client's SYN ──► UNKNOWN ──secondary's SYN|ACK──► AWAITING_PRIMARY ──client's ACK──► KNOWN
+    client's SYN ──► UNKNOWN ──secondary's SYN|ACK──► AWAITING_PRIMARY ──the ACK that completes it──► KNOWN
                           guest's SYN ───────────────►        │       ◄── outside's SYN|ACK
-                                                              ▼
+                          guest's other segment ──► KNOWN, 0  ▼
                                         checkpoint committed: KNOWN, 0
     """
 
     UNKNOWN = 0
-    """The client has sent a SYN, the secondary has not answered: what follows from the client is held."""
+    """The client has sent a SYN, the secondary has not answered."""
     AWAITING_PRIMARY = 1
-    """`secondary_isn` is known; the first ack from outside will tell the primary's."""
+    """`secondary_isn` is known; the outside's answer will tell the primary's."""
     KNOWN = 2
 
 
 class ConnectionFlag(IntFlag):
-    """What else is remembered of a connection."""
+    """What else is remembered of a connection. Those below OWN travel with a table of offsets."""
 
-    CLIENT_SYN = 0x01
-    """`client_isn` is valid."""
-    RESYN = 0x02
-    """The client began anew with the same key; the secondary has not said yet whether it follows."""
-    GUEST_FIN = 0x04
-    CLIENT_FIN = 0x08
-    HAS_TIMESTAMP = 0x10
+    OPENS = 0x0001
+    """The guest has begun it: its SYN acknowledged nothing."""
+    DUE = 0x0002
+    """`due` is valid: with which number the client's side begins behind its SYN, as the guest has said."""
+    HAS_TIMESTAMP = 0x0004
     """`secondary_value` (TSval of the secondary's SYN) is valid."""
-    ECHOED = 0x20
+    GUEST_FIN = 0x0008
+    GUEST_FIN_ACKED = 0x0010
+    CLIENT_FIN = 0x0020
+    RESET = 0x0040
+    """A RST counted, and the guest has said nothing since."""
+    ENDED = 0x0080
+    """Both FINs are acknowledged, or RESET."""
+    HAS_ISN = 0x0100
+    """`secondary_isn` is valid."""
+    OWN = 0x0200
+    """It began after the takeover: the client knows the guest's own numbers."""
+    CLAIM = 0x0400
+    """`claim_isn` is valid: a client's SYN that the guest has not answered."""
+    TENTATIVE = 0x0800
+    """Learned from an outside's SYN|ACK that the guest has not acknowledged yet."""
+    ALTERNATIVE = 0x1000
+    """There was another such SYN|ACK before: the guest may mean that one."""
+    SPOKEN = 0x2000
+    """What the guest has sent and taken in its present state is known."""
+    ECHOED = 0x4000
     """`echoed` (the latest TSecr from the client) is valid."""
-    SENT_VALUE = 0x40
+    SENT_VALUE = 0x8000
     """`sent_value` (the latest TSval towards the client) is valid."""
-    ENDED = 0x80
-    """Both FINs were seen, or a RST."""
+    HEARD = 0x10000
+    """Something has come from outside."""
+    NOTED = 0x20000
+    """The guest has answered, and its address is noted."""

@@ -8,5 +8,6 @@ cdef class Neighbours:
 
     cdef int note_packet(self, unsigned char[::1] buf, Packet packet) except -1 nogil
     cdef int note_arp(self, unsigned char[::1] buf, Packet packet) except -1 nogil
+    cdef int note_advertisement(self, unsigned char[::1] buf, Packet packet) except -1 nogil
     cdef int _begin(self, unsigned char[::1] buf, Py_ssize_t mac_pos, Packet packet) except -1 nogil
     cdef int _keep_if_new(self, bint is_specified) except -1 nogil

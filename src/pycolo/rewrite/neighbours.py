@@ -1,6 +1,7 @@
-"""The guest's addresses as its own frames show them: what a takeover has to announce on the LAN.
+"""The guest's addresses as its own frames show them: what a takeover has to announce on the LAN (rule R4).
 
-Learned from ARP (sender), from SYNs and from the first packet of what has no row yet; bounded, first come.
+Learned from ARP (sender), from neighbour advertisements (target), and from what it answers to the outside; never from
+a packet that may only be forwarded. Bounded, first come.
 """
 
 from ipaddress import IPv4Address, IPv6Address
@@ -38,7 +39,7 @@ class Neighbours:
         self._words = filled(_MAX * _WORDS, "I", 0)
 
     def note_packet(self, buf: cython.uchar[::1], packet: Packet) -> cython.int:
-        """The sender of an IP packet."""
+        """The sender of an IP packet that is an answer."""
         self._begin(buf, packet.frame_pos + 6, packet)
         base: cython.Py_ssize_t = self.count * _WORDS
         if self.count == _MAX:
@@ -63,6 +64,22 @@ class Neighbours:
         self._words[base + 3] = load32(buf, pos + 14)
         self._words[base + 4] = self._words[base + 5] = self._words[base + 6] = 0
         return self._keep_if_new(self._words[base + 3])
+
+    def note_advertisement(self, buf: cython.uchar[::1], packet: Packet) -> cython.int:
+        """The target of a neighbour advertisement (RFC 4861 section 4.4): the sender's own, since routers drop them."""
+        pos: cython.Py_ssize_t = packet.l4_pos
+        if load16(buf, packet.ip_pos - 2) != 0x86DD or packet.ip_end - pos < 24 or self.count == _MAX:
+            return 0
+        if buf[pos] != 136 or buf[packet.ip_pos + 7] != 255:
+            return 0
+        self._begin(buf, packet.frame_pos + 6, packet)
+        base: cython.Py_ssize_t = self.count * _WORDS
+        self._words[base + 2] = 6
+        self._words[base + 3] = load32(buf, pos + 8)
+        self._words[base + 4] = load32(buf, pos + 12)
+        self._words[base + 5] = load32(buf, pos + 16)
+        self._words[base + 6] = load32(buf, pos + 20)
+        return self._keep_if_new(True)
 
     def _begin(self, buf: cython.uchar[::1], mac_pos: cython.Py_ssize_t, packet: Packet) -> cython.int:
         if self.count == _MAX:

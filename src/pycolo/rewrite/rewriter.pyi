@@ -2,28 +2,22 @@ from pycolo.conntrack.table import ConnectionTable
 from pycolo.rewrite.copies import UnackedCopies
 from pycolo.rewrite.neighbours import Neighbours
 from pycolo.rewrite.offsets import SeqOffsets
+from pycolo.rewrite.progress import Progress
+from pycolo.rewrite.tables import OffsetTable
+from pycolo.rewrite.translator import RewriteStats, Translator
+from pycolo.rewrite.waiting import HandshakeFrames
 from pycolo.storage.pool import Queues
 from pycolo.wire.buffers import Buffer
 from pycolo.wire.framing import Span
 from pycolo.wire.packet import Packet
 
-class RewriteStats:
-    client_frames: int
-    guest_frames: int
-    client_bytes: int
-    guest_bytes: int
-    rewritten: int
-    untouched: int
-    refused: int
-    learned: int
-    handshake_held: int
-    handshake_dropped: int
-    resets_seen: int
-    resent: int
-    table_full: int
-    def __init__(self) -> None: ...
-
 class Rewriter:
+    @property
+    def translator(self) -> Translator: ...
+    @property
+    def progress(self) -> Progress: ...
+    @property
+    def traveling(self) -> OffsetTable: ...
     @property
     def table(self) -> ConnectionTable: ...
     @property
@@ -35,7 +29,7 @@ class Rewriter:
     @property
     def stats(self) -> RewriteStats: ...
     @property
-    def held(self) -> Queues: ...
+    def held(self) -> HandshakeFrames: ...
     @property
     def to_guest(self) -> Queues: ...
     @property

@@ -18,6 +18,7 @@ def fold(total: cython.longlong) -> cython.longlong:
     return total
 
 
+@cython.boundscheck(False)  # both ends are looked at before
 def ones_sum(
     buf: cython.uchar[::1], pos: cython.Py_ssize_t, length: cython.Py_ssize_t, initial: cython.longlong = 0
 ) -> cython.longlong:

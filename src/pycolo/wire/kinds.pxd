@@ -28,6 +28,7 @@ cdef enum TcpFlag:
 
 cdef enum VnetFlag:
     NEEDS_CSUM = 0x01
+    DATA_VALID = 0x02
 
 cdef enum IpProto:
     PROTO_HOP_BY_HOP = 0

@@ -50,6 +50,9 @@ class VnetFlag(IntFlag):
     """virtio 1.2 section 5.1.6: virtio_net_hdr.flags."""
 
     NEEDS_CSUM = 0x01
+    """The checksum covers the pseudo-header only."""
+    DATA_VALID = 0x02
+    """The checksum was found right."""
 
 
 class IpProto(IntEnum):

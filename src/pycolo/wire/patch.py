@@ -2,7 +2,7 @@
 
 In place: no other byte changes but the checksum, which is corrected incrementally (RFC 1624). With a partial checksum
 (NEEDS_CSUM) the field holds only the pseudo-header's sum, in which none of these fields is: it is left alone.
-Made anew (`make_part`, `make_bare`): lengths, flags and checksums are those of the new segment.
+Made anew (`make_part`, `make_bare`, `make_ack`): lengths, flags and checksums are those of the new segment.
 
 Every function takes the `Packet` that `parse_frame` filled from the same buffer, and keeps its numbers true.
 """
@@ -31,6 +31,8 @@ CHECKSUM = cython.declare(cython.Py_ssize_t, 16)
 URGENT = cython.declare(cython.Py_ssize_t, 18)
 TCP_LEN = cython.declare(cython.Py_ssize_t, 20)
 TIMESTAMP_OPTION_LEN = cython.declare(cython.Py_ssize_t, 12)
+SACK_OPTION_LEN = cython.declare(cython.Py_ssize_t, 4)
+NO_OPERATION = cython.declare(cython.int, 1)
 
 
 def _put32(
@@ -94,6 +96,84 @@ def shift_timestamps(
         if old:
             _put32(buf, packet, pos + 4, old, seq_add(old, echo_delta))
     return 0
+
+
+def keep_sack_blocks(buf: cython.uchar[::1], packet: Packet, kept: cython.int) -> cython.int:
+    """Keep only the SACK blocks whose bit is set in `kept` (bit 0: the first); without any it becomes padding."""
+    if packet.sack_len == 0:
+        return 0
+    options_pos: cython.Py_ssize_t = packet.l4_pos + TCP_LEN
+    before: cython.longlong = ones_sum(buf, options_pos, packet.payload_pos - options_pos, 0)
+    source: cython.Py_ssize_t = packet.sack_pos
+    end: cython.Py_ssize_t = source + packet.sack_len
+    target: cython.Py_ssize_t = source
+    option_end: cython.Py_ssize_t = source - 2 + buf[source - 1]  # its length may be no whole number of blocks
+    while source < end:
+        if kept & 1:
+            store32(buf, target, load32(buf, source))
+            store32(buf, target + 4, load32(buf, source + 4))
+            target += 8
+        kept >>= 1
+        source += 8
+    packet.sack_len = target - packet.sack_pos
+    if packet.sack_len:
+        buf[packet.sack_pos - 1] = 2 + packet.sack_len
+    else:
+        target = packet.sack_pos - 2
+    _pad(buf, target, option_end)
+    return _options_changed(buf, packet, before)
+
+
+def strip_options(buf: cython.uchar[::1], packet: Packet) -> cython.int:
+    """Replace what cannot survive a change of replica by padding: MPTCP (30, RFC 8684), Fast Open (34, RFC 7413)."""
+    pos: cython.Py_ssize_t = packet.l4_pos + TCP_LEN
+    end: cython.Py_ssize_t = packet.payload_pos
+    before: cython.longlong = ones_sum(buf, pos, end - pos, 0)
+    stripped: cython.int = 0
+    length: cython.Py_ssize_t
+    while pos < end and buf[pos] != 0:
+        length = _option_len(buf, pos, end)
+        if buf[pos] == 30 or buf[pos] == 34:
+            _pad(buf, pos, pos + length)
+            stripped += 1
+        pos += length
+    if stripped:
+        _options_changed(buf, packet, before)
+    return stripped
+
+
+def has_authentication(buf: cython.uchar[::1], packet: Packet) -> cython.bint:
+    """Whether the segment is signed over its numbers: TCP-MD5 (19, RFC 2385), TCP-AO (29, RFC 5925)."""
+    pos: cython.Py_ssize_t = packet.l4_pos + TCP_LEN
+    while pos < packet.payload_pos and buf[pos] != 0:
+        if buf[pos] == 19 or buf[pos] == 29:
+            return True
+        pos += _option_len(buf, pos, packet.payload_pos)
+    return False
+
+
+def _option_len(buf: cython.uchar[::1], pos: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Bytes of the option at `pos`; all that is left where its length cannot be (RFC 9293 section 3.2)."""
+    if buf[pos] == NO_OPERATION:
+        return 1
+    length: cython.Py_ssize_t = buf[pos + 1] if pos + 1 < end else 0
+    return length if 2 <= length <= end - pos else end - pos
+
+
+def _pad(buf: cython.uchar[::1], pos: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.int:
+    while pos < end:
+        buf[pos] = NO_OPERATION
+        pos += 1
+    return 0
+
+
+def _options_changed(buf: cython.uchar[::1], packet: Packet, before: cython.longlong) -> cython.int:
+    """Correct the checksum; `before` is the options' sum as it was."""
+    if packet.vnet_flags & VnetFlag.NEEDS_CSUM:
+        return 0
+    options_pos: cython.Py_ssize_t = packet.l4_pos + TCP_LEN
+    after: cython.longlong = ones_sum(buf, options_pos, packet.payload_pos - options_pos, 0)
+    return replace16(buf, packet.l4_pos + CHECKSUM, before, after)
 
 
 def _finish(
@@ -203,3 +283,79 @@ def make_bare(
     store16(target, l4_pos + URGENT, 0)
     _finish(target, start, packet, segment_len, False)
     return l4_offset + segment_len
+
+
+def make_ack(
+    target: cython.uchar[::1],
+    start: cython.Py_ssize_t,
+    packet: Packet,
+    header: cython.uchar[::1],
+    header_pos: cython.Py_ssize_t,
+    header_len: cython.Py_ssize_t,
+    seq: cython.longlong,
+    ack: cython.longlong,
+    window: cython.int,
+) -> cython.Py_ssize_t:
+    """Write a bare ACK without options at `start`, behind a cleared vnet header; returns the frame's length.
+
+    `header`: a frame's bytes up to its TCP ports, these included. `packet` has only its layout: `start`, `vnet_len`,
+    `ip_pos`, `l4_pos`, `ip_version`. `add_timestamps` and `add_sack_block` append options to it.
+    """
+    l4_pos: cython.Py_ssize_t = start + packet.l4_pos - packet.start
+    i: cython.Py_ssize_t = start
+    while i < start + packet.vnet_len:
+        target[i] = 0
+        i += 1
+    copy(target, i, header, header_pos, header_len)
+    store32(target, l4_pos + SEQ, seq)
+    store32(target, l4_pos + ACK, ack)
+    target[l4_pos + DATA_OFFSET] = (TCP_LEN // 4) << 4
+    target[l4_pos + FLAGS] = TcpFlag.ACK
+    store16(target, l4_pos + WINDOW, window)
+    store16(target, l4_pos + URGENT, 0)
+    _finish(target, start, packet, TCP_LEN, False)
+    return l4_pos + TCP_LEN - start
+
+
+def add_timestamps(
+    target: cython.uchar[::1],
+    start: cython.Py_ssize_t,
+    packet: Packet,
+    segment_len: cython.Py_ssize_t,
+    value: cython.longlong,
+    echo: cython.longlong,
+) -> cython.Py_ssize_t:
+    """Append timestamps to a segment without payload that `make_ack` wrote; its new length (TCP header) is returned."""
+    pos: cython.Py_ssize_t = start + packet.l4_pos - packet.start + segment_len
+    store32(target, pos, 0x0101080A)  # NOP, NOP, kind 8, length 10: RFC 7323 appendix A
+    store32(target, pos + 4, value)
+    store32(target, pos + 8, echo)
+    return _lengthened(target, start, packet, segment_len + TIMESTAMP_OPTION_LEN)
+
+
+def add_sack_blocks(
+    target: cython.uchar[::1],
+    start: cython.Py_ssize_t,
+    packet: Packet,
+    segment_len: cython.Py_ssize_t,
+    edges: cython.uint[::1],
+    first: cython.Py_ssize_t,
+    count: cython.int,
+) -> cython.Py_ssize_t:
+    """Append `count` SACK blocks (RFC 2018), their edges in `edges` from `first` on; otherwise as `add_timestamps`."""
+    pos: cython.Py_ssize_t = start + packet.l4_pos - packet.start + segment_len
+    i: cython.int = 0
+    store32(target, pos, 0x01010500 | (2 + 8 * count))
+    while i < 2 * count:
+        store32(target, pos + 4 + 4 * i, edges[first + i])
+        i += 1
+    return _lengthened(target, start, packet, segment_len + SACK_OPTION_LEN + 8 * count)
+
+
+def _lengthened(
+    target: cython.uchar[::1], start: cython.Py_ssize_t, packet: Packet, segment_len: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    l4_pos: cython.Py_ssize_t = start + packet.l4_pos - packet.start
+    target[l4_pos + DATA_OFFSET] = (segment_len // 4) << 4
+    _finish(target, start, packet, segment_len, False)
+    return segment_len

@@ -1,0 +1,3 @@
+from pycolo.compare.stream import ByteStreams
+
+class OneSide(ByteStreams): ...

@@ -1,0 +1,3 @@
+from pycolo.wire.packet import Packet
+
+def datagrams_in(packet: Packet) -> int: ...

@@ -1,0 +1,173 @@
+"""The comparator as a referee over frames: hears both guests and the client, is shown what an implementation does.
+
+    referee.primary(frame, now_ms)      both guests' frames, as the comparator gets them
+    referee.secondary(frame, now_ms)
+    referee.client(frame, now_ms)       where the client's frames are seen (C8)
+    referee.left(frame, now_ms)         what the implementation let out: BrokenRuleError where it may not
+    referee.reported(kind, key, now_ms) what it reported as different
+    referee.committed(now_ms)           a checkpoint: what is held leaves, whatever it is
+    referee.settle(now_ms)              all that must have happened by now has happened, or BrokenRuleError
+
+A vnet header is told in one number, `cut`: into datagrams of how many bytes the host cuts a UDP frame (USO); else 0.
+"""
+
+from collections import Counter, deque
+
+from pycolo.model.datagrams import Bodies, Exchange
+from pycolo.model.fragments import Reassembly
+from pycolo.model.packet import UDP, Datagram, Fragment, Key, Packet, Segment, read, whole
+from pycolo.model.tcp import Connection, Settings
+from pycolo.model.verdicts import BrokenRuleError, require
+
+ROOM = ("QUEUE_FULL", "MEMORY_FULL", "TABLE_FULL")
+"""No disagreement but a lack of room: an implementation's own affair."""
+
+SEGMENTS_MAX = 128
+"""Linux cuts no frame into more datagrams (UDP_MAX_SEGMENTS), and takes none that says so."""
+
+Passing = tuple[Key, bytes] | bytes
+"""What passes uncompared: a frame, or a datagram put together from fragments."""
+
+
+class Comparator:
+    """The rules of comparison. `stops`: whether a difference holds its connection."""
+
+    def __init__(self, settings: Settings | None = None, *, stops: bool = True) -> None:
+        self.settings = settings or Settings()
+        self.stops = stops
+        self.connections: dict[Key, Connection] = {}
+        self.exchanges: dict[Key, Exchange] = {}
+        self.passing: deque[Passing] = deque()
+        self.owed: Counter[tuple[Key, Bodies]] = Counter()
+        self.owed_fragments: Counter[bytes] = Counter()
+        patience, scan = self.settings.compare_timeout_ms, self.settings.scan_ms
+        self.mine, self.theirs, self.out = (Reassembly(patience, scan) for _ in range(3))
+        self.requests = 0
+
+    # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def primary(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
+        """A frame of the primary."""
+        packet, passes = self._whole(self.mine, frame, now_ms)
+        if isinstance(packet, Segment):
+            self._connection(packet.key).primary(packet, now_ms)
+        elif isinstance(packet, Datagram):
+            self._exchange(packet.key).primary(_bodies(packet, cut), now_ms)
+        elif passes is not None:
+            self.passing.append(passes)
+        self.mine.meet(self.theirs)
+
+    def secondary(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
+        """A frame of the secondary; what passes uncompared is discarded."""
+        packet, _ = self._whole(self.theirs, frame, now_ms)
+        if isinstance(packet, Segment):
+            self._connection(packet.key).secondary(packet, now_ms)
+        elif isinstance(packet, Datagram):
+            self._exchange(packet.key).secondary(_bodies(packet, cut), now_ms)
+        self.mine.meet(self.theirs)
+
+    def client(self, frame: bytes, now_ms: int) -> None:
+        """A frame of the client, on its way to the primary."""
+        packet = read(frame)
+        if isinstance(packet, Segment) and packet.key.reversed() in self.connections:
+            self.connections[packet.key.reversed()].client(packet, now_ms)
+
+    def committed(self, now_ms: int) -> None:
+        """A checkpoint was made: the secondary is a copy of the primary."""
+        self.requests = 0
+        for connection in self.connections.values():
+            connection.committed(now_ms)
+        for key, exchange in self.exchanges.items():
+            self.owed.update((key, bodies) for bodies in exchange.committed())
+        self.owed_fragments.update(self.mine.committed(now_ms))
+        self.theirs.committed(now_ms)
+
+    # ── what an implementation did ────────────────────────────────────────────────────────────────────────────
+
+    def left(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
+        """The frame went to the client."""
+        if self.owed_fragments[frame]:
+            self.owed_fragments[frame] -= 1
+            return
+        packet, passes = self._whole(self.out, frame, now_ms)
+        if isinstance(packet, Segment):
+            require("C1", packet.key in self.connections, "a segment left of a connection that no guest has")
+            self.connections[packet.key].left(packet, now_ms)
+        elif isinstance(packet, Datagram):
+            name = packet.key, _bodies(packet, cut)
+            if self.owed[name]:
+                self.owed[name] -= 1
+                return
+            require("C4", packet.key in self.exchanges, "a datagram left that no guest has sent")
+            self.exchanges[packet.key].left(name[1])
+        elif passes is not None:
+            require(
+                "C4", self.passing and self.passing.popleft() == passes, "an uncompared frame left out of its order"
+            )
+
+    def reported(self, kind: str, key: Key | None, now_ms: int, *, is_request: bool) -> None:
+        """A difference was reported, or a checkpoint was asked for because of it (C5: once per epoch)."""
+        self.requests += is_request
+        require("C5", self.requests <= 1, "a checkpoint was asked for twice in one epoch")
+        if kind in ROOM:
+            if key in self.exchanges:
+                self.exchanges[key].reported(kind, now_ms)
+        elif key in self.exchanges and self.exchanges[key].explains(kind, now_ms):
+            self.exchanges[key].reported(kind, now_ms)
+        elif self._is_of_fragments(kind, key, now_ms):
+            return
+        elif key in self.connections:
+            self.connections[key].reported(kind, now_ms)
+            self.connections[key].is_stopped |= self.stops and not kind.endswith("TIMEOUT")
+        else:
+            raise BrokenRuleError("C5", f"{kind} was reported of a connection that no guest has")
+
+    def settle(self, now_ms: int) -> None:
+        """All that the rules demand by now has happened."""
+        require("C4", not self.passing, "an uncompared frame has not left")
+        require("C4", not +self.owed, "a datagram that a checkpoint set free has not left")
+        require("C9", not self.out.incomplete, "fragments left of a datagram that is not whole")
+        require("C6", not +self.owed_fragments, "a fragment that a checkpoint set free has not left")
+        for parts in (self.mine, self.theirs):
+            for key, since_ms in parts.overdue(now_ms):
+                text = f"a datagram in fragments of {since_ms} ms is not whole, and not reported ({key})"
+                require("C8", self.requests, text)
+        referees: list[tuple[Key, Connection | Exchange]] = [*self.connections.items(), *self.exchanges.items()]
+        for key, referee in referees:
+            for text in referee.overdue(now_ms):
+                if self.requests and "is not reported" in text:
+                    continue  # one request answers all differences of an epoch
+                rule, _, rest = text.partition(": ")
+                raise BrokenRuleError(rule, f"{rest} ({key})")
+
+    # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _connection(self, key: Key) -> Connection:
+        return self.connections.setdefault(key, Connection(self.settings))
+
+    def _exchange(self, key: Key) -> Exchange:
+        new = Exchange(self.settings.compare_timeout_ms, self.settings.scan_ms, stops=self.stops)
+        return self.exchanges.setdefault(key, new)
+
+    def _is_of_fragments(self, kind: str, key: Key | None, now_ms: int) -> bool:
+        """Whether the report is of a datagram in fragments that is not whole; then it is noted."""
+        parts = {"TIMEOUT": self.mine, "SECONDARY_TIMEOUT": self.theirs}.get(kind)
+        return parts is not None and key is not None and parts.reported(key, now_ms)
+
+    def _whole(self, side: Reassembly, frame: bytes, now_ms: int) -> tuple[Packet | None, Passing | None]:
+        """The packet that is whole with this frame; or what passes uncompared."""
+        packet = read(frame)
+        if not isinstance(packet, Fragment):
+            return packet, frame
+        parts = side.add(frame, packet, now_ms)
+        if parts is None:
+            return packet, None
+        return whole(parts.key, parts.body), (parts.key, parts.body)
+
+
+def _bodies(datagram: Datagram, cut: int) -> Bodies:
+    """USO: a frame against the datagrams that it stands for."""
+    body = datagram.body
+    if datagram.key.proto != UDP or not 0 < cut < len(body) <= cut * SEGMENTS_MAX:
+        return (body,)
+    return tuple(body[at : at + cut] for at in range(0, len(body), cut))

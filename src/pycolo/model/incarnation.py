@@ -1,0 +1,80 @@
+"""One life of a TCP connection, from its SYN to the next: both guests' voices, what waits, what the client was told."""
+
+from dataclasses import dataclass, field
+
+from pycolo.model.numbers import near
+from pycolo.model.packet import Flag, Segment
+from pycolo.model.voice import SPAN, Voice, terms
+
+
+@dataclass
+class Waiting:
+    """A packet of the primary that has not left whole; `at`: the position of its first number."""
+
+    segment: Segment
+    at: int
+    since_ms: int
+
+
+@dataclass
+class Told:
+    """What the client has been told: how often each position, SYN, FIN and RST left, and the promises made."""
+
+    copies: dict[int, int] = field(default_factory=dict)
+    last: dict[int, int] = field(default_factory=dict)
+    end: int = 0
+    syns: int = 0
+    fins: int = 0
+    resets: int = 0
+    ack: int = -SPAN
+    edge: int = -SPAN
+    value: int | None = None
+
+
+class Incarnation:
+    """From one SYN to the next. Positions: see `Voice`."""
+
+    def __init__(self, origin: int, *, has_syn: bool) -> None:
+        self.origin = origin
+        self.primary = Voice()
+        self.secondary = Voice()
+        self.told = Told()
+        self.waiting: list[Waiting] = []
+        self.is_reset = False  # by both, as a checkpoint has made sure
+        self.vouched: set[int] = set()  # positions that a checkpoint made equal: they were never compared
+        self.base = 1 if has_syn else 0
+        self.advanced_ms = 0
+        self.frontier = self.base
+
+    def place(self, seq: int) -> int:
+        """The position of a number on the wire."""
+        return near(seq, self.origin + max(self.primary.end, self.frontier)) - self.origin
+
+    @property
+    def syns_agree(self) -> bool:
+        """Rule C2: both SYNs answer the same, on the same terms. Without any SYN there is nothing to agree on."""
+        mine, theirs = self.primary.syn, self.secondary.syn
+        if mine is None or theirs is None:
+            return mine is theirs
+        return answers_same(mine, theirs) and terms(mine) == terms(theirs)
+
+    def advance(self, now_ms: int) -> None:
+        """Move the frontier (C1): all positions below it are said by both, and equal; a FIN takes one."""
+        before = self.frontier
+        while self.syns_agree and self._is_equal(self.frontier):
+            self.frontier += 1
+        if self.primary.fin == self.secondary.fin == self.frontier and self.syns_agree:
+            self.frontier += 1
+        if self.frontier != before:
+            self.advanced_ms = now_ms
+
+    def _is_equal(self, place: int) -> bool:
+        mine, theirs = self.primary, self.secondary
+        known = place in mine.octets and place in theirs.octets
+        return known and mine.octets[place] == theirs.octets[place] and place not in mine.contradicted
+
+
+def answers_same(mine: Segment, theirs: Segment) -> bool:
+    """Whether two SYNs belong to one handshake: both open, or both answer the same SYN of the client."""
+    has_ack = mine.flags & Flag.ACK
+    return has_ack == theirs.flags & Flag.ACK and (not has_ack or mine.ack == theirs.ack)

@@ -1,0 +1,90 @@
+"""What one guest has said of one connection, and what the client has been told of it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pycolo.model.numbers import near
+from pycolo.model.packet import FAST_OPEN, MPTCP, MSS, SACK_PERMITTED, TIMESTAMPS, WINDOW_SCALE, Flag, Segment
+
+NEGOTIATED = (MSS, WINDOW_SCALE, SACK_PERMITTED)
+STRIPPED = (MPTCP, FAST_OPEN)
+
+
+def terms(syn: Segment) -> tuple[object, ...]:
+    """What a SYN negotiates (rule C2): a timestamp's value is no term, its presence is one."""
+    return (*(syn.option(kind) for kind in NEGOTIATED), syn.option(TIMESTAMPS) is not None)
+
+
+@dataclass
+class Voice:
+    """What one guest has said in one incarnation of a connection.
+
+    Positions count from its SYN, which is 0; without a SYN from the first number that either guest has said. `ack` and
+    `edge` (the right end of the window) are the client's numbers, without their wrap; `space` is the latest window.
+    `copies`: how often a position was said, `last` at which step. `since`: when each event that the client could notice
+    was first said.
+    """
+
+    syn: Segment | None = None
+    octets: dict[int, int] = field(default_factory=dict)
+    copies: Counter[int] = field(default_factory=Counter)
+    last: dict[int, int] = field(default_factory=dict)
+    contradicted: set[int] = field(default_factory=set)
+    fin: int | None = None
+    resets: list[int] = field(default_factory=list)
+    ack: int | None = None
+    edge: int | None = None
+    space: int = 0
+    blocks: set[tuple[int, int]] = field(default_factory=set)
+    end: int = 0
+    since: dict[object, int] = field(default_factory=dict)
+
+    def hear(self, segment: Segment, at: int, client_origin: int, scale: int, now_ms: int, step: int = 0) -> None:
+        """Take a segment whose first number stands at `at`."""
+        if segment.flags & Flag.RST:
+            self.resets.append(at)
+            self.since.setdefault("RST", now_ms)
+            return
+        if segment.flags & Flag.SYN:
+            self.syn = segment
+            self.since.setdefault("SYN", now_ms)
+            at += 1
+        for place, octet in enumerate(segment.data, at):
+            if self.octets.setdefault(place, octet) != octet:
+                self.contradicted.add(place)
+            self.copies[place] += 1
+            self.last[place] = step
+            self.since.setdefault(place, now_ms)
+        at += len(segment.data)
+        if segment.flags & Flag.FIN:
+            self.fin = at
+            self.since.setdefault("FIN", now_ms)
+            at += 1
+        self.end = max(self.end, at)
+        if segment.flags & Flag.ACK:
+            self._promise(segment, client_origin, 0 if segment.flags & Flag.SYN else scale)
+
+    def _promise(self, segment: Segment, client_origin: int, scale: int) -> None:
+        """Rule C3 speaks of the most that a guest has acknowledged and offered: an older segment takes nothing back."""
+        ack = near(segment.ack, client_origin if self.ack is None else self.ack)
+        edge = ack + (segment.window << scale)
+        if self.ack is None or ack >= self.ack:
+            self.ack, self.space = ack, segment.window << scale
+        self.edge = edge if self.edge is None else max(edge, self.edge)
+        for left, right in segment.sack_blocks:
+            self.blocks.add((near(left, ack), near(right, ack)))
+
+    def has(self, left: int, right: int) -> bool:
+        """Whether the guest has acknowledged all client bytes of [left, right): cumulatively, or in SACK blocks."""
+        at = left
+        reach = [(-SPAN, self.ack if self.ack is not None else left), *self.blocks]
+        while at < right:
+            further = max((end for start, end in reach if start <= at < end), default=at)
+            if further == at:
+                return False
+            at = further
+        return True
+
+
+SPAN = 1 << 40
+"""Farther than any position is from another."""

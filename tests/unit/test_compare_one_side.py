@@ -1,0 +1,407 @@
+"""Rules C8, C9 and C11: what one guest alone does, what is superseded or sent again, options that cannot survive."""
+
+import pytest
+
+from pycolo import limits
+from pycolo.compare.kinds import DivergencePolicy
+from support.frames import is_valid
+from support.segments import Flow, Tcp, batch, frame, mss, read, sack, scale, timestamps
+from support.traces import Comparing
+
+ISN, SECONDARY_ISN = 999, 0x80000007
+BASE = ISN + 1
+PATIENCE_MS = limits.COMPARE_TIMEOUT_MS + limits.EXPIRED_SCAN_CYCLE_MS
+
+
+def syn_ack(isn=ISN, ack=100, **fields):
+    return Tcp(isn, "SA", ack=ack, **fields)
+
+
+def both(trace, *segments):
+    trace.primary(*segments)
+    trace.secondary(*segments)
+
+
+def established(build, **options):
+    trace = Comparing(build, **options)
+    trace.primary(syn_ack())
+    trace.secondary(syn_ack(SECONDARY_ISN))
+    trace.frames()
+    return trace
+
+
+def client(trace, segment):
+    buf = batch([frame(segment)])
+    trace.core.client_frames(buf, 0, len(buf), trace.now_us)
+
+
+# ── C8: the secondary alone ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("policy", list(DivergencePolicy), ids=str)
+@pytest.mark.parametrize(
+    "alone",
+    [Tcp(BASE, "FA", ack=100), Tcp(BASE, "R"), Tcp(7, "S"), syn_ack(77, ack=500), Tcp(BASE, "A", b"more", ack=100)],
+    ids=["fin", "rst", "syn", "syn-ack", "payload"],
+)
+def test_what_the_secondary_alone_does_is_a_difference_in_time(build, alone, policy):
+    trace = established(build, policy=policy)
+    trace.secondary(alone)
+    trace.wait(limits.COMPARE_TIMEOUT_MS - 1)
+    assert trace.commands() == []
+    trace.wait(limits.EXPIRED_SCAN_CYCLE_MS + 2)
+    assert [kind for _, kind, _ in trace.commands()] == ["SECONDARY_TIMEOUT"]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == [], "one report answers it"
+
+
+@pytest.mark.parametrize(
+    "alone", [Tcp(BASE, "FA", ack=100), Tcp(BASE, "R"), syn_ack(77, ack=500)], ids=["fin", "rst", "syn-ack"]
+)
+def test_bare_acks_of_the_primary_do_not_keep_it_from_being_noticed(build, alone):
+    trace = established(build)
+    trace.secondary(alone)
+    for _ in range(8):
+        trace.primary(Tcp(BASE, ack=100))
+        trace.wait(PATIENCE_MS / 8)
+    assert [kind for _, kind, _ in trace.commands()] == ["SECONDARY_TIMEOUT"]
+
+
+@pytest.mark.parametrize("alone", [Tcp(7, "S"), syn_ack(77), Tcp(5, "R"), Tcp(5, "FA", ack=9)], ids=lambda s: s.flags)
+def test_the_secondary_alone_on_a_connection_that_the_primary_does_not_have(build, alone):
+    trace = Comparing(build)
+    trace.secondary(alone)
+    trace.wait(PATIENCE_MS + 1)
+    assert [kind for _, kind, _ in trace.commands()] == ["SECONDARY_TIMEOUT"]
+    trace.commit()
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+@pytest.mark.parametrize("answer", [Tcp(BASE, "FA", ack=100), Tcp(BASE, "R")], ids=lambda s: s.flags)
+def test_what_the_primary_does_too_in_time_is_no_difference(build, answer):
+    trace = established(build)
+    trace.secondary(answer)
+    trace.wait(limits.COMPARE_TIMEOUT_MS - 1)
+    trace.primary(answer)
+    assert [segment.flags for segment in trace.out()] == [answer.flags]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+def test_a_secondary_that_resets_where_the_primary_sends_payload_is_certain_at_once(build):
+    trace = established(build)
+    trace.secondary(Tcp(BASE, "R"))
+    trace.primary(Tcp(BASE, "A", b"payload", ack=100))
+    assert trace.out() == []
+    assert [kind for _, kind, _ in trace.commands()] == ["RST"]
+
+
+def test_a_secondary_that_resets_behind_its_last_payload_is_none(build):
+    trace = established(build)
+    trace.secondary(Tcp(BASE, "A", b"last", ack=100), Tcp(BASE + 4, "RA", ack=100))
+    trace.primary(Tcp(BASE, "A", b"la", ack=100), Tcp(BASE + 2, "A", b"st", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"la", b"st"]
+    trace.primary(Tcp(BASE + 4, "RA", ack=100))
+    assert [segment.flags for segment in trace.out()] == ["RA"]
+    assert trace.commands() == []
+
+
+def test_a_rst_of_another_life_counts_for_nothing(build):
+    """RFC 5961: the client would not believe its number."""
+    trace = established(build)
+    trace.secondary(Tcp(BASE + 0x40000000, "R"))
+    trace.primary(Tcp(BASE, "A", b"payload", ack=100))
+    trace.secondary(Tcp(BASE, "A", b"payload", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"payload"]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+def test_a_secondary_that_is_one_life_ahead(build):
+    """Its late RST and the next SYN|ACK come before the primary's same pair."""
+    trace = established(build)
+    rst, again = Tcp(BASE, "R"), syn_ack(70000, ack=500)
+    trace.secondary(rst, syn_ack(SECONDARY_ISN + 9, ack=500))
+    assert trace.out() == []
+    trace.primary(rst)
+    assert [segment.flags for segment in trace.out()] == ["R"]
+    trace.primary(again)
+    assert [segment.seq for segment in trace.out()] == [70000]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+def test_after_one_rst_of_both_further_ones_pass(build):
+    """A closed socket answers every late segment of the client; the two guests need not have got equally many."""
+    trace = established(build)
+    rst = Tcp(BASE, "R", window=0)
+    both(trace, rst)
+    trace.primary(rst, Tcp(BASE + 1, "R", window=0))
+    assert len(trace.out()) == 3
+    trace.secondary(rst, rst)
+    trace.wait(2 * limits.COMPARE_TIMEOUT_MS)
+    assert trace.commands() == []
+
+
+# ── C8: what only the client can end ────────────────────────────────────────────────────────────────────────
+
+
+def test_a_wait_for_the_clients_ack_does_not_age(build):
+    """One guest's congestion window is larger: the other sends when the client has acknowledged, and not before."""
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"equal", ack=100))
+    client(trace, Tcp(100, ack=BASE, from_client=True))
+    trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
+    trace.wait(5 * PATIENCE_MS)
+    assert trace.commands() == []
+    client(trace, Tcp(100, ack=BASE + 5, from_client=True))
+    trace.wait(limits.COMPARE_TIMEOUT_MS - 1)
+    assert trace.commands() == []
+    trace.wait(limits.EXPIRED_SCAN_CYCLE_MS + 2)
+    assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"]
+
+
+def test_a_client_that_stays_away_has_a_deadline_too(build):
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"equal", ack=100))
+    client(trace, Tcp(100, ack=BASE, from_client=True))
+    trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
+    trace.wait(limits.CLIENT_WAIT_MS + limits.EXPIRED_SCAN_CYCLE_MS + 1)
+    assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Tcp(100, ack=BASE + 4000, from_client=True),
+        Tcp(0x40000000, ack=BASE + 5, from_client=True),
+        Tcp(100, "R", ack=BASE + 5, from_client=True),
+    ],
+    ids=["ack of nothing that left", "number far outside", "rst"],
+)
+def test_a_client_that_lies_is_not_believed(build, lie):
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"equal", ack=100))
+    client(trace, lie)
+    trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
+    trace.wait(PATIENCE_MS)
+    assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"], "as if the client's segments were not seen"
+
+
+def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):
+    trace = established(build)
+    both(trace, Tcp(BASE, "FA", ack=100))
+    client(trace, Tcp(100, ack=BASE + 1, from_client=True))
+    trace.wait(2 * limits.CLOSED_GRACE_MS)
+    assert trace.core.table.used == 1, "half-closed: the client may go on for hours"
+    client(trace, Tcp(100, "FA", ack=BASE + 1, from_client=True))
+    both(trace, Tcp(BASE + 1, ack=101))
+    trace.wait(limits.CLOSED_GRACE_MS + PATIENCE_MS)
+    assert trace.core.table.used == 0
+    trace.frames()
+
+
+# ── C9 ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("policy", [DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD], ids=str)
+def test_what_a_new_life_supersedes_never_leaves(build, policy):
+    trace = established(build, policy=policy)
+    trace.primary(Tcp(BASE, "A", b"secret", ack=100))
+    trace.secondary(Tcp(BASE, "A", b"public", ack=100))
+    trace.frames()
+    trace.primary(syn_ack(70000, ack=500))
+    assert trace.frames() == [], "a SYN|ACK of another number is no reason to let anything out"
+    trace.secondary(syn_ack(SECONDARY_ISN + 9, ack=500))
+    assert [segment.seq for segment in trace.out()] == [70000]
+    trace.commit()
+    assert trace.frames() == []
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+def test_payload_that_is_sent_again_with_other_bytes_does_not_leave(build, cut):
+    """An honest trigger: sendfile of a page that has changed since."""
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"first version", ack=100))
+    assert len(trace.frames()) == 1
+    trace.primary(Tcp(BASE + cut, "A", b"first variant"[cut:], ack=100))
+    assert trace.frames() == []
+    (difference,) = trace.differences()
+    assert (difference.kind.name, difference.seq) == ("PAYLOAD", BASE + 7)
+    assert difference.primary[difference.primary_index] == ord("a")
+    assert difference.secondary[difference.secondary_index] == ord("e")
+
+
+def test_payload_that_is_sent_again_in_other_pieces_leaves(build):
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"abc", ack=100), Tcp(BASE + 3, "A", b"defg", ack=100))
+    trace.frames()
+    trace.primary(Tcp(BASE + 1, "A", b"bcde", ack=100), Tcp(BASE, "A", b"abcdefg", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"bcde", b"abcdefg"]
+    assert trace.commands() == []
+
+
+def test_what_the_client_has_is_not_kept(build):
+    trace = established(build)
+    both(trace, *(Tcp(BASE + 10 * i, "A", b"ten bytes.", ack=100) for i in range(10)))
+    trace.frames()
+    client(trace, Tcp(100, ack=BASE + 100, from_client=True))
+    both(trace, Tcp(BASE + 100, ack=100))
+    assert trace.core.history.used <= 1
+    trace.frames()
+
+
+def test_what_is_kept_is_bounded(build):
+    trace = established(build)
+    for i in range(3 * limits.RETAINED_PACKETS_MAX):
+        both(trace, Tcp(BASE + i, "A", b"x", ack=100))
+        trace.frames()
+    assert trace.core.history.used <= limits.RETAINED_PACKETS_MAX
+    trace.wait(limits.CONNECTION_IDLE_MS + PATIENCE_MS)
+    assert trace.core.history.used == trace.core.pool.used == 0
+
+
+def test_what_is_kept_gives_way_to_what_must_be_held(build):
+    trace = Comparing(build, held_packets_max=16)
+    for port in range(1, 40):
+        flow = Flow(client_port=port)
+        both(trace, Tcp(BASE, "A", b"equal", ack=100, flow=flow))
+        assert len(trace.frames()) == 1
+    assert trace.commands() == []
+
+
+# ── C3: debts are state ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_equal_payload_does_not_wait_behind_a_bare_ack_that_is_ahead(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, ack=300), *(Tcp(BASE + i, "A", b"x", ack=300) for i in range(3)))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE, "A", b"xxx", ack=200))
+    assert [(segment.data, segment.ack) for segment in trace.out()] == [(b"x", 200)] * 3
+    trace.secondary(Tcp(BASE + 3, ack=300))
+    assert [(segment.data, segment.ack) for segment in trace.out()] == [(b"", 300)]
+    trace.assert_empty()
+
+
+def test_a_debt_holds_no_record(build):
+    trace = Comparing(build, held_packets_max=64)
+    for port in range(1, 60):
+        flow = Flow(client_port=port)
+        trace.primary(Tcp(BASE, "A", b"x", ack=300, flow=flow))
+        trace.secondary(Tcp(BASE, "A", b"x", ack=200, flow=flow))
+        assert [segment.ack for segment in trace.out()] == [200]
+    assert trace.core.held_packets() == 0
+    for port in range(1, 60):
+        trace.secondary(Tcp(BASE + 1, ack=300, flow=Flow(client_port=port)))
+    assert [segment.ack for segment in trace.out()] == [300] * 59
+
+
+def test_a_client_with_a_shut_window_hears_that_it_opened_though_the_connection_diverged(build):
+    trace = established(build, policy=DivergencePolicy.REPORT)
+    trace.secondary(Tcp(BASE, ack=100, window=0))
+    trace.primary(Tcp(BASE, ack=100, window=5000))
+    assert [segment.window for segment in trace.out()] == [0]
+    trace.primary(Tcp(BASE, "A", b"one", ack=100, window=5000))
+    trace.secondary(Tcp(BASE, "A", b"two", ack=100, window=0))
+    assert [(segment.data, segment.window) for segment in trace.out()] == [(b"one", 5000), (b"", 5000)]
+
+
+@pytest.mark.parametrize("flow", [Flow(), Flow(version=6), Flow(tags=(7,)), Flow(version=6, tags=(7, 8))], ids=str)
+def test_a_repeated_ack_has_the_secondarys_sack_blocks(build, flow):
+    """On Linux an ACK without new SACK blocks is no duplicate: the client would wait for its time-out."""
+    trace = Comparing(build)
+    time = timestamps(5, 6)
+    trace.secondary(Tcp(BASE, ack=200, options=time, flow=flow))
+    trace.primary(Tcp(BASE, ack=200, options=time, flow=flow), Tcp(BASE, ack=300, options=time, flow=flow))
+    assert len(trace.frames()) == 1
+    trace.secondary(Tcp(BASE, ack=200, options=time + sack(250, 300), flow=flow))
+    (octets,) = trace.frames()
+    assert is_valid(octets)
+    repeated = read(octets)
+    assert (repeated.ack, repeated.options, repeated.flow) == (200, time + sack(250, 300), flow)
+
+
+# ── connections older than the pair ─────────────────────────────────────────────────────────────────────────
+
+
+def test_what_passed_before_the_first_checkpoint_was_noted(build):
+    trace = Comparing(build, needs_handshake=True)
+    trace.primary(Tcp(BASE, "A", b"passes", ack=100, window=700))
+    assert len(trace.frames()) == 1
+    trace.commit()
+    trace.primary(Tcp(BASE, "A", b"passes", ack=100, window=700))
+    both(trace, Tcp(BASE + 6, "A", b"new", ack=100, window=700))
+    assert [segment.data for segment in trace.out()] == [b"passes", b"new"]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+@pytest.mark.parametrize("is_copy", [False, True])
+def test_what_comes_first_from_the_secondary_is_no_base(build, is_copy):
+    trace = Comparing(build)
+    if is_copy:
+        trace.commit()
+    trace.primary(Tcp(BASE, "A", b"abcd", ack=100))
+    trace.secondary(Tcp(BASE + 4, "A", b"efgh", ack=100))
+    assert trace.out() == [], "nothing has vouched for it"
+    trace.secondary(Tcp(BASE, "A", b"abcd", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"abcd"]
+
+
+# ── C11 ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("flow", [Flow(), Flow(version=6)], ids=str)
+def test_no_sack_block_leaves_above_what_the_secondary_has(build, flow):
+    """C11: the client may forget what is in a block only when both have it."""
+    trace = Comparing(build)
+    trace.secondary(Tcp(BASE, ack=200, options=sack(300, 400), flow=flow))
+    blocks = sack(500, 600, 320, 400, 150, 200)
+    trace.primary(Tcp(BASE, ack=200, options=timestamps(1, 2)[2:] + blocks, flow=flow))
+    (octets,) = trace.frames()
+    assert is_valid(octets)
+    left = read(octets).options
+    assert sack(320, 400, 150, 200)[2:] in left
+    assert left.count(b"\x01") >= 10
+    assert sack(500, 600)[4:] not in left
+
+
+@pytest.mark.parametrize("kind", [30, 34])
+@pytest.mark.parametrize("flow", [Flow(), Flow(version=6)], ids=str)
+def test_options_that_cannot_survive_are_taken_off(build, kind, flow):
+    trace = Comparing(build)
+    options = mss(1460) + bytes([kind, 12]) + bytes(range(10)) + scale(7)
+    trace.primary(syn_ack(options=options, flow=flow))
+    trace.secondary(syn_ack(SECONDARY_ISN, options=mss(1460) + bytes([kind, 12]) + bytes(10) + scale(7), flow=flow))
+    (octets,) = trace.frames()
+    assert is_valid(octets)
+    assert read(octets).options == mss(1460) + b"\x01" * 12 + scale(7)
+    assert trace.commands() == []
+
+
+@pytest.mark.parametrize(("kind", "length"), [(19, 18), (29, 16)])
+def test_a_signed_connection_is_reported_once_and_left_alone(build, kind, length):
+    trace = Comparing(build)
+    signed = bytes([kind, length]) + bytes(length - 2)
+    for isn in (ISN, ISN):
+        trace.primary(syn_ack(isn, options=mss(1460) + signed))
+        trace.secondary(syn_ack(SECONDARY_ISN, options=mss(1460) + signed))
+    trace.primary(Tcp(BASE, "A", b"mine", ack=100))
+    assert len(trace.frames()) == 3
+    assert [kind for _, kind, _ in trace.commands()] == ["UNPROTECTED"]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+def test_payload_on_both_syns_is_compared(build):
+    """TCP Fast Open (RFC 7413): each SYN's payload has its own guest's numbers."""
+    for first, second in (("primary", "secondary"), ("secondary", "primary")):
+        trace = Comparing(build)
+        isn = {"primary": ISN, "secondary": SECONDARY_ISN}
+        for side in (first, second):
+            assert trace.out() == []
+            getattr(trace, side)(Tcp(isn[side], "S", b"early"))
+        assert [segment.data for segment in trace.out()] == [b"early"]
+        assert trace.commands() == []
