@@ -97,7 +97,7 @@ class Comparing:
         """Nothing is held, nothing is left in memory but what a retransmission will be compared with."""
         assert self.frames() == []
         assert self.core.held_packets() == 0
-        assert self.core.pool.used == self.core.history.used
+        assert self.core.held_bytes() == 0
 
 
 class Rewriting:

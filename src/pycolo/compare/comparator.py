@@ -5,9 +5,8 @@ has come) and what happened (`checkpoint_committed`, `pair_formed`, `pair_lost`,
 writes, and acts on `commands`. Times are monotonic microseconds. One owner: nothing here is locked. Batches run with
 the GIL released.
 
-Back-pressure (rule C6): a call that returns less than `end` took no more because a queue, the memory or the table is
-full; the shell stops reading that side and offers the rest again after anything else has happened. Nothing that was
-taken is dropped.
+Back-pressure (rule C6): a call that returns less than `end` took no more because a queue, memory or the table is full;
+the shell stops reading that side and offers the rest again after anything else has happened. Nothing taken is dropped.
 """
 
 import cython
@@ -234,6 +233,10 @@ class Comparator:
     def held_packets(self):
         """Packets of both sides in memory, released but undrained ones included; not what is kept to compare again."""
         return self.pool.used - self.history.used
+
+    def held_bytes(self):
+        """The memory that those packets take."""
+        return self.pool.used_bytes - self.history.used_bytes
 
     # ── batches ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -24,7 +24,7 @@ _BYTES_MAX = cython.declare(cython.longlong, limits.RETAINED_BYTES_MAX)
 
 
 class History:
-    """`used`, `used_bytes`: records of the pool that are kept here. The first that began to keep goes first."""
+    """`used`, `used_bytes`: the share of the pool that is kept here. The first that began to keep goes first."""
 
     def __init__(self, pool, rows):
         self.pool = pool
@@ -51,7 +51,7 @@ class History:
             self._link(row)
         self.kept.push(row, record)
         self.used += 1
-        self.used_bytes += self.pool.length[record]
+        self.used_bytes += self.pool.arena.block_bytes(self.pool.pos[record])
         self._bytes[row] += self.pool.length[record]
         while self.kept.count[row] > _PACKETS_MAX or (self.kept.count[row] > 1 and self._bytes[row] > _BYTES_MAX):
             self._drop_first(row)
@@ -62,7 +62,7 @@ class History:
     def _drop_first(self, row: cython.int) -> cython.int:
         record: cython.int = self.kept.pop(row)
         self.used -= 1
-        self.used_bytes -= self.pool.length[record]
+        self.used_bytes -= self.pool.arena.block_bytes(self.pool.pos[record])
         self._bytes[row] -= self.pool.length[record]
         if self.kept.count[row] == 0:
             self._unlink(row)

@@ -40,7 +40,6 @@ class Connection:
         self.ahead: Segment | None = None  # a SYN of the secondary for a life that the primary has not begun
         self.client_origin: int | None = None
         self.client_ack: int | None = None
-        self.client_edge: int | None = None
         self.client_moved_ms = 0
         self.step = 0  # of facts and departures, to say what came after what
         self.flushed: list[Segment] = []  # held at a checkpoint: they leave, whatever they are
@@ -131,7 +130,7 @@ class Connection:
     def _begin_life(self, syn: Segment, now_ms: int) -> None:
         """C9: what the old life still held is superseded, and never released."""
         self.life = Incarnation(syn.seq, has_syn=True)
-        self.client_origin = self.client_ack = self.client_edge = None
+        self.client_origin = self.client_ack = None
         self.is_passing = self.is_stopped = self.is_excused = False
         if self.ahead is not None and answers_same(syn, self.ahead):
             self.life.secondary.hear(self.ahead, 0, self._client_number(self.ahead), UNSCALED, self._ahead_ms)

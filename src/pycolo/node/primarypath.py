@@ -195,7 +195,7 @@ class PrimaryPath(DataPath):
         words = 8 if self._has_vnet else 4
         released_bytes = max(0, self._released_bytes - released_bytes - words * released)
         if self._comparator.has_ready():
-            released_bytes += self._comparator.pool.used_bytes
+            released_bytes += self._comparator.held_bytes()
         return {
             "released_frames": released,
             "released_bytes": released_bytes,
@@ -417,7 +417,7 @@ class PrimaryPath(DataPath):
             "guest_frames": stats.primary_frames,
             "link_frames": stats.secondary_frames,
             "held": self._comparator.held_packets(),
-            "held_bytes": self._comparator.pool.used_bytes,
+            "held_bytes": self._comparator.held_bytes(),
             "divergences": stats.differences,
             "connections": table.used,
             "evicted_idle": table.evicted_idle,

@@ -236,7 +236,7 @@ class ComparePath(ProxyPath):
         gauges = {
             "tracked_connections": table.used,
             "held_packets": held,
-            "held_bytes": self._comparator.pool.used_bytes,
+            "held_bytes": self._comparator.held_bytes(),
             "checkpoint_wanted": int(self._comparator.held.checkpoint_wanted),
             "blocked_primary_in": int(self._primary.is_blocked),
             "blocked_secondary_in": int(self._secondary.is_blocked),

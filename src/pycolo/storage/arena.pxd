@@ -15,6 +15,7 @@ cdef class Arena:
     cdef int _empty
 
     cpdef Py_ssize_t alloc(self, Py_ssize_t size) except? -1 nogil
+    cdef Py_ssize_t block_bytes(self, long long pos) except -1 nogil
     cpdef int free(self, long long pos) except -1 nogil
     cdef int _take_slab(self, int kind) except? -1 nogil
     cdef int _link(self, int slab, int kind) except -1 nogil

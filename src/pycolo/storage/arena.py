@@ -79,6 +79,12 @@ class Arena:
             self._unlink(slab, kind)
         return base + (block << shift)
 
+    def block_bytes(self, pos: cython.longlong) -> cython.Py_ssize_t:
+        """The size of the block at `pos`, as `used_bytes` counts it."""
+        shift: cython.int = self._class[pos >> _SLAB_SHIFT] + _BLOCK_SHIFT_MIN
+        size: cython.longlong = 1
+        return size << shift
+
     def free(self, pos: cython.longlong) -> cython.int:
         """Give the block at `pos` back."""
         slab: cython.int = pos >> _SLAB_SHIFT
