@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from pycolo.lab.facts import Kill, Latency, Pause, RunFacts, SessionResult, Setting, TransferResult
+from pycolo.lab.facts import Kill, Latency, NodeStatus, Pause, RunFacts, SessionResult, Setting, TransferResult
 from pycolo.lab.options import LabOptions
 from pycolo.lab.series import Field, value_at
 
@@ -141,8 +141,8 @@ def measure(facts: RunFacts, options: LabOptions) -> Summary:
         setting=facts.setting,
         seconds=round((facts.ended_ns - facts.started_ns) / 1e9, 1),
         resets_seen_by_clients=facts.client_resets,
-        takeover=_takeover(facts),
-        proxy=_proxy(facts),
+        takeover=takeover_summary(facts.secondary, facts.kill.at_ns if facts.kill else None),
+        proxy=proxy_summary(facts.primary, facts.secondary, divergence_count(facts.primary)),
         kernel_of_guest_b=facts.counters,
         fault=facts.kill.how if facts.kill else None,
     )
@@ -257,10 +257,11 @@ def _sessions(facts: RunFacts, kill: Kill) -> SessionsSummary | None:
     )
 
 
-def _takeover(facts: RunFacts) -> TakeoverSummary | None:
-    if not (facts.kill and facts.secondary and facts.secondary.takeover):
+def takeover_summary(status: NodeStatus | None, kill_ns: int | None) -> TakeoverSummary | None:
+    """Of host B's `status` at the end; `kill_ns`: when host A died, or was told to."""
+    if kill_ns is None or status is None or status.takeover is None:
         return None
-    takeover, kill_ns = facts.secondary.takeover, facts.kill.at_ns
+    takeover = status.takeover
     return TakeoverSummary(
         suspected_ms=round((takeover.suspected_ns - kill_ns) / MS, 1),
         decided_ms=round((takeover.decided_ns - kill_ns) / MS, 1),
@@ -269,24 +270,30 @@ def _takeover(facts: RunFacts) -> TakeoverSummary | None:
     )
 
 
-def _proxy(facts: RunFacts) -> ProxySummary | None:
-    if facts.primary is None:
+def proxy_summary(primary: NodeStatus | None, secondary: NodeStatus | None, divergences: int) -> ProxySummary | None:
+    """Of both nodes' last answers; `divergences`: how many there were."""
+    if primary is None:
         return None
-    primary = facts.primary.counters
-    secondary = facts.secondary.counters if facts.secondary else {}
-    divergences = facts.primary.divergences
+    mine = primary.counters
+    theirs = secondary.counters if secondary else {}
+    first = primary.divergences[0] if primary.divergences else None
     return ProxySummary(
-        compared=primary.get("compared", 0),
-        released=primary.get("released", 0),
-        discarded=primary.get("discarded", 0),
-        rewritten=secondary.get("rewritten", 0),
-        divergences=max(primary.get("divergences", 0), len(divergences)),
-        first_divergence=str(divergences[0].get("text", divergences[0])) if divergences else None,
-        hold_us_p50=facts.primary.hold_us.p50 if facts.primary.hold_us else None,
-        hold_us_p99=facts.primary.hold_us.p99 if facts.primary.hold_us else None,
-        primary=primary,
-        secondary=secondary,
+        compared=mine.get("compared", 0),
+        released=mine.get("released", 0),
+        discarded=mine.get("discarded", 0),
+        rewritten=theirs.get("rewritten", 0),
+        divergences=divergences,
+        first_divergence=None if first is None else str(first.get("text", first)),
+        hold_us_p50=primary.hold_us.p50 if primary.hold_us else None,
+        hold_us_p99=primary.hold_us.p99 if primary.hold_us else None,
+        primary=mine,
+        secondary=theirs,
     )
+
+
+def divergence_count(primary: NodeStatus | None) -> int:
+    """How many divergences the primary's node counted, or still lists."""
+    return max(primary.counters.get("divergences", 0), len(primary.divergences)) if primary else 0
 
 
 def _count_connections(summary: Summary) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from pycolo.lab.causes import common_cause
 from pycolo.lab.facts import Setting
 from pycolo.lab.own.facts import ConnectionRecord, Fate, Moment, OwnFacts, Run
-from pycolo.lab.summary import ProxySummary, TakeoverSummary
+from pycolo.lab.summary import ProxySummary, TakeoverSummary, proxy_summary, takeover_summary
 
 MS: Final = 1_000_000
 SHOWN_DIVERGENCES: Final = 8
@@ -162,8 +162,8 @@ def measure(facts: OwnFacts) -> OwnSummary:
         fault=facts.fault.how if facts.fault else None,
         seconds=round((facts.ended_ns - facts.started_ns) / 1e9, 1),
         diverged=_diverged(account),
-        takeover=_takeover(facts),
-        proxy=_proxy(facts),
+        takeover=takeover_summary(facts.secondary, facts.fault.at_ns if facts.fault else None),
+        proxy=proxy_summary(facts.primary, facts.secondary, _divergence_count(facts)),
         kernel_of_guest_b=facts.counters,
         kernel_of_client=facts.client_counters,
     )
@@ -227,33 +227,7 @@ def _diverged(account: Account) -> DivergedSummary | None:
     )
 
 
-def _takeover(facts: OwnFacts) -> TakeoverSummary | None:
-    if not (facts.fault and facts.secondary and facts.secondary.takeover):
-        return None
-    takeover, at_ns = facts.secondary.takeover, facts.fault.at_ns
-    return TakeoverSummary(
-        suspected_ms=round((takeover.suspected_ns - at_ns) / MS, 1),
-        decided_ms=round((takeover.decided_ns - at_ns) / MS, 1),
-        done_ms=round((takeover.done_ns - at_ns) / MS, 1),
-        frames_resent=takeover.resent,
-    )
-
-
-def _proxy(facts: OwnFacts) -> ProxySummary | None:
-    if facts.primary is None:
-        return None
-    primary = facts.primary.counters
-    secondary = facts.secondary.counters if facts.secondary else {}
-    divergences = facts.primary.divergences
-    return ProxySummary(
-        compared=primary.get("compared", 0),
-        released=primary.get("released", 0),
-        discarded=primary.get("discarded", 0),
-        rewritten=secondary.get("rewritten", 0),
-        divergences=facts.divergences.total if facts.divergences else primary.get("divergences", 0),
-        first_divergence=str(divergences[0].get("text", divergences[0])) if divergences else None,
-        hold_us_p50=facts.primary.hold_us.p50 if facts.primary.hold_us else None,
-        hold_us_p99=facts.primary.hold_us.p99 if facts.primary.hold_us else None,
-        primary=primary,
-        secondary=secondary,
-    )
+def _divergence_count(facts: OwnFacts) -> int:
+    if facts.divergences:
+        return facts.divergences.total
+    return facts.primary.counters.get("divergences", 0) if facts.primary else 0
