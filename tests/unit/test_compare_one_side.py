@@ -323,6 +323,18 @@ def test_a_repeated_ack_has_the_secondarys_sack_blocks(build, flow):
     assert (repeated.ack, repeated.options, repeated.flow) == (200, time + sack(250, 300), flow)
 
 
+def test_an_ack_with_sack_blocks_is_repeated_whatever_its_window(build):
+    """RFC 6675 section 2. Linux widens the window with each segment that it gets out of order."""
+    trace = Comparing(build)
+    trace.secondary(Tcp(BASE, ack=200))
+    trace.primary(Tcp(BASE, ack=200), Tcp(BASE, ack=300, window=2000), Tcp(BASE, ack=400, window=2000))
+    assert [segment.ack for segment in trace.out()] == [200]
+    for window, end in ((1010, 300), (1020, 350)):
+        trace.secondary(Tcp(BASE, ack=200, window=window, options=sack(250, end)))
+        (repeated,) = trace.out()
+        assert (repeated.ack, repeated.window, repeated.options) == (200, window, sack(250, end))
+
+
 # ── connections older than the pair ─────────────────────────────────────────────────────────────────────────
 
 

@@ -141,7 +141,9 @@ class Promises:
             ahead: cython.longlong = seq_diff(packet.ack, self.secondary_ack[row])
             if ahead < 0:
                 return False
-            is_repeat = ahead == 0 and space == self.secondary_space[row]
+            # RFC 6675 section 2: SACK blocks make a duplicate of an ACK whatever its window is. Linux widens that with
+            # each segment that comes out of order.
+            is_repeat = ahead == 0 and (space == self.secondary_space[row] or packet.sack_len > 0)
         self.secondary_ack[row] = packet.ack
         self.secondary_space[row] = space
         self.held.flags[row] = state | RowFlag.SECONDARY_ACK
