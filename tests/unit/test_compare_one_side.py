@@ -335,6 +335,39 @@ def test_an_ack_with_sack_blocks_is_repeated_whatever_its_window(build):
         assert (repeated.ack, repeated.window, repeated.options) == (200, window, sack(250, end))
 
 
+def test_an_ack_that_is_repeated_before_the_primary_runs_ahead_is_told_when_it_does(build):
+    """The nodes may take what the secondary has said out of their sockets before what the primary has."""
+    trace = established(build)
+    trace.secondary(Tcp(BASE, ack=200))
+    for end in (300, 400, 500):
+        trace.secondary(Tcp(BASE, ack=200, options=sack(250, end)))
+    trace.primary(Tcp(BASE, ack=200))
+    assert [(segment.ack, segment.options) for segment in trace.out()] == [(200, b"")]
+    trace.primary(Tcp(BASE, ack=400))
+    assert [(segment.ack, segment.options) for segment in trace.out()] == [(200, sack(250, 500))]
+    trace.primary(Tcp(BASE, ack=500))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE, ack=500))
+    assert [segment.ack for segment in trace.out()] == [500]
+    trace.assert_empty()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [Tcp(BASE, ack=200, options=sack(150, 200))],
+        [Tcp(BASE, ack=200)],
+        [Tcp(BASE, ack=200, options=sack(250, 300)), Tcp(BASE, ack=300)],
+    ],
+    ids=["something came twice", "no blocks", "what was missing has come"],
+)
+def test_what_is_no_loss_is_not_told_later(build, said):
+    trace = established(build)
+    trace.secondary(Tcp(BASE, ack=200), *said)
+    trace.primary(Tcp(BASE, ack=400))
+    assert trace.out() == []
+
+
 # ── connections older than the pair ─────────────────────────────────────────────────────────────────────────
 
 

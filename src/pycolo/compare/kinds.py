@@ -82,6 +82,8 @@ class RowFlag(IntFlag):
     """The frontier has passed both FINs."""
     CLIENT_FIN = 0x20000
     """The client has sent a FIN, which ends at `client_end`."""
+    REPEATED = 0x40000
+    """The secondary has repeated an ACK since it misses something, and no ACK of the primary waited to say so."""
     PRIMARY_RST = 0x100000
     """The primary has sent a RST in this life: a copy of it has reset the connection too."""
 

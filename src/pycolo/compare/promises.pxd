@@ -36,6 +36,7 @@ cdef class Promises:
     cdef int note_early(self, int row, Packet packet) except -1 nogil
     cdef bint answers(self, int row, long long ack) except -1 nogil
     cdef int take_early(self, int row, bint has_ack) except -1 nogil
+    cdef bint misses(self, int row) except -1 nogil
     cdef int _note_blocks(self, int row, int record, Packet packet) except -1 nogil
     cdef Py_ssize_t _space(self, int row, long long window, int flags) except -1 nogil
     cdef int equalise(self, int row) except -1 nogil

@@ -144,6 +144,8 @@ class Promises:
             # RFC 6675 section 2: SACK blocks make a duplicate of an ACK whatever its window is. Linux widens that with
             # each segment that comes out of order.
             is_repeat = ahead == 0 and (space == self.secondary_space[row] or packet.sack_len > 0)
+            if ahead > 0:
+                state &= ~RowFlag.REPEATED
         self.secondary_ack[row] = packet.ack
         self.secondary_space[row] = space
         self.held.flags[row] = state | RowFlag.SECONDARY_ACK
@@ -167,6 +169,15 @@ class Promises:
             self.secondary_space[row] = self._next_space[row]
             self.held.flags[row] |= RowFlag.SECONDARY_ACK
         return 0
+
+    def misses(self, row: cython.int) -> cython.bint:
+        """Whether the secondary has a SACK block above what it acknowledges (below, it has got something twice)."""
+        i: cython.int = 0
+        while i < self._block_count[row]:
+            if seq_diff(self._blocks[row * _EDGES + 2 * i], self.secondary_ack[row]) > 0:
+                return True
+            i += 1
+        return False
 
     def _note_blocks(self, row: cython.int, record: cython.int, packet: Packet) -> cython.int:
         count: cython.int = min(packet.sack_len // 8, 4)

@@ -84,7 +84,10 @@ class TcpComparison(OneSide):
             if self._contradicts(row, record, before, now_us):
                 return 0
         self.held.hold_primary(row, before, record)
-        return self._compare(row, now_us)
+        self._compare(row, now_us)
+        if self.held.flags[row] & RowFlag.REPEATED:
+            return self._release_repeated_ack(row, now_us)
+        return 0
 
     def _let_through(
         self, row: cython.int, record: cython.int, has_bytes: cython.bint, now_us: cython.longlong
@@ -433,10 +436,15 @@ class TcpComparison(OneSide):
         return Verdict.WAIT
 
     def _release_repeated_ack(self, row: cython.int, now_us: cython.longlong) -> cython.int:
-        """The secondary repeats an ACK: one waiting ACK of the primary says so to the client."""
+        """The secondary repeats an ACK: a waiting ACK of the primary says so to the client, or the next that has to."""
         record: cython.int = self.held.primary.head[row]
-        if record == _NONE or not self.promises.is_bare(record) or self.pool.chain[record] != _NONE:
+        if self.held.flags[row] & (RowFlag.DIVERGED | RowFlag.LET_THROUGH):
             return 0
+        if record == _NONE or not self.promises.is_bare(record) or self.pool.chain[record] != _NONE:
+            if self.promises.misses(row):
+                self.held.flags[row] |= RowFlag.REPEATED
+            return 0
+        self.held.flags[row] &= ~RowFlag.REPEATED
         self.promises.repeat(row, record, now_us)
         self._drop_first(row)
         return self.release_ready(row, now_us)
