@@ -175,6 +175,14 @@ TCP_CONTROL: list[Case] = [
         difference="commit-of-input",
     ),
     case(
+        "a pure ACK that runs ahead holds no payload up",
+        secondary(ack(5000)),
+        primary(ack(6000), AHEAD, qemu=did(ack(6000)), colo=did()),
+        secondary(FIRST, qemu=did(AHEAD), colo=did(FIRST)),
+        secondary(ack(6000, seq=5), qemu=did(), colo=did(ack(6000, seq=5))),
+        difference="commit-of-input",
+    ),
+    case(
         "the primary offers more",
         primary(WIDE),
         secondary(FIRST, qemu=did(WIDE), colo=did(FIRST)),
@@ -221,6 +229,14 @@ TCP_CONTROL: list[Case] = [
         difference="tcp-flags",
     ),
     case(
+        "RST against data",
+        primary(SYN_ACK),
+        secondary(SYN_ACK, releases=[SYN_ACK]),
+        secondary(Tcp(101, flags="R")),
+        primary(Tcp(101, b"abcd"), qemu=did(), colo=did(asks=1)),
+        difference="tcp-flags",
+    ),
+    case(
         "RST against SYN|ACK",
         primary(Tcp(0, flags="RA")),
         secondary(SYN_ACK, qemu=did(Tcp(0, flags="RA")), colo=did(asks=1)),
@@ -258,6 +274,105 @@ TCP_CONTROL: list[Case] = [
             Tcp(100, flags="SA", options=(("MSS", 1460), ("Timestamp", (8, 2)))),
             releases=[Tcp(100, flags="SA", options=(("MSS", 1460), ("Timestamp", (1, 2))))],
         ),
+    ),
+]
+
+NOPS = (("NOP", None),)
+SACK = (*2 * NOPS, ("SAck", (6000, 7000)))
+TWO_BLOCKS = (*2 * NOPS, ("SAck", (6000, 7000, 8000, 9000)))
+
+
+def syn_ack(*options: tuple[str | int, object]) -> Tcp:
+    """With options behind the MSS."""
+    return Tcp(100, flags="SA", options=(("MSS", 1460), *options))
+
+
+def signed_cases(name: str, kind: int, length: int) -> list[Case]:
+    """A signature that covers the numbers: no change of them would be accepted."""
+    mine, theirs = syn_ack((kind, bytes(length))), syn_ack((kind, b"\1" * length))
+    data, other = Tcp(101, b"abcd"), Tcp(101, b"abXd")
+    return [
+        case(
+            f"{name}: the connection cannot be protected",
+            primary(mine, qemu=did(), colo=did(mine, asks=1)),
+            secondary(theirs, qemu=did(mine), colo=did()),
+            primary(data, qemu=did(), colo=did(data)),
+            secondary(other, qemu=did(asks=1), colo=did()),
+            difference="signed",
+        )
+    ]
+
+
+TCP_OPTIONS: list[Case] = [
+    case(
+        "MPTCP is taken off both SYN|ACKs",
+        primary(syn_ack((30, bytes(10)))),
+        secondary(syn_ack((30, b"\1" * 10)), qemu=did(syn_ack((30, bytes(10)))), colo=did(syn_ack(*12 * NOPS))),
+        difference="syn-options-taken-off",
+    ),
+    case(
+        "MPTCP of one guest alone is no difference",
+        primary(syn_ack((30, bytes(10)))),
+        secondary(syn_ack(), qemu=did(syn_ack((30, bytes(10)))), colo=did(syn_ack(*12 * NOPS))),
+        difference="syn-options-taken-off",
+    ),
+    case(
+        "Fast Open is taken off both SYN|ACKs",
+        primary(syn_ack(("TFO", (1, 2)), *2 * NOPS)),
+        secondary(
+            syn_ack(("TFO", (3, 4)), *2 * NOPS),
+            qemu=did(syn_ack(("TFO", (1, 2)), *2 * NOPS)),
+            colo=did(syn_ack(*12 * NOPS)),
+        ),
+        difference="syn-options-taken-off",
+    ),
+    *signed_cases("TCP-MD5", 19, 16),
+    *signed_cases("TCP-AO", 29, 14),
+    case(
+        "a SACK block of the primary alone, with data",
+        secondary(FIRST),
+        primary(
+            Tcp(1, b"abcd", options=SACK),
+            qemu=did(Tcp(1, b"abcd", options=SACK)),
+            colo=did(Tcp(1, b"abcd", options=12 * NOPS)),
+        ),
+        difference="sack-blocks",
+    ),
+    case(
+        "two SACK blocks of the primary, one of which both have",
+        secondary(Tcp(1, b"abcd", options=SACK)),
+        primary(
+            Tcp(1, b"abcd", options=TWO_BLOCKS),
+            qemu=did(Tcp(1, b"abcd", options=TWO_BLOCKS)),
+            colo=did(Tcp(1, b"abcd", options=(*SACK, *8 * NOPS))),
+        ),
+        difference="sack-blocks",
+    ),
+    case(
+        "a SACK block that both have",
+        secondary(Tcp(1, b"abcd", options=SACK)),
+        primary(Tcp(1, b"abcd", options=SACK), releases=[Tcp(1, b"abcd", options=SACK)]),
+    ),
+    case(
+        "the secondary repeats an ACK, the primary has got on",
+        secondary(ack(5000)),
+        primary(ack(5000), releases=[ack(5000)]),
+        primary(ack(7000)),
+        secondary(
+            Tcp(1, ack=5000, window=1003, options=SACK),
+            qemu=did(ack(7000)),
+            colo=did(Tcp(1, ack=5000, options=SACK)),
+        ),
+        secondary(ack(7000), qemu=did(), colo=did(ack(7000))),
+        difference="repeated-ack",
+    ),
+    case(
+        "the secondary repeats an ACK before the primary gets on",
+        secondary(ack(5000), Tcp(1, ack=5000, window=1003, options=SACK)),
+        primary(ack(5000), releases=[ack(5000)]),
+        primary(ack(7000), qemu=did(ack(7000)), colo=did(Tcp(1, ack=5000, options=SACK))),
+        secondary(ack(7000), qemu=did(), colo=did(ack(7000))),
+        difference="repeated-ack",
     ),
 ]
 
@@ -391,6 +506,7 @@ DATAGRAMS: list[Case] = [
 SIX, TAGGED = Tcp(1, b"abcd", version=6), Tcp(1, b"abcd", tag=5)
 WITH_OPTIONS = Tcp(1, b"abcd", ip_options=True)
 HALVES = (Fragment(DATA, 0, 32), Fragment(DATA, 32))
+OVERLAPPING = (Fragment(DATA, 0, 40), Fragment(DATA, 32))
 OTHERWISE_CUT = (Fragment(DATA, 0, 40), Fragment(DATA, 40))
 
 
@@ -448,6 +564,12 @@ LINK: list[Case] = [
         difference="fragments",
     ),
     case(
+        "fragments: overlap",
+        primary(*OVERLAPPING),
+        secondary(*OVERLAPPING, qemu=did(*OVERLAPPING), colo=did()),
+        difference="fragments",
+    ),
+    case(
         "fragments: the rest stays away",
         primary(HALVES[0]),
         secondary(HALVES[0], qemu=did(HALVES[0]), colo=did()),
@@ -493,4 +615,4 @@ def vnet_cases(length: int) -> list[Case]:
     ]
 
 
-CASES = TCP_PAYLOAD + TCP_CONTROL + TCP_SERIAL + DATAGRAMS + LINK + vnet_cases(10) + vnet_cases(12)
+CASES = TCP_PAYLOAD + TCP_CONTROL + TCP_OPTIONS + TCP_SERIAL + DATAGRAMS + LINK + vnet_cases(10) + vnet_cases(12)

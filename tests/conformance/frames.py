@@ -73,7 +73,7 @@ class Tcp(Frame):
     flags: str = "A"
     ack: int = 5000
     window: int = 1000
-    options: tuple[tuple[str, object], ...] = ()
+    options: tuple[tuple[str | int, object], ...] = ()
     from_client: bool = False
     identification: int = 1
     version: int = 4
@@ -204,6 +204,18 @@ class Cut(Frame):
 
     def on(self, connection: Connection) -> bytes:
         return self.whole.on(connection)[: self.length]
+
+
+@dataclass(frozen=True)
+class Damaged(Frame):
+    """A TCP segment over IPv4 without options, whose checksum is wrong."""
+
+    segment: Tcp
+
+    def on(self, connection: Connection) -> bytes:
+        octets = bytearray(self.segment.on(connection))
+        octets[14 + 20 + 16] ^= 0x55
+        return bytes(octets)
 
 
 @dataclass(frozen=True)

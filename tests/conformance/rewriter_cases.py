@@ -6,7 +6,7 @@ is to come out; `same`: as it went in.
 
 from dataclasses import dataclass, replace
 
-from conformance.frames import Arp, Cut, Frame, Icmp, Ip, Tcp, TooBig, Udp, Vnet
+from conformance.frames import Arp, Cut, Damaged, Frame, Icmp, Ip, Tcp, TooBig, Udp, Vnet
 from conformance.peers import Program
 
 PRIMARY_ISN, SECONDARY_ISN, CLIENT_ISN = 100, 200, 500
@@ -215,6 +215,7 @@ def either(step: Step, *, qemu: Frame, colo: Frame) -> Step:
 
 
 EARLY = client(501, ack=101)
+DATA = client(501, b"hello", ack=101)
 STALE = client(400_000, b"old", ack=77)
 SACKED = client(501, ack=101, options=sack(105, 109))
 ECHOING = client(501, ack=101, options=timestamp(8, 1000))
@@ -315,6 +316,47 @@ DIFFERENT: list[Case] = [
         either(from_client(EARLY), qemu=replace(EARLY, ack=225), colo=replace(EARLY, ack=201)),
         either(from_guest(guest(201, b"hello")), qemu=guest(77, b"hello"), colo=guest(101, b"hello")),
         difference="rewriter-exact-ack",
+    ),
+    case(
+        "a damaged segment within the handshake",
+        *HANDSHAKE[:2],
+        either(from_client(Damaged(client(501, ack=77))), qemu=client(501, ack=201), colo=Damaged(client(501, ack=77))),
+        either(from_client(EARLY), qemu=replace(EARLY, ack=225), colo=replace(EARLY, ack=201)),
+        either(from_guest(guest(201, b"hello")), qemu=guest(77, b"hello"), colo=guest(101, b"hello")),
+        difference="rewriter-exact-ack",
+    ),
+    case(
+        "a damaged segment stays damaged",
+        *HANDSHAKE,
+        either(
+            from_client(Damaged(client(501, b"hello", ack=101))),
+            qemu=client(501, b"hello", ack=201),
+            colo=Damaged(client(501, b"hello", ack=201)),
+        ),
+        either(
+            from_guest(Damaged(guest(201, b"world"))), qemu=guest(101, b"world"), colo=Damaged(guest(101, b"world"))
+        ),
+        difference="rewriter-checksum",
+    ),
+    *(
+        case(
+            f"a SYN that no client has sent, {where}",
+            *HANDSHAKE,
+            from_client(client(seq, flags="S")),
+            either(from_client(DATA), qemu=DATA, colo=replace(DATA, ack=201)),
+            either(from_guest(guest(201, b"world")), qemu=guest(201, b"world"), colo=guest(101, b"world")),
+            difference="rewriter-forged-syn",
+        )
+        for where, seq in [("far away", 7_000_000), ("near", 600)]
+    ),
+    case(
+        "a SYN that no client has sent, and the guest says so",
+        *HANDSHAKE,
+        from_client(client(77_777, flags="S")),
+        shifted(guest(201)),
+        either(from_client(DATA), qemu=DATA, colo=replace(DATA, ack=201)),
+        either(from_guest(guest(201, b"world")), qemu=guest(201, b"world"), colo=guest(101, b"world")),
+        difference="rewriter-forged-syn",
     ),
     case(
         "ICMP errors quote the secondary's numbers",
