@@ -40,6 +40,10 @@ HALF_OPEN_MS: Final = 120_000
 CLOSED_GRACE_MS: Final = 60_000
 """Linux' TIME_WAIT: segments of a closed connection may come back for that long."""
 
+ENDING_SILENT_MS: Final = 300_000
+"""A FIN that is not acknowledged is sent again, at most 120 s apart (Linux' TCP_RTO_MAX): what is silent for longer than
+two of these has been acknowledged or given up. RFC 5382 REQ-5 asks for 4 min at least."""
+
 # ── comparison ────────────────────────────────────────────────────────────────────────────────────────────────
 COMPARE_TIMEOUT_MS: Final = 3_000
 """colo-compare's default compare_timeout."""

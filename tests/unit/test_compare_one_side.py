@@ -202,6 +202,83 @@ def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):
     trace.frames()
 
 
+def ended(build, *acks, **options):
+    """Both guests have sent FIN and then these acks; the client is not seen."""
+    trace = established(build, **options)
+    both(trace, Tcp(BASE, "FA", ack=100), *(Tcp(BASE + 1, ack=ack) for ack in acks))
+    trace.frames()
+    return trace
+
+
+ENDING_MS = limits.ENDING_SILENT_MS + limits.EXPIRED_SCAN_CYCLE_MS + 1
+
+
+@pytest.mark.parametrize("acks", [(101,), (150, 151), (150, 151, 151)], ids=str)
+def test_where_the_client_is_not_seen_a_row_goes_when_its_fin_is_acknowledged_and_all_is_silent(build, acks):
+    trace = ended(build, *acks)
+    trace.wait(limits.ENDING_SILENT_MS - 1)
+    assert trace.core.table.used == 1, "a FIN that is not acknowledged comes again"
+    trace.wait(ENDING_MS)
+    assert (trace.core.table.used, trace.core.table.evicted_closed) == (0, 1)
+
+
+@pytest.mark.parametrize("policy", [DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD], ids=str)
+def test_a_passive_close_is_one_too(build, policy):
+    trace = established(build, policy=policy)
+    both(trace, Tcp(BASE, ack=101), Tcp(BASE, "A", b"last", ack=101), Tcp(BASE + 4, "FA", ack=101))
+    trace.frames()
+    trace.wait(ENDING_MS)
+    assert trace.core.table.used == 0
+
+
+def test_each_fin_that_comes_again_begins_the_silence_anew(build):
+    trace = ended(build, 101)
+    for _ in range(6):
+        trace.wait(limits.ENDING_SILENT_MS - 1)
+        both(trace, Tcp(BASE, "FA", ack=101))
+        assert len(trace.frames()) == 1, "it is known, and compared"
+    trace.wait(ENDING_MS)
+    assert trace.core.table.used == 0
+
+
+@pytest.mark.parametrize("acks", [(), (150,), (101, 150)], ids=str)
+def test_a_half_closed_connection_stays_and_keeps_what_was_promised(build, acks):
+    trace = ended(build, *acks)
+    trace.wait(limits.CONNECTION_IDLE_MS - 1000)
+    assert trace.core.table.used == 1
+    trace.primary(Tcp(BASE + 1, ack=300))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE + 1, ack=300))
+    assert [segment.ack for segment in trace.out()] == [300]
+
+
+def test_one_guest_alone_that_has_acknowledged_it_ends_nothing(build):
+    trace = ended(build)
+    trace.secondary(Tcp(BASE + 1, ack=101))
+    trace.wait(2 * ENDING_MS)
+    assert trace.core.table.used == 1
+
+
+def test_where_the_client_is_seen_its_fin_decides(build):
+    trace = ended(build)
+    client(trace, Tcp(100, "PA", b"x", ack=BASE + 1, from_client=True))
+    both(trace, Tcp(BASE + 1, ack=101))
+    trace.frames()
+    trace.wait(2 * ENDING_MS)
+    assert trace.core.table.used == 1, "it was a byte"
+
+
+def test_a_fin_that_a_checkpoint_made_equal_counts(build):
+    trace = established(build)
+    trace.primary(Tcp(BASE, "FA", ack=100))
+    trace.commit()
+    assert len(trace.frames()) == 1
+    both(trace, Tcp(BASE + 1, ack=101))
+    trace.frames()
+    trace.wait(ENDING_MS)
+    assert trace.core.table.used == 0
+
+
 # ── C9 ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

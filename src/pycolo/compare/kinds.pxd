@@ -38,6 +38,8 @@ cdef enum RowFlag:
     CLIENT_SEEN = 0x8000
     FIN_MATCHED = 0x10000
     CLIENT_FIN = 0x20000
+    PRIMARY_FIN = 0x40000
+    ACK_STEPPED = 0x80000
     PRIMARY_RST = 0x100000
 
 cdef enum Verdict:

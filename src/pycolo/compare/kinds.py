@@ -82,6 +82,10 @@ class RowFlag(IntFlag):
     """The frontier has passed both FINs."""
     CLIENT_FIN = 0x20000
     """The client has sent a FIN, which ends at `client_end`."""
+    PRIMARY_FIN = 0x40000
+    """The primary's stream ends at `primary_end`."""
+    ACK_STEPPED = 0x80000
+    """A guest's ack has risen by one, as a client's FIN makes it: to `stepped_ack`."""
     PRIMARY_RST = 0x100000
     """The primary has sent a RST in this life: a copy of it has reset the connection too."""
 

@@ -55,8 +55,13 @@ class OneSide(ByteStreams):
         return self._close_if_done(row, now_us)
 
     def _close_if_done(self, row: cython.int, now_us: cython.longlong) -> cython.int:
-        """Both FINs are acknowledged: the row goes CLOSED_GRACE_MS later. Until then it may still be half-open."""
+        """Both FINs are acknowledged: the row goes CLOSED_GRACE_MS later. Until then it may still be half-open.
+
+        Where the client is not seen only its FIN's ack tells, and no more than likely: then silence decides.
+        """
         both: cython.int = RowFlag.FIN_MATCHED | RowFlag.CLIENT_FIN
+        if self.held.flags[row] & (both | RowFlag.CLIENT_SEEN) == RowFlag.FIN_MATCHED:
+            return self.held.table.ending(row, now_us) if self.promises.has_taken_fin(row) else 0
         if self.held.flags[row] & both != both or self._client_ack[row] != self._compared_seq[row]:
             return 0
         if seq_diff(self.promises.primary_ack[row], self._client_end[row]) < 0:

@@ -57,7 +57,8 @@ class Promises:
     behind that; `_next_*` are those of the secondary's latest SYN|ACK, until it is matched. `scale` is the window scale
     that both SYNs agreed in; where no SYN was seen it counts as 14, the largest, which makes the edges too small rather
     than too large (both replicas scale alike). `_blocks`: the secondary's latest SACK blocks. `_told_ack`,
-    `_told_window`: what the client was told last while something is owed.
+    `_told_window`: what the client was told last while something is owed. `stepped_ack`: a guest's ack that was one more
+    than the one before it.
     """
 
     def __init__(self, held, shaper, commits_input):
@@ -70,6 +71,7 @@ class Promises:
         self.primary_space = filled(rows, "q", 0)
         self.secondary_ack = filled(rows, "I", 0)
         self.secondary_space = filled(rows, "q", 0)
+        self.stepped_ack = filled(rows, "I", 0)
         self.scale = filled(rows, "i", 0)
         self._next_ack = filled(rows, "I", 0)
         self._next_space = filled(rows, "q", 0)
@@ -91,6 +93,7 @@ class Promises:
         self.primary_space = grown(self.primary_space, rows, "q", 0)
         self.secondary_ack = grown(self.secondary_ack, rows, "I", 0)
         self.secondary_space = grown(self.secondary_space, rows, "q", 0)
+        self.stepped_ack = grown(self.stepped_ack, rows, "I", 0)
         self.scale = grown(self.scale, rows, "i", 0)
         self._next_ack = grown(self._next_ack, rows, "I", 0)
         self._next_space = grown(self._next_space, rows, "q", 0)
@@ -127,6 +130,7 @@ class Promises:
             ahead: cython.longlong = seq_diff(packet.ack, self.primary_ack[row])
             if ahead < 0:
                 return 0
+            state |= self._note_step(row, packet.ack, ahead)
         self.primary_ack[row] = packet.ack
         self.primary_space[row] = space
         self.held.flags[row] = state | RowFlag.PRIMARY_ACK
@@ -141,12 +145,27 @@ class Promises:
             ahead: cython.longlong = seq_diff(packet.ack, self.secondary_ack[row])
             if ahead < 0:
                 return False
+            state |= self._note_step(row, packet.ack, ahead)
             is_repeat = ahead == 0 and space == self.secondary_space[row]
         self.secondary_ack[row] = packet.ack
         self.secondary_space[row] = space
         self.held.flags[row] = state | RowFlag.SECONDARY_ACK
         self._note_blocks(row, record, packet)
         return is_repeat
+
+    def _note_step(self, row: cython.int, ack: cython.longlong, ahead: cython.longlong) -> cython.int:
+        """The flag that says so, if an ack is one more than the one before it."""
+        if ahead != 1:
+            return 0
+        self.stepped_ack[row] = ack
+        return RowFlag.ACK_STEPPED
+
+    def has_taken_fin(self, row: cython.int) -> cython.bint:
+        """Whether both guests seem to have acknowledged the client's FIN last: a byte of its own looks the same."""
+        both: cython.int = RowFlag.ACK_STEPPED | RowFlag.PRIMARY_ACK | RowFlag.SECONDARY_ACK
+        if self.held.flags[row] & both != both or self.primary_ack[row] != self.stepped_ack[row]:
+            return False
+        return self.primary_ack[row] == self.secondary_ack[row]
 
     def note_early(self, row: cython.int, packet: Packet) -> cython.int:
         """The secondary's SYN|ACK: what it promises counts when it is matched, and not for an older life."""

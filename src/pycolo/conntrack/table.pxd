@@ -38,6 +38,7 @@ cdef class ConnectionTable:
     cpdef int insert(self, long long now_us) except? -1 nogil
     cpdef int touch(self, int row, long long now_us) except -1 nogil
     cpdef int close(self, int row, long long now_us) except -1 nogil
+    cpdef int ending(self, int row, long long now_us) except -1 nogil
     cpdef int reopen(self, int row, long long now_us) except -1 nogil
     cpdef int confirm(self, int row, long long now_us) except -1 nogil
     cpdef int assure(self, int row, long long now_us) except -1 nogil
