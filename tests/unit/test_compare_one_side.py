@@ -5,6 +5,7 @@ import pytest
 from pycolo import limits
 from pycolo.compare.kinds import DivergencePolicy
 from support.frames import is_valid
+from support.referee import Judged
 from support.segments import Flow, Tcp, batch, frame, mss, read, sack, scale, timestamps
 from support.traces import Comparing
 
@@ -360,6 +361,44 @@ def test_equal_payload_does_not_wait_behind_a_bare_ack_that_is_ahead(build):
     trace.secondary(Tcp(BASE + 3, ack=300))
     assert [(segment.data, segment.ack) for segment in trace.out()] == [(b"", 300)]
     trace.assert_empty()
+
+
+@pytest.mark.parametrize("taken", [1, 300, 1460])
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_guests_of_which_one_took_the_payload_of_the_clients_syn(build, is_primary_first, taken):
+    """RFC 7413: the client is told no more than both have, and of the rest when the other has it too."""
+    for mine, theirs in ((100 + taken, 100), (100, 100 + taken)):
+        trace = Judged(build)
+        steps = [
+            lambda trace=trace, mine=mine: trace.primary(syn_ack(ack=mine, options=mss(1460))),
+            lambda trace=trace, theirs=theirs: trace.secondary(syn_ack(SECONDARY_ISN, theirs, options=mss(1460))),
+        ]
+        for step in steps if is_primary_first else reversed(steps):
+            step()
+        assert [(segment.flags, segment.seq, segment.ack) for segment in trace.out()] == [("SA", ISN, 100)]
+        late = trace.secondary if mine > theirs else trace.primary
+        trace.primary(Tcp(BASE, ack=mine))
+        trace.secondary(Tcp(BASE, ack=theirs))
+        assert {segment.ack for segment in trace.out()} <= {100}
+        late(Tcp(BASE, ack=100 + taken))
+        assert [(segment.flags, segment.ack) for segment in trace.out()][-1:] == [("A", 100 + taken)]
+        both(trace, Tcp(BASE, "PA", b"answer", ack=100 + taken))
+        assert [(segment.data, segment.ack) for segment in trace.out()] == [(b"answer", 100 + taken)]
+        trace.wait(10 * PATIENCE_MS)
+        assert trace.commands() == []
+
+
+def test_what_a_syn_ack_could_not_say_is_owed(build):
+    """The primary says nothing more: it has acknowledged everything."""
+    trace = Judged(build)
+    trace.primary(syn_ack(ack=400, options=timestamps(5, 6)))
+    trace.secondary(syn_ack(SECONDARY_ISN, options=timestamps(7, 6)))
+    assert [segment.ack for segment in trace.out()] == [100]
+    trace.secondary(Tcp(BASE, ack=400, options=timestamps(8, 6)))
+    (paid,) = trace.out()
+    assert (paid.flags, paid.seq, paid.ack, paid.options) == ("A", BASE, 400, timestamps(5, 6))
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
 
 
 def test_a_debt_holds_no_record(build):
