@@ -5,7 +5,7 @@ from typing import Any
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.model.comparator import Comparator, Settings
 from pycolo.model.packet import Key
-from support.segments import GSO_UDP_L4
+from support.segments import GSO_UDP_L4, batch
 from support.traces import Comparing, octets_of
 
 
@@ -80,10 +80,15 @@ class Judged(Comparing):
                 difference.kind.name, model_key(difference.connection), self._now, is_request=is_request
             )
 
-    def hear_client(self, octets: bytes) -> None:
-        """A frame of the client that the comparator has been shown."""
-        self.referee.client(octets, self._now)
+    def client(self, octets: bytes) -> bool:
+        """A frame of the client, where it is seen; whether the secondary is to get it too."""
+        buf = batch([octets], self.vnet_len)
+        until, behind = self.core.client_frames(buf, 0, len(buf), self.now_us)
+        assert behind == len(buf)
+        is_mirrored = until == behind
+        assert self.referee.client(octets[self.vnet_len or 0 :], self._now) == is_mirrored
         self._judge()
+        return is_mirrored
 
     def wait(self, ms: float) -> None:
         until = self.now_ms + ms

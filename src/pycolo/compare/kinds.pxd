@@ -40,6 +40,7 @@ cdef enum RowFlag:
     CLIENT_FIN = 0x20000
     PRIMARY_FIN = 0x40000
     ACK_STEPPED = 0x80000
+    CONFIRMED = 0x200000
     PRIMARY_RST = 0x100000
 
 cdef enum Verdict:

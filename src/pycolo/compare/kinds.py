@@ -86,6 +86,8 @@ class RowFlag(IntFlag):
     """The primary's stream ends at `primary_end`."""
     ACK_STEPPED = 0x80000
     """A guest's ack has risen by one, as a client's FIN makes it: to `stepped_ack`."""
+    CONFIRMED = 0x200000
+    """The client has acknowledged the primary's SYN."""
     PRIMARY_RST = 0x100000
     """The primary has sent a RST in this life: a copy of it has reset the connection too."""
 

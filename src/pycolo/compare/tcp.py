@@ -72,6 +72,8 @@ class TcpComparison(OneSide):
         self.pool.payload_len[record] = packet.payload_len
         has_bytes: cython.bint = packet.payload_len or flags & TcpFlag.FIN
         if flags & TcpFlag.RST:
+            if self.answers_a_lie(row, packet):
+                return self.held.drop(record)
             has_bytes = False
             self.held.flags[row] |= RowFlag.PRIMARY_RST
         elif flags & TcpFlag.ACK:

@@ -173,6 +173,10 @@ class ConnectionTable:
             row = self._chain[row]
         return _NONE
 
+    def wanted_hash(self) -> cython.Py_ssize_t:
+        """The hash of the key that was looked for last."""
+        return self._wanted_hash
+
     def _matches(self, row: cython.int) -> cython.bint:
         base: cython.Py_ssize_t = row * _KEY_WORDS
         i: cython.Py_ssize_t = 0
@@ -219,10 +223,14 @@ class ConnectionTable:
             self._move(row, _CLOSED, now_us)
         return 0
 
+    def is_closed(self, row: cython.int) -> cython.bint:
+        """Whether it has ended, and no new one has taken the key."""
+        return self._list[row] == _CLOSED
+
     def ending(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """It seems to have ended: so it has if nothing more is said for ENDING_SILENT_MS."""
         kind: cython.int = self._list[row]
-        if kind == _HALF_OPEN or kind == _OPEN or kind == _ASSURED:
+        if kind != _CLOSED and kind != _DATAGRAM and kind != _ENDING:
             self._move(row, _ENDING, now_us)
         return 0
 

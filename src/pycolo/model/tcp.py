@@ -41,6 +41,8 @@ class Connection:
         self.client_origin: int | None = None
         self.client_ack: int | None = None
         self.client_moved_ms = 0
+        self.sees_client = False
+        self.is_confirmed = False  # the client has acknowledged the primary's SYN
         self.step = 0  # of facts and departures, to say what came after what
         self.flushed: list[Segment] = []  # held at a checkpoint: they leave, whatever they are
         self.is_passing = False
@@ -56,6 +58,8 @@ class Connection:
         life = self._life(segment)
         at = life.place(segment.seq)
         self.step += 1
+        if self._answers_a_lie(life, segment):
+            return
         life.primary.hear(segment, at, self._client_number(segment), self._scale(life), now_ms, self.step)
         life.waiting.append(Waiting(segment, at, now_ms))
         life.advance(now_ms)
@@ -86,6 +90,39 @@ class Connection:
             return  # nothing that has left
         if self.client_ack is None or ack > self.client_ack:
             self.client_ack, self.client_moved_ms = ack, now_ms
+
+    def turns_down(self, segment: Segment) -> bool:
+        """R1: the primary's guest has sent a SYN, and this acknowledges something else. What goes on, confirms it."""
+        mine = self.life.primary if self.life else None
+        if self.life is None or mine is None or mine.syn is None or self.is_passing or self.is_confirmed:
+            return False
+        if segment.flags & Flag.RST and mine.ack is not None:
+            return False
+        acked = near(segment.ack, self.life.origin) - self.life.origin
+        if not 0 < acked <= mine.end:
+            return True
+        is_first = mine.ack is not None and segment.seq == mine.ack % 2**32
+        self.is_confirmed = is_first and not segment.flags & (Flag.SYN | Flag.RST)
+        return False
+
+    def may_take(self, segment: Segment) -> bool:
+        """R1: whether a guest may take it into the connection that it has."""
+        life = self.life
+        if life is None or self.is_passing:
+            return life is not None
+        mine, theirs = life.primary, life.secondary
+        if mine.syn is not None and not self.is_confirmed:
+            return True
+        if mine.ack is None or life.told.resets:
+            return False
+        first = mine.ack if theirs.ack is None else min(mine.ack, theirs.ack)
+        return first - 1 <= near(segment.seq, mine.ack) <= mine.ack + mine.space
+
+    def _answers_a_lie(self, life: Incarnation, segment: Segment) -> bool:
+        """R1: a RST of a guest that has said nothing but its SYN, with a number that no client believes."""
+        if not self.sees_client or life.primary.syn is None or self.is_passing or life.primary.end != 1:
+            return False
+        return segment.flags & (Flag.RST | Flag.ACK) == Flag.RST and life.place(segment.seq) != 1
 
     def committed(self, now_ms: int) -> None:
         """The secondary is a copy of the primary: it has said, acknowledged and offered the same."""
@@ -131,6 +168,7 @@ class Connection:
         """C9: what the old life still held is superseded, and never released."""
         self.life = Incarnation(syn.seq, has_syn=True)
         self.client_origin = self.client_ack = None
+        self.is_confirmed = False
         self.is_passing = self.is_stopped = self.is_excused = False
         if self.ahead is not None and answers_same(syn, self.ahead):
             self.life.secondary.hear(self.ahead, 0, self._client_number(self.ahead), UNSCALED, self._ahead_ms)
