@@ -23,8 +23,8 @@ def both(trace, *segments):
     trace.secondary(*segments)
 
 
-def established(build, **options):
-    trace = Comparing(build, **options)
+def established(build, make=Comparing, **options):
+    trace = make(build, **options)
     trace.primary(syn_ack())
     trace.secondary(syn_ack(SECONDARY_ISN))
     trace.frames()
@@ -191,12 +191,12 @@ def test_a_client_that_lies_is_not_believed(build, lie):
 
 
 def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):
-    trace = established(build)
+    trace = established(build, Judged)
     both(trace, Tcp(BASE, "FA", ack=100))
-    client(trace, Tcp(100, ack=BASE + 1, from_client=True))
+    trace.client(frame(Tcp(100, ack=BASE + 1, from_client=True)))
     trace.wait(2 * limits.CLOSED_GRACE_MS)
     assert trace.core.table.used == 1, "half-closed: the client may go on for hours"
-    client(trace, Tcp(100, "FA", ack=BASE + 1, from_client=True))
+    trace.client(frame(Tcp(100, "FA", ack=BASE + 1, from_client=True)))
     both(trace, Tcp(BASE + 1, ack=101))
     trace.wait(limits.CLOSED_GRACE_MS + PATIENCE_MS)
     assert trace.core.table.used == 0
@@ -205,7 +205,7 @@ def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):
 
 def ended(build, *acks, **options):
     """Both guests have sent FIN and then these acks; the client is not seen."""
-    trace = established(build, **options)
+    trace = established(build, Judged, **options)
     both(trace, Tcp(BASE, "FA", ack=100), *(Tcp(BASE + 1, ack=ack) for ack in acks))
     trace.frames()
     return trace
@@ -225,7 +225,7 @@ def test_where_the_client_is_not_seen_a_row_goes_when_its_fin_is_acknowledged_an
 
 @pytest.mark.parametrize("policy", [DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD], ids=str)
 def test_a_passive_close_is_one_too(build, policy):
-    trace = established(build, policy=policy)
+    trace = established(build, Judged, policy=policy)
     both(trace, Tcp(BASE, ack=101), Tcp(BASE, "A", b"last", ack=101), Tcp(BASE + 4, "FA", ack=101))
     trace.frames()
     trace.wait(ENDING_MS)
@@ -262,7 +262,7 @@ def test_one_guest_alone_that_has_acknowledged_it_ends_nothing(build):
 
 def test_where_the_client_is_seen_its_fin_decides(build):
     trace = ended(build)
-    client(trace, Tcp(100, "PA", b"x", ack=BASE + 1, from_client=True))
+    assert trace.client(frame(Tcp(100, "PA", b"x", ack=BASE + 1, from_client=True)))
     both(trace, Tcp(BASE + 1, ack=101))
     trace.frames()
     trace.wait(2 * ENDING_MS)
@@ -270,7 +270,7 @@ def test_where_the_client_is_seen_its_fin_decides(build):
 
 
 def test_a_fin_that_a_checkpoint_made_equal_counts(build):
-    trace = established(build)
+    trace = established(build, Judged)
     trace.primary(Tcp(BASE, "FA", ack=100))
     trace.commit()
     assert len(trace.frames()) == 1

@@ -5,6 +5,7 @@
     referee.client(frame, now_ms)       where the client's frames are seen (C8): whether the secondary gets it too (R1)
     referee.left(frame, now_ms)         what the implementation let out: BrokenRuleError where it may not
     referee.reported(kind, key, now_ms) what it reported as different
+    referee.forgot(key, now_ms)         it has no row for that connection any more
     referee.committed(now_ms)           a checkpoint: what is held leaves, whatever it is
     referee.settle(now_ms)              all that must have happened by now has happened, or BrokenRuleError
 
@@ -17,7 +18,7 @@ from pycolo.model.datagrams import Bodies, Exchange
 from pycolo.model.fragments import Reassembly
 from pycolo.model.numbers import near
 from pycolo.model.packet import UDP, Datagram, Flag, Fragment, Key, Packet, Segment, read, whole
-from pycolo.model.tcp import Connection, Settings
+from pycolo.model.tcp import TOUCH_MS, Connection, Settings
 from pycolo.model.tracked import HELD_MS, UNSCALED
 from pycolo.model.verdicts import BrokenRuleError, require
 
@@ -146,6 +147,12 @@ class Comparator:
             self.connections[key].is_stopped |= self.stops and not kind.endswith("TIMEOUT")
         else:
             raise BrokenRuleError("C5", f"{kind} was reported of a connection that no guest has")
+
+    def forgot(self, key: Key, now_ms: int) -> None:
+        """C10: what has ended may go, and what has been silent for hours; nothing that is held goes with it."""
+        connection = self.connections.pop(key)
+        silent, patience = now_ms - connection.heard_ms, connection.patience_ms()
+        require("C10", silent >= patience - TOUCH_MS, f"{key} was forgotten after {silent} ms of silence")
 
     def settle(self, now_ms: int) -> None:
         """All that the rules demand by now has happened."""
