@@ -23,10 +23,15 @@ PATIENCE_MS = 2 * (limits.COMPARE_TIMEOUT_MS + limits.EXPIRED_SCAN_CYCLE_MS)
 
 
 class Guest:
-    """RFC 9293 section 3.10.7, from LISTEN: what a guest says to segments of one client. It answers data with data."""
+    """RFC 9293 section 3.10.7, from LISTEN: what a guest says to segments of one client. It answers data with data.
 
-    def __init__(self, isn: int) -> None:
+    `takes_payload`: on a SYN, too (RFC 7413); it answers that when the handshake is complete.
+    """
+
+    def __init__(self, isn: int, *, takes_payload: bool = False) -> None:
         self.isn = isn
+        self.takes_payload = takes_payload
+        self.early = b""
         self.due: int | None = None
         self.sent = 0  # behind the SYN
         self.is_established = False
@@ -34,15 +39,17 @@ class Guest:
     def take(self, segment: Tcp) -> list[Tcp]:
         if "S" in segment.flags:
             if self.due is None:
-                self.due = segment.end
+                self.early = segment.data if self.takes_payload else b""
+                self.due = segment.seq + 1 + len(self.early)
             return [Tcp(self.isn, "SA", ack=self.due, options=timestamps(self.isn))] if not self.is_established else []
         if self.due is None or (not self.is_established and (segment.ack - self.isn) % 2**32 != 1):
             return [Tcp(segment.ack, "R", window=0)]  # LISTEN, SYN-RECEIVED: not acceptable
-        if segment.seq != self.due or not 0 < (segment.ack - self.isn) % 2**32 <= self.sent + 1:
+        known = (self.due - segment.seq) % 2**32
+        if known > len(segment.data) or not 0 < (segment.ack - self.isn) % 2**32 <= self.sent + 1:
             return [self._says("A")]
-        self.is_established = True
-        self.due = segment.end
-        return [self._says("PA", segment.data[::-1])] if segment.data else []
+        said = self.early + segment.data[known:]
+        self.is_established, self.early, self.due = True, b"", segment.end
+        return [self._says("PA", said[::-1])] if said else [self._says("A")] if known else []
 
     def _says(self, flags: str, data: bytes = b"") -> Tcp:
         said = Tcp(self.isn + 1 + self.sent, flags, data, self.due or 0, options=timestamps(self.isn))
@@ -53,10 +60,11 @@ class Guest:
 class Pair:
     """Both guests, the link between their nodes, and an honest client."""
 
-    def __init__(self, build, *, withholds: bool = True) -> None:
+    def __init__(self, build, *, withholds: bool = True, take_payload: tuple[bool, bool] = (False, False)) -> None:
         self.comparing = Judged(build)
         self.rewriting = Rewriting(build)
-        self.primary, self.secondary = Guest(PRIMARY_ISN), Guest(SECONDARY_ISN)
+        self.primary = Guest(PRIMARY_ISN, takes_payload=take_payload[0])
+        self.secondary = Guest(SECONDARY_ISN, takes_payload=take_payload[1])
         self.link: list[bytes] = []  # mirrored, not yet at the secondary
         self.ring: list[Tcp] = []  # given to the primary's guest, not answered yet
         self.withholds = withholds
@@ -189,3 +197,25 @@ def test_what_is_answered_before_the_guest_has_is_withheld(build, data):
     assert pair.link == [frame(honest(0))]
     pair.both_answer()
     assert pair.rewriting.offsets() == (2, OFFSET, OFFSET)
+
+
+@pytest.mark.parametrize("order", ["both_answer", "secondary_answers"])
+@pytest.mark.parametrize("takes", [(False, False), (True, True), (True, False), (False, True)], ids=str)
+def test_an_old_fast_open_cookie(build, takes, order):
+    """The client begins where the SYN|ACK says that it has to; no guest misses a byte, none is answered twice."""
+    pair = Pair(build, take_payload=takes)
+    pair.client(dataclasses.replace(SYN, data=b"question"))
+    getattr(pair, order)()
+    pair.both_answer()
+    (syn_ack,) = pair.heard
+    begins = syn_ack.ack - CLIENT_ISN - 1
+    assert begins == (8 if all(takes) else 0)
+    pair.client(honest(begins, b"question"[begins:]))
+    pair.both_answer()
+    assert pair.rewriting.offsets() == (2, OFFSET, OFFSET)
+    pair.client(honest(8, b"more", ack=8))
+    pair.both_answer()
+    pair.wait(PATIENCE_MS)
+    assert pair.comparing.commands() == []
+    assert b"".join(each.data for each in pair.heard) == b"noitseuq" + b"erom"
+    assert max(each.ack for each in pair.heard) == CLIENT_ISN + 13
