@@ -253,6 +253,21 @@ def test_a_half_closed_connection_stays_and_keeps_what_was_promised(build, acks)
     assert [segment.ack for segment in trace.out()] == [300]
 
 
+def test_what_looked_as_if_it_had_ended_keeps_what_was_promised(build):
+    """The client's last segment was a single byte; it goes on after its row was forgotten."""
+    trace = ended(build, 101)
+    trace.wait(ENDING_MS)
+    assert trace.core.table.used == 0
+    trace.primary(Tcp(BASE + 1, ack=300))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE + 1, ack=200))
+    assert {segment.ack for segment in trace.out()} <= {200}
+    trace.secondary(Tcp(BASE + 1, ack=300))
+    assert [segment.ack for segment in trace.out()] == [300]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
 def test_one_guest_alone_that_has_acknowledged_it_ends_nothing(build):
     trace = ended(build)
     trace.secondary(Tcp(BASE + 1, ack=101))
