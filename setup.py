@@ -33,6 +33,7 @@ COMPILED = [
     "pycolo.compare.stream",
     "pycolo.compare.onesided",
     "pycolo.compare.tcp",
+    "pycolo.compare.clients",
     "pycolo.compare.uso",
     "pycolo.compare.datagram",
     "pycolo.compare.fragments",

@@ -40,6 +40,10 @@ HALF_OPEN_MS: Final = 120_000
 CLOSED_GRACE_MS: Final = 60_000
 """Linux' TIME_WAIT: segments of a closed connection may come back for that long."""
 
+ENDING_SILENT_MS: Final = 300_000
+"""A FIN that is not acknowledged is sent again, at most 120 s apart (Linux' TCP_RTO_MAX): what is silent for longer
+than two of these has been acknowledged or given up. RFC 5382 REQ-5 asks for 4 min at least."""
+
 # ── comparison ────────────────────────────────────────────────────────────────────────────────────────────────
 COMPARE_TIMEOUT_MS: Final = 3_000
 """colo-compare's default compare_timeout."""
@@ -74,6 +78,14 @@ RETAINED_BYTES_MAX: Final = 256 << 10
 CLIENT_WAIT_MS: Final = 300_000
 """A wait that only the client can end (its ACK) is no difference for 5 min: longer than TCP's own retransmissions of
 one segment keep a client that has gone silent (RFC 9293 section 3.8.3: R2 at least 100 s)."""
+
+SYN_DATA_BYTES_MAX: Final = 9_000
+"""RFC 7413: a SYN has at most one segment of data, here a jumbo frame's. Two SYN|ACKs whose acks are no farther apart
+answer the same SYN; a client's next one is at another place of 4 GiB (RFC 6528)."""
+
+CLIENT_SYNS_MAX: Final = 1 << 14
+"""SYNs of clients that are remembered until the guest has answered, in 16 B each. A guest answers within a millisecond,
+in which at a million SYNs a second one in sixteen is displaced."""
 
 RESET_SPAN_BYTES: Final = 1 << 24
 """A RST whose number is farther from the frontier than this belongs to another life of the connection: 16 MiB is one

@@ -5,7 +5,7 @@ from typing import Any
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.model.comparator import Comparator, Settings
 from pycolo.model.packet import Key
-from support.segments import GSO_UDP_L4
+from support.segments import GSO_UDP_L4, batch
 from support.traces import Comparing, octets_of
 
 
@@ -14,6 +14,7 @@ class Judged(Comparing):
 
     def __init__(self, build: Any, vnet_len: int | None = None, **options: Any) -> None:
         super().__init__(build, vnet_len, **options)
+        self._packets = build("pycolo.wire.packet")
         names = {"compare_timeout_ms", "commits_input", "needs_handshake"}
         given = {name: value for name, value in options.items() if name in names}
         if "scan_cycle_ms" in options:
@@ -80,10 +81,15 @@ class Judged(Comparing):
                 difference.kind.name, model_key(difference.connection), self._now, is_request=is_request
             )
 
-    def hear_client(self, octets: bytes) -> None:
-        """A frame of the client that the comparator has been shown."""
-        self.referee.client(octets, self._now)
+    def client(self, octets: bytes) -> bool:
+        """A frame of the client, where it is seen; whether the secondary is to get it too."""
+        buf = batch([octets], self.vnet_len)
+        until, behind = self.core.client_frames(buf, 0, len(buf), self.now_us)
+        assert behind == len(buf)
+        is_mirrored = until == behind
+        assert self.referee.client(octets[self.vnet_len or 0 :], self._now) == is_mirrored
         self._judge()
+        return is_mirrored
 
     def wait(self, ms: float) -> None:
         until = self.now_ms + ms
@@ -91,9 +97,28 @@ class Judged(Comparing):
             self.now_ms = max(self.now_ms, due / 1000)
             self.core.timer_fired(self.now_us)
             self._judge(is_settled=False)
+            self._judge_rows()
         self.now_ms = until
         self.core.timer_fired(self.now_us)
         self._judge()
+        self._judge_rows()
+
+    def _judge_rows(self) -> None:
+        """Which connections it has forgotten."""
+        for key in list(self.referee.connections):
+            if self.core.table.find(self._packet_of(key), False) < 0:
+                self.referee.forgot(key, self._now)
+
+    def _packet_of(self, key: Key) -> Any:
+        packet = self._packets.Packet()
+        packet.ip_version, packet.ip_proto = key.version, key.proto
+        packet.source_port, packet.destination_port = key.source_port, key.destination_port
+        for tag in key.tags:
+            packet.vlan = packet.vlan << 13 | 0x1000 | tag
+        for end, octets in (("source", key.source), ("destination", key.destination)):
+            for word in range(len(octets) // 4):
+                setattr(packet, f"{end}{word}", int.from_bytes(octets[4 * word : 4 * word + 4], "big"))
+        return packet
 
     def commit(self, **options: Any) -> None:
         super().commit(**options)

@@ -5,6 +5,7 @@ import pytest
 from pycolo import limits
 from pycolo.compare.kinds import DivergencePolicy
 from support.frames import is_valid
+from support.referee import Judged
 from support.segments import Flow, Tcp, batch, frame, mss, read, sack, scale, timestamps
 from support.traces import Comparing
 
@@ -22,8 +23,8 @@ def both(trace, *segments):
     trace.secondary(*segments)
 
 
-def established(build, **options):
-    trace = Comparing(build, **options)
+def established(build, make=Comparing, **options):
+    trace = make(build, **options)
     trace.primary(syn_ack())
     trace.secondary(syn_ack(SECONDARY_ISN))
     trace.frames()
@@ -190,16 +191,108 @@ def test_a_client_that_lies_is_not_believed(build, lie):
 
 
 def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):
-    trace = established(build)
+    trace = established(build, Judged)
     both(trace, Tcp(BASE, "FA", ack=100))
-    client(trace, Tcp(100, ack=BASE + 1, from_client=True))
+    trace.client(frame(Tcp(100, ack=BASE + 1, from_client=True)))
     trace.wait(2 * limits.CLOSED_GRACE_MS)
     assert trace.core.table.used == 1, "half-closed: the client may go on for hours"
-    client(trace, Tcp(100, "FA", ack=BASE + 1, from_client=True))
+    trace.client(frame(Tcp(100, "FA", ack=BASE + 1, from_client=True)))
     both(trace, Tcp(BASE + 1, ack=101))
     trace.wait(limits.CLOSED_GRACE_MS + PATIENCE_MS)
     assert trace.core.table.used == 0
     trace.frames()
+
+
+def ended(build, *acks, **options):
+    """Both guests have sent FIN and then these acks; the client is not seen."""
+    trace = established(build, Judged, **options)
+    both(trace, Tcp(BASE, "FA", ack=100), *(Tcp(BASE + 1, ack=ack) for ack in acks))
+    trace.frames()
+    return trace
+
+
+ENDING_MS = limits.ENDING_SILENT_MS + limits.EXPIRED_SCAN_CYCLE_MS + 1
+
+
+@pytest.mark.parametrize("acks", [(101,), (150, 151), (150, 151, 151)], ids=str)
+def test_where_the_client_is_not_seen_a_row_goes_when_its_fin_is_acknowledged_and_all_is_silent(build, acks):
+    trace = ended(build, *acks)
+    trace.wait(limits.ENDING_SILENT_MS - 1)
+    assert trace.core.table.used == 1, "a FIN that is not acknowledged comes again"
+    trace.wait(ENDING_MS)
+    assert (trace.core.table.used, trace.core.table.evicted_closed) == (0, 1)
+
+
+@pytest.mark.parametrize("policy", [DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD], ids=str)
+def test_a_passive_close_is_one_too(build, policy):
+    trace = established(build, Judged, policy=policy)
+    both(trace, Tcp(BASE, ack=101), Tcp(BASE, "A", b"last", ack=101), Tcp(BASE + 4, "FA", ack=101))
+    trace.frames()
+    trace.wait(ENDING_MS)
+    assert trace.core.table.used == 0
+
+
+def test_each_fin_that_comes_again_begins_the_silence_anew(build):
+    trace = ended(build, 101)
+    for _ in range(6):
+        trace.wait(limits.ENDING_SILENT_MS - 1)
+        both(trace, Tcp(BASE, "FA", ack=101))
+        assert len(trace.frames()) == 1, "it is known, and compared"
+    trace.wait(ENDING_MS)
+    assert trace.core.table.used == 0
+
+
+@pytest.mark.parametrize("acks", [(), (150,), (101, 150)], ids=str)
+def test_a_half_closed_connection_stays_and_keeps_what_was_promised(build, acks):
+    trace = ended(build, *acks)
+    trace.wait(limits.CONNECTION_IDLE_MS - 1000)
+    assert trace.core.table.used == 1
+    trace.primary(Tcp(BASE + 1, ack=300))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE + 1, ack=300))
+    assert [segment.ack for segment in trace.out()] == [300]
+
+
+def test_what_looked_as_if_it_had_ended_keeps_what_was_promised(build):
+    """The client's last segment was a single byte; it goes on after its row was forgotten."""
+    trace = ended(build, 101)
+    trace.wait(ENDING_MS)
+    assert trace.core.table.used == 0
+    trace.primary(Tcp(BASE + 1, ack=300))
+    assert trace.out() == []
+    trace.secondary(Tcp(BASE + 1, ack=200))
+    assert {segment.ack for segment in trace.out()} <= {200}
+    trace.secondary(Tcp(BASE + 1, ack=300))
+    assert [segment.ack for segment in trace.out()] == [300]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+def test_one_guest_alone_that_has_acknowledged_it_ends_nothing(build):
+    trace = ended(build)
+    trace.secondary(Tcp(BASE + 1, ack=101))
+    trace.wait(2 * ENDING_MS)
+    assert trace.core.table.used == 1
+
+
+def test_where_the_client_is_seen_its_fin_decides(build):
+    trace = ended(build)
+    assert trace.client(frame(Tcp(100, "PA", b"x", ack=BASE + 1, from_client=True)))
+    both(trace, Tcp(BASE + 1, ack=101))
+    trace.frames()
+    trace.wait(2 * ENDING_MS)
+    assert trace.core.table.used == 1, "it was a byte"
+
+
+def test_a_fin_that_a_checkpoint_made_equal_counts(build):
+    trace = established(build, Judged)
+    trace.primary(Tcp(BASE, "FA", ack=100))
+    trace.commit()
+    assert len(trace.frames()) == 1
+    both(trace, Tcp(BASE + 1, ack=101))
+    trace.frames()
+    trace.wait(ENDING_MS)
+    assert trace.core.table.used == 0
 
 
 # ── C9 ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -283,6 +376,44 @@ def test_equal_payload_does_not_wait_behind_a_bare_ack_that_is_ahead(build):
     trace.secondary(Tcp(BASE + 3, ack=300))
     assert [(segment.data, segment.ack) for segment in trace.out()] == [(b"", 300)]
     trace.assert_empty()
+
+
+@pytest.mark.parametrize("taken", [1, 300, 1460])
+@pytest.mark.parametrize("is_primary_first", [True, False])
+def test_guests_of_which_one_took_the_payload_of_the_clients_syn(build, is_primary_first, taken):
+    """RFC 7413: the client is told no more than both have, and of the rest when the other has it too."""
+    for mine, theirs in ((100 + taken, 100), (100, 100 + taken)):
+        trace = Judged(build)
+        steps = [
+            lambda trace=trace, mine=mine: trace.primary(syn_ack(ack=mine, options=mss(1460))),
+            lambda trace=trace, theirs=theirs: trace.secondary(syn_ack(SECONDARY_ISN, theirs, options=mss(1460))),
+        ]
+        for step in steps if is_primary_first else reversed(steps):
+            step()
+        assert [(segment.flags, segment.seq, segment.ack) for segment in trace.out()] == [("SA", ISN, 100)]
+        late = trace.secondary if mine > theirs else trace.primary
+        trace.primary(Tcp(BASE, ack=mine))
+        trace.secondary(Tcp(BASE, ack=theirs))
+        assert {segment.ack for segment in trace.out()} <= {100}
+        late(Tcp(BASE, ack=100 + taken))
+        assert [(segment.flags, segment.ack) for segment in trace.out()][-1:] == [("A", 100 + taken)]
+        both(trace, Tcp(BASE, "PA", b"answer", ack=100 + taken))
+        assert [(segment.data, segment.ack) for segment in trace.out()] == [(b"answer", 100 + taken)]
+        trace.wait(10 * PATIENCE_MS)
+        assert trace.commands() == []
+
+
+def test_what_a_syn_ack_could_not_say_is_owed(build):
+    """The primary says nothing more: it has acknowledged everything."""
+    trace = Judged(build)
+    trace.primary(syn_ack(ack=400, options=timestamps(5, 6)))
+    trace.secondary(syn_ack(SECONDARY_ISN, options=timestamps(7, 6)))
+    assert [segment.ack for segment in trace.out()] == [100]
+    trace.secondary(Tcp(BASE, ack=400, options=timestamps(8, 6)))
+    (paid,) = trace.out()
+    assert (paid.flags, paid.seq, paid.ack, paid.options) == ("A", BASE, 400, timestamps(5, 6))
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
 
 
 def test_a_debt_holds_no_record(build):

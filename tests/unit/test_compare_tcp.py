@@ -389,10 +389,10 @@ def test_payload_on_a_syn_is_compared(build):
 def test_a_syn_ack_is_vouched_for_by_an_answer_to_the_same_syn(build):
     trace = Comparing(build)
     trace.secondary(syn_ack(SECONDARY_ISN, ack=100))
-    trace.primary(syn_ack(ack=5000))
+    trace.primary(syn_ack(ack=50_000))
     assert trace.out() == []
-    trace.secondary(syn_ack(SECONDARY_ISN + 77, ack=5000))
-    assert [segment.ack for segment in trace.out()] == [5000]
+    trace.secondary(syn_ack(SECONDARY_ISN + 77, ack=50_000))
+    assert [segment.ack for segment in trace.out()] == [50_000]
 
 
 @pytest.mark.parametrize("is_primary_first", [True, False])

@@ -1,4 +1,4 @@
-"""The connection table against a dictionary of keys and five lists, least recently seen first."""
+"""The connection table against a dictionary of keys and six lists, least recently seen first."""
 
 import time
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ EVICT_STEPS = 64
 
 CLOSED_GRACE_US = limits.CLOSED_GRACE_MS * MS
 IDLE_US = limits.CONNECTION_IDLE_MS * MS
+ENDING_US = limits.ENDING_SILENT_MS * MS
 DATAGRAM_IDLE_US = limits.DATAGRAM_IDLE_MS * MS
 HALF_OPEN_US = limits.HALF_OPEN_MS * MS
 
@@ -112,11 +113,15 @@ def test_any_seed_will_do(build, key, seeds):
 KEYS = [numbered_key(number, TCP if number % 3 else UDP) for number in range(12)]
 # Mostly short: what is exact to 100 ms shows only where several things happen within them.
 SHORT_US = st.integers(0, 2 * TOUCH_US)
-LIMITS_US = st.sampled_from([0, TOUCH_US - 1, TOUCH_US, CLOSED_GRACE_US, HALF_OPEN_US, DATAGRAM_IDLE_US, IDLE_US])
+LIMITS_US = st.sampled_from([0, TOUCH_US - 1, TOUCH_US, CLOSED_GRACE_US, HALF_OPEN_US, ENDING_US, IDLE_US])
 DELAY_US = SHORT_US | SHORT_US | LIMITS_US
 STEP = st.tuples(
     st.sampled_from(
-        [*["see"] * 4, "confirm", "assure", "assure", "close", "reopen", "remove", "expired", "evict", "pin", "unpin"]
+        [
+            *["see"] * 4,
+            *["confirm", "assure", "assure", "ending", "close", "reopen"],
+            *["remove", "expired", "evict", "pin", "unpin"],
+        ]
     ),
     st.sampled_from(KEYS),
     DELAY_US,
@@ -126,6 +131,7 @@ STEP = st.tuples(
 AGES_US = {
     "half_open": HALF_OPEN_US,
     "closed": CLOSED_GRACE_US,
+    "ending": ENDING_US,
     "datagram": DATAGRAM_IDLE_US,
     "open": IDLE_US,
     "assured": IDLE_US,
@@ -181,6 +187,7 @@ class Model:
         return None
 
     def count(self, name, otherwise):
+        name = "closed" if name == "ending" else name
         counter = f"evicted_{name if name in {'half_open', 'closed'} else otherwise}"
         setattr(self, counter, getattr(self, counter) + 1)
 
@@ -196,7 +203,7 @@ class Model:
         key = self.expired(now_us)
         if key is not None:
             return key
-        for names in (("half_open",), ("closed",), ("datagram", "open"), ("assured",)):
+        for names in (("half_open",), ("closed",), ("ending",), ("datagram", "open"), ("assured",)):
             found = [key for name in names if (key := self.first(name, now_us)) is not None]
             if found:
                 self.count(names[0], "lru")
@@ -249,6 +256,12 @@ class Pair:
             if self.model.list_of(key) != "closed":
                 self.model.move(key, "closed", self.now_us)
 
+    def ending(self, key, row):
+        if row != NONE:
+            self.table.ending(row, self.now_us)
+            if self.model.list_of(key) in {"half_open", "open", "assured"}:
+                self.model.move(key, "ending", self.now_us)
+
     def reopen(self, key, row):
         if row != NONE:
             self.table.reopen(row, self.now_us)
@@ -264,7 +277,7 @@ class Pair:
     def assure(self, key, row):
         if row != NONE:
             self.table.assure(row, self.now_us)
-            if self.model.list_of(key) in {"half_open", "open"}:
+            if self.model.list_of(key) in {"half_open", "open", "ending"}:
                 self.model.move(key, "assured", self.now_us)
 
     def remove(self, key, row):
@@ -350,15 +363,16 @@ def test_no_scan_stops_at_pinned_rows(uncompiled):
 
 
 def test_what_costs_a_stranger_nothing_goes_first(build):
-    """Half-open before closed, closed before what is open, and last what its guest has gone on with."""
+    """Half-open before closed, closed before ending, that before what is open, and last what its guest goes on with."""
     table = new_table(build)
-    kinds = ["assured", "open", "datagram", "closed", "half-open"]
+    kinds = ["assured", "open", "datagram", "ending", "closed", "half-open"]
     rows = {kind: added(build, table, numbered_key(n, UDP if n == 2 else TCP), n) for n, kind in enumerate(kinds)}
-    for kind in ("assured", "open", "closed"):
+    for kind in ("assured", "open", "ending", "closed"):
         table.confirm(rows[kind], 5)
     table.assure(rows["assured"], 0)
+    table.ending(rows["ending"], 5)
     table.close(rows["closed"], 5)
-    for kind in ["half-open", "closed", "datagram", "open", "assured"]:
+    for kind in ["half-open", "closed", "ending", "datagram", "open", "assured"]:
         assert table.evict(10) == rows[kind], kind
         table.remove(rows[kind])
 
@@ -404,6 +418,8 @@ def opened(build, table, number, now_us):
         (UDP, "close", CLOSED_GRACE_US, "evicted_closed"),
         (UDP, "", DATAGRAM_IDLE_US, "evicted_idle"),
         (TCP, "confirm", IDLE_US, "evicted_idle"),
+        (TCP, "assure ending", ENDING_US, "evicted_closed"),
+        (TCP, "ending assure", IDLE_US, "evicted_idle"),
         (TCP, "assure", IDLE_US, "evicted_idle"),
         (TCP, "assure reopen", HALF_OPEN_US, "evicted_half_open"),
     ],

@@ -71,6 +71,26 @@ def test_frames_from_the_lan_are_mirrored_and_given_to_the_guest(make):
     assert running.counters()["link_bytes_sent"] > len(octets)
 
 
+def test_the_secondary_does_not_get_what_this_guest_turns_down(make):
+    """Rule R1: it would take the number for the primary's. The RST of this guest is of no use to any client."""
+    running = make()
+    end = pair(running)
+    syn, ack = (Tcp(100 + at, flags, ack=1001, from_client=True) for at, flags in enumerate("SA"))
+    lies = [Tcp(101, "A", data, ack=4711, from_client=True) for data in (b"", b"x")]
+    running.lan.send(frame(syn), frame(lies[0]))
+    assert [read(running.guest.receive(10)) for _ in "12"] == [syn, lies[0]]
+    for sender in (running.guest.send, lambda *frames: send(end, MessageType.GUEST_FRAMES, bytes(batch(list(frames))))):
+        sender(frame(Tcp(1000, "SA", ack=101)))
+    running.guest.send(frame(Tcp(4711, "R")))
+    assert read(running.lan.receive(10)).flags == "SA"
+    running.lan.send(*(frame(segment) for segment in (*lies, ack, lies[1], ack)))
+    assert [read(running.guest.receive(10)) for _ in range(5)] == [*lies, ack, lies[1], ack]
+    mirrored = bytes(batch([frame(segment) for segment in (syn, ack, lies[1], ack)]))
+    assert payloads(end, len(mirrored)) == mirrored, "once it is complete both guests judge alike"
+    wait_for(lambda: running.counters()["dropped"] == 1, "the RST to be dropped")
+    assert running.commands == []
+
+
 def test_with_a_guest_that_gets_its_frames_elsewhere_they_are_only_mirrored(make):
     running = make(has_guest_out=False)
     end = pair(running)

@@ -42,6 +42,39 @@ def known(build):
     return trace
 
 
+# ── payload on a SYN (RFC 7413) ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("is_sent_again", [False, True])
+@pytest.mark.parametrize(("taken", "begins"), [(0, 1), (4, 5), (4, 1)], ids=["neither", "both", "this guest alone"])
+def test_the_client_begins_where_the_primary_says(build, taken, begins, is_sent_again):
+    """It hears the lower of both acks: in front of the payload if one of the guests did not take it."""
+    trace = Rewriting(build)
+    trace.client(client(0, "S", b"data"))
+    if is_sent_again:
+        trace.client(client(0, "S"))
+    trace.guest(guest(0, "SA", ack=1 + taken))
+    if is_sent_again:
+        trace.client(client(0, "S"))
+        trace.guest(guest(0, "SA", ack=1 + taken))
+    (first,) = trace.client(client(begins, data=b"data" if begins == 1 else b""))
+    assert read(first).ack == SECONDARY + 1
+    assert trace.offsets() == KNOWN
+
+
+@pytest.mark.parametrize("end", [-1, 1, 1000])
+def test_a_forged_syn_with_payload_gives_no_other_number_to_begin_with(build, end):
+    """Its payload does not end where the guest says that the client's side begins."""
+    trace = Rewriting(build)
+    trace.client(client(0, "S"))
+    trace.client(client(end - 5, "S", b"lie"))
+    trace.guest(guest(0, "SA"))
+    lie = replace(client(end - 4), ack=77)
+    assert trace.client(lie) in ([frame(lie)], [])
+    trace.client(client(1))
+    assert trace.offsets() == KNOWN
+
+
 # ── a SYN ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -161,6 +161,24 @@ def test_fins_that_are_not_acknowledged_end_nothing(build):
         assert is_shifted(trace)
 
 
+@pytest.mark.parametrize("away_ms", [limits.CLOSED_GRACE_MS + 1000, 30 * limits.CLOSED_GRACE_MS])
+@pytest.mark.parametrize("last", ["guest", "client"])
+def test_a_client_that_is_away_gets_no_raw_numbers(build, away_ms, last):
+    """Both have sent FIN, and one of the two is not acknowledged yet: by whom is all the same."""
+    trace = Rewriting(build)
+    handshake(trace)
+    if last == "client":  # the guest's FIN, and its ack of the client's, wait for the client to come back
+        trace.client(from_client(1, "FA"))
+        trace.guest(Tcp(SECONDARY_ISN + 1, "FA", ack=CLIENT_ISN + 2))
+    else:  # the guest has not got the client's FIN, which acknowledges its own
+        trace.guest(from_guest(1, "FA", b""))
+        trace.client(from_client(2, "FA"))
+    later(trace, away_ms)
+    assert is_shifted(trace)
+    (again,) = trace.guest(from_guest(1, "FA", b""))
+    assert read(again).seq == PRIMARY_ISN + 1
+
+
 def test_a_forged_fin_ends_nothing(build):
     """It has a number that the guest comes to by itself, and goes beyond."""
     trace = Rewriting(build)

@@ -1,6 +1,7 @@
 cimport cython
 from pycolo.compare.admission cimport Admission
 from pycolo.compare.ages cimport Ages
+from pycolo.compare.clients cimport Clients
 from pycolo.compare.datagram cimport DatagramComparison
 from pycolo.compare.fragments cimport Reassembly
 from pycolo.compare.held cimport CompareStats, Held
@@ -18,6 +19,7 @@ cdef class Comparator:
     cdef readonly Held held
     cdef readonly CompareStats stats
     cdef readonly TcpComparison tcp
+    cdef readonly Clients clients
     cdef readonly History history
     cdef readonly DatagramComparison datagram
     cdef readonly Admission admission
@@ -46,7 +48,6 @@ cdef class Comparator:
     cdef int _row_for(self, long long now_us) except? -1 nogil
     cdef int _give_up(self, int row) except -1 nogil
     cdef int _timer(self, long long now_us) except -1 nogil
-    cdef int _note_client(self, long long now_us) except -1 nogil
     cdef int _expire(self, long long now_us) except -1 nogil
     cdef int _flush(self, long long now_us) except -1 nogil
     cdef int _restart_rows(self, bint is_commit, long long now_us) except -1 nogil

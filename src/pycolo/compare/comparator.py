@@ -18,6 +18,7 @@ from pycolo.errors import FramingError
 if cython.compiled:
     from cython.cimports.pycolo.compare.admission import Admission
     from cython.cimports.pycolo.compare.ages import Ages
+    from cython.cimports.pycolo.compare.clients import Clients
     from cython.cimports.pycolo.compare.datagram import DatagramComparison
     from cython.cimports.pycolo.compare.fragments import Reassembly
     from cython.cimports.pycolo.compare.held import Held
@@ -31,6 +32,7 @@ if cython.compiled:
 else:
     from pycolo.compare.admission import Admission
     from pycolo.compare.ages import Ages
+    from pycolo.compare.clients import Clients
     from pycolo.compare.datagram import DatagramComparison
     from pycolo.compare.fragments import Reassembly
     from pycolo.compare.held import Held
@@ -85,6 +87,7 @@ class Comparator:
         self.held = Held(self.table, self.pool, int(policy), queue_packets_max, has_vnet)
         self.stats = self.held.stats
         self.tcp = TcpComparison(self.held, commits_input, needs_handshake)
+        self.clients = Clients(self.table, self.tcp)
         self.history = self.tcp.history
         self.datagram = DatagramComparison(self.held)
         self.admission = Admission(self.held, self.tcp, self.datagram, scan_cycle_ms * 1000)
@@ -137,18 +140,15 @@ class Comparator:
         end: cython.Py_ssize_t,
         now_us: cython.longlong,
     ):
-        """Frames of the client on their way to the primary, where they are seen (rule C8). Nothing is taken or held."""
-        pos: cython.Py_ssize_t = start
-        with cython.nogil:
-            while frame_at(buf, pos, end, self.held.has_vnet, self.span) == 1:
-                parse_frame(buf, self.span.start, self.span.end, self.span.vnet_len, self.packet)
-                if self.packet.kind == PacketKind.TCP and not self.is_passing:
-                    self._note_client(now_us)
-                pos = self.span.end
+        """Frames of the client on their way to the primary, where they are seen (rules C8 and R1): (until, behind).
 
-    def _note_client(self, now_us: cython.longlong) -> cython.int:
-        row: cython.int = self.table.find(self.packet, True)
-        return 0 if row == _NONE else self.tcp.client(row, self.packet, now_us)
+        Those up to `until` are for the secondary too, the one from there to `behind` is not; the rest is offered again.
+        """
+        if self.is_passing:
+            return end, end
+        with cython.nogil:
+            until: cython.Py_ssize_t = self.clients.take(buf, start, end, self.span, self.packet, now_us)
+        return until, self.clients.behind
 
     def timer_fired(self, now_us: cython.longlong):
         """Time has passed: split, time out, evict."""

@@ -38,8 +38,11 @@ cdef enum RowFlag:
     CLIENT_SEEN = 0x8000
     FIN_MATCHED = 0x10000
     CLIENT_FIN = 0x20000
-    REPEATED = 0x40000
+    PRIMARY_FIN = 0x40000
+    ACK_STEPPED = 0x80000
     PRIMARY_RST = 0x100000
+    CONFIRMED = 0x200000
+    REPEATED = 0x400000
 
 cdef enum Verdict:
     WAIT = 0

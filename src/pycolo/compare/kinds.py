@@ -82,10 +82,16 @@ class RowFlag(IntFlag):
     """The frontier has passed both FINs."""
     CLIENT_FIN = 0x20000
     """The client has sent a FIN, which ends at `client_end`."""
-    REPEATED = 0x40000
-    """The secondary has repeated an ACK since it misses something, and no ACK of the primary waited to say so."""
+    PRIMARY_FIN = 0x40000
+    """The primary's stream ends at `primary_end`."""
+    ACK_STEPPED = 0x80000
+    """A guest's ack has risen by one, as a client's FIN makes it: to `stepped_ack`."""
     PRIMARY_RST = 0x100000
     """The primary has sent a RST in this life: a copy of it has reset the connection too."""
+    CONFIRMED = 0x200000
+    """The client has acknowledged the primary's SYN."""
+    REPEATED = 0x400000
+    """The secondary has repeated an ACK since it misses something, and no ACK of the primary waited to say so."""
 
 
 class Verdict(IntEnum):

@@ -4,6 +4,9 @@ from pycolo.wire.packet cimport Packet
 cdef class OneSide(ByteStreams):
     cdef int client(self, int row, Packet packet, long long now_us) except -1 nogil
     cdef int _close_if_done(self, int row, long long now_us) except -1 nogil
+    cdef bint turns_down(self, int row, Packet packet) except -1 nogil
+    cdef bint may_take(self, int row, Packet packet) except -1 nogil
+    cdef bint answers_a_lie(self, int row, Packet packet) except -1 nogil
     cdef bint _is_alone(self, int row) except -1 nogil
     cdef int _watch_alone(self, int row, bint is_alone) except -1 nogil
     cdef Py_ssize_t alone_since_us(self, int row) except -1 nogil

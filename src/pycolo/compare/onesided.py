@@ -13,13 +13,13 @@ if cython.compiled:
     from cython.cimports.pycolo.compare.stream import ByteStreams
     from cython.cimports.pycolo.wire.kinds import TcpFlag
     from cython.cimports.pycolo.wire.packet import Packet
-    from cython.cimports.pycolo.wire.seq import seq_add, seq_diff
+    from cython.cimports.pycolo.wire.seq import seq_add, seq_diff, seq_min
 else:
     from pycolo.compare.kinds import RowFlag
     from pycolo.compare.stream import ByteStreams
     from pycolo.wire.kinds import TcpFlag
     from pycolo.wire.packet import Packet
-    from pycolo.wire.seq import seq_add, seq_diff
+    from pycolo.wire.seq import seq_add, seq_diff, seq_min
 
 _NONE = cython.declare(cython.int, -1)
 _CLIENT_WAIT_US = cython.declare(cython.longlong, limits.CLIENT_WAIT_MS * 1000)
@@ -55,8 +55,13 @@ class OneSide(ByteStreams):
         return self._close_if_done(row, now_us)
 
     def _close_if_done(self, row: cython.int, now_us: cython.longlong) -> cython.int:
-        """Both FINs are acknowledged: the row goes CLOSED_GRACE_MS later. Until then it may still be half-open."""
+        """Both FINs are acknowledged: the row goes CLOSED_GRACE_MS later. Until then it may still be half-open.
+
+        Where the client is not seen only its FIN's ack tells, and no more than likely: then silence decides.
+        """
         both: cython.int = RowFlag.FIN_MATCHED | RowFlag.CLIENT_FIN
+        if self.held.flags[row] & (both | RowFlag.CLIENT_SEEN) == RowFlag.FIN_MATCHED:
+            return self.held.table.ending(row, now_us) if self.promises.has_taken_fin(row) else 0
         if self.held.flags[row] & both != both or self._client_ack[row] != self._compared_seq[row]:
             return 0
         if seq_diff(self.promises.primary_ack[row], self._client_end[row]) < 0:
@@ -64,6 +69,54 @@ class OneSide(ByteStreams):
         if seq_diff(self.promises.secondary_ack[row], self._client_end[row]) < 0:
             return 0
         return self.held.table.close(row, now_us)
+
+    # ── what the secondary is not to get (rule R1) ────────────────────────────────────────────────────────────
+
+    def turns_down(self, row: cython.int, packet: Packet) -> cython.bint:
+        """Whether the primary's guest, which has sent a SYN, turns a client's ACK down: it is of something else.
+
+        Where it is of that, and its number the one that the guest expects, there is no need to ask again.
+        """
+        state: cython.int = self.held.flags[row]
+        if state & (RowFlag.PRIMARY_SYN | RowFlag.CONFIRMED | RowFlag.LET_THROUGH) != RowFlag.PRIMARY_SYN:
+            return False
+        if packet.flags & TcpFlag.RST and state & RowFlag.PRIMARY_ACK:
+            return False  # judged by its number, not by its ack
+        said: cython.longlong = seq_add(self._primary_end[row], -cython.cast(cython.longlong, self._primary_isn[row]))
+        acked: cython.longlong = seq_add(packet.ack, -cython.cast(cython.longlong, self._primary_isn[row]))
+        if acked == 0 or acked > said:
+            return True
+        is_first: cython.bint = state & RowFlag.PRIMARY_ACK and packet.seq == self.promises.primary_ack[row]
+        if is_first and not packet.flags & (TcpFlag.SYN | TcpFlag.RST):
+            self.held.flags[row] = state | RowFlag.CONFIRMED
+        return False
+
+    def may_take(self, row: cython.int, packet: Packet) -> cython.bint:
+        """Whether one of the guests may take a client's segment into the connection that it has."""
+        state: cython.int = self.held.flags[row]
+        if state & RowFlag.LET_THROUGH or state & (RowFlag.PRIMARY_SYN | RowFlag.CONFIRMED) == RowFlag.PRIMARY_SYN:
+            return True
+        if not state & RowFlag.PRIMARY_ACK or self.held.table.is_closed(row):
+            return False
+        first: cython.longlong = self.promises.primary_ack[row]
+        if state & RowFlag.SECONDARY_ACK:
+            first = seq_min(first, self.promises.secondary_ack[row])
+        ahead: cython.longlong = seq_diff(packet.seq, self.promises.primary_ack[row])
+        return seq_diff(packet.seq, first) >= -1 and ahead <= self.promises.primary_space[row]
+
+    def answers_a_lie(self, row: cython.int, packet: Packet) -> cython.bint:
+        """Whether a RST of the primary answers what was withheld: no client believes its number.
+
+        The primary has said nothing but its SYN, and that is not the end of it.
+        """
+        known: cython.int = RowFlag.PRIMARY_SYN | RowFlag.LET_THROUGH
+        if not self.sees_client or self.held.flags[row] & known != RowFlag.PRIMARY_SYN:
+            return False
+        end: cython.longlong = self._primary_end[row]
+        has_ack: cython.bint = packet.flags & TcpFlag.ACK != 0
+        return not has_ack and end == seq_add(self._primary_isn[row], 1) and packet.seq != end
+
+    # ── the secondary alone ───────────────────────────────────────────────────────────────────────────────────
 
     def alone_since_us(self, row: cython.int) -> cython.Py_ssize_t:
         """Since when the secondary has done something besides payload that the client could notice, the primary not."""

@@ -14,6 +14,7 @@ cdef class Promises:
     cdef long long[::1] primary_space
     cdef unsigned int[::1] secondary_ack
     cdef long long[::1] secondary_space
+    cdef unsigned int[::1] stepped_ack
     cdef int[::1] scale
     cdef unsigned int[::1] _next_ack
     cdef long long[::1] _next_space
@@ -33,6 +34,8 @@ cdef class Promises:
     cdef int forget(self, int row) except -1 nogil
     cdef int note_primary(self, int row, Packet packet) except -1 nogil
     cdef bint note_secondary(self, int row, int record, Packet packet) except -1 nogil
+    cdef int _note_step(self, int row, long long ack, long long ahead) except -1 nogil
+    cdef bint has_taken_fin(self, int row) except -1 nogil
     cdef int note_early(self, int row, Packet packet) except -1 nogil
     cdef bint answers(self, int row, long long ack) except -1 nogil
     cdef int take_early(self, int row, bint has_ack) except -1 nogil

@@ -12,6 +12,7 @@ that is silent for hours with a debt costs no record, and a debt that finds no r
 
 import cython
 
+from pycolo import limits
 from pycolo.storage.pool import filled, grown
 
 if cython.compiled:
@@ -46,6 +47,7 @@ _BARE_BYTES_MAX = cython.declare(cython.Py_ssize_t, 192)
 # Ethernet, two VLAN tags, an IP header without options, the TCP ports.
 _HEADER_BYTES = cython.declare(cython.Py_ssize_t, 72)
 _EDGES = cython.declare(cython.Py_ssize_t, 8)
+_SYN_DATA = cython.declare(cython.longlong, limits.SYN_DATA_BYTES_MAX)
 # In `_layout`: offset of the IP header | of the TCP header << 8 | vnet header's length << 16 | IP version << 24.
 _NO_HEADER = cython.declare(cython.int, 0)
 
@@ -57,7 +59,8 @@ class Promises:
     behind that; `_next_*` are those of the secondary's latest SYN|ACK, until it is matched. `scale` is the window scale
     that both SYNs agreed in; where no SYN was seen it counts as 14, the largest, which makes the edges too small rather
     than too large (both replicas scale alike). `_blocks`: the secondary's latest SACK blocks. `_told_ack`,
-    `_told_window`: what the client was told last while something is owed.
+    `_told_window`: what the client was told last while something is owed. `stepped_ack`: a guest's ack that was one
+    more than the one before it.
     """
 
     def __init__(self, held, shaper, commits_input):
@@ -70,6 +73,7 @@ class Promises:
         self.primary_space = filled(rows, "q", 0)
         self.secondary_ack = filled(rows, "I", 0)
         self.secondary_space = filled(rows, "q", 0)
+        self.stepped_ack = filled(rows, "I", 0)
         self.scale = filled(rows, "i", 0)
         self._next_ack = filled(rows, "I", 0)
         self._next_space = filled(rows, "q", 0)
@@ -91,6 +95,7 @@ class Promises:
         self.primary_space = grown(self.primary_space, rows, "q", 0)
         self.secondary_ack = grown(self.secondary_ack, rows, "I", 0)
         self.secondary_space = grown(self.secondary_space, rows, "q", 0)
+        self.stepped_ack = grown(self.stepped_ack, rows, "I", 0)
         self.scale = grown(self.scale, rows, "i", 0)
         self._next_ack = grown(self._next_ack, rows, "I", 0)
         self._next_space = grown(self._next_space, rows, "q", 0)
@@ -127,6 +132,7 @@ class Promises:
             ahead: cython.longlong = seq_diff(packet.ack, self.primary_ack[row])
             if ahead < 0:
                 return 0
+            state |= self._note_step(row, packet.ack, ahead)
         self.primary_ack[row] = packet.ack
         self.primary_space[row] = space
         self.held.flags[row] = state | RowFlag.PRIMARY_ACK
@@ -141,6 +147,7 @@ class Promises:
             ahead: cython.longlong = seq_diff(packet.ack, self.secondary_ack[row])
             if ahead < 0:
                 return False
+            state |= self._note_step(row, packet.ack, ahead)
             # RFC 6675 section 2: SACK blocks make a duplicate of an ACK whatever its window is. Linux widens that with
             # each segment that comes out of order.
             is_repeat = ahead == 0 and (space == self.secondary_space[row] or packet.sack_len > 0)
@@ -152,15 +159,33 @@ class Promises:
         self._note_blocks(row, record, packet)
         return is_repeat
 
+    def _note_step(self, row: cython.int, ack: cython.longlong, ahead: cython.longlong) -> cython.int:
+        """The flag that says so, if an ack is one more than the one before it."""
+        if ahead != 1:
+            return 0
+        self.stepped_ack[row] = ack
+        return RowFlag.ACK_STEPPED
+
+    def has_taken_fin(self, row: cython.int) -> cython.bint:
+        """Whether both guests seem to have acknowledged the client's FIN last: a byte of its own looks the same."""
+        both: cython.int = RowFlag.ACK_STEPPED | RowFlag.PRIMARY_ACK | RowFlag.SECONDARY_ACK
+        if self.held.flags[row] & both != both or self.primary_ack[row] != self.stepped_ack[row]:
+            return False
+        return self.primary_ack[row] == self.secondary_ack[row]
+
     def note_early(self, row: cython.int, packet: Packet) -> cython.int:
         """The secondary's SYN|ACK: what it promises counts when it is matched, and not for an older life."""
-        self._next_ack[row] = packet.ack if packet.flags & TcpFlag.ACK else 0
-        self._next_space[row] = packet.window
+        self._next_ack[row] = packet.ack
+        self._next_space[row] = packet.window if packet.flags & TcpFlag.ACK else -1
         return 0
 
     def answers(self, row: cython.int, ack: cython.longlong) -> cython.bint:
-        """Whether the secondary's latest SYN|ACK answers the SYN that `ack` acknowledges."""
-        return self._next_ack[row] == ack
+        """Whether the secondary's latest SYN is a SYN|ACK and answers the SYN that `ack` acknowledges.
+
+        One of the two may have taken the payload of that SYN (RFC 7413), and the other not.
+        """
+        apart: cython.longlong = seq_diff(ack, self._next_ack[row])
+        return self._next_space[row] >= 0 and -_SYN_DATA <= apart <= _SYN_DATA
 
     def take_early(self, row: cython.int, has_ack: cython.bint) -> cython.int:
         """Both SYNs agree: the secondary's promise counts from now on."""
@@ -256,9 +281,12 @@ class Promises:
         self._keep_common_blocks(row, self.shaper.packet)
         self.pool.flags[record] |= _CLAMPED
         self.held.stats.clamped += 1
+        window: cython.int = self.shaper.packet.window
         if self.pool.flags[record] & TcpFlag.SYN:
-            return 0
-        self._note_told(row, self.shaper.packet.ack, self.shaper.packet.window)
+            if self.shaper.packet.ack == self.pool.ack[record]:
+                return 0
+            window = -1  # it is in other units
+        self._note_told(row, self.shaper.packet.ack, window)
         return self._note_header(row, record, end)
 
     def owe(self, row: cython.int, record: cython.int) -> cython.int:
@@ -344,7 +372,7 @@ class Promises:
         if seq_diff(ack, self._told_ack[row]) < 0 or (ack == self._told_ack[row] and window == self._told_window[row]):
             return 0
         if self._told_window[row] == -1 and ack == self._told_ack[row]:
-            return 0  # a bare ACK became the debt: nothing new to say yet
+            return 0  # a bare ACK became the debt, or a SYN|ACK said it: nothing new to say yet
         if not self._say(row, ack, window, False, now_us):
             return 0
         edge: cython.longlong = self.secondary_space[row] + seq_diff(self.secondary_ack[row], self.primary_ack[row])

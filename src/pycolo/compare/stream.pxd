@@ -12,6 +12,7 @@ cdef class ByteStreams:
     cdef readonly Promises promises
     cdef readonly History history
     cdef public bint needs_handshake
+    cdef bint sees_client
     cdef unsigned int[::1] _compared_seq
     cdef unsigned int[::1] _primary_isn
     cdef unsigned int[::1] _primary_end

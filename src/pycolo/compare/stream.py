@@ -46,7 +46,7 @@ _KEPT_BY_SYN = cython.declare(cython.int, int(_Row.ACTIVE | _Row.ALONE | _Row.SE
 
 
 class ByteStreams:
-    """`needs_handshake` leaves connections alone whose SYN was not seen.
+    """`needs_handshake` leaves connections alone whose SYN was not seen. `sees_client`: so it was, at least once.
 
     By row: `compared_seq` and `primary_end` (behind the last byte or FIN the primary sent) are numbers of TCP. `cursor`
     is the first held packet with payload that is not compared yet; `newest_value` the latest TSval among what overtook;
@@ -62,6 +62,7 @@ class ByteStreams:
         self.promises = Promises(held, self.shaper, commits_input)
         self.history = History(held.pool, held.table.rows)
         self.needs_handshake = needs_handshake
+        self.sees_client = False
         rows = held.table.rows
         self._compared_seq = filled(rows, "I", 0)
         self._primary_isn = filled(rows, "I", 0)

@@ -72,10 +72,14 @@ class TcpComparison(OneSide):
         self.pool.payload_len[record] = packet.payload_len
         has_bytes: cython.bint = packet.payload_len or flags & TcpFlag.FIN
         if flags & TcpFlag.RST:
+            if self.answers_a_lie(row, packet):
+                return self.held.drop(record)
             has_bytes = False
             self.held.flags[row] |= RowFlag.PRIMARY_RST
         elif flags & TcpFlag.ACK:
             self.promises.note_primary(row, packet)
+        if has_bytes and flags & TcpFlag.FIN:
+            self.held.flags[row] |= RowFlag.PRIMARY_FIN
         if self.held.flags[row] & RowFlag.LET_THROUGH:
             return self._let_through(row, record, has_bytes, now_us)
         before: cython.int = self.held.primary.tail[row]
@@ -206,7 +210,7 @@ class TcpComparison(OneSide):
         self.release_ready(row, now_us)
         if kind and not self.held.flags[row] & (RowFlag.DIVERGED | RowFlag.LET_THROUGH):
             self._differ(row, kind, self._mine, self._theirs, now_us)
-        if self.held.flags[row] & RowFlag.CLIENT_FIN:
+        if self.held.flags[row] & RowFlag.FIN_MATCHED:
             self._close_if_done(row, now_us)
         return self._watch_alone(row, self._is_alone(row))
 
@@ -249,6 +253,8 @@ class TcpComparison(OneSide):
             self._secondary_isn[row] = self._primary_isn[row]
         if self.held.flags[row] & RowFlag.PRIMARY_RST:
             self.held.flags[row] |= RowFlag.RST_MATCHED
+        if self.held.flags[row] & RowFlag.PRIMARY_FIN:
+            self.held.flags[row] |= RowFlag.FIN_MATCHED
         return self.promises.equalise(row)
 
     def mark_older(self, row: cython.int, now_us: cython.longlong) -> cython.int:

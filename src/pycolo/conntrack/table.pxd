@@ -34,10 +34,13 @@ cdef class ConnectionTable:
     cpdef bint is_tcp(self, int row) except -1 nogil
     cpdef bint wants_growth(self) noexcept nogil
     cpdef int find(self, Packet packet, bint is_reversed) except? -1 nogil
+    cpdef Py_ssize_t wanted_hash(self) noexcept nogil
     cdef bint _matches(self, int row) except -1 nogil
     cpdef int insert(self, long long now_us) except? -1 nogil
     cpdef int touch(self, int row, long long now_us) except -1 nogil
     cpdef int close(self, int row, long long now_us) except -1 nogil
+    cpdef bint is_closed(self, int row) except -1 nogil
+    cpdef int ending(self, int row, long long now_us) except -1 nogil
     cpdef int reopen(self, int row, long long now_us) except -1 nogil
     cpdef int confirm(self, int row, long long now_us) except -1 nogil
     cpdef int assure(self, int row, long long now_us) except -1 nogil

@@ -6,10 +6,11 @@ and call `grow` when it says so. Rows are found through a chained hash over the 
     word 0-3 source   4-7 destination   8 source_port | destination_port << 16   9 ip_proto | ip_version << 8   10 vlan
 
 For IPv4 the hash is the seed's connection hash, for IPv6 jhash2 over all words; `seed` comes from outside and is
-random, since a fixed one invites collision attacks. Rows stand in one of five lists, least recently seen first ::
+random, since a fixed one invites collision attacks. Rows stand in one of six lists, least recently seen first ::
 
     HALF_OPEN   a TCP connection begins here, and stays until `confirm`: nothing but a claim
     CLOSED      `close`: it has ended
+    ENDING      `ending`: both ends have said their last word, as far as one of them tells
     DATAGRAM    anything but TCP
     OPEN        `confirm`: its handshake is complete
     ASSURED     `assure`: the guest has gone on with it
@@ -43,9 +44,11 @@ _CLOSED = cython.declare(cython.int, 2)
 _DATAGRAM = cython.declare(cython.int, 3)
 _OPEN = cython.declare(cython.int, 4)
 _ASSURED = cython.declare(cython.int, 5)
-_LISTS = 6
+_ENDING = cython.declare(cython.int, 6)
+_LISTS = 7
 _TOUCH_US = cython.declare(cython.longlong, 100_000)
 _CLOSED_GRACE_US = cython.declare(cython.longlong, limits.CLOSED_GRACE_MS * 1000)
+_ENDING_US = cython.declare(cython.longlong, limits.ENDING_SILENT_MS * 1000)
 _IDLE_US = cython.declare(cython.longlong, limits.CONNECTION_IDLE_MS * 1000)
 _DATAGRAM_IDLE_US = cython.declare(cython.longlong, limits.DATAGRAM_IDLE_MS * 1000)
 _EVICT_STEPS = cython.declare(cython.int, 64)
@@ -170,6 +173,10 @@ class ConnectionTable:
             row = self._chain[row]
         return _NONE
 
+    def wanted_hash(self) -> cython.Py_ssize_t:
+        """The hash of the key that was looked for last."""
+        return self._wanted_hash
+
     def _matches(self, row: cython.int) -> cython.bint:
         base: cython.Py_ssize_t = row * _KEY_WORDS
         i: cython.Py_ssize_t = 0
@@ -216,6 +223,17 @@ class ConnectionTable:
             self._move(row, _CLOSED, now_us)
         return 0
 
+    def is_closed(self, row: cython.int) -> cython.bint:
+        """Whether it has ended, and no new one has taken the key."""
+        return self._list[row] == _CLOSED
+
+    def ending(self, row: cython.int, now_us: cython.longlong) -> cython.int:
+        """It seems to have ended: so it has if nothing more is said for ENDING_SILENT_MS."""
+        kind: cython.int = self._list[row]
+        if kind != _CLOSED and kind != _DATAGRAM and kind != _ENDING:
+            self._move(row, _ENDING, now_us)
+        return 0
+
     def reopen(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """A new TCP connection has taken the key."""
         if self._list[row] != _HALF_OPEN and self._list[row] != _DATAGRAM:
@@ -230,7 +248,7 @@ class ConnectionTable:
 
     def assure(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """The guest has gone on with it."""
-        if self._list[row] == _HALF_OPEN or self._list[row] == _OPEN:
+        if self._list[row] == _HALF_OPEN or self._list[row] == _OPEN or self._list[row] == _ENDING:
             self._move(row, _ASSURED, now_us)
         return 0
 
@@ -247,6 +265,8 @@ class ConnectionTable:
             self.evicted_half_open += 1
             return row
         row = self._aged(_CLOSED, _CLOSED_GRACE_US, now_us)
+        if row == _NONE:
+            row = self._aged(_ENDING, _ENDING_US, now_us)
         if row != _NONE:
             self.evicted_closed += 1
             return row
@@ -269,6 +289,8 @@ class ConnectionTable:
             self.evicted_half_open += 1
             return row
         row = self._unpinned(_CLOSED, now_us)
+        if row == _NONE:
+            row = self._unpinned(_ENDING, now_us)
         if row != _NONE:
             self.evicted_closed += 1
             return row

@@ -2,9 +2,10 @@
 
     referee.primary(frame, now_ms)      both guests' frames, as the comparator gets them
     referee.secondary(frame, now_ms)
-    referee.client(frame, now_ms)       where the client's frames are seen (C8)
+    referee.client(frame, now_ms)       where the client's frames are seen (C8): whether the secondary gets it too (R1)
     referee.left(frame, now_ms)         what the implementation let out: BrokenRuleError where it may not
     referee.reported(kind, key, now_ms) what it reported as different
+    referee.forgot(key, now_ms)         it has no row for that connection any more
     referee.committed(now_ms)           a checkpoint: what is held leaves, whatever it is
     referee.settle(now_ms)              all that must have happened by now has happened, or BrokenRuleError
 
@@ -15,8 +16,10 @@ from collections import Counter, deque
 
 from pycolo.model.datagrams import Bodies, Exchange
 from pycolo.model.fragments import Reassembly
-from pycolo.model.packet import UDP, Datagram, Fragment, Key, Packet, Segment, read, whole
-from pycolo.model.tcp import Connection, Settings
+from pycolo.model.numbers import near
+from pycolo.model.packet import UDP, Datagram, Flag, Fragment, Key, Packet, Segment, read, whole
+from pycolo.model.tcp import TOUCH_MS, Connection, Settings
+from pycolo.model.tracked import HELD_MS, UNSCALED
 from pycolo.model.verdicts import BrokenRuleError, require
 
 ROOM = ("QUEUE_FULL", "MEMORY_FULL", "TABLE_FULL")
@@ -37,6 +40,8 @@ class Comparator:
         self.stops = stops
         self.connections: dict[Key, Connection] = {}
         self.exchanges: dict[Key, Exchange] = {}
+        self.claims: dict[Key, tuple[int, int]] = {}
+        self.sees_client = False
         self.passing: deque[Passing] = deque()
         self.owed: Counter[tuple[Key, Bodies]] = Counter()
         self.owed_fragments: Counter[bytes] = Counter()
@@ -66,11 +71,32 @@ class Comparator:
             self._exchange(packet.key).secondary(_bodies(packet, cut), now_ms)
         self.mine.meet(self.theirs)
 
-    def client(self, frame: bytes, now_ms: int) -> None:
-        """A frame of the client, on its way to the primary."""
+    def client(self, frame: bytes, now_ms: int) -> bool:
+        """A frame of the client, on its way to the primary; False: the secondary is not to get it (R1)."""
         packet = read(frame)
-        if isinstance(packet, Segment) and packet.key.reversed() in self.connections:
-            self.connections[packet.key.reversed()].client(packet, now_ms)
+        if not isinstance(packet, Segment):
+            return True
+        self.sees_client = True
+        key, flags = packet.key.reversed(), packet.flags
+        connection = self.connections.get(key)
+        if flags & (Flag.SYN | Flag.ACK | Flag.RST) == Flag.SYN:
+            self.claims[key] = packet.seq, now_ms
+        elif flags & Flag.ACK and self._is_withheld(connection, packet, now_ms):
+            return False
+        if connection is not None:
+            connection.client(packet, now_ms)
+        return True
+
+    def _is_withheld(self, connection: Connection | None, segment: Segment, now_ms: int) -> bool:
+        if connection is not None and connection.turns_down(segment):
+            return True
+        return self._is_early(segment, now_ms) and (connection is None or not connection.may_take(segment))
+
+    def _is_early(self, segment: Segment, now_ms: int) -> bool:
+        """R1: it is near its client's latest SYN, which may still be answered."""
+        isn, since_ms = self.claims.get(segment.key.reversed(), (0, -HELD_MS))
+        is_near = abs(near(segment.seq, isn) - isn) <= UNSCALED
+        return is_near and not segment.flags & Flag.RST and now_ms - since_ms < HELD_MS
 
     def committed(self, now_ms: int) -> None:
         """A checkpoint was made: the secondary is a copy of the primary."""
@@ -122,6 +148,12 @@ class Comparator:
         else:
             raise BrokenRuleError("C5", f"{kind} was reported of a connection that no guest has")
 
+    def forgot(self, key: Key, now_ms: int) -> None:
+        """C10: what has ended may go, and what has been silent for hours; nothing that is held goes with it."""
+        connection = self.connections.pop(key)
+        silent, patience = now_ms - connection.heard_ms, connection.patience_ms()
+        require("C10", silent >= patience - TOUCH_MS, f"{key} was forgotten after {silent} ms of silence")
+
     def settle(self, now_ms: int) -> None:
         """All that the rules demand by now has happened."""
         require("C4", not self.passing, "an uncompared frame has not left")
@@ -143,7 +175,9 @@ class Comparator:
     # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _connection(self, key: Key) -> Connection:
-        return self.connections.setdefault(key, Connection(self.settings))
+        connection = self.connections.setdefault(key, Connection(self.settings))
+        connection.sees_client = self.sees_client
+        return connection
 
     def _exchange(self, key: Key) -> Exchange:
         new = Exchange(self.settings.compare_timeout_ms, self.settings.scan_ms, stops=self.stops)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from pycolo.model.numbers import near
 from pycolo.model.packet import Flag, Segment
-from pycolo.model.voice import SPAN, Voice, terms
+from pycolo.model.voice import SPAN, SYN_DATA, Voice, terms
 
 
 @dataclass
@@ -75,6 +75,10 @@ class Incarnation:
 
 
 def answers_same(mine: Segment, theirs: Segment) -> bool:
-    """Whether two SYNs belong to one handshake: both open, or both answer the same SYN of the client."""
+    """Whether two SYNs belong to one handshake: both open, or both answer the same SYN of the client.
+
+    Its payload (RFC 7413) may be acknowledged by one of them only.
+    """
     has_ack = mine.flags & Flag.ACK
-    return has_ack == theirs.flags & Flag.ACK and (not has_ack or mine.ack == theirs.ack)
+    is_near = abs(near(mine.ack, theirs.ack) - theirs.ack) <= SYN_DATA
+    return has_ack == theirs.flags & Flag.ACK and (not has_ack or is_near)

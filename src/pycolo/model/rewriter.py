@@ -154,8 +154,11 @@ class Rewriter:
         if kind == Flag.SYN:
             if is_intact and row is None:
                 row = self.connections[key] = Connection(now_ms)
-            if is_intact and row is not None and (row.due is None or segment.seq != (row.due - 1) % 2**32):
-                row.claim = segment.seq, now_ms
+            if is_intact and row is not None and (segment.seq + 1) % 2**32 not in (row.due, row.first):
+                end = (segment.seq + segment.length) % 2**32
+                if row.claim is not None and row.claim[0] == segment.seq and not segment.data:
+                    end = row.claim[2]  # sent again it has no payload any more
+                row.claim = segment.seq, now_ms, end
             if row is not None:
                 row.is_heard = True
             return {}
@@ -184,7 +187,7 @@ class Rewriter:
         if flags & Flag.SYN:
             if row.is_opened_by_guest and flags & Flag.ACK and is_intact:
                 self._learn(row, segment, is_answer=True)
-        elif row.due is not None and segment.seq == row.due % 2**32 and flags & Flag.ACK:
+        elif row.due is not None and segment.seq in (row.due, row.first) and flags & Flag.ACK:
             if is_intact:
                 self._learn(row, segment, is_answer=False)
         elif row.follows_claim(segment.seq, now_ms) or (flags & Flag.ACK and row.is_early(segment.seq)):
@@ -270,10 +273,12 @@ class Rewriter:
         if segment.timestamps:
             row.clock = segment.timestamps[0]
         if segment.flags & Flag.ACK:
+            if row.due != segment.ack:
+                row.first = segment.ack
+            if row.claim is not None and segment.ack in ((row.claim[0] + 1) % 2**32, row.claim[2]):
+                row.first, row.claim = (row.claim[0] + 1) % 2**32, None
             row.due = row.taken = row.received = segment.ack
             row.edge = segment.ack + segment.window
-            if row.claim is not None and segment.ack == (row.claim[0] + 1) % 2**32:
-                row.claim = None
         return row
 
     def _hear(self, row: Connection, segment: Segment) -> None:

@@ -16,6 +16,9 @@ from pycolo.model.verdicts import BrokenRuleError, require
 from pycolo.model.voice import STRIPPED, Voice, terms
 
 SPLIT_WAIT_MS = 2
+CLOSED_MS, ENDING_MS, IDLE_MS = 60_000, 300_000, 7_440_000
+TOUCH_MS = 100
+"""Times are exact to so much."""
 UNSCALED = 0
 UNKNOWN_SCALE = 14
 
@@ -41,6 +44,11 @@ class Connection:
         self.client_origin: int | None = None
         self.client_ack: int | None = None
         self.client_moved_ms = 0
+        self.client_fin: int | None = None
+        self.heard_ms = 0
+        self.stepped: int | None = None  # an ack of a guest that was one more than the one before it
+        self.sees_client = False
+        self.is_confirmed = False  # the client has acknowledged the primary's SYN
         self.step = 0  # of facts and departures, to say what came after what
         self.flushed: list[Segment] = []  # held at a checkpoint: they leave, whatever they are
         self.is_passing = False
@@ -56,20 +64,32 @@ class Connection:
         life = self._life(segment)
         at = life.place(segment.seq)
         self.step += 1
+        self.heard_ms = now_ms
+        if self._answers_a_lie(life, segment):
+            return
+        before = life.primary.ack
         life.primary.hear(segment, at, self._client_number(segment), self._scale(life), now_ms, self.step)
+        self._note_step(before, life.primary.ack)
         life.waiting.append(Waiting(segment, at, now_ms))
         life.advance(now_ms)
 
     def secondary(self, segment: Segment, now_ms: int) -> None:
         """A segment of the secondary, in the primary's numbers; its first SYN has a number of its own."""
+        self.heard_ms = now_ms
         if segment.flags & Flag.SYN and not self._takes_syn(segment):
             self.ahead = segment
             self._ahead_ms = now_ms
             return
         life = self._life(segment)
         at = 0 if segment.flags & Flag.SYN else life.place(segment.seq)
+        before = life.secondary.ack
         life.secondary.hear(segment, at, self._client_number(segment), self._scale(life), now_ms)
+        self._note_step(before, life.secondary.ack)
         life.advance(now_ms)
+
+    def _note_step(self, before: int | None, now: int | None) -> None:
+        if before is not None and now == before + 1:
+            self.stepped = now
 
     def client(self, segment: Segment, now_ms: int) -> None:
         """A segment of the client, as it goes to the primary: what it has got. Believed only where it can be true."""
@@ -84,8 +104,43 @@ class Connection:
         ack = life.place(segment.ack)
         if ack > life.frontier:
             return  # nothing that has left
+        if segment.flags & Flag.FIN:
+            self.client_fin = near(segment.seq, mine.ack) + segment.length
         if self.client_ack is None or ack > self.client_ack:
             self.client_ack, self.client_moved_ms = ack, now_ms
+
+    def turns_down(self, segment: Segment) -> bool:
+        """R1: the primary's guest has sent a SYN, and this acknowledges something else. What goes on, confirms it."""
+        mine = self.life.primary if self.life else None
+        if self.life is None or mine is None or mine.syn is None or self.is_passing or self.is_confirmed:
+            return False
+        if segment.flags & Flag.RST and mine.ack is not None:
+            return False
+        acked = near(segment.ack, self.life.origin) - self.life.origin
+        if not 0 < acked <= mine.end:
+            return True
+        is_first = mine.ack is not None and segment.seq == mine.ack % 2**32
+        self.is_confirmed = is_first and not segment.flags & (Flag.SYN | Flag.RST)
+        return False
+
+    def may_take(self, segment: Segment) -> bool:
+        """R1: whether a guest may take it into the connection that it has."""
+        life = self.life
+        if life is None or self.is_passing:
+            return life is not None
+        mine, theirs = life.primary, life.secondary
+        if mine.syn is not None and not self.is_confirmed:
+            return True
+        if mine.ack is None or life.told.resets:
+            return False
+        first = mine.ack if theirs.ack is None else min(mine.ack, theirs.ack)
+        return first - 1 <= near(segment.seq, mine.ack) <= mine.ack + mine.space
+
+    def _answers_a_lie(self, life: Incarnation, segment: Segment) -> bool:
+        """R1: a RST of a guest that has said nothing but its SYN, with a number that no client believes."""
+        if not self.sees_client or life.primary.syn is None or self.is_passing or life.primary.end != 1:
+            return False
+        return segment.flags & (Flag.RST | Flag.ACK) == Flag.RST and life.place(segment.seq) != 1
 
     def committed(self, now_ms: int) -> None:
         """The secondary is a copy of the primary: it has said, acknowledged and offered the same."""
@@ -130,7 +185,8 @@ class Connection:
     def _begin_life(self, syn: Segment, now_ms: int) -> None:
         """C9: what the old life still held is superseded, and never released."""
         self.life = Incarnation(syn.seq, has_syn=True)
-        self.client_origin = self.client_ack = None
+        self.client_origin = self.client_ack = self.client_fin = self.stepped = None
+        self.is_confirmed = False
         self.is_passing = self.is_stopped = self.is_excused = False
         if self.ahead is not None and answers_same(syn, self.ahead):
             self.life.secondary.hear(self.ahead, 0, self._client_number(self.ahead), UNSCALED, self._ahead_ms)
@@ -263,6 +319,23 @@ class Connection:
             told.ack = max(told.ack, ack)
             scale = UNSCALED if segment.flags & Flag.SYN else self._scale(life)
             told.edge = max(told.edge, ack + (segment.window << scale))
+
+    # ── how long it is kept ───────────────────────────────────────────────────────────────────────────────────
+
+    def patience_ms(self) -> int:
+        """C10: for how long it has to be silent before it may be forgotten."""
+        life = self.life
+        if life is None or self.is_passing:
+            return CLOSED_MS if life is not None and life.told.resets else IDLE_MS
+        mine, theirs = life.primary, life.secondary
+        if life.told.resets:
+            return CLOSED_MS
+        if mine.fin is None or mine.fin >= life.frontier or mine.ack is None or theirs.ack is None:
+            return IDLE_MS
+        if self.client_ack is None:  # both have acknowledged a FIN of the client last, or a byte of its own
+            return ENDING_MS if mine.ack == theirs.ack == self.stepped else IDLE_MS
+        is_heard = self.client_fin is not None and self.client_fin <= min(mine.ack, theirs.ack)
+        return CLOSED_MS if is_heard and self.client_ack == life.frontier else IDLE_MS
 
     # ── what must have left ───────────────────────────────────────────────────────────────────────────────────
 

@@ -15,15 +15,17 @@ UNSCALED = 65_535
 class Connection:
     """One key. `isn` is the guest's, `due` the number with which the client's side begins: both as the guest said.
 
-    `offsets`: (seq, ts), or None while they are not known. `claim`: a client's SYN that no guest has answered, and
-    when it came. What follows counts what has been said since then, in the client's numbers, without wrap.
+    `first`: the same where only this guest took the payload of the client's SYN. `offsets`: (seq, ts), or None while
+    they are not known. `claim`: a client's SYN that no guest has answered, when it came, and where its payload ends.
+    What follows counts what has been said since then, in the client's numbers, without wrap.
     """
 
     seen_ms: int
-    claim: tuple[int, int] | None = None
+    claim: tuple[int, int, int] | None = None
     isn: int | None = None
     clock: int | None = None
     due: int | None = None
+    first: int | None = None
     is_opened_by_guest: bool = False
     is_own: bool = False
     offsets: tuple[int, int] | None = None

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pycolo.model.numbers import near
 from pycolo.model.packet import FAST_OPEN, MPTCP, MSS, SACK_PERMITTED, TIMESTAMPS, WINDOW_SCALE, Flag, Segment
 
+SYN_DATA = 9_000
+"""RFC 7413: a SYN has one segment of payload at most, and a guest may take it or not."""
 NEGOTIATED = (MSS, WINDOW_SCALE, SACK_PERMITTED)
 STRIPPED = (MPTCP, FAST_OPEN)
 

@@ -290,9 +290,18 @@ class PrimaryPath(DataPath):
             self._bad_stream(self._lan_in, batch, error)
             return True
         if self._is_mirroring:
-            self._comparator.client_frames(batch.buf, batch.start, self._lan_complete, now_us())
-            self._queue(MessageType.CLIENT_FRAMES, batch.view[batch.start : self._lan_complete])
+            self._mirror(batch)
         return True
+
+    def _mirror(self, batch: Batch) -> None:
+        """What has just come, to the secondary; but not what this guest turns down and that one might not (rule R1)."""
+        pos = batch.start
+        parts = []
+        while pos < self._lan_complete:
+            until, behind = self._comparator.client_frames(batch.buf, pos, self._lan_complete, now_us())
+            parts.append(batch.view[pos:until])
+            pos = behind
+        self._queue(MessageType.CLIENT_FRAMES, parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _take_lan(self, ready: dict[int, int]) -> bool:
         """Clients' frames to the link and the guest; whether anything moved."""

@@ -11,7 +11,9 @@ cdef class SeqOffsets:
     cdef unsigned int[::1] secondary_isn
     cdef unsigned int[::1] secondary_value
     cdef unsigned int[::1] due
+    cdef unsigned int[::1] first
     cdef unsigned int[::1] _claim_isn
+    cdef unsigned int[::1] _claim_end
     cdef long long[::1] _claim_us
     cdef unsigned int[::1] _answer_isn
     cdef unsigned int[::1] _other_isn
@@ -24,6 +26,7 @@ cdef class SeqOffsets:
     cdef int refused(self, int row, Packet packet) except -1 nogil
     cdef bint must_wait(self, int row, Packet packet, long long now_us) except -1 nogil
     cdef bint guest_syn(self, int row, unsigned char[::1] buf, Packet packet, bint is_serving) except -1 nogil
+    cdef int _note_due(self, int row, long long due, bint is_new) except -1 nogil
     cdef bint completes(self, int row, Packet packet) except -1 nogil
     cdef bint answers(self, int row, Packet packet) except -1 nogil
     cdef int learn(self, int row, unsigned char[::1] buf, Packet packet, bint is_answer) except -1 nogil

@@ -14,8 +14,9 @@ the secondary acks, SACK edges and TSecr grow by the offsets; from the secondary
 
 What comes from outside is a claim until the guest confirms it (rule R1). A client's SYN makes frames that follow it
 wait for the guest's answer, for HANDSHAKE_HELD_MS, and nothing else. The ACK that teaches has exactly the number with
-which the guest said the client's side begins (`due`), and a right checksum. A SYN|ACK from outside may be a lie: the
-one that the guest acknowledges counts, out of the last two.
+which the guest said the client's side begins (`due`), and a right checksum. Where the guest took payload of the SYN
+(RFC 7413) and the primary did not, the client begins in front of that (`first`). A SYN|ACK from outside may be a lie:
+the one that the guest acknowledges counts, out of the last two.
 """
 
 import cython
@@ -63,7 +64,9 @@ class SeqOffsets:
         self.secondary_isn = filled(rows, "I", 0)
         self.secondary_value = filled(rows, "I", 0)
         self.due = filled(rows, "I", 0)
+        self.first = filled(rows, "I", 0)
         self._claim_isn = filled(rows, "I", 0)
+        self._claim_end = filled(rows, "I", 0)
         self._claim_us = filled(rows, "q", 0)
         self._answer_isn = filled(rows, "I", 0)
         self._other_isn = filled(rows, "I", 0)
@@ -79,7 +82,9 @@ class SeqOffsets:
         self.secondary_isn = grown(self.secondary_isn, rows, "I", 0)
         self.secondary_value = grown(self.secondary_value, rows, "I", 0)
         self.due = grown(self.due, rows, "I", 0)
+        self.first = grown(self.first, rows, "I", 0)
         self._claim_isn = grown(self._claim_isn, rows, "I", 0)
+        self._claim_end = grown(self._claim_end, rows, "I", 0)
         self._claim_us = grown(self._claim_us, rows, "q", 0)
         self._answer_isn = grown(self._answer_isn, rows, "I", 0)
         self._other_isn = grown(self._other_isn, rows, "I", 0)
@@ -98,8 +103,11 @@ class SeqOffsets:
 
     def client_syn(self, row: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
         """A SYN from the client. With a new ISN on an old connection only the guest's answer tells what it is."""
-        if self.flags[row] & ConnectionFlag.DUE and self.due[row] == seq_add(packet.seq, 1):
+        begin: cython.longlong = seq_add(packet.seq, 1)
+        if self.flags[row] & ConnectionFlag.DUE and (self.due[row] == begin or self.first[row] == begin):
             return 0  # the guest has answered it
+        if not self.flags[row] & ConnectionFlag.CLAIM or self._claim_isn[row] != packet.seq or packet.payload_len:
+            self._claim_end[row] = seq_add(begin, packet.payload_len)  # sent again it has no payload any more
         self._claim_isn[row] = packet.seq
         self._claim_us[row] = now_us
         self.flags[row] |= ConnectionFlag.CLAIM
@@ -148,17 +156,28 @@ class SeqOffsets:
             self.secondary_value[row] = load32(buf, packet.timestamp_pos)
             self.flags[row] |= ConnectionFlag.HAS_TIMESTAMP
         if packet.flags & TcpFlag.ACK:
-            self.due[row] = packet.ack
-            self.flags[row] |= ConnectionFlag.DUE
-            if packet.ack == seq_add(self._claim_isn[row], 1):
-                self.flags[row] &= ~ConnectionFlag.CLAIM
+            self._note_due(row, packet.ack, is_new)
         return is_new
+
+    def _note_due(self, row: cython.int, due: cython.longlong, is_new: cython.bint) -> cython.int:
+        """With which number the client's side begins; with which the client does, if the primary took no payload."""
+        begin: cython.longlong = seq_add(self._claim_isn[row], 1)
+        takes_payload: cython.bint = self.flags[row] & ConnectionFlag.CLAIM and due == self._claim_end[row]
+        if takes_payload:
+            self.first[row] = begin
+        elif is_new or due != self.due[row]:
+            self.first[row] = due
+        if takes_payload or due == begin:
+            self.flags[row] &= ~ConnectionFlag.CLAIM
+        self.due[row] = due
+        self.flags[row] |= ConnectionFlag.DUE
+        return 0
 
     def completes(self, row: cython.int, packet: Packet) -> cython.bint:
         """Whether a client's segment (no SYN, no RST) is the one that completes the handshake that the guest is in."""
         if not self.flags[row] & ConnectionFlag.DUE or not packet.flags & TcpFlag.ACK:
             return False
-        return packet.seq == self.due[row]
+        return packet.seq == self.due[row] or packet.seq == self.first[row]
 
     def answers(self, row: cython.int, packet: Packet) -> cython.bint:
         """Whether a segment from outside is a SYN|ACK to the guest's SYN, and the guest has not acknowledged one."""

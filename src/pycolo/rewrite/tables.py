@@ -185,7 +185,7 @@ class OffsetTable:
         self.offsets.ts_offset[row] = load32(table, pos + 4)
         self.offsets.secondary_isn[row] = load32(table, pos + 8)
         self.offsets.secondary_value[row] = load32(table, pos + 12)
-        self.offsets.due[row] = load32(table, pos + 16)
+        self.offsets.due[row] = self.offsets.first[row] = load32(table, pos + 16)
         self.progress.guest_fin[row] = load32(table, pos + 20)
         self.progress.client_fin[row] = load32(table, pos + 24)
         if self.offsets.state[row] == OffsetState.KNOWN:
