@@ -144,6 +144,32 @@ def test_after_one_rst_of_both_further_ones_pass(build):
     assert trace.commands() == []
 
 
+@pytest.mark.parametrize("is_secondary_first", [False, True])
+def test_a_closed_port_answers_each_syn_of_the_client_once(build, is_secondary_first):
+    """The client comes again from the same port: each refusal finds its partner, whoever was quicker."""
+    trace = Comparing(build)
+    for attempt in (100, 0x80000000, 0xFFFFFFFF, 7):
+        refusal = Tcp(0, "RA", ack=attempt, window=0)
+        for give in (trace.secondary, trace.primary) if is_secondary_first else (trace.primary, trace.secondary):
+            give(refusal)
+        assert len(trace.out()) == 1
+    trace.wait(2 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+@pytest.mark.parametrize("is_secondary_first", [False, True])
+@pytest.mark.parametrize("rst", [Tcp(BASE, "R", window=0), Tcp(BASE, "RA", ack=100, window=0)], ids=["rst", "rst-ack"])
+def test_a_reset_of_the_old_life_is_none_of_the_next(build, rst, is_secondary_first):
+    """Each guest resets the connection and answers the client's next SYN, before anything of the other has come."""
+    trace = established(build)
+    for give, isn in ((trace.secondary, 0x1234), (trace.primary, 5000))[:: 1 if is_secondary_first else -1]:
+        give(rst, syn_ack(isn, ack=500))
+    both(trace, Tcp(5001, "A", b"next", ack=500))
+    trace.wait(2 * PATIENCE_MS)
+    assert trace.commands() == []
+    assert trace.out()[-1].data == b"next"
+
+
 # ── C8: what only the client can end ────────────────────────────────────────────────────────────────────────
 
 

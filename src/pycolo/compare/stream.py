@@ -40,6 +40,7 @@ else:
 _NONE = cython.declare(cython.int, -1)
 # A bit of `pool.flags`: the secondary's payload came on its SYN, and has its own numbers.
 _EARLY = cython.declare(cython.int, 0x1000)
+_MASK = cython.declare(cython.longlong, 0xFFFFFFFF)
 _RESET_SPAN = cython.declare(cython.longlong, limits.RESET_SPAN_BYTES)
 # What a primary's SYN leaves of the row's state: the queue's own mark, and what the secondary has said before it.
 _KEPT_BY_SYN = cython.declare(cython.int, int(_Row.ACTIVE | _Row.ALONE | _Row.SECONDARY_SYN))
@@ -51,8 +52,9 @@ class ByteStreams:
     By row: `compared_seq` and `primary_end` (behind the last byte or FIN the primary sent) are numbers of TCP. `cursor`
     is the first held packet with payload that is not compared yet; `newest_value` the latest TSval among what overtook;
     `advanced_us` is when `compared_seq` moved last. `resets` counts the secondary's RSTs that have found no partner,
-    `next_resets` those of a life that the primary has not begun. `syn_us`, `reset_us`, `fin_us`: when the secondary
-    sent what the primary has not. `history`: the secondary's payload below the frontier, which may be sent again.
+    `next_resets` those of a life that the primary has not begun; `reset_ack` is the latest one's ack, `matched_acks`
+    those of the last two that found their partner. `syn_us`, `reset_us`, `fin_us`: when the secondary sent what the
+    primary has not. `history`: the secondary's payload below the frontier, which may be sent again.
     """
 
     def __init__(self, held, commits_input, needs_handshake):
@@ -72,6 +74,7 @@ class ByteStreams:
         self._resets = filled(rows, "i", 0)
         self._next_resets = filled(rows, "i", 0)
         self._reset_ack = filled(rows, "I", 0)
+        self._matched_acks = filled(rows, "Q", 0)
         self._syn_us = filled(rows, "q", 0)
         self._reset_us = filled(rows, "q", 0)
         self._fin_us = filled(rows, "q", 0)
@@ -96,6 +99,7 @@ class ByteStreams:
         self._resets = grown(self._resets, rows, "i", 0)
         self._next_resets = grown(self._next_resets, rows, "i", 0)
         self._reset_ack = grown(self._reset_ack, rows, "I", 0)
+        self._matched_acks = grown(self._matched_acks, rows, "Q", 0)
         self._syn_us = grown(self._syn_us, rows, "q", 0)
         self._reset_us = grown(self._reset_us, rows, "q", 0)
         self._fin_us = grown(self._fin_us, rows, "q", 0)
@@ -109,7 +113,7 @@ class ByteStreams:
     def open_row(self, row: cython.int, has_syn: cython.bint) -> cython.int:
         """A new row of the table is a TCP connection."""
         self.held.flags[row] = 0
-        self._resets[row] = self._next_resets[row] = 0
+        self._resets[row] = self._next_resets[row] = self._matched_acks[row] = 0
         self._cursor[row] = _NONE
         self._advanced_us[row] = 0
         self._client_moved_us[row] = 0
@@ -201,15 +205,21 @@ class ByteStreams:
             is_answer: cython.bint = not state & RowFlag.SYN_MATCHED and ack == self.promises.primary_ack[row]
             if not is_answer and (ahead > _RESET_SPAN or ahead < -_RESET_SPAN):
                 return 0
+            if not is_answer and state & RowFlag.PRIMARY_SYN and not state & RowFlag.SYN_MATCHED:
+                return 0  # the primary has begun a new life, the secondary not yet: it resets the old one
             if state & RowFlag.RST_MATCHED:
                 return 0
-        elif is_further and (ack == 0 or (state & RowFlag.RST_MATCHED and self._reset_ack[row] == ack)):
+        elif is_further and (ack == 0 or (state & RowFlag.RST_MATCHED and self._is_refused(row, ack))):
             return 0  # a closed port's first RST answers a SYN; what follows answers other segments
         if self._resets[row] == 0:
             self._reset_us[row] = now_us
         self._reset_ack[row] = ack
         self._resets[row] += 1
         return 0
+
+    def _is_refused(self, row: cython.int, ack: cython.longlong) -> cython.bint:
+        """Whether both guests have answered the SYN that `ack` acknowledges with a RST."""
+        return ack == self._matched_acks[row] >> 32 or ack == self._matched_acks[row] & _MASK
 
     def _note_primary_payload(self, row: cython.int, record: cython.int, packet: Packet) -> cython.bint:
         """Remember how far the primary has spoken; whether this begins with what it has sent before."""
@@ -395,12 +405,7 @@ class ByteStreams:
         return _NONE
 
     def _differ(
-        self,
-        row: cython.int,
-        kind: cython.int,
-        mine: cython.int,
-        theirs: cython.int,
-        now_us: cython.longlong,
+        self, row: cython.int, kind: cython.int, mine: cython.int, theirs: cython.int, now_us: cython.longlong
     ) -> cython.int:
         """Report a difference at `compared_seq` and do to the connection what the policy says."""
         return self._differ_at(row, kind, mine, theirs, self._compared_seq[row], now_us)

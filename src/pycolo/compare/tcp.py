@@ -42,6 +42,7 @@ _NEVER = cython.declare(cython.longlong, 1 << 62)
 # A bit of `pool.flags` above TCP's eight: see `held`.
 _EARLY = cython.declare(cython.int, 0x1000)
 _HAS_SACK = cython.declare(cython.int, 0x400)
+_MASK = cython.declare(cython.longlong, 0xFFFFFFFF)
 
 
 class TcpComparison(OneSide):
@@ -381,13 +382,13 @@ class TcpComparison(OneSide):
         state: cython.int = self.held.flags[row]
         ack: cython.longlong = self.pool.ack[record] if self.pool.flags[record] & TcpFlag.ACK else 0
         answers_syn: cython.bint = ack != 0 and not state & RowFlag.BASE_KNOWN
-        if state & RowFlag.RST_MATCHED and (not answers_syn or self._reset_ack[row] == ack):
+        if state & RowFlag.RST_MATCHED and (not answers_syn or self._is_refused(row, ack)):
             return Verdict.RELEASE
         if self._resets[row]:
             self._resets[row] -= 1
             if state & RowFlag.BASE_KNOWN:
                 self._resets[row] = 0
-            self._reset_ack[row] = ack
+            self._matched_acks[row] = (self._matched_acks[row] & _MASK) << 32 | ack
             self.held.flags[row] |= RowFlag.RST_MATCHED
             return Verdict.RELEASE
         if state & RowFlag.SECONDARY_SYN and ack and self.promises.answers(row, ack):  # both answer the same SYN
