@@ -202,9 +202,10 @@ def test_a_client_that_stays_away_has_a_deadline_too(build):
     [
         Tcp(100, ack=BASE + 4000, from_client=True),
         Tcp(0x40000000, ack=BASE + 5, from_client=True),
+        Tcp(99, ack=BASE + 5, from_client=True),
         Tcp(100, "R", ack=BASE + 5, from_client=True),
     ],
-    ids=["ack of nothing that left", "number far outside", "rst"],
+    ids=["ack of nothing that left", "number far outside", "number that was taken", "rst"],
 )
 def test_a_client_that_lies_is_not_believed(build, lie):
     trace = established(build)
@@ -213,6 +214,19 @@ def test_a_client_that_lies_is_not_believed(build, lie):
     trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
     trace.wait(PATIENCE_MS)
     assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"], "as if the client's segments were not seen"
+
+
+def test_a_damaged_segment_of_the_client_says_nothing(build):
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"equal", ack=100))
+    client(trace, Tcp(100, ack=BASE, from_client=True))
+    trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
+    octets = bytearray(frame(Tcp(100, ack=BASE + 5, from_client=True)))
+    octets[-1] ^= 1
+    buf = batch([bytes(octets)])
+    trace.core.client_frames(buf, 0, len(buf), trace.now_us)
+    trace.wait(2 * PATIENCE_MS)
+    assert trace.commands() == []
 
 
 def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):

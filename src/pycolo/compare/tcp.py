@@ -91,11 +91,8 @@ class TcpComparison(OneSide):
         self, row: cython.int, record: cython.int, has_bytes: cython.bint, now_us: cython.longlong
     ) -> cython.int:
         """Nothing is compared. How far the primary has come is noted, for a checkpoint that makes both equal."""
-        end: cython.longlong = self._end_with_fin(record)
-        is_known: cython.bint = self.held.flags[row] & RowFlag.BASE_KNOWN != 0
-        if not is_known or (has_bytes and seq_diff(end, self._primary_end[row]) > 0):
-            self._primary_end[row] = self._compared_seq[row] = end
-            self.held.flags[row] |= RowFlag.BASE_KNOWN
+        if has_bytes or not self.held.flags[row] & RowFlag.BASE_KNOWN:
+            self._note_end(row, self._end_with_fin(record))
         if self.pool.flags[record] & TcpFlag.RST:
             self.held.table.close(row, now_us)
         self.held.stats.let_through += 1
@@ -253,9 +250,9 @@ class TcpComparison(OneSide):
         """The connection began before the secondary was there; it holds no packets."""
         self.promises.settle(row, now_us)
         self.history.forget(row)
-        self.held.flags[row] &= RowFlag.ACTIVE | RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK
+        self.held.flags[row] &= RowFlag.ACTIVE | RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK | RowFlag.PRIMARY_SYN
         if self.needs_handshake:
-            self.held.flags[row] |= RowFlag.LET_THROUGH
+            self.held.flags[row] = (self.held.flags[row] | RowFlag.LET_THROUGH) & ~RowFlag.PRIMARY_SYN
         self._resets[row] = self._next_resets[row] = 0
         self._cursor[row] = _NONE
         self._compared_seq[row] = self._primary_end[row]

@@ -16,8 +16,6 @@ from pycolo.model.verdicts import BrokenRuleError, require
 from pycolo.model.voice import STRIPPED, Voice, terms
 
 SPLIT_WAIT_MS = 2
-UNSCALED = 0
-UNKNOWN_SCALE = 14
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Connection:
         life = self._life(segment)
         at = life.place(segment.seq)
         self.step += 1
-        life.primary.hear(segment, at, self._client_number(segment), self._scale(life), now_ms, self.step)
+        life.primary.hear(segment, at, self._client_number(segment), now_ms, self.step)
         life.waiting.append(Waiting(segment, at, now_ms))
         life.advance(now_ms)
 
@@ -68,7 +66,7 @@ class Connection:
             return
         life = self._life(segment)
         at = 0 if segment.flags & Flag.SYN else life.place(segment.seq)
-        life.secondary.hear(segment, at, self._client_number(segment), self._scale(life), now_ms)
+        life.secondary.hear(segment, at, self._client_number(segment), now_ms)
         life.advance(now_ms)
 
     def client(self, segment: Segment, now_ms: int) -> None:
@@ -79,8 +77,8 @@ class Connection:
         mine = life.primary
         if mine.ack is None or self.is_passing:
             return
-        if abs(near(segment.seq, mine.ack) - mine.ack) > mine.space:
-            return  # no number that the primary could expect
+        if not segment.is_intact or not 0 <= near(segment.seq, mine.ack) - mine.ack <= mine.space(self._scale(life)):
+            return  # nothing that the primary could take
         ack = life.place(segment.ack)
         if ack > life.frontier:
             return  # nothing that has left
@@ -102,8 +100,7 @@ class Connection:
             dict(mine.octets),
             fin=mine.fin,
             ack=mine.ack,
-            edge=mine.edge,
-            space=mine.space,
+            offers=list(mine.offers),
             blocks=set(mine.blocks),
             end=mine.end,
         )
@@ -133,7 +130,7 @@ class Connection:
         self.client_origin = self.client_ack = None
         self.is_passing = self.is_stopped = self.is_excused = False
         if self.ahead is not None and answers_same(syn, self.ahead):
-            self.life.secondary.hear(self.ahead, 0, self._client_number(self.ahead), UNSCALED, self._ahead_ms)
+            self.life.secondary.hear(self.ahead, 0, self._client_number(self.ahead), self._ahead_ms)
             self.ahead = None
 
     def _takes_syn(self, segment: Segment) -> bool:
@@ -152,7 +149,9 @@ class Connection:
         return self.client_origin or 0
 
     def _scale(self, life: Incarnation) -> int:
-        return life.primary.syn.scale if life.primary.syn else UNKNOWN_SCALE
+        if life.primary.syn:
+            return life.primary.syn.scale
+        return min(life.primary.largest_scale(), life.secondary.largest_scale())
 
     # ── what left ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,14 +229,13 @@ class Connection:
         theirs = life.secondary
         require("C3", theirs.ack is not None, "an ack left before the secondary acknowledged anything")
         assert theirs.ack is not None
-        assert theirs.edge is not None
         ack = near(segment.ack, theirs.ack)
         require("C3", ack <= theirs.ack, f"ack {ack - theirs.ack} beyond the secondary's left")
         mine = life.primary.ack
         require("C3", mine is not None and ack <= mine, "an ack left beyond the primary's own")
-        scale = UNSCALED if segment.flags & Flag.SYN else self._scale(life)
+        limit, scale = theirs.edge(self._scale(life)), 0 if segment.flags & Flag.SYN else self._scale(life)
         edge = ack + (segment.window << scale)
-        require("C3", edge <= theirs.edge, f"a window {edge - theirs.edge} beyond the secondary's left")
+        require("C3", edge <= limit, f"a window {edge - limit} beyond the secondary's left")
         for left, right in segment.sack_blocks:
             block = near(left, ack), near(right, ack)
             require("C11", theirs.has(*block), "a SACK block left above what the secondary has")
@@ -261,8 +259,6 @@ class Connection:
         if segment.flags & Flag.ACK:
             ack = near(segment.ack, self.client_origin or 0)
             told.ack = max(told.ack, ack)
-            scale = UNSCALED if segment.flags & Flag.SYN else self._scale(life)
-            told.edge = max(told.edge, ack + (segment.window << scale))
 
     # ── what must have left ───────────────────────────────────────────────────────────────────────────────────
 
