@@ -13,7 +13,7 @@ from pycolo.model.incarnation import Incarnation, Waiting, answers_same
 from pycolo.model.numbers import near
 from pycolo.model.packet import Flag, Segment
 from pycolo.model.verdicts import BrokenRuleError, require
-from pycolo.model.voice import STRIPPED, Voice, terms
+from pycolo.model.voice import SCALE_MAX, STRIPPED, Voice, terms
 
 SPLIT_WAIT_MS = 2
 
@@ -65,6 +65,10 @@ class Connection:
             self._ahead_ms = now_ms
             return
         life = self._life(segment)
+        if segment.flags & Flag.RST and life.primary.syn and not life.syns_agree:
+            is_answer = life.primary.ack is not None and near(segment.ack, life.primary.ack) == life.primary.ack
+            if not segment.flags & Flag.ACK or not is_answer:
+                return  # C2: it resets the old life, the new one it has not begun
         at = 0 if segment.flags & Flag.SYN else life.place(segment.seq)
         life.secondary.hear(segment, at, self._client_number(segment), now_ms)
         life.advance(now_ms)
@@ -149,9 +153,7 @@ class Connection:
         return self.client_origin or 0
 
     def _scale(self, life: Incarnation) -> int:
-        if life.primary.syn:
-            return life.primary.syn.scale
-        return min(life.primary.largest_scale(), life.secondary.largest_scale())
+        return life.primary.syn.scale if life.primary.syn else SCALE_MAX
 
     # ── what left ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -233,9 +235,11 @@ class Connection:
         require("C3", ack <= theirs.ack, f"ack {ack - theirs.ack} beyond the secondary's left")
         mine = life.primary.ack
         require("C3", mine is not None and ack <= mine, "an ack left beyond the primary's own")
-        limit, scale = theirs.edge(self._scale(life)), 0 if segment.flags & Flag.SYN else self._scale(life)
-        edge = ack + (segment.window << scale)
-        require("C3", edge <= limit, f"a window {edge - limit} beyond the secondary's left")
+        # Where no SYN was seen an implementation may infer the scale from what the guests offer.
+        scales = [life.primary.syn.scale] if life.primary.syn else range(SCALE_MAX + 1)
+        shift = 0 if segment.flags & Flag.SYN else 1
+        may_be = any(ack + (segment.window << scale * shift) <= theirs.edge(scale) for scale in scales)
+        require("C3", may_be, f"a window of {segment.window} beyond the secondary's left")
         for left, right in segment.sack_blocks:
             block = near(left, ack), near(right, ack)
             require("C11", theirs.has(*block), "a SACK block left above what the secondary has")

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from pycolo.model.numbers import near
 from pycolo.model.packet import FAST_OPEN, MPTCP, MSS, SACK_PERMITTED, TIMESTAMPS, WINDOW_SCALE, Flag, Segment
@@ -81,18 +80,6 @@ class Voice:
         """The latest window."""
         _, window, is_scaled = self.offers[-1]
         return window << scale * is_scaled
-
-    def largest_scale(self) -> int:
-        """Where no SYN was seen: the largest scale with which the guest has not taken back what it has offered.
-
-        A window counts in units of the scale, and may have been rounded by one.
-        """
-        scale = SCALE_MAX
-        for (ack, window, _), (later_ack, later_window, _) in pairwise(self.offers):
-            units = window - later_window - 1
-            while later_ack > ack and units > 0 and scale and units << scale >= later_ack - ack:
-                scale -= 1
-        return scale
 
     def has(self, left: int, right: int) -> bool:
         """Whether the guest has acknowledged all client bytes of [left, right): cumulatively, or in SACK blocks."""
