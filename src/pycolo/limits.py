@@ -73,7 +73,7 @@ RETAINED_PACKETS_MAX: Final = 64
 """Packets of the secondary kept below the frontier, per connection: an initial window several times over."""
 
 RETAINED_BYTES_MAX: Final = 256 << 10
-"""The same in bytes: four GSO frames. What is sent again later than that is not compared again, and counted."""
+"""The same in bytes: four GSO frames. What is sent again later than that leaves uncompared."""
 
 CLIENT_WAIT_MS: Final = 300_000
 """A wait that only the client can end (its ACK) is no difference for 5 min: longer than TCP's own retransmissions of

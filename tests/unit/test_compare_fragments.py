@@ -197,6 +197,18 @@ def test_fragments_have_a_share_of_the_memory(build, side):
     assert trace.frames() == [udp(b"x")]
 
 
+@pytest.mark.parametrize("side", ["primary", "secondary"])
+def test_the_share_holds_when_all_places_are_taken(build, side):
+    """What was given up keeps its place for a minute: the places run out, and records are bounded as before."""
+    records = 512
+    trace = Comparing(build, held_packets_max=records)
+    give = getattr(trace, side)
+    for identification in range(2 * limits.FRAGMENT_DATAGRAMS_MAX):
+        give(cut([1480], identification)[0])
+        assert trace.core.held_packets() <= records // limits.SHARE_MAX + 1
+    assert trace.frames() == []
+
+
 def with_identification(octets, identification):
     return octets[:18] + identification.to_bytes(2, "big") + octets[20:]
 

@@ -145,6 +145,32 @@ def test_after_one_rst_of_both_further_ones_pass(build):
     assert trace.commands() == []
 
 
+@pytest.mark.parametrize("is_secondary_first", [False, True])
+def test_a_closed_port_answers_each_syn_of_the_client_once(build, is_secondary_first):
+    """The client comes again from the same port: each refusal finds its partner, whoever was quicker."""
+    trace = Comparing(build)
+    for attempt in (100, 0x80000000, 0xFFFFFFFF, 7):
+        refusal = Tcp(0, "RA", ack=attempt, window=0)
+        for give in (trace.secondary, trace.primary) if is_secondary_first else (trace.primary, trace.secondary):
+            give(refusal)
+        assert len(trace.out()) == 1
+    trace.wait(2 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+@pytest.mark.parametrize("is_secondary_first", [False, True])
+@pytest.mark.parametrize("rst", [Tcp(BASE, "R", window=0), Tcp(BASE, "RA", ack=100, window=0)], ids=["rst", "rst-ack"])
+def test_a_reset_of_the_old_life_is_none_of_the_next(build, rst, is_secondary_first):
+    """Each guest resets the connection and answers the client's next SYN, before anything of the other has come."""
+    trace = established(build)
+    for give, isn in ((trace.secondary, 0x1234), (trace.primary, 5000))[:: 1 if is_secondary_first else -1]:
+        give(rst, syn_ack(isn, ack=500))
+    both(trace, Tcp(5001, "A", b"next", ack=500))
+    trace.wait(2 * PATIENCE_MS)
+    assert trace.commands() == []
+    assert trace.out()[-1].data == b"next"
+
+
 # ── C8: what only the client can end ────────────────────────────────────────────────────────────────────────
 
 
@@ -177,9 +203,10 @@ def test_a_client_that_stays_away_has_a_deadline_too(build):
     [
         Tcp(100, ack=BASE + 4000, from_client=True),
         Tcp(0x40000000, ack=BASE + 5, from_client=True),
+        Tcp(99, ack=BASE + 5, from_client=True),
         Tcp(100, "R", ack=BASE + 5, from_client=True),
     ],
-    ids=["ack of nothing that left", "number far outside", "rst"],
+    ids=["ack of nothing that left", "number far outside", "number that was taken", "rst"],
 )
 def test_a_client_that_lies_is_not_believed(build, lie):
     trace = established(build)
@@ -188,6 +215,19 @@ def test_a_client_that_lies_is_not_believed(build, lie):
     trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
     trace.wait(PATIENCE_MS)
     assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"], "as if the client's segments were not seen"
+
+
+def test_a_damaged_segment_of_the_client_says_nothing(build):
+    trace = established(build)
+    both(trace, Tcp(BASE, "A", b"equal", ack=100))
+    client(trace, Tcp(100, ack=BASE, from_client=True))
+    trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
+    octets = bytearray(frame(Tcp(100, ack=BASE + 5, from_client=True)))
+    octets[-1] ^= 1
+    buf = batch([bytes(octets)])
+    trace.core.client_frames(buf, 0, len(buf), trace.now_us)
+    trace.wait(2 * PATIENCE_MS)
+    assert trace.commands() == []
 
 
 def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):

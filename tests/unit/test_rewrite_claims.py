@@ -271,3 +271,24 @@ def test_timestamps_are_learned_with_the_syn_ack_that_counts(build):
     trace.client(real, forged("SA", ack=12345, options=timestamps(9, 777)))
     trace.guest(guest(1, options=timestamps(5001, 9)))
     assert trace.offsets() == (2, OFFSET, 4000)
+
+
+def test_a_fin_with_a_keep_alives_number_ends_nothing(build):
+    """The guest has closed, the client has not: the number below the next is answered, and what it says not taken."""
+    trace = known(build)
+    trace.guest(guest(1, "FA"))
+    trace.client(client(1, ack=2))
+    trace.client(client(0, "FA", ack=2))
+    for _ in range(2):
+        trace.now_ms += limits.CLOSED_GRACE_MS
+        trace.core.timer_fired(round(trace.now_ms * 1000))
+    assert trace.offsets() == KNOWN
+
+
+def test_a_keep_alives_ack_is_not_believed(build):
+    """A guest does not take it (RFC 9293 section 3.10.7.4): the copies for a takeover stay."""
+    trace = known(build)
+    trace.guest(guest(1, data=b"payload"))
+    trace.client(client(0, ack=8))
+    trace.core.takeover()
+    assert len(trace.to_client()) == 1

@@ -15,6 +15,6 @@ cdef class Clients:
 
     cdef Py_ssize_t take(self, unsigned char[::1] buf, Py_ssize_t pos, Py_ssize_t end, Span span, Packet packet,
                          long long now_us) except -1 nogil
-    cdef bint _is_withheld(self, Packet packet, long long now_us) except -1 nogil
+    cdef bint _is_withheld(self, unsigned char[::1] buf, Packet packet, long long now_us) except -1 nogil
     cdef int _note_syn(self, Packet packet, long long now_us) except -1 nogil
     cdef bint _is_early(self, Packet packet, long long now_us) except -1 nogil

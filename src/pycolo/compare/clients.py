@@ -58,13 +58,13 @@ class Clients:
         while frame_at(buf, pos, end, self.tcp.held.has_vnet, span) == 1:
             parse_frame(buf, span.start, span.end, span.vnet_len, packet)
             self.behind = span.end
-            if packet.kind == PacketKind.TCP and self._is_withheld(packet, now_us):
+            if packet.kind == PacketKind.TCP and self._is_withheld(buf, packet, now_us):
                 return pos
             pos = span.end
         self.behind = pos
         return pos
 
-    def _is_withheld(self, packet: Packet, now_us: cython.longlong) -> cython.bint:
+    def _is_withheld(self, buf: cython.uchar[::1], packet: Packet, now_us: cython.longlong) -> cython.bint:
         row: cython.int = self.table.find(packet, True)
         if packet.flags & (TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST) == TcpFlag.SYN:
             self._note_syn(packet, now_us)
@@ -74,7 +74,7 @@ class Clients:
             if self._is_early(packet, now_us) and (row == _NONE or not self.tcp.may_take(row, packet)):
                 return True
         if row != _NONE:
-            self.tcp.client(row, packet, now_us)
+            self.tcp.client(row, buf, packet, now_us)
         return False
 
     def _note_syn(self, packet: Packet, now_us: cython.longlong) -> cython.int:

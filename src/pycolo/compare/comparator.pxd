@@ -48,6 +48,7 @@ cdef class Comparator:
     cdef int _row_for(self, long long now_us) except? -1 nogil
     cdef int _give_up(self, int row) except -1 nogil
     cdef int _timer(self, long long now_us) except -1 nogil
+    cdef bint _note_alone(self, long long now_us) except -1 nogil
     cdef int _expire(self, long long now_us) except -1 nogil
     cdef int _flush(self, long long now_us) except -1 nogil
     cdef int _restart_rows(self, bint is_commit, long long now_us) except -1 nogil

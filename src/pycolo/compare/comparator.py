@@ -111,11 +111,7 @@ class Comparator:
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def primary_frames(
-        self,
-        buf: cython.uchar[::1],
-        start: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        now_us: cython.longlong,
+        self, buf: cython.uchar[::1], start: cython.Py_ssize_t, end: cython.Py_ssize_t, now_us: cython.longlong
     ):
         """Frames of the primary; the position up to which they were taken is returned.
 
@@ -124,21 +120,13 @@ class Comparator:
         return self._batch(buf, start, end, now_us, True)
 
     def secondary_frames(
-        self,
-        buf: cython.uchar[::1],
-        start: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        now_us: cython.longlong,
+        self, buf: cython.uchar[::1], start: cython.Py_ssize_t, end: cython.Py_ssize_t, now_us: cython.longlong
     ):
         """Frames of the secondary, already in the primary's sequence space; otherwise as `primary_frames`."""
         return self._batch(buf, start, end, now_us, False)
 
     def client_frames(
-        self,
-        buf: cython.uchar[::1],
-        start: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        now_us: cython.longlong,
+        self, buf: cython.uchar[::1], start: cython.Py_ssize_t, end: cython.Py_ssize_t, now_us: cython.longlong
     ):
         """Frames of the client on their way to the primary, where they are seen (rules C8 and R1): (until, behind).
 
@@ -149,6 +137,16 @@ class Comparator:
         with cython.nogil:
             until: cython.Py_ssize_t = self.clients.take(buf, start, end, self.span, self.packet, now_us)
         return until, self.clients.behind
+
+    def _note_alone(self, now_us: cython.longlong) -> cython.bint:
+        """A segment of a primary that is alone: where it is, for the checkpoint that gives it a secondary.
+
+        False: the table must grow first.
+        """
+        row: cython.int = self._row_for(now_us)
+        if row >= 0:
+            self.tcp.alone(row, self.packet, now_us)
+        return row != -2
 
     def timer_fired(self, now_us: cython.longlong):
         """Time has passed: split, time out, evict."""
@@ -305,6 +303,8 @@ class Comparator:
     def _take(self, buf: cython.uchar[::1], is_primary: cython.bint, now_us: cython.longlong) -> cython.int:
         kind: cython.int = self.packet.kind
         if self.is_passing or kind == PacketKind.PASS or kind == PacketKind.REFUSED:
+            if is_primary and kind == PacketKind.TCP and not self.tcp.needs_handshake and not self._note_alone(now_us):
+                return _GROW
             if is_primary:
                 passing: cython.int = self.admission.store(buf, self.span, now_us)
                 return _BLOCKED if passing == _NONE else self.held.pass_on(passing, kind, now_us)

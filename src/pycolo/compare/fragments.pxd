@@ -50,6 +50,6 @@ cdef class Reassembly:
     cdef bint _has_key(self, int slot, unsigned int[::1] key, Py_ssize_t pos) except -1 nogil
     cdef int _open(self, Packet packet, long long now_us) except -1 nogil
     cdef int _forget(self, int slot, long long now_us) except -1 nogil
-    cdef int _make_room(self, long long now_us) except -1 nogil
+    cdef int _make_room(self, int slot, long long now_us) except -1 nogil
     cdef int _oldest(self, int state) except? -1 nogil
     cdef int _mend_headers(self, long long base, Py_ssize_t header_len, long long total) except -1 nogil

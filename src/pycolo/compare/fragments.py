@@ -108,7 +108,7 @@ class Reassembly:
             if self._received[slot] == self._total[slot]:
                 return slot
         if self._fragments > self._fragments_max or self._bytes > self._bytes_max:
-            self._make_room(now_us)
+            self._make_room(self._oldest(_MAKING), now_us)
         return _NONE
 
     def _fits(self, slot: cython.int, record: cython.int) -> cython.int:
@@ -366,9 +366,14 @@ class Reassembly:
         return True
 
     def _open(self, packet: Packet, now_us: cython.longlong) -> cython.int:
-        if self.used == _SLOTS:
-            self._make_room(now_us)
         slot: cython.int = 0
+        if self.used == _SLOTS:
+            slot = self._oldest(_GIVEN_UP)
+            if slot == _NONE:
+                slot = self._oldest(_MAKING)
+            self._make_room(slot, now_us)
+            self._forget(slot, now_us)
+            slot = 0
         while self._state[slot] != _FREE:
             slot += 1
         base: cython.Py_ssize_t = slot * _KEY_WORDS
@@ -392,13 +397,8 @@ class Reassembly:
         self.used -= 1
         return 0
 
-    def _make_room(self, now_us: cython.longlong) -> cython.int:
-        """Too many slots, records or bytes: the oldest goes, where slots are short one that holds nothing."""
-        slot: cython.int = _NONE
-        if self.used == _SLOTS:
-            slot = self._oldest(_GIVEN_UP)
-        if slot == _NONE:
-            slot = self._oldest(_MAKING)
+    def _make_room(self, slot: cython.int, now_us: cython.longlong) -> cython.int:
+        """Too many slots, records or bytes: the oldest is given up; where slots are short one that holds nothing."""
         if not self._told[slot]:
             self._told[slot] = 1
             if now_us >= self._next_full_us and not self.held.checkpoint_wanted:
@@ -406,8 +406,6 @@ class Reassembly:
                 self.held.report_key(DifferenceKind.MEMORY_FULL, self._key, slot * _KEY_WORDS, 0)
         if self._state[slot] == _MAKING:
             self.give_up(slot, now_us)
-        if self.used == _SLOTS:
-            self._forget(slot, now_us)
         return 0
 
     def _oldest(self, state: cython.int) -> cython.int:

@@ -1,7 +1,7 @@
 """TCP, what was equal: the secondary's payload below the frontier, kept while the primary may send it again (rule C9).
 
 Payload that is sent again is compared again, with what the secondary sent the first time. Bounded per connection, and
-given up first when memory is short: payload whose first copy is not here any more leaves, and is counted.
+given up first when memory is short: payload whose first copy is not here any more leaves.
 """
 
 import cython

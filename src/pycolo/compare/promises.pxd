@@ -42,6 +42,7 @@ cdef class Promises:
     cdef bint misses(self, int row) except -1 nogil
     cdef int _note_blocks(self, int row, int record, Packet packet) except -1 nogil
     cdef Py_ssize_t _space(self, int row, long long window, int flags) except -1 nogil
+    cdef int _bound_scale(self, int row, long long ahead, long long space, long long window) except -1 nogil
     cdef int equalise(self, int row) except -1 nogil
     cdef int judge(self, int row, int record) except -1 nogil
     cdef bint is_bare(self, int record) except -1 nogil

@@ -57,10 +57,9 @@ class Promises:
 
     `primary_ack` and `secondary_ack` are the highest that each guest has acknowledged, `*_space` the window in bytes
     behind that; `_next_*` are those of the secondary's latest SYN|ACK, until it is matched. `scale` is the window scale
-    that both SYNs agreed in; where no SYN was seen it counts as 14, the largest, which makes the edges too small rather
-    than too large (both replicas scale alike). `_blocks`: the secondary's latest SACK blocks. `_told_ack`,
-    `_told_window`: what the client was told last while something is owed. `stepped_ack`: a guest's ack that was one
-    more than the one before it.
+    that both SYNs agreed in; where no SYN was seen it is the largest that what both have offered allows. `_blocks`: the
+    secondary's latest SACK blocks. `_told_ack`, `_told_window`: what the client was told last while something is owed.
+    `stepped_ack`: a guest's ack that was one more than the one before it.
     """
 
     def __init__(self, held, shaper, commits_input):
@@ -127,32 +126,35 @@ class Promises:
     def note_primary(self, row: cython.int, packet: Packet) -> cython.int:
         """Remember the most that the primary has acknowledged, and its window there."""
         state: cython.int = self.held.flags[row]
-        space: cython.longlong = self._space(row, packet.window, packet.flags)
         if state & RowFlag.PRIMARY_ACK:
             ahead: cython.longlong = seq_diff(packet.ack, self.primary_ack[row])
             if ahead < 0:
                 return 0
             state |= self._note_step(row, packet.ack, ahead)
+            self._bound_scale(row, ahead, self.primary_space[row], packet.window)
         self.primary_ack[row] = packet.ack
-        self.primary_space[row] = space
+        self.primary_space[row] = self._space(row, packet.window, packet.flags)
         self.held.flags[row] = state | RowFlag.PRIMARY_ACK
         return 0
 
     def note_secondary(self, row: cython.int, record: cython.int, packet: Packet) -> cython.bint:
         """Remember the secondary's ack, window and SACK blocks; whether this one acknowledges nothing new."""
         state: cython.int = self.held.flags[row]
-        space: cython.longlong = self._space(row, packet.window, packet.flags)
         is_repeat: cython.bint = False
+        ahead: cython.longlong = 0
         if state & RowFlag.SECONDARY_ACK:
-            ahead: cython.longlong = seq_diff(packet.ack, self.secondary_ack[row])
+            ahead = seq_diff(packet.ack, self.secondary_ack[row])
             if ahead < 0:
                 return False
             state |= self._note_step(row, packet.ack, ahead)
+            self._bound_scale(row, ahead, self.secondary_space[row], packet.window)
+            if ahead > 0:
+                state &= ~RowFlag.REPEATED
+        space: cython.longlong = self._space(row, packet.window, packet.flags)
+        if state & RowFlag.SECONDARY_ACK:
             # RFC 6675 section 2: SACK blocks make a duplicate of an ACK whatever its window is. Linux widens that with
             # each segment that comes out of order.
             is_repeat = ahead == 0 and (space == self.secondary_space[row] or packet.sack_len > 0)
-            if ahead > 0:
-                state &= ~RowFlag.REPEATED
         self.secondary_ack[row] = packet.ack
         self.secondary_space[row] = space
         self.held.flags[row] = state | RowFlag.SECONDARY_ACK
@@ -217,6 +219,23 @@ class Promises:
     def _space(self, row: cython.int, window: cython.longlong, flags: cython.int) -> cython.Py_ssize_t:
         """RFC 7323 section 2.2: the window of a SYN is never scaled."""
         return window if flags & TcpFlag.SYN else window << self.scale[row]
+
+    def _bound_scale(
+        self, row: cython.int, ahead: cython.longlong, space: cython.longlong, window: cython.longlong
+    ) -> cython.int:
+        """Where no SYN was seen: a guest's right edge does not move back (RFC 9293 section 3.8.6.2.1).
+
+        So its window shrinks by no more than what it has acknowledged meanwhile, rounded up to one unit. Too large a
+        scale would take back what the client has been told.
+        """
+        if self.held.flags[row] & RowFlag.PRIMARY_SYN or ahead == 0:
+            return 0
+        units: cython.longlong = (space >> self.scale[row]) - window - 1
+        while self.scale[row] and units > 0 and units << self.scale[row] >= ahead:
+            self.scale[row] -= 1
+            self.primary_space[row] >>= 1
+            self.secondary_space[row] >>= 1
+        return 0
 
     def equalise(self, row: cython.int) -> cython.int:
         """The secondary has become a copy of the primary: it has acknowledged and offered the same."""

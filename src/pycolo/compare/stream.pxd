@@ -22,6 +22,7 @@ cdef class ByteStreams:
     cdef int[::1] _resets
     cdef int[::1] _next_resets
     cdef unsigned int[::1] _reset_ack
+    cdef unsigned long long[::1] _matched_acks
     cdef long long[::1] _syn_us
     cdef long long[::1] _reset_us
     cdef long long[::1] _fin_us
@@ -38,7 +39,6 @@ cdef class ByteStreams:
     cdef int _primary_syn(self, int row, Packet packet, long long now_us) except -1 nogil
     cdef int _begin_with_secondary(self, int row, long long primary_isn, bint is_first_life) except -1 nogil
     cdef bint _secondary_syn(self, int row, Packet packet, long long now_us) except -1 nogil
-    cdef int _secondary_reset(self, int row, Packet packet, long long now_us) except -1 nogil
     cdef bint _note_primary_payload(self, int row, int record, Packet packet) except -1 nogil
     cdef int _place_again(self, int row, int record) except? -1 nogil
     cdef int _lift(self, int row, int record) except -1 nogil

@@ -40,7 +40,6 @@ else:
 _NONE = cython.declare(cython.int, -1)
 # A bit of `pool.flags`: the secondary's payload came on its SYN, and has its own numbers.
 _EARLY = cython.declare(cython.int, 0x1000)
-_RESET_SPAN = cython.declare(cython.longlong, limits.RESET_SPAN_BYTES)
 # What a primary's SYN leaves of the row's state: the queue's own mark, and what the secondary has said before it.
 _KEPT_BY_SYN = cython.declare(cython.int, int(_Row.ACTIVE | _Row.ALONE | _Row.SECONDARY_SYN))
 
@@ -51,8 +50,9 @@ class ByteStreams:
     By row: `compared_seq` and `primary_end` (behind the last byte or FIN the primary sent) are numbers of TCP. `cursor`
     is the first held packet with payload that is not compared yet; `newest_value` the latest TSval among what overtook;
     `advanced_us` is when `compared_seq` moved last. `resets` counts the secondary's RSTs that have found no partner,
-    `next_resets` those of a life that the primary has not begun. `syn_us`, `reset_us`, `fin_us`: when the secondary
-    sent what the primary has not. `history`: the secondary's payload below the frontier, which may be sent again.
+    `next_resets` those of a life that the primary has not begun; `reset_ack` is the latest one's ack, `matched_acks`
+    those of the last two that found their partner. `syn_us`, `reset_us`, `fin_us`: when the secondary sent what the
+    primary has not. `history`: the secondary's payload below the frontier, which may be sent again.
     """
 
     def __init__(self, held, commits_input, needs_handshake):
@@ -73,6 +73,7 @@ class ByteStreams:
         self._resets = filled(rows, "i", 0)
         self._next_resets = filled(rows, "i", 0)
         self._reset_ack = filled(rows, "I", 0)
+        self._matched_acks = filled(rows, "Q", 0)
         self._syn_us = filled(rows, "q", 0)
         self._reset_us = filled(rows, "q", 0)
         self._fin_us = filled(rows, "q", 0)
@@ -97,6 +98,7 @@ class ByteStreams:
         self._resets = grown(self._resets, rows, "i", 0)
         self._next_resets = grown(self._next_resets, rows, "i", 0)
         self._reset_ack = grown(self._reset_ack, rows, "I", 0)
+        self._matched_acks = grown(self._matched_acks, rows, "Q", 0)
         self._syn_us = grown(self._syn_us, rows, "q", 0)
         self._reset_us = grown(self._reset_us, rows, "q", 0)
         self._fin_us = grown(self._fin_us, rows, "q", 0)
@@ -110,7 +112,7 @@ class ByteStreams:
     def open_row(self, row: cython.int, has_syn: cython.bint) -> cython.int:
         """A new row of the table is a TCP connection."""
         self.held.flags[row] = 0
-        self._resets[row] = self._next_resets[row] = 0
+        self._resets[row] = self._next_resets[row] = self._matched_acks[row] = 0
         self._cursor[row] = _NONE
         self._advanced_us[row] = 0
         self._client_moved_us[row] = 0
@@ -187,30 +189,6 @@ class ByteStreams:
         self._secondary_options[row] = syn_options(packet)
         self._syn_us[row] = now_us
         return True
-
-    def _secondary_reset(self, row: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
-        """A RST of the secondary. It counts where its number is one that the client could believe (RFC 5961)."""
-        state: cython.int = self.held.flags[row]
-        ack: cython.longlong = packet.ack if packet.flags & TcpFlag.ACK else 0
-        if state & RowFlag.SECONDARY_SYN and not state & RowFlag.SYN_MATCHED:
-            self._next_resets[row] += 1
-            self._reset_us[row] = now_us
-            return 0
-        is_further: cython.bint = state & RowFlag.RST_MATCHED != 0 or self._resets[row] != 0
-        if state & RowFlag.BASE_KNOWN:
-            ahead: cython.longlong = seq_diff(packet.seq, self._compared_seq[row])
-            is_answer: cython.bint = not state & RowFlag.SYN_MATCHED and ack == self.promises.primary_ack[row]
-            if not is_answer and (ahead > _RESET_SPAN or ahead < -_RESET_SPAN):
-                return 0
-            if state & RowFlag.RST_MATCHED:
-                return 0
-        elif is_further and (ack == 0 or (state & RowFlag.RST_MATCHED and self._reset_ack[row] == ack)):
-            return 0  # a closed port's first RST answers a SYN; what follows answers other segments
-        if self._resets[row] == 0:
-            self._reset_us[row] = now_us
-        self._reset_ack[row] = ack
-        self._resets[row] += 1
-        return 0
 
     def _note_primary_payload(self, row: cython.int, record: cython.int, packet: Packet) -> cython.bint:
         """Remember how far the primary has spoken; whether this begins with what it has sent before."""
@@ -396,12 +374,7 @@ class ByteStreams:
         return _NONE
 
     def _differ(
-        self,
-        row: cython.int,
-        kind: cython.int,
-        mine: cython.int,
-        theirs: cython.int,
-        now_us: cython.longlong,
+        self, row: cython.int, kind: cython.int, mine: cython.int, theirs: cython.int, now_us: cython.longlong
     ) -> cython.int:
         """Report a difference at `compared_seq` and do to the connection what the policy says."""
         return self._differ_at(row, kind, mine, theirs, self._compared_seq[row], now_us)

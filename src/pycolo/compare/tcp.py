@@ -42,6 +42,7 @@ _NEVER = cython.declare(cython.longlong, 1 << 62)
 # A bit of `pool.flags` above TCP's eight: see `held`.
 _EARLY = cython.declare(cython.int, 0x1000)
 _HAS_SACK = cython.declare(cython.int, 0x400)
+_MASK = cython.declare(cython.longlong, 0xFFFFFFFF)
 
 
 class TcpComparison(OneSide):
@@ -97,11 +98,8 @@ class TcpComparison(OneSide):
         self, row: cython.int, record: cython.int, has_bytes: cython.bint, now_us: cython.longlong
     ) -> cython.int:
         """Nothing is compared. How far the primary has come is noted, for a checkpoint that makes both equal."""
-        end: cython.longlong = self._end_with_fin(record)
-        is_known: cython.bint = self.held.flags[row] & RowFlag.BASE_KNOWN != 0
-        if not is_known or (has_bytes and seq_diff(end, self._primary_end[row]) > 0):
-            self._primary_end[row] = self._compared_seq[row] = end
-            self.held.flags[row] |= RowFlag.BASE_KNOWN
+        if has_bytes or not self.held.flags[row] & RowFlag.BASE_KNOWN:
+            self._note_end(row, self._end_with_fin(record))
         if self.pool.flags[record] & TcpFlag.RST:
             self.held.table.close(row, now_us)
         self.held.stats.let_through += 1
@@ -245,6 +243,7 @@ class TcpComparison(OneSide):
             | RowFlag.OVERLAP
             | RowFlag.SECONDARY_SYN
             | RowFlag.SECONDARY_ACK
+            | RowFlag.REPEATED
         )
         self._cursor[row] = _NONE
         self._compared_seq[row] = self._primary_end[row]
@@ -261,9 +260,10 @@ class TcpComparison(OneSide):
         """The connection began before the secondary was there; it holds no packets."""
         self.promises.settle(row, now_us)
         self.history.forget(row)
-        self.held.flags[row] &= RowFlag.ACTIVE | RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK
+        self.held.flags[row] &= RowFlag.ACTIVE | RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK | RowFlag.PRIMARY_SYN
         if self.needs_handshake:
-            self.held.flags[row] |= RowFlag.LET_THROUGH
+            self.held.flags[row] = (self.held.flags[row] | RowFlag.LET_THROUGH) & ~RowFlag.PRIMARY_SYN
+        self.held.flags[row] |= RowFlag.CONFIRMED  # a copy of the primary turns down what that turns down
         self._resets[row] = self._next_resets[row] = 0
         self._cursor[row] = _NONE
         self._compared_seq[row] = self._primary_end[row]
@@ -390,13 +390,13 @@ class TcpComparison(OneSide):
         state: cython.int = self.held.flags[row]
         ack: cython.longlong = self.pool.ack[record] if self.pool.flags[record] & TcpFlag.ACK else 0
         answers_syn: cython.bint = ack != 0 and not state & RowFlag.BASE_KNOWN
-        if state & RowFlag.RST_MATCHED and (not answers_syn or self._reset_ack[row] == ack):
+        if state & RowFlag.RST_MATCHED and (not answers_syn or self._is_refused(row, ack)):
             return Verdict.RELEASE
         if self._resets[row]:
             self._resets[row] -= 1
             if state & RowFlag.BASE_KNOWN:
                 self._resets[row] = 0
-            self._reset_ack[row] = ack
+            self._matched_acks[row] = (self._matched_acks[row] & _MASK) << 32 | ack
             self.held.flags[row] |= RowFlag.RST_MATCHED
             return Verdict.RELEASE
         if state & RowFlag.SECONDARY_SYN and ack and self.promises.answers(row, ack):  # both answer the same SYN

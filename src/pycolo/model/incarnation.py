@@ -27,7 +27,6 @@ class Told:
     fins: int = 0
     resets: int = 0
     ack: int = -SPAN
-    edge: int = -SPAN
     value: int | None = None
 
 

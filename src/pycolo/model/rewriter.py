@@ -216,7 +216,7 @@ class Rewriter:
         if segment.flags & Flag.RST:
             row.is_reset |= is_intact and row.has_spoken and seq in (row.taken, row.received)
             return
-        if not row.is_in_window(segment.seq) or not segment.flags & Flag.ACK or ack > row.sent:
+        if not row.is_in_window(segment.seq) or not segment.flags & Flag.ACK or ack > row.sent or seq < row.taken:
             return
         if seq <= row.received:
             row.received = max(row.received, seq + segment.length)

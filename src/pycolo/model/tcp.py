@@ -13,14 +13,12 @@ from pycolo.model.incarnation import Incarnation, Waiting, answers_same
 from pycolo.model.numbers import near
 from pycolo.model.packet import Flag, Segment
 from pycolo.model.verdicts import BrokenRuleError, require
-from pycolo.model.voice import STRIPPED, Voice, terms
+from pycolo.model.voice import SCALE_MAX, STRIPPED, Voice, terms
 
 SPLIT_WAIT_MS = 2
 CLOSED_MS, ENDING_MS, IDLE_MS = 60_000, 300_000, 7_440_000
 TOUCH_MS = 100
 """Times are exact to so much."""
-UNSCALED = 0
-UNKNOWN_SCALE = 14
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Connection:
         if self._answers_a_lie(life, segment):
             return
         before = life.primary.ack
-        life.primary.hear(segment, at, self._client_number(segment), self._scale(life), now_ms, self.step)
+        life.primary.hear(segment, at, self._client_number(segment), now_ms, self.step)
         self._note_step(before, life.primary.ack)
         life.waiting.append(Waiting(segment, at, now_ms))
         life.advance(now_ms)
@@ -81,9 +79,13 @@ class Connection:
             self._ahead_ms = now_ms
             return
         life = self._life(segment)
+        if segment.flags & Flag.RST and life.primary.syn and not life.syns_agree:
+            is_answer = life.primary.ack is not None and near(segment.ack, life.primary.ack) == life.primary.ack
+            if not segment.flags & Flag.ACK or not is_answer:
+                return  # C2: it resets the old life, the new one it has not begun
         at = 0 if segment.flags & Flag.SYN else life.place(segment.seq)
         before = life.secondary.ack
-        life.secondary.hear(segment, at, self._client_number(segment), self._scale(life), now_ms)
+        life.secondary.hear(segment, at, self._client_number(segment), now_ms)
         self._note_step(before, life.secondary.ack)
         life.advance(now_ms)
 
@@ -99,8 +101,8 @@ class Connection:
         mine = life.primary
         if mine.ack is None or self.is_passing:
             return
-        if abs(near(segment.seq, mine.ack) - mine.ack) > mine.space:
-            return  # no number that the primary could expect
+        if not segment.is_intact or not 0 <= near(segment.seq, mine.ack) - mine.ack <= mine.space(self._scale(life)):
+            return  # nothing that the primary could take
         ack = life.place(segment.ack)
         if ack > life.frontier:
             return  # nothing that has left
@@ -134,11 +136,12 @@ class Connection:
         if mine.ack is None or life.told.resets:
             return False
         first = mine.ack if theirs.ack is None else min(mine.ack, theirs.ack)
-        return first - 1 <= near(segment.seq, mine.ack) <= mine.ack + mine.space
+        return first - 1 <= near(segment.seq, mine.ack) <= mine.ack + mine.space(self._scale(life))
 
     def _answers_a_lie(self, life: Incarnation, segment: Segment) -> bool:
         """R1: a RST of a guest that has said nothing but its SYN, with a number that no client believes."""
-        if not self.sees_client or life.primary.syn is None or self.is_passing or life.primary.end != 1:
+        is_new = life.primary.syn is not None and life.primary.end == 1 and not self.is_confirmed
+        if not self.sees_client or self.is_passing or not is_new:
             return False
         return segment.flags & (Flag.RST | Flag.ACK) == Flag.RST and life.place(segment.seq) != 1
 
@@ -157,8 +160,7 @@ class Connection:
             dict(mine.octets),
             fin=mine.fin,
             ack=mine.ack,
-            edge=mine.edge,
-            space=mine.space,
+            offers=list(mine.offers),
             blocks=set(mine.blocks),
             end=mine.end,
         )
@@ -189,7 +191,7 @@ class Connection:
         self.is_confirmed = False
         self.is_passing = self.is_stopped = self.is_excused = False
         if self.ahead is not None and answers_same(syn, self.ahead):
-            self.life.secondary.hear(self.ahead, 0, self._client_number(self.ahead), UNSCALED, self._ahead_ms)
+            self.life.secondary.hear(self.ahead, 0, self._client_number(self.ahead), self._ahead_ms)
             self.ahead = None
 
     def _takes_syn(self, segment: Segment) -> bool:
@@ -208,7 +210,7 @@ class Connection:
         return self.client_origin or 0
 
     def _scale(self, life: Incarnation) -> int:
-        return life.primary.syn.scale if life.primary.syn else UNKNOWN_SCALE
+        return life.primary.syn.scale if life.primary.syn else SCALE_MAX
 
     # ── what left ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,14 +288,15 @@ class Connection:
         theirs = life.secondary
         require("C3", theirs.ack is not None, "an ack left before the secondary acknowledged anything")
         assert theirs.ack is not None
-        assert theirs.edge is not None
         ack = near(segment.ack, theirs.ack)
         require("C3", ack <= theirs.ack, f"ack {ack - theirs.ack} beyond the secondary's left")
         mine = life.primary.ack
         require("C3", mine is not None and ack <= mine, "an ack left beyond the primary's own")
-        scale = UNSCALED if segment.flags & Flag.SYN else self._scale(life)
-        edge = ack + (segment.window << scale)
-        require("C3", edge <= theirs.edge, f"a window {edge - theirs.edge} beyond the secondary's left")
+        # Where no SYN was seen an implementation may infer the scale from what the guests offer.
+        scales = [life.primary.syn.scale] if life.primary.syn else range(SCALE_MAX + 1)
+        shift = 0 if segment.flags & Flag.SYN else 1
+        may_be = any(ack + (segment.window << scale * shift) <= theirs.edge(scale) for scale in scales)
+        require("C3", may_be, f"a window of {segment.window} beyond the secondary's left")
         for left, right in segment.sack_blocks:
             block = near(left, ack), near(right, ack)
             require("C11", theirs.has(*block), "a SACK block left above what the secondary has")
@@ -317,8 +320,6 @@ class Connection:
         if segment.flags & Flag.ACK:
             ack = near(segment.ack, self.client_origin or 0)
             told.ack = max(told.ack, ack)
-            scale = UNSCALED if segment.flags & Flag.SYN else self._scale(life)
-            told.edge = max(told.edge, ack + (segment.window << scale))
 
     # ── how long it is kept ───────────────────────────────────────────────────────────────────────────────────
 

@@ -21,8 +21,8 @@ def terms(syn: Segment) -> tuple[object, ...]:
 class Voice:
     """What one guest has said in one incarnation of a connection.
 
-    Positions count from its SYN, which is 0; without a SYN from the first number that either guest has said. `ack` and
-    `edge` (the right end of the window) are the client's numbers, without their wrap; `space` is the latest window.
+    Positions count from its SYN, which is 0; without a SYN from the first number that either guest has said. `ack` is
+    the client's number, without its wrap; `offers` are (ack, window, whether it is scaled) that reach farthest, and the latest.
     `copies`: how often a position was said, `last` at which step. `since`: when each event that the client could notice
     was first said.
     """
@@ -35,13 +35,12 @@ class Voice:
     fin: int | None = None
     resets: list[int] = field(default_factory=list)
     ack: int | None = None
-    edge: int | None = None
-    space: int = 0
+    offers: list[tuple[int, int, bool]] = field(default_factory=list)
     blocks: set[tuple[int, int]] = field(default_factory=set)
     end: int = 0
     since: dict[object, int] = field(default_factory=dict)
 
-    def hear(self, segment: Segment, at: int, client_origin: int, scale: int, now_ms: int, step: int = 0) -> None:
+    def hear(self, segment: Segment, at: int, client_origin: int, now_ms: int, step: int = 0) -> None:
         """Take a segment whose first number stands at `at`."""
         if segment.flags & Flag.RST:
             self.resets.append(at)
@@ -64,17 +63,27 @@ class Voice:
             at += 1
         self.end = max(self.end, at)
         if segment.flags & Flag.ACK:
-            self._promise(segment, client_origin, 0 if segment.flags & Flag.SYN else scale)
+            self._promise(segment, client_origin)
 
-    def _promise(self, segment: Segment, client_origin: int, scale: int) -> None:
+    def _promise(self, segment: Segment, client_origin: int) -> None:
         """Rule C3 speaks of the most that a guest has acknowledged and offered: an older segment takes nothing back."""
         ack = near(segment.ack, client_origin if self.ack is None else self.ack)
-        edge = ack + (segment.window << scale)
         if self.ack is None or ack >= self.ack:
-            self.ack, self.space = ack, segment.window << scale
-        self.edge = edge if self.edge is None else max(edge, self.edge)
+            self.ack = ack
+            is_scaled = not segment.flags & Flag.SYN
+            self.offers = [offer for offer in self.offers if offer[1] > segment.window or (offer[2] and not is_scaled)]
+            self.offers.append((ack, segment.window, is_scaled))
         for left, right in segment.sack_blocks:
             self.blocks.add((near(left, ack), near(right, ack)))
+
+    def edge(self, scale: int) -> int:
+        """The right end of the window: the farthest that was offered."""
+        return max(ack + (window << scale * is_scaled) for ack, window, is_scaled in self.offers)
+
+    def space(self, scale: int) -> int:
+        """The latest window."""
+        _, window, is_scaled = self.offers[-1]
+        return window << scale * is_scaled
 
     def has(self, left: int, right: int) -> bool:
         """Whether the guest has acknowledged all client bytes of [left, right): cumulatively, or in SACK blocks."""
@@ -87,6 +96,9 @@ class Voice:
             at = further
         return True
 
+
+SCALE_MAX = 14
+"""RFC 7323 section 2.3."""
 
 SPAN = 1 << 40
 """Farther than any position is from another."""
