@@ -2,7 +2,6 @@ cimport cython
 from pycolo.rewrite.offsets cimport SeqOffsets
 from pycolo.wire.packet cimport Packet
 
-cdef bint is_intact(unsigned char[::1] buf, Packet packet) except -1 nogil
 cdef long long segment_end(Packet packet) noexcept nogil
 
 @cython.final

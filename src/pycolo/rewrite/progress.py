@@ -20,40 +20,21 @@ from pycolo.storage.pool import filled, grown
 if cython.compiled:
     from cython.cimports.pycolo.rewrite.kinds import ConnectionFlag
     from cython.cimports.pycolo.rewrite.offsets import SeqOffsets
-    from cython.cimports.pycolo.wire.checksum import ones_sum, pseudo_sum
-    from cython.cimports.pycolo.wire.kinds import TcpFlag, VnetFlag
+    from cython.cimports.pycolo.wire.kinds import TcpFlag
     from cython.cimports.pycolo.wire.octets import load32
-    from cython.cimports.pycolo.wire.packet import Packet
+    from cython.cimports.pycolo.wire.packet import Packet, is_intact
     from cython.cimports.pycolo.wire.patch import shift_timestamps
     from cython.cimports.pycolo.wire.seq import seq_add, seq_diff, seq_max
 else:
     from pycolo.rewrite.kinds import ConnectionFlag
     from pycolo.rewrite.offsets import SeqOffsets
-    from pycolo.wire.checksum import ones_sum, pseudo_sum
-    from pycolo.wire.kinds import TcpFlag, VnetFlag
+    from pycolo.wire.kinds import TcpFlag
     from pycolo.wire.octets import load32
-    from pycolo.wire.packet import Packet
+    from pycolo.wire.packet import Packet, is_intact
     from pycolo.wire.patch import shift_timestamps
     from pycolo.wire.seq import seq_add, seq_diff, seq_max
 
 _SCALE_UNKNOWN = cython.declare(cython.int, 14)  # the largest that there is (RFC 7323 section 2.3)
-
-
-def is_intact(buf: cython.uchar[::1], packet: Packet) -> cython.bint:
-    """Whether a TCP segment's checksum is right.
-
-    Where it is partial (NEEDS_CSUM), was looked at by the card (DATA_VALID), or the frame is one made of many (GSO),
-    the host's own stack vouches for the segment: there is nothing that could be checked.
-    """
-    if packet.vnet_flags & (VnetFlag.NEEDS_CSUM | VnetFlag.DATA_VALID) or packet.gso_type:
-        return True
-    length: cython.Py_ssize_t = packet.ip_end - packet.l4_pos
-    addresses: cython.longlong
-    if packet.ip_version == 4:
-        addresses = pseudo_sum(buf, packet.ip_pos + 12, 8, packet.ip_proto, length)
-    else:
-        addresses = pseudo_sum(buf, packet.ip_pos + 8, 32, packet.ip_proto, length)
-    return ones_sum(buf, packet.l4_pos, length, addresses) == 0xFFFF
 
 
 def segment_end(packet: Packet) -> cython.longlong:

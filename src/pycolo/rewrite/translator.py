@@ -11,12 +11,12 @@ if cython.compiled:
     from cython.cimports.pycolo.rewrite.kinds import ConnectionFlag, OffsetState
     from cython.cimports.pycolo.rewrite.neighbours import Neighbours
     from cython.cimports.pycolo.rewrite.offsets import SeqOffsets
-    from cython.cimports.pycolo.rewrite.progress import Progress, is_intact
+    from cython.cimports.pycolo.rewrite.progress import Progress
     from cython.cimports.pycolo.rewrite.quotes import header_sum, parse_first_fragment, parse_quote, seal
     from cython.cimports.pycolo.rewrite.waiting import HandshakeFrames
     from cython.cimports.pycolo.storage.pool import Queues
     from cython.cimports.pycolo.wire.kinds import PacketKind, TcpFlag
-    from cython.cimports.pycolo.wire.packet import Packet
+    from cython.cimports.pycolo.wire.packet import Packet, is_intact
     from cython.cimports.pycolo.wire.patch import set_ack
     from cython.cimports.pycolo.wire.seq import seq_add
 else:
@@ -25,12 +25,12 @@ else:
     from pycolo.rewrite.kinds import ConnectionFlag, OffsetState
     from pycolo.rewrite.neighbours import Neighbours
     from pycolo.rewrite.offsets import SeqOffsets
-    from pycolo.rewrite.progress import Progress, is_intact
+    from pycolo.rewrite.progress import Progress
     from pycolo.rewrite.quotes import header_sum, parse_first_fragment, parse_quote, seal
     from pycolo.rewrite.waiting import HandshakeFrames
     from pycolo.storage.pool import Queues
     from pycolo.wire.kinds import PacketKind, TcpFlag
-    from pycolo.wire.packet import Packet
+    from pycolo.wire.packet import Packet, is_intact
     from pycolo.wire.patch import set_ack
     from pycolo.wire.seq import seq_add
 

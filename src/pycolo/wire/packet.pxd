@@ -55,3 +55,4 @@ cdef int _classify_icmpv6(unsigned char[::1] buf, Packet packet) except -1 nogil
 cdef int _parse_udp(unsigned char[::1] buf, Packet packet) except -1 nogil
 cdef int _parse_tcp(unsigned char[::1] buf, Packet packet) except -1 nogil
 cdef int _parse_tcp_options(unsigned char[::1] buf, Py_ssize_t pos, Py_ssize_t end, Packet packet) except -1 nogil
+cdef bint is_intact(unsigned char[::1] buf, Packet packet) except -1 nogil
