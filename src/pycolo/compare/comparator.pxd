@@ -46,7 +46,8 @@ cdef class Comparator:
     cdef int _row_for(self, long long now_us) except? -1 nogil
     cdef int _give_up(self, int row) except -1 nogil
     cdef int _timer(self, long long now_us) except -1 nogil
-    cdef int _note_client(self, long long now_us) except -1 nogil
+    cdef int _note_client(self, unsigned char[::1] buf, long long now_us) except -1 nogil
+    cdef int _note_passing(self, long long now_us) except -1 nogil
     cdef int _expire(self, long long now_us) except -1 nogil
     cdef int _flush(self, long long now_us) except -1 nogil
     cdef int _restart_rows(self, bint is_commit, long long now_us) except -1 nogil

@@ -108,11 +108,7 @@ class Comparator:
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def primary_frames(
-        self,
-        buf: cython.uchar[::1],
-        start: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        now_us: cython.longlong,
+        self, buf: cython.uchar[::1], start: cython.Py_ssize_t, end: cython.Py_ssize_t, now_us: cython.longlong
     ):
         """Frames of the primary; the position up to which they were taken is returned.
 
@@ -121,21 +117,13 @@ class Comparator:
         return self._batch(buf, start, end, now_us, True)
 
     def secondary_frames(
-        self,
-        buf: cython.uchar[::1],
-        start: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        now_us: cython.longlong,
+        self, buf: cython.uchar[::1], start: cython.Py_ssize_t, end: cython.Py_ssize_t, now_us: cython.longlong
     ):
         """Frames of the secondary, already in the primary's sequence space; otherwise as `primary_frames`."""
         return self._batch(buf, start, end, now_us, False)
 
     def client_frames(
-        self,
-        buf: cython.uchar[::1],
-        start: cython.Py_ssize_t,
-        end: cython.Py_ssize_t,
-        now_us: cython.longlong,
+        self, buf: cython.uchar[::1], start: cython.Py_ssize_t, end: cython.Py_ssize_t, now_us: cython.longlong
     ):
         """Frames of the client on their way to the primary, where they are seen (rule C8). Nothing is taken or held."""
         pos: cython.Py_ssize_t = start
@@ -143,12 +131,12 @@ class Comparator:
             while frame_at(buf, pos, end, self.held.has_vnet, self.span) == 1:
                 parse_frame(buf, self.span.start, self.span.end, self.span.vnet_len, self.packet)
                 if self.packet.kind == PacketKind.TCP and not self.is_passing:
-                    self._note_client(now_us)
+                    self._note_client(buf, now_us)
                 pos = self.span.end
 
-    def _note_client(self, now_us: cython.longlong) -> cython.int:
+    def _note_client(self, buf: cython.uchar[::1], now_us: cython.longlong) -> cython.int:
         row: cython.int = self.table.find(self.packet, True)
-        return 0 if row == _NONE else self.tcp.client(row, self.packet, now_us)
+        return 0 if row == _NONE else self.tcp.client(row, buf, self.packet, now_us)
 
     def timer_fired(self, now_us: cython.longlong):
         """Time has passed: split, time out, evict."""
@@ -306,6 +294,8 @@ class Comparator:
         kind: cython.int = self.packet.kind
         if self.is_passing or kind == PacketKind.PASS or kind == PacketKind.REFUSED:
             if is_primary:
+                if kind == PacketKind.TCP and self._note_passing(now_us) == _GROW:
+                    return _GROW
                 passing: cython.int = self.admission.store(buf, self.span, now_us)
                 return _BLOCKED if passing == _NONE else self.held.pass_on(passing, kind, now_us)
             return self.held.discard_unstored(buf, self.span, now_us)
@@ -347,6 +337,13 @@ class Comparator:
         else:
             self.tcp.secondary(row, record, self.packet, now_us)
         return True
+
+    def _note_passing(self, now_us: cython.longlong) -> cython.int:
+        """There is no secondary yet; when there is, it goes on from here."""
+        row: cython.int = self._row_for(now_us)
+        if row < 0:
+            return _TAKEN if row == _NONE else _GROW
+        return self.tcp.passes(row, self.packet, now_us)
 
     def _row_for(self, now_us: cython.longlong) -> cython.int:
         """The row of `packet`'s connection, made if need be; -1 none to be had, -2 the table must grow first."""

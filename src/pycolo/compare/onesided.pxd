@@ -2,7 +2,8 @@ from pycolo.compare.stream cimport ByteStreams
 from pycolo.wire.packet cimport Packet
 
 cdef class OneSide(ByteStreams):
-    cdef int client(self, int row, Packet packet, long long now_us) except -1 nogil
+    cdef int client(self, int row, unsigned char[::1] buf, Packet packet, long long now_us) except -1 nogil
+    cdef int passes(self, int row, Packet packet, long long now_us) except -1 nogil
     cdef int _close_if_done(self, int row, long long now_us) except -1 nogil
     cdef bint _is_alone(self, int row) except -1 nogil
     cdef int _watch_alone(self, int row, bint is_alone) except -1 nogil

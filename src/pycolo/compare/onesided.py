@@ -12,13 +12,13 @@ if cython.compiled:
     from cython.cimports.pycolo.compare.kinds import RowFlag
     from cython.cimports.pycolo.compare.stream import ByteStreams
     from cython.cimports.pycolo.wire.kinds import TcpFlag
-    from cython.cimports.pycolo.wire.packet import Packet
+    from cython.cimports.pycolo.wire.packet import Packet, is_intact
     from cython.cimports.pycolo.wire.seq import seq_add, seq_diff
 else:
     from pycolo.compare.kinds import RowFlag
     from pycolo.compare.stream import ByteStreams
     from pycolo.wire.kinds import TcpFlag
-    from pycolo.wire.packet import Packet
+    from pycolo.wire.packet import Packet, is_intact
     from pycolo.wire.seq import seq_add, seq_diff
 
 _NONE = cython.declare(cython.int, -1)
@@ -29,10 +29,10 @@ _NEVER = cython.declare(cython.longlong, 1 << 62)
 class OneSide(ByteStreams):
     """The columns are those of `ByteStreams`."""
 
-    def client(self, row: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
+    def client(self, row: cython.int, buf: cython.uchar[::1], packet: Packet, now_us: cython.longlong) -> cython.int:
         """A segment of the client, on its way to the primary: what it has got. Never needed, and never believed alone.
 
-        Its number must be one that the primary could expect, and its ack something that has left.
+        Its number must be one that the primary could expect, its ack something that has left, its checksum right.
         """
         state: cython.int = self.held.flags[row]
         if not packet.flags & TcpFlag.ACK or packet.flags & (TcpFlag.SYN | TcpFlag.RST):
@@ -44,15 +44,35 @@ class OneSide(ByteStreams):
             return 0
         if seq_diff(packet.ack, self._compared_seq[row]) > 0:
             return 0
+        has_moved: cython.bint = not state & RowFlag.CLIENT_SEEN or seq_diff(packet.ack, self._client_ack[row]) > 0
+        if not (has_moved or packet.flags & TcpFlag.FIN) or not is_intact(buf, packet):
+            return self._close_if_done(row, now_us)
         if packet.flags & TcpFlag.FIN:
             self._client_end[row] = seq_add(packet.seq, packet.payload_len + 1)
             self.held.flags[row] |= RowFlag.CLIENT_FIN
-        if not state & RowFlag.CLIENT_SEEN or seq_diff(packet.ack, self._client_ack[row]) > 0:
+        if has_moved:
             self.held.flags[row] |= RowFlag.CLIENT_SEEN
             self._client_ack[row] = packet.ack
             self._client_moved_us[row] = now_us
             self.history.acknowledged(row, packet.ack)
         return self._close_if_done(row, now_us)
+
+    def passes(self, row: cython.int, packet: Packet, now_us: cython.longlong) -> cython.int:
+        """There is no secondary. How far the primary has come is noted, for a checkpoint that makes both equal."""
+        flags: cython.int = packet.flags
+        if flags & TcpFlag.SYN:
+            self._primary_syn(row, packet, now_us)
+        if flags & TcpFlag.RST:
+            return self.held.table.close(row, now_us)
+        if flags & TcpFlag.ACK:
+            self.promises.note_primary(row, packet)
+        end: cython.longlong = seq_add(packet.seq, packet.payload_len)
+        if flags & (TcpFlag.SYN | TcpFlag.FIN):
+            end = seq_add(end, 1)
+        if not self.held.flags[row] & RowFlag.BASE_KNOWN or seq_diff(end, self._primary_end[row]) > 0:
+            self._primary_end[row] = self._compared_seq[row] = end
+            self.held.flags[row] |= RowFlag.BASE_KNOWN
+        return 0
 
     def _close_if_done(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """Both FINs are acknowledged: the row goes CLOSED_GRACE_MS later. Until then it may still be half-open."""

@@ -6,6 +6,9 @@
     referee.left(frame, now_ms)         what the implementation let out: BrokenRuleError where it may not
     referee.reported(kind, key, now_ms) what it reported as different
     referee.committed(now_ms)           a checkpoint: what is held leaves, whatever it is
+    referee.marker()                    the secondary's stream has reached that checkpoint
+    referee.lost(now_ms)                there is no secondary any more: what is held leaves, and all that follows
+    referee.formed()                    there is one again
     referee.settle(now_ms)              all that must have happened by now has happened, or BrokenRuleError
 
 A vnet header is told in one number, `cut`: into datagrams of how many bytes the host cuts a UDP frame (USO); else 0.
@@ -43,11 +46,17 @@ class Comparator:
         patience, scan = self.settings.compare_timeout_ms, self.settings.scan_ms
         self.mine, self.theirs, self.out = (Reassembly(patience, scan) for _ in range(3))
         self.requests = 0
+        self.awaits_marker = self.is_alone = False
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def primary(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
         """A frame of the primary."""
+        if self.is_alone:
+            self.passing.append(frame)
+            if isinstance(packet := read(frame), Segment):
+                self._connection(packet.key).primary(packet, now_ms)
+            return
         packet, passes = self._whole(self.mine, frame, now_ms)
         if isinstance(packet, Segment):
             self._connection(packet.key).primary(packet, now_ms)
@@ -58,7 +67,9 @@ class Comparator:
         self.mine.meet(self.theirs)
 
     def secondary(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
-        """A frame of the secondary; what passes uncompared is discarded."""
+        """A frame of the secondary; what passes uncompared is discarded, and what its state of before has sent."""
+        if self.is_alone or self.awaits_marker:
+            return
         packet, _ = self._whole(self.theirs, frame, now_ms)
         if isinstance(packet, Segment):
             self._connection(packet.key).secondary(packet, now_ms)
@@ -66,15 +77,21 @@ class Comparator:
             self._exchange(packet.key).secondary(_bodies(packet, cut), now_ms)
         self.mine.meet(self.theirs)
 
-    def client(self, frame: bytes, now_ms: int) -> None:
-        """A frame of the client, on its way to the primary."""
+    def client(self, frame: bytes, now_ms: int, *, is_partial: bool = False) -> None:
+        """A frame of the client, on its way to the primary. What has a wrong checksum no guest will believe."""
         packet = read(frame)
-        if isinstance(packet, Segment) and packet.key.reversed() in self.connections:
+        if self.is_alone or not isinstance(packet, Segment) or not (packet.is_intact or is_partial):
+            return
+        if packet.key.reversed() in self.connections:
             self.connections[packet.key.reversed()].client(packet, now_ms)
 
-    def committed(self, now_ms: int) -> None:
-        """A checkpoint was made: the secondary is a copy of the primary."""
+    def committed(self, now_ms: int, *, awaits_marker: bool = False) -> None:
+        """A checkpoint was made: the secondary is a copy of the primary.
+
+        `awaits_marker`: its stream still brings what it sent before, up to `marker`.
+        """
         self.requests = 0
+        self.awaits_marker = awaits_marker
         for connection in self.connections.values():
             connection.committed(now_ms)
         for key, exchange in self.exchanges.items():
@@ -82,10 +99,29 @@ class Comparator:
         self.owed_fragments.update(self.mine.committed(now_ms))
         self.theirs.committed(now_ms)
 
+    def marker(self) -> None:
+        """What the secondary's stream brings from here on was sent after the last checkpoint."""
+        self.awaits_marker = False
+
+    def lost(self, now_ms: int) -> None:
+        """The arbiter has decided: this node serves alone."""
+        self.committed(now_ms)
+        self.is_alone = True
+
+    def formed(self) -> None:
+        """What is open is older than the pair."""
+        for connection in self.connections.values():
+            connection.is_older()
+        self.exchanges = {}
+        self.awaits_marker = self.is_alone = False
+
     # ── what an implementation did ────────────────────────────────────────────────────────────────────────────
 
     def left(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
         """The frame went to the client."""
+        if self.is_alone and self.passing and self.passing[0] == frame:
+            self.passing.popleft()
+            return
         if self.owed_fragments[frame]:
             self.owed_fragments[frame] -= 1
             return
@@ -128,6 +164,8 @@ class Comparator:
         require("C4", not +self.owed, "a datagram that a checkpoint set free has not left")
         require("C9", not self.out.incomplete, "fragments left of a datagram that is not whole")
         require("C6", not +self.owed_fragments, "a fragment that a checkpoint set free has not left")
+        if self.is_alone:
+            return
         for parts in (self.mine, self.theirs):
             for key, since_ms in parts.overdue(now_ms):
                 text = f"a datagram in fragments of {since_ms} ms is not whole, and not reported ({key})"

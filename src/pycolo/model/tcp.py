@@ -41,6 +41,7 @@ class Connection:
         self.client_origin: int | None = None
         self.client_ack: int | None = None
         self.client_moved_ms = 0
+        self.older_scale = UNKNOWN_SCALE  # of a connection whose SYN was not compared
         self.step = 0  # of facts and departures, to say what came after what
         self.flushed: list[Segment] = []  # held at a checkpoint: they leave, whatever they are
         self.is_passing = False
@@ -114,6 +115,20 @@ class Connection:
         life.frontier = max(life.frontier, mine.end)
         life.advance(now_ms)
 
+    def is_older(self) -> None:
+        """The connection is older than the pair: what is compared begins where the primary has come to."""
+        before = self.life
+        self.is_stopped = self.is_excused = False
+        self.ahead = self.client_ack = None
+        self.is_passing = self.settings.needs_handshake
+        if before is None:
+            return
+        self.older_scale = self._scale(before)
+        mine = before.primary
+        self.life = Incarnation(before.origin, has_syn=False)
+        self.life.base = self.life.frontier = self.life.told.end = mine.end
+        self.life.primary = Voice(ack=mine.ack, edge=mine.edge, space=mine.space, end=mine.end)
+
     # ── what belongs to which life ────────────────────────────────────────────────────────────────────────────
 
     def _life(self, segment: Segment) -> Incarnation:
@@ -152,7 +167,7 @@ class Connection:
         return self.client_origin or 0
 
     def _scale(self, life: Incarnation) -> int:
-        return life.primary.syn.scale if life.primary.syn else UNKNOWN_SCALE
+        return life.primary.syn.scale if life.primary.syn else self.older_scale
 
     # ── what left ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -204,8 +219,10 @@ class Connection:
         start = at + bool(segment.flags & Flag.SYN)
         for place, octet in enumerate(segment.data, start):
             mine, theirs = life.primary.octets.get(place), life.secondary.octets.get(place)
-            require("C1", theirs is not None, f"byte {place} left that the secondary has not sent")
-            may_differ = place in life.vouched or place in life.secondary.contradicted or self._is_acknowledged(place)
+            is_older = place < life.base  # than the pair: what was sent before is sent again
+            require("C1", theirs is not None or is_older, f"byte {place} left that the secondary has not sent")
+            may_differ = is_older or place in life.vouched or place in life.secondary.contradicted
+            may_differ |= self._is_acknowledged(place)
             is_equal = octet == theirs or may_differ
             require("C1", is_equal, f"byte {place} left that differs from the secondary's")
             require("C1", mine is not None, f"byte {place} left that the primary has not sent")
@@ -219,6 +236,8 @@ class Connection:
         """C2."""
         if segment.flags & Flag.FIN and not segment.flags & Flag.RST:
             at += len(segment.data) + bool(segment.flags & Flag.SYN)
+            if at < life.base:
+                return  # older than the pair
             require("C2", life.primary.fin == at, "a FIN left where the primary's stream does not end")
             require("C2", life.secondary.fin == at, "a FIN left where the secondary's stream does not end")
             require("C2", at < life.frontier, "a FIN left before the payload in front of it was equal")
@@ -362,6 +381,8 @@ class Connection:
         for packet in life.waiting:
             ack = near(packet.segment.ack, self.client_origin or 0)
             theirs = life.secondary.ack
+            if packet.segment.length and packet.at + packet.segment.length > life.frontier:
+                yield "TIMEOUT?", packet.since_ms, False  # said by both, but not what is in front of it
             is_bare = packet.segment.flags & (Flag.ACK | Flag.RST) == Flag.ACK and not packet.segment.length
             runs_ahead = life.told.ack < ack and (theirs is None or theirs < ack)
             if is_bare and runs_ahead and self.settings.commits_input:
@@ -376,7 +397,8 @@ class Connection:
                 yield "PAYLOAD?", now_ms, False  # the secondary has said two things: either may be taken
             differs = mine.octets[place] != theirs.octets[place] or place in mine.contradicted
             if differs and place not in life.vouched and not self._is_acknowledged(place):
-                yield "PAYLOAD", 0, place <= life.frontier and place not in theirs.contradicted
+                since = max(mine.since.get(place, now_ms), theirs.since.get(place, now_ms))
+                yield "PAYLOAD", since, place <= life.frontier and place not in theirs.contradicted
         for one, other in ((mine, theirs), (theirs, mine)):
             if one.fin is not None and any(place >= one.fin for place in other.octets):
                 yield "FIN", one.since.get("FIN", now_ms), one.fin == life.frontier and one.fin in other.octets
@@ -389,7 +411,7 @@ class Connection:
         if event == "SYN":
             return life.syns_agree
         if event == "FIN":
-            return other.fin == voice.fin
+            return other.fin == voice.fin or (voice.fin or 0) < life.base
         if event == "RST":
             return bool(other.resets) or life.is_reset
         assert isinstance(event, int)

@@ -10,13 +10,17 @@ HELD_MS = 3_000
 UNSCALED = 65_535
 """A client knows no larger window before its handshake is complete (RFC 7323 section 2.2)."""
 
+Said = tuple[int, int, int, int, bytes, bool]
+"""A segment of the guest as the client got it, but for its options: seq, flags, ack, window, payload, checksum."""
+
 
 @dataclass
 class Connection:
     """One key. `isn` is the guest's, `due` the number with which the client's side begins: both as the guest said.
 
     `offsets`: (seq, ts), or None while they are not known. `claim`: a client's SYN that no guest has answered, and
-    when it came. What follows counts what has been said since then, in the client's numbers, without wrap.
+    when it came. `said`: what a takeover may send again. What follows counts what has been said since then, in the
+    client's numbers, without wrap.
     """
 
     seen_ms: int
@@ -29,6 +33,7 @@ class Connection:
     offsets: tuple[int, int] | None = None
     answers: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
     waiting: deque[tuple[bytes, int]] = field(default_factory=deque)
+    said: set[Said] = field(default_factory=set)
     is_heard: bool = False
     is_complete: bool = False
     has_spoken: bool = False
