@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.referee import Judged
-from support.segments import Tcp, batch, frame
+from support.segments import Tcp
 
 EXAMPLES = settings(max_examples=300)
 SECONDARY_ISN = 0x51515151
@@ -120,10 +120,7 @@ class Lives:
     def _client(self) -> None:
         at = self.client_isn + 1 + CLIENT_LIFE * self.primary.life + self.dice.choice([0, 5, 10, 100_000])
         ack = self.isn + 1 + LIFE * self.primary.life + self.dice.randint(0, self.primary.sent)
-        octets = frame(Tcp(at, "A", ack=ack, from_client=True))
-        buf = batch([octets])
-        self.trace.core.client_frames(buf, 0, len(buf), self.trace.now_us)
-        self.trace.hear_client(octets)
+        self.trace.client(Tcp(at, "A", ack=ack, from_client=True))
 
 
 @EXAMPLES
