@@ -18,7 +18,7 @@ from support.rewritescripts import ENDS, FLOWS, Ends, formed, lives
 from support.segments import Flow, Tcp, frame, read, sack, timestamps
 from support.streams import PRIMARY, Script, give, scripts
 
-EXAMPLES = settings(max_examples=200)
+EXAMPLES = settings(max_examples=100)
 FAR = st.sampled_from([100_000, -100_000, 1 << 24, 1 << 30, (1 << 31) - 70_000, -(1 << 30)])
 FLAGS = st.sampled_from(["S", "SA", "A", "PA", "FA", "R", "RA", "SFRA", ""])
 

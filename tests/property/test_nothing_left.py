@@ -18,7 +18,7 @@ from support.segments import Tcp
 from support.streams import give, scripts
 from support.traces import Comparing
 
-EXAMPLES = settings(max_examples=150)
+EXAMPLES = settings(max_examples=80)
 WAITS = st.sampled_from([1.0, 60.0, 3000.0, 70_000.0])
 CLIENTS = st.builds(
     Tcp,
