@@ -377,12 +377,13 @@ class Connection:
                 if not self._has_event(life, voice, other, event):
                     may_wait = event not in ("SYN", "RST")  # no ACK of the client ends these
                     yield kind, self._ages_from(life, since, now_ms) if may_wait else since, False
-                    yield f"{kind}?", since, False
+                if not self._has_event(life, voice, other, event) or (
+                    isinstance(event, int) and event >= life.frontier
+                ):
+                    yield f"{kind}?", since, False  # said by both, perhaps, but not what is in front of it
         for packet in life.waiting:
             ack = near(packet.segment.ack, self.client_origin or 0)
             theirs = life.secondary.ack
-            if packet.segment.length and packet.at + packet.segment.length > life.frontier:
-                yield "TIMEOUT?", packet.since_ms, False  # said by both, but not what is in front of it
             is_bare = packet.segment.flags & (Flag.ACK | Flag.RST) == Flag.ACK and not packet.segment.length
             runs_ahead = life.told.ack < ack and (theirs is None or theirs < ack)
             if is_bare and runs_ahead and self.settings.commits_input:
@@ -396,7 +397,9 @@ class Connection:
             if place in theirs.contradicted:
                 yield "PAYLOAD?", now_ms, False  # the secondary has said two things: either may be taken
             differs = mine.octets[place] != theirs.octets[place] or place in mine.contradicted
-            if differs and place not in life.vouched and not self._is_acknowledged(place):
+            if differs and self._is_acknowledged(place):
+                yield "PAYLOAD?", 0, False  # the client has it, and will not look at it again
+            elif differs and place not in life.vouched:
                 since = max(mine.since.get(place, now_ms), theirs.since.get(place, now_ms))
                 yield "PAYLOAD", since, place <= life.frontier and place not in theirs.contradicted
         for one, other in ((mine, theirs), (theirs, mine)):
