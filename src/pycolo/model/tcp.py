@@ -229,7 +229,9 @@ class Connection:
             times = life.told.copies.get(place, 0) + 1
             require("C9", times <= life.primary.copies[place], f"byte {place} left more often than it was sent")
         if segment.data:
-            require("C1", start + len(segment.data) <= life.frontier, "payload left from above the frontier")
+            above = range(life.frontier, start + len(segment.data))
+            has_chosen = not life.secondary.contradicted.isdisjoint(above)  # of the two things that the secondary said
+            require("C1", has_chosen or not above, "payload left from above the frontier")
             require("order", start <= max(life.told.end, life.base), "payload left before what comes before it")
 
     def _check_fin(self, life: Incarnation, segment: Segment, at: int) -> None:
