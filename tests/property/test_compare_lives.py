@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.referee import Judged
-from support.segments import Tcp, frame
+from support.segments import Tcp
 
 EXAMPLES = settings(max_examples=300)
 SECONDARY_ISN = 0x51515151
@@ -122,7 +122,7 @@ class Lives:
         ack = self.isn + 1 + LIFE * self.primary.life + self.dice.randint(0, self.primary.sent)
         if self.dice.random() < 0.2:  # a stranger's
             ack = self.dice.choice([ack + 1, self.isn, self.dice.getrandbits(32)])
-        self.trace.client(frame(Tcp(at, self.dice.choice("AAS"), ack=ack, from_client=True)))
+        self.trace.client(Tcp(at, self.dice.choice("AAS"), ack=ack, from_client=True))
 
 
 @EXAMPLES

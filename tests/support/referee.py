@@ -1,18 +1,22 @@
 """The specification beside a trace: every frame that leaves and every report is judged by `pycolo.model`."""
 
+from fractions import Fraction
 from typing import Any
 
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.model.comparator import Comparator, Settings
 from pycolo.model.packet import Key
-from support.segments import GSO_UDP_L4, batch
+from support.segments import GSO_UDP_L4
 from support.traces import Comparing, octets_of
 
 
 class Judged(Comparing):
-    """A comparator whose every step is shown to the referee. Options are the comparator's."""
+    """A comparator whose every step is shown to the referee. Options are the comparator's.
 
-    def __init__(self, build: Any, vnet_len: int | None = None, **options: Any) -> None:
+    `settles_every_ms`: how often it is asked what has not happened that must, which takes time for long streams.
+    """
+
+    def __init__(self, build: Any, vnet_len: int | None = None, settles_every_ms: float = 0, **options: Any) -> None:
         super().__init__(build, vnet_len, **options)
         self._packets = build("pycolo.wire.packet")
         names = {"compare_timeout_ms", "commits_input", "needs_handshake"}
@@ -25,10 +29,13 @@ class Judged(Comparing):
         )
         self._seen: list[Any] = []
         self._frames: list[bytes] = []
+        self._settles_every_ms = settles_every_ms
+        self._settled_ms = 0.0
 
     @property
-    def _now(self) -> int:
-        return round(self.now_ms)
+    def _now(self) -> Any:
+        """What the core is told, in milliseconds, and exactly that."""
+        return self.now_us // 1000 if self.now_us % 1000 == 0 else Fraction(self.now_us, 1000)
 
     def offer_primary(self, *items: Any) -> int:
         return self._offer_each(super().offer_primary, self.referee.primary, items)
@@ -63,8 +70,13 @@ class Judged(Comparing):
             self._judge_frames()
         self._judge_reports()
         self._judge_frames()
-        if is_settled:
-            self.referee.settle(self._now)
+        if is_settled and self.now_ms - self._settled_ms >= self._settles_every_ms:
+            self.settle()
+
+    def settle(self) -> None:
+        """Nothing is missing."""
+        self._settled_ms = self.now_ms
+        self.referee.settle(self._now)
 
     def _judge_frames(self) -> None:
         for octets in self.frames_and_headers():
@@ -81,15 +93,16 @@ class Judged(Comparing):
                 difference.kind.name, model_key(difference.connection), self._now, is_request=is_request
             )
 
-    def client(self, octets: bytes) -> bool:
-        """A frame of the client, where it is seen; whether the secondary is to get it too."""
-        buf = batch([octets], self.vnet_len)
-        until, behind = self.core.client_frames(buf, 0, len(buf), self.now_us)
-        assert behind == len(buf)
-        is_mirrored = until == behind
-        assert self.referee.client(octets[self.vnet_len or 0 :], self._now) == is_mirrored
+    def client(self, item: Any) -> bool:
+        is_mirrored = super().client(item)
+        assert self.referee.client(octets_of(item)[self.vnet_len or 0 :], self._now) == is_mirrored
         self._judge()
         return is_mirrored
+
+    def fire(self) -> None:
+        """The time is `now_ms`."""
+        self.core.timer_fired(self.now_us)
+        self._judge()
 
     def wait(self, ms: float) -> None:
         until = self.now_ms + ms
@@ -122,7 +135,25 @@ class Judged(Comparing):
 
     def commit(self, **options: Any) -> None:
         super().commit(**options)
-        self.referee.committed(self._now)
+        self.referee.committed(self._now, **options)
+        self._judge()
+
+    def marker(self, epoch: int) -> None:
+        """The secondary's stream has reached the beginning of an epoch."""
+        self.core.epoch_marker(epoch)
+        if epoch >= self.core.epoch:
+            self.referee.marker()
+
+    def lose(self) -> None:
+        """The arbiter has decided: there is no secondary any more."""
+        self.core.pair_lost(self.now_us)
+        self.referee.lost(self._now)
+        self._judge()
+
+    def form(self) -> None:
+        """A secondary is there."""
+        self.core.pair_formed(self.now_us)
+        self.referee.formed()
         self._judge()
 
     def frames(self) -> list[bytes]:

@@ -1,5 +1,6 @@
 """The specification beside a trace: every frame that the rewriter gives on is judged by the rules of `pycolo.model`."""
 
+from fractions import Fraction
 from typing import Any
 
 from pycolo.model.edits import mention
@@ -19,8 +20,10 @@ class JudgedRewriting(Rewriting):
         self._way = self.vnet_len or 0
 
     @property
-    def _now(self) -> int:
-        return round(self.now_ms)
+    def _now(self) -> Any:
+        """What the core is told, in milliseconds, and exactly that."""
+        now_us = round(self.now_ms * 1000)
+        return now_us // 1000 if now_us % 1000 == 0 else Fraction(now_us, 1000)
 
     def client(self, *items: Any) -> list[bytes]:
         found = []
@@ -51,16 +54,41 @@ class JudgedRewriting(Rewriting):
             self.referee.to_guest(got, self._now, is_partial=is_partial)
         return found
 
-    def commit(self) -> None:
+    def commit(self) -> list[bytes]:
+        """What waited for the guest."""
         self._notice_gone()
         self.core.checkpoint_committed()
         self.referee.committed()
-        self.to_guest()
+        found = self.to_guest()
         self._check()
+        return found
 
-    def take_over(self) -> None:
+    def adopt(self, other: "JudgedRewriting") -> list[bytes]:
+        """This guest becomes a copy of one that is itself translated; what waited for it."""
+        self._notice_gone()
+        other._notice_gone()
+        self.core.adopt_offsets(other.core.export_offsets(), round(self.now_ms * 1000))
+        self.referee.adopted(other.referee, self._now)
+        self._segments |= other._segments
+        found = self.to_guest()
+        self._check()
+        return found
+
+    def take_over(self) -> list[bytes]:
+        """What is sent again to the client."""
+        self._notice_gone()
         self.core.takeover()
+        found = self.to_client()
+        for got in found:
+            self.referee.again(got)
         self.referee.took_over()
+        self._check()
+        return found
+
+    def fire(self) -> None:
+        """The time is `now_ms`."""
+        self.core.timer_fired(round(self.now_ms * 1000))
+        self._notice_gone()
 
     def wait(self, ms: float) -> None:
         self.now_ms += ms

@@ -51,6 +51,13 @@ class Comparing:
         taken = take(buf, 0, len(buf), self.now_us)
         return len(unbatch(bytes(buf[:taken]), has_vnet=self.vnet_len is not None))
 
+    def client(self, item: Tcp | bytes) -> bool:
+        """A frame of the client that the comparator is shown; whether the secondary is to get it too."""
+        buf = batch([octets_of(item)], self.vnet_len)
+        until, behind = self.core.client_frames(buf, 0, len(buf), self.now_us)
+        assert behind == len(buf)
+        return bool(until == behind)
+
     def wait(self, ms: float) -> None:
         """Let time pass as a shell does: the timer is called when it is due, and at the end."""
         until = self.now_ms + ms

@@ -566,6 +566,46 @@ def test_what_comes_first_from_the_secondary_is_no_base(build, is_copy):
     assert [segment.data for segment in trace.out()] == [b"abcd"]
 
 
+def test_comparing_begins_where_the_primary_had_come_to(build):
+    """A hole that is sent again is no beginning: what lies behind it was sent before there was a secondary."""
+    trace = Comparing(build)
+    trace.core.pair_lost(trace.now_us)
+    trace.primary(Tcp(BASE, "A", b"hole", ack=100), Tcp(BASE + 4, "A", b"arrived", ack=100))
+    trace.core.pair_formed(trace.now_us)
+    trace.commit()
+    assert len(trace.frames()) == 2
+    trace.primary(Tcp(BASE, "A", b"hole", ack=100))
+    both(trace, Tcp(BASE + 11, "A", b"new", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"hole", b"new"]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+def test_what_was_sent_between_two_secondaries_is_not_waited_for(build):
+    trace = Comparing(build)
+    both(trace, Tcp(BASE, "A", b"first", ack=100))
+    trace.core.pair_lost(trace.now_us)
+    trace.primary(Tcp(BASE + 5, "A", b"alone", ack=100))
+    trace.core.pair_formed(trace.now_us)
+    trace.commit()
+    both(trace, Tcp(BASE + 10, "FA", b"new", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"first", b"alone", b"new"]
+    trace.wait(10 * PATIENCE_MS)
+    assert trace.commands() == []
+
+
+def test_a_damaged_segment_of_the_client_says_nothing(build):
+    """No guest takes it, so the client may still need what it seems to acknowledge."""
+    trace = Comparing(build)
+    both(trace, Tcp(BASE, "A", b"abcd", ack=100))
+    octets = bytearray(frame(Tcp(100, "FA", ack=BASE + 4, from_client=True)))
+    octets[50] ^= 0x55
+    trace.client(bytes(octets))
+    trace.primary(Tcp(BASE, "A", b"abXd", ack=100))
+    assert [segment.data for segment in trace.out()] == [b"abcd"]
+    assert [kind for _, kind, _ in trace.commands()] == ["PAYLOAD"]
+
+
 # ── C11 ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

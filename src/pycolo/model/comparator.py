@@ -7,6 +7,9 @@
     referee.reported(kind, key, now_ms) what it reported as different
     referee.forgot(key, now_ms)         it has no row for that connection any more
     referee.committed(now_ms)           a checkpoint: what is held leaves, whatever it is
+    referee.marker()                    the secondary's stream has reached that checkpoint
+    referee.lost(now_ms)                there is no secondary any more: what is held leaves, and all that follows
+    referee.formed()                    there is one again
     referee.settle(now_ms)              all that must have happened by now has happened, or BrokenRuleError
 
 A vnet header is told in one number, `cut`: into datagrams of how many bytes the host cuts a UDP frame (USO); else 0.
@@ -48,11 +51,17 @@ class Comparator:
         patience, scan = self.settings.compare_timeout_ms, self.settings.scan_ms
         self.mine, self.theirs, self.out = (Reassembly(patience, scan) for _ in range(3))
         self.requests = 0
+        self.awaits_marker = self.is_alone = False
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def primary(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
         """A frame of the primary."""
+        if self.is_alone:
+            self.passing.append(frame)
+            if isinstance(packet := read(frame), Segment) and not self.settings.needs_handshake:
+                self._connection(packet.key).primary(packet, now_ms)
+            return
         packet, passes = self._whole(self.mine, frame, now_ms)
         if isinstance(packet, Segment):
             self._connection(packet.key).primary(packet, now_ms)
@@ -63,7 +72,9 @@ class Comparator:
         self.mine.meet(self.theirs)
 
     def secondary(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
-        """A frame of the secondary; what passes uncompared is discarded."""
+        """A frame of the secondary; what passes uncompared is discarded, and what its state of before has sent."""
+        if self.is_alone or self.awaits_marker:
+            return
         packet, _ = self._whole(self.theirs, frame, now_ms)
         if isinstance(packet, Segment):
             self._connection(packet.key).secondary(packet, now_ms)
@@ -71,10 +82,13 @@ class Comparator:
             self._exchange(packet.key).secondary(_bodies(packet, cut), now_ms)
         self.mine.meet(self.theirs)
 
-    def client(self, frame: bytes, now_ms: int) -> bool:
-        """A frame of the client, on its way to the primary; False: the secondary is not to get it (R1)."""
+    def client(self, frame: bytes, now_ms: int, *, is_partial: bool = False) -> bool:
+        """A frame of the client, on its way to the primary; False: the secondary is not to get it (R1).
+
+        What has a wrong checksum, and not a partial one, no guest will believe.
+        """
         packet = read(frame)
-        if not isinstance(packet, Segment):
+        if self.is_alone or not isinstance(packet, Segment):
             return True
         self.sees_client = True
         key, flags = packet.key.reversed(), packet.flags
@@ -83,7 +97,7 @@ class Comparator:
             self.claims[key] = packet.seq, now_ms
         elif flags & Flag.ACK and self._is_withheld(connection, packet, now_ms):
             return False
-        if connection is not None:
+        if connection is not None and (packet.is_intact or is_partial):
             connection.client(packet, now_ms)
         return True
 
@@ -98,9 +112,13 @@ class Comparator:
         is_near = abs(near(segment.seq, isn) - isn) <= UNSCALED
         return is_near and not segment.flags & Flag.RST and now_ms - since_ms < HELD_MS
 
-    def committed(self, now_ms: int) -> None:
-        """A checkpoint was made: the secondary is a copy of the primary."""
+    def committed(self, now_ms: int, *, awaits_marker: bool = False) -> None:
+        """A checkpoint was made: the secondary is a copy of the primary.
+
+        `awaits_marker`: its stream still brings what it sent before, up to `marker`.
+        """
         self.requests = 0
+        self.awaits_marker = awaits_marker
         for connection in self.connections.values():
             connection.committed(now_ms)
         for key, exchange in self.exchanges.items():
@@ -108,10 +126,29 @@ class Comparator:
         self.owed_fragments.update(self.mine.committed(now_ms))
         self.theirs.committed(now_ms)
 
+    def marker(self) -> None:
+        """What the secondary's stream brings from here on was sent after the last checkpoint."""
+        self.awaits_marker = False
+
+    def lost(self, now_ms: int) -> None:
+        """The arbiter has decided: this node serves alone."""
+        self.committed(now_ms)
+        self.is_alone = True
+
+    def formed(self) -> None:
+        """What is open is older than the pair."""
+        for connection in self.connections.values():
+            connection.is_older()
+        self.exchanges = {}
+        self.awaits_marker = self.is_alone = False
+
     # ── what an implementation did ────────────────────────────────────────────────────────────────────────────
 
     def left(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
         """The frame went to the client."""
+        if self.is_alone and self.passing and self.passing[0] == frame:
+            self.passing.popleft()
+            return
         if self.owed_fragments[frame]:
             self.owed_fragments[frame] -= 1
             return
@@ -160,6 +197,8 @@ class Comparator:
         require("C4", not +self.owed, "a datagram that a checkpoint set free has not left")
         require("C9", not self.out.incomplete, "fragments left of a datagram that is not whole")
         require("C6", not +self.owed_fragments, "a fragment that a checkpoint set free has not left")
+        if self.is_alone:
+            return
         for parts in (self.mine, self.theirs):
             for key, since_ms in parts.overdue(now_ms):
                 text = f"a datagram in fragments of {since_ms} ms is not whole, and not reported ({key})"

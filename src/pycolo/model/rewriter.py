@@ -4,6 +4,7 @@
     referee.guest(frame, now_ms)
     referee.to_guest(frame, now_ms)    what the implementation gave on: BrokenRuleError where it may not
     referee.to_client(frame, now_ms)
+    referee.again(frame)               what a takeover sends again to the client
     referee.forgot(key, now_ms)        it has no row for that connection any more
     referee.settle()                   all that must have been given on has been
 
@@ -11,11 +12,12 @@ A connection's numbers are what its *guest* confirms (R1): a client's claims wai
 """
 
 from collections import deque
+from dataclasses import replace
 
 from pycolo.model.edits import Mention, judge, mention, told_address, with_numbers
 from pycolo.model.numbers import near
 from pycolo.model.packet import Flag, Key, Segment, read
-from pycolo.model.tracked import HELD_MS, Connection
+from pycolo.model.tracked import HELD_MS, Connection, Said
 from pycolo.model.verdicts import BrokenRuleError, require
 
 HALF_OPEN_MS, CLOSED_MS, IDLE_MS = 120_000, 60_000, 7_440_000
@@ -72,8 +74,31 @@ class Rewriter:
         """A checkpoint: the guest's numbers are the primary's."""
         for row in self.connections.values():
             row.offsets, row.claim, row.has_spoken, row.answers, row.value = (0, 0), None, False, [], None
+            row.said = set()
             if not row.is_fin_acked:
                 row.guest_fin = None  # of a state that is no more
+
+    def adopted(self, other: "Rewriter", now_ms: int) -> None:
+        """A checkpoint of a guest that is itself translated, by `other`: this one's guest has the same numbers now."""
+        self.committed()
+        for key, row in other.connections.items():
+            if row.isn is None or row.offsets == (0, 0) or (row.offsets is None and row.is_own):
+                continue
+            mine = self.connections.get(key, Connection(now_ms))
+            self.connections[key] = replace(
+                row,
+                seen_ms=mine.seen_ms,
+                claim=None,
+                is_own=False,
+                answers=[],
+                waiting=mine.waiting,
+                said=set(),
+                is_heard=mine.is_heard,
+                has_spoken=False,
+                scale=mine.scale,
+                value=None,
+                echo=None,
+            )
 
     def took_over(self) -> None:
         """From now on the client talks with this guest: what begins anew has its numbers.
@@ -122,6 +147,21 @@ class Rewriter:
         require("R1", self.owed[1], "a frame came out that the guest has not sent")
         before, expected, is_partial = self.owed[1].popleft()
         judge("R1", before, expected, frame, mention(before), is_partial=is_partial)
+        packet = read(frame)
+        if isinstance(packet, Segment) and packet.key in self.connections:
+            self.connections[packet.key].said.add(_without_options(packet))
+
+    def again(self, frame: bytes) -> None:
+        """It sent a frame again to the client, at a takeover: one that the guest has sent, but for a newer TSval."""
+        packet = read(frame)
+        assert isinstance(packet, Segment), f"{frame.hex()} was sent again"
+        row = self.connections.get(packet.key)
+        is_known = row is not None and _without_options(packet) in row.said
+        require("takeover", is_known, f"{frame.hex()} was sent again, and never before")
+        if row and packet.timestamps and row.value is not None:
+            newest = row.value if row.echo is None else max(row.value, near(row.echo, row.value))
+            is_new = near(packet.timestamps[0], newest) >= newest
+            require("takeover", is_new, "what was sent again is older than what the client has echoed")
 
     def forgot(self, key: Key, now_ms: int) -> None:
         """It has no row for a connection. R3: only what is half-open, closed or silent for long enough may go."""
@@ -301,3 +341,7 @@ class Rewriter:
         row.sent = max(row.sent, seq + segment.length)
         if segment.flags & Flag.FIN:
             row.guest_fin = seq + segment.length
+
+
+def _without_options(segment: Segment) -> Said:
+    return segment.seq, int(segment.flags), segment.ack, segment.window, segment.data, segment.is_intact

@@ -101,7 +101,7 @@ class Connection:
         mine = life.primary
         if mine.ack is None or self.is_passing:
             return
-        if not segment.is_intact or not 0 <= near(segment.seq, mine.ack) - mine.ack <= mine.space(self._scale(life)):
+        if not 0 <= near(segment.seq, mine.ack) - mine.ack <= mine.space(self._scale(life)):
             return  # nothing that the primary could take
         ack = life.place(segment.ack)
         if ack > life.frontier:
@@ -170,6 +170,23 @@ class Connection:
         mine.since.pop("RST", None)
         life.frontier = max(life.frontier, mine.end)
         life.advance(now_ms)
+
+    def is_older(self) -> None:
+        """The connection is older than the pair: what is compared begins where the primary has come to."""
+        before = self.life
+        self.is_stopped = self.is_excused = False
+        self.ahead = self.client_ack = self.client_fin = self.stepped = None
+        self.is_confirmed = True  # a copy of the primary turns down what that turns down
+        self.is_passing = self.settings.needs_handshake
+        if before is None:
+            return
+        mine = before.primary
+        self.life = Incarnation(before.origin, has_syn=False)
+        self.life.base = self.life.frontier = self.life.told.end = mine.end
+        self.life.primary = Voice(ack=mine.ack, offers=list(mine.offers), end=mine.end)
+        if mine.syn is not None and not self.is_passing:
+            self.life.primary.syn = mine.syn
+            self.life.told.syns = 1
 
     # ── what belongs to which life ────────────────────────────────────────────────────────────────────────────
 
@@ -262,21 +279,27 @@ class Connection:
         start = at + bool(segment.flags & Flag.SYN)
         for place, octet in enumerate(segment.data, start):
             mine, theirs = life.primary.octets.get(place), life.secondary.octets.get(place)
-            require("C1", theirs is not None, f"byte {place} left that the secondary has not sent")
-            may_differ = place in life.vouched or place in life.secondary.contradicted or self._is_acknowledged(place)
+            is_older = place < life.base  # than the pair: what was sent before is sent again
+            require("C1", theirs is not None or is_older, f"byte {place} left that the secondary has not sent")
+            may_differ = is_older or place in life.vouched or place in life.secondary.contradicted
+            may_differ |= self._is_acknowledged(place)
             is_equal = octet == theirs or may_differ
             require("C1", is_equal, f"byte {place} left that differs from the secondary's")
             require("C1", mine is not None, f"byte {place} left that the primary has not sent")
             times = life.told.copies.get(place, 0) + 1
             require("C9", times <= life.primary.copies[place], f"byte {place} left more often than it was sent")
         if segment.data:
-            require("C1", start + len(segment.data) <= life.frontier, "payload left from above the frontier")
+            above = range(life.frontier, start + len(segment.data))
+            has_chosen = not life.secondary.contradicted.isdisjoint(above)  # of the two things that the secondary said
+            require("C1", has_chosen or not above, "payload left from above the frontier")
             require("order", start <= max(life.told.end, life.base), "payload left before what comes before it")
 
     def _check_fin(self, life: Incarnation, segment: Segment, at: int) -> None:
         """C2."""
         if segment.flags & Flag.FIN and not segment.flags & Flag.RST:
             at += len(segment.data) + bool(segment.flags & Flag.SYN)
+            if at < life.base:
+                return  # older than the pair
             require("C2", life.primary.fin == at, "a FIN left where the primary's stream does not end")
             require("C2", life.secondary.fin == at, "a FIN left where the secondary's stream does not end")
             require("C2", at < life.frontier, "a FIN left before the payload in front of it was equal")
@@ -432,7 +455,10 @@ class Connection:
                 if not self._has_event(life, voice, other, event):
                     may_wait = event not in ("SYN", "RST")  # no ACK of the client ends these
                     yield kind, self._ages_from(life, since, now_ms) if may_wait else since, False
-                    yield f"{kind}?", since, False
+                if not self._has_event(life, voice, other, event) or (
+                    isinstance(event, int) and event >= life.frontier
+                ):
+                    yield f"{kind}?", since, False  # said by both, perhaps, but not what is in front of it
         for packet in life.waiting:
             ack = near(packet.segment.ack, self.client_origin or 0)
             theirs = life.secondary.ack
@@ -449,8 +475,11 @@ class Connection:
             if place in theirs.contradicted:
                 yield "PAYLOAD?", now_ms, False  # the secondary has said two things: either may be taken
             differs = mine.octets[place] != theirs.octets[place] or place in mine.contradicted
-            if differs and place not in life.vouched and not self._is_acknowledged(place):
-                yield "PAYLOAD", 0, place <= life.frontier and place not in theirs.contradicted
+            if differs and self._is_acknowledged(place):
+                yield "PAYLOAD?", 0, False  # the client has it, and will not look at it again
+            elif differs and place not in life.vouched:
+                since = max(mine.since.get(place, now_ms), theirs.since.get(place, now_ms))
+                yield "PAYLOAD", since, place <= life.frontier and place not in theirs.contradicted
         for one, other in ((mine, theirs), (theirs, mine)):
             if one.fin is not None and any(place >= one.fin for place in other.octets):
                 yield "FIN", one.since.get("FIN", now_ms), one.fin == life.frontier and one.fin in other.octets
@@ -463,7 +492,7 @@ class Connection:
         if event == "SYN":
             return life.syns_agree
         if event == "FIN":
-            return other.fin == voice.fin
+            return other.fin == voice.fin or (voice.fin or 0) < life.base
         if event == "RST":
             return bool(other.resets) or life.is_reset
         assert isinstance(event, int)

@@ -10,6 +10,9 @@ HELD_MS = 3_000
 UNSCALED = 65_535
 """A client knows no larger window before its handshake is complete (RFC 7323 section 2.2)."""
 
+Said = tuple[int, int, int, int, bytes, bool]
+"""A segment of the guest as the client got it, but for its options: seq, flags, ack, window, payload, checksum."""
+
 
 @dataclass
 class Connection:
@@ -17,7 +20,8 @@ class Connection:
 
     `first`: the same where only this guest took the payload of the client's SYN. `offsets`: (seq, ts), or None while
     they are not known. `claim`: a client's SYN that no guest has answered, when it came, and where its payload ends.
-    What follows counts what has been said since then, in the client's numbers, without wrap.
+    `said`: what a takeover may send again. What follows counts what has been said since then, in the client's numbers,
+    without wrap.
     """
 
     seen_ms: int
@@ -31,6 +35,7 @@ class Connection:
     offsets: tuple[int, int] | None = None
     answers: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
     waiting: deque[tuple[bytes, int]] = field(default_factory=deque)
+    said: set[Said] = field(default_factory=set)
     is_heard: bool = False
     is_complete: bool = False
     has_spoken: bool = False

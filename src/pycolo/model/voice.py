@@ -22,7 +22,8 @@ class Voice:
     """What one guest has said in one incarnation of a connection.
 
     Positions count from its SYN, which is 0; without a SYN from the first number that either guest has said. `ack` is
-    the client's number, without its wrap; `offers` are (ack, window, whether it is scaled) that reach farthest, and the latest.
+    the client's number, without its wrap; `offers` are (ack, window, whether it is scaled), those that reach farthest
+    and the latest.
     `copies`: how often a position was said, `last` at which step. `since`: when each event that the client could notice
     was first said.
     """
