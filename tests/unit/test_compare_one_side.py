@@ -594,7 +594,7 @@ def test_what_was_sent_between_two_secondaries_is_not_waited_for(build):
     assert trace.commands() == []
 
 
-def test_a_damaged_segment_of_the_client_says_nothing(build):
+def test_what_a_damaged_segment_acknowledges_is_still_compared(build):
     """No guest takes it, so the client may still need what it seems to acknowledge."""
     trace = Comparing(build)
     both(trace, Tcp(BASE, "A", b"abcd", ack=100))

@@ -12,7 +12,6 @@ The comparison knows bytes, not segments: neither segmentation, retransmission, 
 
 import cython
 
-from pycolo import limits
 from pycolo.compare.kinds import RowFlag as _Row
 from pycolo.storage.pool import filled, grown
 

@@ -8,6 +8,7 @@ raises `BrokenRuleError` where a rule forbids it. Where an implementation may ch
     packet       bytes -> segments, datagrams, fragments
     voice        what one guest has said of a connection
     incarnation  one life of a connection: both voices, what waits, what the client was told
+    facts        what both guests and the client have said of one connection
     tcp          C1-C3, C5, C8, C9, C11 for one connection
     datagrams    C4, C8
     fragments    C4, C9

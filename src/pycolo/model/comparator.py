@@ -18,12 +18,16 @@ A vnet header is told in one number, `cut`: into datagrams of how many bytes the
 from collections import Counter, deque
 
 from pycolo.model.datagrams import Bodies, Exchange
+from pycolo.model.facts import Settings
 from pycolo.model.fragments import Reassembly
 from pycolo.model.numbers import near
 from pycolo.model.packet import UDP, Datagram, Flag, Fragment, Key, Packet, Segment, read, whole
-from pycolo.model.tcp import TOUCH_MS, Connection, Settings
+from pycolo.model.tcp import Connection
 from pycolo.model.tracked import HELD_MS, UNSCALED
 from pycolo.model.verdicts import BrokenRuleError, require
+
+TOUCH_MS = 100
+"""Times are exact to so much."""
 
 ROOM = ("QUEUE_FULL", "MEMORY_FULL", "TABLE_FULL")
 """No disagreement but a lack of room: an implementation's own affair."""

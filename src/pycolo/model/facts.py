@@ -1,0 +1,239 @@
+"""TCP, what both guests and the client have said of one connection: which life it belongs to, and what it changes.
+
+Rule R1 is here too: what the client says to the primary only.
+"""
+
+from dataclasses import dataclass
+
+from pycolo.model.incarnation import Incarnation, Waiting, answers_same
+from pycolo.model.numbers import near
+from pycolo.model.packet import Flag, Segment
+from pycolo.model.voice import SCALE_MAX, Voice
+
+CLOSED_MS, ENDING_MS, IDLE_MS = 60_000, 300_000, 7_440_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """colo-compare's options, in milliseconds. `client_wait_ms`: deadline of a wait that only the client ends (C8)."""
+
+    compare_timeout_ms: int = 3000
+    scan_ms: int = 1000
+    commits_input: bool = True
+    needs_handshake: bool = False
+    client_wait_ms: int = 300_000
+
+
+class Facts:
+    """What is known of one connection. `now_ms`: monotonic, of the moment a fact came."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.life: Incarnation | None = None
+        self.ahead: Segment | None = None  # a SYN of the secondary for a life that the primary has not begun
+        self.client_origin: int | None = None
+        self.client_ack: int | None = None
+        self.client_moved_ms = 0
+        self.client_fin: int | None = None
+        self.heard_ms = 0
+        self.stepped: int | None = None  # an ack of a guest that was one more than the one before it
+        self.sees_client = False
+        self.is_confirmed = False  # the client has acknowledged the primary's SYN
+        self.step = 0  # of facts and departures, to say what came after what
+        self.flushed: list[Segment] = []  # held at a checkpoint: they leave, whatever they are
+        self.is_passing = False
+        self.is_stopped = False  # diverged: nothing leaves until the policy or a checkpoint says so
+        self.is_excused = False  # reported in this epoch: no further report is demanded
+
+    # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def primary(self, segment: Segment, now_ms: int) -> None:
+        """A segment of the primary."""
+        if segment.flags & Flag.SYN and not self._repeats_syn(segment):
+            self._begin_life(segment, now_ms)
+        life = self._life(segment)
+        at = life.place(segment.seq)
+        self.step += 1
+        self.heard_ms = now_ms
+        if self._answers_a_lie(life, segment):
+            return
+        before = life.primary.ack
+        life.primary.hear(segment, at, self._client_number(segment), now_ms, self.step)
+        self._note_step(before, life.primary.ack)
+        life.waiting.append(Waiting(segment, at, now_ms))
+        life.advance(now_ms)
+
+    def secondary(self, segment: Segment, now_ms: int) -> None:
+        """A segment of the secondary, in the primary's numbers; its first SYN has a number of its own."""
+        self.heard_ms = now_ms
+        if segment.flags & Flag.SYN and not self._takes_syn(segment):
+            self.ahead = segment
+            self._ahead_ms = now_ms
+            return
+        life = self._life(segment)
+        if segment.flags & Flag.RST and life.primary.syn and not life.syns_agree:
+            is_answer = life.primary.ack is not None and near(segment.ack, life.primary.ack) == life.primary.ack
+            if not segment.flags & Flag.ACK or not is_answer:
+                return  # C2: it resets the old life, the new one it has not begun
+        at = 0 if segment.flags & Flag.SYN else life.place(segment.seq)
+        before = life.secondary.ack
+        life.secondary.hear(segment, at, self._client_number(segment), now_ms)
+        self._note_step(before, life.secondary.ack)
+        life.advance(now_ms)
+
+    def _note_step(self, before: int | None, now: int | None) -> None:
+        if before is not None and now == before + 1:
+            self.stepped = now
+
+    def client(self, segment: Segment, now_ms: int) -> None:
+        """A segment of the client, as it goes to the primary: what it has got. Believed only where it can be true."""
+        life = self.life
+        if life is None or not segment.flags & Flag.ACK or segment.flags & (Flag.SYN | Flag.RST):
+            return
+        mine = life.primary
+        if mine.ack is None or self.is_passing:
+            return
+        if not 0 <= near(segment.seq, mine.ack) - mine.ack <= mine.space(self._scale(life)):
+            return  # nothing that the primary could take
+        ack = life.place(segment.ack)
+        if ack > life.frontier:
+            return  # nothing that has left
+        if segment.flags & Flag.FIN:
+            self.client_fin = near(segment.seq, mine.ack) + segment.length
+        if self.client_ack is None or ack > self.client_ack:
+            self.client_ack, self.client_moved_ms = ack, now_ms
+
+    def turns_down(self, segment: Segment) -> bool:
+        """R1: the primary's guest has sent a SYN, and this acknowledges something else. What goes on, confirms it."""
+        mine = self.life.primary if self.life else None
+        if self.life is None or mine is None or mine.syn is None or self.is_passing or self.is_confirmed:
+            return False
+        if segment.flags & Flag.RST and mine.ack is not None:
+            return False
+        acked = near(segment.ack, self.life.origin) - self.life.origin
+        if not 0 < acked <= mine.end:
+            return True
+        is_first = mine.ack is not None and segment.seq == mine.ack % 2**32
+        self.is_confirmed = is_first and not segment.flags & (Flag.SYN | Flag.RST)
+        return False
+
+    def may_take(self, segment: Segment) -> bool:
+        """R1: whether a guest may take it into the connection that it has."""
+        life = self.life
+        if life is None or self.is_passing:
+            return life is not None
+        mine, theirs = life.primary, life.secondary
+        if mine.syn is not None and not self.is_confirmed:
+            return True
+        if mine.ack is None or life.told.resets:
+            return False
+        first = mine.ack if theirs.ack is None else min(mine.ack, theirs.ack)
+        return first - 1 <= near(segment.seq, mine.ack) <= mine.ack + mine.space(self._scale(life))
+
+    def _answers_a_lie(self, life: Incarnation, segment: Segment) -> bool:
+        """R1: a RST of a guest that has said nothing but its SYN, with a number that no client believes."""
+        is_new = life.primary.syn is not None and life.primary.end == 1 and not self.is_confirmed
+        if not self.sees_client or self.is_passing or not is_new:
+            return False
+        return segment.flags & (Flag.RST | Flag.ACK) == Flag.RST and life.place(segment.seq) != 1
+
+    def committed(self, now_ms: int) -> None:
+        """The secondary is a copy of the primary: it has said, acknowledged and offered the same."""
+        self.is_stopped = self.is_excused = self.is_passing = False
+        self.ahead = None
+        if self.life is None:
+            return
+        life, mine = self.life, self.life.primary
+        life.vouched |= set(range(life.frontier, mine.end))
+        self.flushed = [packet.segment for packet in life.waiting]
+        life.waiting.clear()
+        life.secondary = Voice(
+            mine.syn,
+            dict(mine.octets),
+            fin=mine.fin,
+            ack=mine.ack,
+            offers=list(mine.offers),
+            blocks=set(mine.blocks),
+            end=mine.end,
+        )
+        mine.contradicted.clear()
+        life.is_reset |= bool(mine.resets)
+        mine.resets.clear()
+        mine.since.pop("RST", None)
+        life.frontier = max(life.frontier, mine.end)
+        life.advance(now_ms)
+
+    def is_older(self) -> None:
+        """The connection is older than the pair: what is compared begins where the primary has come to."""
+        before = self.life
+        self.is_stopped = self.is_excused = False
+        self.ahead = self.client_ack = self.client_fin = self.stepped = None
+        self.is_confirmed = True  # a copy of the primary turns down what that turns down
+        self.is_passing = self.settings.needs_handshake
+        if before is None:
+            return
+        mine = before.primary
+        self.life = Incarnation(before.origin, has_syn=False)
+        self.life.base = self.life.frontier = self.life.told.end = mine.end
+        self.life.primary = Voice(ack=mine.ack, offers=list(mine.offers), end=mine.end)
+        if mine.syn is not None and not self.is_passing:
+            self.life.primary.syn = mine.syn
+            self.life.told.syns = 1
+
+    # ── what belongs to which life ────────────────────────────────────────────────────────────────────────────
+
+    def _life(self, segment: Segment) -> Incarnation:
+        if self.life is None:
+            has_syn = bool(segment.flags & Flag.SYN)
+            self.life = Incarnation(segment.seq, has_syn=has_syn)
+            self.is_passing = self.settings.needs_handshake and not has_syn
+        return self.life
+
+    def _repeats_syn(self, segment: Segment) -> bool:
+        known = self.life.primary.syn if self.life else None
+        return known is not None and known.seq == segment.seq
+
+    def _begin_life(self, syn: Segment, now_ms: int) -> None:
+        """C9: what the old life still held is superseded, and never released."""
+        self.life = Incarnation(syn.seq, has_syn=True)
+        self.client_origin = self.client_ack = self.client_fin = self.stepped = None
+        self.is_confirmed = False
+        self.is_passing = self.is_stopped = self.is_excused = False
+        if self.ahead is not None and answers_same(syn, self.ahead):
+            self.life.secondary.hear(self.ahead, 0, self._client_number(self.ahead), self._ahead_ms)
+            self.ahead = None
+
+    def _takes_syn(self, segment: Segment) -> bool:
+        """Whether a SYN of the secondary belongs to the present life."""
+        life = self.life
+        if life is None or life.primary.syn is None:
+            return False
+        theirs = life.secondary.syn
+        if theirs is not None:
+            return segment.seq in (theirs.seq, life.primary.syn.seq)
+        return answers_same(life.primary.syn, segment)
+
+    def _client_number(self, segment: Segment) -> int:
+        if self.client_origin is None and segment.flags & Flag.ACK:
+            self.client_origin = segment.ack
+        return self.client_origin or 0
+
+    def _scale(self, life: Incarnation) -> int:
+        return life.primary.syn.scale if life.primary.syn else SCALE_MAX
+
+    # ── how long it is kept ───────────────────────────────────────────────────────────────────────────────────
+
+    def patience_ms(self) -> int:
+        """C10: for how long it has to be silent before it may be forgotten."""
+        life = self.life
+        if life is None or self.is_passing:
+            return CLOSED_MS if life is not None and life.told.resets else IDLE_MS
+        mine, theirs = life.primary, life.secondary
+        if life.told.resets:
+            return CLOSED_MS
+        if mine.fin is None or mine.fin >= life.frontier or mine.ack is None or theirs.ack is None:
+            return IDLE_MS
+        if self.client_ack is None:  # both have acknowledged a FIN of the client last, or a byte of its own
+            return ENDING_MS if mine.ack == theirs.ack == self.stepped else IDLE_MS
+        is_heard = self.client_fin is not None and self.client_fin <= min(mine.ack, theirs.ack)
+        return CLOSED_MS if is_heard and self.client_ack == life.frontier else IDLE_MS
