@@ -69,8 +69,9 @@ SPLIT_WAIT_MS: Final = 2
 DATAGRAM_REORDER_MS: Final = 50
 """Datagrams of the two guests may overtake one another for this long before they count as different."""
 
-RETAINED_PACKETS_MAX: Final = 64
-"""Packets of the secondary kept below the frontier, per connection: an initial window several times over."""
+RETAINED_PACKETS_MAX: Final = 256
+"""Packets of the secondary kept below the frontier, per connection: 373 KB of full Ethernet frames. So where segments
+are full the bytes are the bound, and where they are small the records (about 100 B each)."""
 
 RETAINED_BYTES_MAX: Final = 256 << 10
 """The same in bytes: four GSO frames. What is sent again later than that leaves uncompared."""

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.referee import Judged
-from support.streams import give, scripts
+from support.segments import Tcp
+from support.streams import PRIMARY, SECONDARY, give, scripts
 
 EXAMPLES = settings(max_examples=300)
 
@@ -24,3 +25,16 @@ def test_scripts(compiled, script, waits, commits_input):
     trace.wait(10)
     trace.commit()
     trace.wait(10)
+
+
+def test_an_older_ack_waits_behind_one_that_runs_ahead(compiled):
+    """Packets leave in the order in which the primary sent them, though the older ack is one of both (C3)."""
+    trace = Judged(compiled)
+    give(trace, PRIMARY, Tcp(0, "SA", ack=1))
+    give(trace, SECONDARY, Tcp(0x51515151, "SA", ack=1))
+    give(trace, SECONDARY, Tcp(4, "A", b"ahead", ack=2))
+    give(trace, PRIMARY, Tcp(4, "A", ack=3))
+    give(trace, PRIMARY, Tcp(1, "A", ack=2))
+    assert [segment.ack for segment in trace.out()] == [1]
+    give(trace, SECONDARY, Tcp(9, "A", ack=3))
+    assert [segment.ack for segment in trace.out()] == [3, 2]

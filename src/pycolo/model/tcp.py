@@ -187,14 +187,16 @@ class Connection(Facts):
             segment = packet.segment
             if segment.length and packet.at + segment.length > life.frontier:
                 return  # packets leave in order: what comes behind it waits, whatever it is
-            if not segment.flags & Flag.ACK or segment.flags & Flag.RST or packet.at > max(life.told.end, life.base):
-                continue
-            if any(self._is_ahead(other, packet) for other in life.waiting):
+            if not segment.flags & Flag.ACK or segment.flags & Flag.RST:
                 continue
             ack = near(segment.ack, self.client_origin or 0)
             limit = theirs.ack if self.settings.commits_input and theirs.ack is not None else ack
             if ack > limit and not segment.length:
-                return  # a bare ACK that runs ahead may wait, and later ones with it
+                return  # a bare ACK that runs ahead may wait, and what came later with it, whatever its number is
+            if packet.at > max(life.told.end, life.base):
+                continue
+            if any(self._is_ahead(other, packet) for other in life.waiting):
+                continue
             if life.told.ack < ack <= limit:
                 yield f"C3: ack {ack} of both has not left"
 
