@@ -132,9 +132,9 @@ class OneSide(ByteStreams):
     def answers_a_lie(self, row: cython.int, packet: Packet) -> cython.bint:
         """Whether a RST of the primary answers what was withheld: no client believes its number.
 
-        The primary has said nothing but its SYN, which is not confirmed, and that is not the end of it.
+        The primary has said nothing but its SYN, and that is not the end of it.
         """
-        known: cython.int = RowFlag.PRIMARY_SYN | RowFlag.CONFIRMED | RowFlag.LET_THROUGH
+        known: cython.int = RowFlag.PRIMARY_SYN | RowFlag.LET_THROUGH
         if not self.sees_client or self.held.flags[row] & known != RowFlag.PRIMARY_SYN:
             return False
         end: cython.longlong = self._primary_end[row]

@@ -132,8 +132,7 @@ class Facts:
 
     def _answers_a_lie(self, life: Incarnation, segment: Segment) -> bool:
         """R1: a RST of a guest that has said nothing but its SYN, with a number that no client believes."""
-        is_new = life.primary.syn is not None and life.primary.end == 1 and not self.is_confirmed
-        if not self.sees_client or self.is_passing or not is_new:
+        if not self.sees_client or life.primary.syn is None or self.is_passing or life.primary.end != 1:
             return False
         return segment.flags & (Flag.RST | Flag.ACK) == Flag.RST and life.place(segment.seq) != 1
 
