@@ -232,8 +232,9 @@ class Connection(Facts):
                 if not self._has_event(life, voice, other, event):
                     may_wait = event not in ("SYN", "RST")  # no ACK of the client ends these
                     yield kind, self._ages_from(life, since, now_ms) if may_wait else since, False
+                place = voice.fin if event == "FIN" else event
                 if not self._has_event(life, voice, other, event) or (
-                    isinstance(event, int) and event >= life.frontier
+                    isinstance(place, int) and place >= life.frontier
                 ):
                     yield f"{kind}?", since, False  # said by both, perhaps, but not what is in front of it
         for packet in life.waiting:
