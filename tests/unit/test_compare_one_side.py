@@ -56,6 +56,20 @@ def test_what_the_secondary_alone_does_is_a_difference_in_time(build, alone, pol
     assert trace.commands() == [], "one report answers it"
 
 
+@pytest.mark.parametrize("side", ["primary", "secondary"])
+def test_what_waits_does_not_get_younger_by_what_comes_late(build, side):
+    """C5: it goes in front of what came before it, and waits too."""
+    trace = established(build)
+    give = getattr(trace, side)
+    give(Tcp(BASE + 4, "A", b"more", ack=100))
+    trace.wait(limits.COMPARE_TIMEOUT_MS - 1)
+    give(Tcp(BASE, "A", b"late", ack=100))
+    assert trace.commands() == []
+    trace.wait(limits.EXPIRED_SCAN_CYCLE_MS + 2)
+    expected = "TIMEOUT" if side == "primary" else "SECONDARY_TIMEOUT"
+    assert [kind for _, kind, _ in trace.commands()] == [expected]
+
+
 @pytest.mark.parametrize(
     "alone", [Tcp(BASE, "FA", ack=100), Tcp(BASE, "R"), syn_ack(77, ack=500)], ids=["fin", "rst", "syn-ack"]
 )

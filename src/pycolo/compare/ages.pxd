@@ -13,6 +13,7 @@ cdef class Ages:
     cdef public long long timeout_us
 
     cdef int time_out(self, int row, long long now_us) except -1 nogil
+    cdef int _oldest(self, int record) except? -1 nogil
     cdef Py_ssize_t _arrived_us(self, int record) except? -1 nogil
     cdef Py_ssize_t _waits_since_us(self, long long since_us, bint for_primary, long long now_us) except? -1 nogil
     cdef Py_ssize_t _bound_us(self, bint is_primary, long long now_us) except? -1 nogil

@@ -31,9 +31,9 @@ class Ages:
         if not self.held.table.is_tcp(row):
             return self.datagram.timed_out(row, self._bound_us(True, now_us), self._bound_us(False, now_us), now_us)
         kind: cython.int = DifferenceKind.TIMEOUT
-        record: cython.int = self.held.primary.head[row]
+        record: cython.int = self._oldest(self.held.primary.head[row])
         since_us: cython.longlong = self._waits_since_us(self._arrived_us(record), False, now_us)
-        theirs: cython.int = self.held.secondary.head[row]
+        theirs: cython.int = self._oldest(self.held.secondary.head[row])
         their_us: cython.longlong = self._waits_since_us(self._arrived_us(theirs), True, now_us)
         if their_us < since_us:
             kind = DifferenceKind.SECONDARY_TIMEOUT
@@ -49,6 +49,15 @@ class Ages:
             return 0
         self.held.stats.timeouts += 1
         return self.tcp.timed_out(row, kind, record, now_us)
+
+    def _oldest(self, record: cython.int) -> cython.int:
+        """The packet of a queue that came first: what comes late, or again, goes in front of what begins behind it."""
+        oldest: cython.int = record
+        while record != _NONE:
+            if self.held.pool.arrived_us[record] < self.held.pool.arrived_us[oldest]:
+                oldest = record
+            record = self.held.pool.next[record]
+        return oldest
 
     def _arrived_us(self, record: cython.int) -> cython.Py_ssize_t:
         return _NEVER if record == _NONE else self.held.pool.arrived_us[record]
