@@ -111,7 +111,7 @@ class Facts:
         if segment.flags & Flag.RST and mine.ack is not None:
             return False
         acked = near(segment.ack, self.life.origin) - self.life.origin
-        if not 0 < acked <= mine.end:
+        if not 0 < acked <= mine.said:
             return True
         is_first = mine.ack is not None and segment.seq == mine.ack % 2**32
         self.is_confirmed = is_first and not segment.flags & (Flag.SYN | Flag.RST)
@@ -132,7 +132,7 @@ class Facts:
 
     def _answers_a_lie(self, life: Incarnation, segment: Segment) -> bool:
         """R1: a RST of a guest that has said nothing but its SYN, with a number that no client believes."""
-        if not self.sees_client or life.primary.syn is None or self.is_passing or life.primary.end != 1:
+        if not self.sees_client or life.primary.syn is None or self.is_passing or life.primary.said != 1:
             return False
         return segment.flags & (Flag.RST | Flag.ACK) == Flag.RST and life.place(segment.seq) != 1
 

@@ -77,6 +77,11 @@ class Voice:
         for left, right in segment.sack_blocks:
             self.blocks.add((near(left, ack), near(right, ack)))
 
+    @property
+    def said(self) -> int:
+        """The position behind its last byte, SYN or FIN; a bare ACK may have a number farther on."""
+        return max([0, self.fin or 0, *self.octets]) + 1
+
     def edge(self, scale: int) -> int:
         """The right end of the window: the farthest that was offered."""
         return max(ack + (window << scale * is_scaled) for ack, window, is_scaled in self.offers)
