@@ -45,8 +45,8 @@ lint: types ## ruff, mypy, and the purity line
 types: setup $(VENV)/.dev ## mypy, strict
 	@$(BIN)/mypy --no-error-summary
 
-bench: setup $(VENV)/.dev ## the benchmarks of benchmarks/
-	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
+bench: setup ## colo proxy beside QEMU and a relay, a quarter of an hour (ARGS="--quick", "--help")
+	@$(BIN)/python benchmarks/bench_proxy.py $(ARGS)
 
 bench-instructions: setup ## instructions per packet, counted with valgrind and held (ARGS="--functions", "--update")
 	@scripts/setup.sh counting
