@@ -3,10 +3,12 @@
     python benchmarks/instructions.py              a table, and exit status 1 where a row is above its limit
     python benchmarks/instructions.py --update     write instructions.json: what is counted now is what is allowed
     python benchmarks/instructions.py --functions  where they go, function by function (--rows to choose)
+    python benchmarks/instructions.py --process    of the whole process: sockets, loop and all, driven from outside
 
 counted.py is what runs under callgrind; only its batches are counted, neither Python's start nor the making of frames.
 The same build on the same machine gives the same numbers, to the instruction. Another compiler, Python or processor
-(libc chooses its memcpy by that) gives others by a few percent; a limit is MARGIN above what was counted.
+(libc chooses its memcpy by that) gives others by a few percent; a limit is MARGIN above what was counted. With
+--process the kernel decides how much is read at once: those numbers are near one another, not equal, and not kept.
 """
 
 import argparse
@@ -19,12 +21,19 @@ import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
+from loads import LARGE, SMALL
+from peers import Shape
+from sessions import Load, made, session
+
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent
 FOLDER: Final = ROOT / "build" / "instructions"
 KEPT: Final = HERE / "instructions.json"
 MARGIN: Final = 0.10
 FUNCTIONS_SHOWN: Final = 40
+PROCESS_CYCLES: Final = (5, 20)
+"""To warm up, and counted."""
+
 _SYMBOLS: Final = FOLDER / "symbols"
 
 
@@ -140,11 +149,42 @@ def annotated(path: Path, is_inclusive: bool) -> dict[str, int]:
     return found
 
 
+def whole_process(package: Path) -> None:
+    """`colo proxy` under callgrind, from the first cycle that is not to warm it up."""
+    os.environ |= {"PYTHONHASHSEED": "0", "PYTHONPATH": str(package)}
+    print("instructions per pair, or per frame rewritten, of the whole process")
+    for load in (
+        Load("compare-64", "compare, 64 B", SMALL, 1000, Shape()),
+        Load("compare-1448", "compare, 1448 B", LARGE, 1000, Shape()),
+        Load("rewriter-1448", "rewrite, 1448 B, both ways", LARGE, 1000, Shape("rewriter")),
+    ):
+        print(f"{load.title:<48} {_executed(load):>7,.0f}", flush=True)
+
+
+def _executed(load: Load) -> float:
+    """Instructions for a pair or a frame."""
+    file = FOLDER / "process.out"
+    for old in FOLDER.glob("process.out*"):
+        old.unlink()
+    under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}", f"--log-file={FOLDER / 'process.log'}"]
+    with session("colo", load, made(load), None, [], under) as one:
+        control = ["callgrind_control", "--zero", str(one.peer.process.pid)]
+        for cycles in PROCESS_CYCLES:
+            for _ in range(cycles):
+                if wrong := one.round(0)[3]:
+                    raise RefusalError(f"{load.title}: {wrong}")
+            run(control, "callgrind does not answer")
+            control[1] = "--dump"
+    totals = re.findall(r"^totals: (\d+)", Path(f"{file}.1").read_text(errors="replace"), re.MULTILINE)
+    return sum(map(int, totals)) / PROCESS_CYCLES[1] / one.frames
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="", help="rows with this in their name (A|B: or this)")
     parser.add_argument("--update", action="store_true", help="write instructions.json")
     parser.add_argument("--functions", action="store_true", help="build with symbols, and show the functions")
+    parser.add_argument("--process", action="store_true", help="count the whole process of `colo proxy`")
     parser.add_argument("--package", type=Path, default=ROOT / "src", help="the folder that holds pycolo, compiled")
     return parser.parse_args()
 
@@ -165,6 +205,10 @@ def main() -> None:
         if shutil.which(program) is None:
             fail(f"{program} is not installed: as root, apt-get install {'gcc' if program == 'cc' else program}")
     try:
+        if chosen.process:
+            library()
+            whole_process(chosen.package)
+            return
         wanted = names(chosen.rows, chosen.package)
         measured = counted(wanted, with_symbols() if chosen.functions else chosen.package)
         if chosen.functions:
