@@ -9,6 +9,7 @@ what came out is checked behind what is counted.
 
 import ctypes
 import gc
+import mmap
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,9 +92,9 @@ class Compare:
         self._takers = (second, first) if primary_first else (first, second)
         self._is_swapped = primary_first
         self._now_us = 1_000_000
-        self._out = bytearray(OUT_BYTES)
+        self._out = placed(bytes(OUT_BYTES))
 
-    def feed(self, pairs: list[tuple[bytearray, bytearray]]) -> int:
+    def feed(self, pairs: list[tuple[memoryview, memoryview]]) -> int:
         """Batches of (secondary, primary), as proxy/compare.py does it in a turn; how many bytes came out."""
         core, out, released = self.core, self._out, 0
         first, second = self._takers
@@ -115,7 +116,7 @@ def compare(row: Row, counting: Counting) -> int:
     """Pairs that were counted."""
     shell = Compare(row.traffic.vnet, row.variant == "primary first")
     if opening := handshake(row.traffic, row.flows, Ends(), SYN | ACK):
-        shell.feed([(bytearray(opening), bytearray(opening))])
+        shell.feed([(placed(opening), placed(opening))])
     sides = [cycle(row.traffic, side, row.flows, repeat=max(1, 500 // row.flows)) for side in ("secondary", "primary")]
     frames = sides[1].frames
     for _ in cycles(frames, WARM_FRAMES):
@@ -141,9 +142,9 @@ class Rewrite:
         self.core = Rewriter(SEED)
         self.core.keeps_copies = keeps_copies
         self._now_us = 1_000_000
-        self._out = bytearray(OUT_BYTES)
+        self._out = placed(bytes(OUT_BYTES))
 
-    def feed(self, batches: list[bytearray], is_client: bool) -> int:
+    def feed(self, batches: list[memoryview], is_client: bool) -> int:
         """Batches of one direction; how many bytes came out."""
         core, out, translated = self.core, self._out, 0
         take = core.client_frames if is_client else core.guest_frames
@@ -165,7 +166,7 @@ def rewrite(row: Row, counting: Counting) -> int:
     client = Ends(True, CLIENT_ISN + 1, PRIMARY_ISN + 1, step)
     guest = Ends(False, SECONDARY_ISN + 1, CLIENT_ISN + 1, step)
     for ends, flags in ((client, SYN), (guest, SYN | ACK), (client, ACK)):
-        shell.feed([bytearray(handshake(row.traffic, row.flows, ends, flags))], ends.from_client)
+        shell.feed([placed(handshake(row.traffic, row.flows, ends, flags))], ends.from_client)
     assert shell.core.stats.learned == row.flows
     to_client, to_guest = (cycle(row.traffic, "primary", row.flows, ends) for ends in (guest, client))
     frames = to_client.frames
@@ -184,7 +185,7 @@ def rewrite(row: Row, counting: Counting) -> int:
     return len(counted) * frames
 
 
-def feed_all(shell: Rewrite, turns: list[tuple[list[bytearray], bool]]) -> int:
+def feed_all(shell: Rewrite, turns: list[tuple[list[memoryview], bool]]) -> int:
     return sum(shell.feed(batches, is_client) for batches, is_client in turns)
 
 
@@ -195,17 +196,24 @@ def cycles(frames: int, at_least: int) -> range:
     return range(-(-at_least // frames))
 
 
-def next_batches_of(one: Cycle) -> list[bytearray]:
-    found = [bytearray(batch) for batch in one.batches(BATCH_BYTES)]
+def placed(octets: bytes) -> memoryview:
+    """On pages of its own: how many instructions a copy takes depends on where its ends lie."""
+    pages = memoryview(mmap.mmap(-1, max(1, len(octets))))
+    pages[: len(octets)] = octets
+    return pages[: len(octets)]
+
+
+def next_batches_of(one: Cycle) -> list[memoryview]:
+    found = [placed(batch) for batch in one.batches(BATCH_BYTES)]
     one.advance()
     return found
 
 
-def next_batches(secondary: Cycle, primary: Cycle) -> list[tuple[bytearray, bytearray]]:
+def next_batches(secondary: Cycle, primary: Cycle) -> list[tuple[memoryview, memoryview]]:
     """A cycle of both, in pairs of batches; the shorter list is filled up with empty ones."""
     lists = [next_batches_of(secondary), next_batches_of(primary)]
     longest = max(map(len, lists))
-    padded = [one + [bytearray() for _ in range(longest - len(one))] for one in lists]
+    padded = [one + [placed(b"") for _ in range(longest - len(one))] for one in lists]
     return list(zip(*padded, strict=True))
 
 

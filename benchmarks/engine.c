@@ -3,7 +3,8 @@
  * drive() sends cycles of frames (loads.py) into one or more sockets, renewing sequence numbers as it goes, and checks
  * what comes out: every frame's length and sequence number against the one that its connection is to continue with,
  * and of one frame in SAMPLE the payload and the checksum. Frames out of their order are counted, and `sum` is 0 when
- * in the end each has come once. Bare ACKs are counted, and the parts of a frame that was split are put together. It looks again for SPIN_NS before it sleeps.
+ * in the end each has come once. Bare ACKs are counted, and the parts of a frame that was split are put together.
+ * drive() looks again for SPIN_NS before it sleeps.
  */
 #define _GNU_SOURCE
 #include <errno.h>
