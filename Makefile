@@ -18,11 +18,11 @@ MODULES := $(shell sed -n 's/^    "\(pycolo\.[a-z_.]*\)",$$/\1/p' setup.py)
 COMPILED := $(wildcard $(patsubst %,src/%.py,$(subst .,/,$(MODULES)))) $(shell find src -name '*.pxd')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-qemu test lint types bench docs dist deb lock clean
+.PHONY: help setup demo demo-qemu test lint types bench bench-instructions docs dist deb lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
-		printf 'make %-9s %s\n' "$$target" "$$text"; done
+		printf 'make %-18s %s\n' "$$target" "$$text"; done
 
 setup: $(VENV)/.compiled ## what is needed to run: .venv, pinned dependencies, compiled core
 	@:
@@ -45,8 +45,12 @@ lint: types ## ruff, mypy, and the purity line
 types: setup $(VENV)/.dev ## mypy, strict
 	@$(BIN)/mypy --no-error-summary
 
-bench: setup $(VENV)/.dev ## the benchmarks of benchmarks/
-	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
+bench: setup ## colo proxy beside QEMU and a relay, a quarter of an hour (ARGS="--quick", "--help")
+	@$(BIN)/python benchmarks/bench_proxy.py $(ARGS)
+
+bench-instructions: setup ## instructions per packet, counted with valgrind and held (ARGS="--functions", "--update")
+	@scripts/setup.sh counting
+	@$(BIN)/python benchmarks/instructions.py $(ARGS)
 
 docs: setup $(VENV)/.docs ## the documentation as a site, strictly: site/index.html, which needs no server
 	@rm -rf site

@@ -1,369 +1,153 @@
-"""colo-compare through its sockets: QEMU's and `colo proxy`, fed alike, one after the other in the same run.
+"""QEMU and `colo proxy` side by side: the same command line, frames and sockets, in turns in the same run.
 
-    python benchmarks/bench_proxy.py [--rounds 5] [--pairs 100000] [--json] [--help]
+    python benchmarks/bench_proxy.py [--quick] [--rows WORD|WORD] [--help]
 
-Both get the same command line and the same frames over unix sockets: TCP segments in order, each from both guests, on
-1, 1000 or 10000 connections. This process fills both inputs in chunks of 128 KiB and empties the output; the frames
-are made beforehand. `relay` compares nothing: it passes the primary's frames on and throws the secondary's away. What
-it reaches is what the sockets and this driver allow, and no comparison can be faster.
+Each row of the table is one load (loads.py) through four peers. QEMU 7.2 or newer runs colo-compare or filter-rewriter
+without a machine. `relay` compares nothing: it passes the primary's frames on and throws the secondary's away; `sink`
+throws everything away. What these two reach is what the sockets and the driver (engine.c) allow: no comparison can be
+faster, and the driver is not what limits a row in which a peer stays well below the sink.
 
-The peer and this driver have a processor each where there are two or more (`--cpus`). Throughput: pairs released per
-second, median over rounds in which the peers take turns; the spread of the rounds is what else the machine does. CPU:
-seconds of the peer's processor per million pairs. Latency: one pair at a time, from before the primary's segment is
-sent until it is back, the driver never asleep; the secondary's is sent right before it, or 100 µs before it.
+Peer and driver have a processor each (`--cpus`). The peers take turns; each has three rounds, and the median is shown.
+A round in which other programs had more than 6 % of one of the two processors is measured again, up to three times;
+where none was quiet the quietest is kept and the row says so. What comes out is checked in the same rounds: each
+connection's frames in order, no byte missing (a difference that is found holds a connection, so it would be missing),
+payload and checksum of each 61st frame. Results: bench.json, bench.md and two pictures in benchmarks/results.
 """
 
 import argparse
-import gc
 import json
 import os
-import select
 import shutil
-import socket
-import statistics
-import struct
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-CHUNK_BYTES: Final = 128 << 10
-RECEIVE_BYTES: Final = 1 << 20
-QUEUE_PACKETS: Final = 65_536
-"""max_queue_size of both: QEMU drops what is above it, and a chunk of small frames of one connection is above 1024."""
+import machine
+import report
+from loads import CUT, DATAGRAMS, HALF_ACKS, JOINED, LARGE, MIXED, SMALL, VNET
+from peers import Shape
+from sessions import TRIES, Found, Load, compared, waited
 
-START_S: Final = 20.0
-STALL_S: Final = 10.0
-"""Nothing has come out for that long: the peer has lost the rest."""
+RESULTS: Final = Path(__file__).resolve().parent / "results"
+QUICK: Final = RESULTS.parents[1] / "build" / "benchmarks" / "quick"
+MILLION: Final = 1_000_000
+_REWRITER: Final = Shape("rewriter")
 
-HEADERS: Final = 14 + 20 + 20
-GAPS_US: Final = (0, 100)
-_SEQ_POS: Final = 4 + 14 + 20 + 4
-_FRAME_BYTES_KEPT: Final = 256 << 20
-
-
-@dataclass
-class Result:
-    """One peer under one load. Rates in pairs per second, `cpu` in seconds per million pairs."""
-
-    peer: str
-    payload: int
-    flows: int
-    rates: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    lost: int = 0
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.rates)
-
-    @property
-    def spread(self) -> float:
-        """(largest - smallest) / median."""
-        return (max(self.rates) - min(self.rates)) / self.median
-
-
-@dataclass
-class Latency:
-    """Microseconds for one pair. `gap_us`: between the secondary's segment and the primary's."""
-
-    peer: str
-    payload: int
-    gap_us: int
-    p50: float
-    p99: float
-
-
-# ── frames ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def checksum(octets: bytes) -> int:
-    total = sum(struct.unpack(f">{len(octets) // 2}H", octets))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def template(flow: int, payload: int) -> bytearray:
-    """A guest's segment behind its length word; the TCP checksum is left 0, nobody on the way looks at it."""
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 40 + payload, 0, 0x4000, 64, 6, 0) + bytes([10, 0, 0, 1])
-    ip += struct.pack(">I", 0x0A010000 + (flow >> 14))
-    ip = ip[:10] + struct.pack(">H", checksum(ip)) + ip[12:]
-    tcp = struct.pack(">HHIIBBHHH", 80, 1024 + (flow & 0x3FFF), 0, 1, 0x50, 0x18, 65_535, 0, 0)
-    frame = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\0" + ip + tcp + bytes(payload)
-    return bytearray(struct.pack(">I", len(frame)) + frame)
-
-
-class Load:
-    """`pairs` frames in order, connection after connection in turn; `advance` makes them the next ones."""
-
-    def __init__(self, payload: int, flows: int, pairs: int) -> None:
-        self.payload, self.flows = payload, flows
-        self.size = 4 + HEADERS + payload
-        self.pairs = min(pairs, _FRAME_BYTES_KEPT // self.size) // flows * flows or flows
-        self._sent_per_flow = 0
-        rounds = self.pairs // flows
-        self.octets = bytearray(b"".join(template(flow, payload) for flow in range(flows)) * rounds)
-        self.advance()
-
-    def advance(self) -> None:
-        pack, octets = struct.Struct(">I").pack_into, self.octets
-        for number in range(self.pairs):
-            seq = 1 + (self._sent_per_flow + number // self.flows) * self.payload
-            pack(octets, number * self.size + _SEQ_POS, seq & 0xFFFFFFFF)
-        self._sent_per_flow += self.pairs // self.flows
-
-
-# ── peers ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-RELAY: Final = """
-import select, socket, sys
-def listening(name):
-    end = socket.socket(socket.AF_UNIX); end.bind(sys.argv[1] + "/" + name); end.listen(1); return end
-pri, sec, out = [end.accept()[0] for end in [listening(name) for name in ("pri", "sec", "out")]]
-buf = memoryview(bytearray(1 << 20))
-poller = select.epoll()
-for end in (pri, sec):
-    poller.register(end, select.EPOLLIN)
-while True:
-    for fd, _ in poller.poll():
-        count = (pri if fd == pri.fileno() else sec).recv_into(buf)
-        if not count:
-            sys.exit()
-        if fd == pri.fileno():
-            out.sendall(buf[:count])
-"""
-
-
-def command(peer: str, folder: Path, extra: list[str]) -> list[str]:
-    if peer == "relay":
-        return [sys.executable, "-c", RELAY, str(folder)]
-    sockets = []
-    for name in ("pri", "sec", "out"):
-        sockets += ["-chardev", f"socket,id={name},path={folder / name},server=on,wait=off"]
-    compare = (
-        "colo-compare,id=c0,primary_in=pri,secondary_in=sec,outdev=out,iothread=iot0"
-        f",compare_timeout=60000,max_queue_size={QUEUE_PACKETS}"
-    )
-    line = [*sockets, "-object", "iothread,id=iot0", "-object", compare]
-    if peer == "qemu":
-        return ["qemu-system-x86_64", "-machine", "none", "-nodefaults", "-nographic", "-monitor", "none", *line]
-    return [sys.executable, "-m", "pycolo", "proxy", *line, *extra]
-
-
-class Peer:
-    """A running peer and the other ends of its sockets."""
-
-    def __init__(self, name: str, folder: Path, process: "subprocess.Popen[bytes]", stack: ExitStack) -> None:
-        self.name = name
-        self._process = process
-        self.pri, self.sec, self.out = (self._connect(folder / one, stack) for one in ("pri", "sec", "out"))
-
-    def _connect(self, path: Path, stack: ExitStack) -> socket.socket:
-        end = stack.enter_context(socket.socket(socket.AF_UNIX))
-        until = time.monotonic() + START_S
-        while True:
-            try:
-                end.connect(os.fspath(path))
-                return end
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > until:
-                    raise SystemExit(f"{self.name} does not start") from None
-                time.sleep(0.02)
-
-    def cpu_s(self) -> float:
-        """What all its threads have used; the scheduler counts nanoseconds."""
-        tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
-
-
-@contextmanager
-def running(name: str, cpus: tuple[int, int] | None, extra: list[str]) -> Iterator[Peer]:
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="colo-bench-")))
-        pin = ["taskset", "-c", str(cpus[0])] if cpus else []
-        process = subprocess.Popen(
-            [*pin, *command(name, folder, extra)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        peer = Peer(name, folder, process, stack)
-        one_pair(peer, template(20_000, 8))  # until it is there
-        yield peer
-
-
-def one_pair(peer: Peer, frame: bytearray) -> None:
-    """A frame for an output that is not connected yet is lost: try until one comes."""
-    until = time.monotonic() + START_S
-    while time.monotonic() < until:
-        for end in (peer.sec, peer.pri):
-            end.sendall(frame)
-        if select.select([peer.out], [], [], 0.3)[0]:
-            time.sleep(0.1)
-            peer.out.recv(RECEIVE_BYTES)
-            return
-        struct.pack_into(">I", frame, _SEQ_POS, struct.unpack_from(">I", frame, _SEQ_POS)[0] + 8)
-    raise SystemExit(f"{peer.name}: nothing comes out")
-
-
-# ── measuring ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def throughput(peer: Peer, load: Load, result: Result) -> None:
-    """One round."""
-    whole = memoryview(load.octets)
-    into = memoryview(bytearray(RECEIVE_BYTES))
-    sent = {peer.pri: 0, peer.sec: 0}
-    received, expected = 0, len(whole)
-    poller = select.epoll()
-    by_fd = {end.fileno(): end for end in (*sent, peer.out)}
-    for end in by_fd.values():
-        end.setblocking(False)
-        poller.register(end, select.EPOLLIN if end is peer.out else select.EPOLLOUT)
-    before_cpu, began = peer.cpu_s(), time.perf_counter()
-    while received < expected:
-        events = poller.poll(STALL_S)
-        if not events:
-            break
-        for fd, _ in events:
-            end = by_fd[fd]
-            if end is peer.out:
-                received += end.recv_into(into)
-                continue
-            at = sent[end]
-            sent[end] = at + end.send(whole[at : at + CHUNK_BYTES])
-            if sent[end] == expected:
-                poller.unregister(end)
-    took = time.perf_counter() - began - (STALL_S if received < expected else 0)
-    poller.close()
-    pairs = received // load.size
-    result.lost += load.pairs - pairs
-    result.rates.append(pairs / took)
-    result.cpu.append((peer.cpu_s() - before_cpu) / max(1, pairs) * 1e6)
-
-
-def latency(peer: Peer, payload: int, gap_us: int, count: int) -> Latency:
-    """`count` pairs, each when the one before is back."""
-    frame = template(20_001 + gap_us, payload)
-    into = memoryview(bytearray(RECEIVE_BYTES))
-    peer.pri.setblocking(True)
-    peer.sec.setblocking(True)
-    peer.out.setblocking(False)
-    took = []
-    gc.disable()
-    for number in range(count):
-        struct.pack_into(">I", frame, _SEQ_POS, 1 + number * payload & 0xFFFFFFFF)
-        got, began = 0, time.perf_counter_ns()
-        peer.sec.send(frame)
-        if gap_us:
-            until = began + gap_us * 1000
-            while (began := time.perf_counter_ns()) < until:
-                pass
-        peer.pri.send(frame)
-        while got < len(frame):
-            try:
-                got += peer.out.recv_into(into)
-            except BlockingIOError:
-                if time.perf_counter_ns() - began > STALL_S * 1e9:
-                    raise SystemExit(f"{peer.name}: a pair does not come out") from None
-        took.append((time.perf_counter_ns() - began) / 1000)
-    gc.enable()
-    took.sort()
-    return Latency(peer.name, payload, gap_us, took[count // 2], took[count * 99 // 100])
-
-
-def numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
+ROWS: Final = (
+    Load("compare-64", "compare, unix, 64 B, 1000 connections", SMALL, 1000),
+    Load("compare-imix", "IMIX", MIXED, 1000),
+    Load("compare-acks", "half bare ACKs", HALF_ACKS, 1000),
+    Load("compare-udp", "UDP, 64 B", DATAGRAMS, 1000),
+    Load("compare-1448", "1448 B, 1000 connections", LARGE, 1000),
+    Load("compare-1448-10000", "1448 B, 10,000 connections", LARGE, 10_000),
+    Load("compare-cut", "1448 against 2×724", CUT, 1000),
+    Load("compare-joined", "2×724 against 1448", JOINED, 1000),
+    Load("compare-vnet", "vnet_hdr, 1448 B", VNET, 1000, Shape(vnet=True)),
+    Load("compare-tcp", "TCP sockets, IMIX", MIXED, 1000, Shape(is_tcp=True)),
+    Load("rewriter-1448", "rewriter both ways, 1448 B", LARGE, 1000, _REWRITER),
+    Load("rewriter-imix", "rewriter both ways, IMIX", MIXED, 1000, _REWRITER),
+    Load("compare-64-1000000", "64 B, 1,000,000 connections", SMALL, MILLION, peers=("relay", "colo")),
+)
+_QUICK_ROWS: Final = ("compare-64", "compare-1448", "rewriter-1448")
+LATENCY: Final = "latency"
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", default="qemu,colo,relay", help="which, in their order")
-    parser.add_argument("--payloads", type=numbers, default=[64, 1448], help="bytes of TCP payload, comma between")
-    parser.add_argument("--flows", type=numbers, default=[1, 1000, 10_000], help="connections, comma between")
-    parser.add_argument("--pairs", type=int, default=100_000, help="pairs a round, at most")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--latency-pairs", type=int, default=20_000)
+    parser.add_argument("--quick", action="store_true", help="three rows and the latency, short; kept in build/ only")
+    parser.add_argument(
+        "--rows", default="", help=f"{', '.join(row.key for row in ROWS)}, {LATENCY}; part of a name, |"
+    )
+    parser.add_argument("--peers", help="of qemu,relay,colo,sink; comma between")
+    parser.add_argument("--rounds", type=int, help="3; with --quick 1")
+    parser.add_argument("--seconds", type=float, help="of a round: 1.5; with --quick 0.5")
+    parser.add_argument(
+        "--tries", type=int, default=TRIES, help="how often a disturbed round is measured (default: %(default)s)"
+    )
     parser.add_argument("--cpus", help="PEER,DRIVER: the processors of both; 'none': as the scheduler likes")
     parser.add_argument("--colo-option", action="append", default=[], help="one more word for `colo proxy`")
-    parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    parser.add_argument("--results", type=Path, help="where they are written, instead of benchmarks/results")
+    chosen = parser.parse_args()
+    chosen.rounds = chosen.rounds or (1 if chosen.quick else 3)
+    chosen.seconds = chosen.seconds or (0.5 if chosen.quick else 1.5)
+    chosen.results = chosen.results or (QUICK if chosen.quick else RESULTS)
+    return chosen
 
 
-def chosen_cpus(text: str | None) -> tuple[int, int] | None:
-    allowed = sorted(os.sched_getaffinity(0))
-    if text == "none" or (text is None and (len(allowed) < 2 or shutil.which("taskset") is None)):
-        return None
-    first, second = numbers(text) if text else allowed[-2:]
-    return first, second
+def wanted(key: str, chosen: argparse.Namespace) -> bool:
+    if chosen.rows:
+        return any(word in key for word in chosen.rows.split("|"))
+    return not chosen.quick or key in (*_QUICK_ROWS, LATENCY)
+
+
+def is_there(peer: str, chosen: argparse.Namespace) -> bool:
+    if chosen.peers and peer.partition("-")[0] not in chosen.peers.split(","):
+        return False
+    return peer != "qemu" or shutil.which("qemu-system-x86_64") is not None
+
+
+def shown(found: Found) -> dict[str, Any]:
+    return asdict(found) | {
+        "rate": found.rate,
+        "cpu_s_per_million": found.cpu_per_million,
+        "is_contended": found.is_contended,
+    }
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def measured(chosen: argparse.Namespace, cores: machine.Cores | None) -> dict[str, Any]:
+    rows = []
+    for row in (row for row in ROWS if wanted(row.key, chosen)):
+        peers = tuple(peer for peer in row.peers if is_there(peer, chosen))
+        say(f"{row.title}: {', '.join(peers)}")
+        found = compared(
+            replace(row, peers=peers), cores, chosen.rounds, chosen.seconds, chosen.tries, chosen.colo_option
+        )
+        for one in found:
+            say(f"  {one.peer:<6} {one.rate:>10,.0f} a second  {one.wrong}")
+        rows.append({"key": row.key, "title": row.title, "flows": row.flows, "peers": [shown(one) for one in found]})
+    latency = []
+    if wanted(LATENCY, chosen):
+        say("latency")
+        count = 2000 if chosen.quick else 20_000
+        found_there = waited(
+            SMALL, cores, chosen.rounds, count, chosen.colo_option, lambda peer: is_there(peer, chosen)
+        )
+        latency = [asdict(one) | {"p50_us": one.p50} for one in found_there]
+        say("")
+    return {"machine": machine.described(cores), "rounds": chosen.rounds, "rows": rows, "latency": latency}
 
 
 def main() -> None:
     chosen = options()
-    peers = chosen.peers.split(",")
-    if "qemu" in peers and shutil.which("qemu-system-x86_64") is None:
-        print("qemu-system-x86_64 is not on PATH: without it", file=sys.stderr)
-        peers.remove("qemu")
-    cpus = chosen_cpus(chosen.cpus)
-    if cpus:
-        os.sched_setaffinity(0, {cpus[1]})
-    results: list[Result] = []
-    for payload in chosen.payloads:
-        for flows in chosen.flows:
-            results += compared(peers, payload, flows, chosen, cpus)
-    latencies = []
-    for payload in chosen.payloads:
-        for name in peers:
-            with running(name, cpus, chosen.colo_option) as peer:
-                latencies += [latency(peer, payload, gap_us, chosen.latency_pairs) for gap_us in GAPS_US]
-    if chosen.json:
-        found = [asdict(one) | {"median": one.median, "spread": one.spread} for one in results]
-        print(json.dumps({"throughput": found, "latency_us": [asdict(one) for one in latencies]}, indent=2))
-    else:
-        show(results, latencies, cpus)
-
-
-def compared(
-    peers: list[str], payload: int, flows: int, chosen: argparse.Namespace, cpus: tuple[int, int] | None
-) -> list[Result]:
-    """All peers under one load, in turns; the first round of each is for warming up."""
-    load = Load(payload, flows, chosen.pairs)
-    results = [Result(name, payload, flows) for name in peers]
-    with ExitStack() as stack:
-        there = [stack.enter_context(running(name, cpus, chosen.colo_option)) for name in peers]
-        for number in range(chosen.rounds + 1):
-            if number:
-                load.advance()
-            for peer, result in zip(there, results, strict=True):
-                throughput(peer, load, result if number else Result(peer.name, payload, flows))
-    return results
-
-
-def show(results: list[Result], latencies: list[Latency], cpus: tuple[int, int] | None) -> None:
-    where = f"peer on processor {cpus[0]}, driver on {cpus[1]}" if cpus else "processors as the scheduler likes"
-    print(f"{os.cpu_count()} processors; {where}; Python {sys.version.split()[0]}; median of the rounds")
-    heads = f"{'payload':>8} {'flows':>6} {'peer':>6}"
-    print(f"\n{heads} {'pairs/s':>10} {'spread':>7} {'CPU s/M':>8} {'x QEMU':>7}  lost")
-    of_qemu = {(one.payload, one.flows): one.median for one in results if one.peer == "qemu"}
-    for one in results:
-        base = of_qemu.get((one.payload, one.flows))
-        times = f"{one.median / base:7.1f}" if base else f"{'':7}"
-        cpu = statistics.median(one.cpu)
-        print(
-            f"{one.payload:>8} {one.flows:>6} {one.peer:>6} {one.median:>10,.0f} {one.spread:>7.0%} {cpu:>8.2f} {times}"
-            f"  {one.lost or ''}"
-        )
-    print(f"\n{'payload':>8} {'gap µs':>6} {'peer':>6} {'p50 µs':>10} {'p99 µs':>7}   one pair in flight")
-    for found in latencies:
-        print(f"{found.payload:>8} {found.gap_us:>6} {found.peer:>6} {found.p50:>10.1f} {found.p99:>7.1f}")
+    if shutil.which("cc") is None:
+        raise SystemExit("error: cc is not installed: as root, apt-get install gcc libc6-dev")
+    if not is_there("qemu", chosen):
+        say("without QEMU (as root, apt-get install qemu-system-x86)")
+    cores = machine.chosen(chosen.cpus)
+    if cores:
+        os.sched_setaffinity(0, {cores.driver})
+    found = measured(chosen, cores)
+    table = report.markdown(found)
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    (chosen.results / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (chosen.results / "bench.md").write_text(table, encoding="utf-8")
+    for name, picture in report.pictures(found).items():
+        (chosen.results / name).write_text(picture, encoding="utf-8")
+    print(table)
+    wrong = [
+        f"{row['title']}: {one['peer']}: {one['wrong']}"
+        for row in found["rows"]
+        for one in row["peers"]
+        if one["wrong"]
+    ]
+    for line in wrong:
+        say(f"error: {line}")
+    raise SystemExit(bool([line for line in wrong if ": colo:" in line]))
 
 
 if __name__ == "__main__":

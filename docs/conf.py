@@ -68,7 +68,7 @@ def with_menu(name: str, page: str) -> str:
 def inward(page: str) -> str:
     """Links to Markdown outside of this folder: to the site's copy, else to the file as it is."""
     page = re.sub(r"\]\(((?:\.\./)*)\.\./(CONTRIBUTING|CHANGELOG)\.md", lambda to: f"]({to[1]}{to[2].lower()}.md", page)
-    return re.sub(r"\]\(((?:\.\./)+benchmarks/[\w/.-]+\.md)\)", r"](path:\1)", page)
+    return re.sub(r"\]\(((?:\.\./)+benchmarks/[\w/.-]+\.(?:md|json))\)", r"](path:\1)", page)
 
 
 def read(app: Sphinx, name: str, source: list[str]) -> None:

@@ -13,6 +13,7 @@
 #   scripts/setup.sh dist          what is published (requirements-dist.lock)
 #   scripts/setup.sh programs      programs of the system that tests start: installed as root on Debian, else nothing.
 #                                  No stamp: they may go as they came, and it costs nothing to look
+#   scripts/setup.sh counting      likewise valgrind, for `make bench-instructions`
 #
 # PYTHON=/path/to/python3 chooses the interpreter. As root on Debian, missing system packages are installed; otherwise
 # they are named. What pip and the compiler say goes to build/setup.log.
@@ -92,9 +93,14 @@ readonly test_programs=(
     gcc:gcc
 )
 
+readonly counting_programs=(
+    valgrind:valgrind
+    gcc:gcc
+)
+
 install_programs() {
     local pair packages=() PATH=$PATH:/usr/sbin:/sbin
-    for pair in "${test_programs[@]}"; do
+    for pair; do
         command -v "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
     done
     if ((${#packages[@]})) && may_install_packages; then
@@ -201,6 +207,7 @@ case ${1:-} in
     dev) install_tools dev "lint, types and tests" ;;
     docs) install_tools docs "the documentation" ;;
     dist) install_tools dist "what is published" ;;
-    programs) install_programs ;;
-    *) die "usage: scripts/setup.sh environment|package|compile|dev|docs|dist|programs" ;;
+    programs) install_programs "${test_programs[@]}" ;;
+    counting) install_programs "${counting_programs[@]}" ;;
+    *) die "usage: scripts/setup.sh environment|package|compile|dev|docs|dist|programs|counting" ;;
 esac

@@ -1,0 +1,95 @@
+"""What else the machine does: on which processors a run is pinned, and how much of them others took meanwhile."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+OTHERS_MAX: Final = 0.06
+"""Of a processor, while a round is measured: above it the round is measured again."""
+
+_TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+_TICKS_FORGIVEN: Final = 2
+"""Busy time is counted in ticks."""
+
+
+@dataclass(frozen=True)
+class Cores:
+    """One processor for the peer, one for the driver."""
+
+    peer: int
+    driver: int
+
+
+def chosen(text: str | None) -> Cores | None:
+    """`text`: PEER,DRIVER; "none": as the scheduler likes, and nothing is known of others; None: the last two."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if text == "none" or (text is None and (len(allowed) < 2 or shutil.which("taskset") is None)):
+        return None
+    first, second = (int(word) for word in text.split(",")) if text else allowed[-2:]
+    return Cores(first, second)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Processor time until now, in seconds: of both cores, stolen from them, of the peer and of this process."""
+
+    at: float
+    busy: dict[int, float]
+    stolen: dict[int, float]
+    peer: float
+    own: float
+
+
+def moment(cores: Cores | None, peer_s: float) -> Moment:
+    busy, stolen = {}, {}
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *counts = line.split()
+        if cores and name in (f"cpu{cores.peer}", f"cpu{cores.driver}"):
+            user, nice, system, _idle, _iowait, irq, softirq, steal = (int(word) * _TICK_S for word in counts[:8])
+            busy[int(name[3:])] = user + nice + system + irq + softirq
+            stolen[int(name[3:])] = steal
+    return Moment(time.monotonic(), busy, stolen, peer_s, time.process_time())
+
+
+def of_others(cores: Cores | None, before: Moment, after: Moment) -> float:
+    """The larger share of one of the two cores that neither peer nor driver had, though they might have wanted it."""
+    if cores is None:
+        return 0.0
+    wall = after.at - before.at
+    ours = {cores.peer: after.peer - before.peer, cores.driver: after.own - before.own}
+    shares = [
+        (after.busy[cpu] - before.busy[cpu] + after.stolen[cpu] - before.stolen[cpu] - used - _TICKS_FORGIVEN * _TICK_S)
+        / wall
+        for cpu, used in ours.items()
+    ]
+    return max(0.0, *shares)
+
+
+def described(cores: Cores | None) -> dict[str, Any]:
+    """Where this was measured."""
+    model = [
+        line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "name" in line
+    ]
+    return {
+        "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "processors": os.cpu_count(),
+        "model": model[0] if model else platform.machine(),
+        "kernel": platform.release(),
+        "python": sys.version.split()[0],
+        "qemu": version_of_qemu(),
+        "peer_on": cores.peer if cores else None,
+        "driver_on": cores.driver if cores else None,
+    }
+
+
+def version_of_qemu() -> str | None:
+    if shutil.which("qemu-system-x86_64") is None:
+        return None
+    said = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False).stdout
+    return said.split()[3] if len(said.split()) > 3 else None
