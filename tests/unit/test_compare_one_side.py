@@ -338,6 +338,17 @@ def test_where_the_client_is_seen_its_fin_decides(build):
     assert trace.core.table.used == 1, "it was a byte"
 
 
+def test_what_seemed_to_have_ended_and_goes_on_stays(build):
+    trace = ended(build, 101)
+    both(trace, Tcp(BASE + 1, ack=150))
+    trace.wait(2 * ENDING_MS)
+    assert trace.core.table.used == 1, "it was a byte"
+    trace = ended(build, 101)
+    trace.client(frame(Tcp(101, ack=BASE + 1, from_client=True)))
+    trace.wait(2 * ENDING_MS)
+    assert trace.core.table.used == 1, "from now on the client tells when it ends"
+
+
 def test_a_fin_that_a_checkpoint_made_equal_counts(build):
     trace = established(build, Judged)
     trace.primary(Tcp(BASE, "FA", ack=100))

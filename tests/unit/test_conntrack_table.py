@@ -119,7 +119,7 @@ STEP = st.tuples(
     st.sampled_from(
         [
             *["see"] * 4,
-            *["confirm", "assure", "assure", "ending", "close", "reopen"],
+            *["confirm", "assure", "assure", "ending", "resume", "close", "reopen"],
             *["remove", "expired", "evict", "pin", "unpin"],
         ]
     ),
@@ -277,7 +277,13 @@ class Pair:
     def assure(self, key, row):
         if row != NONE:
             self.table.assure(row, self.now_us)
-            if self.model.list_of(key) in {"half_open", "open", "ending"}:
+            if self.model.list_of(key) in {"half_open", "open"}:
+                self.model.move(key, "assured", self.now_us)
+
+    def resume(self, key, row):
+        if row != NONE:
+            self.table.resume(row, self.now_us)
+            if self.model.list_of(key) == "ending":
                 self.model.move(key, "assured", self.now_us)
 
     def remove(self, key, row):
@@ -419,7 +425,7 @@ def opened(build, table, number, now_us):
         (UDP, "", DATAGRAM_IDLE_US, "evicted_idle"),
         (TCP, "confirm", IDLE_US, "evicted_idle"),
         (TCP, "assure ending", ENDING_US, "evicted_closed"),
-        (TCP, "ending assure", IDLE_US, "evicted_idle"),
+        (TCP, "ending resume", IDLE_US, "evicted_idle"),
         (TCP, "assure", IDLE_US, "evicted_idle"),
         (TCP, "assure reopen", HALF_OPEN_US, "evicted_half_open"),
     ],

@@ -56,6 +56,7 @@ class OneSide(ByteStreams):
             self.held.flags[row] |= RowFlag.CLIENT_FIN
         if is_news:
             self.held.flags[row] |= RowFlag.CLIENT_SEEN
+            self.held.table.resume(row, now_us)  # from now on the client tells when it ends
             self._client_ack[row] = packet.ack
             self._client_moved_us[row] = now_us
             self.history.acknowledged(row, packet.ack)
@@ -68,7 +69,9 @@ class OneSide(ByteStreams):
         """
         both: cython.int = RowFlag.FIN_MATCHED | RowFlag.CLIENT_FIN
         if self.held.flags[row] & (both | RowFlag.CLIENT_SEEN) == RowFlag.FIN_MATCHED:
-            return self.held.table.ending(row, now_us) if self.promises.has_taken_fin(row) else 0
+            if self.promises.has_taken_fin(row):
+                return self.held.table.ending(row, now_us)
+            return self.held.table.resume(row, now_us)
         if self.held.flags[row] & both != both or self._client_ack[row] != self._compared_seq[row]:
             return 0
         if seq_diff(self.promises.primary_ack[row], self._client_end[row]) < 0:

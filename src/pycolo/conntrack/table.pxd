@@ -41,6 +41,7 @@ cdef class ConnectionTable:
     cpdef int close(self, int row, long long now_us) except -1 nogil
     cpdef bint is_closed(self, int row) except -1 nogil
     cpdef int ending(self, int row, long long now_us) except -1 nogil
+    cpdef int resume(self, int row, long long now_us) except -1 nogil
     cpdef int reopen(self, int row, long long now_us) except -1 nogil
     cpdef int confirm(self, int row, long long now_us) except -1 nogil
     cpdef int assure(self, int row, long long now_us) except -1 nogil

@@ -234,6 +234,12 @@ class ConnectionTable:
             self._move(row, _ENDING, now_us)
         return 0
 
+    def resume(self, row: cython.int, now_us: cython.longlong) -> cython.int:
+        """What seemed to have ended has not."""
+        if self._list[row] == _ENDING:
+            self._move(row, _ASSURED, now_us)
+        return 0
+
     def reopen(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """A new TCP connection has taken the key."""
         if self._list[row] != _HALF_OPEN and self._list[row] != _DATAGRAM:
@@ -248,7 +254,7 @@ class ConnectionTable:
 
     def assure(self, row: cython.int, now_us: cython.longlong) -> cython.int:
         """The guest has gone on with it."""
-        if self._list[row] == _HALF_OPEN or self._list[row] == _OPEN or self._list[row] == _ENDING:
+        if self._list[row] == _HALF_OPEN or self._list[row] == _OPEN:
             self._move(row, _ASSURED, now_us)
         return 0
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pycolo.model.incarnation import Incarnation, Waiting, answers_same
 from pycolo.model.numbers import near
 from pycolo.model.packet import Flag, Segment
-from pycolo.model.voice import SCALE_MAX, Voice
+from pycolo.model.voice import Voice
 
 CLOSED_MS, ENDING_MS, IDLE_MS = 60_000, 300_000, 7_440_000
 
@@ -59,6 +59,7 @@ class Facts:
             return
         before = life.primary.ack
         life.primary.hear(segment, at, self._client_number(segment), now_ms, self.step)
+        life.scale_max = min(life.scale_max, life.primary.scale_max)
         self._note_step(before, life.primary.ack)
         life.waiting.append(Waiting(segment, at, now_ms))
         life.advance(now_ms)
@@ -78,6 +79,7 @@ class Facts:
         at = 0 if segment.flags & Flag.SYN else life.place(segment.seq)
         before = life.secondary.ack
         life.secondary.hear(segment, at, self._client_number(segment), now_ms)
+        life.scale_max = min(life.scale_max, life.secondary.scale_max)
         self._note_step(before, life.secondary.ack)
         life.advance(now_ms)
 
@@ -173,6 +175,7 @@ class Facts:
             return
         mine = before.primary
         self.life = Incarnation(before.origin, has_syn=False)
+        self.life.scale_max = before.scale_max
         self.life.base = self.life.frontier = self.life.told.end = mine.end
         self.life.primary = Voice(ack=mine.ack, offers=list(mine.offers), end=mine.end)
         if mine.syn is not None and not self.is_passing:
@@ -218,7 +221,7 @@ class Facts:
         return self.client_origin or 0
 
     def _scale(self, life: Incarnation) -> int:
-        return life.primary.syn.scale if life.primary.syn else SCALE_MAX
+        return life.primary.syn.scale if life.primary.syn else life.scale_max
 
     # ── how long it is kept ───────────────────────────────────────────────────────────────────────────────────
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from pycolo.model.numbers import near
 from pycolo.model.packet import Flag, Segment
-from pycolo.model.voice import SPAN, SYN_DATA, Voice, terms
+from pycolo.model.voice import SCALE_MAX, SPAN, SYN_DATA, Voice, terms
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Incarnation:
         self.base = 1 if has_syn else 0
         self.advanced_ms = 0
         self.frontier = self.base
+        self.scale_max = SCALE_MAX  # as far as both guests' windows tell, where no SYN was seen
 
     def place(self, seq: int) -> int:
         """The position of a number on the wire."""

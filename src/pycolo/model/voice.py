@@ -8,6 +8,8 @@ from pycolo.model.packet import FAST_OPEN, MPTCP, MSS, SACK_PERMITTED, TIMESTAMP
 
 SYN_DATA = 9_000
 """RFC 7413: a SYN has one segment of payload at most, and a guest may take it or not."""
+SCALE_MAX = 14
+"""RFC 7323 section 2.3."""
 NEGOTIATED = (MSS, WINDOW_SCALE, SACK_PERMITTED)
 STRIPPED = (MPTCP, FAST_OPEN)
 
@@ -23,7 +25,7 @@ class Voice:
 
     Positions count from its SYN, which is 0; without a SYN from the first number that either guest has said. `ack` is
     the client's number, without its wrap; `offers` are (ack, window, whether it is scaled), those that reach farthest
-    and the latest.
+    and the latest; `scale_max` is the largest scale with which none of them took back what the one before it offered.
     `copies`: how often a position was said, `last` at which step. `since`: when each event that the client could notice
     was first said.
     """
@@ -37,6 +39,7 @@ class Voice:
     resets: list[int] = field(default_factory=list)
     ack: int | None = None
     offers: list[tuple[int, int, bool]] = field(default_factory=list)
+    scale_max: int = SCALE_MAX
     blocks: set[tuple[int, int]] = field(default_factory=set)
     end: int = 0
     since: dict[object, int] = field(default_factory=dict)
@@ -70,12 +73,19 @@ class Voice:
         """Rule C3 speaks of the most that a guest has acknowledged and offered: an older segment takes nothing back."""
         ack = near(segment.ack, client_origin if self.ack is None else self.ack)
         if self.ack is None or ack >= self.ack:
+            if self.ack is not None and ack > self.ack:
+                self._bound_scale(ack - self.ack, self.offers[-1][1] - segment.window - 1)
             self.ack = ack
             is_scaled = not segment.flags & Flag.SYN
             self.offers = [offer for offer in self.offers if offer[1] > segment.window or (offer[2] and not is_scaled)]
             self.offers.append((ack, segment.window, is_scaled))
         for left, right in segment.sack_blocks:
             self.blocks.add((near(left, ack), near(right, ack)))
+
+    def _bound_scale(self, ahead: int, units: int) -> None:
+        """RFC 9293 section 3.8.6.2.1: a window shrinks by what was acknowledged meanwhile, rounded up to one unit."""
+        while self.scale_max and units > 0 and units << self.scale_max >= ahead:
+            self.scale_max -= 1
 
     @property
     def said(self) -> int:
@@ -102,9 +112,6 @@ class Voice:
             at = further
         return True
 
-
-SCALE_MAX = 14
-"""RFC 7323 section 2.3."""
 
 SPAN = 1 << 40
 """Farther than any position is from another."""
