@@ -13,9 +13,8 @@ QEMU ?=
 PYTHON ?=
 export PYTHON
 
-# What is compiled: the modules that setup.py lists, as far as they exist, and every C declaration.
-MODULES := $(shell sed -n 's/^    "\(pycolo\.[a-z_.]*\)",$$/\1/p' setup.py)
-COMPILED := $(wildcard $(patsubst %,src/%.py,$(subst .,/,$(MODULES)))) $(shell find src -name '*.pxd')
+# What is compiled into one module, pycolo.core.
+COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-qemu test lint types bench bench-instructions docs dist deb lock clean
@@ -24,7 +23,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
 		printf 'make %-18s %s\n' "$$target" "$$text"; done
 
-setup: $(VENV)/.compiled ## what is needed to run: .venv, pinned dependencies, compiled core
+setup: $(VENV)/.package ## what is needed to run: .venv, pinned dependencies, compiled core
 	@:
 
 demo: setup ## kill a host under real TCP connections and watch them go on (ARGS="--help" for options)
@@ -75,11 +74,8 @@ clean: ## remove everything that make has made, .venv too
 $(VENV)/.environment: requirements.lock scripts/setup.sh
 	@scripts/setup.sh environment
 
-$(VENV)/.package: $(VENV)/.environment pyproject.toml setup.py
+$(VENV)/.package: $(VENV)/.environment pyproject.toml setup.py $(COMPILED)
 	@scripts/setup.sh package
-
-$(VENV)/.compiled: $(VENV)/.package $(COMPILED)
-	@scripts/setup.sh compile
 
 # What only the targets that use them need: one dependency group of pyproject.toml each.
 $(VENV)/.dev $(VENV)/.docs $(VENV)/.dist: $(VENV)/.%: requirements-%.lock scripts/setup.sh | $(VENV)/.package

@@ -1,8 +1,6 @@
-"""Builds the per-packet path: Cython in pure-Python mode, compiled to stable-ABI (abi3) extensions.
+"""Builds the packet path, `pycolo.core`: Cython, compiled as one extension for Python's stable ABI (abi3).
 
-Where no C compiler is, the build goes on without (`optional=True`): the same sources run uncompiled, far slower,
-and the program says so at start. PYCOLO_PURE=1 asks for that on purpose; PYCOLO_REQUIRE_COMPILED=1 forbids it.
-PYCOLO_SANITIZE=1 builds with AddressSanitizer, PYCOLO_SYMBOLS=1 with debug information (ten times the size).
+PYCOLO_SANITIZE=1 builds with AddressSanitizer and UBSan, PYCOLO_SYMBOLS=1 with debug information (ten times the size).
 
 And makes of README.md the description that package indexes show.
 """
@@ -13,90 +11,53 @@ import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
-COMPILED = [
-    "pycolo.wire.octets",
-    "pycolo.wire.seq",
-    "pycolo.wire.checksum",
-    "pycolo.wire.framing",
-    "pycolo.wire.packet",
-    "pycolo.wire.patch",
-    "pycolo.conntrack.jhash",
-    "pycolo.conntrack.table",
-    "pycolo.storage.arena",
-    "pycolo.storage.pool",
-    "pycolo.compare.trace",
-    "pycolo.compare.held",
-    "pycolo.compare.shaper",
-    "pycolo.compare.promises",
-    "pycolo.compare.history",
-    "pycolo.compare.stream",
-    "pycolo.compare.onesided",
-    "pycolo.compare.tcp",
-    "pycolo.compare.clients",
-    "pycolo.compare.uso",
-    "pycolo.compare.datagram",
-    "pycolo.compare.fragments",
-    "pycolo.compare.admission",
-    "pycolo.compare.ages",
-    "pycolo.compare.comparator",
-    "pycolo.transport.framefd",
-    "pycolo.rewrite.offsets",
-    "pycolo.rewrite.copies",
-    "pycolo.rewrite.neighbours",
-    "pycolo.rewrite.progress",
-    "pycolo.rewrite.quotes",
-    "pycolo.rewrite.tables",
-    "pycolo.rewrite.waiting",
-    "pycolo.rewrite.translator",
-    "pycolo.rewrite.rewriter",
-]
+CORE = "src/pycolo/core.pyx"
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,  # columns are indexed by rows and records of our own; bytes are checked by the parser
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+    "auto_pickle": False,
+    "embedsignature": False,
+}
 
 
-def extensions() -> list[Extension]:
-    """The modules of the packet path, as C extensions to build."""
-    if os.environ.get("PYCOLO_PURE"):
-        return []
-    from Cython.Build import cythonize  # noqa: PLC0415 - only a build needs it
-    from Cython.Compiler import Options  # noqa: PLC0415
-
-    # Memoryviews are passed by value with room for so many dimensions: with 2 instead of 8 a call copies 64 bytes
-    # instead of 208, and the comparator is a third faster. The modules must agree in it, hence their own build folder.
-    Options.buffer_max_dims = 2
-
-    sanitize = ["-fsanitize=address", "-fno-omit-frame-pointer"] if os.environ.get("PYCOLO_SANITIZE") else []
+def core() -> Extension:
+    """The packet path: one module, so that the C compiler can inline all of it."""
+    sanitize = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if os.environ.get("PYCOLO_SANITIZE") else []
     has_symbols = bool(sanitize or os.environ.get("PYCOLO_SYMBOLS"))
-    required = bool(os.environ.get("PYCOLO_REQUIRE_COMPILED"))
-    found = [
-        Extension(
-            name,
-            [f"src/{name.replace('.', '/')}.py"],
-            define_macros=[("Py_LIMITED_API", "0x030b0000")],
-            py_limited_api=True,
-            extra_compile_args=["-O2", "-Wno-unused-function", "-g" if has_symbols else "-g0", *sanitize],
-            extra_link_args=sanitize if has_symbols else ["-Wl,--strip-all"],
-            optional=not required,
-        )
-        for name in COMPILED
-        if Path(f"src/{name.replace('.', '/')}.py").exists()
-    ]
-    built = cythonize(
-        found,
-        build_dir="build/cython-dims2",
-        nthreads=0,
-        show_all_warnings=False,
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": True,  # hostile guests write these bytes
-            "wraparound": False,
-            "initializedcheck": False,
-            "cdivision": True,
-            "embedsignature": False,
-        },
+    return Extension(
+        "pycolo.core",
+        [CORE],
+        depends=[str(path) for path in sorted(Path("src/pycolo").rglob("*.p[xy][idx]")) if path.suffix != ".pyi"],
+        define_macros=[("Py_LIMITED_API", "0x030b0000"), ("CYTHON_INLINE", "inline __attribute__((always_inline))")],
+        py_limited_api=True,
+        extra_compile_args=["-O2", "-Wno-unused-function", "-g" if has_symbols else "-g0", *sanitize],
+        extra_link_args=sanitize if has_symbols else ["-Wl,--strip-all"],
     )
-    for extension in built:
-        extension.optional = not required  # cythonize makes new objects and drops this
-    return built
+
+
+class Translated(build_ext):
+    """The compiler's step after Cython's. Who asks for metadata or a source distribution needs neither."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Cython's C, as far as it is not there and up to date, then the compiler."""
+        from Cython.Build import cythonize  # noqa: PLC0415 - only a build needs it
+        from Cython.Compiler import Options  # noqa: PLC0415
+
+        # Where Python hands a buffer over, a view of it has room for so many dimensions: 1 is all that is used.
+        Options.buffer_max_dims = 2
+        (translated,) = cythonize(
+            [Extension(ext.name, [CORE])],
+            build_dir="build/cython",
+            include_path=["src/pycolo"],
+            compiler_directives=DIRECTIVES,
+        )
+        ext.sources = translated.sources
+        super().build_extension(ext)
 
 
 def description(readme: str, source: str, version: str) -> str:
@@ -141,9 +102,7 @@ def metadata() -> dict[str, str]:
 if __name__ == "__main__":
     setup(
         **metadata(),
-        ext_modules=extensions(),
-        options={
-            "bdist_wheel": {"py_limited_api": "cp311"},
-            "build_ext": {"parallel": os.cpu_count() or 1},
-        },
+        ext_modules=[core()],
+        cmdclass={"build_ext": Translated},
+        options={"bdist_wheel": {"py_limited_api": "cp311"}},
     )

@@ -33,8 +33,7 @@ from loads import (
     handshake,
 )
 
-from pycolo.compare.comparator import Comparator
-from pycolo.rewrite.rewriter import Rewriter
+from pycolo.core import Comparator, Rewriter
 
 SEED: Final = 0x5EED
 BATCH_BYTES: Final = 128 << 10

@@ -34,6 +34,7 @@ from typing import Any, Final
 
 from pyroute2 import IPRoute
 
+from pycolo.core import Packet, keep_sack_blocks, parse_frame
 from pycolo.lab import guest_server
 from pycolo.lab.errors import LabError
 from pycolo.lab.interruption import Interruption
@@ -53,8 +54,6 @@ from pycolo.lab.topology import (
 from pycolo.transport.ports import DevicePort, open_device
 from pycolo.transport.portspec import parse_port
 from pycolo.wire.kinds import PacketKind
-from pycolo.wire.packet import Packet, parse_frame
-from pycolo.wire.patch import keep_sack_blocks
 
 WAYS: Final = ("blocks", "no-blocks", "none")
 SEGMENT_BYTES: Final = 1448

@@ -15,8 +15,10 @@ from elftools.elf.elffile import ELFFile
 
 MADE_BY_SETUPTOOLS = re.compile(r"PKG-INFO|setup\.cfg|src/pycolo\.egg-info(/.*)?")
 
-WHEEL_BYTES_MAX = 4 << 20
-"""With debug information it would be beyond 10 MB."""
+WHEEL_BYTES_MAX = 2 << 20
+"""With debug information it would be near 3 MB."""
+
+CORE = "pycolo/core.abi3.so"
 
 WHEEL_NAME = re.compile(r"pycolo-[\w.]+-cp311-abi3-(manylinux\w+\.)*manylinux_2_\d+_\w+\.whl")
 
@@ -32,8 +34,8 @@ def sdist_faults(path: Path, sources: set[str]) -> Iterator[str]:
         yield f"{name} is not from the source tree"
 
 
-def wheel_faults(path: Path, sources: set[str], compiled: set[str]) -> Iterator[str]:
-    """The package, an extension for each module that is compiled, and metadata; for every CPython from 3.11."""
+def wheel_faults(path: Path, sources: set[str]) -> Iterator[str]:
+    """The package, the compiled core in place of its sources, and metadata; for every CPython from 3.11."""
     if not WHEEL_NAME.fullmatch(path.name):
         yield f"the name should match {WHEEL_NAME.pattern}"
     if path.stat().st_size > WHEEL_BYTES_MAX:
@@ -42,12 +44,12 @@ def wheel_faults(path: Path, sources: set[str], compiled: set[str]) -> Iterator[
         names = {name for name in archive.namelist() if not re.match(r"pycolo-[^/]+\.dist-info/|.*/$", name)}
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         yield from metadata_faults(archive.read(metadata).decode())
-        expected = {name.removeprefix("src/") for name in sources if name.startswith("src/")}
-        extensions = {f"{name.replace('.', '/')}.abi3.so" for name in compiled}
-        for name in sorted((expected | extensions) ^ names):
+        expected = {name.removeprefix("src/") for name in sources if name.startswith("src/")} | {CORE}
+        expected = {name for name in expected if not name.endswith((".pyx", ".pxi", ".pxd"))}
+        for name in sorted(expected ^ names):
             yield f"{name} {'is missing' if name not in names else 'does not belong there'}"
-        for name in sorted(extensions & names):
-            yield from (f"{name} {fault}" for fault in extension_faults(archive.read(name)))
+        if CORE in names:
+            yield from (f"{CORE} {fault}" for fault in extension_faults(archive.read(CORE)))
 
 
 def extension_faults(octets: bytes) -> Iterator[str]:
@@ -72,8 +74,7 @@ def main() -> None:
     """Exit code 1 when something is wrong."""
     sdist, wheel, listing = map(Path, sys.argv[1:])
     sources = set(listing.read_text(encoding="utf-8").splitlines())
-    compiled = set(re.findall(r'^    "(pycolo\.[\w.]+)",$', Path("setup.py").read_text(encoding="utf-8"), re.MULTILINE))
-    found = {sdist: list(sdist_faults(sdist, sources)), wheel: list(wheel_faults(wheel, sources, compiled))}
+    found = {sdist: list(sdist_faults(sdist, sources)), wheel: list(wheel_faults(wheel, sources))}
     for path, faults in found.items():
         for fault in faults:
             print(f"error: {path.name}: {fault}", file=sys.stderr)

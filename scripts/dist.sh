@@ -26,7 +26,7 @@ build() { quietly "$python" -m build --no-isolation --skip-dependency-check --ou
 
 build --sdist "$work/source"
 tar -xzf "$work"/out/pycolo-*.tar.gz -C "$work"
-PYCOLO_REQUIRE_COMPILED=1 build --wheel "$work"/pycolo-*/
+build --wheel "$work"/pycolo-*/
 quietly "$python" -m auditwheel repair --strip --wheel-dir "$work/repaired" "$work"/out/pycolo-*.whl
 
 rm -f dist/pycolo-*.whl dist/pycolo-*.tar.gz

@@ -3,10 +3,9 @@
 # only when what it depends on has changed:
 #
 #   scripts/setup.sh environment   the virtual environment with the pinned dependencies
-#   scripts/setup.sh package       pycolo itself, editable, and the command `colo`
-#   scripts/setup.sh compile       the per-packet path, in place
+#   scripts/setup.sh package       pycolo itself, editable: its packet path compiled in place, and the command `colo`
 #
-# These three are all that is needed to run. For those who work on pycolo, tools into the same environment:
+# These two are all that is needed to run. For those who work on pycolo, tools into the same environment:
 #
 #   scripts/setup.sh dev           lint, types, tests and benchmarks (requirements-dev.lock)
 #   scripts/setup.sh docs          the documentation (requirements-docs.lock)
@@ -157,45 +156,17 @@ install_tools() {
 }
 
 install_package() {
-    # Uncompiled: the step `compile` builds in place, and again only what has changed.
-    PYCOLO_PURE=1 quietly "$venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps \
-        --editable '.[lab]' || die "pip could not install the package (all of what it said: $log)"
+    local python=$venv/bin/python
+    if ! { has_compiler "$python" && has_headers "$python"; }; then
+        die "no C compiler or no Python.h here, which the packet path needs:" \
+            "as root, apt-get install gcc libc6-dev python3-dev"
+    fi
+    say "Compiling the packet path"
+    # An extension module runs instead of a source of the same name: of an earlier checkout none may stay.
+    find src -name '*.so' -delete
+    quietly "$venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps --editable '.[lab]' ||
+        die "the package could not be built (all of what was said: $log)"
     touch "$venv/.package"
-}
-
-# An extension module runs instead of its source: one that is older, or whose source is gone, must not stay.
-remove_stale_extensions() {
-    local module source
-    while IFS= read -r module; do
-        source="${module%%.*}.py"
-        if [[ ! -f $source || $source -nt $module ]]; then
-            rm "$module"
-        fi
-    done < <(find src -name '*.so')
-}
-
-# All or none: a compiled module cannot call into one that is not.
-run_uncompiled() {
-    find src build -path build/lab -prune -o -name '*.so' -exec rm -f {} +
-    warn "pycolo runs uncompiled, many times slower: $*"
-}
-
-compile_package() {
-    local python=$venv/bin/python refused
-    if [[ -z ${PYCOLO_REQUIRE_COMPILED:-} ]] && ! { has_compiler "$python" && has_headers "$python"; }; then
-        run_uncompiled "no C compiler or no Python.h here (as root, apt-get install gcc libc6-dev python3-dev)"
-        return # without the stamp: tried again by the next call, in case there is a compiler then
-    fi
-    say "Compiling the per-packet path"
-    remove_stale_extensions
-    quietly "$python" setup.py build_ext --inplace --parallel "$(nproc)" ||
-        die "the build failed (all of what it said: $log)"
-    # setuptools goes on, and leaves the extension of an earlier build in its place.
-    refused=$(sed -n 's/.*building extension "\([^"]*\)" failed.*/\1/p' "$said")
-    if [[ -n $refused ]]; then
-        run_uncompiled "the compiler refused ${refused//$'\n'/, } (what it said: $log)"
-    fi
-    touch "$venv/.compiled"
     say "Ready: $venv/bin/colo"
 }
 
@@ -203,11 +174,10 @@ mkdir -p build
 case ${1:-} in
     environment) make_environment ;;
     package) install_package ;;
-    compile) compile_package ;;
     dev) install_tools dev "lint, types and tests" ;;
     docs) install_tools docs "the documentation" ;;
     dist) install_tools dist "what is published" ;;
     programs) install_programs "${test_programs[@]}" ;;
     counting) install_programs "${counting_programs[@]}" ;;
-    *) die "usage: scripts/setup.sh environment|package|compile|dev|docs|dist|programs|counting" ;;
+    *) die "usage: scripts/setup.sh environment|package|dev|docs|dist|programs|counting" ;;
 esac

@@ -1,7 +1,6 @@
-"""What every test may use: both builds of the hot path, and skips that say why.
+"""What every test may use: the compiled packet path by its parts, and skips that say why.
 
-* `uncompiled("pycolo.wire.seq")` is that module run from its source, its `pycolo` imports too: the oracle.
-* `build("pycolo.wire.seq")` runs a test twice, with the compiled and with the uncompiled module.
+* `build("pycolo.wire.seq")` is `pycolo.core`, whose part wire/seq.pxi is meant; of any other name it is that module.
 * `@pytest.mark.namespaces` and `@pytest.mark.tun` skip a test where the machine does not allow it,
   `@pytest.mark.qemu` and `@pytest.mark.etcd` where these are not installed.
 
@@ -16,12 +15,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
@@ -29,14 +25,16 @@ import hypothesis
 import pytest
 import structlog
 
+import pycolo.core
+
 SOURCE_ROOT = Path(__file__).resolve().parent.parent / "src"
 IN_CI = os.environ.get("PYCOLO_CI") == "1"
 
 Load = Callable[[str], ModuleType]
 
-# An uncompiled oracle makes examples slow on a busy machine: no deadline, pytest-timeout is the bound. CI tries the
-# same examples each time, in the same order of tests (see .ci/run): what is red there is red because of the change.
-# New examples are for `make test`.
+# Examples are slow on a busy machine: no deadline, pytest-timeout is the bound. CI tries the same examples each time,
+# in the same order of tests (see .ci/run): what is red there is red because of the change. New examples are for
+# `make test`.
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile(
     "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -54,99 +52,18 @@ for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: None)
 
 
-# ── both builds of a module ─────────────────────────────────────────────────────────────────────────────────
-
-
-class _SourceFinder(importlib.abc.MetaPathFinder):
-    """Finds `pycolo` modules as source files only, whatever extension modules lie beside them."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname.partition(".")[0] != "pycolo":
-            return None
-        place = SOURCE_ROOT.joinpath(*fullname.split("."))
-        if (place / "__init__.py").is_file():
-            return _source_spec(fullname, place / "__init__.py", [str(place)])
-        if place.with_suffix(".py").is_file():
-            return _source_spec(fullname, place.with_suffix(".py"), None)
-        return None
-
-
-def _source_spec(fullname: str, file: Path, locations: list[str] | None) -> ModuleSpec | None:
-    loader = SourceFileLoader(fullname, str(file))
-    return importlib.util.spec_from_file_location(fullname, file, loader=loader, submodule_search_locations=locations)
-
-
-class _UncompiledTree:
-    """A second `pycolo`, run from source, that shares no module with the one in `sys.modules`.
-
-    Except errors and limits: they are never compiled, import nothing, and exceptions must be the same classes
-    in both. A module must import what it needs at its top: an import inside a function would run later and
-    find the ordinary tree.
-    """
-
-    def __init__(self) -> None:
-        self._modules: dict[str, ModuleType] = {
-            name: importlib.import_module(name) for name in ("pycolo.errors", "pycolo.limits")
-        }
-
-    def load(self, name: str) -> ModuleType:
-        with self._swapped_in():
-            module = importlib.import_module(name)
-        assert not is_compiled(module), f"{name} was asked for uncompiled, but {module.__file__} was loaded"
-        return module
-
-    @contextmanager
-    def _swapped_in(self) -> Iterator[None]:
-        """`sys.modules` holds this tree's `pycolo` for the time of an import."""
-        finder = _SourceFinder()
-        ordinary = _taken_out_of_sys_modules()
-        sys.modules.update(self._modules)
-        sys.meta_path.insert(0, finder)
-        try:
-            yield
-        finally:
-            sys.meta_path.remove(finder)
-            self._modules = _taken_out_of_sys_modules()
-            sys.modules.update(ordinary)
-
-
-def _taken_out_of_sys_modules() -> dict[str, ModuleType]:
-    names = [name for name in sys.modules if name.partition(".")[0] == "pycolo"]
-    return {name: sys.modules.pop(name) for name in names}
-
-
-def is_compiled(module: ModuleType) -> bool:
-    return (module.__file__ or "").endswith(tuple(EXTENSION_SUFFIXES))
-
-
-def _load_compiled(name: str) -> ModuleType:
-    module = importlib.import_module(name)
-    if not is_compiled(module):
-        pytest.skip("needs the compiled packet path: as root, apt-get install gcc libc6-dev python3-dev; make setup")
-    return module
-
-
-_load_uncompiled = _UncompiledTree().load
+# ── the compiled packet path ────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="session")
-def compiled() -> Load:
-    """Imports a module and skips the test when it is not compiled."""
-    return _load_compiled
+def build() -> Load:
+    """Loads what a name stands for: a part of the compiled packet path, which is one module, or a module."""
 
+    def load(name: str) -> ModuleType:
+        is_part = (SOURCE_ROOT / name.replace(".", "/")).with_suffix(".pxi").is_file()
+        return pycolo.core if is_part else importlib.import_module(name)
 
-@pytest.fixture(scope="session")
-def uncompiled() -> Load:
-    """Imports a module from its source, with everything of pycolo that it imports."""
-    return _load_uncompiled
-
-
-@pytest.fixture(scope="session", params=["compiled", "uncompiled"])
-def build(request: pytest.FixtureRequest) -> Load:
-    """Runs the test with the compiled and with the uncompiled hot path."""
-    return _load_compiled if request.param == "compiled" else _load_uncompiled
+    return load
 
 
 # ── skips, and none in CI ───────────────────────────────────────────────────────────────────────────────────

@@ -208,13 +208,15 @@ class Cut(Frame):
 
 @dataclass(frozen=True)
 class Damaged(Frame):
-    """A TCP segment over IPv4 without options, whose checksum is wrong."""
+    """A TCP segment over IPv4 without options, whose checksum is wrong: by so much, whatever is translated in it."""
 
     segment: Tcp
 
     def on(self, connection: Connection) -> bytes:
         octets = bytearray(self.segment.on(connection))
-        octets[14 + 20 + 16] ^= 0x55
+        checksum = slice(14 + 20 + 16, 14 + 20 + 18)
+        wrong = int.from_bytes(octets[checksum], "big") + 0x5500
+        octets[checksum] = ((wrong & 0xFFFF) + (wrong >> 16)).to_bytes(2, "big")
         return bytes(octets)
 
 

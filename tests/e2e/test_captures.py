@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from pycolo.core import Packet, parse_frame
 from pycolo.wire.kinds import PacketKind
-from pycolo.wire.packet import Packet, parse_frame
 from support.captures import NAMES, frames_of, write_all
 from support.nodes import World, wait_for
 from support.segments import arp, batch
@@ -133,29 +133,23 @@ def compare(build, given, *, answers, **options):
 
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
 @pytest.mark.parametrize("answers", [True, False], ids=["answered", "unanswered"])
-def test_all_that_the_primary_sent_comes_out_of_the_comparator(compiled, frames, answers):
-    assert_all_came_out(frames, *compare(compiled, frames, answers=answers))
+def test_all_that_the_primary_sent_comes_out_of_the_comparator(build, frames, answers):
+    assert_all_came_out(frames, *compare(build, frames, answers=answers))
 
 
 @pytest.mark.parametrize("frames", IN_ORDER, indirect=True)
 @pytest.mark.parametrize("answers", [True, False], ids=["answered", "unanswered"])
-def test_what_came_in_order_leaves_in_order(compiled, frames, answers):
-    left = by_connection(compare(compiled, frames, answers=answers)[0])
+def test_what_came_in_order_leaves_in_order(build, frames, answers):
+    left = by_connection(compare(build, frames, answers=answers)[0])
     for key, expected in by_connection(frames).items():
         rest = iter(left[key])  # with acks of the comparator's own making between them
         assert all(kept in rest for kept in expected)
 
 
-@pytest.mark.parametrize("frames", [name for name in NAMES if name.endswith("flipped")], indirect=True)
-def test_also_uncompiled(uncompiled, compiled, frames):
-    left = compare(uncompiled, frames, answers=True)
-    assert left == compare(compiled, frames, answers=True)
-
-
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
-def test_also_when_differences_are_let_through(compiled, frames):
+def test_also_when_differences_are_let_through(build, frames):
     """As in the nodes without checkpoints: connections that differ go on uncompared."""
-    assert_all_came_out(frames, *compare(compiled, frames, answers=False, policy=1, needs_handshake=True))
+    assert_all_came_out(frames, *compare(build, frames, answers=False, policy=1, needs_handshake=True))
 
 
 def rewritten_part(octets):
@@ -168,8 +162,8 @@ def rewritten_part(octets):
 
 
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
-def test_all_that_the_secondary_sent_comes_out_of_the_rewriter(compiled, frames):
-    core = Rewriting(compiled, connections_max=1024)
+def test_all_that_the_secondary_sent_comes_out_of_the_rewriter(build, frames):
+    core = Rewriting(build, connections_max=1024)
     left = []
     for octets in frames:
         core.client(octets)
@@ -182,8 +176,8 @@ def test_all_that_the_secondary_sent_comes_out_of_the_rewriter(compiled, frames)
 
 
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
-def test_all_that_the_clients_sent_reaches_the_guest_sooner_or_later(compiled, frames):
-    core = Rewriting(compiled, connections_max=1024)
+def test_all_that_the_clients_sent_reaches_the_guest_sooner_or_later(build, frames):
+    core = Rewriting(build, connections_max=1024)
     left = core.client(*frames) + core.to_guest()
     core.core.checkpoint_committed()
     left += core.to_guest()

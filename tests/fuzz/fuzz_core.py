@@ -1,7 +1,8 @@
 """Random and damaged frames through the compiled packet path: parser, patches, comparator, rewriter.
 
-Started by asan.sh, which compiles with AddressSanitizer. What is looked for: a read or write outside a buffer, an
-exception that is not the announced FramingError, a released frame that the framing does not accept.
+Started by asan.sh, which compiles with AddressSanitizer and UBSan. What is looked for: a read or write outside a buffer
+or a column, what C leaves undefined, an exception that is not the announced FramingError, a released frame that the
+framing does not accept.
 """
 
 import argparse
@@ -13,15 +14,11 @@ from array import array
 from collections.abc import Callable
 from pathlib import Path
 
-from pycolo.compare import comparator
+from pycolo import core
 from pycolo.errors import FramingError
-from pycolo.rewrite import rewriter
-from pycolo.wire import framing, packet, patch
 from pycolo.wire.kinds import PacketKind
 from support import segments
 from support.segments import Flow, Tcp
-
-MODULES = (comparator, rewriter, framing, packet, patch)
 
 FLOWS = [Flow(80, 5000), Flow(80, 5001, 6), Flow(443, 5002, 4, (7,)), Flow(22, 5003, 6, (7, 9)), Flow(0, 0)]
 STREAM = random.Random(0).randbytes(1 << 16)
@@ -125,27 +122,27 @@ def some_frames(rng: random.Random, vnet_len: int | None, damage: float) -> list
 # ── what is done with them ──────────────────────────────────────────────────────────────────────────────────
 
 
-def parse_and_patch(rng: random.Random, parsed: packet.Packet) -> None:
+def parse_and_patch(rng: random.Random, parsed: core.Packet) -> None:
     """Every function of the wire layer, on a buffer that ends where the frame does."""
     vnet_len = rng.choice((0, 10, 12))
     for octets in some_frames(rng, vnet_len, 0.7):
         buf = exact(octets)
-        if packet.parse_frame(buf, 0, len(octets), vnet_len, parsed) != PacketKind.TCP:
+        if core.parse_frame(buf, 0, len(octets), vnet_len, parsed) != PacketKind.TCP:
             continue
         delta = rng.getrandbits(33) - 2**32
-        patch.shift_seq(buf, parsed, delta)
-        patch.set_ack(buf, parsed, rng.getrandbits(32))
-        patch.set_window(buf, parsed, rng.getrandbits(16))
-        patch.shift_sack(buf, parsed, delta)
-        patch.shift_timestamps(buf, parsed, delta, -delta)
+        core.shift_seq(buf, parsed, delta)
+        core.set_ack(buf, parsed, rng.getrandbits(32))
+        core.set_window(buf, parsed, rng.getrandbits(16))
+        core.shift_sack(buf, parsed, delta)
+        core.shift_timestamps(buf, parsed, delta, -delta)
         first, last = sorted(rng.randrange(parsed.payload_len + 1) for _ in range(2))
         part = exact(bytes(parsed.payload_pos + last - first))
-        assert patch.make_part(part, 0, buf, parsed, first, last) == len(part)
+        assert core.make_part(part, 0, buf, parsed, first, last) == len(part)
         bare = exact(bytes(parsed.payload_pos + 12))
-        bare_len = patch.make_bare(bare, 0, buf, parsed, rng.randrange(256), 1, 2, 3)
+        bare_len = core.make_bare(bare, 0, buf, parsed, rng.randrange(256), 1, 2, 3)
         for made, length in ((part, len(part)), (bare, bare_len)):
-            again = packet.Packet()
-            assert packet.parse_frame(made, 0, length, vnet_len, again) == PacketKind.TCP
+            again = core.Packet()
+            assert core.parse_frame(made, 0, length, vnet_len, again) == PacketKind.TCP
             assert (again.kind, again.end) == (PacketKind.TCP, length)
 
 
@@ -159,7 +156,7 @@ class Session:
         self.now_us = rng.getrandbits(40)
         self.steps_left = rng.randrange(SESSION_STEPS_MAX)
         has_vnet = self.vnet_len is not None
-        self.comparator = comparator.Comparator(
+        self.comparator = core.Comparator(
             rng.getrandbits(32),
             has_vnet,
             policy=rng.randrange(4),
@@ -170,7 +167,7 @@ class Session:
             held_bytes_max=rng.choice([1 << 17, 1 << 20, 1 << 22]),
             held_packets_max=rng.choice([2, 50, 5000]),
         )
-        self.rewriter = rewriter.Rewriter(
+        self.rewriter = core.Rewriter(
             rng.getrandbits(32),
             has_vnet,
             connections_max=rng.choice([1, 3, 1 << 13, 1 << 13]),
@@ -221,38 +218,38 @@ class Session:
         return self.steps_left > 0
 
     def compare(self) -> None:
-        rng, core, octets = self.rng, self.comparator, self.batch()
-        for take in rng.sample([core.primary_frames, core.secondary_frames], rng.randrange(1, 3)):
+        rng, comparator, octets = self.rng, self.comparator, self.batch()
+        for take in rng.sample([comparator.primary_frames, comparator.secondary_frames], rng.randrange(1, 3)):
             assert take(exact(octets), 0, len(octets), self.now_us) <= len(octets)
         happening = rng.randrange(40)
         if happening == 0:
-            core.checkpoint_committed(self.now_us, rng.random() < 0.3)
-            core.epoch_marker(core.epoch)
+            comparator.checkpoint_committed(self.now_us, rng.random() < 0.3)
+            comparator.epoch_marker(comparator.epoch)
         elif happening == 1:
-            core.pair_lost(self.now_us)
+            comparator.pair_lost(self.now_us)
         elif happening == 2:
-            core.pair_formed(self.now_us)
-        due = core.deadline_us()
+            comparator.pair_formed(self.now_us)
+        due = comparator.deadline_us()
         if due is not None and due <= self.now_us:
-            core.timer_fired(self.now_us)
-        core.commands()
-        self.drained(core.drain)
+            comparator.timer_fired(self.now_us)
+        comparator.commands()
+        self.drained(comparator.drain)
 
     def rewrite(self) -> None:
-        rng, core, octets = self.rng, self.rewriter, self.batch()
+        rng, rewriter, octets = self.rng, self.rewriter, self.batch()
         out = exact(bytes(len(octets)))
-        take = core.client_frames if rng.random() < 0.5 else core.guest_frames
+        take = rewriter.client_frames if rng.random() < 0.5 else rewriter.guest_frames
         assert take(exact(octets), 0, len(octets), self.now_us, out, 0) <= len(octets)
-        self.assert_is_stream(bytes(out[: core.out_end]))
+        self.assert_is_stream(bytes(out[: rewriter.out_end]))
         happening = rng.randrange(60)
         if happening == 0:
-            core.checkpoint_committed()
+            rewriter.checkpoint_committed()
         elif happening == 1:
-            core.takeover()
+            rewriter.takeover()
         elif happening == 2:
-            core.timer_fired(self.now_us)
-        self.drained(core.drain_guest)
-        self.drained(core.drain_client)
+            rewriter.timer_fired(self.now_us)
+        self.drained(rewriter.drain_guest)
+        self.drained(rewriter.drain_client)
 
     def drained(self, drain: Callable[[memoryview, int], int]) -> None:
         out = exact(bytes(self.rng.choice([0, 3, 200, OUT_BYTES])))
@@ -260,10 +257,10 @@ class Session:
 
     def assert_is_stream(self, octets: bytes) -> None:
         """Nothing but whole frames."""
-        buf, span, pos = bytearray(octets), framing.Span(), 0
+        buf, span, pos = bytearray(octets), core.Span(), 0
         while pos < len(buf):
-            status = framing.frame_at(buf, pos, len(buf), self.vnet_len is not None, span)
-            assert status == framing.COMPLETE, f"what came out is no stream of frames: status {status} at {pos}"
+            status = core.frame_at(buf, pos, len(buf), self.vnet_len is not None, span)
+            assert status == core.COMPLETE, f"what came out is no stream of frames: status {status} at {pos}"
             pos = span.end
 
 
@@ -273,13 +270,14 @@ class Session:
 def assert_is_sanitized() -> None:
     """A run without AddressSanitizer would find nothing, and say so with a good conscience."""
     assert hasattr(ctypes.CDLL(None), "__asan_region_is_poisoned"), "libasan is not loaded: use tests/fuzz/asan.sh"
-    for module in MODULES:
-        assert b"__asan_report" in Path(str(module.__file__)).read_bytes(), f"{module.__file__} is not sanitized"
+    octets = Path(core.__file__).read_bytes()
+    for call in (b"__asan_report", b"__ubsan_handle"):
+        assert call in octets, f"{core.__file__} is not sanitized: it does not call {call.decode()}…"
 
 
 def run(rng: random.Random, cases_max: int, seconds_max: float) -> tuple[int, int]:
     """Cases and sessions that were run."""
-    ends, parsed, session, sessions = time.monotonic() + seconds_max, packet.Packet(), Session(rng), 1
+    ends, parsed, session, sessions = time.monotonic() + seconds_max, core.Packet(), Session(rng), 1
     for case in range(cases_max):
         if time.monotonic() >= ends:
             return case, sessions

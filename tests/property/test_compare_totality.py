@@ -113,19 +113,6 @@ def is_ours(octets):
 
 
 @EXAMPLES
-@given(steps=STEPS, policy=st.sampled_from(list(DivergencePolicy)))
-def test_both_builds_do_the_same(compiled, uncompiled, steps, policy):
-    trace, out, commands = run(compiled, steps, policy=policy)
-    other, other_out, other_commands = run(uncompiled, steps, policy=policy)
-    assert out == other_out
-    assert commands == other_commands
-    names = [name for name in dir(trace.core.stats) if not name.startswith("_")]
-    assert {name: getattr(trace.core.stats, name) for name in names} == {
-        name: getattr(other.core.stats, name) for name in names
-    }
-
-
-@EXAMPLES
 @given(octets=st.binary(max_size=300), vnet=st.booleans())
 def test_any_stream_is_read_or_refused(build, octets, vnet):
     """Not even whole frames: either the stream goes on, or FramingError says why it cannot."""

@@ -168,9 +168,9 @@ def test_an_honest_client_notices_nothing(build, lies, orders, seed):
     assert pair.secondary.due == pair.primary.due == CLIENT_ISN + 1 + 40
 
 
-def test_mirrored_lies_break_the_law(compiled):
+def test_mirrored_lies_break_the_law(build):
     """The negative control: the secondary's guest alone accepts what completes a handshake."""
-    pair = Pair(compiled, withholds=False)
+    pair = Pair(build, withholds=False)
     pair.client(SYN)
     pair.both_answer()
     pair.client(dataclasses.replace(honest(0), ack=4711), honest(0))

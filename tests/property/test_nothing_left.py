@@ -99,9 +99,9 @@ def test_of_a_client_and_a_guest(build, script):
 
 
 @pytest.mark.parametrize("what", ["pool", "history"])
-def test_the_law_can_be_broken(compiled, what):
+def test_the_law_can_be_broken(build, what):
     """The negative control: before the deadlines something is there."""
-    trace = Comparing(compiled)
+    trace = Comparing(build)
     for give_one in (trace.primary, trace.secondary):
         give_one(Tcp(1, "SA", ack=1))
         give_one(Tcp(2, "A", b"kept", ack=1))

@@ -279,16 +279,6 @@ def labels(steps):
 
 
 @EXAMPLES
-@given(steps=STEPS)
-def test_both_builds_do_the_same(compiled, uncompiled, steps):
-    trace, out = run(compiled, steps)
-    other, other_out = run(uncompiled, steps)
-    assert out == other_out
-    for name in ("rewritten", "untouched", "refused", "learned", "handshake_held", "resent", "table_full"):
-        assert getattr(trace.core.stats, name) == getattr(other.core.stats, name)
-
-
-@EXAMPLES
 @given(steps=st.lists(tcp_noise(), max_size=20), cuts=st.randoms(use_true_random=False))
 def test_how_the_frames_are_batched_does_not_matter(build, steps, cuts):
     whole = Rewriting(build)

@@ -252,12 +252,8 @@ def test_more_connections_than_there_is_room_for_are_refused(build):
     assert two.core.table.used == 0
 
 
-def test_both_builds_write_the_same_table(compiled, uncompiled):
-    tables = []
-    for load in (compiled, uncompiled):
-        trace = Rewriting(load)
-        for flow in FLOWS:
-            known(trace, flow)
-        tables.append(trace.core.export_offsets())
-    assert tables[0] == tables[1]
-    assert len(tables[0]) == 4 + 3 * 48 + 2 * 72
+def test_a_table_has_48_bytes_per_connection_over_ipv4_and_72_over_ipv6(build):
+    trace = Rewriting(build)
+    for flow in FLOWS:
+        known(trace, flow)
+    assert len(trace.core.export_offsets()) == 4 + 3 * 48 + 2 * 72

@@ -378,12 +378,12 @@ def test_a_stranger_lies_and_the_primary_dies(build, seed):
     assert pair.commands == []
 
 
-def test_acks_that_leave_at_once_break_the_law(compiled):
+def test_acks_that_leave_at_once_break_the_law(build):
     """The negative control: ack_policy=immediate tells the client to forget what the secondary has not got."""
     broken = 0
     for seed in range(RUNS):
         try:
-            Pair(compiled, seed, commits_input=False).run()
+            Pair(build, seed, commits_input=False).run()
         except AssertionError as error:
             broken += "ack" in str(error)
     assert broken > RUNS / 2

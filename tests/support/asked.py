@@ -49,7 +49,6 @@ STATUS: dict[str, Any] = {
     "epoch": 7,
     "peer": "control link to 10.0.0.2:9000",
     "arbiter": {"name": "manual", "says": "the other node is not suspected"},
-    "compiled": True,
     "version": "1",
     "takeover": None,
     "divergences": [

@@ -36,7 +36,6 @@ def vm_status(**changed: Any) -> dict[str, Any]:
         "epoch": 7,
         "peer": "control link to 10.0.0.2:9000",
         "arbiter": {"name": "manual", "says": "nothing to decide"},
-        "compiled": True,
         "version": "0.1.0",
         "takeover": {"suspected_ns": 1_000_000_000, "decided_ns": 1_100_000_000, "done_ns": 1_150_000_000, "resent": 2},
         "divergences": [],

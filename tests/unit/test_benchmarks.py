@@ -204,8 +204,7 @@ def test_the_driver_puts_a_split_frame_together():
 # ── what is counted ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_row_that_is_counted_runs_and_is_kept(compiled):
-    compiled("pycolo.compare.comparator")
+def test_every_row_that_is_counted_runs_and_is_kept():
     import counted
 
     class Uncounted:

@@ -53,7 +53,6 @@ STATUS = {
     "epoch": 0,
     "peer": None,
     "arbiter": {"name": "manual", "says": "nothing"},
-    "compiled": True,
     "version": "1",
     "takeover": None,
     "divergences": [{"text": "10.0.0.2:80: the payload differs"}],

@@ -1,4 +1,4 @@
-"""What is waiting: reports, the holding times, and that both builds know the same names."""
+"""What is waiting: reports, the holding times, and that Python and C know the same names."""
 
 import re
 from enum import IntEnum

@@ -1,4 +1,4 @@
-"""jhash against lookup3's published vectors and an oracle of its own, compiled and uncompiled."""
+"""jhash against lookup3's published vectors and an oracle of its own."""
 
 import struct
 from array import array

@@ -37,21 +37,9 @@ def lowest(requirement: Requirement) -> str:
 def test_it_depends_on_what_the_package_depends_on_or_brings_it_along():
     wanted = {}
     for requirement in map(Requirement, PROJECT["dependencies"]):
-        if requirement.name not in (*LIBRARIES, "Cython"):  # of which the compiled modules need nothing
+        if requirement.name not in LIBRARIES:
             wanted[debian_name(requirement)] = lowest(requirement)
     assert {name: version for name, version in field("Depends").items() if name.startswith("python3")} == wanted
-
-
-def test_only_modules_that_are_compiled_import_cython():
-    """Which it does not depend on."""
-    compiled = set(re.findall(r'^    "(pycolo\.[\w.]+)",$', (ROOT / "setup.py").read_text(encoding="utf-8"), re.M))
-    importing = {
-        ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
-        for path in (ROOT / "src").rglob("*.py")
-        if re.search(r"^\s*(?:import cython|from cython)", path.read_text(encoding="utf-8"), re.M)
-    }
-    assert importing
-    assert sorted(importing - compiled) == []
 
 
 def test_it_recommends_what_the_laboratory_depends_on():

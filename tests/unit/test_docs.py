@@ -10,10 +10,10 @@ import pytest
 
 from pycolo import limits
 from pycolo.cli import colo
-from pycolo.compare.held import CompareStats
 from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, PacketFate
 from pycolo.compare.trace import TracedPacket
 from pycolo.config.sections import ARBITER_KINDS
+from pycolo.core import CompareStats, RewriteStats
 from pycolo.errors import EXIT_INTERRUPTED
 from pycolo.failover.arbiter import ARBITERS
 from pycolo.lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_OK
@@ -22,12 +22,12 @@ from pycolo.node.supervisor import NodeState
 from pycolo.proxy import diagnostics
 from pycolo.proxy.capture import comment_on
 from pycolo.proxy.line import parse_line
-from pycolo.rewrite.translator import RewriteStats
 from pycolo.transport.portspec import parse_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-SOURCE_TEXT = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
+SOURCES = [path for path in sorted((ROOT / "src").rglob("*")) if path.suffix in {".py", ".pyx", ".pxi"}]
+SOURCE_TEXT = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
 
 PORT_OPTIONS = {"lan", "lan_in", "lan_out", "guest", "guest_in", "guest_out"}
 
@@ -234,12 +234,12 @@ def test_functions_of_the_packet_walk_exist():
     assert [name for name in named if name not in words] == []
     for class_name, method in classes:
         assert re.search(rf"class {class_name}\b", SOURCE_TEXT), class_name
-        assert re.search(rf"def {method}\(", SOURCE_TEXT), method
+        assert re.search(rf"\bc?p?def (?:[\w* ]+ )?{method}\(", SOURCE_TEXT), method
 
 
 def test_seq_offset_is_added_where_the_walk_says():
-    assert "rewrite/offsets.py" in text("docs/packet-walk.md").partition("Where is `seq_offset` added?")[2][:200]
-    source = (ROOT / "src/pycolo/rewrite/offsets.py").read_text(encoding="utf-8")
+    assert "rewrite/offsets.pxi" in text("docs/packet-walk.md").partition("Where is `seq_offset` added?")[2][:200]
+    source = (ROOT / "src/pycolo/rewrite/offsets.pxi").read_text(encoding="utf-8")
     assert "set_ack(buf, packet, seq_add(packet.ack, sign *" in source
 
 

@@ -6,12 +6,11 @@ import time
 import pytest
 
 from pycolo import limits
-from pycolo.compare.comparator import Comparator
+from pycolo.core import Comparator, Rewriter
 from pycolo.errors import LinkError, StateError
 from pycolo.link.codec import MessageType, offsets_payloads
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
-from pycolo.rewrite.rewriter import Rewriter
 from support.nodes import wait_for
 from support.paths import Qemu, Threads, link_pair, send, tell
 from support.segments import Flow, Tcp, batch, frame, mss, read, timestamps, udp

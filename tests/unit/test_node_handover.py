@@ -5,11 +5,10 @@ import time
 
 import pytest
 
-from pycolo.compare.comparator import Comparator
+from pycolo.core import Comparator, Rewriter
 from pycolo.link.codec import MessageType
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
-from pycolo.rewrite.rewriter import Rewriter
 from support.nodes import wait_for
 from support.paths import Qemu, Threads, link_pair, send, tell
 from support.segments import Tcp, batch, frame, mss, read, udp

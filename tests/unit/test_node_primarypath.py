@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pycolo.compare.comparator import Comparator
+from pycolo.core import Comparator
 from pycolo.link.codec import MessageType
 from pycolo.node.primarypath import PrimaryPath
 from support.nodes import wait_for

@@ -2,9 +2,9 @@
 
 import pytest
 
+from pycolo.core import Rewriter
 from pycolo.link.codec import MessageType
 from pycolo.node.secondarypath import SecondaryPath
-from pycolo.rewrite.rewriter import Rewriter
 from support.nodes import wait_for
 from support.paths import Running, payloads, send
 from support.segments import Flow, Tcp, arp, batch, frame, mss, read, udp

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from scapy.all import PcapNgReader
 
-from pycolo.compare.comparator import Comparator
 from pycolo.compare.kinds import DivergencePolicy, PacketFate
 from pycolo.compare.trace import TracedPacket
+from pycolo.core import Comparator
 from pycolo.proxy.capture import Capture, comment_on
 from support.segments import Tcp, batch, frame, udp
 

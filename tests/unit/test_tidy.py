@@ -12,27 +12,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from Cython.Compiler import ExprNodes, Nodes
+from Cython.Compiler.Nodes import Node
+from Cython.Compiler.TreeFragment import parse_from_strings
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from pycolo import core
 from pycolo.lab.qemu.programs import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PYTHON = SOURCES + TESTS + sorted((ROOT / "benchmarks").rglob("*.py")) + sorted((ROOT / "docs").glob("*.py"))
+CORE = ROOT / "src" / "pycolo" / "core.pyx"
+STUB = CORE.with_suffix(".pyi")
+PARTS = sorted((ROOT / "src").rglob("*.pxi"))
+COMPILED = [CORE, *PARTS]
 
 FILE_LINES_MAX = 500
 TEST_FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 60
+LINE_LENGTH_MAX = 120
 
 # path -> reason
-LONG_FILES: dict[str, str] = {}
+LONG_FILES: dict[str, str] = {"src/pycolo/core.pyi": "a module has one stub, and that is its table of contents"}
 
 # path::function -> reason
 LONG_FUNCTIONS: dict[str, str] = {}
 
-# path::expression -> reason; wire/seq.py is where serial arithmetic lives and needs none
+# path::expression -> reason; wire/seq.pxi is where serial arithmetic lives and needs none
 PLAIN_COMPARISONS: dict[str, str] = {}
 
 # Drawers for junk, or names that hide a module of the standard library.
@@ -55,7 +64,7 @@ def text_files() -> Iterator[Path]:
 
 
 def is_written_by_hand(path: Path) -> bool:
-    suffixes = {".py", ".pyi", ".pxd", ".md", ".toml", ".sh", ".lock", ".json", ".yaml", ".yml"}
+    suffixes = {".py", ".pyi", ".pyx", ".pxi", ".pxd", ".md", ".toml", ".sh", ".lock", ".json", ".yaml", ".yml"}
     scripts_and_settings = {"Makefile", "run", ".gitignore", ".editorconfig"}
     return path.suffix in suffixes or path.name in scripts_and_settings
 
@@ -65,7 +74,7 @@ def is_written_by_hand(path: Path) -> bool:
 
 def test_files_are_short_enough_to_read():
     found = []
-    for path in PYTHON + sorted((ROOT / "src").rglob("*.p[xy][di]")):
+    for path in [*PYTHON, *COMPILED, STUB]:
         lines_max = TEST_FILE_LINES_MAX if path in TESTS else FILE_LINES_MAX
         lines = len(path.read_text(encoding="utf-8").splitlines())
         if lines > lines_max and shown(path) not in LONG_FILES:
@@ -81,6 +90,66 @@ def test_functions_are_short_enough_to_read():
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > FUNCTION_LINES_MAX and f"{shown(path)}::{node.name}" not in LONG_FUNCTIONS:
                     found.append(f"{shown(path)}:{node.lineno}: {node.name} has {lines} lines")
+    for path in COMPILED:
+        for number, name, lines in compiled_functions(path.read_text(encoding="utf-8")):
+            if lines > FUNCTION_LINES_MAX:
+                found.append(f"{shown(path)}:{number}: {name} has {lines} lines")
+    assert found == []
+
+
+def compiled_functions(source: str) -> Iterator[tuple[int, str, int]]:
+    """Functions of Cython source: first line, name, how many lines. A function ends where the indentation does."""
+    lines = source.splitlines()
+    for start, line in enumerate(lines):
+        if not (head := re.match(r"( *)(?:cdef|cpdef|def) (?!class |struct |enum )[^=]*?(\w+)\(", line)):
+            continue
+        at = start
+        depth = 0
+        while (depth := depth + lines[at].count("(") - lines[at].count(")")) > 0:
+            at += 1
+        end = at
+        while at + 1 < len(lines) and (not lines[at + 1] or lines[at + 1].startswith(head[1] + " ")):
+            at += 1
+            end = at if lines[at] else end
+        yield start + 1, head[2], end - start + 1
+
+
+def test_functions_of_cython_are_measured():
+    source = """cdef int width = 3
+
+cdef inline int first(uint8_t* buf, Py_ssize_t length,
+        int more) noexcept nogil:
+    if more:
+
+        return 1
+    return 0
+
+
+cdef class Thing:
+    cdef int* column
+
+    def __init__(
+        self,
+        count=limits.COUNT,
+    ):
+        self.count = (
+            count
+        )
+
+    cpdef int second(self) noexcept nogil:
+        cdef int row = first(self.column, 3, 4)
+        return row
+"""
+    assert list(compiled_functions(source)) == [(3, "first", 6), (14, "__init__", 7), (22, "second", 3)]
+
+
+def test_lines_of_cython_are_as_short_as_those_of_python():
+    found = [
+        f"{shown(path)}:{number}: {len(line)} characters"
+        for path in COMPILED
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if len(line) > LINE_LENGTH_MAX or line.endswith(" ") or "\t" in line
+    ]
     assert found == []
 
 
@@ -104,6 +173,7 @@ def test_no_module_is_a_junk_drawer():
 
 def test_every_module_says_what_it_is():
     assert [shown(path) for path in PYTHON if not ast.get_docstring(parsed(path))] == []
+    assert [shown(path) for path in COMPILED if not path.read_text(encoding="utf-8").startswith('"""')] == []
 
 
 def test_every_folder_with_modules_is_a_package():
@@ -154,15 +224,87 @@ def plain_comparisons(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def test_sequence_numbers_are_compared_by_serial_arithmetic_only():
-    """RFC 1982: use seq_lt, seq_max … of wire/seq.py. The specification's numbers have no wrap: model/numbers.py."""
+    """RFC 1982: use seq_diff, seq_max … of wire/seq.pxi. The specification's numbers have no wrap: model/numbers.py."""
     found = [
         f"{shown(path)}:{line}: {expression}"
         for path in SOURCES
-        if shown(path) != "src/pycolo/wire/seq.py" and not shown(path).startswith("src/pycolo/model/")
+        if not shown(path).startswith("src/pycolo/model/")
         for line, expression in plain_comparisons(parsed(path))
         if f"{shown(path)}::{expression}" not in PLAIN_COMPARISONS
     ]
+    found += [
+        f"{shown(path)}:{line}: orders {names}"
+        for path in PARTS
+        if shown(path) != "src/pycolo/wire/seq.pxi"
+        for line, names in plain_comparisons_of_cython(path.read_text(encoding="utf-8"))
+    ]
     assert found == []
+
+
+def serial_names_of_cython(node: Node) -> set[str]:
+    """As `serial_names`, of Cython's tree."""
+    match node:
+        case ExprNodes.NameNode(name=name) | ExprNodes.AttributeNode(attribute=name):
+            return {name} if SERIAL_NAME.search(name) else set()
+        case ExprNodes.IndexNode(base=base):
+            return serial_names_of_cython(base)
+        case ExprNodes.SimpleCallNode(function=function, args=arguments):
+            converts = getattr(function, "name", "") in {"int", "abs", "min", "max"}
+            return set().union(*map(serial_names_of_cython, arguments)) if converts else set()
+        case _:
+            return set().union(*map(serial_names_of_cython, parts_of_cython(node)))
+
+
+def parts_of_cython(node: Node) -> Iterator[Node]:
+    for name in node.child_attrs or ():
+        part = getattr(node, name)
+        yield from (each for each in (part if isinstance(part, list) else [part]) if isinstance(each, Node))
+
+
+def nodes_of_cython(source: str) -> Iterator[Node]:
+    waiting = [parse_from_strings("compiled", source)]
+    while waiting:
+        yield (node := waiting.pop())
+        waiting += parts_of_cython(node)
+
+
+def plain_comparisons_of_cython(source: str) -> Iterator[tuple[int, list[str]]]:
+    """As `plain_comparisons`, of Cython source: line, names."""
+    for node in nodes_of_cython(source):
+        match node:
+            case ExprNodes.PrimaryCmpNode() | ExprNodes.CascadedCmpNode():
+                operands = [operand for name in ("operand1", "operand2") if (operand := getattr(node, name, None))]
+                operands = operands if node.operator in {"<", "<=", ">", ">="} else []
+            case ExprNodes.SimpleCallNode(function=ExprNodes.NameNode(name="min" | "max"), args=operands):
+                pass
+            case _:
+                continue
+        if names := set().union(*map(serial_names_of_cython, operands)):
+            yield node.pos[1], sorted(names)
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        "ack < other",
+        "min(ack, 5)",
+        "0 <= packet.seq < end",
+        "0 <= start < packet.seq",
+        "self.row[at].max_ack > frontier",
+        "self.primary_seq[row] >= frontier",
+        "<long long>isn - 1 >= limit",
+        "rows[row].seq & mask > x",
+    ],
+)
+def test_the_rule_sees_cython(trap):
+    source = f"cdef int ask(int row) noexcept nogil:\n    if row and ({trap}):\n        return 1\n"
+    assert [line for line, _ in plain_comparisons_of_cython(source)] == [2]
+
+
+@pytest.mark.parametrize("harmless", ["ack == max_ack", "seq_diff(seq, ack) > 0", "flags & TcpFlag.ACK > 0"])
+def test_the_rule_lets_cython_pass(harmless):
+    source = f"cdef int ask(int row) noexcept nogil:\n    if {harmless}:\n        return 1\n"
+    assert list(plain_comparisons_of_cython(source)) == []
 
 
 @pytest.mark.parametrize(
@@ -222,43 +364,128 @@ def test_no_file_mentions_a_place_on_somebodys_machine():
 # ── compiled modules ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def compiled_sources() -> list[Path]:
-    """Sources of the modules that setup.py compiles."""
-    for node in parsed(ROOT / "setup.py").body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMPILED":
-            paths = [ROOT / "src" / f"{name.replace('.', '/')}.py" for name in ast.literal_eval(node.value)]
-            return [path for path in paths if path.exists()]
-    raise AssertionError("setup.py has no list COMPILED any more")
+PURE = ("wire", "storage", "conntrack", "compare", "rewrite")
 
 
-def signatures(tree: ast.Module) -> dict[str, tuple[list[str], int]]:
-    """Public functions and methods: the names of their parameters, and how many have a default."""
-    found = {}
-    for scope, body in [("", tree.body)] + [(n.name + ".", n.body) for n in tree.body if isinstance(n, ast.ClassDef)]:
-        for node in body:
-            if isinstance(node, ast.FunctionDef) and not is_hidden(node):
-                found[scope + node.name] = ([a.arg for a in node.args.args], len(node.args.defaults))
-    return found
+def test_the_core_is_all_of_its_parts():
+    included = re.findall(r'^include "([^"]+)"$', CORE.read_text(encoding="utf-8"), re.M)
+    assert sorted(CORE.parent / name for name in included) == PARTS
 
 
-def is_hidden(node: ast.FunctionDef) -> bool:
-    """Private, C only (a `cfunc`: unseen by Python once compiled), or a property (an attribute there)."""
-    decorators = " ".join(map(ast.unparse, node.decorator_list))
-    return node.name.startswith("_") or "cfunc" in decorators or "property" in decorators
+@pytest.mark.parametrize("part", PARTS, ids=shown)
+def test_a_part_of_the_core_imports_nothing(part):
+    """What the core knows of the outside stands at the head of core.pyx."""
+    text = part.read_text(encoding="utf-8")
+    assert re.findall(r"^\s*(?:(?:from [\w.]+ )?c?import|cdef extern|include) .*", text, re.M) == []
 
 
-@pytest.mark.parametrize("source", compiled_sources(), ids=shown)
-def test_a_compiled_module_has_a_typed_stub_that_says_the_same(source):
-    """The stub is all that mypy sees of a compiled module. It may leave out what only C code calls."""
-    stub = source.with_suffix(".pyi")
-    assert stub.is_file(), f"{shown(stub)} is missing"
-    said, meant = signatures(parsed(stub)), signatures(parsed(source))
-    assert said == {name: meant.get(name) for name in said}
+def test_pure_parts_of_the_core_call_nothing_of_the_operating_system():
+    """The purity line: only transport/ and path/ read and write, and know the time."""
+    head = CORE.read_text(encoding="utf-8").partition('\ninclude "')[0]
+    calls = {
+        name
+        for names in re.findall(r"^from (?:posix|libc\.(?:stdio|time|errno))\b[\w.]* cimport (.*)$", head, re.M)
+        for name in re.split(r", *", names)
+    }
+    calls |= {"receive_bytes", "send_bytes", "epoll_ctl", "epoll_wait"}
+    assert {"read", "write", "errno", "clock_gettime"} <= calls
+    found = [
+        f"{shown(part)}:{node.pos[1]}: {node.name}"
+        for part in PARTS
+        if part.parent.name in PURE
+        for node in nodes_of_cython(part.read_text(encoding="utf-8"))
+        if isinstance(node, ExprNodes.NameNode) and node.name in calls
+    ]
+    assert found == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.p[xy][di]")), ids=shown)
-def test_a_stub_or_declaration_has_its_source(path):
-    assert path.with_suffix(".py").is_file()
+def test_the_head_of_the_core_imports_only_what_it_may():
+    """Values and errors of the layers that it is made of; of C, memory and bytes."""
+    head = CORE.read_text(encoding="utf-8").partition('\ninclude "')[0]
+    modules = set(re.findall(r"^(?:from ([\w.]+) c?import|c?import ([\w.]+))", head, re.M))
+    found = {first or second for first, second in modules}
+    allowed = {"ipaddress", "cython", "errno", "pycolo", "pycolo.errors", "libc.errno", "libc.stdint", "libc.stdlib"}
+    allowed |= {"libc.string", "posix.time", "posix.unistd"}
+    assert sorted(name for name in found - allowed if not re.match(rf"pycolo\.({'|'.join(PURE)})\.\w+$", name)) == []
+
+
+def importers_of_the_core() -> list[str]:
+    return [
+        shown(path)
+        for path in SOURCES
+        for node in ast.walk(parsed(path))
+        if (isinstance(node, ast.ImportFrom) and node.module == "pycolo.core")
+        or (isinstance(node, ast.ImportFrom) and node.module == "pycolo" and "core" in [n.name for n in node.names])
+        or (isinstance(node, ast.Import) and "pycolo.core" in [name.name for name in node.names])
+    ]
+
+
+def test_what_may_not_know_the_core_does_not():
+    """The layers of pyproject.toml for the one module that import-linter cannot read."""
+    importers = importers_of_the_core()
+    assert importers
+    strangers = ("model", "failover", "checkpoint", "link", "config", "arbiters", "metrics", "qmp", "errors", "limits")
+    assert [path for path in importers if path.split("/")[2].removesuffix(".py") in strangers] == []
+
+
+def stub_classes() -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in parsed(STUB).body if isinstance(node, ast.ClassDef)}
+
+
+def test_the_stub_names_all_that_the_core_has():
+    """The stub is all that mypy sees of it."""
+    functions = {node.name for node in parsed(STUB).body if isinstance(node, ast.FunctionDef)}
+    public = {name: value for name, value in vars(core).items() if not name.startswith("_")}
+    there = {name for name, value in public.items() if getattr(value, "__module__", None) == "pycolo.core"}
+    assert functions | stub_classes().keys() == there
+    constants = [
+        n.target.id for n in parsed(STUB).body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+    ]
+    assert [name for name in constants if not name.startswith("_") and name not in public] == []
+
+
+@pytest.mark.parametrize("node", stub_classes().values(), ids=stub_classes())
+def test_the_stub_names_all_members_of_a_class(node):
+    members = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+    members |= {n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    there = {member for member in vars(getattr(core, node.name)) if not member.startswith("_")}
+    assert members - {"__init__"} == there
+
+
+def parameters_in_the_stub() -> dict[str, list[str]]:
+    """Of functions and methods, the names."""
+    tree = parsed(STUB)
+    scopes = [("", tree.body), *((node.name + ".", node.body) for node in stub_classes().values())]
+    return {
+        scope + node.name: [argument.arg for argument in node.args.args]
+        for scope, body in scopes
+        for node in body
+        if isinstance(node, ast.FunctionDef) and not any(map(ast.unparse, node.decorator_list))
+    }
+
+
+def parameters_in(part: Path) -> Iterator[tuple[str, list[str]]]:
+    """Of what Python can call. The static methods of `views` become functions."""
+    waiting = [("", parse_from_strings("compiled", part.read_text(encoding="utf-8")))]
+    while waiting:
+        scope, node = waiting.pop()
+        match node:
+            case Nodes.CClassDefNode(class_name=name):
+                scope = f"{name}."
+            case Nodes.DefNode(name=name, args=arguments):
+                yield scope + name, [argument.declarator.name or argument.base_type.name for argument in arguments]
+                continue
+            case Nodes.CFuncDefNode(overridable=True, declarator=declarator):
+                names = [argument.declarator for argument in declarator.args[1:]]
+                yield scope + declarator.base.name, ["self", *(name.name for name in names)]
+                continue
+        waiting += ((scope, each) for each in parts_of_cython(node))
+
+
+def test_the_stub_names_the_parameters():
+    there = dict(chain.from_iterable(map(parameters_in, PARTS)))
+    said = parameters_in_the_stub()
+    assert said == {name: there.get(name) for name in said}
 
 
 # ── dependencies ────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""Loads, stores and copies: what they do inside a buffer, and that nothing outside is ever touched."""
+"""Loads, stores and comparisons: what they do inside a buffer, and that nothing outside is ever touched."""
 
 import struct
 
@@ -68,35 +68,6 @@ def pairs_of_ranges(draw):
     return [*draw(st.permutations([pos, other])), length]
 
 
-@given(target=CONTENT, source=CONTENT, ranges=pairs_of_ranges())
-def test_copy_copies_the_range_or_is_refused(build, target, source, ranges):
-    copy = build(MODULE).copy
-    target_pos, source_pos, length = ranges
-    buf, expected, from_buf = bytearray(target), bytearray(target), bytearray(source)
-    if is_inside(target_pos, length) and is_inside(source_pos, length):
-        expected[target_pos : target_pos + length] = source[source_pos : source_pos + length]
-        copy(buf, target_pos, from_buf, source_pos, length)
-    else:
-        with pytest.raises(IndexError):
-            copy(buf, target_pos, from_buf, source_pos, length)
-    assert buf == expected
-    assert from_buf == source
-
-
-@given(content=CONTENT, ranges=pairs_of_ranges())
-def test_move_copies_what_stood_there_before_even_where_the_ranges_overlap(build, content, ranges):
-    move = build(MODULE).move
-    target, source, length = ranges
-    buf, expected = bytearray(content), bytearray(content)
-    if is_inside(target, length) and is_inside(source, length):
-        expected[target : target + length] = content[source : source + length]
-        move(buf, target, source, length)
-    else:
-        with pytest.raises(IndexError):
-            move(buf, target, source, length)
-    assert buf == expected
-
-
 @given(a=CONTENT, ranges=pairs_of_ranges(), changes=st.lists(st.integers(0, SIZE - 1), max_size=2))
 def test_first_difference_is_the_first_or_the_length(build, a, ranges, changes):
     first_difference = build(MODULE).first_difference
@@ -133,9 +104,5 @@ def test_a_view_of_a_part_of_a_buffer_is_a_buffer_with_its_own_bounds(build):
             module.load32(part, pos)
 
 
-def test_nothing_is_copied_from_or_to_an_empty_buffer(build):
-    module = build(MODULE)
-    empty = bytearray()
-    module.copy(empty, 0, empty, 0, 0)
-    module.move(empty, 0, 0, 0)
-    assert module.first_difference(empty, 0, empty, 0, 0) == 0
+def test_empty_buffers_do_not_differ(build):
+    assert build(MODULE).first_difference(bytearray(), 0, bytearray(), 0, 0) == 0

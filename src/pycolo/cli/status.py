@@ -55,8 +55,6 @@ def status_lines(answer: Fields) -> list[str]:
         f"{answer['role']} of pair {answer['pair']}: {answer['state']} for {since_s:.1f} s, {term}",
         f"other node: {answer['peer'] or 'none'}; arbiter {arbiter['name']}: {arbiter['says']}",
     ]
-    if not answer["compiled"]:
-        lines.append("the packet path runs uncompiled")
     if is_vm:
         lines += _vm_lines(answer)
     if answer.get("hold_us"):

@@ -5,7 +5,8 @@ an argument, frames leave through `Comparator.drain`, everything else through `C
 
     kinds        names of differences, policies and row states
     difference   what is told to the outside: `Difference`, and the commands
-    held         packets that wait, what is known of each connection, what is ready to leave
+    rows         what is known of a connection, what is counted
+    held         packets that wait, what is ready to leave
     trace        what became of each packet, for `--pcap`
     stream       TCP's two byte streams: what both guests have said, how far it is equal
     history      what was equal, for payload that is sent again (C9)
@@ -14,5 +15,10 @@ an argument, frames leave through `Comparator.drain`, everything else through `C
     tcp          rules C1, C2: what of a connection may leave
     datagram     rule C4: a multiset of payloads per connection
     fragments    IP datagrams put together from their fragments, for the two above
+    clients      what the client's frames tell, and which the secondary is not to get (C8, R1)
+    admission    what there is room for; ages: what waits for too long
+    straight     the common case of datagram; steady: that of tcp, tried first for each frame
     comparator   the batch loop, time-outs, epochs: the class that a shell drives
+
+`kinds`, `difference` and what makes values of a trace are Python; the rest is compiled as parts of `pycolo.core`.
 """

@@ -7,4 +7,6 @@
 May know `pycolo.wire` (the fields of a packet), `pycolo.storage`, the errors and the limits. Knows nothing of
 comparing or rewriting, which keep their own columns beside the table's. No clock and no randomness: the time
 and the hash seed are arguments.
+
+`key` is Python; the rest is compiled as parts of `pycolo.core`.
 """

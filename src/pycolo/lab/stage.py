@@ -25,7 +25,7 @@ NODES: Final = ("primary", "secondary")
 """Of all processes only these end with EXIT_FENCED."""
 
 START_TIMEOUT_S: Final = 20.0
-"""For each step of the start; a node that runs uncompiled on a busy machine needs some seconds."""
+"""For each step of the start; on a busy machine a node needs some seconds."""
 
 
 EXIT_FENCED: Final = 3

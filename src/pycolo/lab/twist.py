@@ -8,14 +8,22 @@ per connection; the guest does not notice, the node sees an independent machine.
 
 from secrets import randbits
 
-from pycolo.conntrack.jhash import jhash2
+from pycolo.core import (
+    COMPLETE,
+    Packet,
+    Span,
+    frame_at,
+    jhash2,
+    parse_frame,
+    seq_add,
+    set_ack,
+    shift_sack,
+    shift_seq,
+    shift_timestamps,
+)
 from pycolo.transport.ports import Port
 from pycolo.wire.buffers import Buffer
-from pycolo.wire.framing import COMPLETE, Span, frame_at
 from pycolo.wire.kinds import PacketKind, TcpFlag
-from pycolo.wire.packet import Packet, parse_frame
-from pycolo.wire.patch import set_ack, shift_sack, shift_seq, shift_timestamps
-from pycolo.wire.seq import seq_add
 
 
 class TwistedPort:

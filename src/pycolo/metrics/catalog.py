@@ -19,9 +19,8 @@ class Spec(NamedTuple):
 
 CATALOG: Final = (
     # the node
-    Spec("colo_info", "info", "Who this node is; 1.", ("version", "pair", "role", "compiled")),
+    Spec("colo_info", "info", "Who this node is; 1.", ("version", "pair", "role")),
     Spec("colo_status_up", "gauge", "1 while the node answers the question for its status in time."),
-    Spec("colo_build_compiled", "gauge", "1: the packet path is compiled; 0: it runs some fifty times slower."),
     Spec("colo_state", "gauge", "1 for the state that the node is in.", ("state",)),
     Spec("colo_state_seconds", "gauge", "For how long it has been in that state."),
     Spec("colo_term", "gauge", "The term: it grows with each failover of the pair."),

@@ -14,7 +14,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from pycolo.metrics.catalog import CATALOG, Spec
-from pycolo.metrics.readings import READERS, Buckets, at, hold_buckets, pause_buckets, text
+from pycolo.metrics.readings import READERS, Buckets, hold_buckets, pause_buckets, text
 
 
 class NodeCollector(Collector):
@@ -61,9 +61,7 @@ def _numbers(spec: Spec, status: Mapping[str, Any]) -> Metric:
 def _info(spec: Spec, status: Mapping[str, Any]) -> Metric:
     metric = InfoMetricFamily(spec.name.removesuffix("_info"), spec.help)
     if status:
-        compiled = at(status, "compiled")
-        values = {name: text(status, name) for name in spec.labels}
-        metric.add_metric([], values | {"compiled": str(compiled).lower() if isinstance(compiled, bool) else ""})
+        metric.add_metric([], {name: text(status, name) for name in spec.labels})
     return metric
 
 

@@ -137,12 +137,6 @@ def _state(status: Mapping[str, Any]) -> Reading:
             yield (found,), 1
 
 
-def _compiled(status: Mapping[str, Any]) -> Reading:
-    found = at(status, "compiled")
-    if isinstance(found, bool):
-        yield (), float(found)
-
-
 def _guest_up(status: Mapping[str, Any]) -> Reading:
     """A QEMU that does not say how its guest is may as well be dead."""
     found = at(status, "vm")
@@ -214,7 +208,6 @@ def _ports_both_ways(name: str) -> Reader:
 
 
 READERS: Final[dict[str, Reader]] = {
-    "colo_build_compiled": _compiled,
     "colo_state": _state,
     "colo_state_seconds": plain("since_ms", per=1000),
     "colo_term": plain("term"),

@@ -4,8 +4,8 @@ from ipaddress import IPv4Address
 from struct import pack
 from typing import Final
 
+from pycolo.core import Neighbours
 from pycolo.node.batch import Batch
-from pycolo.rewrite.neighbours import Neighbours
 from pycolo.wire.build import gratuitous_arp, unsolicited_advertisement
 
 ANNOUNCE_AFTER_MS: Final = (0, 200, 1000)

@@ -1,9 +1,9 @@
 """One buffer of frames in QEMU's framing, on its way."""
 
 from pycolo import limits
+from pycolo.core import COMPLETE, IMPOSSIBLE, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError
 from pycolo.transport.ports import BATCH_BUFFER_BYTES, Port
-from pycolo.wire.framing import COMPLETE, IMPOSSIBLE, Span, frame_at, frame_boundary
 
 
 class Batch:

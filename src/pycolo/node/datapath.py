@@ -17,13 +17,13 @@ from time import monotonic_ns
 from typing import Any, Final, TypeVar
 
 from pycolo import limits
+from pycolo.core import IMPOSSIBLE, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError, LinkError, PycoloError, StateError
 from pycolo.link.codec import MessageType
 from pycolo.node.batch import Batch
 from pycolo.transport.linksocket import LinkSocket, Message
 from pycolo.transport.ports import Port
 from pycolo.transport.streamport import StreamPort
-from pycolo.wire.framing import IMPOSSIBLE, Span, frame_at, frame_boundary
 
 T = TypeVar("T")
 

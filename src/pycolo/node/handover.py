@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pycolo.core import Rewriter
 from pycolo.node.announcer import Announcer
 from pycolo.node.batch import Batch
-from pycolo.rewrite.rewriter import Rewriter
 from pycolo.transport.ports import Port
 
 

@@ -33,8 +33,8 @@ from time import monotonic_ns
 from typing import Any, Final
 
 from pycolo import limits
-from pycolo.compare.comparator import Comparator
 from pycolo.compare.difference import Command
+from pycolo.core import Comparator, Rewriter
 from pycolo.errors import FramingError
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
 from pycolo.node.announcer import Announcer
@@ -42,7 +42,6 @@ from pycolo.node.batch import Batch
 from pycolo.node.datapath import DataPath, now_us
 from pycolo.node.handover import PathState
 from pycolo.node.translation import Translation
-from pycolo.rewrite.rewriter import Rewriter
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
 

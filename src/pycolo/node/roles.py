@@ -5,7 +5,7 @@ from time import monotonic_ns
 
 import structlog
 
-from pycolo.compare.comparator import Comparator
+from pycolo.core import Comparator, Rewriter
 from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.hello import Hello
 from pycolo.node.linksides import DialingSide, ListeningSide
@@ -13,7 +13,6 @@ from pycolo.node.options import NodeOptions
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.node.supervisor import NodeState, Supervisor, open_port
-from pycolo.rewrite.rewriter import Rewriter
 from pycolo.transport import tls
 from pycolo.transport.linksetup import Established
 from pycolo.transport.ports import Port
@@ -59,7 +58,7 @@ class PrimaryNode(Supervisor):
                 options.link.host, insecure=options.insecure, allowed_link=options.insecure_link
             )
         comparator = Comparator(
-            secrets.randbits(32),
+            secrets.randbits(128),
             has_vnet=options.has_vnet,
             policy=options.on_divergence,
             commits_input=options.commits_input,
@@ -132,7 +131,7 @@ class SecondaryNode(Supervisor):
                 options.link.host, insecure=options.insecure, allowed_link=options.insecure_link
             )
         rewriter = Rewriter(
-            secrets.randbits(32), has_vnet=options.has_vnet, client_name="data link", guest_name="--guest"
+            secrets.randbits(128), has_vnet=options.has_vnet, client_name="data link", guest_name="--guest"
         )
         rewriter.is_passing = options.without == "rewrite"
         lan_in, lan_out, guest_in, guest_out = _open_ports(options, guest)

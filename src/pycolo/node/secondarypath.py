@@ -31,13 +31,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pycolo import limits
+from pycolo.core import Rewriter
 from pycolo.errors import FramingError, LinkError, StateError
 from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch
 from pycolo.node.announcer import Announcer
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import DataPath, now_us
 from pycolo.node.handover import PathState
-from pycolo.rewrite.rewriter import Rewriter
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
 

@@ -27,13 +27,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
 from pycolo import __version__
 from pycolo.arbiters import LiveArbiter
-from pycolo.conntrack import jhash
 from pycolo.errors import PycoloError
 from pycolo.failover.arbiter import Arbiter, Decision, make_arbiter
 from pycolo.link.codec import Channel, GoodbyeReason
@@ -50,8 +49,6 @@ from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port, open_device
 from pycolo.transport.portspec import PortSpec
 from pycolo.transport.streamport import StreamPort
-
-IS_COMPILED: Final = getattr(jhash, "__file__", "").endswith(".so")
 
 log = structlog.get_logger("colo")
 
@@ -108,8 +105,6 @@ class Supervisor(ABC):
         """Until `stop`, or until this node must not go on."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)  # a busy data path must not hold the heart back
         server = self._control_server()
-        if not IS_COMPILED:
-            log.warning("the packet path runs uncompiled, some fifty times slower: no C compiler at installation?")
         try:
             self.path.start()
             await self._begin()
@@ -431,7 +426,6 @@ class Supervisor(ABC):
             "epoch": self.epoch,
             "peer": self.peer,
             "arbiter": {"name": self.options.arbiter, "says": self._arbiter.verdict().text},
-            "compiled": IS_COMPILED,
             "version": __version__,
             "takeover": self.takeover,
             "divergences": list(self._divergences.records),

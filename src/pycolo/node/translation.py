@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
+from pycolo.core import Rewriter
 from pycolo.node.batch import Batch
-from pycolo.rewrite.rewriter import Rewriter
 from pycolo.transport.ports import Port
 
 _TIMER_US: Final = 1_000_000

@@ -10,9 +10,9 @@ from pathlib import Path
 from time import monotonic_ns, time_ns
 from typing import Final
 
-from pycolo.compare.comparator import Comparator
 from pycolo.compare.kinds import PacketFate
 from pycolo.compare.trace import TracedPacket
+from pycolo.core import Comparator
 from pycolo.transport.pcapng import CaptureFile
 
 TRACE_BYTES: Final = 16 << 20

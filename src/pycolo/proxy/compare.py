@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pycolo import limits
-from pycolo.compare.comparator import Comparator
 from pycolo.compare.difference import Difference, RequestCheckpoint
 from pycolo.compare.kinds import DivergencePolicy
+from pycolo.core import Comparator, ComparePump, frame_boundary
 from pycolo.errors import FramingError
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import now_us
@@ -28,7 +28,6 @@ from pycolo.proxy.capture import TRACE_BYTES, Capture
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notify import DO_CHECKPOINT, NotifyDev
 from pycolo.proxy.path import ObjectState, ProxyPath, add
-from pycolo.wire.framing import frame_boundary
 
 KIND: Final = "colo-compare"
 
@@ -77,7 +76,7 @@ class ComparePath(ProxyPath):
             streams["notify_dev"] = notify.port
         super().__init__(object_id, streams, **base)
         self._comparator = Comparator(
-            secrets.randbits(32),
+            secrets.randbits(128),
             options.has_vnet,
             DivergencePolicy.CHECKPOINT if notify is not None else options.on_divergence,
             options.commits_input,
@@ -94,6 +93,14 @@ class ComparePath(ProxyPath):
         self._released = Batch()
         self._checkpoints_requested = 0
         self._checkpoints_committed = 0
+        self._pump = ComparePump(
+            self._epoll.fileno(),
+            self._spin_us,
+            self._comparator,
+            self._secondary.batch.view,
+            self._primary.batch.view,
+            self._released.view,
+        )
         self._capture = capture
         if capture is not None:
             self._comparator.held.trace.start(TRACE_BYTES)
@@ -116,6 +123,20 @@ class ComparePath(ProxyPath):
 
     def _deadline_us(self) -> int | None:
         return self._comparator.deadline_us()
+
+    def _await(self, until: int) -> dict[int, int]:
+        """As long as nothing but frames comes, all is done in the pump; what it notes for a capture has no room."""
+        if self._capture is not None:
+            return super()._await(until)
+        secondary, primary, output = self._secondary, self._primary, self._pump.output
+        sides = [
+            (self._pump.secondary, secondary.port, secondary.batch),
+            (self._pump.primary, primary.port, primary.batch),
+        ]
+        self._pump.secondary.is_blocked, self._pump.primary.is_blocked = secondary.is_blocked, primary.is_blocked
+        ready = self._pumped(self._pump, sides, [(output, self._outdev, self._released)], until)
+        secondary.is_blocked, primary.is_blocked = self._pump.secondary.is_blocked, self._pump.primary.is_blocked
+        return ready
 
     def _move(self, ready: dict[int, int]) -> None:
         self._take(self._secondary, ready)

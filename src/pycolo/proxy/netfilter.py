@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from pycolo import limits
+from pycolo.core import COMPLETE, IMPOSSIBLE, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import now_us
@@ -18,7 +19,6 @@ from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.path import ObjectState, ProxyPath, add
 from pycolo.proxy.rewriter import TIMER_US, rewriter_numbers
 from pycolo.transport.ports import Port
-from pycolo.wire.framing import COMPLETE, IMPOSSIBLE, Span, frame_at, frame_boundary
 
 KIND: Final = "netdev tap"
 

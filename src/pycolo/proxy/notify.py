@@ -14,9 +14,9 @@ from enum import Enum
 from typing import Final
 
 from pycolo import limits
+from pycolo.core import COMPLETE, IMPOSSIBLE, Span, frame_at
 from pycolo.errors import FramingError
 from pycolo.proxy.chardev import ChardevPort
-from pycolo.wire.framing import COMPLETE, IMPOSSIBLE, Span, frame_at
 
 INIT: Final = b"COLO_USERSPACE_PROXY_INIT"
 INIT_ANSWER: Final = b"COLO_COMPARE_GET_XEN_INIT"

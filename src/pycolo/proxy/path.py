@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from pycolo.core import Inlet, Outlet, Pump
 from pycolo.errors import FramingError
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import now_us
@@ -197,24 +198,27 @@ class ProxyPath(threading.Thread):
         """Sleep until there is something to do; descriptor → events."""
         if self._has_started():
             self._watch()
-            due_us = self._deadline_us()
+            wait = self._await
         else:
             waiting = [port for port in self._ports if not port.is_connected]
             self._register({port.fileno(): select.EPOLLIN for port in waiting})
-            due_us = None
-        now = now_us()
-        until = now + WAIT_US_MAX
-        if due_us is not None and due_us < until:
-            until = due_us
+            wait = self._poll
+        until = now_us() + WAIT_US_MAX
         if service_us is not None and service_us < until:
             until = service_us
-        ready = self._poll(now, until)
+        ready = wait(until)
         if self._wake in ready:
             del ready[self._wake]
             os.eventfd_read(self._wake)
         return ready
 
-    def _poll(self, now: int, until: int) -> dict[int, int]:
+    def _await(self, until: int) -> dict[int, int]:
+        """Sleep until there is something for `_move` to do; what there is of frames may be moved here meanwhile."""
+        due_us = self._deadline_us()
+        return self._poll(until if due_us is None else min(until, due_us))
+
+    def _poll(self, until: int) -> dict[int, int]:
+        now = now_us()
         if self._spin_us:
             spin_until = min(until, self._last_ready_us + self._spin_us)
             while now < spin_until:
@@ -293,6 +297,39 @@ class ProxyPath(threading.Thread):
         due = now_us() + FLUSH_US
         while not self._flush() and now_us() < due:
             self._epoll.poll(0.01)
+
+    # ── the compiled loop ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pumped(
+        self,
+        pump: Pump,
+        inlets: list[tuple[Inlet, ChardevPort, Batch]],
+        outlets: list[tuple[Outlet, ChardevPort, Batch]],
+        until: int,
+    ) -> dict[int, int]:
+        """Have a pump move frames as long as nothing else happens: it borrows ports and buffers."""
+        for stream, port, batch in (*inlets, *outlets):
+            fd = port.fileno() if port.is_connected else -1
+            stream.connect(fd, self._registered.get(fd, 0))
+            stream.start, stream.end = batch.start, batch.end
+        for outlet, port, _ in outlets:
+            outlet.sent_of_frame = port.sent_of_frame
+        ready = pump.run(until)
+        for inlet, port, batch in inlets:
+            batch.start, batch.end = inlet.start, inlet.end
+            port.note_moved(inlet.octets, 0)
+            if not inlet.events:
+                self._registered.pop(inlet.fd, None)
+            elif inlet.fd >= 0:
+                self._registered[inlet.fd] = inlet.events
+        for outlet, port, batch in outlets:
+            batch.start, batch.end = outlet.start, outlet.end
+            port.note_moved(0, outlet.octets)
+            port.sent_of_frame = outlet.sent_of_frame
+            if outlet.fd >= 0:
+                self._registered[outlet.fd] = outlet.events
+        self._waited_for = None
+        return ready
 
     # ── lines for the log ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,13 +12,13 @@ import secrets
 import select
 from typing import Any, Final
 
+from pycolo.core import RewritePump, Rewriter
 from pycolo.errors import FramingError
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import now_us
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notify import NotifyDev
 from pycolo.proxy.path import ObjectState, ProxyPath, add
-from pycolo.rewrite.rewriter import Rewriter
 from pycolo.transport.ports import Port
 
 KIND: Final = "filter-rewriter"
@@ -68,6 +68,15 @@ class RewriterPath(ProxyPath):
         self._rewriter = new_rewriter(has_vnet, client_name=client_in.name, guest_name=guest_in.name)
         self._to_guest = _Way(client_in, guest_out)
         self._to_client = _Way(guest_in, client_out)
+        self._pump = RewritePump(
+            self._epoll.fileno(),
+            self._spin_us,
+            self._rewriter,
+            self._to_client.read.view,
+            self._to_client.translated.view,
+            self._to_guest.read.view,
+            self._to_guest.translated.view,
+        )
         self._notify = notify
         self._next_timer_us = 0
         self._checkpoints_committed = 0
@@ -86,6 +95,18 @@ class RewriterPath(ProxyPath):
 
     def _deadline_us(self) -> int | None:
         return self._next_timer_us
+
+    def _await(self, until: int) -> dict[int, int]:
+        """As long as nothing but frames comes, all is done in the pump."""
+        inlets, outlets = [], []
+        for way, inlet, outlet in (
+            (self._to_client, self._pump.guest_in, self._pump.client_out),
+            (self._to_guest, self._pump.client_in, self._pump.guest_out),
+        ):
+            inlet.is_blocked = not way.translated.is_empty
+            inlets.append((inlet, way.source, way.read))
+            outlets.append((outlet, way.sink, way.translated))
+        return self._pumped(self._pump, inlets, outlets, min(until, self._next_timer_us))
 
     def _move(self, ready: dict[int, int]) -> None:
         self._take(self._to_client, ready)
@@ -161,7 +182,7 @@ class RewriterPath(ProxyPath):
 def new_rewriter(has_vnet: bool, client_name: str, guest_name: str) -> Rewriter:  # noqa: FBT001 - of all streams
     """A core as these objects use it; the names are for messages."""
     rewriter = Rewriter(
-        secrets.randbits(32),
+        secrets.randbits(128),
         has_vnet,
         unacked_bytes_max=HANDSHAKE_BYTES_MAX,
         client_name=client_name,

@@ -13,4 +13,6 @@ as batches; what is to be sent is written to the caller's buffer.
     tables      the offsets as a table that travels to another node
     translator  the rules, frame by frame
     rewriter    the batch loop and the facts: the class that a shell drives
+
+`kinds` and the value `Neighbour` are Python; the rest is compiled as parts of `pycolo.core`.
 """

@@ -15,8 +15,8 @@ from ctypes import CDLL, get_errno
 from typing import Final, Protocol
 
 from pycolo import limits
+from pycolo.core import FrameFd
 from pycolo.errors import ConnectError
-from pycolo.transport.framefd import FrameFd
 from pycolo.transport.portspec import PortKind, PortSpec
 from pycolo.wire.buffers import Buffer
 

@@ -12,12 +12,12 @@ import stat
 from contextlib import suppress
 from typing import Any, Final
 
+from pycolo.core import frame_boundary
 from pycolo.errors import ConnectError
 from pycolo.transport.linksocket import set_options
 from pycolo.transport.ports import VNET_LEN
 from pycolo.transport.portspec import PortKind, PortSpec
 from pycolo.wire.buffers import Buffer
-from pycolo.wire.framing import frame_boundary
 
 DIAL_US: Final = 1_000_000
 """A connection that is not there after a second is given up and tried anew."""
@@ -47,7 +47,8 @@ class StreamPort:
         self._give_up_at_us = 0
         self._retry_at_us = 0
         self._reset = False
-        self._sent_of_frame = 0
+        self.sent_of_frame = 0
+        """Bytes of the frame that the next `write_batch` offers first which have gone already."""
         self._bytes_in = 0
         self._bytes_out = 0
         self._failure = ""
@@ -110,7 +111,7 @@ class StreamPort:
         with suppress(OSError):  # it may have ended already: reading will say so
             set_options(sock)
         self._sock = sock
-        self._sent_of_frame = 0
+        self.sent_of_frame = 0
         self._failure = ""
         self.connections += 1
 
@@ -120,7 +121,7 @@ class StreamPort:
             self._sock.close()
             self._sock = None
             self._reset = True
-            self._sent_of_frame = 0
+            self.sent_of_frame = 0
 
     def take_reset(self) -> bool:
         """See `Port`."""
@@ -163,17 +164,22 @@ class StreamPort:
         if self._sock is None:
             return pos
         try:
-            sent = self._sock.send(memoryview(buf)[pos + self._sent_of_frame : end])
+            sent = self._sock.send(memoryview(buf)[pos + self.sent_of_frame : end])
         except (BlockingIOError, InterruptedError):
             return pos
         except OSError:
             self.drop()
             return pos
         self._bytes_out += sent
-        reached = pos + self._sent_of_frame + sent
+        reached = pos + self.sent_of_frame + sent
         boundary = frame_boundary(buf, pos, reached, self.vnet_len != 0)
-        self._sent_of_frame = reached - boundary
+        self.sent_of_frame = reached - boundary
         return boundary
+
+    def note_moved(self, octets_in: int, octets_out: int) -> None:
+        """Count bytes that were read and written through `fileno()` itself."""
+        self._bytes_in += octets_in
+        self._bytes_out += octets_out
 
     def counters(self) -> dict[str, int]:
         """See `Port`."""

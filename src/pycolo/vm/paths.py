@@ -4,13 +4,12 @@ import secrets
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from pycolo.compare.comparator import Comparator
 from pycolo.compare.difference import Command
+from pycolo.core import Comparator, Rewriter
 from pycolo.node.handover import PathState
 from pycolo.node.options import NodeOptions
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
-from pycolo.rewrite.rewriter import Rewriter
 from pycolo.transport.portspec import PortSpec
 from pycolo.vm.qemuport import QemuPort
 
@@ -27,7 +26,7 @@ def _open(spec: PortSpec | None) -> QemuPort:
 
 def _comparator(options: NodeOptions) -> Comparator:
     return Comparator(
-        secrets.randbits(32),
+        secrets.randbits(128),
         has_vnet=options.has_vnet,
         policy=options.on_divergence,
         commits_input=options.commits_input,
@@ -72,7 +71,7 @@ def make_secondary_path(node: "GuestNode") -> SecondaryPath:
     """A path between the link and the guest."""
     options = node.options
     rewriter = Rewriter(
-        secrets.randbits(32), has_vnet=options.has_vnet, client_name="data link", guest_name="colo-guest-in"
+        secrets.randbits(128), has_vnet=options.has_vnet, client_name="data link", guest_name="colo-guest-in"
     )
     return SecondaryPath(
         rewriter,

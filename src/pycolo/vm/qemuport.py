@@ -35,7 +35,7 @@ class QemuPort(StreamPort):
             pos = super().write_batch(buf, pos, end)
         if pos == end or self._sock is None:
             return pos
-        begun, self._sent_of_frame = self._sent_of_frame, 0
+        begun, self.sent_of_frame = self.sent_of_frame, 0
         keep = end
         if len(self._spilt) + end - pos > SPILL_BYTES_MAX:
             keep = self._end_of_frame(buf, pos) if begun else pos  # its first part has gone

@@ -6,7 +6,7 @@ Not on the packet path; plain Python.
 from ipaddress import IPv6Address
 from struct import pack
 
-from pycolo.wire.checksum import fold
+from pycolo.core import fold
 
 _BROADCAST = b"\xff" * 6
 _ALL_NODES_MAC = bytes.fromhex("333300000001")

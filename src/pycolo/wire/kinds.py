@@ -34,7 +34,7 @@ class Refusal(IntEnum):
 
 
 class TcpFlag(IntFlag):
-    """RFC 9293 section 3.1. All eight: uncompiled, `~` gives only named flags."""
+    """RFC 9293 section 3.1."""
 
     FIN = 0x01
     SYN = 0x02

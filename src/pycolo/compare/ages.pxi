@@ -1,0 +1,71 @@
+"""For how long packets wait (rules C5 and C8): what waits too long, or only one side has done, is a difference.
+
+The time for which the other side was not read (see `admission`) does not count.
+"""
+
+
+@cython.final
+cdef class Ages:
+    """`timeout_us`: compare_timeout."""
+
+    cdef Held held
+    cdef TcpComparison tcp
+    cdef DatagramComparison datagram
+    cdef Admission admission
+    cdef public long long timeout_us
+
+
+    def __init__(self, held, tcp, datagram, admission, timeout_us):
+        self.held = held
+        self.tcp = tcp
+        self.datagram = datagram
+        self.admission = admission
+        self.timeout_us = timeout_us
+
+    cdef int time_out(self, int row, long long now_us) noexcept nogil:
+        """Report what has waited for too long, and apply the policy."""
+        cdef Row* r = &self.held.rows[row]
+        if r.flags & RowFlag.DIVERGED or self.held.checkpoint_wanted:
+            return 0
+        if not self.held.table.is_tcp(row):
+            return self.datagram.timed_out(row, self._bound_us(True, now_us), self._bound_us(False, now_us), now_us)
+        kind: cython.int = DifferenceKind.TIMEOUT
+        record: cython.int = self._oldest(r.primary.head)
+        since_us: cython.longlong = self._waits_since_us(self._arrived_us(record), False, now_us)
+        theirs: cython.int = self._oldest(r.secondary.head)
+        their_us: cython.longlong = self._waits_since_us(self._arrived_us(theirs), True, now_us)
+        if their_us < since_us:
+            kind = DifferenceKind.SECONDARY_TIMEOUT
+            record = theirs
+            since_us = their_us
+        their_us = self._waits_since_us(self.tcp.alone_since_us(row), True, now_us)
+        if their_us < since_us:
+            kind = DifferenceKind.SECONDARY_TIMEOUT
+            record = _NONE
+            since_us = their_us
+        since_us = self.tcp.waits_from_us(row, record, since_us, now_us)
+        if now_us - since_us < self.timeout_us:
+            return 0
+        self.held.stats.timeouts += 1
+        return self.tcp.timed_out(row, kind, record, now_us)
+
+    cdef int _oldest(self, int record) noexcept nogil:
+        """The packet of a queue that came first: what comes late, or again, goes in front of what begins behind it."""
+        cdef int oldest = record
+        while record != _NONE:
+            if self.held.pool.at[record].arrived_us < self.held.pool.at[oldest].arrived_us:
+                oldest = record
+            record = self.held.pool.at[record].next
+        return oldest
+
+    cdef Py_ssize_t _arrived_us(self, int record) noexcept nogil:
+        return _NEVER if record == _NONE else self.held.pool.at[record].arrived_us
+
+    cdef Py_ssize_t _waits_since_us(self, long long since_us, bint for_primary, long long now_us) noexcept nogil:
+        """Since when something that came at `since_us` waits in earnest for the primary, or the secondary."""
+        return max(since_us, self.admission.stood_us(for_primary, now_us))
+
+    cdef Py_ssize_t _bound_us(self, bint is_primary, long long now_us) noexcept nogil:
+        """A packet of that side that came by then waits for too long; -1: none does."""
+        bound_us: cython.longlong = now_us - self.timeout_us
+        return bound_us if self.admission.stood_us(not is_primary, now_us) <= bound_us else _NONE

@@ -1,9 +1,0 @@
-from pycolo.compare.tcp import TcpComparison
-from pycolo.conntrack.table import ConnectionTable
-
-class Clients:
-    @property
-    def table(self) -> ConnectionTable: ...
-    @property
-    def tcp(self) -> TcpComparison: ...
-    def __init__(self, table: ConnectionTable, tcp: TcpComparison) -> None: ...

@@ -1,0 +1,469 @@
+"""IP datagrams put together from their fragments (RFC 791 section 3.2, RFC 8200 section 4.5, RFC 5722).
+
+Identifications differ between the two guests and so may the cuts: only whole datagrams can be compared. Per side a
+bounded number of datagrams is in the making; a complete one becomes one record that looks like an unfragmented frame
+and carries its fragments along (`pool.chain`), so that what leaves is what the primary sent.
+
+A datagram that stays incomplete for the compare time-out, or can never become whole (overlap, contradicting ends, too
+many pieces), is *given up*: its fragments are dropped, never released (rule C9), and so are those that come later,
+for as long as a client could put them together. It is a difference (C8), unless the other side has an incomplete one
+of the same ends: then both guests did alike (routers do, with what a stranger sends), and the client gets neither.
+"""
+
+
+cdef int _SLOTS = limits.FRAGMENT_DATAGRAMS_MAX
+cdef int _FRAGMENTS_MAX = limits.FRAGMENTS_MAX
+cdef enum:
+    _DATAGRAM_MAX = 65535
+cdef long long _FORGET_US = limits.FRAGMENT_FORGET_MS * 1000
+# States of a slot.
+cdef enum:
+    _MAKING = 1
+    _GIVEN_UP = 2
+
+
+@cython.final
+cdef class Reassembly:
+    """Datagrams of one side: in the making, or given up and not forgotten yet. `other`: the other side's.
+
+    A datagram is known by its ends, protocol and VLAN (eleven words, as in the connection table, ports 0) and its
+    identification; it needs no row of that table. For fragment records `pool.seq` is the offset of the data,
+    `pool.payload_pos`/`payload_len` where it lies, and `pool.flags` 1 if more fragments follow. `received` counts the
+    bytes that are here, copies apart; `total` is -1 until the last fragment is. `told`: it is no difference, or was
+    reported as one. `stood_us`: when this side was not read, and no fragment could come, for the last time.
+    """
+
+    cdef Held held
+    cdef Pool pool
+    cdef bint is_primary
+    cdef long long timeout_us
+    cdef public Reassembly other
+    cdef long long stood_us
+    cdef readonly int used
+    cdef long long _fragments
+    cdef long long _bytes
+    cdef long long _fragments_max
+    cdef long long _bytes_max
+    cdef long long _next_full_us
+    cdef Packet _packet
+    cdef uint32_t* _wanted
+    cdef uint32_t* _key
+    cdef uint32_t* _identification
+    cdef int* _state
+    cdef int* _told
+    cdef int* _head
+    cdef int* _tail
+    cdef long long* _since_us
+    cdef int* _count
+    cdef int* _received
+    cdef int* _total
+
+    def __dealloc__(self):
+        release_column(self._wanted)
+        release_column(self._key)
+        release_column(self._identification)
+        release_column(self._state)
+        release_column(self._told)
+        release_column(self._head)
+        release_column(self._tail)
+        release_column(self._since_us)
+        release_column(self._count)
+        release_column(self._received)
+        release_column(self._total)
+
+    def __init__(self, held, is_primary, timeout_us):
+        self.held = held
+        self.pool = held.pool
+        self.is_primary = is_primary
+        self.timeout_us = timeout_us
+        self.other = self
+        self.stood_us = 0
+        self.used = 0
+        self._fragments = self._bytes = 0
+        self._fragments_max = max(16, held.pool.records_max // limits.SHARE_MAX)
+        self._bytes_max = max(2 * _DATAGRAM_MAX, held.pool.budget_bytes // limits.SHARE_MAX)
+        self._next_full_us = 0
+        self._packet = Packet()
+        self._wanted = <uint32_t*>column(self._wanted, 11, sizeof(uint32_t), 0)
+        self._key = <uint32_t*>column(self._key, _SLOTS * 11, sizeof(uint32_t), 0)
+        self._identification = <uint32_t*>column(self._identification, _SLOTS, sizeof(uint32_t), 0)
+        self._state = <int*>column(self._state, _SLOTS, sizeof(int), 0)
+        self._told = <int*>column(self._told, _SLOTS, sizeof(int), 0)
+        self._head = <int*>column(self._head, _SLOTS, sizeof(int), -1)
+        self._tail = <int*>column(self._tail, _SLOTS, sizeof(int), -1)
+        self._since_us = <long long*>column(self._since_us, _SLOTS, sizeof(long long), 0)
+        self._count = <int*>column(self._count, _SLOTS, sizeof(int), 0)
+        self._received = <int*>column(self._received, _SLOTS, sizeof(int), 0)
+        self._total = <int*>column(self._total, _SLOTS, sizeof(int), 0)
+
+    # ── fragments come ────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int add(self, int record, Packet packet, long long now_us) noexcept nogil:
+        """A fragment, stored as `record`: the slot of the datagram that is whole with it, else -1.
+
+        A whole one is to be `assemble`d, then either `finish`ed, or the fragment `retract`ed, to come again.
+        """
+        self.pool.at[record].seq = packet.fragment_offset
+        self.pool.at[record].payload_pos = packet.payload_pos - packet.start
+        self.pool.at[record].payload_len = packet.payload_len
+        self.pool.at[record].flags = 1 if packet.more_fragments else 0
+        slot: cython.int = self._find(packet)
+        if slot != _NONE and self._is_late(slot, now_us):
+            if self._state[slot] == _MAKING:
+                self.give_up(slot, now_us)
+            elif now_us - self._since_us[slot] >= self.timeout_us + _FORGET_US:
+                self._forget(slot, now_us)
+                slot = _NONE
+        if slot == _NONE:
+            slot = self._open(packet, now_us)
+        elif self._state[slot] == _GIVEN_UP:
+            self._drop(record)
+            return _NONE
+        fits: cython.int = self._fits(slot, record)
+        self._append(slot, record)
+        if not fits or self._count[slot] > _FRAGMENTS_MAX:
+            self.give_up(slot, now_us)
+            return _NONE
+        if fits == 1:
+            self._received[slot] += packet.payload_len
+            if not packet.more_fragments:
+                self._total[slot] = packet.fragment_offset + packet.payload_len
+            if self._received[slot] == self._total[slot]:
+                return slot
+        if self._fragments > self._fragments_max or self._bytes > self._bytes_max:
+            self._make_room(self._oldest(_MAKING), now_us)
+        return _NONE
+
+    cdef int _fits(self, int slot, int record) noexcept nogil:
+        """1: it adds to what is there; 2: it is an exact copy (RFC 8200 section 4.5); 0: it can be no part of it."""
+        start: cython.longlong = self.pool.at[record].seq
+        length: cython.longlong = self.pool.at[record].payload_len
+        end: cython.longlong = start + length
+        more: cython.int = self.pool.at[record].flags
+        total: cython.longlong = self._total[slot]
+        if length == 0 or end > _DATAGRAM_MAX or (more and length & 7):
+            return 0
+        other: cython.int = self._head[slot]
+        while other != _NONE:
+            first: cython.longlong = self.pool.at[other].seq
+            last: cython.longlong = first + self.pool.at[other].payload_len
+            if start < last and first < end:
+                is_copy: cython.bint = first == start and last == end and self.pool.at[other].flags == more
+                return 2 if is_copy and self._same_data(record, other, length) else 0
+            if not more and last > end:
+                return 0
+            other = self.pool.at[other].chain
+        if total >= 0 and (not more or end > total):
+            return 0
+        return 1
+
+    cdef bint _same_data(self, int a, int b, long long length) noexcept nogil:
+        return (
+            first_difference(
+                self.pool.arena.memory,
+                self.pool.at[a].pos + self.pool.at[a].payload_pos,
+                self.pool.arena.memory,
+                self.pool.at[b].pos + self.pool.at[b].payload_pos,
+                length,
+            )
+            == length
+        )
+
+    cdef int _append(self, int slot, int record) noexcept nogil:
+        if self._head[slot] == _NONE:
+            self._head[slot] = record
+        else:
+            self.pool.at[self._tail[slot]].chain = record
+        self._tail[slot] = record
+        self._count[slot] += 1
+        self._fragments += 1
+        self._bytes += self.pool.at[record].length
+        return 0
+
+    # ── whole datagrams ───────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int assemble(self, int slot, long long now_us) noexcept nogil:
+        """A new record with the whole datagram; -1 if there is no room."""
+        first: cython.int = self._head[slot]
+        while self.pool.at[first].seq != 0:
+            first = self.pool.at[first].chain
+        parse_frame(
+            self.pool.arena.memory,
+            self.pool.at[first].pos,
+            self.pool.at[first].pos + self.pool.at[first].length,
+            self.pool.at[first].vnet_len,
+            self._packet,
+        )
+        header_len: cython.Py_ssize_t = self._packet.l4_pos - self._packet.start
+        if self._packet.ip_version == 6:
+            header_len -= 8
+        total: cython.Py_ssize_t = self._total[slot]
+        whole: cython.int = self.pool.alloc(header_len + total)
+        if whole == _NONE:
+            return _NONE
+        base: cython.longlong = self.pool.at[whole].pos
+        copy(self.pool.arena.memory, base, self.pool.arena.memory, self.pool.at[first].pos, header_len)
+        record: cython.int = self._head[slot]
+        while record != _NONE:
+            copy(
+                self.pool.arena.memory,
+                base + header_len + self.pool.at[record].seq,
+                self.pool.arena.memory,
+                self.pool.at[record].pos + self.pool.at[record].payload_pos,
+                self.pool.at[record].payload_len,
+            )
+            record = self.pool.at[record].chain
+        self._mend_headers(base, header_len, total)
+        self.pool.at[whole].vnet_len = self._packet.vnet_len
+        self.pool.at[whole].flags = 0
+        self.pool.at[whole].arrived_us = now_us
+        return whole
+
+    cdef int finish(self, int slot, int whole) noexcept nogil:
+        """The datagram is taken: the primary's carries its fragments along, the secondary's have done their work."""
+        chained: cython.int = self._take(slot)
+        self._state[slot] = _FREE
+        self.used -= 1
+        if not self.is_primary:
+            return self.pool.free(chained)
+        self.pool.at[whole].chain = chained
+        return 0
+
+    cdef int retract(self, int slot) noexcept nogil:
+        """Undo the `add` that made the datagram whole: its fragment will come again."""
+        record: cython.int = self._tail[slot]
+        before: cython.int = self._head[slot]
+        while self.pool.at[before].chain != record:
+            before = self.pool.at[before].chain
+        self.pool.at[before].chain = _NONE
+        self._tail[slot] = before
+        self._count[slot] -= 1
+        self._fragments -= 1
+        self._bytes -= self.pool.at[record].length
+        self._received[slot] -= self.pool.at[record].payload_len
+        if not self.pool.at[record].flags:
+            self._total[slot] = -1
+        return self.pool.free(record)
+
+    cdef bint _is_late(self, int slot, long long now_us) noexcept nogil:
+        return now_us - max(self._since_us[slot], self.stood_us) >= self.timeout_us
+
+    # ── giving up ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int give_up(self, int slot, long long now_us) noexcept nogil:
+        """It cannot become whole any more: nothing of it leaves. Whether it is a difference `review` will tell."""
+        if self._is_late(slot, now_us):
+            self._tell(slot, now_us)
+        self.held.stats.incomplete_datagrams += 1
+        self._drop(self._take(slot))
+        self._state[slot] = _GIVEN_UP
+        return 0
+
+    cdef int review(self, long long now_us) noexcept nogil:
+        """Time has passed: give up, report, forget."""
+        slot: cython.int = 0
+        while slot < _SLOTS and self.used:
+            waited: cython.longlong = now_us - self._since_us[slot]
+            if self._state[slot] != _FREE and self._is_late(slot, now_us):
+                if self._state[slot] == _MAKING:
+                    self.give_up(slot, now_us)
+                self._tell(slot, now_us)
+                if waited >= self.timeout_us + _FORGET_US:
+                    self._forget(slot, now_us)
+            slot += 1
+        return 0
+
+    cdef int flush(self, long long now_us) noexcept nogil:
+        """A checkpoint: what the primary has sent leaves. What was given up before stays so, and is no difference."""
+        slot: cython.int = 0
+        while slot < _SLOTS and self.used:
+            self._told[slot] = 1
+            if self._state[slot] == _MAKING and self._is_late(slot, now_us):
+                self.give_up(slot, now_us)
+            elif self._state[slot] == _MAKING:
+                record: cython.int = self._take(slot)
+                self._state[slot] = _FREE
+                self.used -= 1
+                if self.is_primary:
+                    self._release(record, now_us)
+                else:
+                    self._drop(record)
+            slot += 1
+        return 0
+
+    cdef int _release(self, int record, long long now_us) noexcept nogil:
+        while record != _NONE:
+            following: cython.int = self.pool.at[record].chain
+            self.pool.at[record].chain = _NONE
+            self.held.release(record, now_us)
+            record = following
+        return 0
+
+    cdef int _drop(self, int record) noexcept nogil:
+        """Drop a chain of fragments."""
+        while record != _NONE:
+            following: cython.int = self.pool.at[record].chain
+            self.pool.at[record].chain = _NONE
+            if self.is_primary:
+                self.held.drop(record)
+            else:
+                self.held.discard(record)
+            record = following
+        return 0
+
+    cdef int _tell(self, int slot, long long now_us) noexcept nogil:
+        """Report it, if the other guest has no incomplete datagram like it, or one request answers all anyway."""
+        if self._told[slot]:
+            return 0
+        self._told[slot] = 1
+        if self.other.excuse(self._key, slot * _KEY_WORDS):
+            return 0
+        if self.held.policy == DivergencePolicy.CHECKPOINT and self.held.checkpoint_wanted:
+            return 0
+        self.held.stats.timeouts += 1
+        kind: cython.int = DifferenceKind.TIMEOUT if self.is_primary else DifferenceKind.SECONDARY_TIMEOUT
+        index: cython.int = self.held.report_key(kind, self._key, slot * _KEY_WORDS, now_us - self._since_us[slot])
+        first: cython.int = self._head[slot]
+        if first != _NONE:
+            side: cython.int = 0 if self.is_primary else 1
+            self.held.add_context(index, side, first, self.pool.at[first].pos + self.pool.at[first].payload_pos)
+        return 0
+
+    cdef bint excuse(self, uint32_t* key, Py_ssize_t pos) noexcept nogil:
+        """Whether there is an incomplete datagram of this key that excuses none yet; it counts as told from now on."""
+        slot: cython.int = 0
+        while slot < _SLOTS:
+            if self._state[slot] != _FREE and not self._told[slot] and self._has_key(slot, key, pos):
+                self._told[slot] = 1
+                return True
+            slot += 1
+        return False
+
+    # ── slots ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int _take(self, int slot) noexcept nogil:
+        """The first fragment of a datagram in the making, the others chained to it; the slot has none any more."""
+        head: cython.int = self._head[slot]
+        record: cython.int = head
+        while record != _NONE:
+            self._fragments -= 1
+            self._bytes -= self.pool.at[record].length
+            record = self.pool.at[record].chain
+        self._head[slot] = self._tail[slot] = _NONE
+        self._count[slot] = 0
+        return head
+
+    cdef int _find(self, Packet packet) noexcept nogil:
+        """The slot of the fragment's datagram, or -1; `_wanted` is its key afterwards."""
+        self._wanted[0] = packet.source0
+        self._wanted[1] = packet.source1
+        self._wanted[2] = packet.source2
+        self._wanted[3] = packet.source3
+        self._wanted[4] = packet.destination0
+        self._wanted[5] = packet.destination1
+        self._wanted[6] = packet.destination2
+        self._wanted[7] = packet.destination3
+        self._wanted[8] = 0
+        self._wanted[9] = packet.ip_proto | (packet.ip_version << 8)
+        self._wanted[10] = packet.vlan
+        if self.used == 0:
+            return _NONE
+        slot: cython.int = 0
+        while slot < _SLOTS:
+            if (
+                self._state[slot] != _FREE
+                and self._identification[slot] == packet.fragment_id
+                and self._has_key(slot, self._wanted, 0)
+            ):
+                return slot
+            slot += 1
+        return _NONE
+
+    cdef bint _has_key(self, int slot, uint32_t* key, Py_ssize_t pos) noexcept nogil:
+        base: cython.Py_ssize_t = slot * _KEY_WORDS
+        i: cython.Py_ssize_t = 0
+        while i < _KEY_WORDS:
+            if self._key[base + i] != key[pos + i]:
+                return False
+            i += 1
+        return True
+
+    cdef int _open(self, Packet packet, long long now_us) noexcept nogil:
+        slot: cython.int = 0
+        if self.used == _SLOTS:
+            slot = self._oldest(_GIVEN_UP)
+            if slot == _NONE:
+                slot = self._oldest(_MAKING)
+            self._make_room(slot, now_us)
+            self._forget(slot, now_us)
+            slot = 0
+        while self._state[slot] != _FREE:
+            slot += 1
+        base: cython.Py_ssize_t = slot * _KEY_WORDS
+        i: cython.Py_ssize_t = 0
+        while i < _KEY_WORDS:
+            self._key[base + i] = self._wanted[i]
+            i += 1
+        self._identification[slot] = packet.fragment_id
+        self._since_us[slot] = now_us
+        self._state[slot] = _MAKING
+        self._told[slot] = 0
+        self._received[slot] = 0
+        self._total[slot] = -1
+        self.used += 1
+        return slot
+
+    cdef int _forget(self, int slot, long long now_us) noexcept nogil:
+        """A datagram that was given up: fragments that come now begin a new one."""
+        self._tell(slot, now_us)
+        self._state[slot] = _FREE
+        self.used -= 1
+        return 0
+
+    cdef int _make_room(self, int slot, long long now_us) noexcept nogil:
+        """Too many slots, records or bytes: the oldest is given up; where slots are short one that holds nothing."""
+        if not self._told[slot]:
+            self._told[slot] = 1
+            if now_us >= self._next_full_us and not self.held.checkpoint_wanted:
+                self._next_full_us = now_us + self.timeout_us
+                self.held.report_key(DifferenceKind.MEMORY_FULL, self._key, slot * _KEY_WORDS, 0)
+        if self._state[slot] == _MAKING:
+            self.give_up(slot, now_us)
+        return 0
+
+    cdef int _oldest(self, int state) noexcept nogil:
+        found: cython.int = _NONE
+        slot: cython.int = 0
+        while slot < _SLOTS:
+            if self._state[slot] == state and (found == _NONE or self._since_us[slot] < self._since_us[found]):
+                found = slot
+            slot += 1
+        return found
+
+    cdef int _mend_headers(self, long long base, Py_ssize_t header_len, long long total) noexcept nogil:
+        """Length and fragment fields of the new IP header; for IPv6 the fragment header is gone."""
+        i: cython.Py_ssize_t = 0
+        while i < self._packet.vnet_len:
+            self.pool.arena.memory[base + i] = 0
+            i += 1
+        ip_pos: cython.longlong = base + self._packet.ip_pos - self._packet.start
+        ip_header_len: cython.longlong = base + header_len - ip_pos
+        if self._packet.ip_version == 4:
+            store16(self.pool.arena.memory, ip_pos + 2, min(ip_header_len + total, _DATAGRAM_MAX))
+            store16(self.pool.arena.memory, ip_pos + 6, 0)
+            store16(self.pool.arena.memory, ip_pos + 10, 0)
+            store16(
+                self.pool.arena.memory,
+                ip_pos + 10,
+                0xFFFF - ones_sum(self.pool.arena.memory, ip_pos, ip_header_len, 0),
+            )
+            return 0
+        store16(self.pool.arena.memory, ip_pos + 4, min(ip_header_len - 40 + total, _DATAGRAM_MAX))
+        # Whatever named the fragment header (kind 44) as its next now names what followed it.
+        pos: cython.longlong = ip_pos + 6
+        following: cython.longlong = ip_pos + 40
+        while self.pool.arena.memory[pos] != 44:
+            pos = following
+            following += (self.pool.arena.memory[following + 1] + 1) * 8
+        self.pool.arena.memory[pos] = self._packet.ip_proto
+        return 0

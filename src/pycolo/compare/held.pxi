@@ -1,0 +1,484 @@
+"""Packets that wait: the queues of both sides, what is ready to leave, and the record of differences.
+
+::
+
+    primary frames ─► primary[row] ──released──► ready ──drain──► out
+    secondary frames ─► secondary[row] ──matched or flushed──► freed
+
+Everything here is by *row* of the connection table, or by *record* of the pool. A row with waiting packets is pinned
+in the table and stands in the list of active rows, which the timer walks.
+"""
+
+
+cdef Py_ssize_t _CONTEXT = limits.DIFFERENCE_CONTEXT_BYTES
+cdef enum:
+    _REPORTS = 64
+    _HOLD_BUCKETS = 128
+cdef int _TIMEOUT = DifferenceKind.TIMEOUT
+cdef int _SECONDARY_TIMEOUT = DifferenceKind.SECONDARY_TIMEOUT
+# Bits of `pool.flags` above TCP's eight: what we have done to a packet.
+cdef enum:
+    _CLAMPED = 256
+    _MADE = 512
+    _PART = 2048  # of a USO frame, which is chained to its last part and leaves with it
+
+
+@cython.final
+cdef class Held:
+    """State that the TCP and the datagram comparison share. `primary`, `secondary`: queues by row.
+
+    `checkpoint_wanted` is set by the first difference of an epoch under the CHECKPOINT policy, cleared at commit.
+    """
+
+    cdef readonly ConnectionTable table
+    cdef readonly Pool pool
+    cdef readonly CompareStats stats
+    cdef readonly Trace trace
+    cdef Row* rows
+    cdef uint8_t* outbox
+    cdef Py_ssize_t outbox_start
+    cdef Py_ssize_t outbox_end
+    cdef int _row_count
+    cdef readonly int shared
+    cdef readonly long long shared_bytes
+    cdef readonly Queues ready
+    cdef public int policy
+    cdef public int queue_packets_max
+    cdef public bint has_vnet
+    cdef public bint checkpoint_wanted
+    cdef int active_head
+    cdef long long* _hold_buckets
+    cdef int _reports
+    cdef int* _report_kind
+    cdef uint32_t* _report_seq
+    cdef long long* _report_waited_us
+    cdef int* _report_has_key
+    cdef uint32_t* _report_key
+    cdef int* _report_index
+    cdef int* _report_length
+    cdef uint8_t* _report_bytes
+
+    def __dealloc__(self):
+        release_column(self.rows)
+        release_column(self.outbox)
+        release_column(self._hold_buckets)
+        release_column(self._report_kind)
+        release_column(self._report_seq)
+        release_column(self._report_waited_us)
+        release_column(self._report_has_key)
+        release_column(self._report_key)
+        release_column(self._report_index)
+        release_column(self._report_length)
+        release_column(self._report_bytes)
+
+    def __init__(self, table, pool, policy, queue_packets_max, has_vnet):
+        self.table = table
+        self.pool = pool
+        self.policy = policy
+        self.queue_packets_max = queue_packets_max
+        self.has_vnet = has_vnet
+        self.stats = CompareStats()
+        self.trace = Trace(pool)
+        rows = table.rows
+        self.outbox = <uint8_t*>column(self.outbox, _OUTBOX_BYTES, 1, 0)
+        self.outbox_start = self.outbox_end = 0
+        self._row_count = 0
+        self.shared = 0
+        self.shared_bytes = 0
+        self._make_rows(rows)
+        self.ready = Queues(pool, 1)
+        self.active_head = _NONE
+        self.checkpoint_wanted = False
+        self._hold_buckets = <long long*>column(self._hold_buckets, _HOLD_BUCKETS, sizeof(long long), 0)
+        self._reports = 0
+        self._report_kind = <int*>column(self._report_kind, _REPORTS, sizeof(int), 0)
+        self._report_seq = <uint32_t*>column(self._report_seq, _REPORTS, sizeof(uint32_t), 0)
+        self._report_waited_us = <long long*>column(self._report_waited_us, _REPORTS, sizeof(long long), 0)
+        self._report_has_key = <int*>column(self._report_has_key, _REPORTS, sizeof(int), 0)
+        self._report_key = <uint32_t*>column(self._report_key, _REPORTS * _KEY_WORDS, sizeof(uint32_t), 0)
+        self._report_index = <int*>column(self._report_index, 2 * _REPORTS, sizeof(int), 0)
+        self._report_length = <int*>column(self._report_length, 2 * _REPORTS, sizeof(int), 0)
+        self._report_bytes = <uint8_t*>column(self._report_bytes, 2 * _REPORTS * 2 * _CONTEXT, 1, 0)
+
+    def grow(self, rows):
+        """Make room for `rows` connections."""
+        self._make_rows(rows)
+
+    def _make_rows(self, rows):
+        self.rows = <Row*>column(self.rows, rows, sizeof(Row), 0)
+        for row in range(self._row_count, rows):
+            self.rows[row].active_next = self.rows[row].active_previous = _NONE
+            self.rows[row].kept_newer = self.rows[row].kept_older = self.rows[row].cursor = _NONE
+            self.rows[row].primary.head = self.rows[row].primary.tail = _NONE
+            self.rows[row].secondary.head = self.rows[row].secondary.tail = _NONE
+            self.rows[row].kept.head = self.rows[row].kept.tail = _NONE
+        self._row_count = rows
+
+    # ── queues ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef inline int hold_primary(self, int row, int before, int record) noexcept nogil:
+        """Put a primary packet behind `before` (-1: first) in its connection's queue."""
+        self.pool.insert_after(&self.rows[row].primary, before, record)
+        return self._pin(row)
+
+    cdef inline int hold_secondary(self, int row, int before, int record) noexcept nogil:
+        """Put a secondary packet behind `before` (-1: first) in its connection's queue."""
+        self.pool.insert_after(&self.rows[row].secondary, before, record)
+        return self._pin(row)
+
+    cdef inline int take_primary(self, int row, int before) noexcept nogil:
+        """Take the primary packet behind `before` (-1: the first) out of its queue."""
+        record: cython.int = self.pool.take_after(&self.rows[row].primary, before)
+        self._unpin(row, 1)
+        return record
+
+    cdef int drop_secondary(self, int row, int before) noexcept nogil:
+        """Discard the secondary packet behind `before` (-1: the first)."""
+        self.discard(self.pool.take_after(&self.rows[row].secondary, before))
+        return self._unpin(row, 1)
+
+    cdef inline int retire_secondary(self, int row) noexcept nogil:
+        """Take the first secondary packet out: it is done with, and the caller keeps its record."""
+        record: cython.int = self.pool.take_after(&self.rows[row].secondary, _NONE)
+        if self.trace.is_on:
+            self.trace.note(record, 1, PacketFate.DISCARDED, 0)
+        self.stats.discarded += 1
+        self._unpin(row, 1)
+        return record
+
+    cdef int watch(self, int row) noexcept nogil:
+        """Let the timer see a connection that holds no packet; it cannot be evicted meanwhile."""
+        self.rows[row].flags |= RowFlag.ALONE
+        return self._pin(row)
+
+    cdef int unwatch(self, int row) noexcept nogil:
+        """The reverse of `watch`."""
+        self.rows[row].flags &= ~RowFlag.ALONE
+        return self._unpin(row, 1)
+
+    cdef int discard(self, int record) noexcept nogil:
+        """Discard a packet that is in no queue (any more)."""
+        if self.trace.is_on:
+            self.trace.note(record, 1, PacketFate.DISCARDED, 0)
+        self.stats.discarded += 1
+        return self.pool.free(record)
+
+    cdef int drop(self, int record) noexcept nogil:
+        """Drop a packet of the primary that is in no queue (any more) and may not leave: rule C9."""
+        if self.trace.is_on:
+            self.trace.note(record, 0, PacketFate.DISCARDED, 0)
+        self.stats.dropped += 1
+        return self.pool.free(record)
+
+    cdef int discard_unstored(self, uint8_t* buf, Span span, long long now_us) noexcept nogil:
+        """Discard a packet of the secondary that is still in the batch it came in."""
+        self.stats.discarded += 1
+        if self.trace.is_on:
+            self.trace.note_bytes(
+                buf, span.start, span.end - span.start, span.vnet_len, 1, PacketFate.DISCARDED, now_us, 0
+            )
+        return 0
+
+    cdef int drop_all_secondary(self, int row) noexcept nogil:
+        """Discard every secondary packet of a connection."""
+        while self.rows[row].secondary.head != _NONE:
+            self.drop_secondary(row, _NONE)
+        return 0
+
+    cdef int drop_all_primary(self, int row) noexcept nogil:
+        """Discard every primary packet of a connection: for DivergencePolicy.RESET, and HOLD without an end."""
+        return self._unpin(row, self.pool.free_all(&self.rows[row].primary))
+
+    cdef int release(self, int record, long long now_us) noexcept nogil:
+        """Let a packet out that is in no queue (any more). A reassembled datagram leaves as its fragments."""
+        cdef Record* rec = &self.pool.at[record]
+        chained: cython.int = rec.chain
+        if chained == _NONE and rec.flags & _PART:
+            return self.pool.free(record)
+        self._count_hold(now_us - rec.arrived_us)
+        if chained == _NONE:
+            return self._let_go(record, now_us)
+        rec.chain = _NONE
+        self.pool.free(record)
+        while chained != _NONE:
+            following: cython.int = self.pool.at[chained].chain
+            self.pool.at[chained].chain = _NONE
+            self._let_go(chained, now_us)
+            chained = following
+        return 0
+
+    cdef int pass_on(self, int record, int kind, long long now_us) noexcept nogil:
+        """Let a packet of the primary out that is never compared; `kind`: a PacketKind."""
+        if kind == PacketKind.REFUSED:
+            self.stats.refused += 1
+        else:
+            self.stats.passed += 1
+        return self.release(record, now_us)
+
+    cdef int _let_go(self, int record, long long now_us) noexcept nogil:
+        cdef Record* rec = &self.pool.at[record]
+        if self.trace.is_on:
+            fate: cython.int = PacketFate.RELEASED
+            if rec.flags & _CLAMPED:
+                fate = PacketFate.CLAMPED
+            elif rec.flags & _MADE:
+                fate = PacketFate.MADE
+            self.trace.note(record, 0, fate, now_us - rec.arrived_us)
+        self.stats.released += 1
+        return self.make_ready(record)
+
+    def oldest_us(self):
+        """When the packet that has waited longest came, or None."""
+        oldest = None
+        row: cython.int = self.active_head
+        while row != _NONE:
+            for record in (self.rows[row].primary.head, self.rows[row].secondary.head):
+                if record != _NONE and (oldest is None or self.pool.at[record].arrived_us < oldest):
+                    oldest = self.pool.at[record].arrived_us
+            row = self.rows[row].active_next
+        return oldest
+
+    def trace_held(self, now_us: cython.longlong):
+        """Note every packet that is still held: for the end of a trace."""
+        row: cython.int = self.active_head
+        while row != _NONE:
+            for side, record in enumerate((self.rows[row].primary.head, self.rows[row].secondary.head)):
+                while record != _NONE:
+                    shown: cython.int = record
+                    if self.pool.at[record].flags & _PART:
+                        shown = self.pool.at[record].chain
+                    if shown != _NONE:
+                        self.trace.note(shown, side, PacketFate.HELD, now_us - self.pool.at[record].arrived_us)
+                    record = self.pool.at[record].next
+            row = self.rows[row].active_next
+
+    cdef int release_all(self, int row, long long now_us) noexcept nogil:
+        """Let every held primary packet of a connection out, in order; how many is returned."""
+        cdef Row* r = &self.rows[row]
+        released: cython.int = r.primary.count
+        while r.primary.head != _NONE:
+            self.release(self.take_primary(row, _NONE), now_us)
+        return released
+
+    cdef Py_ssize_t drain(self, uint8_t* out, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+        """Write released frames, with their length words, to `out` from `start`; the new end is returned."""
+        cdef Py_ssize_t words = 8 if self.has_vnet else 4
+        cdef Py_ssize_t count = self.outbox_end - self.outbox_start
+        cdef int record = self.ready.at[0].head
+        cdef Record* r
+        if count > end - start:
+            count = frame_boundary(self.outbox, self.outbox_start, self.outbox_start + end - start, self.has_vnet)
+            count -= self.outbox_start
+        copy_many(out + start, self.outbox + self.outbox_start, count)
+        start += count
+        self.outbox_start += count
+        if self.outbox_start < self.outbox_end:
+            return start
+        self.outbox_start = self.outbox_end = 0
+        while record != _NONE:
+            r = &self.pool.at[record]
+            if end - start < r.length + words:
+                break
+            store32(out, start, r.length)
+            if self.has_vnet:
+                store32(out, start + 4, r.vnet_len)
+            memcpy(out + start + words, self.pool.arena.memory + r.pos, r.length)
+            start += words + r.length
+            self._written(self.pool.pop(&self.ready.at[0]))
+            record = self.ready.at[0].head
+        return start
+
+    cdef inline bint has_ready(self) noexcept nogil:
+        """Whether `drain` has anything to write."""
+        return self.outbox_end > self.outbox_start or self.ready.at[0].head != _NONE
+
+    cdef inline int make_ready(self, int record) noexcept nogil:
+        """Let a released packet leave behind the others."""
+        cdef Record* r = &self.pool.at[record]
+        if self.ready.at[0].head == _NONE and self.leave(self.pool.arena.memory + r.pos, r.length, r.vnet_len):
+            return 0 if r.marks & _RETAINED else self.pool.free(record)
+        r.marks = r.marks | _READY
+        if r.marks & _RETAINED:
+            self._share(record, 1)
+        return self.pool.push(&self.ready.at[0], record)
+
+    cdef inline bint leave(self, const uint8_t* frame, Py_ssize_t size, int vnet_len) noexcept nogil:
+        """Write a frame into the outbox, behind its length words, if there is room; nothing is `ready` before it."""
+        cdef Py_ssize_t words = 8 if self.has_vnet else 4
+        cdef uint8_t* target = self.outbox + self.outbox_end
+        if self.outbox_end + words + size > _OUTBOX_BYTES:
+            return False
+        store32(target, 0, size)
+        if self.has_vnet:
+            store32(target, 4, vnet_len)
+        memcpy(target + words, frame, size)
+        self.outbox_end += words + size
+        return True
+
+    cdef inline int _written(self, int record) noexcept nogil:
+        """The packet has left."""
+        cdef Record* rec = &self.pool.at[record]
+        if not rec.marks & _RETAINED:
+            return self.pool.free(record)
+        rec.marks &= ~_READY
+        return self._share(record, -1)
+
+    cdef inline int _share(self, int record, int sign) noexcept nogil:
+        """Count what is both to be written and kept to compare again."""
+        self.shared += sign
+        self.shared_bytes += sign * self.pool.block_bytes(record)
+        return 0
+
+    cdef inline int let_go_of_history(self, int record) noexcept nogil:
+        """What was kept to compare again is not any more."""
+        cdef Record* rec = &self.pool.at[record]
+        if not rec.marks & _READY:
+            return self.pool.free(record)
+        rec.marks &= ~_RETAINED
+        return self._share(record, -1)
+
+    # ── active rows ───────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int next_active(self, int row) noexcept nogil:
+        """The active row behind `row`, or -1."""
+        return self.rows[row].active_next
+
+    cdef int replace_first(self, int row, int part, int rest) noexcept nogil:
+        """Put two packets in the place of the first held one, which is freed."""
+        cdef Row* r = &self.rows[row]
+        self.pool.free(self.pool.take_after(&r.primary, _NONE))
+        self.pool.insert_after(&r.primary, _NONE, rest)
+        self.pool.insert_after(&r.primary, _NONE, part)
+        self.table.at[row].pins = self.table.at[row].pins + 1
+        return 0
+
+    cdef inline int _pin(self, int row) noexcept nogil:
+        cdef Row* r = &self.rows[row]
+        self.table.at[row].pins = self.table.at[row].pins + 1
+        if r.flags & RowFlag.ACTIVE:
+            return 0
+        r.flags |= RowFlag.ACTIVE
+        r.active_previous = _NONE
+        r.active_next = self.active_head
+        if self.active_head != _NONE:
+            self.rows[self.active_head].active_previous = row
+        self.active_head = row
+        return 0
+
+    cdef inline int _unpin(self, int row, int count) noexcept nogil:
+        cdef Row* r = &self.rows[row]
+        self.table.at[row].pins = self.table.at[row].pins - count
+        # Not by the pins: fragments in reassembly pin the row, too.
+        if r.primary.count or r.secondary.count or not r.flags & RowFlag.ACTIVE:
+            return 0
+        if r.flags & RowFlag.ALONE:
+            return 0
+        r.flags &= ~RowFlag.ACTIVE
+        before: cython.int = r.active_previous
+        after: cython.int = r.active_next
+        if before == _NONE:
+            self.active_head = after
+        else:
+            self.rows[before].active_next = after
+        if after != _NONE:
+            self.rows[after].active_previous = before
+        return 0
+
+    # ── differences ───────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int report(self, int kind, int row, long long seq, long long waited_us) noexcept nogil:
+        """Record a difference (row -1: of no single connection); its index for `add_context`, or -1 when full."""
+        self.stats.differences += 1
+        if self.policy == DivergencePolicy.CHECKPOINT:
+            self.checkpoint_wanted = True
+        if self._reports == _REPORTS:
+            self.stats.reports_lost += 1
+            return _NONE
+        index: cython.int = self._reports
+        self._reports += 1
+        self._report_kind[index] = kind
+        self._report_seq[index] = seq_add(seq, 0)
+        self._report_waited_us[index] = waited_us
+        self._report_has_key[index] = row != _NONE
+        self._report_length[2 * index] = self._report_length[2 * index + 1] = 0
+        self._report_index[2 * index] = self._report_index[2 * index + 1] = 0
+        if row != _NONE:
+            self.table.copy_key(row, self._report_key, index * _KEY_WORDS)
+        return index
+
+    cdef int report_key(self, int kind, uint32_t* words, Py_ssize_t pos, long long waited_us) noexcept nogil:
+        """Record a difference of a connection that has no row: its key is the eleven `words` from `pos`."""
+        index: cython.int = self.report(kind, _NONE, 0, waited_us)
+        if index != _NONE:
+            self._report_has_key[index] = True
+            i: cython.Py_ssize_t = 0
+            while i < _KEY_WORDS:
+                self._report_key[index * _KEY_WORDS + i] = words[pos + i]
+                i += 1
+        return index
+
+    cdef int add_context(self, int index, int side, int record, long long at) noexcept nogil:
+        """Keep the bytes of `record`'s payload around arena position `at`; `side` 0 primary, 1 secondary."""
+        cdef Record* rec = &self.pool.at[record]
+        if index == _NONE:
+            return 0
+        first: cython.longlong = rec.pos + rec.payload_pos
+        end: cython.longlong = first + rec.payload_len
+        if at < first or at > end:  # a SYN, or an older packet: show how it begins
+            at = first
+        kind: cython.int = self._report_kind[index]
+        if self.trace.is_on and kind != _TIMEOUT and kind != _SECONDARY_TIMEOUT:
+            self.trace.note(record, side, PacketFate.DIFFERS, at - first)
+        slot: cython.int = 2 * index + side
+        start: cython.longlong = at - _CONTEXT if at - first > _CONTEXT else first
+        stop: cython.longlong = at + _CONTEXT if end - at > _CONTEXT else end
+        copy(self._report_bytes, slot * 2 * _CONTEXT, self.pool.arena.memory, start, stop - start)
+        self._report_index[slot] = at - start
+        self._report_length[slot] = stop - start
+        return 0
+
+    def take_differences(self):
+        """The differences recorded since the last call, as `Difference` values."""
+        found = [self._difference(index) for index in range(self._reports)]
+        self._reports = 0
+        return found
+
+    def _difference(self, index):
+        key = None
+        if self._report_has_key[index]:
+            base = index * _KEY_WORDS
+            key = key_from_words([self._report_key[base + i] for i in range(_KEY_WORDS)])
+        sides = []
+        for slot in (2 * index, 2 * index + 1):
+            start = slot * 2 * _CONTEXT
+            sides.append(self._report_bytes[start : start + self._report_length[slot]])
+        return Difference(
+            DifferenceName(self._report_kind[index]),
+            key,
+            self._report_seq[index],
+            self._report_waited_us[index] // 1000,
+            sides[0],
+            self._report_index[2 * index],
+            sides[1],
+            self._report_index[2 * index + 1],
+        )
+
+    # ── how long packets were held ────────────────────────────────────────────────────────────────────────────
+
+    cdef inline int _count_hold(self, long long held_us) noexcept nogil:
+        """Four buckets per doubling: each at most 25 % wide."""
+        shift: cython.int = 0
+        held_us = max(held_us, 0)
+        if held_us >= 8:
+            shift = 61 - __builtin_clzll(held_us)
+        bucket: cython.Py_ssize_t = shift * 4 + (held_us >> shift)
+        self._hold_buckets[min(bucket, _HOLD_BUCKETS - 1)] += 1
+        return 0
+
+    def hold_histogram(self):
+        """[(upper bound in µs, packets)] of the times that released packets were held."""
+        bounds = []
+        for bucket in range(_HOLD_BUCKETS):
+            shift = max(0, (bucket - 4) // 4)
+            bounds.append((((bucket - 4 * shift) + 1) << shift, self._hold_buckets[bucket]))
+        return bounds

@@ -1,3 +1,0 @@
-from pycolo.compare.stream import ByteStreams
-
-class OneSide(ByteStreams): ...

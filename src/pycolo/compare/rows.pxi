@@ -1,0 +1,94 @@
+"""What is known of a connection and of a packet that waits, and what is counted."""
+
+# Released frames are written here; when it is full they wait as records.
+cdef enum:
+    _OUTBOX_BYTES = 1 << 18
+# Bits of `pool.marks`: what else has a hold on a record.
+cdef enum:
+    _READY = 1  # it waits to be written
+    _RETAINED = 2  # it is kept to compare again
+    _IN_PLACE = 4  # payload of it was compared with a frame of the secondary's that was never stored
+
+
+cdef struct Row:
+    # What is known of a connection: see `ByteStreams`, `Promises`, `History`. The first cache lines are the busy ones.
+    int flags
+    uint32_t compared_seq
+    Queue primary
+    Queue secondary
+    uint32_t primary_end
+    int cursor
+    uint32_t primary_ack
+    uint32_t secondary_ack
+    long long primary_space
+    long long secondary_space
+    long long advanced_us
+    Queue kept
+    int block_count
+    int scale
+    int resets
+    int next_resets
+    int active_next
+    int active_previous
+    long long kept_bytes
+    int kept_newer
+    int kept_older
+    uint32_t client_ack
+    uint32_t client_end
+    long long client_moved_us
+    uint32_t secondary_fin
+    uint32_t newest_value
+    uint32_t primary_isn
+    uint32_t secondary_isn
+    int secondary_options
+    uint32_t reset_ack
+    uint32_t stepped_ack
+    uint64_t matched_acks
+    uint32_t next_ack
+    long long next_space
+    long long syn_us
+    long long reset_us
+    long long fin_us
+
+
+@cython.final
+cdef class CompareStats:
+    """Counters since start. Names and meanings are those of the metrics."""
+
+    cdef public long long primary_frames
+    cdef public long long secondary_frames
+    cdef public long long primary_bytes
+    cdef public long long secondary_bytes
+    cdef public long long refused
+    cdef public long long passed
+    cdef public long long let_through
+    cdef public long long compared
+    cdef public long long compared_bytes
+    cdef public long long released
+    cdef public long long discarded
+    cdef public long long clamped
+    cdef public long long acks_made
+    cdef public long long acks_owed
+    cdef public long long splits
+    cdef public long long resets_made
+    cdef public long long differences
+    cdef public long long timeouts
+    cdef public long long superseded
+    cdef public long long refused_marked
+    cdef public long long reassembled
+    cdef public long long incomplete_datagrams
+    cdef public long long dropped
+    cdef public long long gave_way
+    cdef public long long overruns
+    cdef public long long reports_lost
+
+
+    def __init__(self):
+        self.primary_frames = self.secondary_frames = self.primary_bytes = self.secondary_bytes = 0
+        self.refused = self.passed = self.let_through = self.compared = self.compared_bytes = 0
+        self.released = self.discarded = self.clamped = self.acks_made = self.acks_owed = self.splits = (
+            self.resets_made
+        ) = 0
+        self.differences = self.timeouts = self.superseded = self.refused_marked = 0
+        self.reassembled = self.incomplete_datagrams = self.dropped = self.gave_way = self.overruns = 0
+        self.reports_lost = 0

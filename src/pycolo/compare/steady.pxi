@@ -1,0 +1,376 @@
+"""TCP, the straight path: segments in the middle of a connection's life, which are nearly all that there are.
+
+The rules are those of `stream`, `promises` and `tcp`; here they are cut down to the case where they are simple: no flag
+but ACK and PSH, no option but timestamps, in order, nothing owed, nothing unusual known of the connection. Whatever is
+not as simple is left to them: `take` says False then, and has changed nothing.
+
+Whichever comes first is stored, and waits; the other is compared with it where it lies in the batch. What was stored
+serves as history afterwards, of whichever guest: the bytes are the same.
+"""
+
+cdef struct Segment:
+    # A TCP segment of a frame, as far as the straight path looks at it. `payload` counts from the frame's start; of an
+    # IPv4 `key` the words that are always 0 are not set.
+    uint32_t[11] key
+    uint32_t seq
+    uint32_t ack
+    int flags
+    int window
+    int payload
+    int payload_len
+
+
+cdef enum:
+    _NO_OPTION_BUT_TIMESTAMPS = 0x0101080A  # NOP, NOP, kind 8, length 10: RFC 7323 appendix A
+# What may be known of a connection on the straight path, and must.
+cdef enum:
+    _PLAIN = (
+        RowFlag.BASE_KNOWN | RowFlag.PRIMARY_SYN | RowFlag.SYN_MATCHED | RowFlag.SECONDARY_ACK | RowFlag.PRIMARY_ACK
+        | RowFlag.ACTIVE | RowFlag.CLIENT_SEEN | RowFlag.CONFIRMED | RowFlag.ACK_STEPPED
+    )
+    _NEEDED = RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK | RowFlag.SECONDARY_ACK
+
+
+cdef inline bint find_segment(const uint8_t* frame, Py_ssize_t size, Segment* s) noexcept nogil:
+    """Whether the Ethernet frame is such a segment, without VLAN tag, IP option or extension header."""
+    cdef Py_ssize_t l4, stop, header
+    if size < 54:
+        return False
+    cdef uint32_t ethertype = load16(frame, 12)
+    if ethertype == 0x0800 and frame[14] == 0x45 and frame[23] == 6 and not load16(frame, 20) & 0x3FFF:
+        l4 = 34
+        stop = 14 + load16(frame, 16)
+        s.key[0] = load32(frame, 26)
+        s.key[4] = load32(frame, 30)
+        s.key[9] = 0x406
+    elif ethertype == 0x86DD and size >= 74 and frame[14] >> 4 == 6 and frame[20] == 6:
+        l4 = 54
+        stop = 54 + load16(frame, 18)
+        s.key[0] = load32(frame, 22)
+        s.key[1] = load32(frame, 26)
+        s.key[2] = load32(frame, 30)
+        s.key[3] = load32(frame, 34)
+        s.key[4] = load32(frame, 38)
+        s.key[5] = load32(frame, 42)
+        s.key[6] = load32(frame, 46)
+        s.key[7] = load32(frame, 50)
+        s.key[9] = 0x606
+    else:
+        return False
+    if stop > size or stop < l4 + 20:
+        return False
+    s.key[8] = <uint32_t>load16(frame, l4) | <uint32_t>load16(frame, l4 + 2) << 16
+    s.key[10] = 0
+    header = (frame[l4 + 12] >> 4) * 4
+    s.flags = frame[l4 + 13]
+    if s.flags & ~TcpFlag.PSH != TcpFlag.ACK:
+        return False
+    if header != 20 and (header != 32 or stop < l4 + 32 or load32(frame, l4 + 20) != _NO_OPTION_BUT_TIMESTAMPS):
+        return False
+    s.seq = load32(frame, l4 + 4)
+    s.ack = load32(frame, l4 + 8)
+    s.window = load16(frame, l4 + 14)
+    s.payload = l4 + header
+    s.payload_len = stop - s.payload
+    return True
+
+
+@cython.final
+cdef class Steady:
+    """The connections and queues are those of `held`."""
+
+    cdef ConnectionTable table
+    cdef Held held
+    cdef Pool pool
+    cdef TcpComparison tcp
+    cdef Promises promises
+    cdef History history
+    cdef SteadyDatagrams datagrams
+
+    def __init__(self, table, held, tcp, datagram):
+        self.datagrams = SteadyDatagrams(table, held, datagram)
+        self.table = table
+        self.held = held
+        self.pool = held.pool
+        self.tcp = tcp
+        self.promises = tcp.promises
+        self.history = tcp.history
+
+    cdef Py_ssize_t run(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint is_primary,
+            long long now_us) noexcept nogil:
+        """Take frames of a batch as long as they are on the straight path; the position behind them is returned."""
+        cdef bint has_vnet = self.held.has_vnet
+        cdef Py_ssize_t words = 8 if has_vnet else 4
+        cdef Py_ssize_t length
+        cdef Py_ssize_t vnet_len = 0
+        cdef int count = 0
+        if self.held.trace.is_on:
+            return pos
+        while end - pos >= words:
+            length = load32(buf, pos)
+            if has_vnet:
+                vnet_len = load32(buf, pos + 4)
+                if vnet_len != 0 and vnet_len != 10 and vnet_len != 12:
+                    break
+            if length > end - pos - words or length > _FRAMING_LENGTH_MAX:
+                break
+            if not self.take(buf, pos + words, pos + words + length, vnet_len, is_primary, now_us) and not (
+                self.datagrams.take(buf, pos + words, pos + words + length, vnet_len, is_primary, now_us)
+            ):
+                break
+            count += 1
+            pos += words + length
+        if is_primary:
+            self.held.stats.primary_frames += count
+        else:
+            self.held.stats.secondary_frames += count
+        return pos
+
+    cdef inline bint take(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len, bint is_primary,
+            long long now_us) noexcept nogil:
+        """Whether the frame was dealt with."""
+        cdef Segment s
+        if not find_segment(buf + start + vnet_len, end - start - vnet_len, &s):
+            return False
+        cdef int row = self.table.lookup(s.key, hash_key(s.key, self.table._key0, self.table._key1))
+        if row == _NONE or self.table.at[row].list != _ASSURED:
+            return False
+        cdef int flags = self.held.rows[row].flags
+        if flags & ~_PLAIN or flags & _NEEDED != _NEEDED:
+            return False
+        if self._is_news(&self.held.rows[row], s.ack, is_primary):
+            return False
+        if is_primary:
+            if not self._take_primary(row, buf, start, end, vnet_len, &s, now_us):
+                return False
+        elif not self._take_secondary(row, buf, start, end, vnet_len, &s, now_us):
+            return False
+        self.table.touch(row, now_us)
+        return True
+
+    cdef inline bint _is_news(self, Row* r, uint32_t ack, bint is_primary) noexcept nogil:
+        """Whether an ack tells more than how far it is: of a FIN of the client's, or of a scale that was never seen."""
+        cdef long long ahead = seq_diff(ack, r.primary_ack if is_primary else r.secondary_ack)
+        return ahead == 1 or (ahead > 0 and r.scale and not r.flags & RowFlag.PRIMARY_SYN)
+
+    # ── the primary's ─────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef inline bint _take_primary(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
+            Segment* s, long long now_us) noexcept nogil:
+        cdef Row* r = &self.held.rows[row]
+        cdef bint may_leave = False
+        if r.primary.count >= self.held.queue_packets_max or (s.payload_len and s.seq != r.primary_end):
+            return False
+        if r.primary.head == _NONE and (not s.payload_len or r.secondary.head != _NONE):
+            may_leave = self._may_say(r, s.ack, s.window)
+            if not may_leave and (s.payload_len or seq_diff(s.ack, r.secondary_ack) <= 0):
+                return False  # it leaves with a lower ack, or a smaller window
+            if s.payload_len and not self._equals_stored(r, buf + start + vnet_len + s.payload, s.payload_len):
+                return False
+        if may_leave and self.held.ready.at[0].head == _NONE and self.held.leave(buf + start, end - start, vnet_len):
+            self._note_primary(r, s)
+            self.held.stats.compared += 1
+            self.held.stats.released += 1
+            self.held._count_hold(0)
+            if s.payload_len:
+                self._advance_stored(row, r, s.payload_len, now_us)
+            return True
+        return self._hold_primary(row, r, buf, start, end, vnet_len, s, now_us)
+
+    cdef inline void _note_primary(self, Row* r, Segment* s) noexcept nogil:
+        r.primary_end += s.payload_len
+        if seq_diff(s.ack, r.primary_ack) >= 0:
+            r.primary_ack = s.ack
+            r.primary_space = <long long>s.window << r.scale
+
+    cdef inline bint _hold_primary(self, int row, Row* r, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
+            Py_ssize_t vnet_len, Segment* s, long long now_us) noexcept nogil:
+        cdef int record = self.pool.store(buf, start, end - start, vnet_len)
+        if record == _NONE:
+            return False
+        cdef Record* held = &self.pool.at[record]
+        held.arrived_us = now_us
+        held.flags = s.flags
+        held.seq = s.seq
+        held.ack = s.ack
+        held.window = s.window
+        held.payload_pos = s.payload + vnet_len
+        held.payload_len = s.payload_len
+        self._note_primary(r, s)
+        self.pool.push(&r.primary, record)
+        self.held._pin(row)
+        if r.secondary.head != _NONE or not s.payload_len:
+            self.tcp._compare(row, now_us)
+        return True
+
+    cdef inline bint _equals_stored(self, Row* r, const uint8_t* payload, Py_ssize_t length) noexcept nogil:
+        """Whether the bytes at the frontier are those that the secondary's stored packets have, all of them."""
+        cdef int record = r.secondary.head
+        cdef uint32_t frontier = r.compared_seq
+        cdef Record* stored
+        cdef long long skip, count
+        if frontier != r.primary_end:
+            return False
+        while record != _NONE:
+            stored = &self.pool.at[record]
+            skip = seq_diff(frontier, stored.seq)
+            if skip < 0 or skip >= stored.payload_len:
+                return False
+            count = min(stored.payload_len - skip, length)
+            if memcmp(self.pool.arena.memory + stored.pos + stored.payload_pos + skip, payload, count):
+                return False
+            frontier += count
+            payload += count
+            length -= count
+            if length == 0:
+                return True
+            record = stored.next
+        return False
+
+    cdef inline int _advance_stored(self, int row, Row* r, int length, long long now_us) noexcept nogil:
+        """What `_equals_stored` has found: the frontier moves on, and what lies below it becomes history."""
+        cdef int record = r.secondary.head
+        r.compared_seq += length
+        r.advanced_us = now_us
+        self.held.stats.compared_bytes += length
+        while record != _NONE and seq_diff(self.pool.at[record].seq + self.pool.at[record].payload_len,
+                r.compared_seq) <= 0:
+            self.pool.pop_first(&r.secondary)
+            self.held._unpin(row, 1)
+            self.held.stats.discarded += 1
+            self.history.keep(row, record)
+            record = r.secondary.head
+        return 0
+
+    cdef inline bint _may_say(self, Row* r, uint32_t ack, int window) noexcept nogil:
+        """Rule C3: whether the secondary has acknowledged and offered as much."""
+        if not self.promises.commits_input:
+            return True
+        cdef long long ahead = seq_diff(ack, r.secondary_ack)
+        return ahead <= 0 and (<long long>window << r.scale) <= r.secondary_space - ahead
+
+    # ── the secondary's ───────────────────────────────────────────────────────────────────────────────────────
+
+    cdef inline bint _take_secondary(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
+            Py_ssize_t vnet_len, Segment* s, long long now_us) noexcept nogil:
+        cdef Row* r = &self.held.rows[row]
+        cdef bint is_repeat
+        if not s.payload_len:
+            is_repeat = self._note_secondary(r, s)
+            self.held.stats.discarded += 1
+            if r.primary.head != _NONE:
+                self.tcp._compare(row, now_us)
+                if is_repeat:
+                    self.tcp._release_repeated_ack(row, now_us)
+            return self._pay(row, now_us)
+        if r.primary.head == _NONE:
+            return self._store_secondary(row, r, buf, start, end, vnet_len, s, now_us)
+        if r.secondary.head != _NONE or s.seq != r.compared_seq:
+            return False
+        if not self._equals_held(r, buf + start + vnet_len + s.payload, s.payload_len):
+            return False
+        self._note_secondary(r, s)
+        self.held.stats.discarded += 1
+        r.compared_seq += s.payload_len
+        r.advanced_us = now_us
+        self.held.stats.compared_bytes += s.payload_len
+        self._release_compared(row, r, now_us)
+        if r.primary.head != _NONE:
+            self.tcp.release_ready(row, now_us)
+        return self._pay(row, now_us)
+
+    cdef inline bint _store_secondary(self, int row, Row* r, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
+            Py_ssize_t vnet_len, Segment* s, long long now_us) noexcept nogil:
+        """In order, and ahead of the primary."""
+        cdef uint32_t expected = r.compared_seq
+        cdef Record* held
+        cdef int record
+        if r.secondary.tail != _NONE:
+            held = &self.pool.at[r.secondary.tail]
+            expected = held.seq + held.payload_len
+        if s.seq != expected or r.secondary.count >= self.held.queue_packets_max:
+            return False
+        record = self.pool.store(buf, start, end - start, vnet_len)
+        if record == _NONE:
+            return False
+        held = &self.pool.at[record]
+        held.arrived_us = now_us
+        held.flags = s.flags
+        held.seq = s.seq
+        held.payload_pos = s.payload + vnet_len
+        held.payload_len = s.payload_len
+        self._note_secondary(r, s)
+        self.pool.push(&r.secondary, record)
+        self.held._pin(row)
+        return True
+
+    cdef inline bint _pay(self, int row, long long now_us) noexcept nogil:
+        if self.held.rows[row].flags & RowFlag.OWED:
+            self.promises.pay(row, now_us)
+        return True
+
+    cdef inline bint _note_secondary(self, Row* r, Segment* s) noexcept nogil:
+        """Whether this acknowledges nothing new."""
+        cdef long long space = <long long>s.window << r.scale
+        cdef long long ahead = seq_diff(s.ack, r.secondary_ack)
+        if ahead < 0:
+            return False
+        cdef bint is_repeat = ahead == 0 and space == r.secondary_space
+        r.secondary_ack = s.ack
+        r.secondary_space = space
+        r.block_count = 0
+        return is_repeat
+
+    cdef inline bint _equals_held(self, Row* r, const uint8_t* payload, Py_ssize_t length) noexcept nogil:
+        """Whether the bytes at the frontier are those that the primary's held packets have, all of them."""
+        cdef int record = r.cursor if r.cursor != _NONE else r.primary.head
+        cdef uint32_t frontier = r.compared_seq
+        cdef Record* held
+        cdef long long skip, count
+        while True:
+            if record == _NONE:
+                return False
+            held = &self.pool.at[record]
+            skip = seq_diff(frontier, held.seq)
+            if held.payload_len == 0 or skip >= held.payload_len:
+                record = held.next
+                continue
+            if skip < 0 or held.chain != _NONE or held.flags & (TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST):
+                return False
+            count = min(held.payload_len - skip, length)
+            if memcmp(self.pool.arena.memory + held.pos + held.payload_pos + skip, payload, count):
+                return False
+            held.marks |= _IN_PLACE
+            frontier += count
+            length -= count
+            if length == 0:
+                r.cursor = record
+                return True
+            payload += count
+            record = held.next
+
+    cdef inline int _release_compared(self, int row, Row* r, long long now_us) noexcept nogil:
+        """Let payload out that lies below the frontier and may say what it says, as long as it comes first."""
+        cdef int record = r.primary.head
+        cdef Record* held
+        while record != _NONE:
+            held = &self.pool.at[record]
+            if not held.marks & _IN_PLACE or held.flags & _HAS_SACK:
+                return 0
+            if seq_diff(held.seq + held.payload_len, r.compared_seq) > 0 or not self._may_say(r, held.ack, held.window):
+                return 0
+            if r.cursor == record:
+                r.cursor = held.next
+            self.pool.pop_first(&r.primary)
+            self.held._unpin(row, 1)
+            self.held.stats.compared += 1
+            self.history.keep(row, record)
+            self._release(record, now_us)
+            record = r.primary.head
+        r.cursor = _NONE
+        return 0
+
+    cdef inline int _release(self, int record, long long now_us) noexcept nogil:
+        self.held._count_hold(now_us - self.pool.at[record].arrived_us)
+        self.held.stats.released += 1
+        return self.held.make_ready(record)

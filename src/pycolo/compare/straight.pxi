@@ -1,0 +1,135 @@
+"""UDP, the straight path: whole datagrams that come in the same order from both guests.
+
+The rules are those of `datagram`, cut down as in `steady`: whichever comes first is stored, and the other is compared
+with the first of those that wait. Whatever is not as simple is left to `datagram`: `take` says False then, and has
+changed nothing.
+"""
+
+
+@cython.final
+cdef class SteadyDatagrams:
+    """The connections and queues are those of `held`."""
+
+    cdef ConnectionTable table
+    cdef Held held
+    cdef Pool pool
+    cdef DatagramComparison datagram
+
+    def __init__(self, table, held, datagram):
+        self.table = table
+        self.held = held
+        self.pool = held.pool
+        self.datagram = datagram
+
+    cdef bint take(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len, bint is_primary,
+            long long now_us) noexcept nogil:
+        """Whether the frame was dealt with."""
+        cdef uint32_t[11] key
+        cdef const uint8_t* frame = buf + start + vnet_len
+        cdef Py_ssize_t l4 = self._find(frame, end - start - vnet_len, key)
+        if l4 == 0 or (vnet_len and buf[start + 1]):
+            return False  # GSO: maybe many datagrams
+        cdef int row = self.table.lookup(key, hash_key(key, self.table._key0, self.table._key1))
+        if row == _NONE or self.held.rows[row].flags & ~RowFlag.ACTIVE:
+            return False
+        cdef int length = load16(frame, l4 + 4) - 8
+        cdef Py_ssize_t payload = l4 + 8 + vnet_len
+        cdef bint is_done
+        if is_primary:
+            is_done = self._take_primary(row, buf, start, end, vnet_len, payload, length, now_us)
+        else:
+            is_done = self._take_secondary(row, buf, start, end, vnet_len, payload, length, now_us)
+        if is_done:
+            self.table.touch(row, now_us)
+        return is_done
+
+    cdef inline Py_ssize_t _find(self, const uint8_t* frame, Py_ssize_t size, uint32_t* key) noexcept nogil:
+        """Where the UDP header of such a datagram begins; 0 for any other frame."""
+        cdef Py_ssize_t l4, stop, length
+        cdef int i
+        if size < 42:
+            return 0
+        if load16(frame, 12) == 0x0800 and frame[14] == 0x45 and frame[23] == 17 and not load16(frame, 20) & 0x3FFF:
+            l4 = 34
+            stop = 14 + load16(frame, 16)
+            key[0] = load32(frame, 26)
+            key[4] = load32(frame, 30)
+            key[9] = 0x411
+        elif load16(frame, 12) == 0x86DD and size >= 62 and frame[14] >> 4 == 6 and frame[20] == 17:
+            l4 = 54
+            stop = 54 + load16(frame, 18)
+            for i in range(4):
+                key[i] = load32(frame, 22 + 4 * i)
+                key[4 + i] = load32(frame, 38 + 4 * i)
+            key[9] = 0x611
+        else:
+            return 0
+        length = load16(frame, l4 + 4)
+        if stop > size or length < 8 or length > stop - l4:
+            return 0
+        key[8] = <uint32_t>load16(frame, l4) | <uint32_t>load16(frame, l4 + 2) << 16
+        key[10] = 0
+        return l4
+
+    cdef inline bint _equals(self, int record, const uint8_t* payload, int length) noexcept nogil:
+        cdef Record* rec = &self.pool.at[record]
+        if rec.payload_len != length or rec.chain != _NONE or rec.flags & (_MATCHED | _PART):
+            return False
+        return memcmp(self.pool.arena.memory + rec.pos + rec.payload_pos, payload, length) == 0
+
+    cdef inline bint _take_primary(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
+            Py_ssize_t payload, int length, long long now_us) noexcept nogil:
+        cdef Row* r = &self.held.rows[row]
+        cdef int record = r.secondary.head
+        if record == _NONE:
+            return self._store(row, &r.primary, buf, start, end, vnet_len, payload, length, now_us)
+        if r.primary.head != _NONE or not self._equals(record, buf + start + payload, length):
+            return False
+        if self.held.ready.at[0].head != _NONE or not self.held.leave(buf + start, end - start, vnet_len):
+            return False
+        self.pool.pop_first(&r.secondary)
+        self.held._unpin(row, 1)
+        self.held.discard(record)
+        self._count(length)
+        self.held.stats.released += 1
+        self.held._count_hold(0)
+        return True
+
+    cdef inline bint _take_secondary(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
+            Py_ssize_t payload, int length, long long now_us) noexcept nogil:
+        cdef Row* r = &self.held.rows[row]
+        cdef int record = r.primary.head
+        if record == _NONE:
+            return self._store(row, &r.secondary, buf, start, end, vnet_len, payload, length, now_us)
+        if r.secondary.head != _NONE or not self._equals(record, buf + start + payload, length):
+            return False
+        self.pool.pop_first(&r.primary)
+        self.held._unpin(row, 1)
+        self.held.stats.discarded += 1
+        self._count(length)
+        self.held.release(record, now_us)
+        if r.primary.head != _NONE:
+            self.datagram._release_matched(row, now_us)
+        return True
+
+    cdef inline int _count(self, int length) noexcept nogil:
+        self.held.stats.compared += 1
+        self.held.stats.compared_bytes += length
+        return 0
+
+    cdef inline bint _store(self, int row, Queue* queue, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
+            Py_ssize_t vnet_len, Py_ssize_t payload, int length, long long now_us) noexcept nogil:
+        """The other guest has none that waits."""
+        if queue.count >= self.held.queue_packets_max:
+            return False
+        cdef int record = self.pool.store(buf, start, end - start, vnet_len)
+        if record == _NONE:
+            return False
+        cdef Record* rec = &self.pool.at[record]
+        rec.arrived_us = now_us
+        rec.flags = 0
+        rec.payload_pos = payload
+        rec.payload_len = length
+        self.pool.push(queue, record)
+        self.held._pin(row)
+        return True

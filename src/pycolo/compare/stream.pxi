@@ -1,0 +1,431 @@
+"""TCP, the streams: what both sides have said, and how far they are equal.
+
+::
+
+    primary   ───released───┬──── held frames, in order of arrival ────►
+                            │ compared_seq: both streams are equal below (FIN counts as one, RFC 9293 section 3.4)
+    secondary ───discarded──┴──── payload extents, sorted by seq ──────►
+
+The comparison knows bytes, not segments: neither segmentation, retransmission, overlap nor order of arrival matters.
+`pycolo.compare.tcp` builds the rules of release on it.
+"""
+
+
+# A bit of `pool.flags`: the secondary's payload came on its SYN, and has its own numbers.
+cdef enum:
+    _EARLY = 4096
+# What a primary's SYN leaves of the row's state: the queue's own mark, and what the secondary has said before it.
+cdef int _STREAM_KEPT_BY_SYN = int(_Row.ACTIVE | _Row.ALONE | _Row.SECONDARY_SYN)
+
+
+cdef class ByteStreams:
+    """`needs_handshake` leaves connections alone whose SYN was not seen. `sees_client`: so it was, at least once.
+
+    By row: `compared_seq` and `primary_end` (behind the last byte or FIN the primary sent) are numbers of TCP. `cursor`
+    is the first held packet with payload that is not compared yet; `newest_value` the latest TSval among what overtook;
+    `advanced_us` is when `compared_seq` moved last. `resets` counts the secondary's RSTs that have found no partner,
+    `next_resets` those of a life that the primary has not begun; `reset_ack` is the latest one's ack, `matched_acks`
+    those of the last two that found their partner. `syn_us`, `reset_us`, `fin_us`: when the secondary sent what the
+    primary has not. `history`: the secondary's payload below the frontier, which may be sent again.
+    """
+
+    cdef readonly Held held
+    cdef readonly Pool pool
+    cdef readonly Shaper shaper
+    cdef readonly Promises promises
+    cdef readonly History history
+    cdef public bint needs_handshake
+    cdef bint sees_client
+    cdef int _mine
+    cdef int _theirs
+
+    def __init__(self, held, commits_input, needs_handshake):
+        self.held = held
+        self.pool = held.pool
+        self.shaper = Shaper(held.pool)
+        self.promises = Promises(held, self.shaper, commits_input)
+        self.history = History(held)
+        self.needs_handshake = needs_handshake
+        self.sees_client = False
+        self._mine = self._theirs = _NONE
+
+    def grow(self, rows):
+        """Make room for `rows` connections."""
+        self.promises.grow(rows)
+
+    cdef int open_row(self, int row, bint has_syn) noexcept nogil:
+        """A new row of the table is a TCP connection."""
+        cdef Row* r = &self.held.rows[row]
+        r.flags = 0
+        r.resets = r.next_resets = r.matched_acks = 0
+        r.cursor = _NONE
+        r.advanced_us = 0
+        r.client_moved_us = 0
+        self.promises.open_row(row)
+        if self.needs_handshake and not has_syn:
+            r.flags = RowFlag.LET_THROUGH
+        return 0
+
+    # ── what the packets say ──────────────────────────────────────────────────────────────────────────────────
+
+    cdef int _primary_syn(self, int row, Packet packet, long long now_us) noexcept nogil:
+        """A SYN of the primary; with a number that is not known yet it begins a new life of the connection (C9)."""
+        cdef Row* r = &self.held.rows[row]
+        state: cython.int = r.flags
+        if state & RowFlag.PRIMARY_SYN and r.primary_isn == packet.seq:
+            return 0  # the same SYN again
+        # What the old life still holds was not compared, and never leaves.
+        self.held.stats.superseded += r.primary.count
+        self.held.drop_all_primary(row)
+        r.cursor = _NONE
+        self.history.forget(row)
+        if state & RowFlag.SECONDARY_SYN:
+            self._begin_with_secondary(row, packet.seq, state & RowFlag.BASE_KNOWN == 0)
+        else:
+            self.held.drop_all_secondary(row)
+        if state & RowFlag.SECONDARY_SYN:
+            r.resets = r.next_resets
+        # A RST that answers the same SYN of the client is this life's; all others were the old one's.
+        elif not packet.flags & TcpFlag.ACK or r.reset_ack != packet.ack:
+            r.resets = 0
+        r.next_resets = 0
+        self.promises.open_row(row)
+        r.flags &= _STREAM_KEPT_BY_SYN
+        r.flags |= RowFlag.PRIMARY_SYN | RowFlag.BASE_KNOWN
+        r.primary_isn = packet.seq
+        r.compared_seq = r.primary_end = seq_add(packet.seq, 1)
+        r.scale = packet.window_scale if packet.window_scale >= 0 else 0
+        return self.held.table.reopen(row, now_us)
+
+    cdef int _begin_with_secondary(self, int row, long long primary_isn, bint is_first_life) noexcept nogil:
+        """The secondary has begun this life already: what it sent in an older one goes.
+
+        Payload on its SYN (RFC 7413) has its own numbers until the primary's are known.
+        """
+        cdef Row* r = &self.held.rows[row]
+        before: cython.int = _NONE
+        record: cython.int = r.secondary.head
+        while record != _NONE:
+            following: cython.int = self.pool.at[record].next
+            if self.pool.at[record].flags & _EARLY:
+                behind: cython.longlong = seq_diff(self.pool.at[record].seq, r.secondary_isn)
+                self.pool.at[record].seq = seq_add(primary_isn, behind)
+            if is_first_life or self.pool.at[record].flags & _EARLY:
+                self.pool.at[record].flags = self.pool.at[record].flags & ~_EARLY
+                before = record
+            else:
+                self.held.drop_secondary(row, before)
+            record = following
+        return 0
+
+    cdef bint _secondary_syn(self, int row, Packet packet, long long now_us) noexcept nogil:
+        """A SYN of the secondary; whether it begins a life of the connection that the primary has not begun."""
+        cdef Row* r = &self.held.rows[row]
+        state: cython.int = r.flags
+        known: cython.int = RowFlag.SYN_MATCHED | RowFlag.SECONDARY_SYN
+        if state & known and r.secondary_isn == packet.seq:
+            return False
+        if state & RowFlag.SYN_MATCHED and r.primary_isn == packet.seq:
+            return False  # sent again when its number was translated already
+        # What it has said before is of the old life, which the primary may not have ended yet.
+        r.next_resets = 0
+        self.promises.note_early(row, packet)
+        r.flags |= RowFlag.SECONDARY_SYN
+        r.secondary_isn = packet.seq
+        r.secondary_options = syn_options(packet)
+        r.syn_us = now_us
+        return True
+
+    cdef bint _note_primary_payload(self, int row, int record, Packet packet) noexcept nogil:
+        """Remember how far the primary has spoken; whether this begins with what it has sent before."""
+        cdef Row* r = &self.held.rows[row]
+        is_again: cython.bint = False
+        seq: cython.longlong = self.pool.at[record].seq
+        end: cython.longlong = seq_add(seq, packet.payload_len + (1 if packet.flags & TcpFlag.FIN else 0))
+        if not r.flags & RowFlag.BASE_KNOWN:
+            # A connection from before our time: what the primary sends first is where the comparison begins.
+            r.flags |= RowFlag.BASE_KNOWN
+            r.compared_seq = seq
+            r.primary_end = end
+            return False
+        if seq_diff(seq, r.primary_end) < 0:
+            r.flags |= RowFlag.OVERLAP
+            is_again = packet.payload_len != 0
+        r.primary_end = seq_max(r.primary_end, end)
+        return is_again
+
+    cdef int _place_again(self, int row, int record) noexcept nogil:
+        """Behind which held packet (-1: none) `record` goes, whose payload is sent again."""
+        cdef Row* r = &self.held.rows[row]
+        before: cython.int = _NONE
+        other: cython.int = r.primary.head
+        # Packets with payload stand in the order of their numbers; a bare ACK in between is overtaken.
+        while other != _NONE:
+            if seq_diff(self.pool.at[other].seq, self.pool.at[record].seq) <= 0:
+                before = other
+            elif not self.promises.is_bare(other):
+                break
+            other = self.pool.at[other].next
+        if before != r.primary.tail:
+            r.cursor = _NONE
+            self._lift(row, record)
+        return before
+
+    cdef int _lift(self, int row, int record) noexcept nogil:
+        """What was overtaken must not have an older TSval: the client would drop it (PAWS, RFC 7323 section 5.3)."""
+        cdef Row* r = &self.held.rows[row]
+        if self.pool.at[record].chain != _NONE:
+            return 0
+        self.shaper.parse(record)
+        pos: cython.Py_ssize_t = self.shaper.packet.timestamp_pos
+        if pos == 0:
+            return 0
+        value: cython.longlong = load32(self.pool.arena.memory, pos)
+        if r.flags & RowFlag.OVERTAKEN:
+            missing: cython.longlong = seq_diff(r.newest_value, value)
+            if missing > 0:
+                return shift_timestamps(self.pool.arena.memory, self.shaper.packet, missing, 0)
+        r.newest_value = value
+        r.flags |= RowFlag.OVERTAKEN
+        return 0
+
+    cdef int release_all(self, int row, long long now_us) noexcept nogil:
+        """Let every held primary packet of a connection out."""
+        cdef Row* r = &self.held.rows[row]
+        record: cython.int = r.primary.head
+        while record != _NONE and r.flags & RowFlag.OVERTAKEN:
+            self._lift(row, record)
+            record = self.pool.at[record].next
+        r.cursor = _NONE
+        r.flags &= ~(RowFlag.OVERLAP | RowFlag.OVERTAKEN)
+        return self.held.release_all(row, now_us)
+
+    cdef int _queue_secondary(self, int row, int record) noexcept nogil:
+        """Insert by sequence number; what is below the frontier, or wholly there already, is discarded."""
+        cdef Record* rec = &self.pool.at[record]
+        cdef Row* r = &self.held.rows[row]
+        seq: cython.longlong = rec.seq
+        end: cython.longlong = seq_add(seq, rec.payload_len)
+        before: cython.int = _NONE
+        if r.flags & RowFlag.BASE_KNOWN and seq_diff(end, r.compared_seq) <= 0:
+            return self.held.discard(record)
+        last: cython.int = r.secondary.tail
+        if last != _NONE and seq_diff(seq, self._end(last)) >= 0:
+            return self.held.hold_secondary(row, last, record)
+        other: cython.int = r.secondary.head
+        while other != _NONE and seq_diff(self.pool.at[other].seq, seq) <= 0:
+            if seq_diff(self._end(other), end) >= 0:
+                return self.held.discard(record)
+            before = other
+            other = self.pool.at[other].next
+        return self.held.hold_secondary(row, before, record)
+
+    cdef Py_ssize_t _end(self, int record) noexcept nogil:
+        cdef Record* rec = &self.pool.at[record]
+        return seq_add(rec.seq, rec.payload_len)
+
+    # ── comparing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int _advance(self, int row) noexcept nogil:
+        """Move `compared_seq` on as far as both sides' payload is here and equal.
+
+        What stopped it is returned: 0 nothing to compare, else a DifferenceKind, between `_mine` and `_theirs`.
+        """
+        cdef Row* r = &self.held.rows[row]
+        mine: cython.int
+        theirs: cython.int
+        count: cython.longlong
+        equal: cython.longlong
+        if not r.flags & RowFlag.BASE_KNOWN or r.flags & (
+            RowFlag.DIVERGED | RowFlag.LET_THROUGH
+        ):
+            return 0
+        while True:
+            theirs = self._secondary_at_frontier(row)
+            if theirs == _NONE and not r.flags & RowFlag.SECONDARY_FIN:
+                return 0
+            mine = self._primary_at_frontier(row)
+            if mine == _NONE:
+                return 0
+            if theirs == _NONE:
+                self._mine = mine
+                self._theirs = _NONE
+                return DifferenceKind.FIN if r.secondary_fin == r.compared_seq else 0
+            frontier: cython.longlong = r.compared_seq
+            count = min(seq_diff(self._end(mine), frontier), seq_diff(self._end(theirs), frontier))
+            equal = self._equal_bytes(row, mine, theirs, count)
+            r.compared_seq = seq_add(frontier, equal)
+            self.held.stats.compared_bytes += equal
+            if equal < count:
+                self._mine = mine
+                self._theirs = theirs
+                return DifferenceKind.PAYLOAD
+
+    cdef Py_ssize_t _equal_bytes(self, int row, int mine, int theirs, long long count) noexcept nogil:
+        """How many of the next `count` bytes agree: `mine` with `theirs`, and every other copy the primary sent."""
+        cdef Row* r = &self.held.rows[row]
+        frontier: cython.longlong = r.compared_seq
+        equal: cython.longlong = first_difference(
+            self.pool.arena.memory,
+            self._byte_pos(mine, frontier),
+            self.pool.arena.memory,
+            self._byte_pos(theirs, frontier),
+            count,
+        )
+        if not r.flags & RowFlag.OVERLAP:
+            return equal
+        other: cython.int = r.primary.head
+        while other != _NONE:
+            if other != mine and self.pool.at[other].payload_len:
+                first: cython.longlong = seq_max(self.pool.at[other].seq, frontier)
+                last: cython.longlong = seq_min(self._end(other), seq_add(frontier, equal))
+                if seq_diff(last, first) > 0:
+                    same: cython.longlong = first_difference(
+                        self.pool.arena.memory,
+                        self._byte_pos(other, first),
+                        self.pool.arena.memory,
+                        self._byte_pos(theirs, first),
+                        seq_diff(last, first),
+                    )
+                    if same < seq_diff(last, first):
+                        equal = seq_diff(first, frontier) + same
+            other = self.pool.at[other].next
+        return equal
+
+    cdef Py_ssize_t _byte_pos(self, int record, long long seq) noexcept nogil:
+        """Where the byte with sequence number `seq` lies in the arena."""
+        cdef Record* rec = &self.pool.at[record]
+        return rec.pos + rec.payload_pos + seq_diff(seq, rec.seq)
+
+    cdef int _secondary_at_frontier(self, int row) noexcept nogil:
+        """The secondary's extent that holds the byte at `compared_seq`, or -1; extents below it become history."""
+        cdef Row* r = &self.held.rows[row]
+        record: cython.int = r.secondary.head
+        while record != _NONE and seq_diff(self._end(record), r.compared_seq) <= 0:
+            self.history.keep(row, self.held.retire_secondary(row))
+            record = r.secondary.head
+        if record == _NONE or seq_diff(self.pool.at[record].seq, r.compared_seq) > 0:
+            return _NONE
+        return record
+
+    cdef int _primary_at_frontier(self, int row) noexcept nogil:
+        """The first held primary packet with the byte at `compared_seq`, or -1.
+
+        `_cursor` remembers behind how many packets there is nothing left to compare.
+        """
+        cdef Row* r = &self.held.rows[row]
+        record: cython.int = r.cursor
+        is_behind: cython.bint = True
+        if record == _NONE:
+            record = r.primary.head
+        while record != _NONE:
+            has_payload: cython.bint = self.pool.at[record].payload_len and not self.pool.at[record].flags & TcpFlag.RST
+            if has_payload and seq_diff(self._end(record), r.compared_seq) > 0:
+                if is_behind:
+                    r.cursor = record
+                    is_behind = False
+                if seq_diff(self.pool.at[record].seq, r.compared_seq) <= 0:
+                    return record
+            record = self.pool.at[record].next
+        return _NONE
+
+    cdef int _differ(self, int row, int kind, int mine, int theirs, long long now_us) noexcept nogil:
+        """Report a difference at `compared_seq` and do to the connection what the policy says."""
+        cdef Row* r = &self.held.rows[row]
+        return self._differ_at(row, kind, mine, theirs, r.compared_seq, now_us)
+
+    cdef int _differ_at(self, int row, int kind, int mine, int theirs, long long seq,
+            long long now_us) noexcept nogil:
+        """The same at `seq`, which may lie below the frontier."""
+        index: cython.int = self.held.report(kind, row, seq, now_us - self.pool.at[mine].arrived_us)
+        self._add_context(index, 0, mine, seq)
+        if theirs != _NONE:
+            self._add_context(index, 1, theirs, seq)
+        return self.apply_policy(row, now_us)
+
+    cdef Py_ssize_t _differs_again(self, int row, int record) noexcept nogil:
+        """How far into a primary's packet a byte is that both had agreed on, and that differs now; -1 where none is.
+
+        `_theirs` is then what the secondary sent (rule C9).
+        """
+        cdef Row* r = &self.held.rows[row]
+        at: cython.Py_ssize_t = self.history.differs(row, record, r.compared_seq)
+        if at >= 0:
+            self._theirs = self.history.theirs
+            return at
+        at = self._differs_from(row, record, r.secondary.head, False)
+        return at if at >= 0 else self._differs_from(row, record, r.primary.head, True)
+
+    cdef Py_ssize_t _differs_from(self, int row, int record, int other, bint in_place) noexcept nogil:
+        """The same for what is still in a queue, from `other` on: of the primary's own only what is marked."""
+        cdef Record* rec = &self.pool.at[record]
+        cdef Row* r = &self.held.rows[row]
+        cdef long long first, last, same
+        cdef uint32_t frontier = r.compared_seq
+        while other != _NONE:
+            if not in_place or self.pool.at[other].marks & _IN_PLACE:
+                if seq_diff(self.pool.at[other].seq, frontier) >= 0:
+                    return -1
+                first = seq_max(self.pool.at[other].seq, rec.seq)
+                last = seq_min(seq_min(self._end(other), self._end(record)), frontier)
+                if seq_diff(last, first) > 0:
+                    same = first_difference(
+                        self.pool.arena.memory,
+                        self._byte_pos(record, first),
+                        self.pool.arena.memory,
+                        self._byte_pos(other, first),
+                        seq_diff(last, first),
+                    )
+                    if same < seq_diff(last, first):
+                        self._theirs = other
+                        return seq_diff(first, rec.seq) + same
+            other = self.pool.at[other].next
+        return -1
+
+    cdef int _add_context(self, int index, int side, int record, long long seq) noexcept nogil:
+        return self.held.add_context(index, side, record, self._byte_pos(record, seq))
+
+    cdef int apply_policy(self, int row, long long now_us) noexcept nogil:
+        """Mark the connection as different."""
+        cdef Row* r = &self.held.rows[row]
+        policy: cython.int = self.held.policy
+        if policy == DivergencePolicy.REPORT or policy == DivergencePolicy.RESET:
+            self.history.forget(row)
+            if policy == DivergencePolicy.RESET:
+                self._reset_client(row, now_us)
+                self.held.drop_all_primary(row)
+            self.release_all(row, now_us)
+            self.held.drop_all_secondary(row)
+            # A client whose window is shut waits for the word that it is open again.
+            self.promises.settle(row, now_us)
+            r.flags |= RowFlag.LET_THROUGH
+            return 0
+        r.flags |= RowFlag.DIVERGED
+        return 0
+
+    cdef int _reset_client(self, int row, long long now_us) noexcept nogil:
+        """RFC 9293 section 3.5.2: a RST that the client accepts, since its number is what it expects next.
+
+        That is where the first held packet begins, though more may be compared already (RFC 5961 section 3.2).
+        """
+        cdef Row* r = &self.held.rows[row]
+        first: cython.int = r.primary.head
+        if first == _NONE:
+            return 0
+        expected: cython.longlong = seq_min(r.compared_seq, self.pool.at[first].seq)
+        record: cython.int = self.shaper.bare_from(first, TcpFlag.RST | TcpFlag.ACK, expected)
+        if record == _NONE:
+            return 0
+        self.held.stats.resets_made += 1
+        return self.held.release(record, now_us)
+
+
+cdef long long syn_options(Packet packet) noexcept nogil:
+    """C2: what both SYNs must agree in, packed into one number."""
+    packed: cython.longlong = packet.mss
+    return (
+        packed
+        | ((packet.window_scale + 1) << 16)
+        | ((1 if packet.sack_permitted else 0) << 24)
+        | ((1 if packet.timestamp_pos else 0) << 25)
+    )

@@ -1,3 +1,0 @@
-from pycolo.wire.packet import Packet
-
-def datagrams_in(packet: Packet) -> int: ...

@@ -1,0 +1,389 @@
+"""The connection table: bounded, seeded, evicted one by one.
+
+A connection is a *row*: an index that stays the same while it lives. Cores keep their own columns beside the table's
+and call `grow` when it says so. Rows are found through a chained hash over the packed key::
+
+    word 0-3 source   4-7 destination   8 source_port | destination_port << 16   9 ip_proto | ip_version << 8   10 vlan
+
+The hash is SipHash-1-3 under `seed`, 128 random bits from outside: a fixed one invites collision attacks. Rows stand
+in one of six lists, least recently seen first ::
+
+    HALF_OPEN   a TCP connection begins here, and stays until `confirm`: nothing but a claim
+    CLOSED      `close`: it has ended
+    ENDING      `ending`: both ends have said their last word, as far as one of them tells
+    DATAGRAM    anything but TCP
+    OPEN        `confirm`: its handshake is complete
+    ASSURED     `assure`: the guest has gone on with it
+
+Each list has its time-out. A full table gives up in that order (DATAGRAM and OPEN are one, least recently seen
+first), so that what costs a stranger one packet goes first and what two ends keep up goes last. A *pinned* row (one
+that holds packets) is never given up: a search that comes upon it puts it at the back, as seen just now, and goes on.
+A row moves to the back of its list at most ten times a second: order is exact to 100 ms and costs little.
+"""
+
+
+cdef enum:
+    _KEY_WORDS = 11
+    _FREE = 0
+    _HALF_OPEN = 1
+    _CLOSED = 2
+    _DATAGRAM = 3
+    _OPEN = 4
+    _ASSURED = 5
+    _ENDING = 6
+    _LISTS = 7
+    _TOUCH_US = 100000
+cdef long long _CLOSED_GRACE_US = limits.CLOSED_GRACE_MS * 1000
+cdef long long _ENDING_US = limits.ENDING_SILENT_MS * 1000
+cdef long long _IDLE_US = limits.CONNECTION_IDLE_MS * 1000
+cdef long long _DATAGRAM_IDLE_US = limits.DATAGRAM_IDLE_MS * 1000
+cdef enum:
+    _EVICT_STEPS = 64
+
+
+cdef struct TableRow:
+    # A place for a connection: `key` as above, then its hash, and the lists that it stands in.
+    uint32_t[11] key
+    uint32_t hash
+    int chain
+    int list
+    int newer
+    int older
+    int pins
+    long long last_seen_us
+
+
+cdef inline bint _same_key(const uint32_t* a, const uint32_t* b) noexcept nogil:
+    if a[0] != b[0] or a[4] != b[4] or a[8] != b[8] or a[9] != b[9] or a[10] != b[10]:
+        return False
+    return a[9] >> 8 == 4 or (
+        a[1] == b[1] and a[2] == b[2] and a[3] == b[3] and a[5] == b[5] and a[6] == b[6] and a[7] == b[7]
+    )
+
+
+@cython.final
+cdef class ConnectionTable:
+    """`rows` places now (doubled by `grow` up to `rows_max`), `used` of them taken.
+
+    `pins[row]` counts reasons not to evict the row; the core that owns the table sets it. `half_open_ms`: how long a
+    row may stay half-open.
+    """
+
+    cdef readonly int rows_max
+    cdef readonly int rows
+    cdef uint64_t _key0
+    cdef uint64_t _key1
+    cdef readonly int used
+    cdef readonly long long evicted_idle
+    cdef readonly long long evicted_closed
+    cdef readonly long long evicted_half_open
+    cdef readonly long long evicted_lru
+    cdef readonly long long refused_full
+    cdef TableRow* at
+    cdef int* _oldest
+    cdef int* _newest
+    cdef uint32_t* _wanted
+    cdef unsigned int _wanted_hash
+    cdef int _untouched
+    cdef int* _buckets
+    cdef Py_ssize_t _mask
+    cdef long long _half_open_us
+
+    def __dealloc__(self):
+        release_column(self.at)
+        release_column(self._oldest)
+        release_column(self._newest)
+        release_column(self._wanted)
+        release_column(self._buckets)
+
+    def __init__(self, rows_max, seed, rows_start=limits.CONNECTIONS_START, half_open_ms=limits.HALF_OPEN_MS):
+        self.rows_max = rows_max
+        self.rows = min(rows_start, rows_max)
+        self._key0 = seed & 0xFFFFFFFFFFFFFFFF
+        self._key1 = (seed >> 64) & 0xFFFFFFFFFFFFFFFF
+        self.used = 0
+        self.evicted_idle = self.evicted_closed = self.evicted_half_open = self.evicted_lru = self.refused_full = 0
+        self._make_rows()
+        self._oldest = <int*>column(self._oldest, _LISTS, sizeof(int), -1)
+        self._newest = <int*>column(self._newest, _LISTS, sizeof(int), -1)
+        self._half_open_us = half_open_ms * 1000
+        self._wanted = <uint32_t*>column(self._wanted, 11, sizeof(uint32_t), 0)
+        self._wanted_hash = 0
+        self._untouched = 0
+        self._build_buckets()
+
+    def _make_rows(self):
+        """New rows are in no list yet."""
+        self.at = <TableRow*>column(self.at, self.rows, sizeof(TableRow), 0)
+
+    def _build_buckets(self):
+        self._mask = 1
+        while self._mask < self.rows:
+            self._mask *= 2
+        self._buckets = <int*>column(self._buckets, self._mask, sizeof(int), -1)
+        memset(self._buckets, 0xFF, self._mask * sizeof(int))
+        self._mask -= 1
+        for row in range(self._untouched):
+            if self.at[row].list != _FREE:
+                bucket = self.at[row].hash & self._mask
+                self.at[row].chain = self._buckets[bucket]
+                self._buckets[bucket] = row
+
+    def grow(self):
+        """Double the rows, up to `rows_max`; the new number of rows is returned."""
+        self.rows = min(self.rows * 2, self.rows_max)
+        self._make_rows()
+        self._build_buckets()
+        return self.rows
+
+    def key(self, row):
+        """The `ConnectionKey` of a row in use."""
+        return key_from_words([self.at[row].key[i] for i in range(11)])
+
+    cdef int copy_key(self, int row, uint32_t* target, Py_ssize_t pos) noexcept nogil:
+        """Write the eleven words of the row's key to `target` from `pos`."""
+        i: cython.Py_ssize_t = 0
+        while i < _KEY_WORDS:
+            target[pos + i] = self.at[row].key[i]
+            i += 1
+        return 0
+
+    cpdef bint in_use(self, int row) noexcept nogil:
+        """Whether the row is a connection now."""
+        return 0 <= row < self._untouched and self.at[row].list != _FREE
+
+    cpdef bint is_tcp(self, int row) noexcept nogil:
+        """Whether the row's protocol is TCP."""
+        return self.at[row].key[9] & 0xFF == IpProto.PROTO_TCP
+
+    cpdef bint wants_growth(self) noexcept nogil:
+        """Whether the next insertion needs `grow` first."""
+        return self.used == self.rows and self.rows < self.rows_max
+
+    cpdef int find(self, Packet packet, bint is_reversed) noexcept nogil:
+        """The row of the packet's connection, or -1. `is_reversed`: look for the opposite direction's key."""
+        ports: cython.uint
+        i: cython.Py_ssize_t = 4 if is_reversed else 0
+        self._wanted[i] = packet.source0
+        self._wanted[i + 1] = packet.source1
+        self._wanted[i + 2] = packet.source2
+        self._wanted[i + 3] = packet.source3
+        i = 4 - i
+        self._wanted[i] = packet.destination0
+        self._wanted[i + 1] = packet.destination1
+        self._wanted[i + 2] = packet.destination2
+        self._wanted[i + 3] = packet.destination3
+        if is_reversed:
+            ports = packet.destination_port
+            self._wanted[8] = ports | (packet.source_port << 16)
+        else:
+            ports = packet.source_port
+            self._wanted[8] = ports | (packet.destination_port << 16)
+        self._wanted[9] = packet.ip_proto | (packet.ip_version << 8)
+        self._wanted[10] = packet.vlan
+        self._wanted_hash = hash_key(self._wanted, self._key0, self._key1)
+        return self.lookup(self._wanted, self._wanted_hash)
+
+    cdef inline int lookup(self, const uint32_t* key, uint32_t hash) noexcept nogil:
+        """The row of a key, whose hash under this table's seed is `hash`; or -1."""
+        cdef int row = self._buckets[hash & self._mask]
+        while row != _NONE:
+            if _same_key(self.at[row].key, key):
+                return row
+            row = self.at[row].chain
+        return _NONE
+
+    cpdef Py_ssize_t wanted_hash(self) noexcept nogil:
+        """The hash of the key that was looked for last."""
+        return self._wanted_hash
+
+    cpdef int insert(self, long long now_us) noexcept nogil:
+        """Make a row for the key that `find` just missed; -1 if there is no place (see `wants_growth`, `evict`)."""
+        row: cython.int = self._oldest[_FREE]
+        if row != _NONE:
+            self._unlink(row)
+        elif self._untouched < self.rows:
+            row = self._untouched
+            self._untouched += 1
+        else:
+            return _NONE
+        i: cython.Py_ssize_t = 0
+        while i < _KEY_WORDS:
+            self.at[row].key[i] = self._wanted[i]
+            i += 1
+        self.at[row].hash = self._wanted_hash
+        bucket: cython.Py_ssize_t = self._wanted_hash & self._mask
+        self.at[row].chain = self._buckets[bucket]
+        self._buckets[bucket] = row
+        self.at[row].pins = 0
+        self.at[row].last_seen_us = now_us
+        self._link(row, _HALF_OPEN if self._wanted[9] & 0xFF == IpProto.PROTO_TCP else _DATAGRAM)
+        self.used += 1
+        return row
+
+    cpdef int touch(self, int row, long long now_us) noexcept nogil:
+        """The connection was seen."""
+        if now_us - self.at[row].last_seen_us >= _TOUCH_US:
+            self._move(row, self.at[row].list, now_us)
+        return 0
+
+    cpdef int close(self, int row, long long now_us) noexcept nogil:
+        """The connection has ended; it stays for CLOSED_GRACE_MS, or until its place is needed."""
+        if self.at[row].list != _CLOSED:
+            self._move(row, _CLOSED, now_us)
+        return 0
+
+    cpdef bint is_closed(self, int row) noexcept nogil:
+        """Whether it has ended, and no new one has taken the key."""
+        return self.at[row].list == _CLOSED
+
+    cpdef int ending(self, int row, long long now_us) noexcept nogil:
+        """It seems to have ended: so it has if nothing more is said for ENDING_SILENT_MS."""
+        kind: cython.int = self.at[row].list
+        if kind != _CLOSED and kind != _DATAGRAM and kind != _ENDING:
+            self._move(row, _ENDING, now_us)
+        return 0
+
+    cpdef int resume(self, int row, long long now_us) noexcept nogil:
+        """What seemed to have ended has not."""
+        if self.at[row].list == _ENDING:
+            self._move(row, _ASSURED, now_us)
+        return 0
+
+    cpdef int reopen(self, int row, long long now_us) noexcept nogil:
+        """A new TCP connection has taken the key."""
+        if self.at[row].list != _HALF_OPEN and self.at[row].list != _DATAGRAM:
+            self._move(row, _HALF_OPEN, now_us)
+        return 0
+
+    cpdef int confirm(self, int row, long long now_us) noexcept nogil:
+        """Its handshake is complete."""
+        if self.at[row].list == _HALF_OPEN:
+            self._move(row, _OPEN, now_us)
+        return 0
+
+    cpdef int assure(self, int row, long long now_us) noexcept nogil:
+        """The guest has gone on with it."""
+        if self.at[row].list == _HALF_OPEN or self.at[row].list == _OPEN:
+            self._move(row, _ASSURED, now_us)
+        return 0
+
+    cpdef int heard(self, int row, Packet packet, long long now_us) noexcept nogil:
+        """A further packet of the guest: a segment that is neither SYN nor RST is behind the handshake."""
+        if packet.kind == PacketKind.TCP and not packet.flags & (TcpFlag.SYN | TcpFlag.RST):
+            self.assure(row, now_us)
+        return self.touch(row, now_us)
+
+    cpdef int expired(self, long long now_us) noexcept nogil:
+        """An unpinned row whose time-out has passed, or -1. The caller removes it."""
+        row: cython.int = self._aged(_HALF_OPEN, self._half_open_us, now_us)
+        if row != _NONE:
+            self.evicted_half_open += 1
+            return row
+        row = self._aged(_CLOSED, _CLOSED_GRACE_US, now_us)
+        if row == _NONE:
+            row = self._aged(_ENDING, _ENDING_US, now_us)
+        if row != _NONE:
+            self.evicted_closed += 1
+            return row
+        row = self._aged(_DATAGRAM, _DATAGRAM_IDLE_US, now_us)
+        if row == _NONE:
+            row = self._aged(_OPEN, _IDLE_US, now_us)
+        if row == _NONE:
+            row = self._aged(_ASSURED, _IDLE_US, now_us)
+        if row != _NONE:
+            self.evicted_idle += 1
+        return row
+
+    cpdef int evict(self, long long now_us) noexcept nogil:
+        """The row to give up when the table is full: expired, else the first in the order of the lists; or -1."""
+        row: cython.int = self.expired(now_us)
+        if row != _NONE:
+            return row
+        row = self._unpinned(_HALF_OPEN, now_us)
+        if row != _NONE:
+            self.evicted_half_open += 1
+            return row
+        row = self._unpinned(_CLOSED, now_us)
+        if row == _NONE:
+            row = self._unpinned(_ENDING, now_us)
+        if row != _NONE:
+            self.evicted_closed += 1
+            return row
+        row = self._unpinned(_DATAGRAM, now_us)
+        tcp: cython.int = self._unpinned(_OPEN, now_us)
+        if row == _NONE or (tcp != _NONE and self.at[tcp].last_seen_us < self.at[row].last_seen_us):
+            row = tcp
+        if row == _NONE:
+            row = self._unpinned(_ASSURED, now_us)
+        if row == _NONE:
+            self.refused_full += 1
+        else:
+            self.evicted_lru += 1
+        return row
+
+    cdef int _aged(self, int kind, long long age_us, long long now_us) noexcept nogil:
+        """The first of a list if it is as old as that. What is pinned is seen: each is met once in `age_us`."""
+        row: cython.int = self._oldest[kind]
+        while row != _NONE and now_us - self.at[row].last_seen_us >= age_us:
+            if not self.at[row].pins:
+                return row
+            self._move(row, kind, now_us)
+            row = self._oldest[kind]
+        return _NONE
+
+    cdef int _unpinned(self, int kind, long long now_us) noexcept nogil:
+        """The first of a list that is not pinned, looked for among so many; the next search goes on from there."""
+        steps: cython.int = 0
+        row: cython.int = self._oldest[kind]
+        while row != _NONE and self.at[row].pins and steps < _EVICT_STEPS:
+            self._move(row, kind, now_us)
+            row = self._oldest[kind]
+            steps += 1
+        return _NONE if row == _NONE or self.at[row].pins else row
+
+    cpdef int remove(self, int row) noexcept nogil:
+        """Forget a row."""
+        bucket: cython.Py_ssize_t = self.at[row].hash & self._mask
+        other: cython.int = self._buckets[bucket]
+        if other == row:
+            self._buckets[bucket] = self.at[row].chain
+        else:
+            while self.at[other].chain != row:
+                other = self.at[other].chain
+            self.at[other].chain = self.at[row].chain
+        self._unlink(row)
+        self._link(row, _FREE)
+        self.used -= 1
+        return 0
+
+    cdef int _move(self, int row, int kind, long long now_us) noexcept nogil:
+        self._unlink(row)
+        self.at[row].last_seen_us = now_us
+        return self._link(row, kind)
+
+    cdef int _link(self, int row, int kind) noexcept nogil:
+        last: cython.int = self._newest[kind]
+        self.at[row].list = kind
+        self.at[row].older = last
+        self.at[row].newer = _NONE
+        if last == _NONE:
+            self._oldest[kind] = row
+        else:
+            self.at[last].newer = row
+        self._newest[kind] = row
+        return 0
+
+    cdef int _unlink(self, int row) noexcept nogil:
+        kind: cython.int = self.at[row].list
+        before: cython.int = self.at[row].older
+        after: cython.int = self.at[row].newer
+        if before == _NONE:
+            self._oldest[kind] = after
+        else:
+            self.at[before].newer = after
+        if after == _NONE:
+            self._newest[kind] = before
+        else:
+            self.at[after].older = before
+        return 0

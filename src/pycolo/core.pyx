@@ -1,0 +1,109 @@
+"""The per-packet path, compiled as one: what is included here can be inlined into what follows it.
+
+Read it in this order. The Python view of it is `core.pyi`.
+"""
+
+
+from ipaddress import IPv4Address, IPv6Address
+
+cimport cython
+from libc.errno cimport errno
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free as free_memory, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.unistd cimport read, write
+
+from pycolo.compare.kinds cimport DifferenceKind, DivergencePolicy, PacketFate, RowFlag, Verdict
+from pycolo.rewrite.kinds cimport ConnectionFlag, OffsetState
+from pycolo.wire.kinds cimport IpProto, PacketKind, Refusal, TcpFlag, VnetFlag
+
+import errno as errors
+
+from pycolo import limits
+from pycolo.compare.difference import Difference, ReportDifference, RequestCheckpoint
+from pycolo.compare.kinds import DifferenceKind as DifferenceName
+from pycolo.compare.kinds import RowFlag as _Row
+from pycolo.compare.trace import traced_packets
+from pycolo.conntrack.key import key_from_words
+from pycolo.errors import FramingError, LinkError
+from pycolo.rewrite.kinds import ConnectionFlag as _Flag
+from pycolo.rewrite.neighbours import Neighbour
+
+cdef extern from "arpa/inet.h" nogil:
+    uint16_t ntohs(uint16_t word)
+    uint32_t ntohl(uint32_t word)
+    uint32_t htonl(uint32_t word)
+
+cdef extern from "endian.h" nogil:
+    uint64_t le64toh(uint64_t word)
+
+cdef extern from "sys/socket.h" nogil:
+    int MSG_DONTWAIT
+    int MSG_NOSIGNAL
+    Py_ssize_t receive_bytes "recv"(int fd, void* buf, size_t size, int flags)
+    Py_ssize_t send_bytes "send"(int fd, const void* buf, size_t size, int flags)
+
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    const uint32_t EPOLLIN
+    const uint32_t EPOLLOUT
+    int EPOLL_CTL_ADD
+    int EPOLL_CTL_DEL
+    int EPOLL_CTL_MOD
+    int epoll_ctl(int epoll_fd, int what, int fd, epoll_event* event)
+    int epoll_wait(int epoll_fd, epoll_event* events, int count, int timeout_ms)
+
+cdef extern from *:
+    int __builtin_clzll(unsigned long long word) noexcept nogil
+
+include "storage/column.pxi"
+include "wire/octets.pxi"
+include "wire/seq.pxi"
+include "wire/checksum.pxi"
+include "wire/framing.pxi"
+include "wire/packet.pxi"
+include "wire/patch.pxi"
+include "wire/views.pxi"
+include "conntrack/jhash.pxi"
+include "conntrack/siphash.pxi"
+include "conntrack/table.pxi"
+include "storage/arena.pxi"
+include "storage/pool.pxi"
+include "storage/views.pxi"
+include "compare/trace.pxi"
+include "compare/rows.pxi"
+include "compare/held.pxi"
+include "compare/shaper.pxi"
+include "compare/promises.pxi"
+include "compare/history.pxi"
+include "compare/stream.pxi"
+include "compare/onesided.pxi"
+include "compare/tcp.pxi"
+include "compare/clients.pxi"
+include "compare/uso.pxi"
+include "compare/datagram.pxi"
+include "compare/straight.pxi"
+include "compare/steady.pxi"
+include "compare/fragments.pxi"
+include "compare/admission.pxi"
+include "compare/ages.pxi"
+include "compare/comparator.pxi"
+include "transport/framefd.pxi"
+include "rewrite/offsets.pxi"
+include "rewrite/copies.pxi"
+include "rewrite/neighbours.pxi"
+include "rewrite/progress.pxi"
+include "rewrite/quotes.pxi"
+include "rewrite/tables.pxi"
+include "rewrite/waiting.pxi"
+include "rewrite/translator.pxi"
+include "rewrite/rewriter.pxi"
+include "path/streams.pxi"
+include "path/pump.pxi"
+include "path/comparing.pxi"
+include "path/rewriting.pxi"

@@ -1,0 +1,122 @@
+"""Copies of what the secondary sent and the client has not acknowledged, to be sent again at takeover.
+
+The client may have missed any of it: until the takeover only the primary's packets reach it. The guest itself would
+repeat its payload after its retransmission time-out, and bare ACKs never; with the copies the gap ends at once. They
+are an optimisation: when their memory is used up, further packets are simply not copied, and counted; and what the
+client has not acknowledged for UNACKED_MS goes. One eighth of the pool is left to others who share it.
+"""
+
+
+@cython.final
+cdef class UnackedCopies:
+    """`queues`, by row: packets with payload or FIN in the order sent; `last_ack`, by row: the latest bare ACK."""
+
+    cdef readonly Pool pool
+    cdef readonly Queues queues
+    cdef int* last_ack
+    cdef readonly long long skipped
+    cdef long long _bytes_max
+
+    def __dealloc__(self):
+        release_column(self.last_ack)
+
+    def __init__(self, rows, budget_bytes=limits.UNACKED_BYTES_MAX, records_max=limits.UNACKED_PACKETS_MAX):
+        self.pool = Pool(budget_bytes, records_max)
+        self.queues = Queues(self.pool, rows)
+        self.last_ack = <int*>column(self.last_ack, rows, sizeof(int), -1)
+        self.skipped = 0
+        self._bytes_max = budget_bytes - budget_bytes // 8
+
+    def grow(self, rows):
+        """Make room for `rows` connections."""
+        self.queues.grow(rows)
+        self.last_ack = <int*>column(self.last_ack, rows, sizeof(int), -1)
+
+    cdef int keep(self, int row, uint8_t* buf, Packet packet, long long now_us) noexcept nogil:
+        """Copy a translated packet of the secondary."""
+        record: cython.int
+        if packet.flags & (TcpFlag.SYN | TcpFlag.RST):
+            return 0
+        if packet.payload_len == 0 and not packet.flags & TcpFlag.FIN:
+            if self.last_ack[row] != _NONE:
+                self.pool.free(self.last_ack[row])
+            self.last_ack[row] = self._store(buf, packet, now_us)
+            return 0
+        record = self._store(buf, packet, now_us)
+        if record == _NONE:
+            return 0
+        length: cython.longlong = packet.payload_len + (1 if packet.flags & TcpFlag.FIN else 0)
+        self.pool.at[record].seq = seq_add(packet.seq, length)  # what acknowledges all of it
+        return self.queues.push(row, record)
+
+    cdef int acknowledged(self, int row, long long ack) noexcept nogil:
+        """The client has everything before `ack`."""
+        record: cython.int = self.queues.at[row].head
+        while record != _NONE and seq_diff(self.pool.at[record].seq, ack) <= 0:
+            self.pool.free(self.queues.pop(row))
+            record = self.queues.at[row].head
+        return 0
+
+    cdef int forget(self, int row) noexcept nogil:
+        """The copies of a connection are of no use any more."""
+        self.queues.free_all(row)
+        if self.last_ack[row] != _NONE:
+            self.pool.free(self.last_ack[row])
+            self.last_ack[row] = _NONE
+        return 0
+
+    cdef int take(self, int row) noexcept nogil:
+        """The next packet to send again, or -1: payload in order, or, where there is none, the latest bare ACK."""
+        record: cython.int = self.queues.pop(row)
+        if record == _NONE:
+            record = self.last_ack[row]
+        elif self.last_ack[row] != _NONE:
+            self.pool.free(self.last_ack[row])
+        self.last_ack[row] = _NONE
+        return record
+
+    cdef int parse(self, int record, Packet packet) noexcept nogil:
+        """Make `packet` that of a record of the pool."""
+        pos: cython.longlong = self.pool.at[record].pos
+        end: cython.longlong = pos + self.pool.at[record].length
+        return parse_frame(self.pool.arena.memory, pos, end, self.pool.at[record].vnet_len, packet)
+
+    cdef Py_ssize_t write(self, Queues frames, uint8_t* out, Py_ssize_t pos, Py_ssize_t end,
+            bint has_vnet) noexcept nogil:
+        """Write the frames of list 0 with their length words to `out` from `pos`; the new end is returned."""
+        words: cython.Py_ssize_t = 8 if has_vnet else 4
+        record: cython.int = frames.at[0].head
+        while record != _NONE:
+            size: cython.Py_ssize_t = self.pool.at[record].length
+            if end - pos < size + words:
+                break
+            store32(out, pos, size)
+            if has_vnet:
+                store32(out, pos + 4, self.pool.at[record].vnet_len)
+            copy(out, pos + words, self.pool.arena.memory, self.pool.at[record].pos, size)
+            pos += words + size
+            self.pool.free(frames.pop(0))
+            record = frames.at[0].head
+        return pos
+
+    cdef int age(self, int row, long long before_us) noexcept nogil:
+        """Forget what was copied before that."""
+        record: cython.int = self.queues.at[row].head
+        while record != _NONE and self.pool.at[record].arrived_us < before_us:
+            self.pool.free(self.queues.pop(row))
+            record = self.queues.at[row].head
+        record = self.last_ack[row]
+        if record != _NONE and self.pool.at[record].arrived_us < before_us:
+            self.pool.free(record)
+            self.last_ack[row] = _NONE
+        return 0
+
+    cdef int _store(self, uint8_t* buf, Packet packet, long long now_us) noexcept nogil:
+        record: cython.int = _NONE
+        if self.pool.arena.used_bytes - self.pool._spare_bytes < self._bytes_max:
+            record = self.pool.store(buf, packet.start, packet.end - packet.start, packet.vnet_len)
+        if record == _NONE:
+            self.skipped += 1
+        else:
+            self.pool.at[record].arrived_us = now_us
+        return record

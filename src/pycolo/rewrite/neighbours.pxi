@@ -1,0 +1,106 @@
+"""The guest's addresses as its own frames show them: what a takeover has to announce on the LAN (rule R4).
+
+Learned from ARP (sender), from neighbour advertisements (target), and from what it answers to the outside; never from
+a packet that may only be forwarded. Bounded, first come.
+"""
+
+
+cdef int _MAX = limits.NEIGHBOURS_MAX
+cdef enum:
+    _WORDS = 8
+
+
+@cython.final
+cdef class Neighbours:
+    """Rows of eight words: MAC (16 + 32 bits), IP version, address (4 words), VLAN."""
+
+    cdef readonly int count
+    cdef uint32_t* _words
+
+    def __dealloc__(self):
+        release_column(self._words)
+
+    def __init__(self):
+        self.count = 0
+        self._words = <uint32_t*>column(self._words, _MAX * _WORDS, sizeof(uint32_t), 0)
+
+    cdef int note_packet(self, uint8_t* buf, Packet packet) noexcept nogil:
+        """The sender of an IP packet that is an answer."""
+        self._begin(buf, packet.frame_pos + 6, packet)
+        base: cython.Py_ssize_t = self.count * _WORDS
+        if self.count == _MAX:
+            return 0
+        self._words[base + 2] = packet.ip_version
+        self._words[base + 3] = packet.source0
+        self._words[base + 4] = packet.source1
+        self._words[base + 5] = packet.source2
+        self._words[base + 6] = packet.source3
+        return self._keep_if_new(packet.source0 | packet.source1 | packet.source2 | packet.source3)
+
+    cdef int note_arp(self, uint8_t* buf, Packet packet) noexcept nogil:
+        """The sender of an ARP packet (RFC 826: Ethernet and IPv4); any other frame is ignored."""
+        pos: cython.Py_ssize_t = packet.ip_pos
+        if packet.end - pos < 28 or load16(buf, pos - 2) != 0x0806 or self.count == _MAX:
+            return 0
+        if load16(buf, pos) != 1 or load16(buf, pos + 2) != 0x0800 or load16(buf, pos + 4) != 0x0604:
+            return 0
+        self._begin(buf, pos + 8, packet)
+        base: cython.Py_ssize_t = self.count * _WORDS
+        self._words[base + 2] = 4
+        self._words[base + 3] = load32(buf, pos + 14)
+        self._words[base + 4] = self._words[base + 5] = self._words[base + 6] = 0
+        return self._keep_if_new(self._words[base + 3])
+
+    cdef int note_advertisement(self, uint8_t* buf, Packet packet) noexcept nogil:
+        """The target of a neighbour advertisement (RFC 4861 section 4.4): the sender's own, since routers drop them."""
+        pos: cython.Py_ssize_t = packet.l4_pos
+        if load16(buf, packet.ip_pos - 2) != 0x86DD or packet.ip_end - pos < 24 or self.count == _MAX:
+            return 0
+        if buf[pos] != 136 or buf[packet.ip_pos + 7] != 255:
+            return 0
+        self._begin(buf, packet.frame_pos + 6, packet)
+        base: cython.Py_ssize_t = self.count * _WORDS
+        self._words[base + 2] = 6
+        self._words[base + 3] = load32(buf, pos + 8)
+        self._words[base + 4] = load32(buf, pos + 12)
+        self._words[base + 5] = load32(buf, pos + 16)
+        self._words[base + 6] = load32(buf, pos + 20)
+        return self._keep_if_new(True)
+
+    cdef int _begin(self, uint8_t* buf, Py_ssize_t mac_pos, Packet packet) noexcept nogil:
+        if self.count == _MAX:
+            return 0
+        base: cython.Py_ssize_t = self.count * _WORDS
+        self._words[base] = load16(buf, mac_pos)
+        self._words[base + 1] = load32(buf, mac_pos + 2)
+        self._words[base + 7] = packet.vlan
+        return 0
+
+    cdef int _keep_if_new(self, bint is_specified) noexcept nogil:
+        """Count the row in the making, unless it is the unspecified address or there already."""
+        if not is_specified:
+            return 0
+        base: cython.Py_ssize_t = self.count * _WORDS
+        other: cython.Py_ssize_t = 0
+        while other < base:
+            i: cython.Py_ssize_t = 0
+            while i < _WORDS and self._words[other + i] == self._words[base + i]:
+                i += 1
+            if i == _WORDS:
+                return 0
+            other += _WORDS
+        self.count += 1
+        return 0
+
+    def all(self):
+        """The addresses, in the order in which they were seen."""
+        found = []
+        for row in range(self.count):
+            words = [self._words[row * 8 + i] for i in range(8)]
+            mac = words[0].to_bytes(2, "big") + words[1].to_bytes(4, "big")
+            if words[2] == 4:
+                address = IPv4Address(words[3])
+            else:
+                address = IPv6Address((words[3] << 96) | (words[4] << 64) | (words[5] << 32) | words[6])
+            found.append(Neighbour(mac, address, words[7]))
+        return found

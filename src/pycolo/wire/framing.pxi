@@ -1,0 +1,74 @@
+"""Frames on a byte stream, as QEMU's socket chardevs and netdevs carry them.
+
+::
+
+    u32 big-endian length │ (only with vnet_hdr_support) u32 big-endian vnet_hdr_len │ length bytes
+
+`length` counts the vnet header and the Ethernet frame, not the words before them. A length above QEMU's largest
+buffer, or a vnet_hdr_len that no virtio device has, is a protocol error: nothing after it can be trusted.
+A *batch* is such a stream in one buffer; its last frame may be incomplete.
+"""
+
+
+cdef long long _FRAMING_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
+
+INCOMPLETE = 0
+COMPLETE = 1
+IMPOSSIBLE = 2
+
+
+@cython.final
+cdef class Span:
+    """Where one frame of a batch stands; filled by `frame_at`.
+
+    `start`: first byte behind the words (the vnet header, if there is one); `end`: behind the last byte;
+    `vnet_len`: bytes of vnet header at `start`; `word`: the impossible length word after IMPOSSIBLE.
+    """
+
+    cdef public Py_ssize_t start
+    cdef public Py_ssize_t end
+    cdef public Py_ssize_t vnet_len
+    cdef public long long word
+
+
+    def __init__(self):
+        self.start = 0
+        self.end = 0
+        self.vnet_len = 0
+        self.word = 0
+
+
+cdef int frame_at(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has_vnet, Span span) noexcept nogil:
+    """Find the frame whose length word stands at `pos`: 0 incomplete, 1 complete (`span` says where), 2 impossible."""
+    words: cython.Py_ssize_t = 8 if has_vnet else 4
+    if end - pos < words:
+        if end - pos >= 4:
+            span.word = load32(buf, pos)
+            if span.word > _FRAMING_LENGTH_MAX:
+                return 2
+        return 0
+    length: cython.longlong = load32(buf, pos)
+    span.word = length
+    if length > _FRAMING_LENGTH_MAX:
+        return 2
+    span.vnet_len = 0
+    if has_vnet:
+        span.vnet_len = load32(buf, pos + 4)
+        if span.vnet_len != 0 and span.vnet_len != 10 and span.vnet_len != 12:
+            span.word = span.vnet_len
+            return 2
+    span.start = pos + words
+    span.end = span.start + length
+    return 1 if span.end <= end else 0
+
+
+cdef Py_ssize_t frame_boundary(uint8_t* buf, Py_ssize_t pos, Py_ssize_t limit, bint has_vnet) noexcept nogil:
+    """The last frame boundary at or before `limit`, in a batch whose first length word stands at `pos`."""
+    words: cython.Py_ssize_t = 8 if has_vnet else 4
+    following: cython.Py_ssize_t
+    while limit - pos >= words:
+        following = pos + words + load32(buf, pos)
+        if following > limit:
+            break
+        pos = following
+    return pos
