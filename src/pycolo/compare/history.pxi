@@ -7,6 +7,9 @@ given up first when memory is short: payload whose first copy is not here any mo
 
 cdef int _PACKETS_MAX = limits.RETAINED_PACKETS_MAX
 cdef long long _BYTES_MAX = limits.RETAINED_BYTES_MAX
+cdef int _ALL_PACKETS_MAX = limits.RETAINED_ALL_PACKETS_MAX
+cdef long long _ALL_BYTES_MAX = limits.RETAINED_ALL_BYTES_MAX
+cdef int _SHARE_PACKETS = limits.RETAINED_SHARE_PACKETS
 
 
 @cython.final
@@ -48,8 +51,16 @@ cdef class History:
         self.used_bytes += self.pool.block_bytes(record)
         while r.kept.count > _PACKETS_MAX or (r.kept.count > 1 and r.kept_bytes > _BYTES_MAX):
             self._drop_first(row)
-        if 2 * self.used > self.pool.records_max:
-            self.make_room()
+        if self.used > _ALL_PACKETS_MAX or self.used_bytes > _ALL_BYTES_MAX or 2 * self.used > self.pool.records_max:
+            self._keep_less(row)
+        return 0
+
+    cdef int _keep_less(self, int row) noexcept nogil:
+        """All connections together keep too much: this one gives up of what it has above its share, or the oldest all."""
+        if self.held.rows[row].kept.count > _SHARE_PACKETS:
+            self._drop_first(row)
+            return self._drop_first(row)
+        self.make_room()
         return 0
 
     cdef int _drop_first(self, int row) noexcept nogil:
