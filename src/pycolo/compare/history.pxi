@@ -51,12 +51,12 @@ cdef class History:
         self.used_bytes += self.pool.block_bytes(record)
         while r.kept.count > _PACKETS_MAX or (r.kept.count > 1 and r.kept_bytes > _BYTES_MAX):
             self._drop_first(row)
-        if self.used > _ALL_PACKETS_MAX or self.used_bytes > _ALL_BYTES_MAX or 2 * self.used > self.pool.records_max:
+        if self.used > min(_ALL_PACKETS_MAX, self.pool.records_max // 2) or self.used_bytes > _ALL_BYTES_MAX:
             self._keep_less(row)
         return 0
 
     cdef int _keep_less(self, int row) noexcept nogil:
-        """All connections together keep too much: this one gives up of what it has above its share, or the oldest all."""
+        """All together keep too much: this connection gives up what is above its share, or the oldest one all."""
         if self.held.rows[row].kept.count > _SHARE_PACKETS:
             self._drop_first(row)
             return self._drop_first(row)
