@@ -302,6 +302,14 @@ cdef class Held:
             self._share(record, 1)
         return self.pool.push(&self.ready.at[0], record)
 
+    cdef inline bint leave_unheld(self, const uint8_t* frame, Py_ssize_t size, int vnet_len) noexcept nogil:
+        """Let a frame out that was never stored; False where it would have to wait."""
+        if self.ready.at[0].head != _NONE or not self.leave(frame, size, vnet_len):
+            return False
+        self.stats.released += 1
+        self._count_hold(0)
+        return True
+
     cdef inline bint leave(self, const uint8_t* frame, Py_ssize_t size, int vnet_len) noexcept nogil:
         """Write a frame into the outbox, behind its length words, if there is room; nothing is `ready` before it."""
         cdef Py_ssize_t words = 8 if self.has_vnet else 4

@@ -20,7 +20,6 @@ cdef enum:
 # Ethernet, two VLAN tags, an IP header without options, the TCP ports.
 cdef enum:
     _PROMISES_HEADER_BYTES = 72
-    _EDGES = 8
 cdef long long _SYN_DATA = limits.SYN_DATA_BYTES_MAX
 # In `_layout`: offset of the IP header | of the TCP header << 8 | vnet header's length << 16 | IP version << 24.
 cdef enum:

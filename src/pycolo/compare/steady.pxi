@@ -9,8 +9,7 @@ serves as history afterwards, of whichever guest: the bytes are the same.
 """
 
 cdef struct Segment:
-    # A TCP segment of a frame, as far as the straight path looks at it. `payload` counts from the frame's start; of an
-    # IPv4 `key` the words that are always 0 are not set.
+    # A TCP segment of a frame, as far as the straight path looks at it. `payload` counts from the frame's start.
     uint32_t[11] key
     uint32_t seq
     uint32_t ack
@@ -32,35 +31,11 @@ cdef enum:
 
 
 cdef inline bint find_segment(const uint8_t* frame, Py_ssize_t size, Segment* s) noexcept nogil:
-    """Whether the Ethernet frame is such a segment, without VLAN tag, IP option or extension header."""
-    cdef Py_ssize_t l4, stop, header
-    if size < 54:
+    """Whether the Ethernet frame is such a segment."""
+    cdef Py_ssize_t stop, header
+    cdef Py_ssize_t l4 = find_transport(frame, size, IpProto.PROTO_TCP, s.key, &stop)
+    if l4 == 0 or stop < l4 + 20:
         return False
-    cdef uint32_t ethertype = load16(frame, 12)
-    if ethertype == 0x0800 and frame[14] == 0x45 and frame[23] == 6 and not load16(frame, 20) & 0x3FFF:
-        l4 = 34
-        stop = 14 + load16(frame, 16)
-        s.key[0] = load32(frame, 26)
-        s.key[4] = load32(frame, 30)
-        s.key[9] = 0x406
-    elif ethertype == 0x86DD and size >= 74 and frame[14] >> 4 == 6 and frame[20] == 6:
-        l4 = 54
-        stop = 54 + load16(frame, 18)
-        s.key[0] = load32(frame, 22)
-        s.key[1] = load32(frame, 26)
-        s.key[2] = load32(frame, 30)
-        s.key[3] = load32(frame, 34)
-        s.key[4] = load32(frame, 38)
-        s.key[5] = load32(frame, 42)
-        s.key[6] = load32(frame, 46)
-        s.key[7] = load32(frame, 50)
-        s.key[9] = 0x606
-    else:
-        return False
-    if stop > size or stop < l4 + 20:
-        return False
-    s.key[8] = <uint32_t>load16(frame, l4) | <uint32_t>load16(frame, l4 + 2) << 16
-    s.key[10] = 0
     header = (frame[l4 + 12] >> 4) * 4
     s.flags = frame[l4 + 13]
     if s.flags & ~TcpFlag.PSH != TcpFlag.ACK:
@@ -167,11 +142,9 @@ cdef class Steady:
                 return False  # it leaves with a lower ack, or a smaller window
             if s.payload_len and not self._equals_stored(r, buf + start + vnet_len + s.payload, s.payload_len):
                 return False
-        if may_leave and self.held.ready.at[0].head == _NONE and self.held.leave(buf + start, end - start, vnet_len):
+        if may_leave and self.held.leave_unheld(buf + start, end - start, vnet_len):
             self._note_primary(r, s)
             self.held.stats.compared += 1
-            self.held.stats.released += 1
-            self.held._count_hold(0)
             if s.payload_len:
                 self._advance_stored(row, r, s.payload_len, now_us)
             return True

@@ -6,6 +6,41 @@ changed nothing.
 """
 
 
+cdef inline Py_ssize_t find_transport(const uint8_t* frame, Py_ssize_t size, int proto, uint32_t* key,
+        Py_ssize_t* stop) noexcept nogil:
+    """Where the transport header of an Ethernet frame begins, of which 8 bytes at least are there; 0 for any frame but
+    `proto` over IPv4 without options or IPv6 without extension headers, whole and without VLAN tag.
+
+    `key` is the connection's (see `table`; of an IPv4 key the words that are always 0 are not set), `stop` is behind
+    the last byte of IP.
+    """
+    cdef Py_ssize_t l4
+    cdef int i
+    if size < 42:
+        return 0
+    cdef uint32_t ethertype = load16(frame, 12)
+    if ethertype == 0x0800 and frame[14] == 0x45 and frame[23] == proto and not load16(frame, 20) & 0x3FFF:
+        l4 = 34
+        stop[0] = 14 + load16(frame, 16)
+        key[0] = load32(frame, 26)
+        key[4] = load32(frame, 30)
+        key[9] = proto | 4 << 8
+    elif ethertype == 0x86DD and size >= 62 and frame[14] >> 4 == 6 and frame[20] == proto:
+        l4 = 54
+        stop[0] = 54 + load16(frame, 18)
+        for i in range(4):
+            key[i] = load32(frame, 22 + 4 * i)
+            key[4 + i] = load32(frame, 38 + 4 * i)
+        key[9] = proto | 6 << 8
+    else:
+        return 0
+    if stop[0] > size or stop[0] < l4 + 8:
+        return 0
+    key[8] = <uint32_t>load16(frame, l4) | <uint32_t>load16(frame, l4 + 2) << 16
+    key[10] = 0
+    return l4
+
+
 @cython.final
 cdef class SteadyDatagrams:
     """The connections and queues are those of `held`."""
@@ -26,13 +61,17 @@ cdef class SteadyDatagrams:
         """Whether the frame was dealt with."""
         cdef uint32_t[11] key
         cdef const uint8_t* frame = buf + start + vnet_len
-        cdef Py_ssize_t l4 = self._find(frame, end - start - vnet_len, key)
+        cdef Py_ssize_t stop
+        cdef Py_ssize_t l4 = find_transport(frame, end - start - vnet_len, IpProto.PROTO_UDP, key, &stop)
         if l4 == 0 or (vnet_len and buf[start + 1]):
             return False  # GSO: maybe many datagrams
+        cdef Py_ssize_t size = load16(frame, l4 + 4)
+        if size < 8 or size > stop - l4:
+            return False
         cdef int row = self.table.lookup(key, hash_key(key, self.table._key0, self.table._key1))
         if row == _NONE or self.held.rows[row].flags & ~RowFlag.ACTIVE:
             return False
-        cdef int length = load16(frame, l4 + 4) - 8
+        cdef int length = size - 8
         cdef Py_ssize_t payload = l4 + 8 + vnet_len
         cdef bint is_done
         if is_primary:
@@ -42,34 +81,6 @@ cdef class SteadyDatagrams:
         if is_done:
             self.table.touch(row, now_us)
         return is_done
-
-    cdef inline Py_ssize_t _find(self, const uint8_t* frame, Py_ssize_t size, uint32_t* key) noexcept nogil:
-        """Where the UDP header of such a datagram begins; 0 for any other frame."""
-        cdef Py_ssize_t l4, stop, length
-        cdef int i
-        if size < 42:
-            return 0
-        if load16(frame, 12) == 0x0800 and frame[14] == 0x45 and frame[23] == 17 and not load16(frame, 20) & 0x3FFF:
-            l4 = 34
-            stop = 14 + load16(frame, 16)
-            key[0] = load32(frame, 26)
-            key[4] = load32(frame, 30)
-            key[9] = 0x411
-        elif load16(frame, 12) == 0x86DD and size >= 62 and frame[14] >> 4 == 6 and frame[20] == 17:
-            l4 = 54
-            stop = 54 + load16(frame, 18)
-            for i in range(4):
-                key[i] = load32(frame, 22 + 4 * i)
-                key[4 + i] = load32(frame, 38 + 4 * i)
-            key[9] = 0x611
-        else:
-            return 0
-        length = load16(frame, l4 + 4)
-        if stop > size or length < 8 or length > stop - l4:
-            return 0
-        key[8] = <uint32_t>load16(frame, l4) | <uint32_t>load16(frame, l4 + 2) << 16
-        key[10] = 0
-        return l4
 
     cdef inline bint _equals(self, int record, const uint8_t* payload, int length) noexcept nogil:
         cdef Record* rec = &self.pool.at[record]
@@ -85,14 +96,12 @@ cdef class SteadyDatagrams:
             return self._store(row, &r.primary, buf, start, end, vnet_len, payload, length, now_us)
         if r.primary.head != _NONE or not self._equals(record, buf + start + payload, length):
             return False
-        if self.held.ready.at[0].head != _NONE or not self.held.leave(buf + start, end - start, vnet_len):
+        if not self.held.leave_unheld(buf + start, end - start, vnet_len):
             return False
         self.pool.pop_first(&r.secondary)
         self.held._unpin(row, 1)
         self.held.discard(record)
         self._count(length)
-        self.held.stats.released += 1
-        self.held._count_hold(0)
         return True
 
     cdef inline bint _take_secondary(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
