@@ -37,6 +37,8 @@ quietly() {
     "$@" >"$said" 2>&1 || failed=1
     cat "$said" >>"$log"
     if ((failed)); then
+        # A compiler's own lines come first: its warnings can fill the last fifteen.
+        grep -E '(:[0-9]+: (fatal )?error|internal compiler error|Killed)' "$said" | sed -n 1,5p >&2 || true
         tail -n 15 "$said" >&2
     fi
     return "$failed"

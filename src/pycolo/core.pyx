@@ -30,6 +30,10 @@ from pycolo.errors import FramingError, LinkError
 from pycolo.rewrite.kinds import ConnectionFlag as _Flag
 from pycolo.rewrite.neighbours import Neighbour
 
+# What Cython's posix.time declares stands here; its own header for it, sys/time.h, need not include this one.
+cdef extern from "time.h" nogil:
+    pass
+
 cdef extern from "arpa/inet.h" nogil:
     uint16_t ntohs(uint16_t word)
     uint32_t ntohl(uint32_t word)
