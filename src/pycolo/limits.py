@@ -79,8 +79,9 @@ RETAINED_BYTES_MAX: Final = 256 << 10
 RETAINED_ALL_PACKETS_MAX: Final = 16_384
 """The same of all connections together: with their records and blocks, what the processor's caches may have."""
 
-RETAINED_ALL_BYTES_MAX: Final = 16 << 20
-"""The same in bytes. At 1000 busy connections twice as fast as with 256 packets for each."""
+RETAINED_ALL_BYTES_MAX: Final = 512 << 10
+"""The same in bytes: half of a processor's second cache. What is kept is written over and over; with 16 MiB each packet
+was written to memory that no cache had any more, and the path was half as fast."""
 
 RETAINED_SHARE_PACKETS: Final = 8
 """Packets that a connection keeps though all together have too much: what a client may miss of one flight."""

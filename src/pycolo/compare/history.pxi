@@ -34,7 +34,10 @@ cdef class History:
         self.theirs = _NONE
 
     cdef int keep(self, int row, int record) noexcept nogil:
-        """Keep a record whose payload lies below the frontier: of whichever guest, the bytes are the same."""
+        """Keep a record whose payload lies below the frontier: of whichever guest, the bytes are the same.
+
+        It is in no queue, or about to leave from `ready`; whatever is given up for it, it is there when this returns.
+        """
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         if r.kept.count == 0:
@@ -56,11 +59,17 @@ cdef class History:
         return 0
 
     cdef int _keep_less(self, int row) noexcept nogil:
-        """All together keep too much: this connection gives up what is above its share, or the oldest one all."""
-        if self.held.rows[row].kept.count > _SHARE_PACKETS:
+        """All together keep too much: this connection gives up what is above its share, or the oldest one all.
+
+        What this connection has kept last stays in any case: the caller has still to let it out.
+        """
+        cdef Row* r = &self.held.rows[row]
+        if r.kept.count <= _SHARE_PACKETS and self._oldest != row:
+            return self.forget(self._oldest)
+        if r.kept.count > 1:
             self._drop_first(row)
-            return self._drop_first(row)
-        self.make_room()
+        if r.kept.count > 1:
+            self._drop_first(row)
         return 0
 
     cdef int _drop_first(self, int row) noexcept nogil:

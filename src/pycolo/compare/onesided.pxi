@@ -89,7 +89,6 @@ cdef class OneSide(ByteStreams):
         cdef Row* r = &self.held.rows[row]
         if not r.flags & RowFlag.BASE_KNOWN:
             return 0
-        self._keep_compared_in_place(row)
         record: cython.int = r.secondary.head
         if record == _NONE:
             return 0
@@ -97,19 +96,6 @@ cdef class OneSide(ByteStreams):
         if 0 < equal < self.pool.at[record].payload_len:
             self.pool.at[record].payload_len = equal
             self.history.keep(row, self.held.retire_secondary(row))
-        return 0
-
-    cdef int _keep_compared_in_place(self, int row) noexcept nogil:
-        """The same of held packets of the primary whose equals were never stored."""
-        cdef Row* r = &self.held.rows[row]
-        cdef int record = r.primary.head
-        cdef long long equal
-        while record != _NONE:
-            equal = seq_diff(r.compared_seq, self.pool.at[record].seq)
-            if self.pool.at[record].marks & _IN_PLACE and equal > 0:
-                self.pool.at[record].payload_len = min(equal, self.pool.at[record].payload_len)
-                self.history.keep(row, record)
-            record = self.pool.at[record].next
         return 0
 
     # ── what the secondary is not to get (rule R1) ────────────────────────────────────────────────────────────

@@ -190,15 +190,28 @@ cdef class ByteStreams:
         return 0
 
     cdef int release_all(self, int row, long long now_us) noexcept nogil:
-        """Let every held primary packet of a connection out."""
+        """Let every held primary packet of a connection out; how many is returned."""
         cdef Row* r = &self.held.rows[row]
-        record: cython.int = r.primary.head
-        while record != _NONE and r.flags & RowFlag.OVERTAKEN:
-            self._lift(row, record)
-            record = self.pool.at[record].next
+        cdef int released = r.primary.count
+        cdef int record
+        while r.primary.head != _NONE:
+            record = self.held.take_primary(row, _NONE)
+            if r.flags & RowFlag.OVERTAKEN:
+                self._lift(row, record)
+            self._keep_if_in_place(row, record)
+            self.held.release(record, now_us)
         r.cursor = _NONE
         r.flags &= ~(RowFlag.OVERLAP | RowFlag.OVERTAKEN)
-        return self.held.release_all(row, now_us)
+        return released
+
+    cdef inline int _keep_if_in_place(self, int row, int record) noexcept nogil:
+        """What was compared with bytes of the secondary that were never stored is itself the first copy."""
+        cdef Record* rec = &self.pool.at[record]
+        cdef long long equal = seq_diff(self.held.rows[row].compared_seq, rec.seq)
+        if rec.marks & _IN_PLACE and equal > 0:
+            rec.payload_len = min(equal, rec.payload_len)
+            self.history.keep(row, record)
+        return 0
 
     cdef int _queue_secondary(self, int row, int record) noexcept nogil:
         """Insert by sequence number; what is below the frontier, or wholly there already, is discarded."""
@@ -390,11 +403,11 @@ cdef class ByteStreams:
         cdef Row* r = &self.held.rows[row]
         policy: cython.int = self.held.policy
         if policy == DivergencePolicy.REPORT or policy == DivergencePolicy.RESET:
-            self.history.forget(row)
             if policy == DivergencePolicy.RESET:
                 self._reset_client(row, now_us)
                 self.held.drop_all_primary(row)
             self.release_all(row, now_us)
+            self.history.forget(row)
             self.held.drop_all_secondary(row)
             # A client whose window is shut waits for the word that it is open again.
             self.promises.settle(row, now_us)
