@@ -1,16 +1,18 @@
 """The compiled loop between real sockets: what it does with frames, and what it leaves to Python."""
 
+import random
 import select
 import socket
 import struct
 import time
+from contextlib import suppress
 
 import pytest
 
 from pycolo.core import Comparator, ComparePump, RewritePump, Rewriter
 from pycolo.errors import FramingError
 from pycolo.transport.ports import BATCH_BUFFER_BYTES
-from support.segments import Flow, Tcp, batch, frame, udp
+from support.segments import Flow, Tcp, batch, frame, read, udp, unbatch
 
 FRAMES = [udp(b"%d" % number * 40) for number in range(50)]
 STREAM = bytes(batch(FRAMES))
@@ -162,6 +164,43 @@ def test_both_ways_of_a_rewriter(stages):
         stage.far[source].sendall(STREAM)
         assert stage.received(sink, len(STREAM)) == STREAM
     assert stage.core.stats.client_bytes == stage.core.stats.guest_bytes == len(STREAM)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_each_frame_leaves_once_and_in_order_whoever_is_ahead(comparing, seed):
+    """From the batch it came in or from where it waited, through an output that takes little at a time."""
+    dice = random.Random(seed)
+    stage = comparing()
+    stage.near["output"].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    flows = [Flow(client_port=5000 + number) for number in range(dice.randint(1, 4))]
+    ends = dict.fromkeys(flows, 1000)
+    largest = dice.choice([3, 200, 20_000])
+    greetings = [frame(Tcp(999, "SA", ack=100, flow=flow)) for flow in flows]
+    sent = []
+    for step in range(200):
+        flow = dice.choice(flows)
+        segment = Tcp(ends[flow], "A", bytes([step % 251]) * dice.randint(1, largest), ack=100, flow=flow)
+        ends[flow] = segment.end
+        sent.append(segment)
+    octets = bytes(batch([*greetings, *map(frame, sent)]))
+    given = {"primary": 0, "secondary": 0}
+    came = bytearray()
+    stage.far["output"].setblocking(False)
+    for sock in (stage.far["primary"], stage.far["secondary"]):
+        sock.setblocking(False)
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up and len(came) < len(octets):
+        name = dice.choice(list(given))
+        piece = octets[given[name] : given[name] + dice.choice([100, 5000, 200_000])]
+        with suppress(BlockingIOError):
+            given[name] += stage.far[name].send(piece)
+        stage.run()
+        with suppress(BlockingIOError):
+            came += stage.far["output"].recv(dice.choice([100, 1000, 1 << 20]))
+    left = [read(one) for one in unbatch(bytes(came))]
+    for flow in flows:
+        assert [one for one in left if one.flow == flow and one.data] == [one for one in sent if one.flow == flow]
+    assert stage.core.commands() == []
 
 
 # ── room ────────────────────────────────────────────────────────────────────────────────────────────────────

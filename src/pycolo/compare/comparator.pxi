@@ -247,6 +247,7 @@ cdef class Comparator:
         while True:
             with nogil:
                 pos = self.feed(buf, pos, end, is_primary, now_us)
+                self.held.outbox.settle()  # the buffer is the caller's
             if self._outcome != _GROW:
                 break
             rows = self.table.grow()
@@ -260,7 +261,10 @@ cdef class Comparator:
 
     cdef Py_ssize_t feed(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, bint is_primary,
             long long now_us) noexcept nogil:
-        """Take frames; the position up to which they were taken is returned, and `_outcome` says why no more were."""
+        """Take frames; the position up to which they were taken is returned, and `_outcome` says why no more were.
+
+        What leaves may still lie in `buf`: until the outbox is settled.
+        """
         cdef Py_ssize_t pos = self._run(buf, start, end, is_primary, now_us)
         if is_primary:
             self.stats.primary_bytes += pos - start

@@ -35,9 +35,7 @@ cdef class Held:
     cdef readonly CompareStats stats
     cdef readonly Trace trace
     cdef Row* rows
-    cdef uint8_t* outbox
-    cdef Py_ssize_t outbox_start
-    cdef Py_ssize_t outbox_end
+    cdef Outbox outbox
     cdef int _row_count
     cdef readonly int shared
     cdef readonly long long shared_bytes
@@ -60,7 +58,6 @@ cdef class Held:
 
     def __dealloc__(self):
         release_column(self.rows)
-        release_column(self.outbox)
         release_column(self._hold_buckets)
         release_column(self._report_kind)
         release_column(self._report_seq)
@@ -80,8 +77,7 @@ cdef class Held:
         self.stats = CompareStats()
         self.trace = Trace(pool)
         rows = table.rows
-        self.outbox = <uint8_t*>column(self.outbox, _OUTBOX_BYTES, 1, 0)
-        self.outbox_start = self.outbox_end = 0
+        self.outbox = Outbox(has_vnet)
         self._row_count = 0
         self.shared = 0
         self.shared_bytes = 0
@@ -263,18 +259,11 @@ cdef class Held:
     cdef Py_ssize_t drain(self, uint8_t* out, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
         """Write released frames, with their length words, to `out` from `start`; the new end is returned."""
         cdef Py_ssize_t words = 8 if self.has_vnet else 4
-        cdef Py_ssize_t count = self.outbox_end - self.outbox_start
         cdef int record = self.ready.at[0].head
         cdef Record* r
-        if count > end - start:
-            count = frame_boundary(self.outbox, self.outbox_start, self.outbox_start + end - start, self.has_vnet)
-            count -= self.outbox_start
-        copy_many(out + start, self.outbox + self.outbox_start, count)
-        start += count
-        self.outbox_start += count
-        if self.outbox_start < self.outbox_end:
+        start += self.outbox.take(out + start, end - start)
+        if not self.outbox.is_empty():
             return start
-        self.outbox_start = self.outbox_end = 0
         while record != _NONE:
             r = &self.pool.at[record]
             if end - start < r.length + words:
@@ -290,37 +279,25 @@ cdef class Held:
 
     cdef inline bint has_ready(self) noexcept nogil:
         """Whether `drain` has anything to write."""
-        return self.outbox_end > self.outbox_start or self.ready.at[0].head != _NONE
+        return not self.outbox.is_empty() or self.ready.at[0].head != _NONE
 
     cdef inline int make_ready(self, int record) noexcept nogil:
         """Let a released packet leave behind the others."""
         cdef Record* r = &self.pool.at[record]
-        if self.ready.at[0].head == _NONE and self.leave(self.pool.arena.memory + r.pos, r.length, r.vnet_len):
+        if self.ready.at[0].head == _NONE and self.outbox.leave(self.pool.arena.memory + r.pos, r.length, r.vnet_len):
             return 0 if r.marks & _RETAINED else self.pool.free(record)
         r.marks = r.marks | _READY
         if r.marks & _RETAINED:
             self._share(record, 1)
         return self.pool.push(&self.ready.at[0], record)
 
-    cdef inline bint leave_unheld(self, const uint8_t* frame, Py_ssize_t size, int vnet_len) noexcept nogil:
-        """Let a frame out that was never stored; False where it would have to wait."""
-        if self.ready.at[0].head != _NONE or not self.leave(frame, size, vnet_len):
+    cdef inline bint leave_unheld(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+        """Let a frame of a batch out that was never stored; False where it would have to wait."""
+        cdef Py_ssize_t words = 8 if self.has_vnet else 4
+        if self.ready.at[0].head != _NONE or not self.outbox.leave_in_place(buf, start - words, end):
             return False
         self.stats.released += 1
         self._count_hold(0)
-        return True
-
-    cdef inline bint leave(self, const uint8_t* frame, Py_ssize_t size, int vnet_len) noexcept nogil:
-        """Write a frame into the outbox, behind its length words, if there is room; nothing is `ready` before it."""
-        cdef Py_ssize_t words = 8 if self.has_vnet else 4
-        cdef uint8_t* target = self.outbox + self.outbox_end
-        if self.outbox_end + words + size > _OUTBOX_BYTES:
-            return False
-        store32(target, 0, size)
-        if self.has_vnet:
-            store32(target, 4, vnet_len)
-        memcpy(target + words, frame, size)
-        self.outbox_end += words + size
         return True
 
     cdef inline int _written(self, int record) noexcept nogil:

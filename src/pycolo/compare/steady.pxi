@@ -142,7 +142,7 @@ cdef class Steady:
                 return False  # it leaves with a lower ack, or a smaller window
             if s.payload_len and not self._equals_stored(r, buf + start + vnet_len + s.payload, s.payload_len):
                 return False
-        if may_leave and self.held.leave_unheld(buf + start, end - start, vnet_len):
+        if may_leave and self.held.leave_unheld(buf, start, end):
             self._note_primary(r, s)
             self.held.stats.compared += 1
             if s.payload_len:

@@ -96,7 +96,7 @@ cdef class SteadyDatagrams:
             return self._store(row, &r.primary, buf, start, end, vnet_len, payload, length, now_us)
         if r.primary.head != _NONE or not self._equals(record, buf + start + payload, length):
             return False
-        if not self.held.leave_unheld(buf + start, end - start, vnet_len):
+        if not self.held.leave_unheld(buf, start, end):
             return False
         self.pool.pop_first(&r.secondary)
         self.held._unpin(row, 1)

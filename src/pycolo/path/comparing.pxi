@@ -6,7 +6,8 @@
     primary ───► recv ─►     │
                              └─► a difference: back to Python
 
-What is released leaves from the comparator's outbox; what found no room there goes through the output's own buffer.
+What is released leaves from where it was received if its equal had come before, else from the comparator's outbox; what
+found no room there goes through the output's own buffer.
 A side that the comparator has no room for is not waited for meanwhile, and offered again after each turn.
 """
 
@@ -17,6 +18,7 @@ cdef class ComparePump(Pump):
 
     cdef Comparator _comparator
     cdef Held _held
+    cdef Outbox _outbox
     cdef readonly Inlet secondary
     cdef readonly Inlet primary
     cdef readonly Outlet output
@@ -26,6 +28,7 @@ cdef class ComparePump(Pump):
         super().__init__(epoll_fd, spin_us)
         self._comparator = comparator
         self._held = comparator.held
+        self._outbox = comparator.held.outbox
         self.secondary = Inlet(secondary)
         self.primary = Inlet(primary)
         self.output = Outlet(output)
@@ -51,6 +54,7 @@ cdef class ComparePump(Pump):
         cdef bint goes_on = self._take(self.secondary, False)
         if not self._take(self.primary, True):
             goes_on = False
+        self._send_in_place()
         now = clock_us()
         if self._comparator.due_us() <= now:
             self._comparator._timer(now)
@@ -76,15 +80,23 @@ cdef class ComparePump(Pump):
         side.is_blocked = outcome != _TAKEN
         return outcome == _TAKEN or outcome == _BLOCKED
 
+    cdef inline int _send_in_place(self) noexcept nogil:
+        """What was released in the primary's batch, if all that is older has gone; the rest waits in the outbox."""
+        if self._outbox.run_start < self._outbox.run_end and self._send_copied() == _GONE:
+            self.output.send(self._outbox.batch, &self._outbox.run_start, &self._outbox.run_end, self._held.has_vnet)
+        return self._outbox.settle()
+
     cdef inline int _send(self) noexcept nogil:
-        """What was released, in order: what stands in the output's buffer is older than what the comparator has."""
-        cdef int sent
-        while True:
-            sent = self.output.send(self.output._buf, &self.output.start, &self.output.end, self._held.has_vnet)
-            if sent == _GONE:
-                sent = self.output.send(
-                    self._held.outbox, &self._held.outbox_start, &self._held.outbox_end, self._held.has_vnet
-                )
-            if sent != _GONE or self._held.ready.at[0].head == _NONE:
-                return sent
+        """What was released, in order: what is `ready` is newer than what was copied."""
+        cdef int sent = self._send_copied()
+        while sent == _GONE and self._held.ready.at[0].head != _NONE:
             self.output.end = self._held.drain(self.output._buf, 0, self.output._size)
+            sent = self._send_copied()
+        return sent
+
+    cdef inline int _send_copied(self) noexcept nogil:
+        """What stands in the output's buffer, which is older than what stands in the outbox, and that."""
+        cdef int sent = self.output.send(self.output._buf, &self.output.start, &self.output.end, self._held.has_vnet)
+        if sent == _GONE:
+            sent = self.output.send(self._outbox.copied, &self._outbox.start, &self._outbox.end, self._held.has_vnet)
+        return sent
