@@ -13,12 +13,13 @@ from pycolo.cli import colo
 from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, PacketFate
 from pycolo.compare.trace import TracedPacket
 from pycolo.config.sections import ARBITER_KINDS
-from pycolo.core import CompareStats, RewriteStats
+from pycolo.core import Comparator, Rewriter
 from pycolo.errors import EXIT_INTERRUPTED
 from pycolo.failover.arbiter import ARBITERS
 from pycolo.lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_OK
 from pycolo.lab.observe import CLEAN
 from pycolo.node.supervisor import NodeState
+from pycolo.path.cores import comparator_counters, rewriter_counters
 from pycolo.proxy import diagnostics
 from pycolo.proxy.capture import comment_on
 from pycolo.proxy.line import parse_line
@@ -196,23 +197,19 @@ def test_kernel_counters_are_those_of_the_verdict():
     assert [name for name in CLEAN if f"`{name}`" not in text("docs/laboratory.md")] == []
 
 
-def own_counters(stats: object) -> set[str]:
-    return {name for name in dir(stats) if not name.startswith("_")}
-
-
 @pytest.mark.parametrize(
-    ("heading", "stats", "path"),
+    ("heading", "counters", "path"),
     [
-        ("## Counters of the primary", CompareStats(), "primarypath"),
-        ("## Counters of the secondary", RewriteStats(), "secondarypath"),
+        ("## Counters of the primary", comparator_counters(Comparator(1)), "primarypath"),
+        ("## Counters of the secondary", rewriter_counters(Rewriter(1)), "secondarypath"),
     ],
 )
-def test_counters_are_those_of_the_code(heading: str, stats: object, path: str):
+def test_counters_are_those_of_the_code(heading: str, counters: dict[str, int], path: str):
     documented = set(codes(first_column("docs/status.md", heading)))
     source = (ROOT / f"src/pycolo/node/{path}.py").read_text(encoding="utf-8")
     added = set(re.findall(r'^ {12}"([a-z_]+)": ', source, flags=re.MULTILINE))
-    assert sorted(own_counters(stats) - documented) == []
-    assert sorted(documented - own_counters(stats) - added) == []
+    assert sorted(counters.keys() - documented) == []
+    assert sorted(documented - counters.keys() - added) == []
 
 
 def test_metrics_are_those_of_the_code():

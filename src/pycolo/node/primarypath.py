@@ -42,6 +42,7 @@ from pycolo.node.batch import Batch
 from pycolo.node.datapath import DataPath, now_us
 from pycolo.node.handover import PathState
 from pycolo.node.translation import Translation
+from pycolo.path.cores import comparator_counters
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
 
@@ -418,21 +419,13 @@ class PrimaryPath(DataPath):
     def snapshot(self) -> dict[str, Any]:
         """Counters and hold times; `mode` is alone, comparing or uncompared (the negative control)."""
         stats = self._comparator.stats
-        table = self._comparator.table
-        names = [name for name in dir(stats) if not name.startswith("_")]
-        counters = {name: getattr(stats, name) for name in names}
-        counters |= {
+        counters = comparator_counters(self._comparator) | {
             "guest_frames": stats.primary_frames,
             "link_frames": stats.secondary_frames,
             "held": self._comparator.held_packets(),
             "held_bytes": self._comparator.held_bytes(),
             "divergences": stats.differences,
-            "connections": table.used,
-            "evicted_idle": table.evicted_idle,
-            "evicted_closed": table.evicted_closed,
-            "evicted_half_open": table.evicted_half_open,
-            "evicted_lru": table.evicted_lru,
-            "refused_full": table.refused_full,
+            "connections": self._comparator.table.used,
             "link_bytes_sent": self.link_bytes_sent,
             "link_bytes_received": self.link_bytes_received,
             "rewritten": self._translation.rewriter.stats.rewritten if self._translation else 0,

@@ -1,11 +1,9 @@
 """The two roles' own part of a node's life."""
 
-import secrets
 from time import monotonic_ns
 
 import structlog
 
-from pycolo.core import Comparator, Rewriter
 from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.hello import Hello
 from pycolo.node.linksides import DialingSide, ListeningSide
@@ -13,6 +11,7 @@ from pycolo.node.options import NodeOptions
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.node.supervisor import NodeState, Supervisor, open_port
+from pycolo.path.cores import new_comparator, new_rewriter
 from pycolo.transport import tls
 from pycolo.transport.linksetup import Established
 from pycolo.transport.ports import Port
@@ -57,8 +56,7 @@ class PrimaryNode(Supervisor):
             self._interface = tls.check_plaintext_allowed(
                 options.link.host, insecure=options.insecure, allowed_link=options.insecure_link
             )
-        comparator = Comparator(
-            secrets.randbits(128),
+        comparator = new_comparator(
             has_vnet=options.has_vnet,
             policy=options.on_divergence,
             commits_input=options.commits_input,
@@ -130,8 +128,8 @@ class SecondaryNode(Supervisor):
             self._interface = tls.check_plaintext_allowed(
                 options.link.host, insecure=options.insecure, allowed_link=options.insecure_link
             )
-        rewriter = Rewriter(
-            secrets.randbits(128), has_vnet=options.has_vnet, client_name="data link", guest_name="--guest"
+        rewriter = new_rewriter(
+            keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="--guest"
         )
         rewriter.is_passing = options.without == "rewrite"
         lan_in, lan_out, guest_in, guest_out = _open_ports(options, guest)

@@ -38,6 +38,7 @@ from pycolo.node.announcer import Announcer
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import DataPath, now_us
 from pycolo.node.handover import PathState
+from pycolo.path.cores import rewriter_counters
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
 
@@ -396,20 +397,13 @@ class SecondaryPath(DataPath):
 
     def snapshot(self) -> dict[str, Any]:
         """Counters; `mode` is service, held, loading (the offsets are not here yet) or serving."""
-        stats = self._rewriter.stats
-        table = self._rewriter.table
-        names = [name for name in dir(stats) if not name.startswith("_")]
-        counters = {name: getattr(stats, name) for name in names}
+        counters = rewriter_counters(self._rewriter)
         counters |= {
-            "link_frames": stats.client_frames,
+            "link_frames": counters["client_frames"],
             "copies": self._rewriter.copies.pool.used,
             "copies_bytes": self._rewriter.copies.pool.used_bytes,
             "copies_skipped": self._rewriter.copies.skipped,
-            "connections": table.used,
-            "evicted_idle": table.evicted_idle,
-            "evicted_closed": table.evicted_closed,
-            "evicted_half_open": table.evicted_half_open,
-            "evicted_lru": table.evicted_lru,
+            "connections": self._rewriter.table.used,
             "neighbours": self._rewriter.neighbours.count,
             "link_bytes_sent": self.link_bytes_sent,
             "link_bytes_received": self.link_bytes_received,

@@ -11,7 +11,6 @@ With a notify_dev a difference asks the peer for a checkpoint, once per epoch; w
 becomes of the connection. What the comparator has no room for stays in the socket (back-pressure), and so in the peer.
 """
 
-import secrets
 import select
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from typing import Any, Final
 from pycolo import limits
 from pycolo.compare.difference import Difference, RequestCheckpoint
 from pycolo.compare.kinds import DivergencePolicy
-from pycolo.core import Comparator, ComparePump, frame_boundary
+from pycolo.core import ComparePump, frame_boundary
 from pycolo.errors import FramingError
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import now_us
+from pycolo.path.cores import comparator_counters, new_comparator
 from pycolo.proxy.capture import TRACE_BYTES, Capture
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notify import DO_CHECKPOINT, NotifyDev
@@ -75,11 +75,10 @@ class ComparePath(ProxyPath):
         if notify is not None:
             streams["notify_dev"] = notify.port
         super().__init__(object_id, streams, **base)
-        self._comparator = Comparator(
-            secrets.randbits(128),
-            options.has_vnet,
-            DivergencePolicy.CHECKPOINT if notify is not None else options.on_divergence,
-            options.commits_input,
+        self._comparator = new_comparator(
+            has_vnet=options.has_vnet,
+            policy=DivergencePolicy.CHECKPOINT if notify is not None else options.on_divergence,
+            commits_input=options.commits_input,
             compare_timeout_ms=options.compare_timeout_ms,
             scan_cycle_ms=options.scan_cycle_ms,
             queue_packets_max=options.queue_packets_max,
@@ -240,22 +239,14 @@ class ComparePath(ProxyPath):
 
     def states(self) -> list[ObjectState]:
         """The object as it is now."""
-        stats = self._comparator.stats
-        table = self._comparator.table
         held = self._comparator.held_packets()
-        counters = {name: getattr(stats, name) for name in dir(stats) if not name.startswith("_")}
-        counters |= {
+        counters = comparator_counters(self._comparator) | {
             "checkpoints_requested": self._checkpoints_requested,
             "checkpoints_committed": self._checkpoints_committed,
             "lost_batches": self.lost_batches,
-            "evicted_idle": table.evicted_idle,
-            "evicted_closed": table.evicted_closed,
-            "evicted_half_open": table.evicted_half_open,
-            "evicted_lru": table.evicted_lru,
-            "refused_full": table.refused_full,
         }
         gauges = {
-            "tracked_connections": table.used,
+            "tracked_connections": self._comparator.table.used,
             "held_packets": held,
             "held_bytes": self._comparator.held_bytes(),
             "checkpoint_wanted": int(self._comparator.held.checkpoint_wanted),

@@ -23,7 +23,7 @@ from pycolo.proxy.netfilter import NetdevPath
 from pycolo.proxy.notify import NotifyDev
 from pycolo.proxy.objects import DUMP, REWRITER, CompareSpec, FilterSpec, NetdevSpec, RewriterSpec
 from pycolo.proxy.path import Event, ProxyPath
-from pycolo.proxy.rewriter import RewriterPath, new_rewriter
+from pycolo.proxy.rewriter import RewriterPath, object_rewriter
 from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import PortKind, PortSpec
 
@@ -130,11 +130,14 @@ class Proxy:
         if spec.kind == DUMP:
             dump = DumpFile(spec.file, spec.bytes_max, spec.id)
             undo.callback(dump.close)
+        rewriter = None
+        if spec.kind == REWRITER:
+            rewriter = object_rewriter(spec.has_vnet, client_name=f"{spec.id} tx", guest_name=f"{spec.id} rx")
         return Filter(
             spec,
             outdev=Sink(ports["outdev"]) if "outdev" in ports else None,
             indev=ports.get("indev"),
-            rewriter=new_rewriter(spec.has_vnet, f"{spec.id} tx", f"{spec.id} rx") if spec.kind == REWRITER else None,
+            rewriter=rewriter,
             notify=self._notify(spec, spec.has_vnet),
             dump=dump,
         )

@@ -8,7 +8,6 @@ QEMU resets the offsets when its own process makes a checkpoint (QMP `xen-colo-d
 with `notify_dev=`, a property of ours, the object hears of the checkpoint as colo-compare does, as COLO_CHECKPOINT.
 """
 
-import secrets
 import select
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from pycolo.core import RewritePump, Rewriter
 from pycolo.errors import FramingError
 from pycolo.node.batch import Batch
 from pycolo.node.datapath import now_us
+from pycolo.path.cores import new_rewriter, rewriter_counters
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notify import NotifyDev
 from pycolo.proxy.path import ObjectState, ProxyPath, add
@@ -65,7 +65,7 @@ class RewriterPath(ProxyPath):
         if notify is not None:
             streams["notify_dev"] = notify.port
         super().__init__(object_id, streams, **base)
-        self._rewriter = new_rewriter(has_vnet, client_name=client_in.name, guest_name=guest_in.name)
+        self._rewriter = object_rewriter(has_vnet, client_name=client_in.name, guest_name=guest_in.name)
         self._to_guest = _Way(client_in, guest_out)
         self._to_client = _Way(guest_in, client_out)
         self._pump = RewritePump(
@@ -179,28 +179,18 @@ class RewriterPath(ProxyPath):
         return [ObjectState(KIND, self.object_id, streams, counters, gauges, not self._is_started)]
 
 
-def new_rewriter(has_vnet: bool, client_name: str, guest_name: str) -> Rewriter:  # noqa: FBT001 - of all streams
-    """A core as these objects use it; the names are for messages."""
-    rewriter = Rewriter(
-        secrets.randbits(128),
-        has_vnet,
+def object_rewriter(has_vnet: bool, client_name: str, guest_name: str) -> Rewriter:  # noqa: FBT001 - of all streams
+    """A core as these objects use it, which never take over; the names are for messages."""
+    return new_rewriter(
+        keeps_copies=False,
+        has_vnet=has_vnet,
         unacked_bytes_max=HANDSHAKE_BYTES_MAX,
         client_name=client_name,
         guest_name=guest_name,
     )
-    rewriter.keeps_copies = False  # nothing here takes over
-    return rewriter
 
 
 def rewriter_numbers(rewriter: Rewriter) -> tuple[dict[str, int], dict[str, int]]:
     """(counters, gauges) of a rewriter core."""
-    stats = rewriter.stats
-    table = rewriter.table
-    counters = {name: getattr(stats, name) for name in dir(stats) if not name.startswith("_")}
-    counters |= {
-        "evicted_idle": table.evicted_idle,
-        "evicted_closed": table.evicted_closed,
-        "evicted_half_open": table.evicted_half_open,
-        "evicted_lru": table.evicted_lru,
-    }
-    return counters, {"tracked_connections": table.used, "copies_bytes": rewriter.copies.pool.used_bytes}
+    gauges = {"tracked_connections": rewriter.table.used, "copies_bytes": rewriter.copies.pool.used_bytes}
+    return rewriter_counters(rewriter), gauges

@@ -1,15 +1,15 @@
 """The data paths of a node with a QEMU: in line with the guest in either role, in QEMU's four sockets."""
 
-import secrets
 import weakref
 from typing import TYPE_CHECKING, Final
 
 from pycolo.compare.difference import Command
-from pycolo.core import Comparator, Rewriter
+from pycolo.core import Comparator
 from pycolo.node.handover import PathState
 from pycolo.node.options import NodeOptions
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
+from pycolo.path.cores import new_comparator, new_rewriter
 from pycolo.transport.portspec import PortSpec
 from pycolo.vm.qemuport import QemuPort
 
@@ -25,8 +25,7 @@ def _open(spec: PortSpec | None) -> QemuPort:
 
 
 def _comparator(options: NodeOptions) -> Comparator:
-    return Comparator(
-        secrets.randbits(128),
+    return new_comparator(
         has_vnet=options.has_vnet,
         policy=options.on_divergence,
         commits_input=options.commits_input,
@@ -70,8 +69,8 @@ def make_primary_path(node: "GuestNode", state: PathState | None) -> PrimaryPath
 def make_secondary_path(node: "GuestNode") -> SecondaryPath:
     """A path between the link and the guest."""
     options = node.options
-    rewriter = Rewriter(
-        secrets.randbits(128), has_vnet=options.has_vnet, client_name="data link", guest_name="colo-guest-in"
+    rewriter = new_rewriter(
+        keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="colo-guest-in"
     )
     return SecondaryPath(
         rewriter,

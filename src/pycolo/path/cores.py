@@ -1,0 +1,43 @@
+"""The two cores as shells use them: made in one place, with random keys, and their counters under one name each."""
+
+import secrets
+from typing import Any
+
+from pycolo.core import Comparator, ConnectionTable, Rewriter
+
+_KEY_BITS = 128
+
+
+def new_comparator(**options: Any) -> Comparator:
+    """A comparator whose tables a stranger cannot aim at. `options`: those of the class, but the key."""
+    return Comparator(secrets.randbits(_KEY_BITS), **options)
+
+
+def new_rewriter(*, keeps_copies: bool, **options: Any) -> Rewriter:
+    """A rewriter whose tables a stranger cannot aim at. `options`: those of the class, but the key.
+
+    `keeps_copies`: of what the guest sends, for a takeover.
+    """
+    rewriter = Rewriter(secrets.randbits(_KEY_BITS), **options)
+    rewriter.keeps_copies = keeps_copies
+    return rewriter
+
+
+def comparator_counters(comparator: Comparator) -> dict[str, int]:
+    """All that a comparator counts from its start."""
+    return _counters(comparator.stats, comparator.table) | {"refused_full": comparator.table.refused_full}
+
+
+def rewriter_counters(rewriter: Rewriter) -> dict[str, int]:
+    """All that a rewriter counts from its start."""
+    return _counters(rewriter.stats, rewriter.table)
+
+
+def _counters(stats: object, table: ConnectionTable) -> dict[str, int]:
+    counters: dict[str, int] = {name: getattr(stats, name) for name in dir(stats) if not name.startswith("_")}
+    return counters | {
+        "evicted_idle": table.evicted_idle,
+        "evicted_closed": table.evicted_closed,
+        "evicted_half_open": table.evicted_half_open,
+        "evicted_lru": table.evicted_lru,
+    }
