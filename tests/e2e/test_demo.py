@@ -23,6 +23,8 @@ COLO = [sys.executable, "-m", "pycolo"]
 # Without any right of root's: an ordinary user of a user namespace, in which the demo has to make its own.
 AS_ORDINARY_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 SHORT = ["demo", "--seconds", "4", "--sessions", "20"]
+WITH_PATIENCE = ["--heartbeat-timeout", "2000"]
+"""For a run that loads the machine as far as it goes, where others do the same."""
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(300)]
 
@@ -73,6 +75,43 @@ def test_every_connection_outlives_host_a(tmp_path: Path, options: list[str]) ->
     assert sum(answers) < summary["sessions"]["answers"], "nor is the wait at the kill"
     assert summary["setting"]["command"].startswith("colo demo --seconds 4")
     assert (tmp_path / "colo-report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("prefix", [[], AS_ORDINARY_USER], ids=["root", "user"])
+def test_a_baseline_is_measured_before_the_kill(tmp_path: Path, prefix: Sequence[str]) -> None:
+    done = run(
+        "demo",
+        "--seconds",
+        "3",
+        "--sessions",
+        "20",
+        "--baseline",
+        "--json",
+        *WITH_PATIENCE,
+        cwd=tmp_path,
+        prefix=prefix,
+    )
+    summary = summary_of(done)
+    assert done.returncode == 0, summary["failures"]
+    assert summary["connections_kept"] == summary["connections_at_kill"] == 22, "the demo goes on as ever"
+    baseline = summary["baseline"]
+    assert set(baseline) == {"download", "upload", "both"}
+    for name, load in baseline.items():
+        assert load["percent_of_bridge"] > 0
+        assert load["percent_of_uncompared"] > 0
+        for arm in ("bridge", "uncompared", "protected"):
+            place = load[arm]
+            assert place["seconds"] >= 1
+            for kind in ("download", "upload"):
+                assert (place[f"{kind}_megabytes_per_second"] > 0) is (name in (kind, "both")), (name, arm, kind)
+            assert place["checked_bytes"] > 0
+            assert place["answers"] > 0
+            assert place["answer_us_p50"] > 0
+            nodes = set() if arm == "bridge" else {"primary node", "secondary node"}
+            spent = place["processor_seconds_per_gigabyte"]
+            assert set(spent) == {"guest servers", "client"} | nodes
+            assert min(spent.values()) > 0
+    assert 'id="baseline"' in (tmp_path / "colo-report.html").read_text()
 
 
 def test_an_ordinary_user_can_do_it_too(tmp_path: Path) -> None:

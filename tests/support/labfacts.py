@@ -1,5 +1,6 @@
 """The facts of a run in which everything went well, for tests to spoil."""
 
+from pycolo.lab.baseline.facts import CLIENT, SERVERS, WHO, Arm, Load, Measured
 from pycolo.lab.facts import (
     Event,
     HoldTime,
@@ -111,3 +112,22 @@ def everything_lost(facts: RunFacts) -> None:
     for each in facts.sessions.sessions[:5]:
         each.error, each.after_kill = "reset by the other side", 0
     facts.counters["TcpOutRsts"]["after"] = 99
+
+
+def with_baseline(facts: RunFacts) -> None:
+    """Ten times slower through nodes, and half of that when they compare; each answer takes the inverse of it."""
+    factors = {Arm.BRIDGE: 20, Arm.UNCOMPARED: 2, Arm.PROTECTED: 1}
+    facts.baseline = [
+        Measured(
+            arm=arm,
+            load=load,
+            seconds=2.0,
+            download_bytes=factor * 100_000_000 * ("download" in load.kinds),
+            upload_bytes=factor * 60_000_000 * ("upload" in load.kinds),
+            processor_ns=dict.fromkeys((SERVERS, CLIENT) if arm is Arm.BRIDGE else WHO, S),
+            answers_ns=[2 * MS // factor] * 9,
+            checked_bytes=1 << 20,
+        )
+        for arm, factor in factors.items()
+        for load in Load
+    ]

@@ -59,6 +59,7 @@ def test_without_options_the_defaults_of_a_run_hold(runs: list[tuple[LabOptions,
 
 def test_every_option_arrives(runs: list[tuple[LabOptions, dict[str, Any]]]) -> None:
     line = "--seconds 5 --sessions 7 --size 9M --seed 11 --ipv6 --without compare --insecure --nic veth --hold"
+    line += " --baseline"
     CliRunner().invoke(command.demo, [*line.split(), "--json", "--no-report"])
     assert runs == [
         (
@@ -72,6 +73,7 @@ def test_every_option_arrives(runs: list[tuple[LabOptions, dict[str, Any]]]) -> 
                 tls=False,
                 nic="veth",
                 hold=True,
+                baseline=True,
             ),
             {"as_json": True, "report": None},
         )

@@ -11,7 +11,7 @@ from pycolo.lab.facts import RunFacts
 from pycolo.lab.options import Control, LabOptions
 from pycolo.lab.report import render, write_report
 from pycolo.lab.verdict import judge
-from support.labfacts import everything_lost, sound_facts
+from support.labfacts import everything_lost, sound_facts, with_baseline
 from support.pages import Element, read_page, rules
 
 CSS = (files("pycolo.lab") / "report.css").read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ def never_begun(facts: RunFacts) -> None:
     facts.kill = facts.download = facts.upload = facts.sessions = facts.primary = facts.secondary = None
 
 
-RUNS = pytest.mark.parametrize("change", [untouched, everything_lost, never_begun])
+RUNS = pytest.mark.parametrize("change", [untouched, everything_lost, never_begun, with_baseline])
 
 
 def page(change: Callable[[RunFacts], None] = untouched, control: Control = Control.NONE) -> tuple[str, Element]:
@@ -108,6 +108,14 @@ def test_the_page_says_why_it_is_faster_afterwards_and_only_if_it_is() -> None:
 def test_a_control_is_not_called_protected() -> None:
     _, root = page(control=Control.COMPARE)
     assert card(root, "before").startswith("Before the kill")
+
+
+def test_the_baseline_has_a_section_when_it_was_measured() -> None:
+    _, root = page(with_baseline)
+    (found,) = [each for each in root.all("section") if each.attributes.get("id") == "baseline"]
+    assert len({cell.attributes["data-label"] for cell in found.all("td") if "data-label" in cell.attributes}) == 5
+    assert "primary node" in found.text
+    assert all(each.attributes.get("id") != "baseline" for each in page()[1].all("section"))
 
 
 # ── every width ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -114,6 +114,11 @@ def writable_report(path: Path) -> Path:
     metavar="MS",
     help="Of both nodes. Raise it where the machine is too busy for them.",
 )
+@click.option(
+    "--baseline",
+    is_flag=True,
+    help="Before the run, measure the transfers over a bare bridge, through nodes that compare nothing, and protected.",
+)
 @own_server_options
 @click.option(
     "--hold",
@@ -154,6 +159,7 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
         tls=not given["insecure"],
         nic=given["nic"],
         hold=given["hold"],
+        baseline=given["baseline"],
         heartbeat_timeout_ms=given["heartbeat_timeout"],
     )
     if own is not None:

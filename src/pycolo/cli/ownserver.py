@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 NAMES: Final = ("client", "port", "udp", "clients", "ready_seconds")
 """Options that say something about one's own server, and nothing without one."""
 
-BUILT_IN_NAMES: Final = ("sessions", "size", "seed", "without")
+BUILT_IN_NAMES: Final = ("sessions", "size", "seed", "without", "baseline")
 """Options of the built-in load."""
 
 

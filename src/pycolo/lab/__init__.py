@@ -14,11 +14,12 @@ inside a node's process, uses the wire layer. Only `pycolo.cli` imports the labo
     options, errors         what the run is told; why it could not be made
     interruption, refusals  signals, recorded and looked at; why a machine gives no namespaces
     stage, scenario         the run: facts and nothing but facts (`facts`)
+    baseline                before the run, if asked for: the same transfers without and with protection
     summary, verdict        facts -> numbers -> verdict
     view, wording, report   for people: the terminal, the HTML page (`series`, `charts`)
     demo                    all of it, from options to exit code
 
-Modules that run as processes of their own inside the namespaces (`guest_server`, `clients`, `sessions`)
-import only the standard library and `msgspec`; `topology` needs pyroute2 and `view` needs rich (the extra
-`pycolo[lab]`).
+Modules that run as processes of their own inside the namespaces (`guest_server`, `clients`, `sessions`,
+`baseline.server`, `baseline.client`) import only the standard library and `msgspec`; `topology` needs pyroute2 and
+`view` needs rich (the extra `pycolo[lab]`).
 """

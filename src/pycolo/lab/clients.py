@@ -113,7 +113,7 @@ class Transfer:
             bytes=self.done,
             pauses=self.progress.ended(now),
             error=error,
-            retransmits=_tcp_info(self.socket)[1],
+            retransmits=tcp_info(self.socket)[1],
         )
 
 
@@ -180,7 +180,7 @@ class Upload:
                     self._read()
                 if ready & select.POLLOUT:
                     self._write()
-            acknowledged, _ = _tcp_info(self._socket)
+            acknowledged, _ = tcp_info(self._socket)
             if acknowledged > transfer.done:
                 transfer.done = acknowledged
                 transfer.progress.moved(time.monotonic_ns())
@@ -256,7 +256,7 @@ def _converse(connection: socket.socket, piece: bytes) -> None:
             raise ClientError("wrong content")
 
 
-def _tcp_info(connection: socket.socket) -> tuple[int, int]:
+def tcp_info(connection: socket.socket) -> tuple[int, int]:
     """(bytes acknowledged, segments retransmitted) of the connection."""
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
     return (

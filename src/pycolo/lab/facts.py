@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from pycolo.lab.baseline.facts import Measured
+
 
 class Pause(msgspec.Struct, array_like=True, frozen=True):
     """A stretch in which a client waited and nothing came."""
@@ -142,6 +144,8 @@ class RunFacts(msgspec.Struct, kw_only=True):
     setting: Setting
     started_ns: int
     ended_ns: int = 0
+    baseline: list[Measured] = []
+    """With --baseline: before anything else."""
     load_started_ns: int = 0
     kill: Kill | None = None
     download: TransferResult | None = None

@@ -39,6 +39,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool = True
     nic: Nic = "auto"
     hold: bool = False
+    baseline: bool = False
+    """Measure transfers over a bare bridge, through nodes that compare nothing, and protected, before the run."""
     heartbeat_timeout_ms: int = limits.HEARTBEAT_TIMEOUT_MS
     """Of both nodes."""
     node_command: tuple[str, ...] = (sys.executable, "-m", "pycolo")

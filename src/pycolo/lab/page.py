@@ -134,6 +134,27 @@ def two_columns(rows: Iterable[tuple[str, str]]) -> str:
     return f'<table class="facts">{body}</table>'
 
 
+def comparison(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Labels, each with a cell under each title; a label without cells is a heading.
+
+    On a narrow screen each cell says what it is.
+    """
+    lines = []
+    for label, cells in rows:
+        if not cells:
+            lines.append(f'<tr class="group"><th colspan="{len(head) + 1}">{escape(label)}</th></tr>')
+            continue
+        drawn = "".join(
+            f'<td data-label="{escape(title)}">{escape(cell)}</td>' for title, cell in zip(head, cells, strict=True)
+        )
+        lines.append(f"<tr><th>{escape(label)}</th>{drawn}</tr>")
+    titles = "".join(f"<td>{escape(title)}</td>" for title in head)
+    return (
+        f'<table class="numbers comparison"><thead><tr><th></th>{titles}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
 def kernel_table(counters: Mapping[str, Mapping[str, int]], clean: Sequence[str] = CLEAN) -> str:
     """What guest B's kernel counted, `clean` being what must not grow; on a narrow screen each cell says what it is."""
     titles = ("before the load", "at the kill", "at the end")

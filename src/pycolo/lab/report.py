@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+from pycolo.lab.baseline import wording as baseline_wording
 from pycolo.lab.charts import Band, Curve, Key, Lifeline, Mark, lifelines, line_chart
 from pycolo.lab.facts import Pause, RunFacts, SessionResult, TransferResult
 from pycolo.lab.options import LabOptions
@@ -13,6 +14,7 @@ from pycolo.lab.page import (
     State,
     bullets,
     cards,
+    comparison,
     counters,
     document,
     header,
@@ -56,6 +58,7 @@ def render(facts: RunFacts, summary: Summary, options: LabOptions) -> str:
         body += [_phases(summary), _why(summary), _charts(facts, summary)]
     body += [
         section("facts", "The facts", two_columns(rows(summary))),
+        _baseline(summary),
         section("kernel", "The kernel of guest B", kernel_table(facts.counters), KERNEL),
         _timeline(facts),
         _node_tables(summary),
@@ -147,6 +150,13 @@ def _why(summary: Summary) -> str:
     if summary.control or not faster:
         return ""
     return section("why", "Why it is faster after the kill", "", why_faster(summary))
+
+
+def _baseline(summary: Summary) -> str:
+    if summary.baseline is None:
+        return ""
+    body = comparison(baseline_wording.HEAD, baseline_wording.table(summary.baseline))
+    return section("baseline", baseline_wording.TITLE, body, baseline_wording.NOTE)
 
 
 def _timeline(facts: RunFacts) -> str:

@@ -1,5 +1,5 @@
-"""The run: build, load, power off host A in the middle, go on, collect. It gathers facts and judges
-nothing."""
+"""The run: measure a baseline if it is asked for, build, load, power off host A in the middle, go on, collect. It
+gathers facts and judges nothing."""
 
 import signal
 import sys
@@ -10,6 +10,7 @@ from typing import Final, Protocol, TextIO, TypeVar
 import msgspec
 
 from pycolo.lab import guest_server
+from pycolo.lab.baseline.runner import Baseline
 from pycolo.lab.errors import LabError, RunInterruptedError
 from pycolo.lab.facts import (
     Event,
@@ -118,7 +119,7 @@ class Scenario:
         self._view = view
         self._board = Scoreboard(directory / "scoreboard")
         self._loads: dict[str, Process] = {}
-        self._phase = "building"
+        self._phase = "baseline" if options.baseline else "building"
         self._asked_ns = self._shown_ns = 0
         self._client_resets_before = 0
         self._takeover_noticed = False
@@ -138,6 +139,8 @@ class Scenario:
         process is gone when this returns or raises.
         """
         try:
+            if self._options.baseline:
+                self._measure_baseline()
             self._build()
             try:
                 self._load()
@@ -157,7 +160,16 @@ class Scenario:
 
     # ── before the load ─────────────────────────────────────────────────────────────────────────────────────
 
+    def _measure_baseline(self) -> None:
+        directory = self._directory / "baseline"
+        directory.mkdir()
+        port = self._facts.setting.guest_port
+        self._event("baseline: the same transfers without and with protection, before any kill")
+        baseline = Baseline(self._options, directory, port, self._event, self._tick, self._interruption)
+        self._facts.baseline = baseline.measure()
+
     def _build(self) -> None:
+        self._phase = "building"
         wires = "TAP devices" if self._facts.setting.guest_port == "tap" else "veth pairs"
         self._event(
             f"building: a client, a LAN, two hosts, two guests with one address behind {wires} ({self._port_why})"

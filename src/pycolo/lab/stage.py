@@ -51,6 +51,7 @@ class Stage:
         self._tick = tick
         self._interruption = interruption
         self._must_run: list[Process] = []
+        self.nodes: dict[str, Process] = {}
         self.processes = Processes(directory)
         self.topology = Topology(directory / "netns", guest_port, interruption.look, ipv6=options.ipv6)
         self.probes = {role: NodeProbe(self.control_socket(role)) for role in ("primary", "secondary")}
@@ -74,7 +75,8 @@ class Stage:
         """Everything but the servers: both guests have their card and their address afterwards."""
         topology = self.topology
         topology.build()
-        self._must_run += self._start_nodes()
+        self.nodes = self._start_nodes()
+        self._must_run += self.nodes.values()
         for guest in (topology.guest_a, topology.guest_b):
             topology.attach_guest(guest, self.assert_alive)
 
@@ -117,7 +119,7 @@ class Stage:
         states = {role: probe.status.state if probe.status else "" for role, probe in self.probes.items()}
         return states == {"primary": "protected", "secondary": "protected"}
 
-    def _start_nodes(self) -> list[Process]:
+    def _start_nodes(self) -> dict[str, Process]:
         topology = self.topology
         link = f"{LINK_A_ADDRESS}:{LINK_PORT}"
         guest_a = topology.guest_port_option(topology.guest_a)
@@ -127,10 +129,10 @@ class Stage:
         security = ["--tls", str(self._make_certificates())] if self._options.tls else PLAIN_TEXT
         primary = self._node_command("primary", "--listen", link, "--guest", guest_a, *security)
         secondary = self._node_command("secondary", "--connect", link, "--guest", guest_b, *security)
-        return [
-            self.processes.start("primary", Host.A, topology.host_a, primary),
-            self.processes.start("secondary", Host.B, topology.host_b, secondary),
-        ]
+        return {
+            "primary": self.processes.start("primary", Host.A, topology.host_a, primary),
+            "secondary": self.processes.start("secondary", Host.B, topology.host_b, secondary),
+        }
 
     def _node_command(self, role: str, *own: str) -> list[str]:
         control = self._options.control

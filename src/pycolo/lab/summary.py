@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from pycolo.lab.baseline.summary import BaselineSummary, measure_baseline
 from pycolo.lab.facts import Kill, Latency, NodeStatus, Pause, RunFacts, SessionResult, Setting, TransferResult
 from pycolo.lab.options import LabOptions
 from pycolo.lab.series import Field, value_at
@@ -129,6 +130,8 @@ class Summary(msgspec.Struct, kw_only=True):
     takeover: TakeoverSummary | None = None
     proxy: ProxySummary | None = None
     kernel_of_guest_b: dict[str, dict[str, int]] = {}
+    baseline: BaselineSummary | None = None
+    """With --baseline."""
 
 
 def measure(facts: RunFacts, options: LabOptions) -> Summary:
@@ -145,6 +148,7 @@ def measure(facts: RunFacts, options: LabOptions) -> Summary:
         proxy=proxy_summary(facts.primary, facts.secondary, divergence_count(facts.primary)),
         kernel_of_guest_b=facts.counters,
         fault=facts.kill.how if facts.kill else None,
+        baseline=measure_baseline(facts.baseline) if facts.baseline else None,
     )
     if facts.kill:
         kill, size = facts.kill, options.size_bytes

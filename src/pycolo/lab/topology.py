@@ -145,27 +145,20 @@ class Topology:
         speakers = {self.client, self.guest_a, self.guest_b} if self._ipv6 else set()
         for namespace in everyone:
             self._look()
-            with namespace.entered():
-                if namespace not in speakers:
-                    switch_ipv6_off()
-                if not is_machine_root():
-                    _fit_windows()
-                with IPRoute() as netlink:
-                    raise_up(netlink, "lo")
-        with self.lan.entered(), IPRoute() as netlink:
-            netlink.link("add", ifname="br0", kind="bridge", br_forward_delay=0, br_mcast_snooping=0)
-            raise_up(netlink, "br0")
+            prepare(namespace, ipv6=namespace in speakers)
+        make_bridge(self.lan)
         for namespace, mac in (
             (self.client, CLIENT_MAC),
             (self.host_a, HOST_A_MAC),
             (self.host_b, HOST_B_MAC),
         ):
             self._look()
-            self._connect_to_lan(namespace, mac)
+            connect_to_bridge(namespace, mac, self.lan)
         self._look()
         self._connect_hosts()
         self._look()
-        self._address_client()
+        with self.client.entered(), IPRoute() as netlink:
+            add_addresses(netlink, CLIENT_ADDRESSES, ipv6=self._ipv6)
         if self._guest_port == "veth":
             for guest, host in ((self.guest_a, self.host_a), (self.guest_b, self.host_b)):
                 lay_cable(guest, "eth0", host, "gnic", LAN_MTU)
@@ -174,26 +167,12 @@ class Topology:
                 self._look()
         self._prepare_cut()
 
-    def _connect_to_lan(self, namespace: Namespace, mac: str) -> None:
-        port = f"to-{namespace.name}"
-        lay_cable(namespace, "eth0", self.lan, port, LAN_MTU)
-        with namespace.entered(), IPRoute() as netlink:
-            netlink.link("set", index=index_of(netlink, "eth0"), address=mac)
-            raise_up(netlink, "eth0")
-        with self.lan.entered(), IPRoute() as netlink:
-            netlink.link("set", index=index_of(netlink, port), master=index_of(netlink, "br0"))
-            raise_up(netlink, port)
-
     def _connect_hosts(self) -> None:
         lay_cable(self.host_a, "lnk", self.host_b, "lnk", LINK_MTU)
         for namespace, address in ((self.host_a, LINK_A_ADDRESS), (self.host_b, LINK_B_ADDRESS)):
             with namespace.entered(), IPRoute() as netlink:
                 netlink.addr("add", index=index_of(netlink, "lnk"), address=address, prefixlen=30)
                 raise_up(netlink, "lnk")
-
-    def _address_client(self) -> None:
-        with self.client.entered(), IPRoute() as netlink:
-            _add_addresses(netlink, CLIENT_ADDRESSES, ipv6=self._ipv6)
 
     def _prepare_cut(self) -> None:
         """Look everything up beforehand: at the kill there is time for two netlink messages, not for
@@ -218,7 +197,7 @@ class Topology:
             index = index_of(netlink, "eth0")
             netlink.link("set", index=index, address=GUEST_MAC, mtu=LAN_MTU, txqlen=GUEST_QUEUE_FRAMES)
             raise_up(netlink, "eth0")
-            _add_addresses(netlink, GUEST_ADDRESSES, ipv6=self._ipv6)
+            add_addresses(netlink, GUEST_ADDRESSES, ipv6=self._ipv6)
 
     def cut_host_a(self) -> None:
         """Pull both cables of host A. The link goes first, so that no farewell of its node can get out."""
@@ -230,6 +209,12 @@ class Topology:
         self._host_a_netlink.close()
         self.host_a.delete()
         self.guest_a.delete()
+
+    def delete(self) -> None:
+        """All of it is gone for good; its processes are."""
+        self.delete_host_a()
+        for namespace in (self.client, self.lan, self.host_b, self.guest_b):
+            namespace.delete()
 
 
 def index_of(netlink: Any, name: str) -> int:
@@ -261,7 +246,38 @@ def lay_cable(here: Namespace, name: str, there: Namespace, far_name: str, mtu: 
         os.close(file)
 
 
-def _add_addresses(netlink: Any, addresses: dict[int, tuple[str, int]], *, ipv6: bool) -> None:
+def prepare(namespace: Namespace, *, ipv6: bool) -> None:
+    """Its loopback interface, and what its kernel is told."""
+    with namespace.entered():
+        if not ipv6:
+            switch_ipv6_off()
+        if not is_machine_root():
+            _fit_windows()
+        with IPRoute() as netlink:
+            raise_up(netlink, "lo")
+
+
+def make_bridge(lan: Namespace) -> None:
+    """A bridge that forwards at once, and everything."""
+    with lan.entered(), IPRoute() as netlink:
+        netlink.link("add", ifname="br0", kind="bridge", br_forward_delay=0, br_mcast_snooping=0)
+        raise_up(netlink, "br0")
+
+
+def connect_to_bridge(namespace: Namespace, mac: str, lan: Namespace) -> None:
+    """A network card for the namespace, whose cable ends in the bridge."""
+    port = f"to-{namespace.name}"
+    lay_cable(namespace, "eth0", lan, port, LAN_MTU)
+    with namespace.entered(), IPRoute() as netlink:
+        netlink.link("set", index=index_of(netlink, "eth0"), address=mac)
+        raise_up(netlink, "eth0")
+    with lan.entered(), IPRoute() as netlink:
+        netlink.link("set", index=index_of(netlink, port), master=index_of(netlink, "br0"))
+        raise_up(netlink, port)
+
+
+def add_addresses(netlink: Any, addresses: dict[int, tuple[str, int]], *, ipv6: bool) -> None:
+    """To eth0, those of the versions that are spoken."""
     index = index_of(netlink, "eth0")
     for version, (address, prefix) in addresses.items():
         if version == 4:

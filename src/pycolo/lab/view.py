@@ -14,6 +14,7 @@ from rich.live import Live as RichLive
 from rich.panel import Panel
 from rich.text import Text
 
+from pycolo.lab.baseline import wording as baseline_wording
 from pycolo.lab.facts import Event, NodeStatus
 from pycolo.lab.scenario import Live, View
 from pycolo.lab.series import Field, rates
@@ -224,6 +225,8 @@ def print_summary(summary: Summary) -> None:
 def summary_lines(summary: Summary, columns: int | None) -> list[Text]:
     """The same in lines: in two columns where there is room, else with each label above its text."""
     lines = [Text(), *row_lines(rows(summary), columns), Text()]
+    if summary.baseline:
+        lines += [*map(Text, baseline_wording.lines(summary.baseline, columns)), Text()]
     if summary.control:
         for text in summary.control.seen:
             lines += bullet("seen: ", text, columns, "")
