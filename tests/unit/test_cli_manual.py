@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from pycolo.cli import colo, manual
+from support.commands import commands_of
 
 PAGES = manual.pages("2030-01-01")
 
@@ -18,7 +19,7 @@ def contexts():
         context = waiting.pop()
         yield context
         if isinstance(context.command, click.Group):
-            for name, command in context.command.commands.items():
+            for name, command in commands_of(context.command).items():
                 waiting.append(click.Context(command, parent=context, info_name=name, **command.context_settings))
 
 

@@ -20,10 +20,11 @@ from pycolo.lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_OK
 from pycolo.lab.observe import CLEAN
 from pycolo.node.supervisor import NodeState
 from pycolo.path.cores import comparator_counters, rewriter_counters
-from pycolo.proxy import diagnostics
+from pycolo.proxy import exposition
 from pycolo.proxy.capture import comment_on
 from pycolo.proxy.line import parse_line
 from pycolo.transport.portspec import parse_port
+from support.commands import commands_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -137,7 +138,7 @@ def test_options_that_the_text_names_exist():
         known |= {option for param in command.params for option in param.opts}
         known |= set(re.findall(r"^ +(--[a-z]+) ", command.help or "", flags=re.MULTILINE))  # colo proxy's
         if isinstance(command, click.Group):
-            groups += command.commands.values()
+            groups += commands_of(command).values()
     for page in PAGES:
         if page.name in ("CONTRIBUTING.md", "CHANGELOG.md"):
             continue
@@ -213,7 +214,7 @@ def test_counters_are_those_of_the_code(heading: str, counters: dict[str, int], 
 
 
 def test_metrics_are_those_of_the_code():
-    documented = re.findall(r"^(colo_proxy_\w+) ", diagnostics.__doc__ or "", flags=re.MULTILINE)
+    documented = re.findall(r"^(colo_proxy_\w+) ", exposition.__doc__ or "", flags=re.MULTILINE)
     assert codes(first_column("docs/colo-proxy.md", "## State, metrics, captures")) == documented
 
 

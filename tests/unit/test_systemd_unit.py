@@ -13,6 +13,7 @@ import pytest
 
 from pycolo.cli import colo
 from pycolo.proxy.line import parse_line
+from support.commands import commands_of
 from support.configs import EXAMPLE
 
 UNITS = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
@@ -45,7 +46,7 @@ def seconds(text: str) -> float:
 def test_it_starts_a_command_that_exists(unit):
     env, *words = shlex.split(unit["Service"]["ExecStart"].replace("%i", "vm1"))
     assert (env, words[0]) == ("/usr/bin/env", "colo")
-    command = colo.commands[words[1]]
+    command = commands_of(colo)[words[1]]
     context = command.make_context(words[1], words[2:])
     assert str(context.params["path"]) == "/etc/colo/vm1.toml"
 

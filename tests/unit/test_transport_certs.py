@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pycolo.cli.certs import certs
 from pycolo.errors import ConfigError, ConnectError
 from pycolo.link.hello import Role
-from pycolo.transport.certs import check_own_files, create, node_files, validity
+from pycolo.transport.certificates import validity
+from pycolo.transport.certs import check_own_files, create, node_files
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 NAMES = {"ca.pem", "ca-key.pem", "primary.pem", "primary-key.pem", "secondary.pem", "secondary-key.pem"}

@@ -15,7 +15,7 @@ from pycolo import limits
 from pycolo.errors import LinkError, StateError
 from pycolo.link import codec
 from pycolo.link.codec import DATA_FROM_PRIMARY, DATA_FROM_SECONDARY, HEADER_BYTES, MessageType
-from pycolo.transport import linksocket
+from pycolo.transport import tcpoptions
 from pycolo.transport.certs import create
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.tls import client_context, server_context
@@ -346,4 +346,4 @@ def test_half_open_connections_end_by_themselves(opened):
     for sock in (server, client):
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == linksocket.LINK_STUCK_MS
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == tcpoptions.LINK_STUCK_MS

@@ -42,12 +42,14 @@ def pages(date: str) -> dict[str, str]:
 
 
 def _below(context: click.Context) -> list[click.Context]:
-    if not isinstance(context.command, click.Group):
+    group = context.command
+    if not isinstance(group, click.Group):
         return []
+    found = ((name, group.get_command(context, name)) for name in sorted(group.list_commands(context)))
     return [
         click.Context(command, parent=context, info_name=name, **command.context_settings)
-        for name, command in sorted(context.command.commands.items())
-        if not command.hidden
+        for name, command in found
+        if command is not None and not command.hidden
     ]
 
 

@@ -4,7 +4,6 @@ import sys
 
 import click
 
-from pycolo.cli.logfile import LogFile, configure_log
 from pycolo.errors import ConfigError
 
 _HELP = """\b
@@ -42,7 +41,7 @@ def proxy(context: click.Context, arguments: tuple[str, ...]) -> None:
     if not arguments or {"-h", "--help", "-help"} & set(arguments):
         click.echo(context.get_help())
         return
-    # Imported here: the other commands start faster without the compiled core.
+    # Imported here: help and wrong usage need no compiled core.
     from pycolo.proxy.line import parse_line  # noqa: PLC0415
     from pycolo.proxy.process import Proxy  # noqa: PLC0415
 
@@ -51,9 +50,14 @@ def proxy(context: click.Context, arguments: tuple[str, ...]) -> None:
     except ConfigError as error:
         click.echo(f"colo: {error}", err=True)
         sys.exit(2)
+    running = Proxy(line)
+    running.start()
+    # From here on it listens and serves. What is left is the log, whose libraries are slow to import.
+    from pycolo.cli.logfile import LogFile, configure_log  # noqa: PLC0415
+
     file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)
     configure_log(file)
     try:
-        sys.exit(Proxy(line).run())
+        sys.exit(running.run())
     finally:
         file.close()

@@ -4,6 +4,7 @@ May know everything below it; only `cli` and `lab` know it.
 
     options         what a node is told at start
     batch           one buffer of frames on its way from a port to a core or from a core to a port
+    clock           the clock of all frames
     datapath        the thread that moves frames: epoll, one core, no locks
     primarypath     … with a comparator in it
     secondarypath   … with a rewriter in it

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from time import monotonic_ns
 from typing import Any, Final, TypeVar
 
 from pycolo import limits
@@ -21,6 +20,7 @@ from pycolo.core import IMPOSSIBLE, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError, LinkError, PycoloError, StateError
 from pycolo.link.codec import MessageType
 from pycolo.node.batch import Batch
+from pycolo.node.clock import now_us
 from pycolo.transport.linksocket import LinkSocket, Message
 from pycolo.transport.ports import Port
 from pycolo.transport.streamport import StreamPort
@@ -29,11 +29,6 @@ T = TypeVar("T")
 
 WAIT_MS_MAX: Final = 1000
 """Wake at least once a second: to evict idle connections and to try closed streams again."""
-
-
-def now_us() -> int:
-    """CLOCK_MONOTONIC in microseconds."""
-    return monotonic_ns() // 1000
 
 
 class DataPath(threading.Thread):

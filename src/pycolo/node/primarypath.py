@@ -39,7 +39,8 @@ from pycolo.errors import FramingError
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
 from pycolo.node.announcer import Announcer
 from pycolo.node.batch import Batch
-from pycolo.node.datapath import DataPath, now_us
+from pycolo.node.clock import now_us
+from pycolo.node.datapath import DataPath
 from pycolo.node.handover import PathState
 from pycolo.node.translation import Translation
 from pycolo.path.cores import comparator_counters

@@ -36,7 +36,8 @@ from pycolo.errors import FramingError, LinkError, StateError
 from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch
 from pycolo.node.announcer import Announcer
 from pycolo.node.batch import Batch
-from pycolo.node.datapath import DataPath, now_us
+from pycolo.node.clock import now_us
+from pycolo.node.datapath import DataPath
 from pycolo.node.handover import PathState
 from pycolo.path.cores import rewriter_counters
 from pycolo.transport.linksocket import LinkSocket

@@ -1,6 +1,6 @@
 """`colo proxy`: QEMU's own -chardev, -object and -netdev options, the objects' work done in a process of their own.
 
-Stands beside the nodes: may know `node.batch`, `node.datapath` and everything below them; only `cli` knows it.
+Stands beside the nodes: may know `node.batch`, `node.clock` and everything below them; only `cli` knows it.
 
     qemuopts      QEMU's option syntax, and typed reading of properties
     line          a whole command line: what was asked for, checked as a whole
@@ -11,6 +11,7 @@ Stands beside the nodes: may know `node.batch`, `node.datapath` and everything b
     rewriter      filter-rewriter between four chardevs
     chain         the filters of one netdev, in QEMU's order of execution
     netfilter     a TAP device with filters: filter-mirror, -redirector, -rewriter, -dump
-    diagnostics   the state of every object, for people and for Prometheus
+    diagnostics   the state of every object, for people
+    exposition    … and for Prometheus
     process       opens what the line asks for, and runs it until a signal comes
 """

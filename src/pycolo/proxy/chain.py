@@ -21,7 +21,7 @@ from pathlib import Path
 from pycolo.core import COMPLETE, Rewriter, Span, frame_at, frame_boundary
 from pycolo.errors import ConnectError
 from pycolo.node.batch import Batch
-from pycolo.node.datapath import now_us
+from pycolo.node.clock import now_us
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notify import NotifyDev
 from pycolo.proxy.objects import MIRROR, Direction, FilterSpec

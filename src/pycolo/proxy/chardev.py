@@ -7,11 +7,12 @@ QEMU does not do (`reconnect=0` keeps QEMU's way: never again).
 
 import socket
 import time
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from pycolo.errors import ConnectError
-from pycolo.node.datapath import now_us
+from pycolo.node.clock import now_us
 from pycolo.proxy.qemuopts import Group, OptionError, Properties, did_you_mean
 from pycolo.transport.portspec import PortKind, PortSpec
 from pycolo.transport.streamport import StreamPort
@@ -45,8 +46,7 @@ _OTHER_BACKENDS: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Chardev:
+class Chardev(msgspec.Struct, frozen=True):
     """One `-chardev socket`. `target`: a path or ADDRESS:PORT. `reconnect_ms` None: not given, 0: never again."""
 
     id: str

@@ -5,9 +5,10 @@ a machine have no meaning here: the harmless ones are ignored with a note, the o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from pycolo.proxy import objects
 from pycolo.proxy.chardev import Chardev, parse_chardev
@@ -36,22 +37,21 @@ _NOT_HERE: Final = {
 }
 
 
-@dataclass(slots=True)
-class Line:
+class Line(msgspec.Struct):
     """What a command line asks for.
 
     `metrics`: (host, port); `pcap`: a path; `spin_us`: how long an object's thread looks again before it sleeps;
     `chains`: netdev → its filters, in QEMU's list order.
     """
 
-    chardevs: dict[str, Chardev] = field(default_factory=dict)
-    netdevs: dict[str, NetdevSpec] = field(default_factory=dict)
-    objects: list[ObjectSpec] = field(default_factory=list)
-    chains: dict[str, list[FilterSpec]] = field(default_factory=dict)
+    chardevs: dict[str, Chardev] = {}
+    netdevs: dict[str, NetdevSpec] = {}
+    objects: list[ObjectSpec] = []
+    chains: dict[str, list[FilterSpec]] = {}
     metrics: tuple[str, int] | None = None
     pcap: Path | None = None
     spin_us: int = 0
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = []
 
 
 def parse_line(arguments: Sequence[str]) -> Line:

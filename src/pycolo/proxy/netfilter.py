@@ -13,7 +13,7 @@ from pycolo import limits
 from pycolo.core import COMPLETE, IMPOSSIBLE, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError
 from pycolo.node.batch import Batch
-from pycolo.node.datapath import now_us
+from pycolo.node.clock import now_us
 from pycolo.proxy.chain import Chain, Filter, Sink
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.path import ObjectState, ProxyPath, add

@@ -14,9 +14,10 @@ iothread           accepted: each object has a thread of its own anyway
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 from pycolo import limits
 from pycolo.compare.kinds import DivergencePolicy
@@ -59,8 +60,7 @@ class Direction(Enum):
     RX = "rx"
 
 
-@dataclass(frozen=True, slots=True)
-class CompareSpec:
+class CompareSpec(msgspec.Struct, frozen=True):
     """One colo-compare; `chardevs`: property → id."""
 
     id: str
@@ -68,8 +68,7 @@ class CompareSpec:
     options: CompareOptions
 
 
-@dataclass(frozen=True, slots=True)
-class RewriterSpec:
+class RewriterSpec(msgspec.Struct, frozen=True):
     """One filter-rewriter between four chardevs; `chardevs`: property → id."""
 
     id: str
@@ -77,8 +76,7 @@ class RewriterSpec:
     has_vnet: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FilterSpec:
+class FilterSpec(msgspec.Struct, frozen=True):
     """One filter of a netdev. `chardevs`: property → id; `file` and `bytes_max` are filter-dump's."""
 
     id: str
@@ -94,8 +92,7 @@ class FilterSpec:
     bytes_max: int = DUMP_BYTES_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class NetdevSpec:
+class NetdevSpec(msgspec.Struct, frozen=True):
     """One `-netdev tap`. `vnet_hdr` None: not given, as its filters have it."""
 
     id: str

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from pycolo.core import Inlet, Outlet, Pump
 from pycolo.errors import FramingError
 from pycolo.node.batch import Batch
-from pycolo.node.datapath import now_us
+from pycolo.node.clock import now_us
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notify import INIT_ANSWER, Message, NotifyDev
 from pycolo.transport.ports import Port

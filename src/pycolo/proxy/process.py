@@ -11,13 +11,11 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final
 
-import structlog
-
 from pycolo.proxy.capture import Capture
 from pycolo.proxy.chain import Chain, DumpFile, Filter, Sink
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.compare import ComparePath
-from pycolo.proxy.diagnostics import lines_of, serve_metrics, states_of
+from pycolo.proxy.diagnostics import lines_of, states_of
 from pycolo.proxy.line import Line
 from pycolo.proxy.netfilter import NetdevPath
 from pycolo.proxy.notify import NotifyDev
@@ -34,13 +32,13 @@ EVENTS_MAX: Final = 10_000
 class Proxy:
     """All objects of one line; takes SIGTERM, SIGINT and SIGUSR1 over.
 
-    Opening raises `ConnectError`, and then nothing is left open.
+    Opening raises `ConnectError`, and then nothing is left open. Afterwards `start`, then `run`.
     """
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self._events: SimpleQueue[Event | signal.Signals | BaseException] = SimpleQueue()  # reentrant: signals put too
-        self._log: Any = structlog.get_logger()
+        self._log: Any = None
         self._lost_events = 0
         self.paths: list[ProxyPath] = []
         self._ports: dict[str, ChardevPort] = {}
@@ -70,6 +68,8 @@ class Proxy:
         for netdev in self._line.netdevs.values():
             self.paths.append(self._netdev(netdev, undo))
         if self._line.metrics is not None:
+            from pycolo.proxy.exposition import serve_metrics  # noqa: PLC0415 - most lines do without
+
             self._stop_metrics, url = serve_metrics(self._line.metrics, lambda: states_of(self.paths))
             undo.callback(self._stop_metrics)
             self._line.notes.append(f"metrics at {url}")
@@ -147,12 +147,18 @@ class Proxy:
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def run(self) -> int:
-        """Until SIGTERM or SIGINT; the exit code. Raises what ended an object's thread."""
-        for note in self._line.notes:
-            self._log.info(f"note: {note}")
+    def start(self) -> None:
+        """Begin to move frames; what there is to log waits for `run`."""
         for path in self.paths:
             path.start()
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; the exit code. Raises what ended an object's thread."""
+        import structlog  # noqa: PLC0415 - takes as long as all the rest, and frames need none
+
+        self._log = structlog.get_logger()
+        for note in self._line.notes:
+            self._log.info(f"note: {note}")
         try:
             return self._serve()
         finally:

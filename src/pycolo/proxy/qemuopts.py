@@ -8,9 +8,10 @@ else (an unknown key, a key given twice) is an error here.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
+
+import msgspec
 
 from pycolo.errors import ConfigError
 
@@ -43,8 +44,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """One option with its value, taken apart. `head`: the type or backend; a key without a value has None."""
 
     option: str

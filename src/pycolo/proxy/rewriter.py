@@ -14,7 +14,7 @@ from typing import Any, Final
 from pycolo.core import RewritePump, Rewriter
 from pycolo.errors import FramingError
 from pycolo.node.batch import Batch
-from pycolo.node.datapath import now_us
+from pycolo.node.clock import now_us
 from pycolo.path.cores import new_rewriter, rewriter_counters
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notify import NotifyDev

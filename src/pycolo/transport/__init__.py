@@ -2,7 +2,7 @@
 
 The link to the other node:
 
-* `certs`, `tls`: who the other node is; where plain text may be spoken.
+* `certs`, `certificates`, `tls`: who the other node is; where plain text may be spoken.
 * `linksocket`: one running connection, non-blocking, bounded both ways.
 * `linksetup`: how a connection comes to be: dial or listen, TLS, hello.
 * `controlchannel`: the thread that beats and listens to the other's heart.

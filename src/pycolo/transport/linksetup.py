@@ -36,7 +36,8 @@ from pycolo.link.hello import (
     judge,
 )
 from pycolo.transport import tls
-from pycolo.transport.linksocket import LinkSocket, control_link_socket, set_options
+from pycolo.transport.linksocket import LinkSocket, control_link_socket
+from pycolo.transport.tcpoptions import set_options
 
 HANDSHAKES_MAX: Final = 16
 """Peers between accept and welcome at once, each with its thread. The other node needs two."""

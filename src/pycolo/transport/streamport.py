@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from pycolo.core import frame_boundary
 from pycolo.errors import ConnectError
-from pycolo.transport.linksocket import set_options
 from pycolo.transport.ports import VNET_LEN
 from pycolo.transport.portspec import PortKind, PortSpec
+from pycolo.transport.tcpoptions import set_options
 from pycolo.wire.buffers import Buffer
 
 DIAL_US: Final = 1_000_000

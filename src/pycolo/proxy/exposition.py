@@ -1,0 +1,84 @@
+"""The state of every object as Prometheus text, for `--metrics HOST:PORT`.
+
+======================================  ==============================================================================
+colo_proxy_up                           1 while the process answers
+colo_proxy_NAME_total                   a counter of an object; labels `object` and `type` (QEMU's type name)
+colo_proxy_NAME                         what goes up and down: held_packets, held_bytes, tracked_connections, …
+colo_proxy_holding_seconds              for how long the oldest packet has been held; 0 when none is
+colo_proxy_stream_connected             1 while the other side is there; and `stream`, the property
+colo_proxy_stream_NAME_total            a stream's bytes_in, bytes_out, connections; a device's frames_in, frames_out
+======================================  ==============================================================================
+
+NAME is what the cores call it: for colo-compare primary_frames, secondary_frames, compared, released, discarded,
+differences, timeouts, clamped, checkpoints_requested, checkpoints_committed …; for filter-rewriter rewritten,
+untouched, learned …; for filters on a netdev seen_bytes and injected_bytes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pycolo.errors import ConnectError
+from pycolo.proxy.diagnostics import STREAM_GAUGE
+from pycolo.proxy.path import ObjectState
+
+_PREFIX: Final = "colo_proxy"
+
+
+class ProxyCollector(Collector):
+    """Asks the objects at each scrape."""
+
+    def __init__(self, states: Callable[[], list[ObjectState]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of the table above."""
+        yield GaugeMetricFamily(f"{_PREFIX}_up", "The process answers.", value=1)
+        families: dict[str, Metric] = {}
+        for state in self._states():
+            labels = {"object": state.object_id, "type": state.kind}
+            for name, value in state.counters.items():
+                _add(families, name, labels, value, is_counter=True)
+            for name, value in state.gauges.items():
+                _add(families, name, labels, value, is_counter=False)
+            _add(families, "holding_seconds", labels, (state.holding_us or 0) / 1e6, is_counter=False)
+            for stream in state.streams:
+                named = labels | {"stream": stream.role}
+                _add(families, "stream_connected", named, int(stream.is_connected), is_counter=False)
+                for name, value in stream.counters.items():
+                    if name != STREAM_GAUGE:
+                        _add(families, f"stream_{name}", named, value, is_counter=True)
+        yield from families.values()
+
+
+def _add(families: dict[str, Metric], name: str, labels: dict[str, str], value: float, *, is_counter: bool) -> None:
+    kind = CounterMetricFamily if is_counter else GaugeMetricFamily
+    if name not in families:
+        text = name.replace("_", " ") + ("" if is_counter else ", now")
+        families[name] = kind(f"{_PREFIX}_{name}", text, labels=list(labels))
+    family = families[name]
+    assert isinstance(family, CounterMetricFamily | GaugeMetricFamily)
+    family.add_metric(list(labels.values()), value)
+
+
+def serve_metrics(address: tuple[str, int], states: Callable[[], list[ObjectState]]) -> tuple[Callable[[], None], str]:
+    """Serve Prometheus text in a thread; what ends it, and the URL. Raises `ConnectError`."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ProxyCollector(states))
+    host, port = address
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConnectError(f"--metrics {host}:{port}: cannot listen: {error.strerror or error}") from error
+
+    shown = f"[{host}]" if ":" in host else host
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop, f"http://{shown}:{server.server_port}/metrics"
