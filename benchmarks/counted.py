@@ -15,23 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loads import (
-    ACK,
-    CUT,
-    DATAGRAMS,
-    HALF_ACKS,
-    JOINED,
-    LARGE,
-    MIXED,
-    SMALL,
-    SYN,
-    VNET,
-    Cycle,
-    Ends,
-    Traffic,
-    cycle,
-    handshake,
-)
+import conversations
+from loads import CUT, DATAGRAMS, HALF_ACKS, JOINED, LARGE, MIXED, SMALL, VNET, Cycle, Traffic
 
 from pycolo.core import Comparator, Rewriter
 
@@ -45,9 +30,6 @@ COUNTED_FRAMES: Final = 6000
 """At least so many of one side; whole cycles."""
 
 TURN_US: Final = 100
-PRIMARY_ISN: Final = 1000
-SECONDARY_ISN: Final = 900_000
-CLIENT_ISN: Final = 5000
 
 
 @dataclass(frozen=True)
@@ -114,9 +96,9 @@ class Compare:
 def compare(row: Row, counting: Counting) -> int:
     """Pairs that were counted."""
     shell = Compare(row.traffic.vnet, row.variant == "primary first")
-    if opening := handshake(row.traffic, row.flows, Ends(), SYN | ACK):
+    if opening := conversations.begun_alike(row.traffic, row.flows):
         shell.feed([(placed(opening), placed(opening))])
-    sides = [cycle(row.traffic, side, row.flows, repeat=max(1, 500 // row.flows)) for side in ("secondary", "primary")]
+    sides = [conversations.of_replica(row.traffic, side, row.flows) for side in ("secondary", "primary")]
     frames = sides[1].frames
     for _ in cycles(frames, WARM_FRAMES):
         shell.feed(next_batches(*sides))
@@ -161,13 +143,10 @@ def rewrite(row: Row, counting: Counting) -> int:
     """Frames that were counted, of one direction or (`keeps_copies`) of both in turn."""
     keeps_copies = row.variant == "both ways"
     shell = Rewrite(keeps_copies)
-    step = sum(row.traffic.primary)
-    client = Ends(True, CLIENT_ISN + 1, PRIMARY_ISN + 1, step)
-    guest = Ends(False, SECONDARY_ISN + 1, CLIENT_ISN + 1, step)
-    for ends, flags in ((client, SYN), (guest, SYN | ACK), (client, ACK)):
-        shell.feed([placed(handshake(row.traffic, row.flows, ends, flags))], ends.from_client)
+    for opening, is_client in conversations.begun_apart(row.traffic, row.flows):
+        shell.feed([placed(opening)], is_client)
     assert shell.core.stats.learned == row.flows
-    to_client, to_guest = (cycle(row.traffic, "primary", row.flows, ends) for ends in (guest, client))
+    to_client, to_guest = (make(row.traffic, row.flows) for make in (conversations.of_guest, conversations.of_clients))
     frames = to_client.frames
     turns = []
     for _ in (*cycles(frames, WARM_FRAMES), *cycles(frames, COUNTED_FRAMES)):

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import machine
+from conversations import APART, begun_alike, begun_apart, of_clients, of_guest, of_replica
 from engine import Outlet, Source, drive, latencies
-from loads import ACK, SYN, Cycle, Ends, Traffic, cycle, handshake
+from loads import Cycle, Traffic, cycle
 from machine import Cores
 from peers import Peer, Shape, running
 
@@ -20,10 +21,6 @@ WARM_S: Final = 1.0
 
 TRIES: Final = 4
 """How often a round is measured when others had more than `machine.OTHERS_MAX` of a processor."""
-
-PRIMARY_ISN: Final = 1000
-SECONDARY_ISN: Final = 900_000
-CLIENT_ISN: Final = 5000
 
 
 @dataclass(frozen=True)
@@ -130,24 +127,11 @@ Cycles = dict[str, Cycle]
 def made(load: Load) -> Cycles:
     """The cycles of a row; each session copies them."""
     if load.shape.kind == "rewriter":
-        return {"gin": cycle(load.traffic, "primary", load.flows, guest(load)), "cin": cycle_of_client(load)}
-    repeat = max(1, 500 // load.flows)
-    primary = cycle(load.traffic, "primary", load.flows, repeat=repeat)
+        return {"gin": of_guest(load.traffic, load.flows), "cin": of_clients(load.traffic, load.flows)}
+    primary = of_replica(load.traffic, "primary", load.flows)
     cut = load.traffic.secondary is not None
-    secondary = cycle(load.traffic, "secondary", load.flows, repeat=repeat) if cut else primary
+    secondary = of_replica(load.traffic, "secondary", load.flows) if cut else primary
     return {"pri": primary, "sec": secondary}
-
-
-def guest(load: Load) -> Ends:
-    return Ends(False, SECONDARY_ISN + 1, CLIENT_ISN + 1, sum(load.traffic.primary))
-
-
-def client(load: Load) -> Ends:
-    return Ends(True, CLIENT_ISN + 1, PRIMARY_ISN + 1, sum(load.traffic.primary))
-
-
-def cycle_of_client(load: Load) -> Cycle:
-    return cycle(load.traffic, "primary", load.flows, client(load))
 
 
 @contextmanager
@@ -160,13 +144,11 @@ def session(
         copies = {key: dataclasses.replace(one, octets=bytearray(one.octets)) for key, one in cycles.items()}
         found.sources = [Source(peer.ends[key], one) for key, one in copies.items()]
         if load.shape.kind == "rewriter":
-            apart = SECONDARY_ISN - PRIMARY_ISN
-            found.opened("cin", handshake(load.traffic, load.flows, client(load), SYN), "gout")
-            found.opened("gin", handshake(load.traffic, load.flows, guest(load), SYN | ACK), "cout")
-            found.opened("cin", handshake(load.traffic, load.flows, client(load), ACK), "gout")
-            outs = [("cout", "gin", (-apart, 0), False), ("gout", "cin", (0, apart), True)]
+            for opening, is_client in begun_apart(load.traffic, load.flows):
+                found.opened("cin" if is_client else "gin", opening, "gout" if is_client else "cout")
+            outs = [("cout", "gin", (-APART, 0), False), ("gout", "cin", (0, APART), True)]
         else:
-            if opening := handshake(load.traffic, load.flows, Ends(), SYN | ACK):
+            if opening := begun_alike(load.traffic, load.flows):
                 found.opened("pri+sec", opening, "out")
             outs = [("out", "pri", None, False)]
         if name != "sink":
