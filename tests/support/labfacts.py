@@ -1,6 +1,6 @@
 """The facts of a run in which everything went well, for tests to spoil."""
 
-from pycolo.lab.baseline.facts import CLIENT, SERVERS, WHO, Arm, Load, Measured
+from pycolo.lab.baseline.facts import CLIENT, SERVER_A, WHO, Arm, Load, Measured
 from pycolo.lab.facts import (
     Event,
     HoldTime,
@@ -124,7 +124,7 @@ def with_baseline(facts: RunFacts) -> None:
             seconds=2.0,
             download_bytes=factor * 100_000_000 * ("download" in load.kinds),
             upload_bytes=factor * 60_000_000 * ("upload" in load.kinds),
-            processor_ns=dict.fromkeys((SERVERS, CLIENT) if arm is Arm.BRIDGE else WHO, S),
+            processor_ns=dict.fromkeys((SERVER_A, CLIENT) if arm is Arm.BRIDGE else WHO, S),
             answers_ns=[2 * MS // factor] * 9,
             checked_bytes=1 << 20,
         )

@@ -29,9 +29,10 @@ class Load(Enum):
 
 PRIMARY: Final = "primary node"
 SECONDARY: Final = "secondary node"
-SERVERS: Final = "guest servers"
+SERVER_A: Final = "server in guest A"
+SERVER_B: Final = "server in guest B"
 CLIENT: Final = "client"
-WHO: Final = (PRIMARY, SECONDARY, SERVERS, CLIENT)
+WHO: Final = (PRIMARY, SECONDARY, SERVER_A, SERVER_B, CLIENT)
 """Whose processor time is told apart."""
 
 

@@ -14,7 +14,17 @@ import msgspec
 
 from pycolo.lab.baseline import client, server
 from pycolo.lab.baseline.bridge import BareBridge
-from pycolo.lab.baseline.facts import CLIENT, PRIMARY, SECONDARY, SERVERS, Arm, BulkResult, Load, Measured
+from pycolo.lab.baseline.facts import (
+    CLIENT,
+    PRIMARY,
+    SECONDARY,
+    SERVER_A,
+    SERVER_B,
+    Arm,
+    BulkResult,
+    Load,
+    Measured,
+)
 from pycolo.lab.errors import LabError
 from pycolo.lab.interruption import Interruption
 from pycolo.lab.namespaces import Namespace
@@ -98,7 +108,7 @@ class Baseline:
             bridge = BareBridge(directory / "netns", self._interruption.look, ipv6=self._options.ipv6)
             bridge.build()
             place = Place(Arm.BRIDGE, directory, processes, bridge.client, self._address(), {})
-            place.watched[SERVERS] = [self._start_server(place, "server", Host.A, bridge.guest)]
+            place.watched[SERVER_A] = [self._start_server(place, "server", Host.A, bridge.guest)]
             found = self._all_loads(place)
         finally:
             processes.kill_all()
@@ -115,10 +125,8 @@ class Baseline:
             topology = stage.topology
             nodes = {PRIMARY: [stage.nodes["primary"]], SECONDARY: [stage.nodes["secondary"]]}
             place = Place(arm, directory, stage.processes, topology.client, self._address(), nodes)
-            place.watched[SERVERS] = [
-                self._start_server(place, "server-a", Host.A, topology.guest_a),
-                self._start_server(place, "server-b", Host.B, topology.guest_b),
-            ]
+            place.watched[SERVER_A] = [self._start_server(place, "server-a", Host.A, topology.guest_a)]
+            place.watched[SERVER_B] = [self._start_server(place, "server-b", Host.B, topology.guest_b)]
             stage.wait_until_protected()
             found = self._all_loads(place)
             self._assert_as_told(stage, arm)
@@ -230,7 +238,7 @@ class Baseline:
     def _until(self, place: Place, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
-            place.processes.assert_running(*place.watched.get(SERVERS, ()))
+            place.processes.assert_running(*(each for watched in place.watched.values() for each in watched))
             if time.monotonic() > deadline:
                 raise LabError(f"{_name(place.arm)}: {otherwise} within {timeout_s:.0f} s")
             self._tick()

@@ -11,7 +11,8 @@ TITLE: Final = "What protection costs"
 
 NOTE: Final = (
     "Two bulk transfers before the run: (a) over a bare bridge, (b) through both nodes and their link with comparing "
-    "left out, (c) protected. Client, guests and nodes share this machine, and whatever else runs on it shares it too."
+    "left out, (c) protected. In (b) nothing waits for guest B, which soon falls behind for good: it is what the nodes "
+    "could do, and no protection. Client, guests, nodes and whatever else runs here share the machine."
 )
 
 HEAD: Final = ("(a) bridge", "(b) uncompared", "(c) protected", "(c)/(b)", "(c)/(a)")
