@@ -195,10 +195,11 @@ def _folded(total: int) -> int:
     return total % 0xFFFF
 
 
-def handshake(traffic: Traffic, flows: int, ends: Ends, flags: int) -> bytes:
+def handshake(traffic: Traffic, flows: int | range, ends: Ends, flags: int) -> bytes:
     """One frame of the handshake of every connection: SYN and SYN|ACK stand right before `ends.seq`, an ACK at it."""
+    every = flows if isinstance(flows, range) else range(flows)
     if traffic.protocol == UDP:
         return b""
     seq = ends.seq - 1 if flags & SYN else ends.seq
     ack = ends.ack if flags & ACK else 0
-    return b"".join(_Maker(flow, traffic, ends).segment(seq, ack, flags) for flow in range(flows))
+    return b"".join(_Maker(flow, traffic, ends).segment(seq, ack, flags) for flow in every)

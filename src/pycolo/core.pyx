@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 cimport cython
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free as free_memory, realloc
+from libc.stdlib cimport calloc, free as free_memory
 from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport read, write
@@ -82,6 +82,7 @@ include "storage/views.pxi"
 include "compare/trace.pxi"
 include "compare/rows.pxi"
 include "compare/outbox.pxi"
+include "compare/asides.pxi"
 include "compare/held.pxi"
 include "compare/shaper.pxi"
 include "compare/promises.pxi"

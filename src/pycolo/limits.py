@@ -23,10 +23,10 @@ VLAN_TAGS_MAX: Final = 2
 
 # ── connections ───────────────────────────────────────────────────────────────────────────────────────────────
 CONNECTIONS_MAX: Final = 1 << 20
-"""A million connections at once: about 200 MB of table when full, nothing before."""
+"""A million connections at once: some 220 MB of tables when all are there, nothing before."""
 
-CONNECTIONS_START: Final = 1 << 12
-"""First size of the tables; they double."""
+CONNECTION_BUCKETS: Final = 1 << 12
+"""First size of the tables' indices, 16 KiB each; they grow with the connections, one by one."""
 
 CONNECTION_IDLE_MS: Final = 7_440_000
 """2 h 4 min, RFC 5382 REQ-5: an established TCP connection may be silent for that long."""

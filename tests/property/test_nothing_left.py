@@ -50,6 +50,8 @@ def assert_nothing_is_left(trace: Comparing) -> None:
     assert core.table.used == 0
     assert (core.pool.used, core.pool.used_bytes) == (0, 0), "memory of what is held"
     assert (core.history.used, core.history.used_bytes) == (0, 0), "what is kept to compare again"
+    assert core.held.asides.used == 0
+    assert not any(core.held.asides.nothing()), "the place of all who have nothing aside was written to"
     assert core.primary_fragments.used == core.secondary_fragments.used == 0
     assert core.deadline_us() is None, "it wants to be called for nothing"
     trace.assert_empty()

@@ -291,21 +291,6 @@ def test_fragments_in_the_making_need_no_row(build):
     trace.assert_empty()
 
 
-def test_a_table_that_must_grow_for_a_datagram_in_fragments(build):
-    trace = Comparing(build, connections_max=8192, held_packets_max=8192)
-    rows = trace.core.table.rows
-    others = [udp(b"x", Flow(guest_port=1 + port)) for port in range(rows)]
-    trace.primary(*others)
-    trace.secondary(*others)
-    assert trace.frames() == others
-    parts = cut([1480], flow=Flow(guest_port=1 + rows))
-    trace.primary(*parts)
-    assert trace.frames() == [], "released without being compared"
-    trace.secondary(udp(DATA, Flow(guest_port=1 + rows)))
-    assert trace.frames() == parts
-    assert trace.core.table.rows == 2 * rows
-
-
 @pytest.mark.parametrize("name", ["empty", "beyond", "uneven", "second end"])
 def test_fragments_that_can_be_no_part_of_a_datagram(build, name):
     trace = Comparing(build)

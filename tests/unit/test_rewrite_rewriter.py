@@ -293,10 +293,10 @@ def test_a_full_table_gives_up_what_is_half_open_first(build):
 
 def test_the_table_grows(build):
     trace = Rewriting(build, connections_max=1 << 14)
-    rows = trace.core.table.rows
-    syns = [Tcp(5, "S", flow=Flow(guest_port=port + 1), from_client=True) for port in range(rows + 5)]
+    buckets = trace.core.table.buckets
+    syns = [Tcp(5, "S", flow=Flow(guest_port=port + 1), from_client=True) for port in range(buckets + 5)]
     assert trace.client(*syns) == [frame(syn) for syn in syns]
-    assert trace.core.table.rows == 2 * rows
+    assert trace.core.table.buckets == buckets + 5
     assert trace.core.stats.client_frames == len(syns)
 
 

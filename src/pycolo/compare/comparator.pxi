@@ -17,7 +17,6 @@ _COMPARATOR_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
 # What became of one frame of a batch.
 cdef enum:
     _TAKEN = 0
-    _GROW = 2
     _IMPOSSIBLE = -1
 
 
@@ -135,15 +134,12 @@ cdef class Comparator:
             until = self.clients.take(base, start, end, self.span, self.packet, now_us)
         return until, self.clients.behind
 
-    cdef bint _note_alone(self, long long now_us) noexcept nogil:
-        """A segment of a primary that is alone: where it is, for the checkpoint that gives it a secondary.
-
-        False: the table must grow first.
-        """
+    cdef int _note_alone(self, long long now_us) noexcept nogil:
+        """A segment of a primary that is alone: where it is, for the checkpoint that gives it a secondary."""
         row: cython.int = self._row_for(now_us)
         if row >= 0:
             self.tcp.alone(row, self.packet, now_us)
-        return row != -2
+        return 0
 
     def timer_fired(self, now_us: cython.longlong):
         """Time has passed: split, time out, evict."""
@@ -244,15 +240,9 @@ cdef class Comparator:
         self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, long long now_us, bint is_primary
     ) except -1:
         pos: cython.Py_ssize_t = start
-        while True:
-            with nogil:
-                pos = self.feed(buf, pos, end, is_primary, now_us)
-                self.held.outbox.settle()  # the buffer is the caller's
-            if self._outcome != _GROW:
-                break
-            rows = self.table.grow()
-            self.held.grow(rows)
-            self.tcp.grow(rows)
+        with nogil:
+            pos = self.feed(buf, pos, end, is_primary, now_us)
+            self.held.outbox.settle()  # the buffer is the caller's
         if self._outcome == _IMPOSSIBLE:
             name = self.primary_name if is_primary else self.secondary_name
             taken = self.stats.primary_bytes if is_primary else self.stats.secondary_bytes
@@ -306,8 +296,8 @@ cdef class Comparator:
     cdef int _take(self, uint8_t* buf, bint is_primary, long long now_us) noexcept nogil:
         kind: cython.int = self.packet.kind
         if self.is_passing or kind == PacketKind.PASS or kind == PacketKind.REFUSED:
-            if is_primary and kind == PacketKind.TCP and not self.tcp.needs_handshake and not self._note_alone(now_us):
-                return _GROW
+            if is_primary and kind == PacketKind.TCP and not self.tcp.needs_handshake:
+                self._note_alone(now_us)
             if is_primary:
                 passing: cython.int = self.admission.store(buf, self.span, now_us)
                 return _BLOCKED if passing == _NONE else self.held.pass_on(passing, kind, now_us)
@@ -319,8 +309,8 @@ cdef class Comparator:
                 return self._take_fragment(self.primary_fragments, buf, is_primary, now_us)
             return self._take_fragment(self.secondary_fragments, buf, is_primary, now_us)
         row: cython.int = self._row_for(now_us)
-        if row < 0:
-            return _BLOCKED if row == _NONE else _GROW
+        if row == _NONE:
+            return _BLOCKED
         outcome: cython.int = self.admission.admit(row, self.packet, is_primary, now_us)
         if outcome == _REFUSED:
             if is_primary:
@@ -350,13 +340,11 @@ cdef class Comparator:
         return True
 
     cdef int _row_for(self, long long now_us) noexcept nogil:
-        """The row of `packet`'s connection, made if need be; -1 none to be had, -2 the table must grow first."""
+        """The row of `packet`'s connection, made if need be; -1 where none is to be had."""
         row: cython.int = self.table.find(self.packet, False)
         if row != _NONE:
             self.table.heard(row, self.packet, now_us)
             return row
-        if self.table.wants_growth():
-            return -2
         row = self.table.insert(now_us)
         if row == _NONE:
             victim: cython.int = self.table.evict(now_us)
@@ -365,10 +353,9 @@ cdef class Comparator:
                 return _NONE
             self._give_up(victim)
             row = self.table.insert(now_us)
+        self.held.open_row(row)
         if self.packet.ip_proto == IpProto.PROTO_TCP:
             self.tcp.open_row(row, self.packet.kind == PacketKind.TCP and self.packet.flags & TcpFlag.SYN != 0)
-        else:
-            self.datagram.open_row(row)
         return row
 
     cdef int _give_up(self, int row) noexcept nogil:
@@ -408,8 +395,8 @@ cdef class Comparator:
             fragments.finish(slot, whole)
             return self.held.pass_on(whole, kind, now_us) if is_primary else self.held.discard(whole)
         row: cython.int = self._row_for(now_us)
-        outcome: cython.int = _BLOCKED if row == _NONE else _GROW
-        if row >= 0:
+        outcome: cython.int = _BLOCKED
+        if row != _NONE:
             outcome = self.admission.admit(row, self.packet, is_primary, now_us)
         if outcome != _TAKEN and outcome != _REFUSED:
             self.pool.free(whole)
@@ -458,13 +445,17 @@ cdef class Comparator:
             self.primary_fragments.review(now_us)
             self.secondary_fragments.review(now_us)
         self.admission.review(now_us)
+        cdef long long passed = self.table.passed_over
+        cdef long long before
         evicted: cython.int = 0
-        while evicted < _EVICTED_PER_SCAN:
+        while evicted + self.table.passed_over - passed < _EVICTED_PER_SCAN:
+            before = self.table.passed_over
             row: cython.int = self.table.expired(now_us)
-            if row == _NONE:
+            if row != _NONE:
+                self._give_up(row)
+                evicted += 1
+            elif self.table.passed_over == before:
                 return 0
-            self._give_up(row)
-            evicted += 1
         return 0
 
     # ── epochs ────────────────────────────────────────────────────────────────────────────────────────────────

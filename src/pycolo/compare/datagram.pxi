@@ -52,12 +52,6 @@ cdef class DatagramComparison:
         self.pool = held.pool
         self.reorder_due_us = _NEVER
 
-    cdef int open_row(self, int row) noexcept nogil:
-        """A new row of the table is a connection of datagrams."""
-        cdef Row* r = &self.held.rows[row]
-        r.flags = 0
-        return 0
-
     cdef bint primary(self, int row, int record, Packet packet, long long now_us) noexcept nogil:
         """A primary packet, stored as `record`; False: there is no room for what it is cut into."""
         count: cython.int = datagrams_in(packet)

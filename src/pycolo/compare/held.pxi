@@ -34,9 +34,9 @@ cdef class Held:
     cdef readonly Pool pool
     cdef readonly CompareStats stats
     cdef readonly Trace trace
+    cdef readonly Asides asides
     cdef Row* rows
     cdef Outbox outbox
-    cdef int _row_count
     cdef readonly int shared
     cdef readonly long long shared_bytes
     cdef readonly Queues ready
@@ -76,12 +76,11 @@ cdef class Held:
         self.has_vnet = has_vnet
         self.stats = CompareStats()
         self.trace = Trace(pool)
-        rows = table.rows
         self.outbox = Outbox(has_vnet)
-        self._row_count = 0
         self.shared = 0
         self.shared_bytes = 0
-        self._make_rows(rows)
+        self.rows = <Row*>column(self.rows, table.rows_max, sizeof(Row), 0)
+        self.asides = Asides(table.rows_max)
         self.ready = Queues(pool, 1)
         self.active_head = _NONE
         self.checkpoint_wanted = False
@@ -96,19 +95,13 @@ cdef class Held:
         self._report_length = <int*>column(self._report_length, 2 * _REPORTS, sizeof(int), 0)
         self._report_bytes = <uint8_t*>column(self._report_bytes, 2 * _REPORTS * 2 * _CONTEXT, 1, 0)
 
-    def grow(self, rows):
-        """Make room for `rows` connections."""
-        self._make_rows(rows)
-
-    def _make_rows(self, rows):
-        self.rows = <Row*>column(self.rows, rows, sizeof(Row), 0)
-        for row in range(self._row_count, rows):
-            self.rows[row].active_next = self.rows[row].active_previous = _NONE
-            self.rows[row].kept_newer = self.rows[row].kept_older = self.rows[row].cursor = _NONE
-            self.rows[row].primary.head = self.rows[row].primary.tail = _NONE
-            self.rows[row].secondary.head = self.rows[row].secondary.tail = _NONE
-            self.rows[row].kept.head = self.rows[row].kept.tail = _NONE
-        self._row_count = rows
+    cdef int open_row(self, int row) noexcept nogil:
+        """A new row of the table: nothing is known of it."""
+        cdef Row* r = &self.rows[row]
+        memset(r, 0, sizeof(Row))
+        r.cursor = r.active_next = r.active_previous = r.kept_newer = r.kept_older = _NONE
+        r.primary.head = r.primary.tail = r.secondary.head = r.secondary.tail = r.kept.head = r.kept.tail = _NONE
+        return 0
 
     # ── queues ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -359,6 +352,8 @@ cdef class Held:
         if r.flags & RowFlag.ALONE:
             return 0
         r.flags &= ~RowFlag.ACTIVE
+        if r.aside:
+            self.asides.tidy(r)
         before: cython.int = r.active_previous
         after: cython.int = r.active_next
         if before == _NONE:

@@ -13,8 +13,18 @@ cdef long long _NEVER = 0x4000000000000000
 
 
 cdef class OneSide(ByteStreams):
-    """The columns are those of `ByteStreams`."""
+    """`_client_moved_us`, by row: when the client's ack moved last."""
 
+    cdef long long* _client_moved_us
+
+    def __dealloc__(self):
+        release_column(self._client_moved_us)
+
+    def __init__(self, held, commits_input, needs_handshake):
+        super().__init__(held, commits_input, needs_handshake)
+        self._client_moved_us = <long long*>column(
+            self._client_moved_us, held.table.rows_max, sizeof(long long), 0
+        )
 
     cdef int client(self, int row, uint8_t* buf, Packet packet, long long now_us) noexcept nogil:
         """A segment of the client, on its way to the primary: what it has got. Never needed, and never believed alone.
@@ -42,7 +52,7 @@ cdef class OneSide(ByteStreams):
             r.flags |= RowFlag.CLIENT_SEEN
             self.held.table.resume(row, now_us)  # from now on the client tells when it ends
             r.client_ack = packet.ack
-            r.client_moved_us = now_us
+            self._client_moved_us[row] = now_us
             self.history.acknowledged(row, packet.ack)
         return self._close_if_done(row, now_us)
 
@@ -152,13 +162,15 @@ cdef class OneSide(ByteStreams):
     cdef int _secondary_reset(self, int row, Packet packet, long long now_us) noexcept nogil:
         """A RST of the secondary. It counts where its number is one that the client could believe (RFC 5961)."""
         cdef Row* r = &self.held.rows[row]
+        cdef Aside* aside
         state: cython.int = r.flags
         ack: cython.longlong = packet.ack if packet.flags & TcpFlag.ACK else 0
         if state & RowFlag.SECONDARY_SYN and not state & RowFlag.SYN_MATCHED:
-            r.next_resets += 1
-            r.reset_us = now_us
+            aside = self.asides.own(r)
+            aside.next_resets += 1
+            aside.reset_us = now_us
             return 0
-        is_further: cython.bint = state & RowFlag.RST_MATCHED != 0 or r.resets != 0
+        is_further: cython.bint = state & RowFlag.RST_MATCHED != 0 or self.asides.of(r).resets != 0
         if state & RowFlag.BASE_KNOWN:
             ahead: cython.longlong = seq_diff(packet.seq, r.compared_seq)
             is_answer: cython.bint = not state & RowFlag.SYN_MATCHED and ack == r.primary_ack
@@ -170,32 +182,34 @@ cdef class OneSide(ByteStreams):
                 return 0
         elif is_further and (ack == 0 or (state & RowFlag.RST_MATCHED and self._is_refused(row, ack))):
             return 0  # a closed port's first RST answers a SYN; what follows answers other segments
-        if r.resets == 0:
-            r.reset_us = now_us
-        r.reset_ack = ack
-        r.resets += 1
+        aside = self.asides.own(r)
+        if aside.resets == 0:
+            aside.reset_us = now_us
+        aside.reset_ack = ack
+        aside.resets += 1
         return 0
 
     cdef bint _is_refused(self, int row, long long ack) noexcept nogil:
         """Whether both guests have answered the SYN that `ack` acknowledges with a RST."""
-        cdef Row* r = &self.held.rows[row]
-        return ack == r.matched_acks >> 32 or ack == r.matched_acks & <uint64_t>0xFFFFFFFF
+        cdef uint64_t acks = self.asides.of(&self.held.rows[row]).matched_acks
+        return ack == <uint32_t>(acks >> 32) or ack == <uint32_t>acks
 
     cdef Py_ssize_t alone_since_us(self, int row) noexcept nogil:
         """Since when the secondary has done something besides payload that the client could notice, the primary not."""
         cdef Row* r = &self.held.rows[row]
+        cdef const Aside* aside = self.asides.of(r)
         state: cython.int = r.flags
         since_us: cython.longlong = _NEVER
         if state & (RowFlag.LET_THROUGH | RowFlag.DIVERGED):
             return _NEVER
         if state & RowFlag.SECONDARY_SYN:
-            since_us = r.syn_us
-        if r.resets:
-            since_us = min(since_us, r.reset_us)
+            since_us = aside.syn_us
+        if aside.resets:
+            since_us = min(since_us, aside.reset_us)
         if state & RowFlag.SECONDARY_FIN and (
-            not state & RowFlag.BASE_KNOWN or seq_diff(r.compared_seq, r.secondary_fin) <= 0
+            not state & RowFlag.BASE_KNOWN or seq_diff(r.compared_seq, aside.secondary_fin) <= 0
         ):
-            since_us = min(since_us, r.fin_us)
+            since_us = min(since_us, aside.fin_us)
         return since_us
 
     cdef bint _is_alone(self, int row) noexcept nogil:
@@ -217,7 +231,7 @@ cdef class OneSide(ByteStreams):
         """
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
-        if r.resets or state & RowFlag.SECONDARY_SYN:
+        if self.asides.of(r).resets or state & RowFlag.SECONDARY_SYN:
             return since_us
         if state & RowFlag.PRIMARY_RST and not state & RowFlag.RST_MATCHED:
             return since_us
@@ -227,4 +241,4 @@ cdef class OneSide(ByteStreams):
             return since_us
         if seq_diff(r.client_ack, r.compared_seq) < 0:
             return now_us
-        return max(since_us, r.client_moved_us)
+        return max(since_us, self._client_moved_us[row])

@@ -6,7 +6,7 @@
                               │ no: lowered to what the secondary has acknowledged and offered
                               └──► the rest is *owed*: an ACK of our own follows when the secondary has caught up
 
-A debt is state of its connection, no packet: the header that such an ACK needs is kept in the row. So a connection
+A debt is state of its connection, no packet: the header that such an ACK needs is kept aside. So a connection
 that is silent for hours with a debt costs no record, and a debt that finds no room for its ACK is paid later.
 """
 
@@ -21,32 +21,19 @@ cdef enum:
 cdef enum:
     _PROMISES_HEADER_BYTES = 72
 cdef long long _SYN_DATA = limits.SYN_DATA_BYTES_MAX
-# In `_layout`: offset of the IP header | of the TCP header << 8 | vnet header's length << 16 | IP version << 24.
+# In `layout`: offset of the IP header | of the TCP header << 8 | vnet header's length << 16 | IP version << 24.
 cdef enum:
     _NO_HEADER = 0
 
 
-cdef struct Debt:
-    # What an ACK needs that is owed to the client, and the secondary's SACK blocks: see `Promises`.
-    uint32_t[8] blocks
-    uint32_t told_ack
-    int told_window
-    int layout
-    uint32_t seq
-    uint32_t value
-    uint32_t echo
-    int has_time
-    uint8_t[72] header
-
-
 @cython.final
 cdef class Promises:
-    """Columns by row. `commits_input` is ack_policy=commit; without it acks and windows leave as the primary sent them.
+    """`commits_input` is ack_policy=commit; without it acks and windows leave as the primary sent them.
 
     `primary_ack` and `secondary_ack` are the highest that each guest has acknowledged, `*_space` the window in bytes
-    behind that; `_next_*` are those of the secondary's latest SYN|ACK, until it is matched. `scale` is the window scale
-    that both SYNs agreed in; where no SYN was seen it is the largest that what both have offered allows. `_blocks`: the
-    secondary's latest SACK blocks. `_told_ack`, `_told_window`: what the client was told last while something is owed.
+    behind that; `next_*` are those of the secondary's latest SYN|ACK, until it is matched. `scale` is the window scale
+    that both SYNs agreed in; where no SYN was seen it is the largest that what both have offered allows. `blocks`: the
+    secondary's latest SACK blocks. `told_ack`, `told_window`: what the client was told last while something is owed.
     `stepped_ack`: a guest's ack that was one more than the one before it.
     """
 
@@ -54,23 +41,16 @@ cdef class Promises:
     cdef readonly Pool pool
     cdef readonly Shaper shaper
     cdef public bint commits_input
-    cdef Debt* _debts
+    cdef Asides _asides
     cdef Packet _packet
-
-    def __dealloc__(self):
-        release_column(self._debts)
 
     def __init__(self, held, shaper, commits_input):
         self.held = held
         self.pool = held.pool
         self.shaper = shaper
         self.commits_input = commits_input
-        self._debts = <Debt*>column(self._debts, held.table.rows, sizeof(Debt), 0)
+        self._asides = held.asides
         self._packet = Packet()
-
-    def grow(self, rows):
-        """Make room for `rows` connections."""
-        self._debts = <Debt*>column(self._debts, rows, sizeof(Debt), 0)
 
     cdef int open_row(self, int row) noexcept nogil:
         """A new row of the table, or a new incarnation whose SYN was not seen."""
@@ -83,7 +63,9 @@ cdef class Promises:
         """Nothing is owed any more."""
         cdef Row* r = &self.held.rows[row]
         r.flags &= ~RowFlag.OWED
-        self._debts[row].layout = _NO_HEADER
+        if r.aside:
+            self._asides.at[r.aside].layout = _NO_HEADER
+            self._asides.tidy(r)
         return 0
 
     # ── what the guests say ───────────────────────────────────────────────────────────────────────────────────
@@ -146,9 +128,9 @@ cdef class Promises:
 
     cdef int note_early(self, int row, Packet packet) noexcept nogil:
         """The secondary's SYN|ACK: what it promises counts when it is matched, and not for an older life."""
-        cdef Row* r = &self.held.rows[row]
-        r.next_ack = packet.ack
-        r.next_space = packet.window if packet.flags & TcpFlag.ACK else -1
+        cdef Aside* aside = self._asides.own(&self.held.rows[row])
+        aside.next_ack = packet.ack
+        aside.next_space = packet.window if packet.flags & TcpFlag.ACK else -1
         return 0
 
     cdef bint answers(self, int row, long long ack) noexcept nogil:
@@ -156,16 +138,17 @@ cdef class Promises:
 
         One of the two may have taken the payload of that SYN (RFC 7413), and the other not.
         """
-        cdef Row* r = &self.held.rows[row]
-        apart: cython.longlong = seq_diff(ack, r.next_ack)
-        return r.next_space >= 0 and -_SYN_DATA <= apart <= _SYN_DATA
+        cdef const Aside* aside = self._asides.of(&self.held.rows[row])
+        apart: cython.longlong = seq_diff(ack, aside.next_ack)
+        return aside.next_space >= 0 and -_SYN_DATA <= apart <= _SYN_DATA
 
     cdef int take_early(self, int row, bint has_ack) noexcept nogil:
         """Both SYNs agree: the secondary's promise counts from now on."""
         cdef Row* r = &self.held.rows[row]
+        cdef const Aside* aside = self._asides.of(r)
         if has_ack:
-            r.secondary_ack = r.next_ack
-            r.secondary_space = r.next_space
+            r.secondary_ack = aside.next_ack
+            r.secondary_space = aside.next_space
             r.flags |= RowFlag.SECONDARY_ACK
         return 0
 
@@ -174,7 +157,7 @@ cdef class Promises:
         cdef Row* r = &self.held.rows[row]
         i: cython.int = 0
         while i < r.block_count:
-            if seq_diff(self._debts[row].blocks[2 * i], r.secondary_ack) > 0:
+            if seq_diff(self._asides.of(r).blocks[2 * i], r.secondary_ack) > 0:
                 return True
             i += 1
         return False
@@ -183,10 +166,13 @@ cdef class Promises:
         cdef Row* r = &self.held.rows[row]
         count: cython.int = min(packet.sack_len // 8, 4)
         r.block_count = count
+        if count == 0:
+            return self._asides.tidy(r)
+        cdef Aside* aside = self._asides.own(r)
         pos: cython.Py_ssize_t = self.pool.at[record].pos + packet.sack_pos - packet.start
         i: cython.int = 0
         while i < 2 * count:
-            self._debts[row].blocks[i] = load32(self.pool.arena.memory, pos + 4 * i)
+            aside.blocks[i] = load32(self.pool.arena.memory, pos + 4 * i)
             i += 1
         return 0
 
@@ -300,8 +286,8 @@ cdef class Promises:
         return self._note_header(row, record, self.pool.at[record].seq)
 
     cdef int _note_told(self, int row, long long ack, int window) noexcept nogil:
-        cdef Debt* debt = &self._debts[row]
         cdef Row* r = &self.held.rows[row]
+        cdef Aside* debt = self._asides.own(r)
         if r.flags & RowFlag.OWED:
             ack = seq_max(ack, debt.told_ack)
         debt.told_ack = ack
@@ -311,7 +297,7 @@ cdef class Promises:
 
     cdef int _note_header(self, int row, int record, long long seq) noexcept nogil:
         """Keep what an ACK in the name of `record`'s sender needs; the packet is parsed in `shaper`."""
-        cdef Debt* debt = &self._debts[row]
+        cdef Aside* debt = self._asides.own(&self.held.rows[row])
         ip_at: cython.Py_ssize_t = self.shaper.packet.ip_pos - self.shaper.packet.frame_pos
         l4_at: cython.Py_ssize_t = self.shaper.packet.l4_pos - self.shaper.packet.frame_pos
         if l4_at + 4 > _PROMISES_HEADER_BYTES:
@@ -357,13 +343,13 @@ cdef class Promises:
         return keep_sack_blocks(self.pool.arena.memory, packet, kept)
 
     cdef bint _has_block(self, int row, long long left, long long right) noexcept nogil:
-        cdef Debt* debt = &self._debts[row]
         cdef Row* r = &self.held.rows[row]
+        cdef const Aside* aside = self._asides.of(r)
         if seq_diff(right, r.secondary_ack) <= 0:
             return True
         i: cython.int = 0
         while i < r.block_count:
-            if seq_diff(left, debt.blocks[2 * i]) >= 0 and seq_diff(right, debt.blocks[2 * i + 1]) <= 0:
+            if seq_diff(left, aside.blocks[2 * i]) >= 0 and seq_diff(right, aside.blocks[2 * i + 1]) <= 0:
                 return True
             i += 1
         return False
@@ -377,7 +363,7 @@ cdef class Promises:
             return 0
         ack: cython.longlong = seq_min(r.primary_ack, r.secondary_ack)
         window: cython.int = self._common_window(row, ack, 0)
-        cdef Debt* debt = &self._debts[row]
+        cdef const Aside* debt = self._asides.of(r)
         if seq_diff(ack, debt.told_ack) < 0 or (ack == debt.told_ack and window == debt.told_window):
             return 0
         if debt.told_window == -1 and ack == debt.told_ack:
@@ -412,8 +398,8 @@ cdef class Promises:
 
     cdef bint _say(self, int row, long long ack, int window, bint with_blocks, long long now_us) noexcept nogil:
         """Let an ACK of our own making out; False where there is no room for it now, or nothing to make it from."""
-        cdef Debt* debt = &self._debts[row]
         cdef Row* r = &self.held.rows[row]
+        cdef Aside* debt = self._asides.own(r)
         layout: cython.int = debt.layout
         if layout == _NO_HEADER:
             return False

@@ -11,7 +11,8 @@ cdef enum:
 
 
 cdef struct Row:
-    # What is known of a connection: see `ByteStreams`, `Promises`, `History`. The first cache lines are the busy ones.
+    # What is known of a connection, in two cache lines: see `ByteStreams`, `Promises`, `History`. What a connection has
+    # only for a time is an `Aside`.
     int flags
     uint32_t compared_seq
     Queue primary
@@ -20,35 +21,23 @@ cdef struct Row:
     int cursor
     uint32_t primary_ack
     uint32_t secondary_ack
-    long long primary_space
-    long long secondary_space
+    int primary_space
+    int secondary_space
     long long advanced_us
     Queue kept
-    int block_count
-    int scale
-    int resets
-    int next_resets
-    int active_next
-    int active_previous
-    long long kept_bytes
+    int kept_bytes
     int kept_newer
     int kept_older
-    uint32_t client_ack
-    uint32_t client_end
-    long long client_moved_us
-    uint32_t secondary_fin
-    uint32_t newest_value
+    int active_next
+    int active_previous
+    int aside
+    uint8_t scale
+    uint8_t block_count
     uint32_t primary_isn
     uint32_t secondary_isn
-    int secondary_options
-    uint32_t reset_ack
     uint32_t stepped_ack
-    uint64_t matched_acks
-    uint32_t next_ack
-    long long next_space
-    long long syn_us
-    long long reset_us
-    long long fin_us
+    uint32_t client_ack
+    uint32_t client_end
 
 
 @cython.final

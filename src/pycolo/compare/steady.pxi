@@ -291,7 +291,9 @@ cdef class Steady:
         cdef bint is_repeat = ahead == 0 and space == r.secondary_space
         r.secondary_ack = s.ack
         r.secondary_space = space
-        r.block_count = 0
+        if r.block_count:
+            r.block_count = 0
+            self.held.asides.tidy(r)
         return is_repeat
 
     cdef inline bint _equals_held(self, Row* r, const uint8_t* payload, Py_ssize_t length) noexcept nogil:

@@ -34,6 +34,7 @@ cdef class ByteStreams:
     cdef readonly Shaper shaper
     cdef readonly Promises promises
     cdef readonly History history
+    cdef Asides asides
     cdef public bint needs_handshake
     cdef bint sees_client
     cdef int _mine
@@ -45,25 +46,16 @@ cdef class ByteStreams:
         self.shaper = Shaper(held.pool)
         self.promises = Promises(held, self.shaper, commits_input)
         self.history = History(held)
+        self.asides = held.asides
         self.needs_handshake = needs_handshake
         self.sees_client = False
         self._mine = self._theirs = _NONE
 
-    def grow(self, rows):
-        """Make room for `rows` connections."""
-        self.promises.grow(rows)
-
     cdef int open_row(self, int row, bint has_syn) noexcept nogil:
         """A new row of the table is a TCP connection."""
-        cdef Row* r = &self.held.rows[row]
-        r.flags = 0
-        r.resets = r.next_resets = r.matched_acks = 0
-        r.cursor = _NONE
-        r.advanced_us = 0
-        r.client_moved_us = 0
         self.promises.open_row(row)
         if self.needs_handshake and not has_syn:
-            r.flags = RowFlag.LET_THROUGH
+            self.held.rows[row].flags = RowFlag.LET_THROUGH
         return 0
 
     # ── what the packets say ──────────────────────────────────────────────────────────────────────────────────
@@ -83,12 +75,7 @@ cdef class ByteStreams:
             self._begin_with_secondary(row, packet.seq, state & RowFlag.BASE_KNOWN == 0)
         else:
             self.held.drop_all_secondary(row)
-        if state & RowFlag.SECONDARY_SYN:
-            r.resets = r.next_resets
-        # A RST that answers the same SYN of the client is this life's; all others were the old one's.
-        elif not packet.flags & TcpFlag.ACK or r.reset_ack != packet.ack:
-            r.resets = 0
-        r.next_resets = 0
+        self._begin_resets(row, packet)
         self.promises.open_row(row)
         r.flags &= _STREAM_KEPT_BY_SYN
         r.flags |= RowFlag.PRIMARY_SYN | RowFlag.BASE_KNOWN
@@ -96,6 +83,20 @@ cdef class ByteStreams:
         r.compared_seq = r.primary_end = seq_add(packet.seq, 1)
         r.scale = packet.window_scale if packet.window_scale >= 0 else 0
         return self.held.table.reopen(row, now_us)
+
+    cdef int _begin_resets(self, int row, Packet packet) noexcept nogil:
+        """Which of the secondary's RSTs are of the life that the primary begins."""
+        cdef Row* r = &self.held.rows[row]
+        if not r.aside:
+            return 0
+        cdef Aside* aside = self.asides.own(r)
+        if r.flags & RowFlag.SECONDARY_SYN:
+            aside.resets = aside.next_resets
+        # A RST that answers the same SYN of the client is this life's; all others were the old one's.
+        elif not packet.flags & TcpFlag.ACK or aside.reset_ack != packet.ack:
+            aside.resets = 0
+        aside.next_resets = 0
+        return 0
 
     cdef int _begin_with_secondary(self, int row, long long primary_isn, bint is_first_life) noexcept nogil:
         """The secondary has begun this life already: what it sent in an older one goes.
@@ -128,12 +129,13 @@ cdef class ByteStreams:
         if state & RowFlag.SYN_MATCHED and r.primary_isn == packet.seq:
             return False  # sent again when its number was translated already
         # What it has said before is of the old life, which the primary may not have ended yet.
-        r.next_resets = 0
         self.promises.note_early(row, packet)
+        cdef Aside* aside = self.asides.own(r)
+        aside.next_resets = 0
+        aside.secondary_options = syn_options(packet)
+        aside.syn_us = now_us
         r.flags |= RowFlag.SECONDARY_SYN
         r.secondary_isn = packet.seq
-        r.secondary_options = syn_options(packet)
-        r.syn_us = now_us
         return True
 
     cdef bint _note_primary_payload(self, int row, int record, Packet packet) noexcept nogil:
@@ -182,10 +184,10 @@ cdef class ByteStreams:
             return 0
         value: cython.longlong = load32(self.pool.arena.memory, pos)
         if r.flags & RowFlag.OVERTAKEN:
-            missing: cython.longlong = seq_diff(r.newest_value, value)
+            missing: cython.longlong = seq_diff(self.asides.of(r).newest_value, value)
             if missing > 0:
                 return shift_timestamps(self.pool.arena.memory, self.shaper.packet, missing, 0)
-        r.newest_value = value
+        self.asides.own(r).newest_value = value
         r.flags |= RowFlag.OVERTAKEN
         return 0
 
@@ -263,7 +265,7 @@ cdef class ByteStreams:
             if theirs == _NONE:
                 self._mine = mine
                 self._theirs = _NONE
-                return DifferenceKind.FIN if r.secondary_fin == r.compared_seq else 0
+                return DifferenceKind.FIN if self.asides.of(r).secondary_fin == r.compared_seq else 0
             frontier: cython.longlong = r.compared_seq
             count = min(seq_diff(self._end(mine), frontier), seq_diff(self._end(theirs), frontier))
             equal = self._equal_bytes(row, mine, theirs, count)

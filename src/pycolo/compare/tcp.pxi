@@ -33,7 +33,7 @@ cdef class TcpComparison(OneSide):
 
     cdef int close_row(self, int row) noexcept nogil:
         """The row is about to be given up; it holds no packets."""
-        self.promises.forget(row)
+        self.asides.drop(&self.held.rows[row])
         return self.history.forget(row)
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,6 +127,7 @@ cdef class TcpComparison(OneSide):
         """A secondary packet, stored as `record` (freed or queued here)."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
+        cdef Aside* aside
         flags: cython.int = packet.flags
         is_repeat: cython.bint = False
         is_early: cython.bint = False
@@ -143,9 +144,10 @@ cdef class TcpComparison(OneSide):
         if flags & TcpFlag.SYN:
             return self._secondary_early(row, record, packet, is_early, now_us)
         if flags & TcpFlag.FIN:
+            aside = self.asides.own(r)
             if not r.flags & RowFlag.SECONDARY_FIN:
-                r.fin_us = now_us
-            r.secondary_fin = seq_add(packet.seq, packet.payload_len)
+                aside.fin_us = now_us
+            aside.secondary_fin = seq_add(packet.seq, packet.payload_len)
             r.flags |= RowFlag.SECONDARY_FIN
         if packet.payload_len and not flags & TcpFlag.RST:
             rec.payload_pos = packet.payload_pos - packet.start
@@ -204,7 +206,7 @@ cdef class TcpComparison(OneSide):
     cdef int committed(self, int row, long long now_us) noexcept nogil:
         """The secondary has become a copy of the primary: both have sent and acknowledged the same."""
         cdef Row* r = &self.held.rows[row]
-        r.resets = r.next_resets = 0
+        self.asides.no_resets(r)
         self.promises.settle(row, now_us)
         r.flags = r.flags & ~(
             RowFlag.LET_THROUGH
@@ -224,7 +226,8 @@ cdef class TcpComparison(OneSide):
             r.flags |= RowFlag.RST_MATCHED
         if r.flags & RowFlag.PRIMARY_FIN:
             r.flags |= RowFlag.FIN_MATCHED
-        return self.promises.equalise(row)
+        self.promises.equalise(row)
+        return self.asides.tidy(r)
 
     cdef int mark_older(self, int row, long long now_us) noexcept nogil:
         """The connection began before the secondary was there; it holds no packets."""
@@ -235,10 +238,10 @@ cdef class TcpComparison(OneSide):
         if self.needs_handshake:
             r.flags = (r.flags | RowFlag.LET_THROUGH) & ~RowFlag.PRIMARY_SYN
         r.flags = r.flags | RowFlag.CONFIRMED  # a copy turns down what the primary does
-        r.resets = r.next_resets = 0
+        self.asides.no_resets(r)
         r.cursor = _NONE
         r.compared_seq = r.primary_end
-        return 0
+        return self.asides.tidy(r)
 
     cdef int timed_out(self, int row, int kind, int record, long long now_us) noexcept nogil:
         """`record` has waited for longer than compare_timeout; -1: the secondary alone has sent a SYN, FIN or RST."""
@@ -361,7 +364,7 @@ cdef class TcpComparison(OneSide):
     cdef int _wait_for_payload(self, int row, int record, long long now_us) noexcept nogil:
         """A secondary that has reset the connection sends nothing any more: that is certain at once (C8)."""
         cdef Row* r = &self.held.rows[row]
-        if r.resets and r.flags & RowFlag.SYN_MATCHED and not r.secondary.count:
+        if self.asides.of(r).resets and r.flags & RowFlag.SYN_MATCHED and not r.secondary.count:
             self._differ(row, DifferenceKind.RST, record, _NONE, now_us)
             return Verdict.DIFFERENT
         return Verdict.WAIT
@@ -370,16 +373,16 @@ cdef class TcpComparison(OneSide):
         """After one RST of both further ones of that life pass; a closed port's answer one SYN of the client each."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
+        cdef Aside* aside
         state: cython.int = r.flags
         ack: cython.longlong = rec.ack if rec.flags & TcpFlag.ACK else 0
         answers_syn: cython.bint = ack != 0 and not state & RowFlag.BASE_KNOWN
         if state & RowFlag.RST_MATCHED and (not answers_syn or self._is_refused(row, ack)):
             return Verdict.RELEASE
-        if r.resets:
-            r.resets -= 1
-            if state & RowFlag.BASE_KNOWN:
-                r.resets = 0
-            r.matched_acks = (r.matched_acks & <uint64_t>0xFFFFFFFF) << 32 | ack
+        if self.asides.of(r).resets:
+            aside = self.asides.own(r)
+            aside.resets = 0 if state & RowFlag.BASE_KNOWN else aside.resets - 1
+            aside.matched_acks = (aside.matched_acks & <uint64_t>0xFFFFFFFF) << 32 | ack
             r.flags |= RowFlag.RST_MATCHED
             return Verdict.RELEASE
         if state & RowFlag.SECONDARY_SYN and ack and self.promises.answers(row, ack):  # both answer the same SYN
@@ -392,7 +395,7 @@ cdef class TcpComparison(OneSide):
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         if not r.flags & RowFlag.SECONDARY_SYN:
-            if r.resets and r.reset_ack == rec.ack:
+            if self.asides.of(r).resets and self.asides.of(r).reset_ack == rec.ack:
                 self._differ(row, DifferenceKind.RST, record, _NONE, now_us)
                 return Verdict.DIFFERENT
             return Verdict.WAIT
@@ -401,7 +404,7 @@ cdef class TcpComparison(OneSide):
             return Verdict.WAIT  # the secondary's answers another SYN of the client
         r.flags &= ~RowFlag.SECONDARY_SYN
         self.shaper.parse(record)
-        if syn_options(self.shaper.packet) != r.secondary_options:
+        if syn_options(self.shaper.packet) != self.asides.of(r).secondary_options:
             self._differ(row, DifferenceKind.SYN_OPTIONS, record, _NONE, now_us)
             return Verdict.DIFFERENT
         r.flags |= RowFlag.SYN_MATCHED
@@ -415,14 +418,14 @@ cdef class TcpComparison(OneSide):
             return Verdict.WAIT
         if seq_diff(r.compared_seq, fin) > 0:
             return Verdict.RELEASE  # sent again
-        if r.flags & RowFlag.SECONDARY_FIN and r.secondary_fin == fin:
+        if r.flags & RowFlag.SECONDARY_FIN and self.asides.of(r).secondary_fin == fin:
             r.compared_seq = seq_add(fin, 1)
             r.flags |= RowFlag.FIN_MATCHED
             return Verdict.RELEASE
         if self._secondary_at_frontier(row) != _NONE:
             self._differ(row, DifferenceKind.FIN, record, r.secondary.head, now_us)
             return Verdict.DIFFERENT
-        if r.resets:
+        if self.asides.of(r).resets:
             self._differ(row, DifferenceKind.RST, record, _NONE, now_us)
             return Verdict.DIFFERENT
         return Verdict.WAIT

@@ -1,12 +1,19 @@
 """The connection table: bounded, seeded, evicted one by one.
 
-A connection is a *row*: an index that stays the same while it lives. Cores keep their own columns beside the table's
-and call `grow` when it says so. Rows are found through a chained hash over the packed key::
+A connection is a *row*: an index that stays the same while it lives. Cores keep their own columns beside the table's;
+all have room for `rows_max` from the beginning, which costs nothing until it is used (see `column`). Rows are found
+through a chained hash over the packed key::
 
     word 0-3 source   4-7 destination   8 source_port | destination_port << 16   9 ip_proto | ip_version << 8   10 vlan
 
-The hash is SipHash-1-3 under `seed`, 128 random bits from outside: a fixed one invites collision attacks. Rows stand
-in one of six lists, least recently seen first ::
+The hash is SipHash-1-3 under `seed`, 128 random bits from outside: a fixed one invites collision attacks. Its buckets
+grow one at a time (linear hashing): a connection for which there is none yet splits one of the others ::
+
+    buckets │ 0 … split-1 │ split … mask │ mask+1 … mask+split │     in front of `split`, and behind `mask`, one bit
+              split           not yet      the new halves           more of the hash counts
+
+so an insertion moves the rows of one chain and no more, whatever the size of the table. Rows stand in one of six lists,
+least recently seen first ::
 
     HALF_OPEN   a TCP connection begins here, and stays until `confirm`: nothing but a claim
     CLOSED      `close`: it has ended
@@ -17,8 +24,9 @@ in one of six lists, least recently seen first ::
 
 Each list has its time-out. A full table gives up in that order (DATAGRAM and OPEN are one, least recently seen
 first), so that what costs a stranger one packet goes first and what two ends keep up goes last. A *pinned* row (one
-that holds packets) is never given up: a search that comes upon it puts it at the back, as seen just now, and goes on.
-A row moves to the back of its list at most ten times a second: order is exact to 100 ms and costs little.
+that holds packets) is never given up: a search that comes upon it puts it at the back, as seen just now, and goes on;
+behind so many (`_EVICT_STEPS`) it ends, and the next one goes on from there. A row moves to the back of its list at
+most ten times a second: order is exact to 100 ms and costs little.
 """
 
 
@@ -63,10 +71,11 @@ cdef inline bint _same_key(const uint32_t* a, const uint32_t* b) noexcept nogil:
 
 @cython.final
 cdef class ConnectionTable:
-    """`rows` places now (doubled by `grow` up to `rows_max`), `used` of them taken.
+    """Of `rows_max` places the first `rows` were a connection's at some time, and `used` are now.
 
-    `pins[row]` counts reasons not to evict the row; the core that owns the table sets it. `half_open_ms`: how long a
-    row may stay half-open.
+    `pins` counts reasons not to evict a row; the core that owns the table sets it. `half_open_ms`: how long a row may
+    stay half-open. `moved`: how many rows have been put into another bucket, `passed_over`: how many pinned ones a
+    search has come upon.
     """
 
     cdef readonly int rows_max
@@ -84,9 +93,11 @@ cdef class ConnectionTable:
     cdef int* _newest
     cdef uint32_t* _wanted
     cdef unsigned int _wanted_hash
-    cdef int _untouched
+    cdef readonly long long moved
+    cdef readonly long long passed_over
     cdef int* _buckets
     cdef Py_ssize_t _mask
+    cdef Py_ssize_t _split
     cdef long long _half_open_us
 
     def __dealloc__(self):
@@ -96,45 +107,32 @@ cdef class ConnectionTable:
         release_column(self._wanted)
         release_column(self._buckets)
 
-    def __init__(self, rows_max, seed, rows_start=limits.CONNECTIONS_START, half_open_ms=limits.HALF_OPEN_MS):
+    def __init__(self, rows_max, seed, buckets=limits.CONNECTION_BUCKETS, half_open_ms=limits.HALF_OPEN_MS):
         self.rows_max = rows_max
-        self.rows = min(rows_start, rows_max)
+        self.rows = 0
         self._key0 = seed & 0xFFFFFFFFFFFFFFFF
         self._key1 = (seed >> 64) & 0xFFFFFFFFFFFFFFFF
         self.used = 0
         self.evicted_idle = self.evicted_closed = self.evicted_half_open = self.evicted_lru = self.refused_full = 0
-        self._make_rows()
+        self.moved = self.passed_over = 0
+        self.at = <TableRow*>column(self.at, rows_max, sizeof(TableRow), 0)
         self._oldest = <int*>column(self._oldest, _LISTS, sizeof(int), -1)
         self._newest = <int*>column(self._newest, _LISTS, sizeof(int), -1)
         self._half_open_us = half_open_ms * 1000
         self._wanted = <uint32_t*>column(self._wanted, 11, sizeof(uint32_t), 0)
         self._wanted_hash = 0
-        self._untouched = 0
-        self._build_buckets()
-
-    def _make_rows(self):
-        """New rows are in no list yet."""
-        self.at = <TableRow*>column(self.at, self.rows, sizeof(TableRow), 0)
-
-    def _build_buckets(self):
+        self._split = 0
         self._mask = 1
-        while self._mask < self.rows:
+        while self._mask < min(buckets, rows_max):
             self._mask *= 2
-        self._buckets = <int*>column(self._buckets, self._mask, sizeof(int), -1)
+        self._buckets = <int*>column(self._buckets, max(self._mask, rows_max), sizeof(int), 0)
         memset(self._buckets, 0xFF, self._mask * sizeof(int))
         self._mask -= 1
-        for row in range(self._untouched):
-            if self.at[row].list != _FREE:
-                bucket = self.at[row].hash & self._mask
-                self.at[row].chain = self._buckets[bucket]
-                self._buckets[bucket] = row
 
-    def grow(self):
-        """Double the rows, up to `rows_max`; the new number of rows is returned."""
-        self.rows = min(self.rows * 2, self.rows_max)
-        self._make_rows()
-        self._build_buckets()
-        return self.rows
+    @property
+    def buckets(self):
+        """How many chains the rows are distributed over."""
+        return self._mask + 1 + self._split
 
     def key(self, row):
         """The `ConnectionKey` of a row in use."""
@@ -150,15 +148,11 @@ cdef class ConnectionTable:
 
     cpdef bint in_use(self, int row) noexcept nogil:
         """Whether the row is a connection now."""
-        return 0 <= row < self._untouched and self.at[row].list != _FREE
+        return 0 <= row < self.rows and self.at[row].list != _FREE
 
     cpdef bint is_tcp(self, int row) noexcept nogil:
         """Whether the row's protocol is TCP."""
         return self.at[row].key[9] & 0xFF == IpProto.PROTO_TCP
-
-    cpdef bint wants_growth(self) noexcept nogil:
-        """Whether the next insertion needs `grow` first."""
-        return self.used == self.rows and self.rows < self.rows_max
 
     cpdef int find(self, Packet packet, bint is_reversed) noexcept nogil:
         """The row of the packet's connection, or -1. `is_reversed`: look for the opposite direction's key."""
@@ -186,33 +180,58 @@ cdef class ConnectionTable:
 
     cdef inline int lookup(self, const uint32_t* key, uint32_t hash) noexcept nogil:
         """The row of a key, whose hash under this table's seed is `hash`; or -1."""
-        cdef int row = self._buckets[hash & self._mask]
+        cdef int row = self._buckets[self._bucket(hash)]
         while row != _NONE:
             if _same_key(self.at[row].key, key):
                 return row
             row = self.at[row].chain
         return _NONE
 
+    cdef inline Py_ssize_t _bucket(self, uint32_t hash) noexcept nogil:
+        cdef Py_ssize_t bucket = hash & self._mask
+        return bucket if bucket >= self._split else hash & (2 * self._mask + 1)
+
+    cdef int _add_bucket(self) noexcept nogil:
+        """Split the next one: of its rows those move to the new one whose hash has the next bit."""
+        cdef Py_ssize_t size = self._mask + 1
+        cdef int row = self._buckets[self._split]
+        cdef int* half
+        self._buckets[self._split] = self._buckets[self._split + size] = _NONE
+        while row != _NONE:
+            following: cython.int = self.at[row].chain
+            half = &self._buckets[self._split + (self.at[row].hash & size)]
+            self.at[row].chain = half[0]
+            half[0] = row
+            self.moved += 1
+            row = following
+        self._split += 1
+        if self._split == size:
+            self._mask = 2 * size - 1
+            self._split = 0
+        return 0
+
     cpdef Py_ssize_t wanted_hash(self) noexcept nogil:
         """The hash of the key that was looked for last."""
         return self._wanted_hash
 
     cpdef int insert(self, long long now_us) noexcept nogil:
-        """Make a row for the key that `find` just missed; -1 if there is no place (see `wants_growth`, `evict`)."""
+        """Make a row for the key that `find` just missed; -1 if there is no place (see `evict`)."""
         row: cython.int = self._oldest[_FREE]
         if row != _NONE:
             self._unlink(row)
-        elif self._untouched < self.rows:
-            row = self._untouched
-            self._untouched += 1
+        elif self.rows < self.rows_max:
+            row = self.rows
+            self.rows += 1
         else:
             return _NONE
+        if self.used > self._mask + self._split:
+            self._add_bucket()
         i: cython.Py_ssize_t = 0
         while i < _KEY_WORDS:
             self.at[row].key[i] = self._wanted[i]
             i += 1
         self.at[row].hash = self._wanted_hash
-        bucket: cython.Py_ssize_t = self._wanted_hash & self._mask
+        bucket: cython.Py_ssize_t = self._bucket(self._wanted_hash)
         self.at[row].chain = self._buckets[bucket]
         self._buckets[bucket] = row
         self.at[row].pins = 0
@@ -300,22 +319,22 @@ cdef class ConnectionTable:
         row: cython.int = self.expired(now_us)
         if row != _NONE:
             return row
-        row = self._unpinned(_HALF_OPEN, now_us)
+        row = self._unpinned(_HALF_OPEN, 0, now_us)
         if row != _NONE:
             self.evicted_half_open += 1
             return row
-        row = self._unpinned(_CLOSED, now_us)
+        row = self._unpinned(_CLOSED, 0, now_us)
         if row == _NONE:
-            row = self._unpinned(_ENDING, now_us)
+            row = self._unpinned(_ENDING, 0, now_us)
         if row != _NONE:
             self.evicted_closed += 1
             return row
-        row = self._unpinned(_DATAGRAM, now_us)
-        tcp: cython.int = self._unpinned(_OPEN, now_us)
+        row = self._unpinned(_DATAGRAM, 0, now_us)
+        tcp: cython.int = self._unpinned(_OPEN, 0, now_us)
         if row == _NONE or (tcp != _NONE and self.at[tcp].last_seen_us < self.at[row].last_seen_us):
             row = tcp
         if row == _NONE:
-            row = self._unpinned(_ASSURED, now_us)
+            row = self._unpinned(_ASSURED, 0, now_us)
         if row == _NONE:
             self.refused_full += 1
         else:
@@ -323,28 +342,26 @@ cdef class ConnectionTable:
         return row
 
     cdef int _aged(self, int kind, long long age_us, long long now_us) noexcept nogil:
-        """The first of a list if it is as old as that. What is pinned is seen: each is met once in `age_us`."""
-        row: cython.int = self._oldest[kind]
-        while row != _NONE and now_us - self.at[row].last_seen_us >= age_us:
-            if not self.at[row].pins:
-                return row
-            self._move(row, kind, now_us)
-            row = self._oldest[kind]
-        return _NONE
+        """The first of a list that is not pinned, if it is as old as that."""
+        row: cython.int = self._unpinned(kind, age_us, now_us)
+        return row if row != _NONE and now_us - self.at[row].last_seen_us >= age_us else _NONE
 
-    cdef int _unpinned(self, int kind, long long now_us) noexcept nogil:
-        """The first of a list that is not pinned, looked for among so many; the next search goes on from there."""
+    cdef int _unpinned(self, int kind, long long age_us, long long now_us) noexcept nogil:
+        """The first of a list that is not pinned, looked for among so many of that age."""
         steps: cython.int = 0
         row: cython.int = self._oldest[kind]
-        while row != _NONE and self.at[row].pins and steps < _EVICT_STEPS:
+        while row != _NONE and self.at[row].pins and now_us - self.at[row].last_seen_us >= age_us:
+            if steps == _EVICT_STEPS:
+                break
             self._move(row, kind, now_us)
             row = self._oldest[kind]
             steps += 1
+        self.passed_over += steps
         return _NONE if row == _NONE or self.at[row].pins else row
 
     cpdef int remove(self, int row) noexcept nogil:
         """Forget a row."""
-        bucket: cython.Py_ssize_t = self.at[row].hash & self._mask
+        bucket: cython.Py_ssize_t = self._bucket(self.at[row].hash)
         other: cython.int = self._buckets[bucket]
         if other == row:
             self._buckets[bucket] = self.at[row].chain

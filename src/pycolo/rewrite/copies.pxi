@@ -22,15 +22,15 @@ cdef class UnackedCopies:
 
     def __init__(self, rows, budget_bytes=limits.UNACKED_BYTES_MAX, records_max=limits.UNACKED_PACKETS_MAX):
         self.pool = Pool(budget_bytes, records_max)
-        self.queues = Queues(self.pool, rows)
-        self.last_ack = <int*>column(self.last_ack, rows, sizeof(int), -1)
+        self.queues = Queues(self.pool, rows, False)
+        self.last_ack = <int*>column(self.last_ack, rows, sizeof(int), 0)
         self.skipped = 0
         self._bytes_max = budget_bytes - budget_bytes // 8
 
-    def grow(self, rows):
-        """Make room for `rows` connections."""
-        self.queues.grow(rows)
-        self.last_ack = <int*>column(self.last_ack, rows, sizeof(int), -1)
+    cdef int open_row(self, int row) noexcept nogil:
+        """A new row of the table has no copies."""
+        self.last_ack[row] = _NONE
+        return self.queues.open(row)
 
     cdef int keep(self, int row, uint8_t* buf, Packet packet, long long now_us) noexcept nogil:
         """Copy a translated packet of the secondary."""

@@ -81,24 +81,6 @@ cdef class SeqOffsets:
         self._other_seq_offset = <uint32_t*>column(self._other_seq_offset, rows, sizeof(uint32_t), 0)
         self._other_ts_offset = <uint32_t*>column(self._other_ts_offset, rows, sizeof(uint32_t), 0)
 
-    def grow(self, rows):
-        """Make room for `rows` connections."""
-        self.state = <int*>column(self.state, rows, sizeof(int), 0)
-        self.flags = <int*>column(self.flags, rows, sizeof(int), 0)
-        self.seq_offset = <uint32_t*>column(self.seq_offset, rows, sizeof(uint32_t), 0)
-        self.ts_offset = <uint32_t*>column(self.ts_offset, rows, sizeof(uint32_t), 0)
-        self.secondary_isn = <uint32_t*>column(self.secondary_isn, rows, sizeof(uint32_t), 0)
-        self.secondary_value = <uint32_t*>column(self.secondary_value, rows, sizeof(uint32_t), 0)
-        self.due = <uint32_t*>column(self.due, rows, sizeof(uint32_t), 0)
-        self.first = <uint32_t*>column(self.first, rows, sizeof(uint32_t), 0)
-        self._claim_isn = <uint32_t*>column(self._claim_isn, rows, sizeof(uint32_t), 0)
-        self._claim_end = <uint32_t*>column(self._claim_end, rows, sizeof(uint32_t), 0)
-        self._claim_us = <long long*>column(self._claim_us, rows, sizeof(long long), 0)
-        self._answer_isn = <uint32_t*>column(self._answer_isn, rows, sizeof(uint32_t), 0)
-        self._other_isn = <uint32_t*>column(self._other_isn, rows, sizeof(uint32_t), 0)
-        self._other_seq_offset = <uint32_t*>column(self._other_seq_offset, rows, sizeof(uint32_t), 0)
-        self._other_ts_offset = <uint32_t*>column(self._other_ts_offset, rows, sizeof(uint32_t), 0)
-
     cdef int open_row(self, int row, int state) noexcept nogil:
         """A new row of the table: begin with `state` and offsets of 0."""
         self.state[row] = state

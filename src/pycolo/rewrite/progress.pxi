@@ -65,19 +65,6 @@ cdef class Progress:
         self._echoed = <uint32_t*>column(self._echoed, rows, sizeof(uint32_t), 0)
         self._sent_value = <uint32_t*>column(self._sent_value, rows, sizeof(uint32_t), 0)
 
-    def grow(self, rows):
-        """Make room for `rows` connections."""
-        self.acked = <uint32_t*>column(self.acked, rows, sizeof(uint32_t), 0)
-        self.guest_fin = <uint32_t*>column(self.guest_fin, rows, sizeof(uint32_t), 0)
-        self.client_fin = <uint32_t*>column(self.client_fin, rows, sizeof(uint32_t), 0)
-        self._sent = <uint32_t*>column(self._sent, rows, sizeof(uint32_t), 0)
-        self._taken = <uint32_t*>column(self._taken, rows, sizeof(uint32_t), 0)
-        self._received = <uint32_t*>column(self._received, rows, sizeof(uint32_t), 0)
-        self._edge = <uint32_t*>column(self._edge, rows, sizeof(uint32_t), 0)
-        self._scale = <int*>column(self._scale, rows, sizeof(int), 0)
-        self._echoed = <uint32_t*>column(self._echoed, rows, sizeof(uint32_t), 0)
-        self._sent_value = <uint32_t*>column(self._sent_value, rows, sizeof(uint32_t), 0)
-
     cdef int open_row(self, int row) noexcept nogil:
         """A new row, of which nothing is known."""
         self._scale[row] = _SCALE_UNKNOWN

@@ -155,12 +155,7 @@ cdef class Rewriter:
         with nogil:
             self._shift_waiting(-1)
             self._commit()
-        while pos < size:
-            with nogil:
-                pos = self._adopt(base, pos, size, now_us)
-            if pos < size:
-                self.translator.grow()
-        with nogil:
+            self._adopt(base, pos, size, now_us)
             self._shift_waiting(1)
             self._release_all_held()
 
@@ -236,12 +231,8 @@ cdef class Rewriter:
     ) except -1:
         pos: cython.Py_ssize_t = start
         self.out_end = out_start
-        while True:
-            with nogil:
-                pos = self.feed(buf, pos, end, is_client, now_us, out, self.out_end, room)
-            if self._outcome != _GROW:
-                break
-            self.translator.grow()
+        with nogil:
+            pos = self.feed(buf, pos, end, is_client, now_us, out, self.out_end, room)
         if self._outcome == _IMPOSSIBLE:
             name = self.client_name if is_client else self.guest_name
             taken = self.stats.client_bytes if is_client else self.stats.guest_bytes
@@ -278,9 +269,6 @@ cdef class Rewriter:
                 outcome = self.translator.take_client(buf, now_us)
             else:
                 outcome = self.translator.take_guest(buf, now_us)
-            if outcome == _GROW:
-                self._outcome = _GROW
-                return pos
             if outcome == _SEND:
                 copy(out, self.out_end, buf, pos, self.span.end - pos)
                 self.out_end += self.span.end - pos
@@ -298,14 +286,12 @@ cdef class Rewriter:
         return 0
 
     cdef Py_ssize_t _adopt(self, uint8_t* records, Py_ssize_t pos, Py_ssize_t size, long long now_us) noexcept nogil:
-        """Take records over, up to the end or to one for which the table must grow."""
+        """Take records over."""
         while pos < size:
             self.traveling.read_key(records, pos, self.packet)
             row: cython.int = self.table.find(self.packet, False)
             if row == _NONE:
                 row = self.translator.row_for(OffsetState.KNOWN, now_us)
-            if row == -2:
-                return pos
             pos = self.traveling.adopt(row, now_us, records, pos)
         return pos
 
@@ -348,13 +334,17 @@ cdef class Rewriter:
         self._next_scan_us = now_us + _SCAN_US
         if self.held.count or self.copies.pool.used:
             self._age(now_us)
+        cdef long long passed = self.table.passed_over
+        cdef long long before
         evicted: cython.int = 0
-        while evicted < _EVICTED_PER_SCAN:
+        while evicted + self.table.passed_over - passed < _EVICTED_PER_SCAN:
+            before = self.table.passed_over
             row: cython.int = self.table.expired(now_us)
-            if row == _NONE:
+            if row != _NONE:
+                self.translator.give_up(row)
+                evicted += 1
+            elif self.table.passed_over == before:
                 return 0
-            self.translator.give_up(row)
-            evicted += 1
         return 0
 
     cdef int _age(self, long long now_us) noexcept nogil:

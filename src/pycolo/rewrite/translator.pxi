@@ -39,8 +39,7 @@ cdef class RewriteStats:
 cdef class Translator:
     """The connections and what is known of them. `packet` is the frame in question, in the buffer that is passed.
 
-    `take_client` and `take_guest` say whether it is to be sent on (0; it is translated then), was kept (1), or has to
-    be asked again when the tables have grown (2).
+    `take_client` and `take_guest` say whether it is to be sent on (0; it is translated then) or was kept (1).
     """
 
     cdef readonly ConnectionTable table
@@ -60,10 +59,10 @@ cdef class Translator:
 
     def __init__(self, seed, connections_max, copies_bytes_max):
         self.table = ConnectionTable(connections_max, seed)
-        self.offsets = SeqOffsets(self.table.rows)
-        self.progress = Progress(self.offsets, self.table.rows)
-        self.copies = UnackedCopies(self.table.rows, copies_bytes_max)
-        self.held = HandshakeFrames(self.copies.pool, self.table.rows, copies_bytes_max // 8)
+        self.offsets = SeqOffsets(connections_max)
+        self.progress = Progress(self.offsets, connections_max)
+        self.copies = UnackedCopies(connections_max, copies_bytes_max)
+        self.held = HandshakeFrames(self.copies.pool, connections_max, copies_bytes_max // 8)
         self.to_guest = Queues(self.copies.pool, 1)
         self.neighbours = Neighbours()
         self.stats = RewriteStats()
@@ -73,16 +72,8 @@ cdef class Translator:
         self.is_serving = False
         self.keeps_copies = True
 
-    def grow(self):
-        """Make room for more connections."""
-        rows = self.table.grow()
-        for columns in (self.offsets, self.progress, self.copies, self.held):
-            columns.grow(rows)
-
     cdef int row_for(self, int state, long long now_us) noexcept nogil:
-        """A row for the key that was just missed; -1 none to be had, -2 the table must grow first."""
-        if self.table.wants_growth():
-            return -2
+        """A row for the key that was just missed; -1 where none is to be had."""
         row: cython.int = self.table.insert(now_us)
         if row == _NONE:
             victim: cython.int = self.table.evict(now_us)
@@ -93,6 +84,8 @@ cdef class Translator:
             row = self.table.insert(now_us)
         self.offsets.open_row(row, state)
         self.progress.open_row(row)
+        self.copies.open_row(row)
+        self.held.queues.open(row)
         return row
 
     cdef int give_up(self, int row) noexcept nogil:
@@ -136,9 +129,6 @@ cdef class Translator:
             return _SEND
         if row == _NONE:
             row = self.row_for(OffsetState.UNKNOWN, now_us)
-        if row == -2:
-            self.stats.client_frames -= 1
-            return _GROW
         if row != _NONE:
             self.offsets.flags[row] = self.offsets.flags[row] | ConnectionFlag.HEARD
             self.offsets.client_syn(row, self.packet, now_us)
@@ -252,9 +242,6 @@ cdef class Translator:
                 self.stats.untouched += 1
                 return _SEND
             row = self.row_for(OffsetState.UNKNOWN, now_us)
-            if row == -2:
-                self.stats.guest_frames -= 1
-                return _GROW
             if row == _NONE:
                 return _SEND
         self.table.touch(row, now_us)

@@ -21,14 +21,10 @@ cdef class HandshakeFrames:
 
     def __init__(self, pool: Pool, rows, bytes_max):
         self.pool = pool
-        self.queues = Queues(pool, rows)
+        self.queues = Queues(pool, rows, False)
         self.count = 0
         self.used_bytes = 0
         self.bytes_max = bytes_max
-
-    def grow(self, rows):
-        """Make room for `rows` connections."""
-        self.queues.grow(rows)
 
     cdef bint hold(self, int row, uint8_t* buf, Packet packet, long long now_us) noexcept nogil:
         """Keep a copy of the frame; False if there is no room."""

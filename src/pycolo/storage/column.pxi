@@ -1,36 +1,34 @@
-"""Columns: arrays of numbers, one per connection or record, that grow and never shrink.
+"""Columns: arrays of numbers, one per connection or record, made for as many as there may ever be.
 
-A column begins behind a word that says how many bytes it has, so that it can be lengthened and freed by its address
-alone. What was never written costs no memory: the kernel gives pages when they are touched.
+What was never written costs no memory: the kernel gives pages when they are touched. So a column of a million places is
+address space only, nothing moves when there are more connections, and there is nothing to make ready beforehand.
+
+A column begins at a cache line; the line in front of it says in which block it lies.
 """
 
 cdef enum:
-    _COLUMN_HEADER = 64
+    _LINE_BYTES = 64
 
 
 cdef void* column(void* old, Py_ssize_t count, Py_ssize_t size, int fill) except NULL:
-    """Room for `count` numbers of `size` bytes; what `old` (NULL: nothing yet) held stays, the rest is 0, or -1.
+    """Room for `count` numbers of `size` bytes, which are 0, or -1; in the place of `old` (NULL: none), which is freed.
 
     Raises MemoryError.
     """
-    cdef Py_ssize_t wanted = max(count, 1) * size
-    cdef Py_ssize_t had = 0
-    cdef uint8_t* block = NULL
-    if old == NULL:
-        block = <uint8_t*>calloc(1, _COLUMN_HEADER + wanted)
-    else:
-        block = <uint8_t*>old - _COLUMN_HEADER
-        had = (<Py_ssize_t*>block)[0]
-        block = <uint8_t*>realloc(block, _COLUMN_HEADER + wanted)
+    cdef Py_ssize_t octets = max(count, 1) * size
+    cdef uint8_t* block = <uint8_t*>calloc(1, octets + 2 * _LINE_BYTES)
+    cdef uint8_t* found
     if block == NULL:
         raise MemoryError
-    if fill != 0 or old != NULL:
-        memset(block + _COLUMN_HEADER + had, fill, wanted - had)
-    (<Py_ssize_t*>block)[0] = wanted
-    return block + _COLUMN_HEADER
+    release_column(old)
+    found = block + 2 * _LINE_BYTES - (<size_t>block & (_LINE_BYTES - 1))
+    (<uint8_t**>(found - _LINE_BYTES))[0] = block
+    if fill != 0:
+        memset(found, fill, octets)
+    return found
 
 
 cdef void release_column(void* old) noexcept:
     """Free a column (NULL: none)."""
     if old != NULL:
-        free_memory(<uint8_t*>old - _COLUMN_HEADER)
+        free_memory((<uint8_t**>(<uint8_t*>old - _LINE_BYTES))[0])

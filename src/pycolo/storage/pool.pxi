@@ -241,7 +241,7 @@ cdef class Pool:
 
 @cython.final
 cdef class Queues:
-    """`rows` lists over the records of one pool."""
+    """`rows` lists over the records of one pool. Without `are_open` each must be opened before it is used."""
 
     cdef readonly Pool pool
     cdef Queue* at
@@ -250,17 +250,18 @@ cdef class Queues:
     def __dealloc__(self):
         release_column(self.at)
 
-    def __init__(self, pool, rows):
+    def __init__(self, pool, rows, are_open=True):
         self.pool = pool
-        self._rows = 0
-        self.grow(rows)
-
-    def grow(self, rows):
-        """Make room for `rows` lists."""
-        self.at = <Queue*>column(self.at, rows, sizeof(Queue), -1)
-        for row in range(self._rows, rows):
-            self.at[row].count = 0
         self._rows = rows
+        self.at = <Queue*>column(self.at, rows, sizeof(Queue), 0)
+        for row in range(rows if are_open else 0):
+            self.open(row)
+
+    cpdef int open(self, int row) noexcept nogil:
+        """Make it an empty list."""
+        self.at[row].head = self.at[row].tail = _NONE
+        self.at[row].count = 0
+        return 0
 
     cpdef int push(self, int row, int record) noexcept nogil:
         """Append."""
