@@ -1,4 +1,4 @@
-"""A million connections in one comparator: memory, the longest call, and what each further one costs.
+"""A million connections in one comparator and one rewriter: memory, the longest call, and the time of a pair.
 
     .venv/bin/python benchmarks/connections.py [--connections 1000000] [--json] [--help]
 
@@ -9,6 +9,8 @@ connection and then 64 bytes. What is measured:
 * memory     resident bytes that came with the connections, each for each, when all of them are silent again
 * calls      the longest one while the table fills, while all talk, and while a full table takes new connections in the
              place of old ones; and of the timer, when all have been silent for too long
+* rewriter   memory and calls, while each connection begins with a SYN, a SYN|ACK and an ACK; and of the timer, when
+             the guest has said something that waits for its acknowledgement
 * pairs      the processor time of a pair of 64-byte frames, with all connections in turn, and with 1000
 
 Of a call the time of this thread on a processor counts: page faults and the like are in it, other programs are not.
@@ -28,7 +30,7 @@ from typing import Any, Final
 from loads import ACK, SMALL, SYN, Cycle, Ends, cycle, handshake
 
 from pycolo import limits
-from pycolo.core import Comparator
+from pycolo.core import Comparator, Rewriter
 
 BATCH_FRAMES: Final = 64
 TURN_US: Final = 40
@@ -122,6 +124,51 @@ def few(pairs: int) -> float:
     return total / rounds
 
 
+class Rewriting:
+    """A rewriter and its clock."""
+
+    def __init__(self) -> None:
+        self.core = Rewriter(0x5EED)
+        self.now_us = 1_000_000
+
+    def feed(self, flows: range, is_client: bool, flags: int, calls: Calls) -> None:
+        """One segment of each connection's handshake."""
+        take = self.core.client_frames if is_client else self.core.guest_frames
+        ends = Ends(True, 5001, 1001) if is_client else Ends(False, 900_001, 5001)
+        octets = bytearray(handshake(SMALL, flows, ends, flags))
+        gc.collect()
+        gc.disable()
+        for frames in batches(octets, 58):
+            self.now_us += TURN_US
+            before = time.thread_time_ns()
+            assert take(frames, 0, len(frames), self.now_us, OUT, 0) == len(frames)
+            calls.took.append(time.thread_time_ns() - before)
+        gc.enable()
+
+    def timer(self, calls: Calls) -> None:
+        self.now_us += limits.EXPIRED_SCAN_CYCLE_MS * 1000
+        before = time.thread_time_ns()
+        self.core.timer_fired(self.now_us)
+        calls.took.append(time.thread_time_ns() - before)
+
+
+def rewriter(connections: int) -> tuple[float, list[Calls]]:
+    """Bytes of a connection, and the calls."""
+    shell, filling, timer = Rewriting(), Calls("rewriter: while the table fills"), Calls("rewriter: the timer")
+    gc.collect()
+    before = resident_bytes()
+    for begin in range(0, connections, PIECE):
+        flows = range(begin, min(begin + PIECE, connections))
+        for is_client, flags in ((True, SYN), (False, SYN | ACK), (True, ACK)):
+            shell.feed(flows, is_client, flags, filling)
+    gc.collect()
+    memory = (resident_bytes() - before - 8 * len(filling.took)) / connections
+    shell.feed(range(FEW), False, ACK, Calls(""))
+    for _ in range(10):
+        shell.timer(timer)
+    return memory, [filling, timer]
+
+
 def measured(connections: int, rounds: int) -> dict[str, Any]:
     load = cycle(SMALL, "primary", connections)
     shell = Shell()
@@ -148,13 +195,15 @@ def measured(connections: int, rounds: int) -> dict[str, Any]:
         shell.now_us += 1_000_000
         shell.timer(timer)
     few_us = few(connections)
+    rewriter_memory, rewriting = rewriter(connections)
     return {
         "connections": connections,
         "bytes_per_connection": memory,
+        "bytes_per_connection_rewriter": rewriter_memory,
         "pair_us": min(pair_us),
         "pair_us_1000": few_us,
         "share_of_rate": few_us / min(pair_us),
-        "calls": {one.title: one.found() for one in (growing, talking, displacing, timer) if one.took},
+        "calls": {one.title: one.found() for one in (growing, talking, displacing, timer, *rewriting) if one.took},
     }
 
 
@@ -168,7 +217,10 @@ def main() -> None:
     if chosen.json:
         print(json.dumps(found, indent=2))
         return
-    print(f"{found['connections']:,} connections: {found['bytes_per_connection']:.0f} bytes each when silent")
+    print(
+        f"{found['connections']:,} connections: {found['bytes_per_connection']:.0f} bytes each when silent,"
+        f" {found['bytes_per_connection_rewriter']:.0f} in a rewriter"
+    )
     print(
         f"a pair at 64 B: {found['pair_us']:.2f} µs, with 1000 connections {found['pair_us_1000']:.2f}:"
         f" {found['share_of_rate']:.0%} of the rate"
