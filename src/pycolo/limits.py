@@ -102,11 +102,15 @@ RESET_SPAN_BYTES: Final = 1 << 24
 """A RST whose number is farther from the frontier than this belongs to another life of the connection: 16 MiB is one
 full window of a tuned host."""
 
+WINDOW_BYTES_MAX: Final = 1 << 30
+"""RFC 7323 section 2.3: the largest window. Payload farther than this from the frontier is of no window, and of no use
+to a client: it is dropped. Nearer than this, numbers that wait are in one order."""
+
 DIFFERENCE_CONTEXT_BYTES: Final = 32
 """Bytes shown on either side of the first difference."""
 
 FRAGMENTS_MAX: Final = 256
-"""Fragments of one datagram: 64 KiB in cuts of 256 bytes. Each costs a look at all the others."""
+"""Fragments of one datagram: 64 KiB in cuts of 256 bytes."""
 
 FRAGMENT_DATAGRAMS_MAX: Final = 256
 """Fragmented datagrams in reassembly at once, per side (Linux: ipfrag_high_thresh 4 MiB = 64 of 64 KiB)."""

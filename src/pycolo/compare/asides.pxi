@@ -31,14 +31,17 @@ cdef struct Aside:
     # A FIN of the secondary.
     uint32_t secondary_fin
     long long fin_us
-    # The latest TSval among what has overtaken.
+    # The latest TSval among what has overtaken, and the first byte that two of the primary's held segments contradict.
     uint32_t newest_value
+    uint32_t contradicted_seq
     int next
 
 
 # With one of these flags a row has something aside.
 cdef enum:
-    _KEPT_ASIDE = RowFlag.OWED | RowFlag.SECONDARY_SYN | RowFlag.SECONDARY_FIN | RowFlag.OVERTAKEN
+    _KEPT_ASIDE = (
+        RowFlag.OWED | RowFlag.SECONDARY_SYN | RowFlag.SECONDARY_FIN | RowFlag.OVERTAKEN | RowFlag.CONTRADICTED
+    )
 
 
 @cython.final

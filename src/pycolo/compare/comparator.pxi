@@ -214,9 +214,9 @@ cdef class Comparator:
 
     cdef long long due_us(self) noexcept nogil:
         cdef long long due = min(self.tcp.split_due_us, self.datagram.reorder_due_us, self.admission.due_us())
-        if self.held.active_head != _NONE or self.table.used or self.primary_fragments.used:
+        if self.held.active_head != _NONE or self.table.used or self.primary_fragments.slots.used:
             return min(due, self._next_scan_us)
-        return min(due, self._next_scan_us) if self.secondary_fragments.used else due
+        return min(due, self._next_scan_us) if self.secondary_fragments.slots.used else due
 
     def hold_histogram(self):
         """[(upper bound in µs, packets)]: for how long released packets were held."""

@@ -11,28 +11,9 @@ each side for itself (rule C8).
 
 
 cdef long long _REORDER_US = limits.DATAGRAM_REORDER_MS * 1000
-# Bits of `pool.flags` of a datagram.
+# A bit of `pool.flags` of a datagram.
 cdef enum:
     _MATCHED = 1
-    _DIGESTED = 2  # `digest` is valid
-
-
-cdef uint64_t _DIGEST_PRIME = <uint64_t>0x9E3779B97F4A7C15
-
-
-cdef uint32_t _digest_of(const uint8_t* octets, int length) noexcept nogil:
-    """Of all bytes: what a guest repeats at the ends of its datagrams is not to make them look equal."""
-    cdef uint64_t digest = <uint64_t>length * _DIGEST_PRIME
-    while length >= 8:
-        digest = (digest ^ _little64(octets)) * _DIGEST_PRIME
-        digest ^= digest >> 29
-        octets += 8
-        length -= 8
-    while length:
-        digest = (digest ^ octets[0]) * _DIGEST_PRIME
-        octets += 1
-        length -= 1
-    return <uint32_t>(digest ^ (digest >> 32))
 
 
 @cython.final
@@ -44,12 +25,15 @@ cdef class DatagramComparison:
 
     cdef Held held
     cdef Pool pool
+    cdef Payloads payloads
     cdef long long reorder_due_us
+    cdef int _before
 
-
-    def __init__(self, held):
+    def __init__(self, held: Held):
         self.held = held
         self.pool = held.pool
+        self.payloads = held.payloads
+        self._before = _NONE
         self.reorder_due_us = _NEVER
 
     cdef bint primary(self, int row, int record, Packet packet, long long now_us) noexcept nogil:
@@ -73,21 +57,15 @@ cdef class DatagramComparison:
     cdef int _add_primary(self, int row, int record, int flags) noexcept nogil:
         """Hold it, with its partner found or not."""
         cdef Row* r = &self.held.rows[row]
+        cdef bint is_hashed = r.flags & RowFlag.SECONDARY_INDEXED and r.secondary.head != _NONE
+        cdef int partner = self._partner(row, False, record)
+        cdef int last = r.primary.tail
         self.pool.at[record].flags = flags
-        partner: cython.int = _NONE
-        other: cython.int = r.secondary.head
-        before: cython.int = _NONE
-        while other != _NONE:
-            if self._equal(record, other):
-                partner = other
-                break
-            before = other
-            other = self.pool.at[other].next
-        self.held.hold_primary(row, r.primary.tail, record)
+        self.held.hold_primary(row, last, record)
         if partner != _NONE:
-            self.held.drop_secondary(row, before)
+            self.held.drop_secondary(row, self._before)
             self._match(record)
-        return 0
+        return self._index(row, True, last, record, is_hashed)
 
     cdef bint secondary(self, int row, int record, Packet packet, long long now_us) noexcept nogil:
         """A secondary packet, stored as `record` (freed or queued here); False: as for `primary`."""
@@ -110,14 +88,65 @@ cdef class DatagramComparison:
     cdef int _add_secondary(self, int row, int record) noexcept nogil:
         """Match it, or keep it."""
         cdef Row* r = &self.held.rows[row]
+        cdef bint is_hashed = r.flags & RowFlag.PRIMARY_INDEXED and r.primary.head != _NONE
+        cdef int partner = self._partner(row, True, record)
+        cdef int last = r.secondary.tail
         self.pool.at[record].flags = 0
-        other: cython.int = r.primary.head
-        while other != _NONE:
-            if not self.pool.at[other].flags & _MATCHED and self._equal(other, record):
-                self._match(other)
-                return self.held.discard(record)
+        if partner != _NONE:
+            self._match(partner)
+            return self.held.discard(record)
+        self.held.hold_secondary(row, last, record)
+        return self._index(row, False, last, record, is_hashed)
+
+    # ── what equals ───────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int _partner(self, int row, bint of_primary, int record) noexcept nogil:
+        """The oldest of one side that has no partner and equals `record`, or -1; `_before` stands in front of it."""
+        cdef Row* r = &self.held.rows[row]
+        cdef int flag = RowFlag.PRIMARY_INDEXED if of_primary else RowFlag.SECONDARY_INDEXED
+        cdef int other = r.primary.head if of_primary else r.secondary.head
+        self._before = _NONE
+        if other != _NONE and r.flags & flag:
+            self.pool.at[record].extra = self.payloads.hash(row, record)
+            other = self.payloads.find(row, of_primary, record)
+            if other != _NONE:
+                self._before = self.payloads.older(other)
+            return other
+        while other != _NONE and (self.pool.at[other].flags & _MATCHED or not self.payloads._equal(other, record)):
+            self.pool.walked += 1
+            self._before = other
             other = self.pool.at[other].next
-        return self.held.hold_secondary(row, r.secondary.tail, record)
+        return other
+
+    cdef int _index(self, int row, bint is_primary, int before, int record, bint is_hashed) noexcept nogil:
+        """A datagram stands behind `before` (-1: alone) at the end of its queue; without partner it is to be found.
+
+        `is_hashed`: its hash is set.
+        """
+        cdef Row* r = &self.held.rows[row]
+        cdef int flag = RowFlag.PRIMARY_INDEXED if is_primary else RowFlag.SECONDARY_INDEXED
+        if before == _NONE:
+            r.flags &= ~flag
+        if r.flags & flag:
+            return self._index_one(row, is_primary, before, record, is_hashed)
+        if (r.primary.count if is_primary else r.secondary.count) < _INDEXED_FROM:
+            return 0
+        r.flags |= flag
+        record = r.primary.head if is_primary else r.secondary.head
+        before = _NONE
+        while record != _NONE:
+            self._index_one(row, is_primary, before, record, False)
+            before = record
+            record = self.pool.at[record].next
+        return 0
+
+    cdef inline int _index_one(self, int row, bint is_primary, int before, int record, bint is_hashed) noexcept nogil:
+        cdef Record* rec = &self.pool.at[record]
+        if rec.flags & _MATCHED:
+            return 0
+        if not is_hashed:
+            rec.extra = self.payloads.hash(row, record)
+        return self.payloads.add(row, is_primary, before, record)
 
     cdef int committed(self, int row) noexcept nogil:
         """The secondary has become a copy of the primary."""
@@ -230,20 +259,6 @@ cdef class DatagramComparison:
         rec.payload_len = length
         return 0
 
-    cdef inline uint32_t _digest(self, int record) noexcept nogil:
-        """A number that spares nearly all comparisons; worked out when it is first asked for."""
-        cdef Record* rec = &self.pool.at[record]
-        if not rec.flags & _DIGESTED:
-            rec.digest = _digest_of(self.pool.arena.memory + rec.pos + rec.payload_pos, rec.payload_len)
-            rec.flags |= _DIGESTED
-        return rec.digest
-
-    cdef bint _equal(self, int a, int b) noexcept nogil:
-        cdef int length = self.pool.at[a].payload_len
-        if length != self.pool.at[b].payload_len or self._digest(a) != self._digest(b):
-            return False
-        return self._equal_until(a, b) == length
-
     cdef Py_ssize_t _equal_until(self, int a, int b) noexcept nogil:
         return first_difference(
             self.pool.arena.memory,
@@ -255,6 +270,7 @@ cdef class DatagramComparison:
 
     cdef int _match(self, int record) noexcept nogil:
         cdef Record* rec = &self.pool.at[record]
+        self.held._leave_index(record)
         rec.flags |= _MATCHED
         self.held.stats.compared += 1
         self.held.stats.compared_bytes += rec.payload_len
@@ -264,7 +280,7 @@ cdef class DatagramComparison:
         cdef Row* r = &self.held.rows[row]
         record: cython.int = r.primary.head
         while record != _NONE and self.pool.at[record].flags & _MATCHED and not r.flags & RowFlag.DIVERGED:
-            self.held.release(self.held.take_primary(row, _NONE), now_us)
+            self.held.release(self.held.take_primary(row), now_us)
             record = r.primary.head
         return self._note_unmatched(row)
 

@@ -11,15 +11,10 @@ of the same ends: then both guests did alike (routers do, with what a stranger s
 """
 
 
-cdef int _SLOTS = limits.FRAGMENT_DATAGRAMS_MAX
 cdef int _FRAGMENTS_MAX = limits.FRAGMENTS_MAX
 cdef enum:
     _DATAGRAM_MAX = 65535
 cdef long long _FORGET_US = limits.FRAGMENT_FORGET_MS * 1000
-# States of a slot.
-cdef enum:
-    _MAKING = 1
-    _GIVEN_UP = 2
 
 
 @cython.final
@@ -29,7 +24,8 @@ cdef class Reassembly:
     A datagram is known by its ends, protocol and VLAN (eleven words, as in the connection table, ports 0) and its
     identification; it needs no row of that table. For fragment records `pool.seq` is the offset of the data,
     `pool.payload_pos`/`payload_len` where it lies, and `pool.flags` 1 if more fragments follow. `received` counts the
-    bytes that are here, copies apart; `total` is -1 until the last fragment is. `told`: it is no difference, or was
+    bytes that are here, copies apart; `total` is -1 until the last fragment is. `reach`: where the
+    farthest ends. `told`: it is no difference, or was
     reported as one. `stood_us`: when this side was not read, and no fragment could come, for the last time.
     """
 
@@ -39,17 +35,15 @@ cdef class Reassembly:
     cdef long long timeout_us
     cdef public Reassembly other
     cdef long long stood_us
-    cdef readonly int used
+    cdef Slots slots
+    cdef Pieces _pieces
     cdef long long _fragments
     cdef long long _bytes
     cdef long long _fragments_max
     cdef long long _bytes_max
     cdef long long _next_full_us
     cdef Packet _packet
-    cdef uint32_t* _wanted
-    cdef uint32_t* _key
-    cdef uint32_t* _identification
-    cdef int* _state
+    cdef uint32_t[11] _wanted
     cdef int* _told
     cdef int* _head
     cdef int* _tail
@@ -57,12 +51,9 @@ cdef class Reassembly:
     cdef int* _count
     cdef int* _received
     cdef int* _total
+    cdef int* _reach
 
     def __dealloc__(self):
-        release_column(self._wanted)
-        release_column(self._key)
-        release_column(self._identification)
-        release_column(self._state)
         release_column(self._told)
         release_column(self._head)
         release_column(self._tail)
@@ -70,24 +61,22 @@ cdef class Reassembly:
         release_column(self._count)
         release_column(self._received)
         release_column(self._total)
+        release_column(self._reach)
 
-    def __init__(self, held, is_primary, timeout_us):
+    def __init__(self, held: Held, is_primary, timeout_us):
         self.held = held
         self.pool = held.pool
         self.is_primary = is_primary
         self.timeout_us = timeout_us
         self.other = self
         self.stood_us = 0
-        self.used = 0
+        self.slots = Slots(held.table, held.pool)
+        self._pieces = Pieces(held.table, held.pool)
         self._fragments = self._bytes = 0
         self._fragments_max = max(16, held.pool.records_max // limits.SHARE_MAX)
         self._bytes_max = max(2 * _DATAGRAM_MAX, held.pool.budget_bytes // limits.SHARE_MAX)
         self._next_full_us = 0
         self._packet = Packet()
-        self._wanted = <uint32_t*>column(self._wanted, 11, sizeof(uint32_t), 0)
-        self._key = <uint32_t*>column(self._key, _SLOTS * 11, sizeof(uint32_t), 0)
-        self._identification = <uint32_t*>column(self._identification, _SLOTS, sizeof(uint32_t), 0)
-        self._state = <int*>column(self._state, _SLOTS, sizeof(int), 0)
         self._told = <int*>column(self._told, _SLOTS, sizeof(int), 0)
         self._head = <int*>column(self._head, _SLOTS, sizeof(int), -1)
         self._tail = <int*>column(self._tail, _SLOTS, sizeof(int), -1)
@@ -95,6 +84,12 @@ cdef class Reassembly:
         self._count = <int*>column(self._count, _SLOTS, sizeof(int), 0)
         self._received = <int*>column(self._received, _SLOTS, sizeof(int), 0)
         self._total = <int*>column(self._total, _SLOTS, sizeof(int), 0)
+        self._reach = <int*>column(self._reach, _SLOTS, sizeof(int), 0)
+
+    @property
+    def used(self):
+        """Datagrams that are in the making, or given up and not forgotten."""
+        return self.slots.used
 
     # ── fragments come ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,14 +104,14 @@ cdef class Reassembly:
         self.pool.at[record].flags = 1 if packet.more_fragments else 0
         slot: cython.int = self._find(packet)
         if slot != _NONE and self._is_late(slot, now_us):
-            if self._state[slot] == _MAKING:
+            if self.slots.state[slot] == _MAKING:
                 self.give_up(slot, now_us)
             elif now_us - self._since_us[slot] >= self.timeout_us + _FORGET_US:
                 self._forget(slot, now_us)
                 slot = _NONE
         if slot == _NONE:
             slot = self._open(packet, now_us)
-        elif self._state[slot] == _GIVEN_UP:
+        elif self.slots.state[slot] == _GIVEN_UP:
             self._drop(record)
             return _NONE
         fits: cython.int = self._fits(slot, record)
@@ -125,13 +120,13 @@ cdef class Reassembly:
             self.give_up(slot, now_us)
             return _NONE
         if fits == 1:
-            self._received[slot] += packet.payload_len
+            self._put(slot, record)
             if not packet.more_fragments:
                 self._total[slot] = packet.fragment_offset + packet.payload_len
             if self._received[slot] == self._total[slot]:
                 return slot
         if self._fragments > self._fragments_max or self._bytes > self._bytes_max:
-            self._make_room(self._oldest(_MAKING), now_us)
+            self._make_room(self.slots.oldest[_MAKING], now_us)
         return _NONE
 
     cdef int _fits(self, int slot, int record) noexcept nogil:
@@ -143,19 +138,25 @@ cdef class Reassembly:
         total: cython.longlong = self._total[slot]
         if length == 0 or end > _DATAGRAM_MAX or (more and length & 7):
             return 0
-        other: cython.int = self._head[slot]
-        while other != _NONE:
-            first: cython.longlong = self.pool.at[other].seq
-            last: cython.longlong = first + self.pool.at[other].payload_len
-            if start < last and first < end:
-                is_copy: cython.bint = first == start and last == end and self.pool.at[other].flags == more
-                return 2 if is_copy and self._same_data(record, other, length) else 0
-            if not more and last > end:
+        if self._pieces.overlaps(slot, start, end):
+            other: cython.int = self._pieces.at(slot, start)
+            if other == _NONE or self.pool.at[other].payload_len != length or self.pool.at[other].flags != more:
                 return 0
-            other = self.pool.at[other].chain
+            return 2 if self._same_data(record, other, length) else 0
+        if not more and self._reach[slot] > end:
+            return 0
         if total >= 0 and (not more or end > total):
             return 0
         return 1
+
+    cdef int _put(self, int slot, int record) noexcept nogil:
+        """It adds to what is there."""
+        cdef int start = self.pool.at[record].seq
+        cdef int end = start + self.pool.at[record].payload_len
+        self._pieces.put(slot, start, end, record)
+        self._reach[slot] = max(self._reach[slot], end)
+        self._received[slot] += end - start
+        return 0
 
     cdef bint _same_data(self, int a, int b, long long length) noexcept nogil:
         return (
@@ -184,9 +185,7 @@ cdef class Reassembly:
 
     cdef int assemble(self, int slot, long long now_us) noexcept nogil:
         """A new record with the whole datagram; -1 if there is no room."""
-        first: cython.int = self._head[slot]
-        while self.pool.at[first].seq != 0:
-            first = self.pool.at[first].chain
+        first: cython.int = self._pieces.at(slot, 0)
         parse_frame(
             self.pool.arena.memory,
             self.pool.at[first].pos,
@@ -222,8 +221,7 @@ cdef class Reassembly:
     cdef int finish(self, int slot, int whole) noexcept nogil:
         """The datagram is taken: the primary's carries its fragments along, the secondary's have done their work."""
         chained: cython.int = self._take(slot)
-        self._state[slot] = _FREE
-        self.used -= 1
+        self.slots.free(slot)
         if not self.is_primary:
             return self.pool.free(chained)
         self.pool.at[whole].chain = chained
@@ -241,6 +239,8 @@ cdef class Reassembly:
         self._fragments -= 1
         self._bytes -= self.pool.at[record].length
         self._received[slot] -= self.pool.at[record].payload_len
+        start: cython.int = self.pool.at[record].seq
+        self._pieces.take(slot, start, start + self.pool.at[record].payload_len)
         if not self.pool.at[record].flags:
             self._total[slot] = -1
         return self.pool.free(record)
@@ -256,16 +256,16 @@ cdef class Reassembly:
             self._tell(slot, now_us)
         self.held.stats.incomplete_datagrams += 1
         self._drop(self._take(slot))
-        self._state[slot] = _GIVEN_UP
+        self.slots.move(slot, _GIVEN_UP)
         return 0
 
     cdef int review(self, long long now_us) noexcept nogil:
         """Time has passed: give up, report, forget."""
         slot: cython.int = 0
-        while slot < _SLOTS and self.used:
+        while slot < _SLOTS and self.slots.used:
             waited: cython.longlong = now_us - self._since_us[slot]
-            if self._state[slot] != _FREE and self._is_late(slot, now_us):
-                if self._state[slot] == _MAKING:
+            if self.slots.state[slot] != _FREE and self._is_late(slot, now_us):
+                if self.slots.state[slot] == _MAKING:
                     self.give_up(slot, now_us)
                 self._tell(slot, now_us)
                 if waited >= self.timeout_us + _FORGET_US:
@@ -276,14 +276,13 @@ cdef class Reassembly:
     cdef int flush(self, long long now_us) noexcept nogil:
         """A checkpoint: what the primary has sent leaves. What was given up before stays so, and is no difference."""
         slot: cython.int = 0
-        while slot < _SLOTS and self.used:
+        while slot < _SLOTS and self.slots.used:
             self._told[slot] = 1
-            if self._state[slot] == _MAKING and self._is_late(slot, now_us):
+            if self.slots.state[slot] == _MAKING and self._is_late(slot, now_us):
                 self.give_up(slot, now_us)
-            elif self._state[slot] == _MAKING:
+            elif self.slots.state[slot] == _MAKING:
                 record: cython.int = self._take(slot)
-                self._state[slot] = _FREE
-                self.used -= 1
+                self.slots.free(slot)
                 if self.is_primary:
                     self._release(record, now_us)
                 else:
@@ -316,24 +315,24 @@ cdef class Reassembly:
         if self._told[slot]:
             return 0
         self._told[slot] = 1
-        if self.other.excuse(self._key, slot * _KEY_WORDS):
+        if self.other.excuse(&self.slots.key[slot * _KEY_WORDS]):
             return 0
         if self.held.policy == DivergencePolicy.CHECKPOINT and self.held.checkpoint_wanted:
             return 0
         self.held.stats.timeouts += 1
         kind: cython.int = DifferenceKind.TIMEOUT if self.is_primary else DifferenceKind.SECONDARY_TIMEOUT
-        index: cython.int = self.held.report_key(kind, self._key, slot * _KEY_WORDS, now_us - self._since_us[slot])
+        index: cython.int = self.held.report_key(kind, self.slots.key, slot * _KEY_WORDS, now_us - self._since_us[slot])
         first: cython.int = self._head[slot]
         if first != _NONE:
             side: cython.int = 0 if self.is_primary else 1
             self.held.add_context(index, side, first, self.pool.at[first].pos + self.pool.at[first].payload_pos)
         return 0
 
-    cdef bint excuse(self, uint32_t* key, Py_ssize_t pos) noexcept nogil:
+    cdef bint excuse(self, const uint32_t* key) noexcept nogil:
         """Whether there is an incomplete datagram of this key that excuses none yet; it counts as told from now on."""
         slot: cython.int = 0
         while slot < _SLOTS:
-            if self._state[slot] != _FREE and not self._told[slot] and self._has_key(slot, key, pos):
+            if self.slots.state[slot] != _FREE and not self._told[slot] and self.slots.has_key(slot, key):
                 self._told[slot] = 1
                 return True
             slot += 1
@@ -351,6 +350,7 @@ cdef class Reassembly:
             record = self.pool.at[record].chain
         self._head[slot] = self._tail[slot] = _NONE
         self._count[slot] = 0
+        self._pieces.clear(slot)
         return head
 
     cdef int _find(self, Packet packet) noexcept nogil:
@@ -366,59 +366,28 @@ cdef class Reassembly:
         self._wanted[8] = 0
         self._wanted[9] = packet.ip_proto | (packet.ip_version << 8)
         self._wanted[10] = packet.vlan
-        if self.used == 0:
-            return _NONE
-        slot: cython.int = 0
-        while slot < _SLOTS:
-            if (
-                self._state[slot] != _FREE
-                and self._identification[slot] == packet.fragment_id
-                and self._has_key(slot, self._wanted, 0)
-            ):
-                return slot
-            slot += 1
-        return _NONE
-
-    cdef bint _has_key(self, int slot, uint32_t* key, Py_ssize_t pos) noexcept nogil:
-        base: cython.Py_ssize_t = slot * _KEY_WORDS
-        i: cython.Py_ssize_t = 0
-        while i < _KEY_WORDS:
-            if self._key[base + i] != key[pos + i]:
-                return False
-            i += 1
-        return True
+        return self.slots.find(self._wanted, packet.fragment_id)
 
     cdef int _open(self, Packet packet, long long now_us) noexcept nogil:
-        slot: cython.int = 0
-        if self.used == _SLOTS:
-            slot = self._oldest(_GIVEN_UP)
+        slot: cython.int
+        if self.slots.used == _SLOTS:
+            slot = self.slots.oldest[_GIVEN_UP]
             if slot == _NONE:
-                slot = self._oldest(_MAKING)
+                slot = self.slots.oldest[_MAKING]
             self._make_room(slot, now_us)
             self._forget(slot, now_us)
-            slot = 0
-        while self._state[slot] != _FREE:
-            slot += 1
-        base: cython.Py_ssize_t = slot * _KEY_WORDS
-        i: cython.Py_ssize_t = 0
-        while i < _KEY_WORDS:
-            self._key[base + i] = self._wanted[i]
-            i += 1
-        self._identification[slot] = packet.fragment_id
+        slot = self.slots.take(self._wanted, packet.fragment_id)
         self._since_us[slot] = now_us
-        self._state[slot] = _MAKING
         self._told[slot] = 0
         self._received[slot] = 0
         self._total[slot] = -1
-        self.used += 1
+        self._reach[slot] = 0
         return slot
 
     cdef int _forget(self, int slot, long long now_us) noexcept nogil:
         """A datagram that was given up: fragments that come now begin a new one."""
         self._tell(slot, now_us)
-        self._state[slot] = _FREE
-        self.used -= 1
-        return 0
+        return self.slots.free(slot)
 
     cdef int _make_room(self, int slot, long long now_us) noexcept nogil:
         """Too many slots, records or bytes: the oldest is given up; where slots are short one that holds nothing."""
@@ -426,19 +395,10 @@ cdef class Reassembly:
             self._told[slot] = 1
             if now_us >= self._next_full_us and not self.held.checkpoint_wanted:
                 self._next_full_us = now_us + self.timeout_us
-                self.held.report_key(DifferenceKind.MEMORY_FULL, self._key, slot * _KEY_WORDS, 0)
-        if self._state[slot] == _MAKING:
+                self.held.report_key(DifferenceKind.MEMORY_FULL, self.slots.key, slot * _KEY_WORDS, 0)
+        if self.slots.state[slot] == _MAKING:
             self.give_up(slot, now_us)
         return 0
-
-    cdef int _oldest(self, int state) noexcept nogil:
-        found: cython.int = _NONE
-        slot: cython.int = 0
-        while slot < _SLOTS:
-            if self._state[slot] == state and (found == _NONE or self._since_us[slot] < self._since_us[found]):
-                found = slot
-            slot += 1
-        return found
 
     cdef int _mend_headers(self, long long base, Py_ssize_t header_len, long long total) noexcept nogil:
         """Length and fragment fields of the new IP header; for IPv6 the fragment header is gone."""

@@ -1,4 +1,4 @@
-"""Packets that wait: the queues of both sides, what is ready to leave, and the record of differences.
+"""Packets that wait: the queues of both sides, and what is ready to leave.
 
 ::
 
@@ -10,12 +10,9 @@ in the table and stands in the list of active rows, which the timer walks.
 """
 
 
-cdef Py_ssize_t _CONTEXT = limits.DIFFERENCE_CONTEXT_BYTES
 cdef enum:
-    _REPORTS = 64
     _HOLD_BUCKETS = 128
-cdef int _TIMEOUT = DifferenceKind.TIMEOUT
-cdef int _SECONDARY_TIMEOUT = DifferenceKind.SECONDARY_TIMEOUT
+    _LOUD = TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST  # such a segment is no bare ACK
 # Bits of `pool.flags` above TCP's eight: what we have done to a packet.
 cdef enum:
     _CLAMPED = 256
@@ -24,58 +21,34 @@ cdef enum:
 
 
 @cython.final
-cdef class Held:
-    """State that the TCP and the datagram comparison share. `primary`, `secondary`: queues by row.
+cdef class Held(Reports):
+    """State that the TCP and the datagram comparison share. `primary`, `secondary`: queues by row."""
 
-    `checkpoint_wanted` is set by the first difference of an epoch under the CHECKPOINT policy, cleared at commit.
-    """
-
-    cdef readonly ConnectionTable table
-    cdef readonly Pool pool
-    cdef readonly CompareStats stats
-    cdef readonly Trace trace
     cdef readonly Asides asides
+    cdef Payloads payloads
+    cdef Ladders ladders
+    cdef Segments segments
     cdef Row* rows
     cdef Outbox outbox
     cdef readonly int shared
     cdef readonly long long shared_bytes
     cdef readonly Queues ready
-    cdef public int policy
     cdef public int queue_packets_max
     cdef public bint has_vnet
-    cdef public bint checkpoint_wanted
     cdef int active_head
     cdef long long* _hold_buckets
-    cdef int _reports
-    cdef int* _report_kind
-    cdef uint32_t* _report_seq
-    cdef long long* _report_waited_us
-    cdef int* _report_has_key
-    cdef uint32_t* _report_key
-    cdef int* _report_index
-    cdef int* _report_length
-    cdef uint8_t* _report_bytes
 
     def __dealloc__(self):
         release_column(self.rows)
         release_column(self._hold_buckets)
-        release_column(self._report_kind)
-        release_column(self._report_seq)
-        release_column(self._report_waited_us)
-        release_column(self._report_has_key)
-        release_column(self._report_key)
-        release_column(self._report_index)
-        release_column(self._report_length)
-        release_column(self._report_bytes)
 
     def __init__(self, table, pool, policy, queue_packets_max, has_vnet):
-        self.table = table
-        self.pool = pool
-        self.policy = policy
+        super().__init__(table, pool, policy)
         self.queue_packets_max = queue_packets_max
         self.has_vnet = has_vnet
-        self.stats = CompareStats()
-        self.trace = Trace(pool)
+        self.payloads = Payloads(table, pool)
+        self.ladders = Ladders(table, pool)
+        self.segments = Segments(pool, self.ladders)
         self.outbox = Outbox(has_vnet)
         self.shared = 0
         self.shared_bytes = 0
@@ -83,17 +56,7 @@ cdef class Held:
         self.asides = Asides(table.rows_max)
         self.ready = Queues(pool, 1)
         self.active_head = _NONE
-        self.checkpoint_wanted = False
         self._hold_buckets = <long long*>column(self._hold_buckets, _HOLD_BUCKETS, sizeof(long long), 0)
-        self._reports = 0
-        self._report_kind = <int*>column(self._report_kind, _REPORTS, sizeof(int), 0)
-        self._report_seq = <uint32_t*>column(self._report_seq, _REPORTS, sizeof(uint32_t), 0)
-        self._report_waited_us = <long long*>column(self._report_waited_us, _REPORTS, sizeof(long long), 0)
-        self._report_has_key = <int*>column(self._report_has_key, _REPORTS, sizeof(int), 0)
-        self._report_key = <uint32_t*>column(self._report_key, _REPORTS * _KEY_WORDS, sizeof(uint32_t), 0)
-        self._report_index = <int*>column(self._report_index, 2 * _REPORTS, sizeof(int), 0)
-        self._report_length = <int*>column(self._report_length, 2 * _REPORTS, sizeof(int), 0)
-        self._report_bytes = <uint8_t*>column(self._report_bytes, 2 * _REPORTS * 2 * _CONTEXT, 1, 0)
 
     cdef int open_row(self, int row) noexcept nogil:
         """A new row of the table: nothing is known of it."""
@@ -101,6 +64,7 @@ cdef class Held:
         memset(r, 0, sizeof(Row))
         r.cursor = r.active_next = r.active_previous = r.kept_newer = r.kept_older = _NONE
         r.primary.head = r.primary.tail = r.secondary.head = r.secondary.tail = r.kept.head = r.kept.tail = _NONE
+        r.leads.head = r.leads.tail = r.loose_head = r.loose_tail = r.primary_ladder = r.secondary_ladder = _NONE
         return 0
 
     # ── queues ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -115,25 +79,68 @@ cdef class Held:
         self.pool.insert_after(&self.rows[row].secondary, before, record)
         return self._pin(row)
 
-    cdef inline int take_primary(self, int row, int before) noexcept nogil:
-        """Take the primary packet behind `before` (-1: the first) out of its queue."""
-        record: cython.int = self.pool.take_after(&self.rows[row].primary, before)
+    cdef inline int append_extent(self, int row, int record) noexcept nogil:
+        """Put a secondary TCP packet, which has payload, at the end of its connection's queue."""
+        cdef Row* r = &self.rows[row]
+        self.pool.push(&r.secondary, record)
+        if r.secondary_ladder != _NONE:
+            self.ladders.append(r.secondary_ladder, record)
+        elif r.secondary.count >= _LADDER_FROM:
+            self._raise_ladder(r)
+        return self._pin(row)
+
+    cdef int _raise_ladder(self, Row* r) noexcept nogil:
+        cdef int record = r.secondary.head
+        r.secondary_ladder = self.ladders.make()
+        while record != _NONE:
+            self.ladders.append(r.secondary_ladder, record)
+            record = self.pool.at[record].next
+        return 0
+
+    cdef inline int take_primary(self, int row) noexcept nogil:
+        """Take the first primary packet out of its queue."""
+        cdef Row* r = &self.rows[row]
+        cdef int record = r.primary.head
+        self._leave_index(record)
+        self.segments.take_first(r, record)
+        self.pool.pop_first(&r.primary)
         self._unpin(row, 1)
         return record
 
     cdef int drop_secondary(self, int row, int before) noexcept nogil:
         """Discard the secondary packet behind `before` (-1: the first)."""
-        self.discard(self.pool.take_after(&self.rows[row].secondary, before))
+        cdef Row* r = &self.rows[row]
+        cdef int record = r.secondary.head if before == _NONE else self.pool.at[before].next
+        self._leave_index(record)
+        if r.secondary_ladder != _NONE and before == _NONE:
+            self.ladders.take_first(r.secondary_ladder, record)
+        self.discard(self.pool.take_after(&r.secondary, before))
+        self._lower_ladder(r)
         return self._unpin(row, 1)
 
     cdef inline int retire_secondary(self, int row) noexcept nogil:
-        """Take the first secondary packet out: it is done with, and the caller keeps its record."""
-        record: cython.int = self.pool.take_after(&self.rows[row].secondary, _NONE)
+        """Take the first secondary packet, a TCP one, out: it is done with, and the caller keeps its record."""
+        cdef Row* r = &self.rows[row]
+        cdef int record = self.pool.pop_first(&r.secondary)
+        if r.secondary_ladder != _NONE:
+            self.ladders.take_first(r.secondary_ladder, record)
+            self._lower_ladder(r)
         if self.trace.is_on:
             self.trace.note(record, 1, PacketFate.DISCARDED, 0)
         self.stats.discarded += 1
         self._unpin(row, 1)
         return record
+
+    cdef inline int _lower_ladder(self, Row* r) noexcept nogil:
+        if r.secondary.count < _LADDER_UNTIL:
+            r.secondary_ladder = self.ladders.give_back(r.secondary_ladder)
+        return 0
+
+    cdef inline int _leave_index(self, int record) noexcept nogil:
+        """The packet is about to leave its queue."""
+        if self.pool.at[record].marks & _INDEXED:
+            self.payloads.remove(record)
+        return 0
 
     cdef int watch(self, int row) noexcept nogil:
         """Let the timer see a connection that holds no packet; it cannot be evicted meanwhile."""
@@ -176,7 +183,13 @@ cdef class Held:
 
     cdef int drop_all_primary(self, int row) noexcept nogil:
         """Discard every primary packet of a connection: for DivergencePolicy.RESET, and HOLD without an end."""
-        return self._unpin(row, self.pool.free_all(&self.rows[row].primary))
+        cdef Row* r = &self.rows[row]
+        dropped: cython.int = r.primary.count
+        self.segments.forget(r)
+        while r.primary.head != _NONE:
+            self._leave_index(r.primary.head)
+            self.pool.free(self.pool.pop_first(&r.primary))
+        return self._unpin(row, dropped)
 
     cdef int release(self, int record, long long now_us) noexcept nogil:
         """Let a packet out that is in no queue (any more). A reassembled datagram leaves as its fragments."""
@@ -241,12 +254,26 @@ cdef class Held:
                     record = self.pool.at[record].next
             row = self.rows[row].active_next
 
+    def lists(self, row: cython.int):
+        """For tests: the primary's queue (record → is it a bare ACK) and its lists; the secondary's, and its rails."""
+        cdef Row* r = &self.rows[row]
+        cdef int record = r.primary.head
+        mine, theirs = {}, []
+        while record != _NONE:
+            mine[record] = not (self.pool.at[record].payload_len or self.pool.at[record].flags & _LOUD)
+            record = self.pool.at[record].next
+        record = r.secondary.head
+        while record != _NONE:
+            theirs.append((record, self.pool.at[record].seq, self.segments.end(record)))
+            record = self.pool.at[record].next
+        return mine, self.segments.lists(r), theirs, self.ladders.rails(r.secondary_ladder)
+
     cdef int release_all(self, int row, long long now_us) noexcept nogil:
         """Let every held primary packet of a connection out, in order; how many is returned."""
         cdef Row* r = &self.rows[row]
         released: cython.int = r.primary.count
         while r.primary.head != _NONE:
-            self.release(self.take_primary(row, _NONE), now_us)
+            self.release(self.take_primary(row), now_us)
         return released
 
     cdef Py_ssize_t drain(self, uint8_t* out, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
@@ -324,9 +351,13 @@ cdef class Held:
     cdef int replace_first(self, int row, int part, int rest) noexcept nogil:
         """Put two packets in the place of the first held one, which is freed."""
         cdef Row* r = &self.rows[row]
-        self.pool.free(self.pool.take_after(&r.primary, _NONE))
+        self.segments.take_first(r, r.primary.head)
+        self.pool.free(self.pool.pop_first(&r.primary))
         self.pool.insert_after(&r.primary, _NONE, rest)
         self.pool.insert_after(&r.primary, _NONE, part)
+        self.segments.put_first(r, rest)
+        self.segments.put_first(r, part)
+        r.cursor = _NONE
         self.table.at[row].pins = self.table.at[row].pins + 1
         return 0
 
@@ -363,85 +394,6 @@ cdef class Held:
         if after != _NONE:
             self.rows[after].active_previous = before
         return 0
-
-    # ── differences ───────────────────────────────────────────────────────────────────────────────────────────
-
-    cdef int report(self, int kind, int row, long long seq, long long waited_us) noexcept nogil:
-        """Record a difference (row -1: of no single connection); its index for `add_context`, or -1 when full."""
-        self.stats.differences += 1
-        if self.policy == DivergencePolicy.CHECKPOINT:
-            self.checkpoint_wanted = True
-        if self._reports == _REPORTS:
-            self.stats.reports_lost += 1
-            return _NONE
-        index: cython.int = self._reports
-        self._reports += 1
-        self._report_kind[index] = kind
-        self._report_seq[index] = seq_add(seq, 0)
-        self._report_waited_us[index] = waited_us
-        self._report_has_key[index] = row != _NONE
-        self._report_length[2 * index] = self._report_length[2 * index + 1] = 0
-        self._report_index[2 * index] = self._report_index[2 * index + 1] = 0
-        if row != _NONE:
-            self.table.copy_key(row, self._report_key, index * _KEY_WORDS)
-        return index
-
-    cdef int report_key(self, int kind, uint32_t* words, Py_ssize_t pos, long long waited_us) noexcept nogil:
-        """Record a difference of a connection that has no row: its key is the eleven `words` from `pos`."""
-        index: cython.int = self.report(kind, _NONE, 0, waited_us)
-        if index != _NONE:
-            self._report_has_key[index] = True
-            i: cython.Py_ssize_t = 0
-            while i < _KEY_WORDS:
-                self._report_key[index * _KEY_WORDS + i] = words[pos + i]
-                i += 1
-        return index
-
-    cdef int add_context(self, int index, int side, int record, long long at) noexcept nogil:
-        """Keep the bytes of `record`'s payload around arena position `at`; `side` 0 primary, 1 secondary."""
-        cdef Record* rec = &self.pool.at[record]
-        if index == _NONE:
-            return 0
-        first: cython.longlong = rec.pos + rec.payload_pos
-        end: cython.longlong = first + rec.payload_len
-        if at < first or at > end:  # a SYN, or an older packet: show how it begins
-            at = first
-        kind: cython.int = self._report_kind[index]
-        if self.trace.is_on and kind != _TIMEOUT and kind != _SECONDARY_TIMEOUT:
-            self.trace.note(record, side, PacketFate.DIFFERS, at - first)
-        slot: cython.int = 2 * index + side
-        start: cython.longlong = at - _CONTEXT if at - first > _CONTEXT else first
-        stop: cython.longlong = at + _CONTEXT if end - at > _CONTEXT else end
-        copy(self._report_bytes, slot * 2 * _CONTEXT, self.pool.arena.memory, start, stop - start)
-        self._report_index[slot] = at - start
-        self._report_length[slot] = stop - start
-        return 0
-
-    def take_differences(self):
-        """The differences recorded since the last call, as `Difference` values."""
-        found = [self._difference(index) for index in range(self._reports)]
-        self._reports = 0
-        return found
-
-    def _difference(self, index):
-        key = None
-        if self._report_has_key[index]:
-            base = index * _KEY_WORDS
-            key = key_from_words([self._report_key[base + i] for i in range(_KEY_WORDS)])
-        sides = []
-        for slot in (2 * index, 2 * index + 1):
-            start = slot * 2 * _CONTEXT
-            sides.append(self._report_bytes[start : start + self._report_length[slot]])
-        return Difference(
-            DifferenceName(self._report_kind[index]),
-            key,
-            self._report_seq[index],
-            self._report_waited_us[index] // 1000,
-            sides[0],
-            self._report_index[2 * index],
-            sides[1],
-            self._report_index[2 * index + 1],
-        )
 
     # ── how long packets were held ────────────────────────────────────────────────────────────────────────────
 

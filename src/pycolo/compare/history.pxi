@@ -123,6 +123,7 @@ cdef class History:
         same: cython.longlong
         end = seq_min(end, self._end(record))
         while kept != _NONE:
+            self.pool.walked += 1
             first = seq_max(rec.seq, self.pool.at[kept].seq)
             last = seq_min(end, self._end(kept))
             if seq_diff(last, first) > 0:

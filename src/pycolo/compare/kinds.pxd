@@ -27,7 +27,7 @@ cdef enum RowFlag:
     SECONDARY_ACK = 0x010
     SECONDARY_FIN = 0x020
     PRIMARY_ACK = 0x040
-    OVERLAP = 0x080
+    CONTRADICTED = 0x080
     OWED = 0x100
     LET_THROUGH = 0x200
     DIVERGED = 0x400
@@ -43,6 +43,8 @@ cdef enum RowFlag:
     PRIMARY_RST = 0x100000
     CONFIRMED = 0x200000
     REPEATED = 0x400000
+    PRIMARY_INDEXED = 0x800000
+    SECONDARY_INDEXED = 0x1000000
 
 cdef enum Verdict:
     WAIT = 0

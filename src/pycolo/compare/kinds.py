@@ -60,8 +60,8 @@ class RowFlag(IntFlag):
     """The secondary's stream ends at `secondary_fin`."""
     PRIMARY_ACK = 0x040
     """`primary_ack` and `primary_space` are valid."""
-    OVERLAP = 0x080
-    """The primary has sent a byte twice among what is held: every copy is compared."""
+    CONTRADICTED = 0x080
+    """The primary has sent two different things among what is held, first at `contradicted_seq`."""
     OWED = 0x100
     """An ack or window was lowered on its way out; the rest is owed to the client."""
     LET_THROUGH = 0x200
@@ -92,6 +92,10 @@ class RowFlag(IntFlag):
     """The client has acknowledged the primary's SYN."""
     REPEATED = 0x400000
     """The secondary has repeated an ACK since it misses something, and no ACK of the primary waited to say so."""
+    PRIMARY_INDEXED = 0x800000
+    """The datagrams of the primary that wait for a partner are found by their payloads (see `payloads`)."""
+    SECONDARY_INDEXED = 0x1000000
+    """The same of the secondary's."""
 
 
 class Verdict(IntEnum):

@@ -8,11 +8,13 @@ cdef enum:
     _READY = 1  # it waits to be written
     _RETAINED = 2  # it is kept to compare again
     _IN_PLACE = 4  # payload of it was compared with a frame of the secondary's that was never stored
+    _INDEXED = 8  # a datagram that is found by its payload: see `payloads`
+    _FOLLOWED = 16  # a leader with followers: see `segments`
 
 
 cdef struct Row:
-    # What is known of a connection, in two cache lines: see `ByteStreams`, `Promises`, `History`. What a connection has
-    # only for a time is an `Aside`.
+    # What is known of a connection: see `ByteStreams`, `Promises`, `History`, `Segments`; ladders are -1 where there is
+    # none. What a connection has only for a time is an `Aside`.
     int flags
     uint32_t compared_seq
     Queue primary
@@ -26,6 +28,11 @@ cdef struct Row:
     long long advanced_us
     Queue kept
     int kept_bytes
+    Queue leads
+    int loose_head
+    int loose_tail
+    int primary_ladder
+    int secondary_ladder
     int kept_newer
     int kept_older
     int active_next

@@ -60,9 +60,10 @@ cdef class Steady:
     cdef TcpComparison tcp
     cdef Promises promises
     cdef History history
+    cdef Segments segments
     cdef SteadyDatagrams datagrams
 
-    def __init__(self, table, held, tcp, datagram):
+    def __init__(self, table, held: Held, tcp, datagram):
         self.datagrams = SteadyDatagrams(table, held, datagram)
         self.table = table
         self.held = held
@@ -70,6 +71,7 @@ cdef class Steady:
         self.tcp = tcp
         self.promises = tcp.promises
         self.history = tcp.history
+        self.segments = held.segments
 
     cdef Py_ssize_t run(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint is_primary,
             long long now_us) noexcept nogil:
@@ -172,6 +174,8 @@ cdef class Steady:
         self._note_primary(r, s)
         self.pool.push(&r.primary, record)
         self.held._pin(row)
+        if s.payload_len:
+            self.segments.append_leader(r, record)
         if r.secondary.head != _NONE or not s.payload_len:
             self.tcp._compare(row, now_us)
         return True
@@ -209,6 +213,9 @@ cdef class Steady:
         while record != _NONE and seq_diff(self.pool.at[record].seq + self.pool.at[record].payload_len,
                 r.compared_seq) <= 0:
             self.pool.pop_first(&r.secondary)
+            if r.secondary_ladder != _NONE:
+                self.held.ladders.take_first(r.secondary_ladder, record)
+                self.held._lower_ladder(r)
             self.held._unpin(row, 1)
             self.held.stats.discarded += 1
             self.history.keep(row, record)
@@ -273,8 +280,7 @@ cdef class Steady:
         held.payload_pos = s.payload + vnet_len
         held.payload_len = s.payload_len
         self._note_secondary(r, s)
-        self.pool.push(&r.secondary, record)
-        self.held._pin(row)
+        self.held.append_extent(row, record)
         return True
 
     cdef inline bint _pay(self, int row, long long now_us) noexcept nogil:
@@ -298,7 +304,7 @@ cdef class Steady:
 
     cdef inline bint _equals_held(self, Row* r, const uint8_t* payload, Py_ssize_t length) noexcept nogil:
         """Whether the bytes at the frontier are those that the primary's held packets have, all of them."""
-        cdef int record = r.cursor if r.cursor != _NONE else r.primary.head
+        cdef int record = r.cursor if r.cursor != _NONE else r.leads.head
         cdef uint32_t frontier = r.compared_seq
         cdef Record* held
         cdef long long skip, count
@@ -307,10 +313,10 @@ cdef class Steady:
                 return False
             held = &self.pool.at[record]
             skip = seq_diff(frontier, held.seq)
-            if held.payload_len == 0 or skip >= held.payload_len:
-                record = held.next
+            if skip >= held.payload_len:
+                record = held.kept_next
                 continue
-            if skip < 0 or held.chain != _NONE or held.flags & (TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST):
+            if skip < 0 or held.chain != _NONE or held.flags & (TcpFlag.SYN | TcpFlag.FIN):
                 return False
             count = min(held.payload_len - skip, length)
             if memcmp(self.pool.arena.memory + held.pos + held.payload_pos + skip, payload, count):
@@ -322,7 +328,7 @@ cdef class Steady:
                 r.cursor = record
                 return True
             payload += count
-            record = held.next
+            record = held.kept_next
 
     cdef inline int _release_compared(self, int row, Row* r, long long now_us) noexcept nogil:
         """Let payload out that lies below the frontier and may say what it says, as long as it comes first."""
@@ -334,8 +340,7 @@ cdef class Steady:
                 return 0
             if seq_diff(held.seq + held.payload_len, r.compared_seq) > 0 or not self._may_say(r, held.ack, held.window):
                 return 0
-            if r.cursor == record:
-                r.cursor = held.next
+            self.segments.take_first(r, record)
             self.pool.pop_first(&r.primary)
             self.held._unpin(row, 1)
             self.held.stats.compared += 1

@@ -1,8 +1,8 @@
 """UDP, the straight path: whole datagrams that come in the same order from both guests.
 
 The rules are those of `datagram`, cut down as in `steady`: whichever comes first is stored, and the other is compared
-with the first of those that wait. Whatever is not as simple is left to `datagram`: `take` says False then, and has
-changed nothing.
+with the first of those that wait. In another order the partner is looked for as in `datagram`. Whatever is not as
+simple is left to the long way: `take` says False then, and has changed nothing.
 """
 
 
@@ -41,6 +41,11 @@ cdef inline Py_ssize_t find_transport(const uint8_t* frame, Py_ssize_t size, int
     return l4
 
 
+# What may be known of a connection here.
+cdef enum:
+    _DATAGRAM_PLAIN = RowFlag.ACTIVE | RowFlag.PRIMARY_INDEXED | RowFlag.SECONDARY_INDEXED
+
+
 @cython.final
 cdef class SteadyDatagrams:
     """The connections and queues are those of `held`."""
@@ -69,7 +74,7 @@ cdef class SteadyDatagrams:
         if size < 8 or size > stop - l4:
             return False
         cdef int row = self.table.lookup(key, hash_key(key, self.table._key0, self.table._key1))
-        if row == _NONE or self.held.rows[row].flags & ~RowFlag.ACTIVE:
+        if row == _NONE or self.held.rows[row].flags & ~_DATAGRAM_PLAIN:
             return False
         cdef int length = size - 8
         cdef Py_ssize_t payload = l4 + 8 + vnet_len
@@ -92,12 +97,14 @@ cdef class SteadyDatagrams:
             Py_ssize_t payload, int length, long long now_us) noexcept nogil:
         cdef Row* r = &self.held.rows[row]
         cdef int record = r.secondary.head
-        if record == _NONE:
-            return self._store(row, &r.primary, buf, start, end, vnet_len, payload, length, now_us)
-        if r.primary.head != _NONE or not self._equals(record, buf + start + payload, length):
-            return False
-        if not self.held.leave_unheld(buf, start, end):
-            return False
+        if (
+            record == _NONE
+            or r.primary.head != _NONE
+            or not self._equals(record, buf + start + payload, length)
+            or not self.held.leave_unheld(buf, start, end)
+        ):
+            return self._store(row, True, buf, start, end, vnet_len, payload, length, now_us)
+        self.held._leave_index(record)
         self.pool.pop_first(&r.secondary)
         self.held._unpin(row, 1)
         self.held.discard(record)
@@ -108,10 +115,9 @@ cdef class SteadyDatagrams:
             Py_ssize_t payload, int length, long long now_us) noexcept nogil:
         cdef Row* r = &self.held.rows[row]
         cdef int record = r.primary.head
-        if record == _NONE:
-            return self._store(row, &r.secondary, buf, start, end, vnet_len, payload, length, now_us)
-        if r.secondary.head != _NONE or not self._equals(record, buf + start + payload, length):
-            return False
+        if record == _NONE or r.secondary.head != _NONE or not self._equals(record, buf + start + payload, length):
+            return self._store(row, False, buf, start, end, vnet_len, payload, length, now_us)
+        self.held._leave_index(record)
         self.pool.pop_first(&r.primary)
         self.held._unpin(row, 1)
         self.held.stats.discarded += 1
@@ -126,12 +132,16 @@ cdef class SteadyDatagrams:
         self.held.stats.compared_bytes += length
         return 0
 
-    cdef inline bint _store(self, int row, Queue* queue, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
+    cdef inline bint _store(self, int row, bint is_primary, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
             Py_ssize_t vnet_len, Py_ssize_t payload, int length, long long now_us) noexcept nogil:
-        """The other guest has none that waits."""
+        """It is not equal to the first of the other guest's that wait, or there is none."""
+        cdef Row* r = &self.held.rows[row]
+        cdef Queue* queue = &r.primary if is_primary else &r.secondary
+        cdef int flag = RowFlag.PRIMARY_INDEXED if is_primary else RowFlag.SECONDARY_INDEXED
+        cdef int record, last
         if queue.count >= self.held.queue_packets_max:
             return False
-        cdef int record = self.pool.store(buf, start, end - start, vnet_len)
+        record = self.pool.store(buf, start, end - start, vnet_len)
         if record == _NONE:
             return False
         cdef Record* rec = &self.pool.at[record]
@@ -139,6 +149,16 @@ cdef class SteadyDatagrams:
         rec.flags = 0
         rec.payload_pos = payload
         rec.payload_len = length
+        if (r.secondary.head if is_primary else r.primary.head) != _NONE:
+            if is_primary:
+                self.datagram._add_primary(row, record, 0)
+            else:
+                self.datagram._add_secondary(row, record)
+            self.datagram._release_matched(row, now_us)
+            return True
+        last = queue.tail
         self.pool.push(queue, record)
         self.held._pin(row)
+        if queue.count >= _INDEXED_FROM or r.flags & flag:
+            self.datagram._index(row, is_primary, last, record, False)
         return True

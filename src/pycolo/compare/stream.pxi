@@ -14,6 +14,8 @@ The comparison knows bytes, not segments: neither segmentation, retransmission, 
 # A bit of `pool.flags`: the secondary's payload came on its SYN, and has its own numbers.
 cdef enum:
     _EARLY = 4096
+    _ACKS_IN_FRONT_MAX = 16
+cdef long long _WINDOW_MAX = limits.WINDOW_BYTES_MAX
 # What a primary's SYN leaves of the row's state: the queue's own mark, and what the secondary has said before it.
 cdef int _STREAM_KEPT_BY_SYN = int(_Row.ACTIVE | _Row.ALONE | _Row.SECONDARY_SYN)
 
@@ -22,11 +24,11 @@ cdef class ByteStreams:
     """`needs_handshake` leaves connections alone whose SYN was not seen. `sees_client`: so it was, at least once.
 
     By row: `compared_seq` and `primary_end` (behind the last byte or FIN the primary sent) are numbers of TCP. `cursor`
-    is the first held packet with payload that is not compared yet; `newest_value` the latest TSval among what overtook;
-    `advanced_us` is when `compared_seq` moved last. `resets` counts the secondary's RSTs that have found no partner,
-    `next_resets` those of a life that the primary has not begun; `reset_ack` is the latest one's ack, `matched_acks`
-    those of the last two that found their partner. `syn_us`, `reset_us`, `fin_us`: when the secondary sent what the
-    primary has not. `history`: the secondary's payload below the frontier, which may be sent again.
+    is a leader in front of which all is compared (see `segments`; -1: the first); `newest_value` the latest TSval among
+    what overtook; `advanced_us` is when `compared_seq` moved last. `resets` counts the secondary's RSTs that have found
+    no partner, `next_resets` those of a life that the primary has not begun; `reset_ack` is the latest one's ack,
+    `matched_acks` those of the last two that found their partner. `syn_us`, `reset_us`, `fin_us`: when the secondary
+    sent what the primary has not. `history`: the secondary's payload below the frontier, which may be sent again.
     """
 
     cdef readonly Held held
@@ -106,6 +108,7 @@ cdef class ByteStreams:
         cdef Row* r = &self.held.rows[row]
         before: cython.int = _NONE
         record: cython.int = r.secondary.head
+        r.secondary_ladder = self.held.ladders.give_back(r.secondary_ladder)
         while record != _NONE:
             following: cython.int = self.pool.at[record].next
             if self.pool.at[record].flags & _EARLY:
@@ -151,27 +154,56 @@ cdef class ByteStreams:
             r.primary_end = end
             return False
         if seq_diff(seq, r.primary_end) < 0:
-            r.flags |= RowFlag.OVERLAP
             is_again = packet.payload_len != 0
         r.primary_end = seq_max(r.primary_end, end)
         return is_again
 
-    cdef int _place_again(self, int row, int record) noexcept nogil:
-        """Behind which held packet (-1: none) `record` goes, whose payload is sent again."""
+    cdef bint _is_far(self, int row, long long seq) noexcept nogil:
+        """Whether a number is of no window that there is or was: RFC 7323 section 2.3 has 1 GiB as the largest."""
         cdef Row* r = &self.held.rows[row]
-        before: cython.int = _NONE
-        other: cython.int = r.primary.head
-        # Packets with payload stand in the order of their numbers; a bare ACK in between is overtaken.
-        while other != _NONE:
+        ahead: cython.longlong = seq_diff(seq, r.compared_seq)
+        return r.flags & RowFlag.BASE_KNOWN and not -_WINDOW_MAX <= ahead <= _WINDOW_MAX
+
+    cdef bint _hold_again(self, int row, int record, long long now_us) noexcept nogil:
+        """Payload that is sent again takes its place; True: it contradicts what was equal, and that was acted upon."""
+        cdef Record* rec = &self.pool.at[record]
+        cdef Row* r = &self.held.rows[row]
+        at: cython.Py_ssize_t = -1
+        leader: cython.int = self.held.segments.leader_for(r, rec.seq)
+        if not r.flags & RowFlag.DIVERGED:
+            at = self._differs_again(row, record, leader)
+        theirs: cython.int = self._theirs
+        self._place_again(row, record, leader)
+        if at < 0:
+            return False
+        seq: cython.longlong = seq_add(rec.seq, at)
+        if seq_diff(seq, r.compared_seq) < 0:
+            self._differ_at(row, DifferenceKind.PAYLOAD, record, theirs, seq, now_us)
+            return True
+        # Neither is compared yet: the first byte that cannot equal the secondary's in both.
+        if r.flags & RowFlag.CONTRADICTED:
+            seq = seq_min(self.asides.of(r).contradicted_seq, seq)
+        self.asides.own(r).contradicted_seq = seq
+        r.flags |= RowFlag.CONTRADICTED
+        return False
+
+    cdef int _place_again(self, int row, int record, int leader) noexcept nogil:
+        """It goes in front of what begins behind it, and behind bare ACKs that do not, if they are not many."""
+        cdef Row* r = &self.held.rows[row]
+        behind: cython.int = self.held.segments.behind_which(leader, record)
+        before: cython.int = behind
+        other: cython.int = r.primary.head if before == _NONE else self.pool.at[before].next
+        steps: cython.int = 0
+        while other != _NONE and steps < _ACKS_IN_FRONT_MAX and self.promises.is_bare(other):
             if seq_diff(self.pool.at[other].seq, self.pool.at[record].seq) <= 0:
                 before = other
-            elif not self.promises.is_bare(other):
-                break
             other = self.pool.at[other].next
+            steps += 1
+        self.pool.walked += steps
         if before != r.primary.tail:
-            r.cursor = _NONE
             self._lift(row, record)
-        return before
+        self.held.hold_primary(row, before, record)
+        return self.held.segments.insert(r, leader, behind, record)
 
     cdef int _lift(self, int row, int record) noexcept nogil:
         """What was overtaken must not have an older TSval: the client would drop it (PAWS, RFC 7323 section 5.3)."""
@@ -197,13 +229,13 @@ cdef class ByteStreams:
         cdef int released = r.primary.count
         cdef int record
         while r.primary.head != _NONE:
-            record = self.held.take_primary(row, _NONE)
+            record = self.held.take_primary(row)
             if r.flags & RowFlag.OVERTAKEN:
                 self._lift(row, record)
             self._keep_if_in_place(row, record)
             self.held.release(record, now_us)
         r.cursor = _NONE
-        r.flags &= ~(RowFlag.OVERLAP | RowFlag.OVERTAKEN)
+        r.flags &= ~(RowFlag.CONTRADICTED | RowFlag.OVERTAKEN)
         return released
 
     cdef inline int _keep_if_in_place(self, int row, int record) noexcept nogil:
@@ -225,15 +257,29 @@ cdef class ByteStreams:
         if r.flags & RowFlag.BASE_KNOWN and seq_diff(end, r.compared_seq) <= 0:
             return self.held.discard(record)
         last: cython.int = r.secondary.tail
-        if last != _NONE and seq_diff(seq, self._end(last)) >= 0:
-            return self.held.hold_secondary(row, last, record)
-        other: cython.int = r.secondary.head
-        while other != _NONE and seq_diff(self.pool.at[other].seq, seq) <= 0:
-            if seq_diff(self._end(other), end) >= 0:
-                return self.held.discard(record)
-            before = other
-            other = self.pool.at[other].next
-        return self.held.hold_secondary(row, before, record)
+        if last == _NONE or seq_diff(seq, self._end(last)) >= 0:
+            return self.held.append_extent(row, record)
+        before = self.held.ladders.find(r.secondary_ladder, r.secondary.head, seq, False)
+        if before != _NONE and seq_diff(self._end(before), end) >= 0:
+            return self.held.discard(record)
+        self._drop_contained(row, before, record)
+        self.held.hold_secondary(row, before, record)
+        if r.secondary_ladder != _NONE:
+            self.held.ladders.insert(r.secondary_ladder, record)
+        return 0
+
+    cdef int _drop_contained(self, int row, int before, int record) noexcept nogil:
+        """What `record`, which goes behind `before`, contains of what comes next: so ends rise as beginnings do."""
+        cdef Record* rec = &self.pool.at[record]
+        cdef Row* r = &self.held.rows[row]
+        other: cython.int = r.secondary.head if before == _NONE else self.pool.at[before].next
+        while other != _NONE and seq_diff(self._end(other), self._end(record)) <= 0:
+            rec.arrived_us = min(rec.arrived_us, self.pool.at[other].arrived_us)  # it has waited for so long
+            if r.secondary_ladder != _NONE:
+                self.held.ladders.take_out(r.secondary_ladder, other)
+            self.held.drop_secondary(row, before)
+            other = r.secondary.head if before == _NONE else self.pool.at[before].next
+        return 0
 
     cdef Py_ssize_t _end(self, int record) noexcept nogil:
         cdef Record* rec = &self.pool.at[record]
@@ -287,24 +333,8 @@ cdef class ByteStreams:
             self._byte_pos(theirs, frontier),
             count,
         )
-        if not r.flags & RowFlag.OVERLAP:
-            return equal
-        other: cython.int = r.primary.head
-        while other != _NONE:
-            if other != mine and self.pool.at[other].payload_len:
-                first: cython.longlong = seq_max(self.pool.at[other].seq, frontier)
-                last: cython.longlong = seq_min(self._end(other), seq_add(frontier, equal))
-                if seq_diff(last, first) > 0:
-                    same: cython.longlong = first_difference(
-                        self.pool.arena.memory,
-                        self._byte_pos(other, first),
-                        self.pool.arena.memory,
-                        self._byte_pos(theirs, first),
-                        seq_diff(last, first),
-                    )
-                    if same < seq_diff(last, first):
-                        equal = seq_diff(first, frontier) + same
-            other = self.pool.at[other].next
+        if r.flags & RowFlag.CONTRADICTED:
+            return min(equal, max(0, seq_diff(self.asides.of(r).contradicted_seq, frontier)))
         return equal
 
     cdef Py_ssize_t _byte_pos(self, int record, long long seq) noexcept nogil:
@@ -326,23 +356,18 @@ cdef class ByteStreams:
     cdef int _primary_at_frontier(self, int row) noexcept nogil:
         """The first held primary packet with the byte at `compared_seq`, or -1.
 
-        `_cursor` remembers behind how many packets there is nothing left to compare.
+        `cursor` remembers behind how many leaders there is nothing left to compare.
         """
         cdef Row* r = &self.held.rows[row]
-        record: cython.int = r.cursor
-        is_behind: cython.bint = True
+        record: cython.int = r.leads.head if r.cursor == _NONE else r.cursor
+        while record != _NONE and seq_diff(self._end(record), r.compared_seq) <= 0:
+            self.pool.walked += 1
+            r.cursor = record
+            record = self.pool.at[record].kept_next
         if record == _NONE:
-            record = r.primary.head
-        while record != _NONE:
-            has_payload: cython.bint = self.pool.at[record].payload_len and not self.pool.at[record].flags & TcpFlag.RST
-            if has_payload and seq_diff(self._end(record), r.compared_seq) > 0:
-                if is_behind:
-                    r.cursor = record
-                    is_behind = False
-                if seq_diff(self.pool.at[record].seq, r.compared_seq) <= 0:
-                    return record
-            record = self.pool.at[record].next
-        return _NONE
+            return _NONE
+        r.cursor = record
+        return record if seq_diff(self.pool.at[record].seq, r.compared_seq) <= 0 else _NONE
 
     cdef int _differ(self, int row, int kind, int mine, int theirs, long long now_us) noexcept nogil:
         """Report a difference at `compared_seq` and do to the connection what the policy says."""
@@ -358,44 +383,55 @@ cdef class ByteStreams:
             self._add_context(index, 1, theirs, seq)
         return self.apply_policy(row, now_us)
 
-    cdef Py_ssize_t _differs_again(self, int row, int record) noexcept nogil:
-        """How far into a primary's packet a byte is that both had agreed on, and that differs now; -1 where none is.
+    cdef Py_ssize_t _differs_again(self, int row, int record, int leader) noexcept nogil:
+        """How far into a primary's packet a byte is that differs from an earlier copy, or -1; `_theirs` is that copy.
 
-        `_theirs` is then what the secondary sent (rule C9).
+        Below the frontier it is what the secondary sent (rule C9), or the primary: there they are the same. Of what
+        waits the first is enough that has a byte: all have been compared with one another. `leader`: the last in front.
         """
-        cdef Row* r = &self.held.rows[row]
-        at: cython.Py_ssize_t = self.history.differs(row, record, r.compared_seq)
-        if at >= 0:
-            self._theirs = self.history.theirs
-            return at
-        at = self._differs_from(row, record, r.secondary.head, False)
-        return at if at >= 0 else self._differs_from(row, record, r.primary.head, True)
-
-    cdef Py_ssize_t _differs_from(self, int row, int record, int other, bint in_place) noexcept nogil:
-        """The same for what is still in a queue, from `other` on: of the primary's own only what is marked."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
-        cdef long long first, last, same
-        cdef uint32_t frontier = r.compared_seq
-        while other != _NONE:
-            if not in_place or self.pool.at[other].marks & _IN_PLACE:
-                if seq_diff(self.pool.at[other].seq, frontier) >= 0:
-                    return -1
-                first = seq_max(self.pool.at[other].seq, rec.seq)
-                last = seq_min(seq_min(self._end(other), self._end(record)), frontier)
-                if seq_diff(last, first) > 0:
-                    same = first_difference(
-                        self.pool.arena.memory,
-                        self._byte_pos(record, first),
-                        self.pool.arena.memory,
-                        self._byte_pos(other, first),
-                        seq_diff(last, first),
-                    )
-                    if same < seq_diff(last, first):
-                        self._theirs = other
-                        return seq_diff(first, rec.seq) + same
-            other = self.pool.at[other].next
+        at: cython.Py_ssize_t
+        if seq_diff(rec.seq, r.compared_seq) < 0:
+            at = self.history.differs(row, record, r.compared_seq)
+            if at >= 0:
+                self._theirs = self.history.theirs
+                return at
+            if r.secondary.head != _NONE:
+                at = self._differs_from(record, r.secondary.head, rec.seq, r.compared_seq)
+                if at >= 0:
+                    return at
+        begin: cython.longlong = rec.seq
+        other: cython.int = r.leads.head if leader == _NONE else leader
+        while other != _NONE and seq_diff(self.pool.at[other].seq, self._end(record)) < 0:
+            self.pool.walked += 1
+            at = self._differs_from(record, other, begin, self._end(record))
+            if at >= 0:
+                return at
+            begin = seq_max(begin, self._end(other))
+            if seq_diff(begin, self._end(record)) >= 0:
+                return -1
+            other = self.pool.at[other].kept_next
         return -1
+
+    cdef Py_ssize_t _differs_from(self, int record, int other, long long begin, long long end) noexcept nogil:
+        """How far into `record` the first byte from `begin` to `end` is that `other` has too, and differs; or -1."""
+        cdef Record* rec = &self.pool.at[record]
+        first: cython.longlong = seq_max(self.pool.at[other].seq, begin)
+        last: cython.longlong = seq_min(seq_min(self._end(other), self._end(record)), end)
+        if seq_diff(last, first) <= 0:
+            return -1
+        same: cython.longlong = first_difference(
+            self.pool.arena.memory,
+            self._byte_pos(record, first),
+            self.pool.arena.memory,
+            self._byte_pos(other, first),
+            seq_diff(last, first),
+        )
+        if same == seq_diff(last, first):
+            return -1
+        self._theirs = other
+        return seq_diff(first, rec.seq) + same
 
     cdef int _add_context(self, int index, int side, int record, long long seq) noexcept nogil:
         return self.held.add_context(index, side, record, self._byte_pos(record, seq))

@@ -58,18 +58,19 @@ cdef class TcpComparison(OneSide):
                 return self.held.drop(record)
             has_bytes = False
             r.flags |= RowFlag.PRIMARY_RST
+        elif has_bytes and not r.flags & RowFlag.LET_THROUGH and self._is_far(row, rec.seq):
+            return self.held.drop(record)
         elif flags & TcpFlag.ACK:
             self.promises.note_primary(row, packet)
         if has_bytes and flags & TcpFlag.FIN:
             r.flags |= RowFlag.PRIMARY_FIN
         if r.flags & RowFlag.LET_THROUGH:
             return self._let_through(row, record, has_bytes, now_us)
-        before: cython.int = r.primary.tail
         if has_bytes and self._note_primary_payload(row, record, packet):
-            before = self._place_again(row, record)
-            if self._contradicts(row, record, before, now_us):
+            if self._hold_again(row, record, now_us):
                 return 0
-        self.held.hold_primary(row, before, record)
+        else:
+            self._hold_last(row, record)
         self._compare(row, now_us)
         if r.flags & RowFlag.REPEATED:
             return self._release_repeated_ack(row, now_us)
@@ -85,21 +86,15 @@ cdef class TcpComparison(OneSide):
         self.held.stats.let_through += 1
         return self.held.release(record, now_us)
 
-    cdef bint _contradicts(self, int row, int record, int before, long long now_us) noexcept nogil:
-        """Whether payload that is sent again is not what both had agreed on (C9); then the policy has been applied."""
-        cdef Record* rec = &self.pool.at[record]
+    cdef int _hold_last(self, int row, int record) noexcept nogil:
+        """Whatever is not sent again stands behind all that came before."""
         cdef Row* r = &self.held.rows[row]
-        if r.flags & RowFlag.DIVERGED:
-            return False
-        if seq_diff(rec.seq, r.compared_seq) >= 0:
-            return False
-        at: cython.Py_ssize_t = self._differs_again(row, record)
-        if at < 0:
-            return False
-        theirs: cython.int = self._theirs
-        self.held.hold_primary(row, before, record)
-        self._differ_at(row, DifferenceKind.PAYLOAD, record, theirs, seq_add(rec.seq, at), now_us)
-        return True
+        self.held.hold_primary(row, r.primary.tail, record)
+        if self.pool.at[record].payload_len and not self.pool.at[record].flags & TcpFlag.RST:
+            return self.held.segments.append_leader(r, record)
+        if not self.promises.is_bare(record):
+            return self.held.segments.append_follower(r, record)
+        return 0
 
     cdef int _check_options(self, int row, int record) noexcept nogil:
         """C11, on a SYN of either guest."""
@@ -137,6 +132,9 @@ cdef class TcpComparison(OneSide):
             # A SYN is of a new connection with the same key, perhaps: the primary's will tell.
             return self.held.discard(record)
         rec.seq = packet.seq
+        has_bytes: cython.bint = packet.payload_len or flags & TcpFlag.FIN
+        if has_bytes and not flags & (TcpFlag.SYN | TcpFlag.RST) and self._is_far(row, packet.seq):
+            return self.held.discard(record)
         if flags & TcpFlag.RST:
             self._secondary_reset(row, packet, now_us)
         elif flags & TcpFlag.ACK and not flags & TcpFlag.SYN:
@@ -212,7 +210,7 @@ cdef class TcpComparison(OneSide):
             RowFlag.LET_THROUGH
             | RowFlag.DIVERGED
             | RowFlag.SECONDARY_FIN
-            | RowFlag.OVERLAP
+            | RowFlag.CONTRADICTED
             | RowFlag.SECONDARY_SYN
             | RowFlag.SECONDARY_ACK
             | RowFlag.REPEATED
@@ -287,9 +285,7 @@ cdef class TcpComparison(OneSide):
         state: cython.int = r.flags
         if not self.promises.is_bare(record) or state & RowFlag.DIVERGED:
             return False
-        other: cython.int = self.pool.at[record].next
-        while other != _NONE and self.promises.is_bare(other):
-            other = self.pool.at[other].next
+        other: cython.int = self.held.segments.first(r)
         if other == _NONE:
             return False
         is_reset: cython.bint = self.pool.at[other].flags & TcpFlag.RST != 0
@@ -306,25 +302,19 @@ cdef class TcpComparison(OneSide):
 
     cdef int _drop_first(self, int row) noexcept nogil:
         """Free the first held packet, a bare ACK whose word is owed now."""
-        cdef Row* r = &self.held.rows[row]
-        record: cython.int = self.held.take_primary(row, _NONE)
-        if r.cursor == record:
-            r.cursor = _NONE
         self.held.stats.acks_owed += 1
-        return self.pool.free(record)
+        return self.pool.free(self.held.take_primary(row))
 
     cdef int _let_out(self, int row, int record, bint is_clamped, long long now_us) noexcept nogil:
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         flags: cython.int = rec.flags
-        if r.cursor == record:
-            r.cursor = rec.next
         if r.flags & RowFlag.OVERTAKEN:
             self._lift(row, record)
-        self.held.take_primary(row, _NONE)
+        self.held.take_primary(row)
         if r.primary.head == _NONE:
             r.cursor = _NONE
-            r.flags &= ~(RowFlag.OVERLAP | RowFlag.OVERTAKEN)
+            r.flags &= ~(RowFlag.CONTRADICTED | RowFlag.OVERTAKEN)
         self.promises.leaves(row, record, is_clamped, self._end_with_fin(record))
         if flags & TcpFlag.RST:
             self.held.table.close(row, now_us)
@@ -489,6 +479,5 @@ cdef class TcpComparison(OneSide):
                 self.pool.free(rest)
             return 0
         self.held.stats.splits += 1
-        r.cursor = _NONE
         self.held.replace_first(row, part, rest)
         return self.release_ready(row, now_us)

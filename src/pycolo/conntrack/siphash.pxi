@@ -49,22 +49,35 @@ cdef inline uint64_t _sip_end(SipState* s) noexcept nogil:
     return s.a ^ s.b ^ s.c ^ s.d
 
 
-cdef uint64_t siphash(const uint8_t* octets, Py_ssize_t length, uint64_t key0, uint64_t key1) noexcept nogil:
-    """Of any bytes; words are little-endian, as in the paper."""
-    cdef SipState state
-    cdef Py_ssize_t left = length
+cdef inline uint64_t _sip_octets(SipState* s, const uint8_t* octets, Py_ssize_t length) noexcept nogil:
+    """The hash, with these bytes as the last; words are little-endian, as in the paper."""
     cdef uint64_t last = <uint64_t>(length & 0xFF) << 56
-    cdef Py_ssize_t i = 0
-    _sip_begin(&state, key0, key1)
-    while left >= 8:
-        _sip_word(&state, _little64(octets))
+    cdef int i = 0
+    while length >= 8:
+        _sip_word(s, _little64(octets))
         octets += 8
-        left -= 8
-    while i < left:
+        length -= 8
+    while i < length:
         last |= <uint64_t>octets[i] << (8 * i)
         i += 1
-    _sip_word(&state, last)
-    return _sip_end(&state)
+    _sip_word(s, last)
+    return _sip_end(s)
+
+
+cdef uint64_t siphash(const uint8_t* octets, Py_ssize_t length, uint64_t key0, uint64_t key1) noexcept nogil:
+    """Of any bytes."""
+    cdef SipState state
+    _sip_begin(&state, key0, key1)
+    return _sip_octets(&state, octets, length)
+
+
+cdef uint64_t siphash_behind(uint64_t word, const uint8_t* octets, Py_ssize_t length, uint64_t key0,
+        uint64_t key1) noexcept nogil:
+    """Of bytes behind a word, and of how many there are."""
+    cdef SipState state
+    _sip_begin(&state, key0, key1)
+    _sip_word(&state, word | <uint64_t>length << 32)
+    return _sip_octets(&state, octets, length)
 
 
 cdef inline uint64_t _little64(const uint8_t* octets) noexcept nogil:

@@ -6,7 +6,7 @@ Rule R1 is here too: what the client says to the primary only.
 from dataclasses import dataclass
 
 from pycolo.model.incarnation import Incarnation, Waiting, answers_same
-from pycolo.model.numbers import near
+from pycolo.model.numbers import WINDOW_MAX, near
 from pycolo.model.packet import Flag, Segment
 from pycolo.model.voice import Voice
 
@@ -55,7 +55,7 @@ class Facts:
         at = life.place(segment.seq)
         self.step += 1
         self.heard_ms = now_ms
-        if self._answers_a_lie(life, segment):
+        if self._answers_a_lie(life, segment) or self._is_far(life, segment, at):
             return
         before = life.primary.ack
         life.primary.hear(segment, at, self._client_number(segment), now_ms, self.step)
@@ -77,11 +77,18 @@ class Facts:
             if not segment.flags & Flag.ACK or not is_answer:
                 return  # C2: it resets the old life, the new one it has not begun
         at = 0 if segment.flags & Flag.SYN else life.place(segment.seq)
+        if self._is_far(life, segment, at):
+            return
         before = life.secondary.ack
         life.secondary.hear(segment, at, self._client_number(segment), now_ms)
         life.scale_max = min(life.scale_max, life.secondary.scale_max)
         self._note_step(before, life.secondary.ack)
         life.advance(now_ms)
+
+    def _is_far(self, life: Incarnation, segment: Segment, at: int) -> bool:
+        """Whether what it says is of no window that there is or was (RFC 7323 section 2.3): then it is dropped (C9)."""
+        is_plain = not segment.flags & (Flag.SYN | Flag.RST) and not self.is_passing
+        return is_plain and bool(segment.length) and abs(at - life.frontier) > WINDOW_MAX
 
     def _note_step(self, before: int | None, now: int | None) -> None:
         if before is not None and now == before + 1:

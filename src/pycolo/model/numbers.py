@@ -3,6 +3,7 @@
 from typing import Final
 
 SPACE: Final = 1 << 32
+WINDOW_MAX: Final = 1 << 30
 
 
 def near(number: int, reference: int) -> int:

@@ -19,7 +19,7 @@ cdef struct Record:
     long long arrived_us
     uint32_t seq
     uint32_t ack
-    uint32_t digest
+    uint32_t extra
     int next
     int chain
     int kind
@@ -45,13 +45,16 @@ cdef class Pool:
     """Records and their bytes. Both budgets are fixed; `store` says -1 when either is used up.
 
     `at[record]`: `next` (in whatever list it is), `pos`, `length`, `vnet_len` (bytes in the arena), `row` (its
-    connection), `arrived_us`, `flags`, `seq`, `ack`, `window`, `payload_pos` (from `pos`), `payload_len`, `digest`
-    (of a datagram's payload), `chain` (first fragment of a reassembled datagram).
+    connection), `arrived_us`, `flags`, `seq`, `ack`, `window`, `payload_pos` (from `pos`), `payload_len`, `extra`
+    (of a datagram the hash of its payload, of TCP see `segments`), `chain` (first fragment of a reassembled datagram).
+
+    `walked`: steps along lists of records whose length a guest chooses, for tests: a packet takes few, whatever waits.
     """
 
     cdef readonly Arena arena
     cdef readonly int records_max
     cdef readonly int used
+    cdef readonly long long walked
     cdef Record* at
     cdef int _free
     cdef int _untouched
@@ -65,7 +68,7 @@ cdef class Pool:
     def __init__(self, budget_bytes, records_max):
         self.arena = Arena(budget_bytes)
         self.records_max = records_max
-        self.used = 0
+        self.used = self.walked = 0
         self.at = <Record*>column(self.at, records_max, sizeof(Record), 0)
         self._free = _NONE
         self._untouched = 0

@@ -1,0 +1,251 @@
+"""The primary's held segments by what they have to say: payload in the order of its numbers, and what goes with it.
+
+::
+
+    queue   ack  LEAD  ack  copy  RST  LEAD  ack  LEAD  ack  ack
+    leads         ●──────────────────►●─────────►●
+    followers     └────────►●───►●
+
+In the queue of a connection they stand in the order in which they leave. Those with payload *lead*, but for those that
+a single leader contains: both beginnings and ends of the leaders rise from one to the next, so that one look tells
+where a byte is. What else is no bare ACK *follows* the leader in front of it: copies; SYN, FIN or RST without payload.
+When a leader has left its followers are *loose*: they are the first in the queue besides bare ACKs.
+"""
+
+cdef enum:
+    _FOLLOWERS_IN_FRONT_MAX = 64
+
+
+@cython.final
+cdef class Segments:
+    """The lists are the row's: `leads`, `loose_head`, `loose_tail`; linked by `kept_next`.
+
+    A leader that is marked so has its last follower in `extra`, from which a ring leads to the first.
+    """
+
+    cdef Pool pool
+    cdef Ladders ladders
+
+    def __init__(self, pool: Pool, ladders: Ladders):
+        self.pool = pool
+        self.ladders = ladders
+
+    cdef inline int first(self, Row* r) noexcept nogil:
+        """The first in the queue that is no bare ACK, or -1."""
+        return r.leads.head if r.loose_head == _NONE else r.loose_head
+
+    cdef inline int append_leader(self, Row* r, int record) noexcept nogil:
+        """Payload above all that the primary has sent, at the end of the queue."""
+        self.pool.at[record].kept_next = _NONE
+        if r.leads.tail == _NONE:
+            r.leads.head = record
+        else:
+            self.pool.at[r.leads.tail].kept_next = record
+        r.leads.tail = record
+        r.leads.count += 1
+        if r.primary_ladder != _NONE:
+            self.ladders.append(r.primary_ladder, record)
+        elif r.leads.count >= _LADDER_FROM:
+            self._raise_ladder(r)
+        return 0
+
+    cdef int _raise_ladder(self, Row* r) noexcept nogil:
+        cdef int record = r.leads.head
+        r.primary_ladder = self.ladders.make()
+        while record != _NONE:
+            self.ladders.append(r.primary_ladder, record)
+            record = self.pool.at[record].kept_next
+        return 0
+
+    cdef int append_follower(self, Row* r, int record) noexcept nogil:
+        """A SYN, FIN or RST without payload, at the end of the queue."""
+        return self.follow(r, r.leads.tail, record, record)
+
+    cdef int follow(self, Row* r, int leader, int first, int last) noexcept nogil:
+        """Put what is linked from `first` to `last` behind the followers of a leader (-1: what is loose)."""
+        cdef Record* rec
+        if leader == _NONE:
+            self.pool.at[last].kept_next = _NONE
+            if r.loose_head == _NONE:
+                r.loose_head = first
+            else:
+                self.pool.at[r.loose_tail].kept_next = first
+            r.loose_tail = last
+            return 0
+        rec = &self.pool.at[leader]
+        if rec.marks & _FOLLOWED:
+            self.pool.at[last].kept_next = self.pool.at[rec.extra].kept_next
+            self.pool.at[rec.extra].kept_next = first
+        else:
+            rec.marks |= _FOLLOWED
+            self.pool.at[last].kept_next = first
+        rec.extra = last
+        return 0
+
+    cdef inline int take_first(self, Row* r, int record) noexcept nogil:
+        """The first packet of the queue is about to leave it."""
+        cdef Record* rec = &self.pool.at[record]
+        if record == r.leads.head:
+            r.leads.head = rec.kept_next
+            if r.leads.head == _NONE:
+                r.leads.tail = _NONE
+            r.leads.count -= 1
+            if r.cursor == record:
+                r.cursor = r.leads.head
+            if rec.marks & _FOLLOWED:
+                self._loosen(r, record)
+            if r.primary_ladder != _NONE:
+                self.ladders.take_first(r.primary_ladder, record)
+                if r.leads.count < _LADDER_UNTIL:
+                    r.primary_ladder = self.ladders.give_back(r.primary_ladder)
+        elif record == r.loose_head:
+            r.loose_head = rec.kept_next
+            if r.loose_head == _NONE:
+                r.loose_tail = _NONE
+        return 0
+
+    cdef int _loosen(self, Row* r, int record) noexcept nogil:
+        cdef Record* rec = &self.pool.at[record]
+        rec.marks &= ~_FOLLOWED
+        return self.follow(r, _NONE, self.pool.at[rec.extra].kept_next, rec.extra)
+
+    cdef int put_first(self, Row* r, int record) noexcept nogil:
+        """A leader in front of all else; what is loose follows it."""
+        self.pool.at[record].kept_next = r.leads.head
+        r.leads.head = record
+        if r.leads.tail == _NONE:
+            r.leads.tail = record
+        r.leads.count += 1
+        return self._gather_loose(r, record)
+
+    cdef int _gather_loose(self, Row* r, int record) noexcept nogil:
+        cdef int first = r.loose_head
+        r.loose_head = _NONE
+        return 0 if first == _NONE else self.follow(r, record, first, r.loose_tail)
+
+    cdef int forget(self, Row* r) noexcept nogil:
+        """The queue is to be emptied."""
+        r.leads.head = r.leads.tail = r.loose_head = r.loose_tail = r.cursor = _NONE
+        r.leads.count = 0
+        r.primary_ladder = self.ladders.give_back(r.primary_ladder)
+        return 0
+
+    cdef lists(self, Row* r):
+        """For tests: what is loose, (leader, followers, number, end) of each, and the rails of the ladder.
+
+        The number is the frontier's where that is higher: what is left of a frame that was split begins there.
+        """
+        cdef int record = r.loose_head
+        cdef int follower
+        loose = []
+        leads = []
+        while record != _NONE:
+            loose.append(record)
+            record = self.pool.at[record].kept_next
+        record = r.leads.head
+        while record != _NONE:
+            followers = []
+            if self.pool.at[record].marks & _FOLLOWED:
+                follower = self.pool.at[record].extra
+                while not followers or follower != <int>self.pool.at[record].extra:
+                    follower = self.pool.at[follower].kept_next
+                    followers.append(follower)
+            leads.append((record, followers, seq_max(self.pool.at[record].seq, r.compared_seq), self.end(record)))
+            record = self.pool.at[record].kept_next
+        return loose, leads, self.ladders.rails(r.primary_ladder)
+
+    # ── payload that is sent again ────────────────────────────────────────────────────────────────────────────
+
+    cdef inline uint32_t end(self, int record) noexcept nogil:
+        """The number behind a segment's payload."""
+        return self.pool.at[record].seq + self.pool.at[record].payload_len
+
+    cdef int leader_for(self, Row* r, uint32_t seq) noexcept nogil:
+        """The last leader that begins at `seq` or before it, or -1."""
+        return self.ladders.find(r.primary_ladder, r.leads.head, seq, True)
+
+    cdef int behind_which(self, int leader, int record) noexcept nogil:
+        """Behind which packet of the queue (-1: none) a segment goes that is sent again: see `insert`.
+
+        Followers that begin behind it, a FIN, stay behind it. Of many followers it goes behind all.
+        """
+        cdef int before = leader
+        cdef int other, last
+        cdef int steps = 0
+        if leader == _NONE or not self.pool.at[leader].marks & _FOLLOWED:
+            return leader
+        last = self.pool.at[leader].extra
+        if seq_diff(self.end(leader), self.end(record)) >= 0:
+            return last
+        other = self.pool.at[last].kept_next
+        while seq_diff(self.pool.at[other].seq, self.pool.at[record].seq) <= 0:
+            steps += 1
+            before = other
+            if other == last or steps == _FOLLOWERS_IN_FRONT_MAX:
+                return last
+            other = self.pool.at[other].kept_next
+        self.pool.walked += steps
+        return before
+
+    cdef int _hand_over(self, Row* r, int leader, int before, int record) noexcept nogil:
+        """Those that follow `leader` behind `before` follow `record` from now on."""
+        cdef Record* rec = &self.pool.at[leader]
+        cdef int last = rec.extra
+        cdef int first = self.pool.at[last].kept_next
+        cdef int moved
+        if before == last:
+            return 0
+        if before == leader:
+            rec.marks &= ~_FOLLOWED
+            return self.follow(r, record, first, last)
+        moved = self.pool.at[before].kept_next
+        self.pool.at[before].kept_next = first
+        rec.extra = before
+        return self.follow(r, record, moved, last)
+
+    cdef int insert(self, Row* r, int leader, int before, int record) noexcept nogil:
+        """Payload that is sent again takes its place behind `leader`, found right before (-1: none), or follows it.
+
+        In the queue it stands behind `before`, which `behind_which` has found.
+        """
+        cdef Record* rec = &self.pool.at[record]
+        cdef int after
+        if leader != _NONE and seq_diff(self.end(leader), self.end(record)) >= 0:
+            return self.follow(r, leader, record, record)
+        if leader == _NONE:
+            self._gather_loose(r, record)
+        elif self.pool.at[leader].marks & _FOLLOWED:
+            self._hand_over(r, leader, before, record)
+        after = r.leads.head if leader == _NONE else self.pool.at[leader].kept_next
+        while after != _NONE and seq_diff(self.end(after), self.end(record)) <= 0:
+            after = self._take_in(r, record, after)
+        rec.kept_next = after
+        if leader == _NONE:
+            r.leads.head = record
+        else:
+            self.pool.at[leader].kept_next = record
+        if after == _NONE:
+            r.leads.tail = record
+        r.leads.count += 1
+        if r.primary_ladder != _NONE:
+            self.ladders.insert(r.primary_ladder, record)
+        if r.cursor != _NONE and seq_diff(rec.seq, self.pool.at[r.cursor].seq) < 0 and (
+            seq_diff(self.end(record), r.compared_seq) > 0
+        ):
+            r.cursor = record
+        return 0
+
+    cdef int _take_in(self, Row* r, int record, int contained) noexcept nogil:
+        """A leader, the next behind where `record` is put, follows it from now on; what was next behind it is next."""
+        cdef Record* rec = &self.pool.at[contained]
+        cdef int after = rec.kept_next
+        if r.primary_ladder != _NONE:
+            self.ladders.take_out(r.primary_ladder, contained)
+        r.leads.count -= 1
+        if r.cursor == contained:
+            r.cursor = record
+        self.follow(r, record, contained, contained)
+        if rec.marks & _FOLLOWED:
+            rec.marks &= ~_FOLLOWED
+            self.follow(r, record, self.pool.at[rec.extra].kept_next, rec.extra)
+        return after

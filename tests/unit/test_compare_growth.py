@@ -1,0 +1,66 @@
+"""What a packet costs does not grow with what waits: steps along lists are counted, for the traces of benchmarks/."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from pycolo import limits
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+# Kept to compare again: looked through one by one, and at most so many (rule C9).
+LOOKED_THROUGH = {"TCP: sent again, of what was equal": limits.RETAINED_PACKETS_MAX}
+
+
+@pytest.fixture(autouse=True)
+def _on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def names():
+    lines = (BENCHMARKS / "hostile.py").read_text(encoding="utf-8").splitlines()
+    return [line.split('"')[1] for line in lines if line.strip().startswith('Trace("')]
+
+
+@pytest.mark.parametrize("name", names())
+def test_few_steps_whatever_waits(name):
+    """None, or as many as the number that waits has digits: what is sorted is found by halves, or quarters."""
+    import hostile
+
+    trace = next(one for one in hostile.TRACES if one.name == name)
+    waiting = min(trace.most, 8000)
+    bound = LOOKED_THROUGH.get(name, 20 + 3 * math.log2(waiting))
+    assert hostile.steps(trace, waiting) <= bound
+    assert hostile.steps(trace, waiting // 8) <= bound
+
+
+def test_steps_are_counted():
+    """The same measure sees a list that is looked through."""
+    import hostile
+
+    few, many = (hostile.steps(hostile.Trace("", hostile.kept), waiting) for waiting in (16, 128))
+    assert many >= few + 100
+
+
+@pytest.mark.parametrize("policy", [1, 2, 3], ids=["report", "hold", "reset"])
+@pytest.mark.parametrize("name", names())
+def test_nothing_is_left_of_it(name, policy):
+    """All that a trace leaves waiting goes by its deadlines, and every list is empty then."""
+    import hostile
+
+    from pycolo.core import Comparator
+
+    trace = next(one for one in hostile.TRACES if one.name == name)
+    before, probes = trace.made(min(trace.most, 300))
+    one = hostile.Comparing()
+    one.core = core = Comparator(hostile.SEED, policy=policy, queue_packets_max=1 << 12, held_packets_max=1 << 14)
+    one.feed([*before, *probes])
+    one.drained()
+    now_us = hostile.START_US
+    while (due := core.deadline_us()) is not None:
+        now_us = max(due, now_us + 1_000_000)
+        core.timer_fired(now_us)
+        one.drained()
+    assert core.held_packets() == 0
+    assert core.table.used == 0
+    assert core.primary_fragments.used == 0
