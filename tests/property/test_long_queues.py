@@ -62,7 +62,7 @@ def test_datagrams_in_any_order(build, dice, policy, kinds):
 
 
 def segments(dice: random.Random, stream: bytes, base: int, lies: float) -> list[Tcp]:
-    """What one guest sends: small segments, some again, in other cuts, late, or (`lies`) with other bytes."""
+    """What one guest sends: small segments, some again, in other cuts, late, or (`lies`) with other bytes; or a FIN."""
     found, at, ack = [], 0, 1
     while at < len(stream):
         ack += dice.choice([0, 0, 3])
@@ -79,6 +79,8 @@ def segments(dice: random.Random, stream: bytes, base: int, lies: float) -> list
             data[dice.randrange(len(data))] ^= 1
         found.append(Tcp((base + begin) & SEQ_MASK, "A", bytes(data), ack=ack))
         at = max(at, end)
+    if dice.random() < 0.5:
+        found.append(Tcp((base + at) & SEQ_MASK, "FA", ack=ack))
     for _ in range(len(found) // 6):
         one, other = dice.randrange(len(found)), dice.randrange(len(found))
         found.insert(other, found.pop(one)) if dice.random() < 0.5 else None

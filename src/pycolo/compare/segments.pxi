@@ -167,7 +167,8 @@ cdef class Segments:
     cdef int behind_which(self, int leader, int record) noexcept nogil:
         """Behind which packet of the queue (-1: none) a segment goes that is sent again: see `insert`.
 
-        Followers that begin behind it, a FIN, stay behind it. Of many followers it goes behind all.
+        Behind the leader's followers, but not behind a FIN or RST among them that begins behind it, unless there are
+        many of them: those stand last.
         """
         cdef int before = leader
         cdef int other, last
@@ -175,17 +176,33 @@ cdef class Segments:
         if leader == _NONE or not self.pool.at[leader].marks & _FOLLOWED:
             return leader
         last = self.pool.at[leader].extra
-        if seq_diff(self.end(leader), self.end(record)) >= 0:
+        if not self._begins_behind(last, record):
             return last
         other = self.pool.at[last].kept_next
-        while seq_diff(self.pool.at[other].seq, self.pool.at[record].seq) <= 0:
+        while not self._begins_behind(other, record):
             steps += 1
-            before = other
-            if other == last or steps == _FOLLOWERS_IN_FRONT_MAX:
+            if steps == _FOLLOWERS_IN_FRONT_MAX:
                 return last
+            before = other
             other = self.pool.at[other].kept_next
         self.pool.walked += steps
         return before
+
+    cdef inline bint _begins_behind(self, int follower, int record) noexcept nogil:
+        """Whether a follower is a FIN or RST without payload, of a number above a segment's."""
+        cdef Record* rec = &self.pool.at[follower]
+        return rec.payload_len == 0 and seq_diff(rec.seq, self.pool.at[record].seq) > 0
+
+    cdef int _follow_behind(self, Row* r, int leader, int before, int record) noexcept nogil:
+        """A copy takes its place among the followers of `leader`."""
+        cdef Record* rec = &self.pool.at[leader]
+        if not rec.marks & _FOLLOWED or before == <int>rec.extra:
+            return self.follow(r, leader, record, record)
+        if before == leader:
+            before = rec.extra  # a ring: the first stands behind the last
+        self.pool.at[record].kept_next = self.pool.at[before].kept_next
+        self.pool.at[before].kept_next = record
+        return 0
 
     cdef int _hand_over(self, Row* r, int leader, int before, int record) noexcept nogil:
         """Those that follow `leader` behind `before` follow `record` from now on."""
@@ -211,7 +228,7 @@ cdef class Segments:
         cdef Record* rec = &self.pool.at[record]
         cdef int after
         if leader != _NONE and seq_diff(self.end(leader), self.end(record)) >= 0:
-            return self.follow(r, leader, record, record)
+            return self._follow_behind(r, leader, before, record)
         if leader == _NONE:
             self._gather_loose(r, record)
         elif self.pool.at[leader].marks & _FOLLOWED:
