@@ -14,7 +14,7 @@ PYTHON ?=
 export PYTHON
 
 # What is compiled into one module, pycolo.core.
-COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd')
+COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-qemu test lint types bench bench-instructions docs dist deb lock clean

@@ -14,6 +14,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CORE = "src/pycolo/core.pyx"
+SOURCES = {".h", ".pxd", ".pxi", ".pyx"}
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,  # columns are indexed by rows and records of our own; bytes are checked by the parser
@@ -32,7 +33,8 @@ def core() -> Extension:
     return Extension(
         "pycolo.core",
         [CORE],
-        depends=[str(path) for path in sorted(Path("src/pycolo").rglob("*.p[xy][idx]")) if path.suffix != ".pyi"],
+        depends=[str(path) for path in sorted(Path("src/pycolo").rglob("*.[hp]*")) if path.suffix in SOURCES],
+        include_dirs=["src/pycolo"],
         define_macros=[("Py_LIMITED_API", "0x030b0000"), ("CYTHON_INLINE", "inline __attribute__((always_inline))")],
         py_limited_api=True,
         extra_compile_args=["-O2", "-Wno-unused-function", "-g" if has_symbols else "-g0", *sanitize],

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import conversations
-from loads import CUT, DATAGRAMS, HALF_ACKS, JOINED, LARGE, MIXED, SMALL, VNET, Cycle, Traffic
+from loads import CUT, DATAGRAMS, HALF_ACKS, JOINED, LARGE, MIXED, SMALL, TCP, VNET, Cycle, Traffic
 
 from pycolo.core import Comparator, Rewriter
 
@@ -117,10 +117,10 @@ def compare(row: Row, counting: Counting) -> int:
 
 
 class Rewrite:
-    """A rewriter as proxy/rewriter.py has it, or (`keeps_copies`) as a secondary node has it."""
+    """A rewriter as the pump of proxy/rewriter.py has it, or (`keeps_copies`) as a secondary node has it."""
 
-    def __init__(self, keeps_copies: bool) -> None:
-        self.core = Rewriter(SEED)
+    def __init__(self, has_vnet: bool, keeps_copies: bool) -> None:
+        self.core = Rewriter(SEED, has_vnet)
         self.core.keeps_copies = keeps_copies
         self._now_us = 1_000_000
         self._out = placed(bytes(OUT_BYTES))
@@ -132,7 +132,7 @@ class Rewrite:
         drain = core.drain_guest if is_client else core.drain_client
         for batch in batches:
             self._now_us += TURN_US
-            assert take(batch, 0, len(batch), self._now_us, out, 0) == len(batch)
+            assert take(batch, 0, len(batch), self._now_us, out if core.keeps_copies else batch, 0) == len(batch)
             translated += core.out_end
             while end := drain(out, 0):
                 translated += end
@@ -140,12 +140,13 @@ class Rewrite:
 
 
 def rewrite(row: Row, counting: Counting) -> int:
-    """Frames that were counted, of one direction or (`keeps_copies`) of both in turn."""
-    keeps_copies = row.variant == "both ways"
-    shell = Rewrite(keeps_copies)
+    """Frames that were counted: of one direction, whose frames the other one does not answer, or of both in turn."""
+    has_both = row.variant.startswith("both ways")
+    is_rewritten = row.traffic.protocol == TCP
+    shell = Rewrite(row.traffic.vnet, row.variant == "both ways, copies kept")
     for opening, is_client in conversations.begun_apart(row.traffic, row.flows):
         shell.feed([placed(opening)], is_client)
-    assert shell.core.stats.learned == row.flows
+    assert shell.core.stats.learned == row.flows * is_rewritten
     to_client, to_guest = (make(row.traffic, row.flows) for make in (conversations.of_guest, conversations.of_clients))
     frames = to_client.frames
     turns = []
@@ -153,13 +154,11 @@ def rewrite(row: Row, counting: Counting) -> int:
         turns += [(next_batches_of(to_client), False), (next_batches_of(to_guest), True)]
     warm = 2 * len(cycles(frames, WARM_FRAMES))
     feed_all(shell, turns[:warm])
-    counted = (
-        turns[warm:] if keeps_copies else [one for one in turns[warm:] if one[1] == (row.variant == "to the guest")]
-    )
+    counted = turns[warm:] if has_both else [one for one in turns[warm:] if one[1] == (row.variant == "to the guest")]
     before = shell.core.stats.rewritten
     translated = counting.during(row.name, lambda: feed_all(shell, counted))
     assert translated == sum(len(batch) for batches, _ in counted for batch in batches), row.name
-    assert shell.core.stats.rewritten - before == len(counted) * frames, row.name
+    assert shell.core.stats.rewritten - before == len(counted) * frames * is_rewritten, row.name
     return len(counted) * frames
 
 
@@ -203,7 +202,12 @@ def rows() -> list[Row]:
     found.append(Row("compare, 64 B, 1 connection", SMALL, 1, compare))
     for way in ("to the client", "to the guest"):
         found += [Row(f"rewrite, {one.name}, {way}", one, 1000, rewrite, way) for one in (LARGE, MIXED)]
-    found.append(Row(f"rewrite, {LARGE.name}, both ways, copies kept", LARGE, 1000, rewrite, "both ways"))
+    for one in (LARGE, MIXED, VNET, DATAGRAMS):
+        found.append(Row(f"rewrite, {one.name}, both ways", one, 1000, rewrite, "both ways"))
+    found += [
+        Row(f"rewrite, {one.name}, both ways, copies kept", one, 1000, rewrite, "both ways, copies kept")
+        for one in (LARGE, MIXED)
+    ]
     return found
 
 

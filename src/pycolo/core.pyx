@@ -62,6 +62,10 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_ctl(int epoll_fd, int what, int fd, epoll_event* event)
     int epoll_wait(int epoll_fd, epoll_event* events, int count, int timeout_ms)
 
+cdef extern from "wire/wide.h" nogil:
+    bint HAS_WIDE_SUM() noexcept
+    uint64_t wide_sum(const uint8_t* octets, Py_ssize_t blocks) noexcept
+
 cdef extern from *:
     int __builtin_clzll(unsigned long long word) noexcept nogil
 
@@ -105,6 +109,7 @@ include "compare/admission.pxi"
 include "compare/ages.pxi"
 include "compare/comparator.pxi"
 include "transport/framefd.pxi"
+include "rewrite/rows.pxi"
 include "rewrite/offsets.pxi"
 include "rewrite/copies.pxi"
 include "rewrite/neighbours.pxi"
@@ -113,6 +118,7 @@ include "rewrite/quotes.pxi"
 include "rewrite/tables.pxi"
 include "rewrite/waiting.pxi"
 include "rewrite/translator.pxi"
+include "rewrite/straight.pxi"
 include "rewrite/rewriter.pxi"
 include "path/streams.pxi"
 include "path/pump.pxi"

@@ -53,6 +53,24 @@ def test_the_sum_is_scapys_at_any_position(build, octets, before, after):
     assert complement(total) == scapy_checksum(octets)
 
 
+@pytest.mark.parametrize("is_wide", [True, False])
+@given(
+    length=LENGTH,
+    seed=st.randoms(use_true_random=False),
+    before=st.integers(0, 9),
+    fill=st.sampled_from([None, 0, 255]),
+)
+def test_a_long_sum_is_that_of_its_words(build, is_wide, length, seed, before, fill):
+    """Whichever instructions take it, and where every word carries."""
+    module = build(MODULE)
+    octets = seed.randbytes(length) if fill is None else bytes([fill]) * length
+    module.use_wide_sum(is_wide)
+    total = module.ones_sum(bytearray(before) + octets, before, length)
+    module.use_wide_sum(True)
+    expected = int.from_bytes(octets + bytes(length % 2)) % 0xFFFF
+    assert total == (expected or 0xFFFF * any(octets))
+
+
 @given(octets=st.binary(max_size=100), initial=st.integers(0, 2**40))
 def test_an_initial_sum_is_added(build, octets, initial):
     module = build(MODULE)

@@ -5,7 +5,8 @@
     guest in ──► recv ─► seq -= seq_offset ─► send ─► client out
     client in ─► recv ─► ack += seq_offset ─► send ─► guest out
 
-A way is not read while what was translated waits for room. What the rewriter had kept leaves behind each batch.
+Frames are translated where they were received, and leave from there; what finds no room is put into the other
+stream's own buffer. A way is not read while that waits. What the rewriter had kept leaves behind each batch.
 """
 
 
@@ -65,14 +66,24 @@ cdef class RewritePump(Pump):
         while sent == _GONE and source.start < source.end:
             before = source.start
             source.start = self._rewriter.feed(
-                source._buf, before, source.end, is_client, clock_us(), sink._buf, 0, sink._size
+                source._buf, before, source.end, is_client, clock_us(), source._buf, before, before + sink._size
             )
-            sink.end = self._rewriter.out_end
             if self._rewriter._outcome != _SEND:
+                sink.keep(source._buf, before, self._rewriter.out_end)
                 return _FAILED
-            sent = self._send(sink, is_client)
+            sent = self._leave_from(source, before, sink)
+            if sent == _GONE:
+                sent = self._send(sink, is_client)
             if source.start == before:
                 break
+        return sent
+
+    cdef inline int _leave_from(self, Inlet source, Py_ssize_t start, Outlet sink) noexcept nogil:
+        """Send what was translated in place from `start` on; what is left goes into the sink's buffer."""
+        cdef Py_ssize_t end = self._rewriter.out_end
+        cdef int sent = sink.send(source._buf, &start, &end, self._rewriter.has_vnet)
+        if sent != _GONE:
+            sink.keep(source._buf, start, end)
         return sent
 
     cdef int _send(self, Outlet sink, bint is_client) noexcept nogil:

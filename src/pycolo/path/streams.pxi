@@ -142,3 +142,10 @@ cdef class Outlet(Stream):
         start[0] = frame_boundary(buf, start[0], reached, has_vnet)
         self.sent_of_frame = reached - start[0]
         return _WAITS
+
+    cdef int keep(self, const uint8_t* buf, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+        """Take over frames that did not leave from another buffer; this one is empty, and has room for them."""
+        memcpy(self._buf, buf + start, end - start)
+        self.start = 0
+        self.end = end - start
+        return 0

@@ -4,6 +4,7 @@ May know `pycolo.wire`, `pycolo.conntrack`, `pycolo.storage`. Client frames go i
 as batches; what is to be sent is written to the caller's buffer.
 
     kinds       states of a connection's offset
+    rows        what is known of a connection
     offsets     seq_offset and ts_offset of each connection: how they are learned, where they are added
     progress    how far each end of a connection is: what of the client's words is to be believed, and when it has ended
     quotes      TCP headers in ICMP errors and in first fragments
@@ -12,6 +13,7 @@ as batches; what is to be sent is written to the caller's buffer.
     neighbours  the guest's addresses, to be announced on the LAN at takeover
     tables      the offsets as a table that travels to another node
     translator  the rules, frame by frame
+    straight    the common case of translator, tried first for each frame
     rewriter    the batch loop and the facts: the class that a shell drives
 
 `kinds` and the value `Neighbour` are Python; the rest is compiled as parts of `pycolo.core`.

@@ -34,27 +34,33 @@ cdef class UnackedCopies:
 
     cdef int keep(self, int row, uint8_t* buf, Packet packet, long long now_us) noexcept nogil:
         """Copy a translated packet of the secondary."""
-        record: cython.int
         if packet.flags & (TcpFlag.SYN | TcpFlag.RST):
             return 0
-        if packet.payload_len == 0 and not packet.flags & TcpFlag.FIN:
+        length: cython.longlong = packet.payload_len + (1 if packet.flags & TcpFlag.FIN else 0)
+        return self.keep_frame(
+            row, buf, packet.start, packet.end, packet.vnet_len, length == 0, seq_add(packet.seq, length), now_us
+        )
+
+    cdef inline int keep_frame(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
+            bint is_bare, uint32_t behind, long long now_us) noexcept nogil:
+        """The same; what acknowledges `behind` acknowledges all of it. `is_bare`: it only acknowledges."""
+        record: cython.int
+        if is_bare:
             if self.last_ack[row] != _NONE:
                 self.pool.free(self.last_ack[row])
-            self.last_ack[row] = self._store(buf, packet, now_us)
+            self.last_ack[row] = self._store(buf, start, end, vnet_len, now_us)
             return 0
-        record = self._store(buf, packet, now_us)
+        record = self._store(buf, start, end, vnet_len, now_us)
         if record == _NONE:
             return 0
-        length: cython.longlong = packet.payload_len + (1 if packet.flags & TcpFlag.FIN else 0)
-        self.pool.at[record].seq = seq_add(packet.seq, length)  # what acknowledges all of it
-        return self.queues.push(row, record)
+        self.pool.at[record].seq = behind
+        return self.pool.push(&self.queues.at[row], record)
 
-    cdef int acknowledged(self, int row, long long ack) noexcept nogil:
+    cdef inline int acknowledged(self, int row, uint32_t ack) noexcept nogil:
         """The client has everything before `ack`."""
-        record: cython.int = self.queues.at[row].head
-        while record != _NONE and seq_diff(self.pool.at[record].seq, ack) <= 0:
-            self.pool.free(self.queues.pop(row))
-            record = self.queues.at[row].head
+        cdef Queue* queue = &self.queues.at[row]
+        while queue.head != _NONE and seq_diff(self.pool.at[queue.head].seq, ack) <= 0:
+            self.pool.free(self.pool.pop_first(queue))
         return 0
 
     cdef int forget(self, int row) noexcept nogil:
@@ -111,10 +117,11 @@ cdef class UnackedCopies:
             self.last_ack[row] = _NONE
         return 0
 
-    cdef int _store(self, uint8_t* buf, Packet packet, long long now_us) noexcept nogil:
+    cdef inline int _store(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
+            long long now_us) noexcept nogil:
         record: cython.int = _NONE
         if self.pool.arena.used_bytes - self.pool._spare_bytes < self._bytes_max:
-            record = self.pool.store(buf, packet.start, packet.end - packet.start, packet.vnet_len)
+            record = self.pool.store(buf, start, end - start, vnet_len)
         if record == _NONE:
             self.skipped += 1
         else:

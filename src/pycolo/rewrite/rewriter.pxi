@@ -27,6 +27,7 @@ cdef class Rewriter:
     """`seed`: random 128 bits for the connection table."""
 
     cdef readonly Translator translator
+    cdef readonly StraightTranslator straight
     cdef readonly ConnectionTable table
     cdef readonly SeqOffsets offsets
     cdef readonly Progress progress
@@ -57,6 +58,7 @@ cdef class Rewriter:
         guest_name="guest frames",
     ):
         self.translator = Translator(seed, connections_max, unacked_bytes_max)
+        self.straight = StraightTranslator(self.translator)
         self.table = self.translator.table
         self.offsets = self.translator.offsets
         self.progress = self.translator.progress
@@ -66,7 +68,7 @@ cdef class Rewriter:
         self.neighbours = self.translator.neighbours
         self.stats = self.translator.stats
         self.packet = self.translator.packet
-        self.traveling = OffsetTable(self.table, self.offsets, self.progress)
+        self.traveling = OffsetTable(self.table, self.offsets)
         self.to_client = Queues(self.copies.pool, 1)
         self.span = Span()
         self.has_vnet = has_vnet
@@ -112,6 +114,7 @@ cdef class Rewriter:
     ):
         """Frames for the guest: the position up to which they were taken is returned (`buf` is changed on the way).
 
+        `out` may be `buf` itself, with `out_start` no further than `start`: what need not move is not copied then.
         Raises FramingError where the stream cannot be read on. Less than all is taken when `out` is full.
         """
         check_range(len(buf), start, end)
@@ -214,7 +217,7 @@ cdef class Rewriter:
         row = self.table.find(key_packet, False)
         if row == _NONE:
             return None
-        return self.offsets.state[row], self.offsets.seq_offset[row], self.offsets.ts_offset[row]
+        return self.offsets.at[row].state, self.offsets.at[row].seq_offset, self.offsets.at[row].ts_offset
 
     # ── batches ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -252,12 +255,15 @@ cdef class Rewriter:
         return pos
 
     cdef Py_ssize_t _run(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint is_client, long long now_us,
-            uint8_t* out,
-            Py_ssize_t room) noexcept nogil:
+            uint8_t* out, Py_ssize_t room) noexcept nogil:
         status: cython.int
         outcome: cython.int
+        reached: cython.Py_ssize_t
         self._outcome = _SEND
         while True:
+            reached = self.straight.run(buf, pos, min(end, pos + room - self.out_end), self.has_vnet, is_client, now_us)
+            self._put(out, buf, pos, reached)
+            pos = reached
             status = frame_at(buf, pos, end, self.has_vnet, self.span)
             if status == 2:
                 self._outcome = _IMPOSSIBLE
@@ -270,9 +276,16 @@ cdef class Rewriter:
             else:
                 outcome = self.translator.take_guest(buf, now_us)
             if outcome == _SEND:
-                copy(out, self.out_end, buf, pos, self.span.end - pos)
-                self.out_end += self.span.end - pos
+                self._put(out, buf, pos, self.span.end)
             pos = self.span.end
+
+    cdef inline void _put(self, uint8_t* out, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end) noexcept nogil:
+        """Append to what goes out, unless it lies there already."""
+        if out != buf:
+            copy_many(out + self.out_end, buf + pos, end - pos)
+        elif self.out_end != pos:
+            move(buf, self.out_end, pos, end - pos)
+        self.out_end += end - pos
 
     # ── checkpoint, takeover, time ────────────────────────────────────────────────────────────────────────────
 
@@ -316,7 +329,7 @@ cdef class Rewriter:
         record: cython.int
         row: cython.int = 0
         while row < self.table.rows:
-            if self.table.in_use(row) and self.offsets.state[row] == OffsetState.KNOWN:
+            if self.table.in_use(row) and self.offsets.at[row].state == OffsetState.KNOWN:
                 record = self.copies.take(row)
                 while record != _NONE:
                     self.copies.parse(record, self.packet)

@@ -25,20 +25,18 @@ cdef enum:
 
 @cython.final
 cdef class OffsetTable:
-    """Reads and writes the columns of `offsets` and `progress`, by row of `connections`."""
+    """Reads and writes the rows of `offsets`, which are those of `connections`."""
 
     cdef readonly ConnectionTable connections
     cdef readonly SeqOffsets offsets
-    cdef readonly Progress progress
     cdef uint32_t* _key
 
     def __dealloc__(self):
         release_column(self._key)
 
-    def __init__(self, connections: ConnectionTable, offsets: SeqOffsets, progress: Progress):
+    def __init__(self, connections: ConnectionTable, offsets: SeqOffsets):
         self.connections = connections
         self.offsets = offsets
-        self.progress = progress
         self._key = <uint32_t*>column(self._key, 11, sizeof(uint32_t), 0)
 
     def export(self):
@@ -78,9 +76,10 @@ cdef class OffsetTable:
         return 0
 
     cdef Py_ssize_t _write_record(self, int row, int words, uint8_t* out, Py_ssize_t pos) noexcept nogil:
+        cdef RewriteRow* r = &self.offsets.at[row]
         i: cython.int = 0
-        kind: cython.longlong = (self._key[9] >> 8) | (self.offsets.state[row] << 8)
-        store32(out, pos, kind | ((self.offsets.flags[row] & _TRAVELS) << 16))
+        kind: cython.longlong = (self._key[9] >> 8) | (r.state << 8)
+        store32(out, pos, kind | ((r.flags & _TRAVELS) << 16))
         while i < words:
             store32(out, pos + 4 + 4 * i, self._key[i])
             store32(out, pos + 4 + 4 * (words + i), self._key[4 + i])
@@ -88,13 +87,13 @@ cdef class OffsetTable:
         pos += 4 + 8 * words
         store32(out, pos, self._key[8])
         store32(out, pos + 4, self._key[10])
-        store32(out, pos + 8, self.offsets.seq_offset[row])
-        store32(out, pos + 12, self.offsets.ts_offset[row])
-        store32(out, pos + 16, self.offsets.secondary_isn[row])
-        store32(out, pos + 20, self.offsets.secondary_value[row])
-        store32(out, pos + 24, self.offsets.due[row])
-        store32(out, pos + 28, self.progress.guest_fin[row])
-        store32(out, pos + 32, self.progress.client_fin[row])
+        store32(out, pos + 8, r.seq_offset)
+        store32(out, pos + 12, r.ts_offset)
+        store32(out, pos + 16, r.secondary_isn)
+        store32(out, pos + 20, r.secondary_value)
+        store32(out, pos + 24, r.due)
+        store32(out, pos + 28, r.guest_fin)
+        store32(out, pos + 32, r.client_fin)
         return pos + 36
 
     def check(self, octets):
@@ -164,19 +163,20 @@ cdef class OffsetTable:
         kind: cython.longlong = load32(table, pos)
         if row < 0:
             return pos + (_RECORD6_BYTES if kind & 0xFF == 6 else _RECORD4_BYTES)
-        flags: cython.int = self.offsets.flags[row] & ~(_TRAVELS | ConnectionFlag.OWN)
-        self.offsets.state[row] = (kind >> 8) & 0xFF
-        self.offsets.flags[row] = flags | ((kind >> 16) & _TRAVELS)
+        cdef RewriteRow* r = &self.offsets.at[row]
+        flags: cython.int = r.flags & ~(_TRAVELS | ConnectionFlag.OWN)
+        r.state = (kind >> 8) & 0xFF
+        r.flags = flags | ((kind >> 16) & _TRAVELS)
         pos += _RECORD6_BYTES - _NUMBERS_BYTES if kind & 0xFF == 6 else _RECORD4_BYTES - _NUMBERS_BYTES
-        self.offsets.seq_offset[row] = load32(table, pos)
-        self.offsets.ts_offset[row] = load32(table, pos + 4)
-        self.offsets.secondary_isn[row] = load32(table, pos + 8)
-        self.offsets.secondary_value[row] = load32(table, pos + 12)
-        self.offsets.due[row] = self.offsets.first[row] = load32(table, pos + 16)
-        self.progress.guest_fin[row] = load32(table, pos + 20)
-        self.progress.client_fin[row] = load32(table, pos + 24)
-        if self.offsets.state[row] == OffsetState.KNOWN:
+        r.seq_offset = load32(table, pos)
+        r.ts_offset = load32(table, pos + 4)
+        r.secondary_isn = load32(table, pos + 8)
+        r.secondary_value = load32(table, pos + 12)
+        r.due = r.first = load32(table, pos + 16)
+        r.guest_fin = load32(table, pos + 20)
+        r.client_fin = load32(table, pos + 24)
+        if r.state == OffsetState.KNOWN:
             self.connections.assure(row, now_us)
-        if self.offsets.flags[row] & ConnectionFlag.ENDED:
+        if r.flags & ConnectionFlag.ENDED:
             self.connections.close(row, now_us)
         return pos + _NUMBERS_BYTES

@@ -60,7 +60,7 @@ cdef class Translator:
     def __init__(self, seed, connections_max, copies_bytes_max):
         self.table = ConnectionTable(connections_max, seed)
         self.offsets = SeqOffsets(connections_max)
-        self.progress = Progress(self.offsets, connections_max)
+        self.progress = Progress(self.offsets)
         self.copies = UnackedCopies(connections_max, copies_bytes_max)
         self.held = HandshakeFrames(self.copies.pool, connections_max, copies_bytes_max // 8)
         self.to_guest = Queues(self.copies.pool, 1)
@@ -114,10 +114,10 @@ cdef class Translator:
         if row == _NONE:
             self.stats.untouched += 1
             return _SEND
-        self.offsets.flags[row] = self.offsets.flags[row] | ConnectionFlag.HEARD
+        self.offsets.at[row].flags = self.offsets.at[row].flags | ConnectionFlag.HEARD
         if self._must_wait(row, now_us):
             return self._hold(row, buf, now_us)
-        was_known: cython.bint = self.offsets.state[row] == OffsetState.KNOWN
+        was_known: cython.bint = self.offsets.at[row].state == OffsetState.KNOWN
         self._translate_client(row, buf, now_us)
         if not was_known and self.held.queues.at[row].head != _NONE:
             self.release_held(row, now_us)
@@ -130,14 +130,14 @@ cdef class Translator:
         if row == _NONE:
             row = self.row_for(OffsetState.UNKNOWN, now_us)
         if row != _NONE:
-            self.offsets.flags[row] = self.offsets.flags[row] | ConnectionFlag.HEARD
+            self.offsets.at[row].flags = self.offsets.at[row].flags | ConnectionFlag.HEARD
             self.offsets.client_syn(row, self.packet, now_us)
         return _SEND
 
     cdef bint _must_wait(self, int row, long long now_us) noexcept nogil:
         if self.packet.flags & (TcpFlag.SYN | TcpFlag.RST):
             return False
-        if self.offsets.state[row] != OffsetState.KNOWN:
+        if self.offsets.at[row].state != OffsetState.KNOWN:
             return self.offsets.must_wait(row, self.packet, now_us)
         # The old connection goes on until the guest follows the claim: a forged SYN must not stop it.
         if not self.offsets.follows_claim(row, self.packet, now_us):
@@ -165,7 +165,7 @@ cdef class Translator:
 
     cdef bint _learn(self, int row, uint8_t* buf, long long now_us) noexcept nogil:
         """Whether the offset is known, perhaps by this packet."""
-        is_known: cython.bint = self.offsets.state[row] == OffsetState.KNOWN
+        is_known: cython.bint = self.offsets.at[row].state == OffsetState.KNOWN
         is_answer: cython.bint = self.offsets.answers(row, self.packet)
         if not is_answer and is_known:
             return True
@@ -177,18 +177,18 @@ cdef class Translator:
             self.table.confirm(row, now_us)
             self.stats.learned += 1
             return True
-        opens: cython.int = self.offsets.flags[row] & (ConnectionFlag.OPENS | ConnectionFlag.OWN)
+        opens: cython.int = self.offsets.at[row].flags & (ConnectionFlag.OPENS | ConnectionFlag.OWN)
         if not is_known and opens == ConnectionFlag.OPENS and flags & TcpFlag.RST and flags & TcpFlag.ACK:
             # Refused: what it acknowledges is the primary's SYN, so to this guest its own.
-            set_ack(buf, self.packet, seq_add(self.offsets.secondary_isn[row], 1))
+            set_ack(buf, self.packet, seq_add(self.offsets.at[row].secondary_isn, 1))
         return is_known
 
     cdef int _note_end(self, int row, long long now_us) noexcept nogil:
         """What has ended goes CLOSED_GRACE_MS after its guest's last segment, and may be given up before."""
-        was_ended: cython.bint = self.offsets.flags[row] & ConnectionFlag.ENDED != 0
+        was_ended: cython.bint = self.offsets.at[row].flags & ConnectionFlag.ENDED != 0
         if self.progress.has_ended(row) == was_ended:
             return 0
-        self.offsets.flags[row] = self.offsets.flags[row] ^ ConnectionFlag.ENDED
+        self.offsets.at[row].flags = self.offsets.at[row].flags ^ ConnectionFlag.ENDED
         if not was_ended:
             return self.table.close(row, now_us)
         self.table.reopen(row, now_us)
@@ -259,9 +259,9 @@ cdef class Translator:
             # Without a SYN the connection is older than we are: its offset is 0, and it is tracked for its copies.
             self.offsets.goes_on(row, self.packet)
             self.table.assure(row, now_us)
-        if self.offsets.flags[row] & (ConnectionFlag.HEARD | ConnectionFlag.NOTED) == ConnectionFlag.HEARD:
+        if self.offsets.at[row].flags & (ConnectionFlag.HEARD | ConnectionFlag.NOTED) == ConnectionFlag.HEARD:
             self._note_address(row, buf)
-        if self.offsets.state[row] == OffsetState.KNOWN:
+        if self.offsets.at[row].state == OffsetState.KNOWN:
             self.offsets.shift_guest(row, buf, self.packet, -1)
             self.progress.guest(row, buf, self.packet)
             self.stats.rewritten += 1
@@ -274,7 +274,7 @@ cdef class Translator:
 
     cdef int _guest_syn(self, int row, uint8_t* buf, long long now_us) noexcept nogil:
         is_new: cython.bint = self.offsets.guest_syn(row, buf, self.packet, self.is_serving)
-        if self.offsets.state[row] == OffsetState.AWAITING_PRIMARY:
+        if self.offsets.at[row].state == OffsetState.AWAITING_PRIMARY:
             self.progress.guest_syn(row, self.packet, is_new)
         if is_new:
             self.copies.forget(row)
@@ -285,7 +285,7 @@ cdef class Translator:
         """Rule R4: the guest answers, so it is its address; unless it sends the other end's packets too: a router."""
         if self.packet.flags & TcpFlag.RST:
             return 0
-        self.offsets.flags[row] = self.offsets.flags[row] | ConnectionFlag.NOTED
+        self.offsets.at[row].flags = self.offsets.at[row].flags | ConnectionFlag.NOTED
         if self.table.find(self.packet, True) == _NONE:
             self.neighbours.note_packet(buf, self.packet)
         return 0

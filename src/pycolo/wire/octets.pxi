@@ -4,8 +4,8 @@ Nothing is checked here: whoever calls knows that the bytes are there. The parse
 (see `packet`), and positions that it gives lie inside the frame.
 """
 
-cdef enum:
-    _PIECE_BYTES = 1024
+# Not a constant: for pieces whose bound it knows the compiler starts the string instructions itself.
+cdef Py_ssize_t _piece_bytes = 1536
 
 
 cdef inline long long load16(const uint8_t* buf, Py_ssize_t pos) noexcept nogil:
@@ -45,12 +45,13 @@ cdef inline int copy(uint8_t* target, Py_ssize_t target_pos, const uint8_t* sour
 
 cdef inline int copy_many(uint8_t* target, const uint8_t* source, Py_ssize_t length) noexcept nogil:
     """Copy what has just been written: in pieces, for which the C library does not start the string instructions."""
-    while length > _PIECE_BYTES:
-        memcpy(target, source, _PIECE_BYTES)
-        target += _PIECE_BYTES
-        source += _PIECE_BYTES
-        length -= _PIECE_BYTES
-    memcpy(target, source, length)
+    cdef Py_ssize_t piece
+    while length > 0:
+        piece = min(length, _piece_bytes)
+        memcpy(target, source, piece)
+        target += piece
+        source += piece
+        length -= piece
     return 0
 
 

@@ -39,6 +39,12 @@ class views:
         return ones_sum(&buf[0], pos, length, initial)
 
     @staticmethod
+    def use_wide_sum(bint wanted):
+        """Whether long sums are taken with the wide instructions, as far as the processor has them; True at start."""
+        global _has_wide_sum
+        _has_wide_sum = wanted and HAS_WIDE_SUM()
+
+    @staticmethod
     def pseudo_sum(uint8_t[::1] buf, Py_ssize_t address_pos, Py_ssize_t address_bytes, long long proto,
             long long length):
         check_range(len(buf), address_pos, address_pos + address_bytes)
