@@ -47,6 +47,16 @@ cdef extern from "sys/socket.h" nogil:
     int MSG_NOSIGNAL
     Py_ssize_t receive_bytes "recv"(int fd, void* buf, size_t size, int flags)
     Py_ssize_t send_bytes "send"(int fd, const void* buf, size_t size, int flags)
+    int MSG_TRUNC
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+    struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
+    struct mmsghdr:
+        msghdr msg_hdr
+    int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags)
 
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:

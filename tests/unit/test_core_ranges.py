@@ -126,7 +126,8 @@ def test_a_device_reads_and_writes_inside(pos):
         os.write(writing, b"frame")
         os.set_blocking(reading, False)
         refuses(core.FrameFd(reading, 0).read_batch, bytearray(ROOM), pos)
-        refuses(core.FrameFd(writing, 0).write_batch, bytearray(ROOM), pos, ROOM)
+        for is_socket in (False, True):
+            refuses(core.FrameFd(writing, 0, is_socket).write_batch, bytearray(ROOM), pos, ROOM)
         assert os.read(reading, 100) == b"frame"
     finally:
         os.close(reading)

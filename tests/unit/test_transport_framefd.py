@@ -1,8 +1,9 @@
-"""Frames through a descriptor, one per call: a SOCK_SEQPACKET pair stands for the device."""
+"""Frames through a descriptor, one per call and by the batch: a SOCK_SEQPACKET pair stands for the device."""
 
 import errno
 import os
 import socket
+from functools import partial
 
 import pytest
 
@@ -20,9 +21,9 @@ def device(request):
         yield ours, theirs
 
 
-@pytest.fixture
-def frame_fd(build):
-    return build("pycolo.transport.framefd").FrameFd
+@pytest.fixture(params=[False, True], ids=["calls", "batches"])
+def frame_fd(request, build):
+    return partial(build("pycolo.transport.framefd").FrameFd, is_socket=request.param)
 
 
 def test_each_read_is_a_frame_of_the_batch(device, frame_fd):
@@ -116,10 +117,24 @@ def test_a_frame_that_the_device_refuses_is_dropped_and_counted(device, frame_fd
     assert found.last_errno in (errno.EPIPE, errno.ECONNREFUSED, errno.ENOTCONN, errno.ECONNRESET)
 
 
-def test_a_device_that_is_gone_is_remembered(frame_fd):
+def test_a_frame_that_is_too_large_for_any_batch_is_dropped_and_counted(device, build):
+    """Not passed on without its end."""
+    ours, theirs = device
+    found = build("pycolo.transport.framefd").FrameFd(ours.fileno(), 0, is_socket=True)
+    largest = bytes(limits.STREAM_LENGTH_BYTES_MAX)
+    for octets in (FRAMES[0], largest + b"x", largest):
+        theirs.send(octets)
+    buf = bytearray(BATCH_BUFFER_BYTES)
+    end = found.read_batch(buf, 0)
+    assert unbatch(bytes(buf[:end])) == [FRAMES[0], largest]
+    assert (found.frames_in, found.dropped, found.last_errno) == (2, 1, errno.EMSGSIZE)
+
+
+def test_a_device_that_is_gone_is_remembered(build):
     reading, writing = os.pipe()
     os.close(reading)
-    found = frame_fd(writing, 0)
-    assert found.read_batch(bytearray(BATCH_BUFFER_BYTES), 0) == 0
-    assert found.failed_errno == errno.EBADF
+    for is_socket, number in ((False, errno.EBADF), (True, errno.ENOTSOCK)):
+        found = build("pycolo.transport.framefd").FrameFd(writing, 0, is_socket=is_socket)
+        assert found.read_batch(bytearray(BATCH_BUFFER_BYTES), 0) == 0
+        assert found.failed_errno == number
     os.close(writing)

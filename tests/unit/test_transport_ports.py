@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import threading
 from contextlib import ExitStack
 
@@ -11,33 +10,13 @@ import pytest
 from pycolo.errors import ConnectError
 from pycolo.transport.ports import BATCH_BUFFER_BYTES, open_device
 from pycolo.transport.portspec import parse_port
+from support import netns
 from support.nodes import wait_for
 from support.segments import batch, unbatch
 
 MARKER = b"\x88\xb5" + b"pycolo" * 10
 """An ethertype for local experiments (IEEE 802), so that the kernel's own frames are told from ours."""
 FRAME = b"\xff" * 6 + b"\x02\0\0\0\0\x01" + MARKER
-
-
-class Namespace:
-    """A process that holds a network namespace, and whose namespaces can be entered."""
-
-    def __init__(self) -> None:
-        as_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-        command = ["unshare", *as_user, "--net", "sh", "-c", "echo ready; exec sleep 600"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self._process.stdout.readline() == b"ready\n"
-        self.path = f"/proc/{self._process.pid}/ns/net"
-
-    def run(self, *command: str) -> None:
-        as_user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-        enter = ["nsenter", "--target", str(self._process.pid), *as_user, "--net"]
-        subprocess.run([*enter, *command], check=True, capture_output=True, timeout=20)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
 
 
 @pytest.fixture
@@ -48,9 +27,7 @@ def stack():
 
 @pytest.fixture
 def namespace(stack):
-    if os.geteuid() != 0:
-        pytest.skip("needs root in the test's own process: run it as root")
-    found = Namespace()
+    found = netns.made()
     stack.callback(found.close)
     return found
 
@@ -120,8 +97,9 @@ def test_a_packet_socket_does_not_hear_itself_and_survives_its_interface_being_d
     for _ in range(3):
         one.read_batch(own, 0)
     before = one.counters()["dropped"]
-    write_one(one, False)
-    assert one.counters()["dropped"] == before + 1
+    octets = batch([FRAME] * 100)
+    assert one.write_batch(octets, 0, len(octets)) == len(octets)
+    assert one.counters()["dropped"] == before + 100
     namespace.run("ip", "link", "set", "one", "up")
     assert write_until_read(two, one) == FRAME
 

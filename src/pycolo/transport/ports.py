@@ -92,7 +92,7 @@ class DevicePort:
         self.vnet_len = vnet_len
         self._fd = fd
         self._holder = holder
-        self._frames = FrameFd(fd, vnet_len)
+        self._frames = FrameFd(fd, vnet_len, is_socket=holder is not None)
 
     def fileno(self) -> int:
         """The device's descriptor."""
