@@ -145,7 +145,7 @@ cdef class Outlet(Stream):
 
     cdef int keep(self, const uint8_t* buf, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
         """Take over frames that did not leave from another buffer; this one is empty, and has room for them."""
-        memcpy(self._buf, buf + start, end - start)
+        copy_many(self._buf, buf + start, end - start)
         self.start = 0
         self.end = end - start
         return 0
