@@ -21,12 +21,14 @@ cdef class History:
     cdef readonly int used
     cdef readonly long long used_bytes
     cdef int theirs
+    cdef int _packets_max
     cdef int _oldest
     cdef int _newest
 
     def __init__(self, held):
         self.held = held
         self.pool = held.pool
+        self._packets_max = min(_ALL_PACKETS_MAX, self.pool.records_max // 2)
         self.used = 0
         self.used_bytes = 0
         self._oldest = _NONE
@@ -54,7 +56,7 @@ cdef class History:
         self.used_bytes += self.pool.block_bytes(record)
         while r.kept.count > _PACKETS_MAX or (r.kept.count > 1 and r.kept_bytes > _BYTES_MAX):
             self._drop_first(row)
-        if self.used > min(_ALL_PACKETS_MAX, self.pool.records_max // 2) or self.used_bytes > _ALL_BYTES_MAX:
+        if self.used > self._packets_max or self.used_bytes > _ALL_BYTES_MAX:
             self._keep_less(row)
         return 0
 

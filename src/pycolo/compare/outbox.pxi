@@ -22,6 +22,7 @@ cdef class Outbox:
     cdef uint8_t* batch
     cdef Py_ssize_t run_start
     cdef Py_ssize_t run_end
+    cdef Py_ssize_t _run_limit
 
     def __dealloc__(self):
         release_column(self.copied)
@@ -31,7 +32,7 @@ cdef class Outbox:
         self.copied = <uint8_t*>column(self.copied, _OUTBOX_BYTES, 1, 0)
         self.start = self.end = 0
         self.batch = NULL
-        self.run_start = self.run_end = 0
+        self.run_start = self.run_end = self._run_limit = 0
 
     cdef inline bint is_empty(self) noexcept nogil:
         """Whether nothing stands here."""
@@ -54,26 +55,30 @@ cdef class Outbox:
 
     cdef inline bint leave_in_place(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
         """Let the frame leave that stands, with its length words, from `start` to `end` of a batch; False: no room."""
-        cdef bint goes_on = self.run_end == start and self.batch == buf and self.run_start < self.run_end
-        cdef Py_ssize_t waiting = self.end + (self.run_end - self.run_start)
-        # What does not leave from the batch after all has to have room here.
-        if waiting + (end - start) > _OUTBOX_BYTES:
-            return False
-        if not goes_on:
-            self.settle()
-            self.batch = buf
-            self.run_start = start
+        if start != self.run_end or buf != self.batch or end > self._run_limit:
+            return self._begin_run(buf, start, end)
         self.run_end = end
+        return True
+
+    cdef bint _begin_run(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+        """Another run, behind a copy of the one before. What does not leave from the batch has to have room here."""
+        if self.end + (self.run_end - self.run_start) + (end - start) > _OUTBOX_BYTES:
+            return False
+        self.settle()
+        self.batch = buf
+        self.run_start = start
+        self.run_end = end
+        self._run_limit = start + _OUTBOX_BYTES - self.end
         return True
 
     cdef inline int settle(self) noexcept nogil:
         """The batch is going to be used for something else, or another frame leaves behind the run: copy the run."""
         cdef Py_ssize_t count = self.run_end - self.run_start
-        if count == 0:
-            return 0
-        copy_many(self.copied + self.end, self.batch + self.run_start, count)
-        self.end += count
+        if count:
+            copy_many(self.copied + self.end, self.batch + self.run_start, count)
+            self.end += count
         self.run_start = self.run_end = 0
+        self.batch = NULL  # no frame goes on from here, whatever was sent of it
         return 0
 
     cdef Py_ssize_t take(self, uint8_t* out, Py_ssize_t room) noexcept nogil:
