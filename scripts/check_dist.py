@@ -45,7 +45,7 @@ def wheel_faults(path: Path, sources: set[str]) -> Iterator[str]:
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         yield from metadata_faults(archive.read(metadata).decode())
         expected = {name.removeprefix("src/") for name in sources if name.startswith("src/")} | {CORE}
-        expected = {name for name in expected if not name.endswith((".pyx", ".pxi", ".pxd"))}
+        expected = {name for name in expected if not name.endswith((".h", ".pyx", ".pxi", ".pxd"))}
         for name in sorted(expected ^ names):
             yield f"{name} {'is missing' if name not in names else 'does not belong there'}"
         if CORE in names:
