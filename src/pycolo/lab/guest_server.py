@@ -15,6 +15,7 @@ import hashlib
 import random
 import socket
 import threading
+from collections.abc import Callable
 from io import BufferedReader
 from typing import Final
 
@@ -93,21 +94,26 @@ def _send_pattern(connection: socket.socket, doubled: memoryview, position: int,
     return position
 
 
-def main() -> None:
-    """Listen on the guest's only address until killed; a thread per connection."""
-    parser = argparse.ArgumentParser(prog="guest_server")
+def listen(program: str, port: int, serve_one: Callable[[socket.socket, bytes], None]) -> None:
+    """Listen on the guest's only address until killed; a thread per connection, which gets the pattern as well."""
+    parser = argparse.ArgumentParser(prog=program)
     parser.add_argument("--address", required=True)
     parser.add_argument("--seed", type=int, required=True)
     arguments = parser.parse_args()
     family = socket.AF_INET6 if ":" in arguments.address else socket.AF_INET
-    doubled = memoryview(pattern(arguments.seed))
-    with socket.create_server((arguments.address, PORT), family=family, backlog=1024) as listener:
+    content = pattern(arguments.seed)
+    with socket.create_server((arguments.address, port), family=family, backlog=1024) as listener:
         # Inherited by every connection: an answer is not to wait for the next.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         print("ready", flush=True)
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=serve, args=(connection, doubled), daemon=True).start()
+            threading.Thread(target=serve_one, args=(connection, content), daemon=True).start()
+
+
+def main() -> None:
+    """Be the server of a guest."""
+    listen("guest_server", PORT, lambda connection, content: serve(connection, memoryview(content)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The bulk server in the guests. As `pycolo.lab.guest_server` it answers from what its connection asked, and from
 nothing else."""
 
-import argparse
 import socket
-import threading
 
 from pycolo.lab.baseline.protocol import (
     ASK,
@@ -17,7 +15,7 @@ from pycolo.lab.baseline.protocol import (
     Sampler,
     receive_exactly,
 )
-from pycolo.lab.guest_server import pattern
+from pycolo.lab.guest_server import listen
 
 
 def serve(connection: socket.socket, content: bytes) -> None:
@@ -51,20 +49,8 @@ def _send(connection: socket.socket, out: Pattern, left: int) -> None:
 
 
 def main() -> None:
-    """Listen on the guest's only address until killed; a thread per connection."""
-    parser = argparse.ArgumentParser(prog="bulk server")
-    parser.add_argument("--address", required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    arguments = parser.parse_args()
-    family = socket.AF_INET6 if ":" in arguments.address else socket.AF_INET
-    content = pattern(arguments.seed)
-    with socket.create_server((arguments.address, PORT), family=family) as listener:
-        # Inherited by every connection: an answer is not to wait for the next.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        print("ready", flush=True)
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=serve, args=(connection, content), daemon=True).start()
+    """Be the bulk server of a guest."""
+    listen("bulk server", PORT, serve)
 
 
 if __name__ == "__main__":
