@@ -234,6 +234,69 @@ def test_the_secondarys_qemu_fails_in_a_checkpoint(protected: Pair, at: str, wha
     next_one_succeeds(protected)
 
 
+def test_a_checkpoint_that_qemu_refuses_keeps_the_pair(protected: Pair) -> None:
+    """It is asked for again, and answers what has waited for it."""
+    primary = protected.serving()
+    before = primary.do("status")
+    primary.fault("migrate-set-parameters", "refuse")
+    protected.client.ask("draw")
+    protected.client.ask()
+    after = primary.do("status")
+    assert primary.is_fault_done
+    assert (primary.state, protected.other(primary).state) == ("primary protected", "secondary protected")
+    assert after["checkpoint"]["aborted"] == before["checkpoint"]["aborted"] + 1
+    wait_for(lambda: primary.do("status")["checkpoint"]["last"][-1]["outcome"] == "committed", "the record")
+    refused, made = primary.do("status")["checkpoint"]["last"][-2:]
+    assert (refused["outcome"], made["reasons"]) == ("aborted", refused["reasons"])
+    assert "migrate-set-parameters" in refused["why"]
+    assert after["failovers"] == before["failovers"]
+
+
+def test_a_qemu_that_refuses_every_checkpoint_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    """What diverges waits for a checkpoint: after its time-out the guest serves on alone."""
+    pair = Pair(tmp_path, HASTY_CHECKPOINTS)
+    try:
+        pair.protected()
+        pair.a.fault("migrate-set-parameters", "refuse", times=1000)
+        pair.client.ask("draw")
+        pair.client.ask()
+        goes_alone(pair.a)
+        assert pair.serving() is pair.a
+        assert pair.a.do("status")["checkpoint"]["aborted"] >= 2
+        pair.a.no_fault()
+        next_one_succeeds(pair)
+    finally:
+        pair.close()
+
+
+@pytest.mark.parametrize("at", ["before RECEIVED", "before LOADED", "after LOADED"])
+def test_a_checkpoint_that_fails_after_its_beginning_is_recorded_and_ends_the_pair(protected: Pair, at: str) -> None:
+    """Both QEMUs live: the primary's serves on, the other one is discarded, and the pair can be made again."""
+    primary, other = protected.serving(), protected.other(protected.serving())
+    before, pid = primary.do("status"), primary.facts()["pid"]
+    discarded = other.facts()["pid"]
+    other.fault(at, "cut")
+    protected.client.ask("draw")
+    protected.client.ask()
+    goes_alone(primary)
+    wait_for(lambda: not other.has_qemu, "the secondary's QEMU to be gone")
+    assert protected.serving() is primary
+    after = primary.do("status")["checkpoint"]
+    assert after["phase"] == "disarmed"
+    if at != "after LOADED":  # LOADED was on its way already: this one is committed
+        record = after["last"][-1]
+        assert (record["outcome"], after["aborted"]) == ("aborted", before["checkpoint"]["aborted"] + 1)
+        assert record["why"]
+        assert after["epoch"] == before["epoch"]
+    next_one_succeeds(protected)
+    assert primary.facts()["pid"] == pid
+    assert other.facts()["pid"] != discarded
+    wait_for(
+        lambda: primary.do("status")["epoch"] == other.do("status")["epoch"] > after["epoch"],
+        "both nodes to know the same epoch",
+    )
+
+
 @pytest.mark.parametrize(("when", "what"), [("before", "die"), ("after", "die"), ("after", "cut")])
 def test_the_secondarys_qemu_fails_at_the_first_synchronisation(linked: Pair, when: str, what: str) -> None:
     """Behind READY the pair was whole for a moment."""

@@ -3,15 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycolo.checkpoint.coordinator import (
-    RESUME_WAIT_US,
-    AskHypervisor,
-    Commit,
-    Coordinator,
-    Record,
-    Refused,
-    Suspect,
-)
+from pycolo.checkpoint.commands import AskHypervisor, Commit, Dissolve, Record, Refused, Suspect
+from pycolo.checkpoint.coordinator import RESUME_WAIT_US, Coordinator
+from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.records import HISTORY_RECORDS, REASONS_PER_KIND_MAX, Outcome, Reason, ReasonKind
 from pycolo.checkpoint.table import TRANSITIONS, Fact, State
 
@@ -19,6 +13,7 @@ DISTANCE_MS, INTERVAL_MS, TIMEOUT_MS = 20, 300, 100
 WANTED_KINDS = [ReasonKind.DIVERGENCE, ReasonKind.TIMEOUT, ReasonKind.OPERATOR]
 
 FACTS = [
+    "synchronised",
     "pair_entered_colo",
     "pair_lost",
     "requested",
@@ -27,13 +22,13 @@ FACTS = [
     "loaded",
     "committed",
     "primary_resumed",
-    "aborted",
+    "colo_ended",
     "ask_failed",
     "timer_fired",
 ]
 # What is drawn: a fact, the time that has passed before it (ms, or up to the deadline), a number for its arguments.
 steps = st.tuples(
-    st.sampled_from([*FACTS, *FACTS[2:8]]),
+    st.sampled_from([*FACTS, *FACTS[:2], *FACTS[3:9]]),
     st.one_of(st.none(), st.sampled_from([0, 1, 19, 20, 21]), st.integers(-5, 2_000)),
     st.integers(0, 3),
 )
@@ -44,7 +39,7 @@ class Witness:
 
     def __init__(self, max_interval_ms=INTERVAL_MS):
         self.core = Coordinator(
-            epoch=5, min_distance_ms=DISTANCE_MS, max_interval_ms=max_interval_ms, timeout_ms=TIMEOUT_MS
+            epoch=Epoch(5), min_distance_ms=DISTANCE_MS, max_interval_ms=max_interval_ms, timeout_ms=TIMEOUT_MS
         )
         self.now_us = 1_000_000
         self.requested = []
@@ -69,7 +64,7 @@ class Witness:
             "primary_stopped": lambda: (10**15 + self.now_us, self.now_us),
             "primary_resumed": lambda: (10**15 + self.now_us, self.now_us),
             "committed": lambda: (1, 2, 3, self.now_us),
-            "aborted": lambda: ("why", self.now_us),
+            "colo_ended": lambda: ("why", self.now_us),
             "ask_failed": lambda: ("why", self.now_us),
             "pair_lost": lambda: ("why", self.now_us),
         }
@@ -105,6 +100,10 @@ class Witness:
                     self.note_record(record)
                 case Suspect(text=text):
                     assert "checkpoint to epoch" in text
+                case Dissolve():
+                    assert name == "colo_ended"
+                    assert state is not State.DISARMED
+                    assert self.core.state is State.DISARMED
         assert self.core.epoch == epoch + (name == "committed" and state is State.LOADED)
         if self.core.state is State.DISARMED:
             assert not [one for one in commands if isinstance(one, AskHypervisor | Commit | Suspect)]
@@ -117,11 +116,11 @@ class Witness:
             State.PRIMARY_STOPPED,
             State.LOADED,
         )
-        if is_over or (name in ("committed", "aborted", "ask_failed", "pair_lost") and not self.core.is_running):
+        if is_over or (name in ("committed", "colo_ended", "ask_failed", "pair_lost") and not self.core.is_running):
             self.is_asked = False
         if is_over:
             self.ended_us = self.core._now_us
-        if state is State.DISARMED:
+        if state in (State.DISARMED, State.SYNCHRONISED):
             self.ended_us = None
 
     def note_record(self, record):
@@ -166,7 +165,7 @@ def test_every_request_is_answered_refused_settled_or_counted(sequence):
 
 orderly = st.lists(
     st.tuples(
-        st.sampled_from(["request", "request", "own", "wait", "abort", "late request"]),
+        st.sampled_from(["request", "request", "own", "wait", "refuse", "late request"]),
         st.integers(0, 3 * DISTANCE_MS),
         st.integers(0, 2),
     ),
@@ -178,14 +177,15 @@ orderly = st.lists(
 def test_a_working_pair_answers_every_request_and_keeps_the_interval(script):
     """REPLY, STOP, LOADED, commit and RESUME come 1 ms apart; timers fire when they are due."""
     witness = Witness()
+    witness.tell("synchronised")
     witness.tell("pair_entered_colo")
     core = witness.core
     last_end_us = witness.now_us
 
-    def checkpoint(is_aborted=False, is_late=False):
+    def checkpoint(is_refused=False, is_late=False):
         nonlocal last_end_us
         names = ["secondary_stopped", "primary_stopped", "loaded", "committed", "primary_resumed"]
-        for name in ["aborted"] if is_aborted else names:
+        for name in ["ask_failed"] if is_refused else names:
             witness.tell(name, 1)
             if is_late and name == "loaded":
                 witness.tell("requested", 0, 0)
@@ -204,12 +204,12 @@ def test_a_working_pair_answers_every_request_and_keeps_the_interval(script):
     checkpoint()
     for what, ms, number in script:
         wait(ms)
-        if what in ("request", "abort", "late request"):
+        if what in ("request", "refuse", "late request"):
             witness.tell("requested", 0, min(number, 1))
         if what == "own" and not core.is_running:
             checkpoint()
         if core.is_running:
-            checkpoint(is_aborted=what == "abort", is_late=what == "late request")
+            checkpoint(is_refused=what == "refuse", is_late=what == "late request")
     wait(10 * INTERVAL_MS)
     assert not core.unexpected
     assert core.state is State.IDLE

@@ -1,7 +1,8 @@
 """A QEMU that is heard over two connections, the relay and QMP, each late by its own delay.
 
-It makes checkpoints when asked and sometimes by itself, and it may leave COLO in the middle of one; the pair then
-enters COLO again. What the coordinator has recorded in the end must be what really happened: the law of `records`.
+It makes checkpoints when asked and sometimes by itself. It may refuse one, which costs nothing, or leave COLO in the
+middle of one, which it reports over both connections: the pair then enters COLO again. What the coordinator has
+recorded in the end must be what really happened: the law of `records`.
 """
 
 import heapq
@@ -11,12 +12,14 @@ from itertools import count
 
 import pytest
 
-from pycolo.checkpoint.coordinator import AskHypervisor, Commit, Coordinator, Record, Refused
+from pycolo.checkpoint.commands import AskHypervisor, Commit, Dissolve, Record, Refused
+from pycolo.checkpoint.coordinator import Coordinator
 from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
 from pycolo.checkpoint.table import State
 
 DISTANCE_US, INTERVAL_US = 20_000, 400_000
 END_US = 20_000_000
+REFUSALS = 0.05
 HOST_CLOCK_US = 1_795_445_499_000_000
 
 
@@ -36,6 +39,8 @@ class Simulation:
         self.wanted: dict[str, bool] = {}
         self.asked_us: list[int] = []
         self.lost_us: list[int] = []
+        self.dissolved: list[str] = []
+        self.aborts: list[str] = []
         self.is_busy = False
         self.life = 0  # a fact of an earlier life of the pair is not told any more, as in the shell
         self.stopped_us: int | None = None
@@ -74,9 +79,12 @@ class Simulation:
             match command:
                 case AskHypervisor():
                     self.asked_us.append(self.now_us)
-                    self.after(self.some(1_500), self.begin)
+                    refuses = self.random.random() < REFUSALS
+                    self.after(self.some(1_500), self.refuse if refuses else self.begin)
                 case Commit():
                     self.after(self.some(3_000), self.commit)
+                case Dissolve(text=text):
+                    self.dissolved.append(text)
                 case Record(record=record):
                     self.records.append(record)
                 case Refused(reason=reason):
@@ -86,6 +94,7 @@ class Simulation:
 
     def enter(self) -> None:
         self.is_busy, self.stopped_us = False, None
+        self.tell(self.core.synchronised)
         self.tell(self.core.pair_entered_colo)
         self.after(self.some(60_000), self.request)
         self.after(self.some(500_000), self.begin)
@@ -107,6 +116,12 @@ class Simulation:
     def lose(self, why: str) -> None:
         self.lost_us.append(self.now_us)
         self.tell(self.core.pair_lost, why)
+
+    def refuse(self) -> None:
+        if self.is_busy:
+            return  # it has begun by itself meanwhile
+        self.aborts.append(why := f"refused at {self.now_us}")
+        self.tell(self.core.ask_failed, why)
 
     def begin(self) -> None:
         if self.is_busy:
@@ -141,9 +156,15 @@ class Simulation:
         if self.random.random() > 0.02:
             otherwise()
             return
+        why = f"failed at {self.now_us}"
         if self.core.is_running:
-            self.tell(self.core.aborted, "the stream broke")
-        self.lose("COLO_EXIT")
+            self.aborts.append(why)
+        self.lost_us.append(self.now_us)
+        self.tell(self.core.colo_ended, why)
+        self.tell(self.core.colo_ended, "the migration stream has ended")
+        assert self.dissolved.pop() == why
+        assert not self.dissolved, "once"
+        assert self.core.state is State.DISARMED
         self.life += 1
         self.is_busy = False
         self.after(1_000_000, self.enter)
@@ -162,6 +183,7 @@ def test_what_is_recorded_is_what_has_happened(seed: int) -> None:
         else:
             stopped_us, resumed_us = world.truth[record.epoch]
             assert record.pause_us == resumed_us - stopped_us
+    assert [record.why for record in world.records if record.outcome is Outcome.ABORTED] == world.aborts
     answered = [reason.text for record in committed for reason in record.reasons if reason.text in world.wanted]
     assert len(set(answered)) == len(answered)
     assert len(answered) + sum(record.more_reasons for record in committed) >= len(world.wanted)

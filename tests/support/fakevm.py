@@ -183,10 +183,10 @@ class Host:
         except AssertionError as error:
             raise AssertionError(f"{error}; it is {self.state}\n{self.log}") from None
 
-    def fault(self, at: str, do: str, skip: int = 0) -> None:
-        """Something that is to go wrong in this host's QEMU, or in its next one."""
+    def fault(self, at: str, do: str, skip: int = 0, times: int = 1) -> None:
+        """Something that is to go wrong in this host's QEMU, or in its next one; so many times in a row."""
         fresh = self._faults.with_suffix(".test")
-        fresh.write_text(json.dumps([{"at": at, "do": do, "skip": skip}]))
+        fresh.write_text(json.dumps([{"at": at, "do": do, "skip": skip}] * times))
         fresh.replace(self._faults)
 
     @property

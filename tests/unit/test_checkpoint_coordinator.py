@@ -2,16 +2,9 @@
 
 import pytest
 
-from pycolo.checkpoint.coordinator import (
-    RESUME_WAIT_US,
-    RETRY_DISTANCE_US,
-    AskHypervisor,
-    Commit,
-    Coordinator,
-    Record,
-    Refused,
-    Suspect,
-)
+from pycolo.checkpoint.commands import AskHypervisor, Commit, Dissolve, Record, Refused, Suspect
+from pycolo.checkpoint.coordinator import RESUME_WAIT_US, RETRY_DISTANCE_US, Coordinator
+from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.records import Outcome, Reason, ReasonKind
 from pycolo.checkpoint.table import Fact, State
 
@@ -42,6 +35,7 @@ class Trace:
 
     def protected(self):
         """The first checkpoint is made; the pair is at rest since 10 ms."""
+        self.synchronised(0)
         self.pair_entered_colo(0)
         self.secondary_stopped(2)
         self.checkpoint_ends(3, 10)
@@ -73,6 +67,7 @@ def records(commands):
 
 def test_the_pair_begins_with_a_checkpoint():
     trace = Trace()
+    assert trace.synchronised(99) == []
     (ask,) = trace.pair_entered_colo(100)
     assert ask == AskHypervisor(1, (Reason(ReasonKind.FIRST, "the pair has entered COLO"),))
     assert trace.secondary_stopped(102) == []
@@ -197,11 +192,12 @@ def test_it_answers_what_is_wanted():
     assert trace.core.state is State.IDLE
 
 
-def test_when_it_is_aborted_nobody_waits_for_another():
+def test_one_that_is_aborted_is_recorded_under_its_own_reason():
     trace = Trace().protected()
     trace.secondary_stopped(100)
-    trace.aborted(101, "it was interrupted")
-    assert trace.core.state is State.IDLE
+    (record,) = records(trace.colo_ended(101, "it was interrupted"))
+    assert [reason.kind for reason in record.reasons] == [ReasonKind.HYPERVISOR]
+    assert trace.core.state is State.DISARMED
 
 
 # ── STOP and RESUME before or after the rest ────────────────────────────────────────────────────────────────
@@ -338,25 +334,115 @@ STEPS = [
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
-def test_aborted_from_each_state(steps):
+def test_a_checkpoint_that_fails_in_qemu_is_recorded_and_ends_the_pair(steps):
+    """QEMU has no way to give up a checkpoint but to leave COLO."""
     trace = Trace().protected()
     for step in STEPS[:steps]:
         step(trace)
-    (record,) = records(trace.aborted(110, "the stream broke"))
+    aborted, dissolve, refused = trace.colo_ended(110, "the stream broke")
+    record = aborted.record
     assert (record.outcome, record.why, record.epoch) == (Outcome.ABORTED, "the stream broke", 2)
     assert (record.reasons, record.released_frames, record.pause_us) == ((PAYLOAD,), 0, None)
+    assert dissolve == Dissolve("the stream broke")
+    assert refused == Refused(PAYLOAD, "the pair was lost: the stream broke")
     assert trace.core.epoch == 1, "an abort changes nothing"
-    assert trace.core.state is State.REQUESTED, "nothing was settled"
-    assert trace.due_ms == 110 + RETRY_DISTANCE_US / 1000
-    assert trace.timer_fired(210) == [AskHypervisor(2, (PAYLOAD,))]
+    assert (trace.core.state, trace.due_ms) == (State.DISARMED, None)
+    assert trace.loaded(111) == [], "what comes too late commits nothing"
+    assert trace.colo_ended(112, "QEMU has left COLO after an error") == [], "reported twice: once is enough"
+    assert trace.core.history.aborted == 1
 
 
-def test_when_asking_fails_it_is_tried_again():
+@pytest.mark.parametrize("state", [State.SYNCHRONISED, State.IDLE, State.REQUESTED])
+def test_colo_that_ends_between_two_checkpoints_ends_the_pair_and_aborts_none(state):
+    trace = Trace()
+    if state is State.SYNCHRONISED:
+        trace.synchronised(1)
+    else:
+        trace.protected()
+    if state is State.REQUESTED:
+        trace.requested(11, PAYLOAD)
+    assert trace.core.state is state
+    commands = trace.colo_ended(12, "QEMU has left COLO after an error")
+    assert commands[0] == Dissolve("QEMU has left COLO after an error")
+    assert trace.core.state is State.DISARMED
+    assert trace.core.history.aborted == 0
+    assert not trace.core.unexpected
+
+
+def test_a_pair_that_is_lost_during_the_commit_counts_no_epoch():
+    trace = Trace().protected()
+    for step in STEPS:
+        step(trace)
+    trace.pair_lost(104, "unprotect")
+    assert trace.committed(105, 12, 3456, 3) == []
+    assert trace.core.epoch == 1
+    assert not trace.core.unexpected
+
+
+def test_between_the_first_state_and_the_primary_s_run_nothing_is_asked_for():
+    trace = Trace()
+    trace.synchronised(1)
+    assert trace.requested(2, PAYLOAD) == []
+    assert trace.due_ms is None
+    (suspect,) = trace.loaded(3)
+    assert isinstance(suspect, Suspect)
+    (ask,) = trace.pair_entered_colo(4)
+    assert [reason.kind for reason in ask.reasons] == [ReasonKind.DIVERGENCE, ReasonKind.FIRST]
+
+
+def test_a_pair_that_is_lost_before_the_primary_ran_again_is_not_armed():
+    trace = Trace()
+    trace.synchronised(1)
+    trace.colo_ended(2, "the stream broke")
+    assert trace.pair_entered_colo(3) == []
+    assert trace.core.state is State.DISARMED
+    assert not trace.core.unexpected
+
+
+def test_the_epoch_is_the_node_s():
+    """The coordinator counts in it, and goes on from what others have counted."""
+    epoch = Epoch(6)
+    trace = Trace(epoch=epoch)
+    trace.synchronised(0)
+    epoch.begin()  # the first synchronisation is counted by the guest that has it
+    trace.pair_entered_colo(0)
+    trace.secondary_stopped(2)
+    trace.checkpoint_ends(3, 10)
+    assert (epoch.number, epoch.next, trace.core.epoch) == (8, 9, 8)
+    epoch.meet(7)
+    assert epoch.number == 8
+    epoch.meet(11)
+    assert trace.core.epoch == 11
+
+
+def test_a_request_that_qemu_refuses_keeps_the_pair_and_is_made_again():
     trace = Trace().protected()
     trace.requested(100, PAYLOAD)
-    (record,) = records(trace.ask_failed(102, "QMP: no answer"))
-    assert (record.outcome, record.why) == (Outcome.ABORTED, "QMP: no answer")
+    (command,) = trace.ask_failed(102, "QMP: refused")
+    assert (command.record.outcome, command.record.why) == (Outcome.ABORTED, "QMP: refused")
+    assert trace.core.state is State.REQUESTED, "nothing was settled"
     assert trace.due_ms == 102 + RETRY_DISTANCE_US / 1000
+    assert trace.timer_fired(202) == [AskHypervisor(2, (PAYLOAD,))]
+    trace.secondary_stopped(203)
+    assert trace.checkpoint_ends(204, 209).reasons == (PAYLOAD,)
+
+
+def test_a_qemu_that_refuses_for_the_time_limit_is_suspect_once():
+    """What waits for the checkpoint must not wait for ever: the node dissolves such a pair."""
+    trace = Trace().protected()
+    trace.requested(100, PAYLOAD)
+    suspicions, ms = [], 100
+    while ms < 100 + 3 * TIMEOUT_MS:
+        commands = trace.ask_failed(ms + 1, "QMP: refused")
+        suspicions += [(ms + 1, command.text) for command in commands if isinstance(command, Suspect)]
+        ms = trace.due_ms
+        trace.timer_fired(ms)
+    ((at_ms, text),) = suspicions
+    assert 100 + TIMEOUT_MS <= at_ms <= 100 + TIMEOUT_MS + 2 * RETRY_DISTANCE_US / 1000
+    assert "QMP: refused" in text
+    assert trace.core.state is State.ADMITTED
+    trace.secondary_stopped(ms)
+    assert trace.checkpoint_ends(ms + 1, ms + 7).reasons == (PAYLOAD,)
 
 
 @pytest.mark.parametrize("steps", [0, 2, 3, 4, 5, 6, 7])
@@ -447,16 +533,18 @@ def test_a_record_that_waits_for_resume_ends_with_the_pair():
 def test_a_new_pair_goes_on_from_the_epoch_and_makes_its_own_first_checkpoint():
     trace = Trace().protected()
     trace.pair_lost(20, "the secondary died")
+    trace.synchronised(4_999)
     (ask,) = trace.pair_entered_colo(5_000)
     assert (ask.epoch, ask.reasons[0].kind) == (2, ReasonKind.FIRST)
 
 
 def test_the_end_of_the_migration_is_no_part_of_the_first_checkpoint():
-    """STOP before the pair, RESUME after it, when QEMU enters COLO."""
+    """STOP before the pair, RESUME after READY, when QEMU enters COLO."""
     trace = Trace()
     trace.primary_stopped(1, at_us(1))
-    trace.pair_entered_colo(2)
+    trace.synchronised(2)
     trace.primary_resumed(3, at_us(3))
+    trace.pair_entered_colo(3)
     trace.secondary_stopped(4)
     assert trace.checkpoint_ends(5, 11).pause_us == 6_000
 
@@ -464,11 +552,9 @@ def test_the_end_of_the_migration_is_no_part_of_the_first_checkpoint():
 def test_what_fits_nowhere_is_counted():
     trace = Trace().protected()
     trace.committed(100, 0, 0, 0)
-    trace.aborted(101, "?")
     trace.pair_entered_colo(102)
     assert dict(trace.core.unexpected) == {
         (State.IDLE, Fact.COMMITTED): 1,
-        (State.IDLE, Fact.ABORTED): 1,
         (State.IDLE, Fact.ENTERED): 1,
     }
     assert (trace.core.state, trace.core.epoch) == (State.IDLE, 1)

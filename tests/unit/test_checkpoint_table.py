@@ -20,14 +20,15 @@ def test_every_fact_and_action_is_used_and_every_action_is_done_by_somebody():
 
 @pytest.mark.parametrize("state", RUNNING)
 def test_a_checkpoint_can_fail_in_every_state(state):
-    assert TRANSITIONS[state, Fact.ABORTED].action is Action.ABANDON
+    assert TRANSITIONS[state, Fact.COLO_ENDED][:2] == (State.DISARMED, Action.ABANDON_AND_DISSOLVE)
     assert TRANSITIONS[state, Fact.TIMED_OUT].action is Action.SUSPECT
     assert TRANSITIONS[state, Fact.LOST].next is State.DISARMED
 
 
+@pytest.mark.parametrize("fact", [Fact.LOST, Fact.COLO_ENDED])
 @pytest.mark.parametrize("state", State)
-def test_losing_the_pair_disarms_always(state):
-    assert TRANSITIONS[state, Fact.LOST].next is State.DISARMED
+def test_losing_the_pair_disarms_always(state, fact):
+    assert TRANSITIONS[state, fact].next is State.DISARMED
 
 
 def test_only_a_checkpoint_whose_secondary_stopped_is_committed():

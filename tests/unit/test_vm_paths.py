@@ -32,7 +32,7 @@ def node(tmp_path: Path) -> Any:
     nothing = dict.fromkeys(("on_link_lost", "on_note", "on_fatal"), lambda text: None)
     return SimpleNamespace(
         options=node_options(load(path), Role.PRIMARY),
-        differ=lambda commands, epoch: None,
+        note_differences=lambda commands, epoch: None,
         on_serving=lambda resent: None,
         path_callbacks=lambda: nothing,
     )

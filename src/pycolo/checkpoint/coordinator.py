@@ -6,13 +6,17 @@ One checkpoint at a time: ::
 
 **Which requests a checkpoint answers.** All that come before its commit, also those that come when the primary has
 stopped already. A divergence that is found then is one between outputs of the epoch that ends: the commit releases
-what the primary sent in it and discards what the secondary sent. And for whoever wants the present state copied, it
-is: the primary has not run since. A request may come late, from another thread; so it can say in which epoch its
-reason arose, and one of an ended epoch is settled and only counted.
+what the primary sent in it and discards what the secondary sent. And the state that is copied is the present one: the
+primary has not run since. A request may come late, from another thread; so it can say in which epoch its reason arose,
+and one of an ended epoch is settled and only counted.
 
 **Whose word commits.** Only LOADED of a checkpoint whose REPLY was heard here. Any other LOADED means that the pair is
 out of step: nothing may be released on it, and the pair is suspect. The shell lets LOADED pass to the primary after
-`Commit` has been done; without `Commit` the primary stands until the pair is given up.
+`committed`; without `Commit` LOADED never passes, and the shell ends the stream.
+
+**How one fails.** A request that QEMU refuses costs nothing: the pair stays, and the reasons are wanted again. Once
+QEMU has begun it gives a checkpoint up only by leaving COLO (`colo_ended`): the checkpoint is recorded as aborted and
+`Dissolve` is commanded. The secondary's guest is then discarded, and the primary's serves on alone.
 
 **STOP and RESUME** come over QMP, the rest through the relay of the migration stream. The two may overtake one
 another, so STOP and RESUME decide nothing but the pause that the record shows, and when the guest has run for the
@@ -21,9 +25,11 @@ minimum distance. They are matched in order: a STOP belongs to the oldest commit
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from pycolo.checkpoint.commands import AskHypervisor, Command, Commit, Dissolve, Record, Refused, Suspect
+from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.records import CheckpointRecord, History, Outcome, Reason, ReasonKind, ReasonList
 from pycolo.checkpoint.table import RUNNING, TRANSITIONS, Action, Fact, State
 
@@ -41,49 +47,6 @@ RESUME_WAIT_US: Final = 1_000_000
 
 RETRY_DISTANCE_US: Final = 100_000
 """Between an aborted checkpoint and the next attempt: what has just failed would fail fifty times a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class AskHypervisor:
-    """Command: ask QEMU for a checkpoint (migrate-set-parameters). `epoch` is the one that it will open."""
-
-    epoch: int
-    reasons: tuple[Reason, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Command: drain the primary's sockets, release all that is held, discard the secondary's; then LOADED may pass.
-
-    Answered by `committed`, or by `aborted` when it cannot be done. `epoch` is the one that begins.
-    """
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Suspect:
-    """Command: the pair is suspect; ask the arbiter. The checkpoint goes on until `aborted` or `pair_lost`."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Command: tell who wanted it that `reason` will have no checkpoint."""
-
-    reason: Reason
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Command: a checkpoint has ended; log, count and show it."""
-
-    record: CheckpointRecord
-
-
-Command = AskHypervisor | Commit | Suspect | Refused | Record
 
 
 class _Told(NamedTuple):
@@ -132,19 +95,19 @@ class Coordinator:
     def __init__(
         self,
         *,
-        epoch: int = 0,
+        epoch: Epoch | None = None,
         min_distance_ms: int = MIN_DISTANCE_MS,
         max_interval_ms: int = MAX_INTERVAL_MS,
         timeout_ms: int = TIMEOUT_MS,
     ) -> None:
-        """`epoch` is the last one that this node knows of. `max_interval_ms` 0: none is made for its age alone."""
+        """`epoch`: the node's, counted on here at each commit. `max_interval_ms` 0: none is made for its age alone."""
         assert min_distance_ms >= 0
         assert max_interval_ms >= 0
         assert timeout_ms > 0
         self.min_distance_us = min_distance_ms * 1000
         self.max_interval_us = max_interval_ms * 1000
         self.timeout_us = timeout_ms * 1000
-        self.epoch = epoch
+        self._epoch = epoch if epoch is not None else Epoch()
         self.state = State.DISARMED
         self.history = History()
         self.unexpected: Counter[tuple[State, Fact]] = Counter()
@@ -157,6 +120,7 @@ class Coordinator:
         self._running: _Running | None = None
         self._awaiting: deque[_Running] = deque()  # committed, oldest first; RESUME_WAIT_US bounds it
         self._early_stop_at_us: int | None = None
+        self._is_refusal_suspected = False
         self._now_us = 0
         self._ended_us = 0  # the last one, or entering COLO
         self._earliest_us = 0  # when the next may begin
@@ -182,10 +146,22 @@ class Coordinator:
             Action.SUSPECT: self._suspect,
             Action.COUNT_EPOCH: self._count_epoch,
             Action.ABANDON: self._abandon,
+            Action.ABANDON_AND_SUSPECT: self._abandon_and_suspect,
             Action.ABANDON_AND_DISARM: self._abandon_and_disarm,
+            Action.DISSOLVE: self._dissolve,
+            Action.ABANDON_AND_DISSOLVE: self._abandon_and_dissolve,
         }
 
+    @property
+    def epoch(self) -> int:
+        """The epoch in which both guests run."""
+        return self._epoch.number
+
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def synchronised(self, now_us: int) -> None:
+        """READY is here: the secondary runs the primary's first state. The epoch that this began is counted already."""
+        self._happened(Fact.SYNCHRONISED, _Told(now_us))
 
     def pair_entered_colo(self, now_us: int) -> None:
         """Both QEMUs are in COLO state and the primary runs again: its first RESUME after MIGRATION `colo`.
@@ -195,11 +171,11 @@ class Coordinator:
         self._happened(Fact.ENTERED, _Told(now_us))
 
     def pair_lost(self, why: str, now_us: int) -> None:
-        """COLO_EXIT, the link or the relay is gone, or a failover was decided: no checkpoint any more."""
+        """This node has decided that the pair is over (unprotect, a failover): no checkpoint any more."""
         self._happened(Fact.LOST, _Told(now_us, why=why))
 
     def requested(self, reason: Reason, now_us: int, epoch: int | None = None) -> None:
-        """Somebody wants a checkpoint. `epoch`: the one in which the reason arose; None is the present one."""
+        """A checkpoint is wanted. `epoch`: the one in which the reason arose; None is the present one."""
         if self.state is not State.DISARMED and epoch is not None and epoch < self.epoch:
             self.settled += 1
             return
@@ -207,7 +183,10 @@ class Coordinator:
 
     def ask_failed(self, why: str, now_us: int) -> None:
         """QMP refused `AskHypervisor`, or did not answer; means nothing when the checkpoint began all the same."""
-        self._happened(Fact.ASK_FAILED, _Told(now_us, why=why))
+        since_us = self._running.reasons.since_us if self._running is not None else None
+        is_too_long = since_us is not None and now_us >= since_us + self.timeout_us
+        is_new = self.state is State.ADMITTED and is_too_long and not self._is_refusal_suspected
+        self._happened(Fact.REFUSED_TOO_LONG if is_new else Fact.ASK_FAILED, _Told(now_us, why=why))
 
     def secondary_stopped(self, now_us: int) -> None:
         """REPLY is here: the secondary has stopped, and its node has read everything that it sent."""
@@ -225,7 +204,7 @@ class Coordinator:
         self._happened(Fact.LOADED, _Told(now_us))
 
     def committed(self, released_frames: int, released_bytes: int, discarded_frames: int, now_us: int) -> None:
-        """`Commit` has been done; RESUME will follow."""
+        """`Commit` has been done: LOADED may pass, and RESUME will follow."""
         told = _Told(
             now_us,
             released_frames=released_frames,
@@ -238,9 +217,9 @@ class Coordinator:
         """QMP RESUME of the primary; `at_us` is the event's own time stamp."""
         self._happened(Fact.LATE_RESUMED if self._awaiting else Fact.RESUMED, _Told(now_us, at_us=at_us))
 
-    def aborted(self, why: str, now_us: int) -> None:
-        """The checkpoint under way has failed: QEMU gave it up, or `Commit` could not be done."""
-        self._happened(Fact.ABORTED, _Told(now_us, why=why))
+    def colo_ended(self, why: str, now_us: int) -> None:
+        """QEMU has left COLO after an error, the migration stream has ended, or `Commit` could not be done."""
+        self._happened(Fact.COLO_ENDED, _Told(now_us, why=why))
 
     def timer_fired(self, now_us: int) -> None:
         """`deadline_us` has come (calls that come early or twice do no harm)."""
@@ -331,6 +310,7 @@ class Coordinator:
     # ── actions: requests ───────────────────────────────────────────────────────────────────────────────────────
 
     def _arm(self, told: _Told, says: str) -> None:
+        self._is_refusal_suspected = False
         self._ended_us = self._earliest_us = told.now_us
         self._pending.add(Reason(ReasonKind.FIRST, "the pair has entered COLO"), told.now_us)
 
@@ -367,7 +347,7 @@ class Coordinator:
     def _ask(self, told: _Told, says: str) -> None:
         self._running = _Running(told.now_us)
         self._running.reasons.take(self._pending)
-        self._commands.append(AskHypervisor(self.epoch + 1, self._running.reasons.kept))
+        self._commands.append(AskHypervisor(self._epoch.next, self._running.reasons.kept))
 
     def _begin_unasked(self, told: _Told, says: str) -> None:
         self._running = _Running(told.now_us)
@@ -390,10 +370,10 @@ class Coordinator:
         self._running.resumed_at_us, self._running.resumed_us = told.at_us, told.now_us
 
     def _commit(self, told: _Told, says: str) -> None:
-        self._commands.append(Commit(self.epoch + 1))
+        self._commands.append(Commit(self._epoch.next))
 
     def _suspect(self, told: _Told, says: str) -> None:
-        text = f"checkpoint to epoch {self.epoch + 1}: {says}"
+        text = f"checkpoint to epoch {self._epoch.next}: {says}"
         if self._running is not None:
             self._running.is_suspected = True
             text += f"; it began {(told.now_us - self._running.began_us) / 1e6:.1f} s ago"
@@ -404,7 +384,8 @@ class Coordinator:
     def _count_epoch(self, told: _Told, says: str) -> None:
         running, self._running = self._running, None
         assert running is not None
-        self.epoch += 1
+        self._epoch.begin()
+        self._is_refusal_suspected = False
         running.record = replace(
             self._ended(running, told, Outcome.COMMITTED),
             released_frames=told.released_frames,
@@ -439,14 +420,27 @@ class Coordinator:
         self._end_all(told, says)
         self._record(self._ended(running, told, Outcome.ABORTED))
         self._note_end(told.now_us, max(self.min_distance_us, RETRY_DISTANCE_US))
-        running.reasons.drop(ReasonKind.HYPERVISOR)  # nobody waits for that one
+        running.reasons.drop(ReasonKind.HYPERVISOR)  # it was not requested here
         running.reasons.take(self._pending)
         self._pending = running.reasons
         self._early_stop_at_us = None
 
+    def _abandon_and_suspect(self, told: _Told, says: str) -> None:
+        self._is_refusal_suspected = True
+        self._suspect(told, f"{told.why}; {says}")
+        self._abandon(told, says)
+
     def _abandon_and_disarm(self, told: _Told, says: str) -> None:
         self._abandon(told, says)
         self._disarm(told, says)
+
+    def _dissolve(self, told: _Told, says: str) -> None:
+        self._commands.append(Dissolve(told.why))
+        self._disarm(told, says)
+
+    def _abandon_and_dissolve(self, told: _Told, says: str) -> None:
+        self._abandon(told, says)
+        self._dissolve(told, says)
 
     def _ended(self, running: _Running, told: _Told, outcome: Outcome) -> CheckpointRecord:
         is_committed = outcome is Outcome.COMMITTED
@@ -454,7 +448,7 @@ class Coordinator:
             self._note_end(told.now_us, self.min_distance_us)
         since_us = running.reasons.since_us
         return CheckpointRecord(
-            epoch=self.epoch if is_committed else self.epoch + 1,
+            epoch=self._epoch.number if is_committed else self._epoch.next,
             reasons=running.reasons.kept,
             more_reasons=running.reasons.more,
             requested_us=running.began_us if since_us is None else since_us,

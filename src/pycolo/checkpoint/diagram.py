@@ -11,6 +11,17 @@ from pycolo.checkpoint.table import TRANSITIONS, Action, Fact, State
 BEGIN: Final = "<!-- begin: made from checkpoint/table.py -->"
 END: Final = "<!-- end -->"
 
+_COMMANDS: Final = {
+    Action.REFUSE: "refuse",
+    Action.ASK: "AskHypervisor",
+    Action.COMMIT: "Commit",
+    Action.SUSPECT: "Suspect",
+    Action.ABANDON_AND_SUSPECT: "Suspect",
+    Action.DISSOLVE: "Dissolve",
+    Action.ABANDON_AND_DISSOLVE: "Dissolve",
+}
+"""Actions that give one, and how the picture names it."""
+
 _NOTES: Final = frozenset({Fact.LATE_STOPPED, Fact.LATE_RESUMED, Fact.RESUME_MISSED})
 """Of earlier checkpoints: in the table, but not worth an arrow."""
 
@@ -28,8 +39,7 @@ def picture() -> str:
 
 
 def _label(fact: Fact, action: Action) -> str:
-    commands = (Action.ASK, Action.COMMIT, Action.SUSPECT, Action.REFUSE)
-    return f"{fact} / {action}" if action in commands else str(fact)
+    return f"{fact} / {_COMMANDS[action]}" if action in _COMMANDS else str(fact)
 
 
 def table() -> str:

@@ -21,7 +21,7 @@ _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ReasonKind(StrEnum):
-    """Who wants a checkpoint."""
+    """What a checkpoint was requested for."""
 
     DIVERGENCE = "divergence"
     """The replicas' output differs; the text says how."""
@@ -36,7 +36,7 @@ class ReasonKind(StrEnum):
     FIRST = "first"
     """The pair has just entered COLO: from this one on, the secondary stands for the primary."""
     HYPERVISOR = "hypervisor"
-    """Nobody here: the hypervisor began by itself."""
+    """Not requested here: the hypervisor began by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ReasonList:
         return tuple(self._reasons)
 
     def add(self, reason: Reason, now_us: int) -> None:
-        """Somebody wants a checkpoint at `now_us`."""
+        """A checkpoint is wanted at `now_us`."""
         self.since_us = now_us if self.since_us is None else min(self.since_us, now_us)
         if sum(one.kind is reason.kind for one in self._reasons) < REASONS_PER_KIND_MAX:
             self._reasons.append(reason)
@@ -85,7 +85,7 @@ class ReasonList:
         other.clear()
 
     def clear(self) -> None:
-        """Nobody wants anything any more."""
+        """Nothing is wanted any more."""
         self._reasons, self.more, self.since_us = [], 0, None
 
     def drop(self, kind: ReasonKind) -> None:

@@ -19,10 +19,12 @@ class State(StrEnum):
 
     DISARMED = "disarmed"
     """No pair in COLO: there is nothing that a checkpoint could be made of."""
+    SYNCHRONISED = "synchronised"
+    """The secondary has the primary's first state; the primary has not been seen running again."""
     IDLE = "idle"
-    """Both run, nobody wants anything."""
+    """Both guests run; no request is pending."""
     REQUESTED = "requested"
-    """Wanted; waits for the minimum distance to the last one."""
+    """A request is pending; it waits for the minimum distance to the last checkpoint."""
     ADMITTED = "admitted"
     """Asked of the hypervisor."""
     SECONDARY_STOPPED = "secondary_stopped"
@@ -40,6 +42,7 @@ RUNNING: Final = frozenset({State.ADMITTED, State.SECONDARY_STOPPED, State.PRIMA
 class Fact(StrEnum):
     """What has happened. The first group comes from outside, the second is told by the coordinator to itself."""
 
+    SYNCHRONISED = "secondary synchronised"
     ENTERED = "pair entered COLO"
     LOST = "pair lost"
     REQUESTED = "requested"
@@ -49,7 +52,7 @@ class Fact(StrEnum):
     LOADED = "loaded"
     COMMITTED = "committed"
     RESUMED = "primary resumed"
-    ABORTED = "aborted"
+    COLO_ENDED = "COLO ended"
 
     LATE_STOPPED = "primary stopped, for an earlier one"
     LATE_RESUMED = "primary resumed, from an earlier one"
@@ -57,6 +60,7 @@ class Fact(StrEnum):
     DISTANCE_OVER = "minimum distance over"
     INTERVAL_OVER = "maximum interval over"
     TIMED_OUT = "timed out"
+    REFUSED_TOO_LONG = "asking has failed for the time limit"
 
 
 class Action(StrEnum):
@@ -82,7 +86,10 @@ class Action(StrEnum):
     SUSPECT = "Suspect"
     COUNT_EPOCH = "epoch + 1; Record, once resumed"
     ABANDON = "Record as aborted; its reasons are wanted again"
+    ABANDON_AND_SUSPECT = "Suspect; Record as aborted; its reasons are wanted again"
     ABANDON_AND_DISARM = "Record as aborted; drop what is wanted"
+    DISSOLVE = "Dissolve; drop what is wanted"
+    ABANDON_AND_DISSOLVE = "Record as aborted; Dissolve; drop what is wanted"
 
 
 class Transition(NamedTuple):
@@ -97,12 +104,27 @@ S, F, A = State, Fact, Action
 
 TRANSITIONS: Final[Mapping[tuple[State, Fact], Transition]] = {
     # ── no pair: whatever the guests do is none of our checkpoints ──────────────────────────────────────────────
-    (S.DISARMED, F.ENTERED): Transition(S.IDLE, A.ARM, "the secondary stands for the primary after the first one"),
+    (S.DISARMED, F.SYNCHRONISED): Transition(S.SYNCHRONISED, A.NOTHING, "READY: the secondary runs the first state"),
+    (S.DISARMED, F.ENTERED): Transition(S.DISARMED, A.NOTHING, "the pair was lost before the primary ran again"),
     (S.DISARMED, F.LOST): Transition(S.DISARMED, A.NOTHING),
     (S.DISARMED, F.REQUESTED): Transition(S.DISARMED, A.REFUSE, "no secondary to send the state to"),
     (S.DISARMED, F.PRIMARY_STOPPED): Transition(S.DISARMED, A.NOTHING, "the end of a migration, or an operator"),
     (S.DISARMED, F.RESUMED): Transition(S.DISARMED, A.NOTHING),
     (S.DISARMED, F.ASK_FAILED): Transition(S.DISARMED, A.NOTHING, "QMP has gone with the pair"),
+    (S.DISARMED, F.COMMITTED): Transition(S.DISARMED, A.NOTHING, "the pair was lost during the commit"),
+    (S.DISARMED, F.COLO_ENDED): Transition(S.DISARMED, A.NOTHING, "known: QEMU and the stream both report it"),
+    # ── the secondary has its first state, the primary is about to run again ────────────────────────────────────
+    (S.SYNCHRONISED, F.ENTERED): Transition(S.IDLE, A.ARM, "the secondary stands for the primary after the first one"),
+    (S.SYNCHRONISED, F.REQUESTED): Transition(S.SYNCHRONISED, A.WANT, "the first checkpoint answers it"),
+    (S.SYNCHRONISED, F.SECONDARY_STOPPED): Transition(S.SECONDARY_STOPPED, A.BEGIN_UNASKED, "the hypervisor's own"),
+    (S.SYNCHRONISED, F.PRIMARY_STOPPED): Transition(S.SYNCHRONISED, A.NOTE_EARLY_STOP, "late, or it overtook REPLY"),
+    (S.SYNCHRONISED, F.RESUMED): Transition(S.SYNCHRONISED, A.FORGET_EARLY_STOP, "the end of the migration"),
+    (S.SYNCHRONISED, F.LOADED): Transition(
+        S.SYNCHRONISED, A.SUSPECT, "out of step: nothing may be released on this word"
+    ),
+    (S.SYNCHRONISED, F.ASK_FAILED): Transition(S.SYNCHRONISED, A.NOTHING, "late: that pair has ended"),
+    (S.SYNCHRONISED, F.COLO_ENDED): Transition(S.DISARMED, A.DISSOLVE),
+    (S.SYNCHRONISED, F.LOST): Transition(S.DISARMED, A.DISARM),
     # ── both run ────────────────────────────────────────────────────────────────────────────────────────────────
     (S.IDLE, F.REQUESTED): Transition(S.REQUESTED, A.WANT),
     (S.IDLE, F.INTERVAL_OVER): Transition(S.REQUESTED, A.WANT_PERIODIC),
@@ -114,6 +136,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Fact], Transition]] = {
     (S.IDLE, F.RESUME_MISSED): Transition(S.IDLE, A.END_LAST, "its pause stays unknown"),
     (S.IDLE, F.LOADED): Transition(S.IDLE, A.SUSPECT, "out of step: nothing may be released on this word"),
     (S.IDLE, F.ASK_FAILED): Transition(S.IDLE, A.NOTHING, "late: that checkpoint has ended"),
+    (S.IDLE, F.COLO_ENDED): Transition(S.DISARMED, A.DISSOLVE, "the secondary's QEMU or the stream failed"),
     (S.IDLE, F.LOST): Transition(S.DISARMED, A.DISARM),
     # ── wanted ──────────────────────────────────────────────────────────────────────────────────────────────────
     (S.REQUESTED, F.REQUESTED): Transition(S.REQUESTED, A.WANT, "many reasons, one checkpoint"),
@@ -128,6 +151,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Fact], Transition]] = {
     (S.REQUESTED, F.RESUME_MISSED): Transition(S.REQUESTED, A.END_LAST, "its pause stays unknown"),
     (S.REQUESTED, F.LOADED): Transition(S.REQUESTED, A.SUSPECT, "out of step: nothing may be released on this word"),
     (S.REQUESTED, F.ASK_FAILED): Transition(S.REQUESTED, A.NOTHING, "late: that checkpoint has ended"),
+    (S.REQUESTED, F.COLO_ENDED): Transition(S.DISARMED, A.DISSOLVE, "the secondary's QEMU or the stream failed"),
     (S.REQUESTED, F.LOST): Transition(S.DISARMED, A.DISARM),
     # ── asked ───────────────────────────────────────────────────────────────────────────────────────────────────
     (S.ADMITTED, F.REQUESTED): Transition(S.ADMITTED, A.JOIN),
@@ -136,8 +160,11 @@ TRANSITIONS: Final[Mapping[tuple[State, Fact], Transition]] = {
     (S.ADMITTED, F.RESUMED): Transition(S.ADMITTED, A.FORGET_EARLY_STOP, "no checkpoint: the secondary stops first"),
     (S.ADMITTED, F.LOADED): Transition(S.ADMITTED, A.SUSPECT, "out of step: the secondary never stopped"),
     (S.ADMITTED, F.TIMED_OUT): Transition(S.ADMITTED, A.SUSPECT, "the hypervisor does not begin"),
-    (S.ADMITTED, F.ASK_FAILED): Transition(S.IDLE, A.ABANDON, "QMP refused it, or does not answer"),
-    (S.ADMITTED, F.ABORTED): Transition(S.IDLE, A.ABANDON, "the stream broke"),
+    (S.ADMITTED, F.ASK_FAILED): Transition(S.IDLE, A.ABANDON, "QMP refused it, or does not answer: the pair stays"),
+    (S.ADMITTED, F.REFUSED_TOO_LONG): Transition(
+        S.IDLE, A.ABANDON_AND_SUSPECT, "what waits for a checkpoint must not wait for ever"
+    ),
+    (S.ADMITTED, F.COLO_ENDED): Transition(S.DISARMED, A.ABANDON_AND_DISSOLVE, "the stream broke"),
     (S.ADMITTED, F.LOST): Transition(S.DISARMED, A.ABANDON_AND_DISARM),
     # ── the secondary stands ────────────────────────────────────────────────────────────────────────────────────
     (S.SECONDARY_STOPPED, F.REQUESTED): Transition(S.SECONDARY_STOPPED, A.JOIN),
@@ -148,7 +175,9 @@ TRANSITIONS: Final[Mapping[tuple[State, Fact], Transition]] = {
     (S.SECONDARY_STOPPED, F.LOADED): Transition(S.LOADED, A.COMMIT, "STOP is late or was not seen"),
     (S.SECONDARY_STOPPED, F.TIMED_OUT): Transition(S.SECONDARY_STOPPED, A.SUSPECT, "the state does not come"),
     (S.SECONDARY_STOPPED, F.ASK_FAILED): Transition(S.SECONDARY_STOPPED, A.NOTHING, "it has begun all the same"),
-    (S.SECONDARY_STOPPED, F.ABORTED): Transition(S.IDLE, A.ABANDON),
+    (S.SECONDARY_STOPPED, F.COLO_ENDED): Transition(
+        S.DISARMED, A.ABANDON_AND_DISSOLVE, "QEMU can give up a checkpoint only by leaving COLO"
+    ),
     (S.SECONDARY_STOPPED, F.LOST): Transition(S.DISARMED, A.ABANDON_AND_DISARM),
     # ── both stand ──────────────────────────────────────────────────────────────────────────────────────────────
     (S.PRIMARY_STOPPED, F.REQUESTED): Transition(S.PRIMARY_STOPPED, A.JOIN, "the guest has not run since"),
@@ -156,7 +185,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Fact], Transition]] = {
     (S.PRIMARY_STOPPED, F.RESUMED): Transition(S.PRIMARY_STOPPED, A.NOTE_RESUME, "it overtook LOADED, or an abort"),
     (S.PRIMARY_STOPPED, F.TIMED_OUT): Transition(S.PRIMARY_STOPPED, A.SUSPECT, "the secondary does not load"),
     (S.PRIMARY_STOPPED, F.ASK_FAILED): Transition(S.PRIMARY_STOPPED, A.NOTHING, "it has begun all the same"),
-    (S.PRIMARY_STOPPED, F.ABORTED): Transition(S.IDLE, A.ABANDON),
+    (S.PRIMARY_STOPPED, F.COLO_ENDED): Transition(S.DISARMED, A.ABANDON_AND_DISSOLVE, "the same"),
     (S.PRIMARY_STOPPED, F.LOST): Transition(S.DISARMED, A.ABANDON_AND_DISARM),
     # ── the secondary runs the primary's state ──────────────────────────────────────────────────────────────────
     (S.LOADED, F.REQUESTED): Transition(S.LOADED, A.JOIN, "whatever is found before the commit is settled by it"),
@@ -168,6 +197,6 @@ TRANSITIONS: Final[Mapping[tuple[State, Fact], Transition]] = {
     (S.LOADED, F.COMMITTED): Transition(S.IDLE, A.COUNT_EPOCH),
     (S.LOADED, F.TIMED_OUT): Transition(S.LOADED, A.SUSPECT, "our own data path does not commit"),
     (S.LOADED, F.ASK_FAILED): Transition(S.LOADED, A.NOTHING, "it has begun all the same"),
-    (S.LOADED, F.ABORTED): Transition(S.IDLE, A.ABANDON, "the node could not commit"),
+    (S.LOADED, F.COLO_ENDED): Transition(S.DISARMED, A.ABANDON_AND_DISSOLVE, "the node could not commit, or the same"),
     (S.LOADED, F.LOST): Transition(S.DISARMED, A.ABANDON_AND_DISARM),
 }

@@ -81,7 +81,6 @@ class Supervisor(ABC):
         self.state = NodeState.WAITING
         self.since_ns = monotonic_ns()
         self.term = 0
-        self.epoch = 0
         self.peer: str | None = None
         self.instance = secrets.randbits(64) | 1
         self.takeover: dict[str, int] | None = None
@@ -125,6 +124,11 @@ class Supervisor(ABC):
     def _make_arbiter(self) -> Arbiter | LiveArbiter:
         """Whom to ask about the pair that is about to work together."""
         return make_arbiter(self.options.arbiter, self.term)
+
+    @property
+    def epoch(self) -> int:
+        """Checkpoints count it: only a node with a QEMU makes any."""
+        return 0
 
     def is_in(self, *states: NodeState) -> bool:
         """Whether the state is one of these now; it may be another after each await."""

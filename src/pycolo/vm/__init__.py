@@ -6,10 +6,12 @@ Knows QMP, the link and the data path; nothing but the command line and the labo
     survivingnode   … who goes on when something breaks
     guestnode       … this host's guest: found or started, wired, kept in a record
     linkednode      … the link: both ways to come to it, questions between the nodes
-    primaryside     the steps of the plans for the primary's QEMU, and its half of the barrier
-    secondaryside   … for the secondary's
+    primaryguest    the steps of the plans for the primary's QEMU
+    secondaryguest  … for the secondary's
+    guesthost       what the two need of their node
     relay           the migration stream on its way through the node
-    frame           the checkpoints' shell: between QEMU, the data path and `checkpoint.coordinator`
+    barrier         what must have happened before one of its messages passes
+    checkpointdriver  between QEMU, the barrier, the data path and `checkpoint.coordinator`
     machine         one QEMU: process, QMP, events
     wiring          chardevs and filters over QMP
     commandline     … and on a command line

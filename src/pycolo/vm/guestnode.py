@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from pycolo.arbiters import LiveArbiter, make
+from pycolo.checkpoint.epoch import Epoch
 from pycolo.compare.difference import Command
 from pycolo.config import PairConfig
 from pycolo.errors import ConnectError, PeerError, PycoloError, StateError
@@ -25,14 +26,14 @@ from pycolo.node.nopath import NoPath
 from pycolo.node.notify import Notifier
 from pycolo.node.planner import run_plan
 from pycolo.node.supervisor import NodeState
-from pycolo.vm.frame import CheckpointFrame
+from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.hooks import run_hook
 from pycolo.vm.leftover import end_leftover_qemu, is_our_qemu
 from pycolo.vm.linkednode import PROBE_PAUSE_S, LinkedNode
-from pycolo.vm.memory import give_back
+from pycolo.vm.memory import trim_heap
 from pycolo.vm.nodeoptions import node_options
-from pycolo.vm.primaryside import FIND_S, PrimarySide
-from pycolo.vm.secondaryside import Handlers, SecondarySide
+from pycolo.vm.primaryguest import FIND_S, PrimaryGuest
+from pycolo.vm.secondaryguest import Handlers, SecondaryGuest
 from pycolo.vm.statefile import NodeRecord, StateFile
 
 STATUS_S: Final = 1.0
@@ -54,11 +55,11 @@ class GuestNode(LinkedNode):
         self._live = self._make_live(config)
         super().__init__(config, node_options(config, self._record.role))
         self.term = self._record.term
-        self.epoch = self._record.epoch
+        self.pair_epoch = Epoch(self._record.epoch)
         self.path: DataPath | NoPath = NoPath()
-        self.frame = CheckpointFrame(config.checkpoint, self._ask_hypervisor, self._frame_stuck, self.epoch)
-        self.primary: PrimarySide | None = None
-        self.secondary: SecondarySide | None = None
+        self.checkpoints = CheckpointDriver(config.checkpoint, self, self.pair_epoch)
+        self.primary: PrimaryGuest | None = None
+        self.secondary: SecondaryGuest | None = None
         self.failovers: dict[str, int] = {}
         self._notify = notify
         self._plan: PlanRun | None = None
@@ -95,7 +96,7 @@ class GuestNode(LinkedNode):
         if not self.config.compare.enabled:
             log.warning("NEGATIVE CONTROL: this node compares nothing ([compare] enabled = false)")
         if self.role is Role.PRIMARY:
-            self.primary = PrimarySide(self)
+            self.primary = PrimaryGuest(self)
             await self._find_guest()
             if self._record.was_protected:
                 # The other node may have taken over meanwhile: nothing leaves before that is known.
@@ -136,8 +137,8 @@ class GuestNode(LinkedNode):
             return
         await self._welcome(self.primary)
 
-    async def _welcome(self, side: PrimarySide) -> None:
-        """A guest that nobody protects goes on as a guest does: running, on its tap, on the network."""
+    async def _welcome(self, side: PrimaryGuest) -> None:
+        """An unprotected guest runs on its own tap, on the network."""
         log.info("the guest is there", qemu=side.machine.version, pid=side.machine.pid)
         if self._record.was_protected:
             return
@@ -159,10 +160,10 @@ class GuestNode(LinkedNode):
                     await side.machine.connect(FIND_S)
                     if self.primary is side and not self._is_leaving:
                         log.info("the guest's monitor is back")
-                    else:  # somebody else's QEMU by now, which serves one client: let go of it
+                    else:  # another QEMU by now, whose monitor serves one client: let go of it
                         await side.machine.release()
                 continue
-            fresh = PrimarySide(self)
+            fresh = PrimaryGuest(self)
             try:
                 await fresh.machine.connect(FIND_S)
             except (ConnectError, PeerError, StateError):
@@ -178,7 +179,7 @@ class GuestNode(LinkedNode):
     async def _end(self) -> None:
         self._notify.stopping()
         await self._end_tasks()
-        await self.frame.close()
+        await self.checkpoints.close()
         await self._live.close()
         await self._close_sides()
         await self.questions.close()
@@ -241,7 +242,7 @@ class GuestNode(LinkedNode):
         if self.path is path:
             self.path = NoPath()
         await asyncio.to_thread(path.stop)
-        give_back()
+        trim_heap()
 
     def path_callbacks(self) -> dict[str, Any]:
         """What every data path is built with."""
@@ -255,13 +256,10 @@ class GuestNode(LinkedNode):
         if self.takeover is not None:
             self.takeover["resent"] = resent
 
-    def differ(self, commands: list[Command], epoch: int) -> None:
+    def note_differences(self, commands: list[Command], epoch: int) -> None:
         """Divergences that arose in `epoch`, from the data path's thread."""
-        self._call(self._differ, commands, epoch)
-
-    def _differ(self, commands: list[Command], epoch: int) -> None:
-        self._divergences.note(commands)
-        self.frame.diverged(commands, epoch)
+        self._call(self._divergences.note, commands)
+        self._call(self.checkpoints.want, commands, epoch)
 
     # ── plans ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -276,7 +274,7 @@ class GuestNode(LinkedNode):
                 self._plan = None
 
     def _journal(self, octets: bytes) -> None:
-        """Kept for whoever looks after a crash; a restarted node finds out from QEMU itself what is left."""
+        """Kept for a look after a crash; a restarted node finds out from QEMU itself what is left."""
         with suppress(OSError):
             (self.config.state / "plan.json").write_bytes(octets)
 
@@ -300,20 +298,30 @@ class GuestNode(LinkedNode):
             await asyncio.to_thread(end_leftover_qemu, self._record.pid, self.config.qemu.qmp)
             self.note_pid(0)
 
-    def epoch_reached(self, epoch: int) -> None:
-        """Both guests run the state of `epoch`."""
-        self.epoch = epoch
+    @property
+    def epoch(self) -> int:
+        """Of the pair, as this node knows it. Any thread."""
+        return self.pair_epoch.number
 
-    async def synchronised(self, epoch: int) -> None:
+    def become_protected(self) -> None:
         """The primary's first barrier: from here on the arbiter decides what a broken pair becomes.
 
-        Raises `StateError` when protecting was given up meanwhile. The secondary counts as protected when it is told.
+        Raises `StateError` when protecting was given up meanwhile.
         """
         if not self.is_in(NodeState.PROTECTING):
             raise StateError("synchronise", self.state.value, "protecting")
-        self.epoch_reached(epoch)
+        self.pair_epoch.begin()
+        self.checkpoints.heard_ready()
         self._enter(NodeState.PROTECTED, "the pair is protected")
-        self._send_order(encode_order(Order(id=0, order="protected", arguments={"epoch": epoch})))
+
+    def tell_protected(self) -> None:
+        """The secondary counts as protected when it is told. Raises `PeerError`."""
+        self._send_order(encode_order(Order(id=0, order="protected", arguments={"epoch": self.epoch})))
+
+    async def ask_hypervisor(self) -> None:
+        """For the checkpoints: have QEMU begin one."""
+        if self.primary is not None:
+            await self.primary.request_checkpoint()
 
     # ── what its subclass decides ─────────────────────────────────────────────────────────────────────────────
 
@@ -321,18 +329,10 @@ class GuestNode(LinkedNode):
         """This host's QEMU has ended."""
         raise NotImplementedError
 
-    def colo_exit(self, reason: str) -> None:
-        """QEMU has left COLO."""
+    def pair_broken(self, text: str) -> None:
+        """COLO has ended while the pair was whole."""
         raise NotImplementedError
 
-    def stream_ended(self, text: str) -> None:
-        """The migration stream has ended."""
-        raise NotImplementedError
-
-    def _frame_stuck(self, text: str) -> None:
+    def checkpoint_overdue(self, text: str) -> None:
         """A checkpoint does not come to its end."""
         raise NotImplementedError
-
-    async def _ask_hypervisor(self) -> None:
-        if self.primary is not None:
-            await self.primary.request_checkpoint()

@@ -10,14 +10,14 @@ import gc
 from contextlib import suppress
 
 
-def settle() -> None:
+def freeze_heap() -> None:
     """When the program is loaded: what is there now stays, and is not looked through again for circles."""
     gc.collect()
     gc.freeze()
 
 
-def give_back() -> None:
-    """When a data path has ended: find circles, give free memory back to the system. Milliseconds after `settle`.
+def trim_heap() -> None:
+    """When a data path has ended: find circles, give free memory back to the system. Milliseconds after `freeze_heap`.
 
     In asyncio's thread: what is found may be asyncio's. A C library that cannot give back (musl) keeps it.
     """

@@ -19,8 +19,8 @@ from pycolo.metrics.server import MetricsServer
 from pycolo.node.control import Answer
 from pycolo.node.notify import Notifier
 from pycolo.node.supervisor import NodeState
-from pycolo.vm.memory import settle
-from pycolo.vm.secondaryside import SecondarySide
+from pycolo.vm.memory import freeze_heap
+from pycolo.vm.secondaryguest import SecondaryGuest
 from pycolo.vm.survivingnode import SurvivingNode
 
 STATUS_S: Final = 1.0
@@ -92,7 +92,7 @@ class VmNode(SurvivingNode):
         if not self.is_in(NodeState.PROTECTED, NodeState.SUSPECT):
             raise PeerError(f"the pair broke while it was being protected: this node is {self.state.value}")
         self.takeover = None
-        self.frame.entered_colo(self.epoch)
+        self.checkpoints.arm()
 
     async def _acquire(self) -> None:
         """The arbiter must know who serves before there are two who could. Raises `PeerError`."""
@@ -127,7 +127,7 @@ class VmNode(SurvivingNode):
             await self._give_up_secondary()
         elif not self.is_in(NodeState.LINKED, NodeState.WAITING, NodeState.ALONE, NodeState.SERVING):
             raise StateError("unprotect", self.state.value, "protected or unprotected")
-        self.frame.pair_lost("unprotect")
+        self.checkpoints.disarm("unprotect")
         try:
             await self._run(UNPROTECT, side.alone_handlers())
         finally:
@@ -195,7 +195,8 @@ class VmNode(SurvivingNode):
         if not self.is_in(NodeState.LINKED):
             raise StateError("prepare", self.state.value, "linked")
         self._enter(NodeState.PROTECTING, "preparing the secondary's guest")
-        self.secondary = side = SecondarySide(self, epoch)
+        self.pair_epoch.meet(epoch)
+        self.secondary = side = SecondaryGuest(self)
         try:
             await self._run(PREPARE_SECONDARY, side.prepare_handlers())
         except BaseException:
@@ -205,7 +206,8 @@ class VmNode(SurvivingNode):
                 self._enter(state, "preparing has failed")
             raise
         self.save(was_protected=False)
-        return {"facts": msgspec.to_builtins(side.facts), "version": side.machine.version}
+        facts = msgspec.to_builtins(side.facts)
+        return {"facts": facts, "version": side.machine.version, "epoch": self.epoch}
 
     def log_facts(self) -> dict[str, object]:
         """What every line of a JSON log says. Any thread."""
@@ -225,7 +227,7 @@ class VmNode(SurvivingNode):
                 case "checkpoint":
                     return await self._checkpoint()
                 case "explain":
-                    return {"divergences": list(self._divergences.records), "checkpoint": self.frame.status()}
+                    return {"divergences": list(self._divergences.records), "checkpoint": self.checkpoints.status()}
                 case "failover":
                     return await self._failover()
                 case other:
@@ -239,7 +241,7 @@ class VmNode(SurvivingNode):
         if not self.is_in(NodeState.PROTECTED) or self.role is not Role.PRIMARY:
             where = "the primary's node" if self.role is Role.SECONDARY else self.state.value
             raise StateError("checkpoint", where, "a protected pair, asked at the primary's node")
-        return await self.frame.operator_checkpoint()
+        return await self.checkpoints.operator_checkpoint()
 
     async def _failover(self) -> Answer:
         """The operator wants this node to serve. A primary that lives is asked to stop first."""
@@ -263,7 +265,7 @@ class VmNode(SurvivingNode):
         return {
             **await super().status(),
             "vm": await self._guest_status(),
-            "checkpoint": self.frame.status(),
+            "checkpoint": self.checkpoints.status(),
             "plan": self._plan.to_status() if self._plan is not None else None,
             "failovers": self.failovers,
             "link_up": self._control is not None,
@@ -305,7 +307,7 @@ class VmNode(SurvivingNode):
 
 async def run_node(config: PairConfig, notify: Notifier, on_node: Callable[[VmNode], None] = lambda node: None) -> int:
     """Run until SIGINT or SIGTERM, or until the node ends by itself; the process's exit code."""
-    settle()
+    freeze_heap()
     node = VmNode(config, notify)
     on_node(node)
     loop = asyncio.get_running_loop()

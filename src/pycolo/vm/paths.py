@@ -1,7 +1,7 @@
 """The data paths of a node with a QEMU: in line with the guest in either role, in QEMU's four sockets."""
 
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pycolo.compare.difference import Command
 from pycolo.core import Comparator
@@ -11,10 +11,8 @@ from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.path.cores import new_comparator, new_rewriter
 from pycolo.transport.portspec import PortSpec
+from pycolo.vm.guesthost import PrimaryHost, SecondaryHost
 from pycolo.vm.qemuport import QemuPort
-
-if TYPE_CHECKING:
-    from pycolo.vm.guestnode import GuestNode
 
 _CHARDEVS: Final = "qemu.directory"
 
@@ -37,17 +35,17 @@ def _comparator(options: NodeOptions) -> Comparator:
     )
 
 
-def make_primary_path(node: "GuestNode", state: PathState | None) -> PrimaryPath:
+def make_primary_path(host: PrimaryHost, state: PathState | None) -> PrimaryPath:
     """A path that passes everything on until `start_comparing`; `state`: of the path with which this node serves."""
-    options = node.options
+    options = host.options
     comparator = _comparator(options)
     path: PrimaryPath
-    common = {"compares": options.without != "compare", "mirrors_at_once": False, **node.path_callbacks()}
+    common = {"compares": options.without != "compare", "mirrors_at_once": False, **host.path_callbacks()}
 
     def on_commands(commands: list[Command]) -> None:
         path = made()
         assert path is not None, "it calls"
-        node.differ(commands, path.epoch)
+        host.note_differences(commands, path.epoch)
 
     if state is not None:
         path = PrimaryPath.from_state(comparator, state, on_commands, **common)
@@ -66,9 +64,9 @@ def make_primary_path(node: "GuestNode", state: PathState | None) -> PrimaryPath
     return path
 
 
-def make_secondary_path(node: "GuestNode") -> SecondaryPath:
+def make_secondary_path(host: SecondaryHost) -> SecondaryPath:
     """A path between the link and the guest."""
-    options = node.options
+    options = host.options
     rewriter = new_rewriter(
         keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="colo-guest-in"
     )
@@ -78,6 +76,6 @@ def make_secondary_path(node: "GuestNode") -> SecondaryPath:
         _open(options.lan_out),
         _open(options.guest_in),
         _open(options.guest_out),
-        on_serving=node.on_serving,
-        **node.path_callbacks(),
+        on_serving=host.on_serving,
+        **host.path_callbacks(),
     )

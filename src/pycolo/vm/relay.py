@@ -6,8 +6,8 @@
                     the primary's node            the secondary's node
 
 Towards the secondary QEMU the stream is opaque. Back come four-byte COLO messages only (`ColoMessage`); each is shown
-to `on_message` and passed on when that returns, so whoever must act before the other QEMU hears of it just takes its
-time. That costs nothing else: while a message is on its way back, nothing moves forward.
+to `on_message` and passed on when that returns: what must happen before the other QEMU hears of it happens there
+(`pycolo.vm.barrier`). That costs nothing else: while a message is on its way back, nothing moves forward.
 
 One thread, both directions: a TLS connection must not be read and written by two threads.
 """
@@ -78,7 +78,7 @@ class _Pump:
         return count > 0
 
     def write(self) -> None:
-        """Write what the sink takes; once it is gone, what comes for it is nobody's."""
+        """Write what the sink takes; discard data after the sink has closed."""
         try:
             while self._start < self._end:
                 count = self.sink.send(self._buf[self._start : self._end])

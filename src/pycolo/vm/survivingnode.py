@@ -26,7 +26,7 @@ from pycolo.transport import controlchannel as control
 from pycolo.transport.controlchannel import ControlChannel, ControlEvent
 from pycolo.vm.guestnode import GuestNode
 from pycolo.vm.nodeoptions import node_options
-from pycolo.vm.primaryside import PrimarySide
+from pycolo.vm.primaryguest import PrimaryGuest
 
 STATUS_S: Final = 1.0
 """The other guest's facts for `colo status`."""
@@ -231,15 +231,6 @@ class SurvivingNode(GuestNode):
         if self._is_dissolving or not self.is_in(NodeState.PROTECTED, NodeState.SUSPECT):
             raise StateError("resign", "not in a whole pair", "protected")
 
-    def colo_exit(self, reason: str) -> None:
-        """QEMU has left COLO: a suspicion, never a permission."""
-        if reason == "error":
-            self.pair_broken("QEMU has left COLO after an error")
-
-    def stream_ended(self, text: str) -> None:
-        """The migration stream has ended."""
-        self.pair_broken(text)
-
     def pair_broken(self, text: str) -> None:
         """If the other node lives it says so within the heartbeat's time-out; else silence decides."""
         if self.is_in(NodeState.PROTECTED) and self.role is Role.PRIMARY and self._broken_timer is None:
@@ -265,7 +256,7 @@ class SurvivingNode(GuestNode):
         if not self._is_dissolving and await self._has_promise(text):
             await self._go_alone(text, NodeState.LINKED)
 
-    def _frame_stuck(self, text: str) -> None:
+    def checkpoint_overdue(self, text: str) -> None:
         """A checkpoint that does not come to its end: one of the two QEMUs hangs, or the way between them."""
         log.error(text)
         self.spawn(self._find_who_hangs(text))
@@ -301,7 +292,7 @@ class SurvivingNode(GuestNode):
 
     async def _go_alone(self, text: str, state: NodeState) -> None:
         """There is no way back: what fails is tried again."""
-        self.frame.pair_lost(text)
+        self.checkpoints.disarm(text)
         if self.state is not state:
             self._enter(state, f"going on alone: {text}")
         while self.primary is not None and not self._is_leaving:
@@ -335,7 +326,7 @@ class SurvivingNode(GuestNode):
             took_us = (self.takeover["done_ns"] - self.takeover["suspected_ns"]) // 1000
             log.info("serving", ms_since_suspicion=round(took_us / 1000, 1))
         self.secondary = None
-        self.primary = PrimarySide(self)
+        self.primary = PrimaryGuest(self)
         self.primary.adopt(side)
         await self._become(Role.PRIMARY)
 
@@ -361,7 +352,7 @@ class SurvivingNode(GuestNode):
     async def _retire(self, text: str) -> None:
         """From primary to secondary. First the guest ends: it is dead, or must be."""
         self._enter(NodeState.FENCED, text)
-        self.frame.pair_lost(text)
+        self.checkpoints.disarm(text)
         self._forget_timers()
         primary, self.primary = self.primary, None
         secondary, self.secondary = self.secondary, None

@@ -9,11 +9,11 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
-from pycolo.errors import ConnectError, PeerError, QmpTimeout
+from pycolo.errors import ConnectError, PeerError, QmpTimeout, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
 from pycolo.node.secondarypath import SecondaryPath
@@ -22,19 +22,15 @@ from pycolo.qmp.judge import judge
 from pycolo.qmp.probe import Facts
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm import wiring
+from pycolo.vm.barrier import PATH_ANSWER_S, SecondaryBarrier
 from pycolo.vm.commandline import qmp_arguments
 from pycolo.vm.findings import check_findings
+from pycolo.vm.guesthost import SecondaryHost
 from pycolo.vm.machine import Machine
 from pycolo.vm.paths import make_secondary_path
-from pycolo.vm.relay import ColoMessage, Relay
-
-if TYPE_CHECKING:
-    from pycolo.vm.guestnode import GuestNode
+from pycolo.vm.relay import Relay
 
 COLO_CAPABILITIES: Final = {"events": True, "x-colo": True}
-
-PATH_ANSWER_S: Final = 5.0
-"""The data path answers between two batches; this long only when the process is starved."""
 
 LEAVE_COLO_S: Final = 1.0
 """It takes 3 ms; a QEMU that has not answered by then hangs."""
@@ -50,18 +46,16 @@ log = structlog.get_logger("colo")
 Handlers = Mapping[str, Callable[[], Awaitable[None]]]
 
 
-class SecondarySide:
+class SecondaryGuest:
     """One incarnation of the secondary: from `prepare` until it serves or is discarded."""
 
-    def __init__(self, node: "GuestNode", epoch: int) -> None:
-        """`epoch`: the pair's before the first synchronisation."""
-        self._node = node
-        self._config = node.config
-        self._directory = Path(node.config.qemu.directory)
-        self._epoch = epoch
+    def __init__(self, host: SecondaryHost) -> None:
+        self._host = host
+        self._config = host.config
+        self._directory = Path(host.config.qemu.directory)
         self._relay: Relay | None = None
-        self._has_loaded = False
-        self.machine = Machine(node.config.qemu, f"{node.config.pair} (secondary)", self._qmp_event, self._guest_gone)
+        name = f"{host.config.pair} (secondary)"
+        self.machine = Machine(host.config.qemu, name, self._heard_event, host.guest_gone)
         self.path: SecondaryPath | None = None
         self.facts: Facts | None = None
 
@@ -83,12 +77,12 @@ class SecondarySide:
         }
 
     async def start_qemu(self) -> None:
-        """Start the configured command; without one, somebody else has started a QEMU with -incoming defer."""
+        """Start the configured command; without one, a QEMU with -incoming defer runs already."""
         if self._config.qemu.command:
-            await self._node.end_leftover()
-            await self._node.leave_network()
+            await self._host.end_leftover()
+            await self._host.leave_network()
             await self.machine.start([*qmp_arguments(self._config), "-incoming", "defer"])
-            self._node.note_pid(self.machine.pid)
+            self._host.note_pid(self.machine.pid)
 
     async def connect_qmp(self) -> None:
         """Connect to its QMP socket."""
@@ -110,9 +104,9 @@ class SecondarySide:
 
     async def open_path(self) -> None:
         """The data path, which holds everything until the guest has its first state."""
-        link = self._node.take_data_link()
-        self.path = path = make_secondary_path(self._node)
-        self._node.use_path(path)
+        link = self._host.take_data_link()
+        self.path = path = make_secondary_path(self._host)
+        self._host.use_path(path)
         await self._ask_path(path.hold)
         await self._ask_path(lambda: path.attach(link))
 
@@ -130,18 +124,18 @@ class SecondarySide:
         await self.machine.execute("migrate-incoming", {"uri": f"unix:{self._incoming}"})
 
     async def stop_qemu(self) -> None:
-        """Nobody needs this guest any more."""
+        """Discard this guest's QEMU."""
         if self._relay is not None:
             relay, self._relay = self._relay, None
             await asyncio.to_thread(relay.close)
         await self.machine.kill()
-        self._node.note_pid(0)
+        self._host.note_pid(0)
 
     async def close_path(self) -> None:
         """Close the four sockets."""
         if self.path is not None:
             path, self.path = self.path, None
-            await self._node.drop_path(path)
+            await self._host.drop_path(path)
 
     @property
     def _incoming(self) -> Path:
@@ -151,6 +145,9 @@ class SecondarySide:
 
     async def open_relay(self) -> JsonObject:
         """The primary has asked for it: connect its node with this QEMU."""
+        path = self.path
+        if path is None:
+            raise StateError("open-relay", "no data path", "prepared")
         guest = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             guest.connect(str(self._incoming))
@@ -158,45 +155,31 @@ class SecondarySide:
             guest.close()
             raise ConnectError(f"migration socket {self._incoming}: {error.strerror or error}") from error
         try:
-            link = await asyncio.to_thread(self._node.dial_raw, Channel.MIGRATION)
+            link = await asyncio.to_thread(self._host.dial_raw, Channel.MIGRATION)
         except BaseException:
             guest.close()
             raise
         assert isinstance(link, RawLink)
         self._relay = Relay(
-            guest, link, is_primary=False, on_message=self._colo_message, on_ended=self._stream_ended_in_thread
+            guest,
+            link,
+            is_primary=False,
+            on_message=SecondaryBarrier(path, self._host).guard,
+            on_ended=lambda text: self._host.call(log.info, text),
         )
         self._relay.start()
         return {}
-
-    def _colo_message(self, word: int) -> None:
-        """In the relay's thread: what must have happened before the primary hears of this."""
-        path = self.path
-        if path is None:
-            return
-        if word == ColoMessage.REPLY:
-            path.ask(path.hold).result(PATH_ANSWER_S)
-        elif word in (ColoMessage.READY, ColoMessage.LOADED):
-            self._has_loaded = True
-            self._epoch += 1
-            epoch = self._epoch
-            # Held, nothing is read from the guest: what it sends now is read when this has been done, whenever that is.
-            path.post(lambda: path.loaded(epoch))
-            self._node.call(self._node.epoch_reached, epoch)
-
-    def _stream_ended_in_thread(self, text: str) -> None:
-        self._node.call(log.info, text)
 
     # ── take-over ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def takeover_handlers(self) -> Handlers:
         """Steps of `take-over`."""
         return {
-            "record-term": self._node.record_term,
+            "record-term": self._host.record_term,
             "yank": self.yank,
             "leave-colo": self.leave_colo,
             "filters-on": self.filters_on,
-            "serve-network": self._node.serve_network,
+            "serve-network": self._host.serve_network,
             "switch-routes": self.switch_routes,
             "announce": self.announce,
         }
@@ -259,12 +242,9 @@ class SecondarySide:
 
     # ── what happens to it ────────────────────────────────────────────────────────────────────────────────────
 
-    def _qmp_event(self, event: QmpEvent) -> None:
-        if event.name == "COLO_EXIT":
-            self._node.colo_exit(str(event.data.get("reason", "")))
-
-    def _guest_gone(self, text: str) -> None:
-        self._node.guest_gone(text)
+    def _heard_event(self, event: QmpEvent) -> None:
+        if event.name == "COLO_EXIT":  # a suspicion, never a permission: the primary's silence decides
+            log.info("QEMU has left COLO", reason=str(event.data.get("reason", "")))
 
     async def discard(self) -> None:
         """Throw the guest away."""

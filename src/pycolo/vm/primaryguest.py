@@ -8,12 +8,12 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
-from pycolo.errors import CheckpointError, ConnectError, PeerError
+from pycolo.errors import ConnectError, PeerError
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
@@ -21,14 +21,13 @@ from pycolo.qmp.judge import compare, judge
 from pycolo.qmp.probe import Facts
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm import wiring
+from pycolo.vm.barrier import PATH_ANSWER_S, PrimaryBarrier
 from pycolo.vm.findings import check_findings
+from pycolo.vm.guesthost import PrimaryHost
 from pycolo.vm.machine import Machine
 from pycolo.vm.paths import make_primary_path
-from pycolo.vm.relay import ColoMessage, Relay
-from pycolo.vm.secondaryside import COLO_CAPABILITIES, PATH_ANSWER_S, Handlers, SecondarySide
-
-if TYPE_CHECKING:
-    from pycolo.vm.guestnode import GuestNode
+from pycolo.vm.relay import Relay
+from pycolo.vm.secondaryguest import COLO_CAPABILITIES, Handlers, SecondaryGuest
 
 CHECKPOINT_DELAY_MS: Final = 1_000_000_000
 """QEMU's own periodic checkpoint, eleven days off: ours come from the coordinator. Setting it starts one at once."""
@@ -51,22 +50,22 @@ LOOK_S: Final = 0.05
 log = structlog.get_logger("colo")
 
 
-class PrimarySide:
+class PrimaryGuest:
     """The primary's QEMU under this node, protected or not."""
 
-    def __init__(self, node: "GuestNode") -> None:
-        self._node = node
-        self._config = node.config
-        self._directory = Path(node.config.qemu.directory)
-        self._epoch = self._first_epoch = 0
+    def __init__(self, host: PrimaryHost) -> None:
+        self._host = host
+        self._config = host.config
+        self._directory = Path(host.config.qemu.directory)
         self._relay: Relay | None = None
         self._link: RawLink | None = None
         self._listening: socket.socket | None = None
         self._is_synchronised = asyncio.Event()
+        self._is_whole = asyncio.Event()
+        """The secondary may have been told that it can take over: there is no way back any more."""
         self._is_needed = False
-        self._has_replied = False
         self._broken: str | None = None
-        self.machine = Machine(node.config.qemu, node.config.pair, self._qmp_event, self._guest_gone)
+        self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end)
         self.path: PrimaryPath | None = None
         self.serving: SecondaryPath | None = None
         """The path with which this node took over, until it is the primary's path."""
@@ -103,6 +102,7 @@ class PrimarySide:
     async def probe(self) -> None:
         """Refuse what cannot work."""
         self._is_synchronised.clear()
+        self._is_whole.clear()
         self._broken = None
         self.facts = await self.machine.probe()
         check_findings(
@@ -112,9 +112,10 @@ class PrimarySide:
 
     async def prepare_peer(self) -> None:
         """Have the other node start its QEMU."""
-        self._epoch = self._first_epoch = self._node.epoch
+        epoch = self._host.pair_epoch
         timeout_s = self._config.qemu.start_timeout_ms / 1000 + RELAY_S
-        answer = await self._node.ask_peer("prepare", {"epoch": self._epoch}, timeout_s)
+        answer = await self._host.ask_peer("prepare", {"epoch": epoch.number}, timeout_s)
+        epoch.meet(int(answer.get("epoch", 0)))
         assert self.facts is not None
         theirs = msgspec.convert(answer["facts"], Facts)
         check_findings(compare(self.facts, theirs), self._config.pair)
@@ -125,15 +126,15 @@ class PrimarySide:
 
     async def open_path(self) -> None:
         """The data path: until the first synchronisation it passes everything on."""
-        link = self._node.take_data_link()
+        link = self._host.take_data_link()
         if self.path is None:
             state = None
             if self.serving is not None:
                 state = await self._ask(self.serving, self.serving.hand_over)
                 await asyncio.to_thread(self.serving.join)
-            self.path = make_primary_path(self._node, state)
+            self.path = make_primary_path(self._host, state)
             self.serving = None
-            self._node.use_path(self.path)
+            self._host.use_path(self.path)
         path = self.path
         await self._ask(path, lambda: path.attach(link))
 
@@ -145,8 +146,8 @@ class PrimarySide:
         """Both ends of the migration stream: a unix socket for QEMU here, a connection to the other node."""
         await self.close_relay()
         self._listening = _listen(self._relay_path)
-        arrival = self._node.expect_migration_link()
-        await self._node.ask_peer("open-relay")
+        arrival = self._host.expect_migration_link()
+        await self._host.ask_peer("open-relay")
         self._link = await asyncio.wait_for(arrival, RELAY_S)
 
     async def set_parameters(self) -> None:
@@ -160,7 +161,7 @@ class PrimarySide:
         path, link = self.path, self._link
         assert path is not None
         assert link is not None
-        self._node.save(was_protected=True)  # a moment too early: a restart then asks once too often
+        self._host.save(was_protected=True)  # a moment too early: a restart then asks once too often
         await self._ask(path, path.start_mirroring)
         loop = asyncio.get_running_loop()
         accepting = loop.create_task(loop.sock_accept(self._listening))
@@ -170,17 +171,21 @@ class PrimarySide:
         finally:
             accepting.cancel()
         self._relay = Relay(
-            guest, link, is_primary=True, on_message=self._colo_message, on_ended=self._stream_ended_in_thread
+            guest,
+            link,
+            is_primary=True,
+            on_message=PrimaryBarrier(path, self._host, self._synchronise).guard,
+            on_ended=lambda text: self._host.call(self._heard_stream_end, text),
         )
         self._relay.start()
 
     async def first_checkpoint(self) -> None:
         """Until the secondary has the first state, and both run under comparison."""
         moved_bytes, moved_at = -1, asyncio.get_running_loop().time()
-        while not self._is_synchronised.is_set() and not self._is_whole():
+        while not self._is_synchronised.is_set() and not self._is_whole.is_set():
             if self._broken is not None:
                 await asyncio.sleep(WORD_S)
-                if self._is_whole():
+                if self._is_whole.is_set():
                     break
                 raise PeerError(f"{self._config.pair}: the first synchronisation has failed: {self._broken}")
             now = asyncio.get_running_loop().time()
@@ -205,18 +210,14 @@ class PrimarySide:
         """The other node says that its guest has ended, and why: a better reason than what follows from it here."""
         self._broken = why
 
-    def _is_whole(self) -> bool:
-        """The secondary may have been told that it can take over: there is no way back any more."""
-        return self._node.epoch > self._first_epoch
-
     async def _check_migration(self) -> None:
         try:
             state = (await self.machine.execute("query-migrate")).get("status")
         except (PeerError, ConnectError):
-            if self._is_whole():
+            if self._is_whole.is_set():
                 return
             raise
-        if state in ("failed", "cancelled") and not self._is_whole():
+        if state in ("failed", "cancelled") and not self._is_whole.is_set():
             raise PeerError(f"{self._config.pair}: the migration has {state}")
 
     # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,7 +227,7 @@ class PrimarySide:
         return {
             **self.protect_handlers(),
             "ensure-running": self.ensure_running,
-            "record-term": self._node.record_term,
+            "record-term": self._host.record_term,
             "release-held": self.release_held,
             "yank": self.yank,
         }
@@ -282,7 +283,7 @@ class PrimarySide:
             self._listening = None
             with suppress(OSError):
                 self._relay_path.unlink()
-        self._node.forget_migration_link()
+        self._host.forget_migration_link()
 
     async def remove_filters(self) -> None:
         """The guest talks to its tap directly again; connections that need their offsets keep the node in line."""
@@ -298,7 +299,7 @@ class PrimarySide:
             return
         for path in (self.path, self.serving):
             if path is not None:
-                await self._node.drop_path(path)
+                await self._host.drop_path(path)
         self.path = self.serving = None
 
     async def remove_chardevs(self) -> None:
@@ -309,7 +310,7 @@ class PrimarySide:
     async def discard_peer(self) -> None:
         """The secondary's guest is of no use any more."""
         with suppress(PeerError, ConnectError):  # a node that is gone has no guest that counts
-            await self._node.ask_peer("discard")
+            await self._host.ask_peer("discard")
 
     async def ensure_running(self) -> None:
         """Whatever has happened: the guest must not stay stopped."""
@@ -324,7 +325,7 @@ class PrimarySide:
         try:
             await self.ensure_running()
         except (PeerError, ConnectError):
-            if not self._is_whole():
+            if not self._is_whole.is_set():
                 raise
 
     async def _set_capabilities(self, wanted: dict[str, bool]) -> None:
@@ -337,52 +338,21 @@ class PrimarySide:
 
     # ── the barrier ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _colo_message(self, word: int) -> None:
-        """In the relay's thread: what must have happened before this QEMU hears of it (rule E1)."""
-        path, call = self.path, self._node.call
-        if path is None:
-            return
-        if word == ColoMessage.READY:
-            self._epoch += 1
-            epoch = self._epoch
-            # From here on the other node may be told that it can take over: first of all this one must know.
-            asyncio.run_coroutine_threadsafe(self._synchronised(epoch), self._node.loop).result()
-            path.ask(lambda: path.send_offsets(epoch)).result(PATH_ANSWER_S)
-            trusted = self._node.trusted_until_ns
-            path.ask(lambda: path.start_comparing(epoch, trusted)).result(PATH_ANSWER_S)
-        elif word == ColoMessage.REPLY:
-            self._has_replied = True
-            call(self._node.frame.secondary_stopped)
-        elif word == ColoMessage.RECEIVED:
-            epoch = self._epoch + 1
-            path.ask(lambda: path.send_offsets(epoch)).result(PATH_ANSWER_S)
-        elif word == ColoMessage.LOADED:
-            if not self._has_replied:
-                raise CheckpointError("loaded", "a LOADED without a REPLY: the pair is out of step")
-            self._has_replied = False
-            self._epoch += 1
-            epoch = self._epoch
-            # Here, not in the loop: the primary stands still until this message has passed.
-            done = path.ask(lambda: path.commit(epoch)).result(PATH_ANSWER_S)
-            call(self._committed, epoch, done)
-
-    def _committed(self, epoch: int, done: dict[str, int]) -> None:
-        self._node.epoch_reached(epoch)
-        self._node.frame.committed(done)
-
-    async def _synchronised(self, epoch: int) -> None:
-        """What goes wrong from here on is a failover, not a step to undo."""
-        await self._node.synchronised(epoch)
+    async def _synchronise(self) -> None:
+        """READY is here, and held. What goes wrong from here on is a failover, not a step to undo."""
+        self._host.become_protected()
+        self._is_whole.set()
+        self._host.tell_protected()
         self._is_synchronised.set()
 
-    def adopt(self, side: SecondarySide) -> None:
+    def adopt(self, side: SecondaryGuest) -> None:
         """The secondary has taken over: its guest and its path are the primary's from here on."""
         self.machine = side.machine
-        self.machine.rebind(self._qmp_event, self._guest_gone)
+        self.machine.rebind(self._heard_event, self._heard_end)
         self.serving, side.path = side.path, None
 
     async def tidy(self) -> None:
-        """Nobody protects this guest: what an earlier life of this node has left of COLO and of the wiring goes."""
+        """Unprotected: remove what an earlier run of this node has left of COLO and of the wiring."""
         if (await self.machine.execute("query-colo-status"))["mode"] != "none":
             await self.leave_colo()
         if await wiring.find_filters(self.machine):
@@ -396,12 +366,9 @@ class PrimarySide:
         """Why the pair cannot be whole any more, if something was heard that says so."""
         return self._broken
 
-    def _stream_ended_in_thread(self, text: str) -> None:
-        self._node.call(self._stream_ended, text)
-
-    def _stream_ended(self, text: str) -> None:
+    def _heard_stream_end(self, text: str) -> None:
         self._broken = self._broken or text
-        self._node.stream_ended(text)
+        self._host.checkpoints.heard_colo_end(text)
 
     # ── what happens to it ────────────────────────────────────────────────────────────────────────────────────
 
@@ -409,18 +376,21 @@ class PrimarySide:
         """Have QEMU begin one now. Raises `PeerError`, `ConnectError`."""
         await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
 
-    def _qmp_event(self, event: QmpEvent) -> None:
+    def _heard_event(self, event: QmpEvent) -> None:
+        checkpoints = self._host.checkpoints
         if event.name == "STOP":
-            self._node.frame.primary_stopped(event.at_us)
+            checkpoints.heard_stop(event.at_us)
         elif event.name == "RESUME":
-            self._node.frame.primary_resumed(event.at_us)
+            checkpoints.heard_resume(event.at_us)
         elif event.name == "COLO_EXIT":
-            self._broken = self._broken or f"QEMU has left COLO ({event.data.get('reason', '')})"
-            self._node.colo_exit(str(event.data.get("reason", "")))
+            reason = str(event.data.get("reason", ""))
+            self._broken = self._broken or f"QEMU has left COLO ({reason})"
+            if reason == "error":  # else it was told to: by this node, or its stream ends next
+                checkpoints.heard_colo_end("QEMU has left COLO after an error")
 
-    def _guest_gone(self, text: str) -> None:
+    def _heard_end(self, text: str) -> None:
         self._broken = text
-        self._node.guest_gone(text)
+        self._host.guest_gone(text)
 
     async def _has_offsets(self) -> bool:
         """Whether a client talks to this guest in another sequence space."""

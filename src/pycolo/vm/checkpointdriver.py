@@ -1,0 +1,269 @@
+"""Drives the checkpoints: facts go to the coordinator, and its commands are carried out.
+
+The facts come from QEMU (QMP events), from the comparator and from the operator, in asyncio's thread; and from the
+migration stream, in the relay's. There `Commit` is carried out as well: the primary stands still meanwhile, and must
+not wait for a loop that may be busy. So a lock is around the coordinator, held for microseconds and never while
+anything is waited for. Every other command is carried out in asyncio's thread.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from time import monotonic_ns
+from typing import Any, Final, Protocol
+
+import structlog
+
+from pycolo.checkpoint import commands
+from pycolo.checkpoint.commands import AskHypervisor, Commit, Dissolve, Record, Refused, Suspect
+from pycolo.checkpoint.coordinator import Coordinator
+from pycolo.checkpoint.epoch import Epoch
+from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
+from pycolo.compare.difference import Command, Difference, RequestCheckpoint
+from pycolo.compare.kinds import DifferenceKind
+from pycolo.config.sections import CheckpointOptions
+from pycolo.errors import CheckpointError, PycoloError, StateError
+from pycolo.metrics.tally import CheckpointTally
+
+_KINDS: Final = {
+    DifferenceKind.TIMEOUT: ReasonKind.TIMEOUT,
+    DifferenceKind.SECONDARY_TIMEOUT: ReasonKind.TIMEOUT,
+    DifferenceKind.QUEUE_FULL: ReasonKind.QUEUE_FULL,
+    DifferenceKind.MEMORY_FULL: ReasonKind.QUEUE_FULL,
+    DifferenceKind.TABLE_FULL: ReasonKind.QUEUE_FULL,
+}
+"""Every other difference is a divergence."""
+
+log = structlog.get_logger("colo")
+
+
+def _now_us() -> int:
+    return monotonic_ns() // 1000
+
+
+class CheckpointHost(Protocol):
+    """What the commands are carried out with."""
+
+    @property
+    def call(self) -> Callable[..., None]:
+        """`call(function, *arguments)`: have it done in asyncio's thread."""
+
+    async def ask_hypervisor(self) -> None:
+        """Have QEMU begin a checkpoint. Raises `PycoloError`."""
+
+    def checkpoint_overdue(self, text: str) -> None:
+        """A checkpoint does not come to its end."""
+
+    def pair_broken(self, text: str) -> None:
+        """QEMU has left COLO: dissolve what is left of the pair."""
+
+
+class CheckpointDriver:
+    """One for the node's whole life; it is armed while this node is the primary of a pair in COLO."""
+
+    def __init__(self, options: CheckpointOptions, host: CheckpointHost, epoch: Epoch) -> None:
+        self._coordinator = Coordinator(
+            epoch=epoch,
+            min_distance_ms=options.min_distance_ms,
+            max_interval_ms=options.max_interval_ms,
+            timeout_ms=options.timeout_ms,
+        )
+        self._timeout_s = options.timeout_ms / 1000
+        self._host = host
+        self._epoch = epoch
+        self._lock = threading.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+        self._waiting: list[tuple[int, asyncio.Future[CheckpointRecord]]] = []
+        self._loop = asyncio.get_running_loop()
+        self._tally = CheckpointTally()
+
+    # ── the pair ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def heard_ready(self) -> None:
+        """READY: the secondary's guest has the first state."""
+        self._tell(self._coordinator.synchronised)
+
+    def arm(self) -> None:
+        """The primary's guest runs again after the first synchronisation: checkpoints can be made."""
+        self._tell(self._coordinator.pair_entered_colo)
+
+    def disarm(self, why: str) -> None:
+        """This node has decided that the pair is over: no checkpoint any more."""
+        self._tell(self._coordinator.pair_lost, why)
+        self._fail_waiting(why)
+
+    def heard_colo_end(self, why: str) -> None:
+        """QEMU has left COLO, or the migration stream has ended."""
+        self._tell(self._coordinator.colo_ended, why)
+
+    # ── one checkpoint ────────────────────────────────────────────────────────────────────────────────────────
+
+    def want(self, found: list[Command], epoch: int) -> None:
+        """The comparator's requests, which arose in `epoch`."""
+        for command in found:
+            if isinstance(command, RequestCheckpoint):
+                self._tell(self._coordinator.requested, _reason(command.difference), epoch=epoch)
+
+    def heard_stop(self, at_us: int) -> None:
+        """QMP's STOP."""
+        self._tell(self._coordinator.primary_stopped, at_us)
+
+    def heard_resume(self, at_us: int) -> None:
+        """QMP's RESUME."""
+        self._tell(self._coordinator.primary_resumed, at_us)
+
+    # ── in the relay's thread ─────────────────────────────────────────────────────────────────────────────────
+
+    def heard_reply(self) -> None:
+        """REPLY: the secondary has stopped."""
+        self._tell_from_relay(self._coordinator.secondary_stopped)
+
+    def commit_loaded(self, commit: Callable[[int], dict[str, int]]) -> None:
+        """LOADED is here, and held: it may pass when this returns.
+
+        `commit(epoch)` has the data path begin `epoch`, and gives its counts. Raises `CheckpointError` when LOADED must
+        not pass: the coordinator commands no `Commit`, or it could not be carried out.
+        """
+        command = self._tell_from_relay(self._coordinator.loaded)
+        if command is None:
+            raise CheckpointError("loaded", "LOADED belongs to no checkpoint: the two QEMUs are out of step")
+        try:
+            done = commit(command.epoch)
+        except (PycoloError, TimeoutError) as error:
+            why = f"the data path has not committed: {str(error) or 'no answer'}"
+            self._tell_from_relay(self._coordinator.colo_ended, why)
+            raise CheckpointError("loaded", why) from error
+        counts = done["released_frames"], done["released_bytes"], done["discarded_frames"]
+        self._tell_from_relay(self._coordinator.committed, *counts)
+        if self._epoch.number != command.epoch:
+            raise CheckpointError("loaded", "the pair was lost during the commit")
+
+    def _tell_from_relay(self, fact: Callable[..., None], *arguments: Any) -> Commit | None:
+        """Tell it, and have everything that is commanded done in asyncio's thread; but `Commit` is for the caller.
+
+        It is carried out at once: to wake the loop before that would make the data path wait for the interpreter.
+        """
+        given = self._ask_coordinator(fact, *arguments)
+        if len(given) == 1 and isinstance(given[0], Commit):
+            return given[0]
+        self._host.call(self._obey, [one for one in given if not isinstance(one, Commit)])
+        return next((one for one in given if isinstance(one, Commit)), None)
+
+    # ── the operator ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def operator_checkpoint(self) -> dict[str, Any]:
+        """Make one now; its record. Raises `StateError`, `CheckpointError`."""
+        refusal = self._coordinator.refusal
+        if refusal is not None:
+            raise StateError("checkpoint", refusal, "a protected pair")
+        waiting: asyncio.Future[CheckpointRecord] = self._loop.create_future()
+        with self._lock:  # a commit of just now must be seen as one from before the question
+            entry = (self._epoch.number, waiting)
+            self._coordinator.requested(Reason(ReasonKind.OPERATOR, "colo checkpoint"), _now_us())
+            given = self._coordinator.commands()
+        self._waiting.append(entry)
+        self._obey(given)
+        try:
+            record = await asyncio.wait_for(waiting, self._timeout_s + 2)
+        except TimeoutError as error:
+            raise CheckpointError("requested", f"not done within {self._timeout_s + 2:g} s") from error
+        finally:
+            self._waiting.remove(entry)
+        return record.to_dict(_unix_minus_monotonic_us())
+
+    # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ask_coordinator(self, fact: Callable[..., None], *arguments: Any, **named: Any) -> list[commands.Command]:
+        with self._lock:
+            fact(*arguments, now_us=_now_us(), **named)
+            return self._coordinator.commands()
+
+    def _tell(self, fact: Callable[..., None], *arguments: Any, **named: Any) -> None:
+        self._obey(self._ask_coordinator(fact, *arguments, **named))
+
+    def _obey(self, given: list[commands.Command]) -> None:
+        """All but `Commit`, which follows from LOADED only: see `commit_loaded`."""
+        for command in given:
+            match command:
+                case AskHypervisor():
+                    self._spawn(self._ask())
+                case Suspect(text=text):
+                    self._host.checkpoint_overdue(text)
+                case Dissolve(text=text):
+                    self._fail_waiting(text)
+                    self._host.pair_broken(text)
+                case Refused(reason=reason, why=why):
+                    log.info(f"no checkpoint: {why}", reason=reason.text)
+                case Record(record=record):
+                    self._record(record)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        with self._lock:
+            due_us = self._coordinator.deadline_us()
+        if due_us is not None:
+            self._timer = self._loop.call_later(max(0, due_us - _now_us()) / 1e6, self._fired)
+
+    def _fired(self) -> None:
+        self._timer = None
+        self._tell(self._coordinator.timer_fired)
+
+    async def _ask(self) -> None:
+        try:
+            await self._host.ask_hypervisor()
+        except PycoloError as error:
+            self._tell(self._coordinator.ask_failed, str(error))
+
+    def _spawn(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    def _record(self, record: CheckpointRecord) -> None:
+        shown = record.to_dict(_unix_minus_monotonic_us())
+        reasons = ", ".join(f"{reason.kind.value}: {reason.text}" for reason in record.reasons)
+        fields = {key: shown[key] for key in ("epoch", "outcome", "why", "pause_ms", "released_frames")}
+        log.info(f"checkpoint for {reasons}", **fields)
+        self._tally.take(shown)
+        if record.outcome is Outcome.COMMITTED:
+            is_operators = any(reason.kind is ReasonKind.OPERATOR for reason in record.reasons)
+            for epoch, waiting in self._waiting:
+                if is_operators and record.epoch > epoch and not waiting.done():  # not one from before the question
+                    waiting.set_result(record)
+
+    def _fail_waiting(self, why: str) -> None:
+        for _, waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(CheckpointError("requested", why))
+
+    # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def status(self) -> dict[str, Any]:
+        """`checkpoint` in the control socket's answer."""
+        with self._lock:
+            status = self._coordinator.status(_unix_minus_monotonic_us())
+        return {**status, **self._tally.status()}
+
+    async def close(self) -> None:
+        """Nothing happens any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._asking):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._asking, return_exceptions=True)
+
+
+def _reason(difference: Difference) -> Reason:
+    connection = str(difference.connection) if difference.connection else None
+    return Reason(_KINDS.get(difference.kind, ReasonKind.DIVERGENCE), str(difference), connection)
+
+
+def _unix_minus_monotonic_us() -> int:
+    return int(datetime.now(UTC).timestamp() * 1e6) - _now_us()

@@ -1,0 +1,233 @@
+"""What has happened before a COLO message passes, on both nodes, with the real coordinator and no process."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pycolo.checkpoint.epoch import Epoch
+from pycolo.config.sections import CheckpointOptions
+from pycolo.errors import CheckpointError, StateError
+from pycolo.vm.barrier import PrimaryBarrier, SecondaryBarrier
+from pycolo.vm.checkpointdriver import CheckpointDriver
+from pycolo.vm.relay import ColoMessage
+
+DEADLINE_S = 20
+DONE = {"released_frames": 1, "released_bytes": 2, "discarded_frames": 3}
+
+
+class Path:
+    """A data path that writes down what it is asked to do, and does it at once."""
+
+    def __init__(self) -> None:
+        self.did: list[tuple[Any, ...]] = []
+        self.has_ended = False
+
+    def ask(self, question: Callable[[], Any]) -> "Future[Any]":
+        future: Future[Any] = Future()
+        if self.has_ended:
+            future.set_exception(StateError("data path", "ended", "running"))
+        else:
+            future.set_result(question())
+        return future
+
+    def post(self, action: Callable[[], None]) -> None:
+        action()
+
+    def send_offsets(self, epoch: int) -> None:
+        self.did.append(("offsets", epoch))
+
+    def start_comparing(self, epoch: int, trusted: Callable[[], int]) -> None:
+        self.did.append(("compare", epoch, trusted()))
+
+    def commit(self, epoch: int) -> dict[str, int]:
+        self.did.append(("commit", epoch))
+        return DONE
+
+    def hold(self) -> None:
+        self.did.append(("hold",))
+
+    def loaded(self, epoch: int) -> None:
+        self.did.append(("loaded", epoch))
+
+
+class Primary:
+    """As much of the primary's node as a barrier needs, and the host of its checkpoints."""
+
+    def __init__(self, epoch: int = 6) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pair_epoch = Epoch(epoch)
+        self.path = Path()
+        self.broken: list[str] = []
+        self.suspicions: list[str] = []
+        self.asked = 0
+        self.may_be_protected = True
+        options = CheckpointOptions(min_distance_ms=0, max_interval_ms=0, timeout_ms=5_000)
+        self.checkpoints = CheckpointDriver(options, self, self.pair_epoch)
+        self.barrier = PrimaryBarrier(self.path, self, self.synchronise)  # type: ignore[arg-type]
+
+    # the node
+
+    def call(self, function: Callable[..., None], *arguments: Any) -> None:
+        self.loop.call_soon_threadsafe(function, *arguments)
+
+    def trusted_until_ns(self) -> int:
+        return 77
+
+    async def synchronise(self) -> None:
+        if not self.may_be_protected:
+            raise StateError("synchronise", "linked", "protecting")
+        self.pair_epoch.begin()
+        self.checkpoints.heard_ready()
+
+    # the checkpoints' host
+
+    async def ask_hypervisor(self) -> None:
+        self.asked += 1
+
+    def checkpoint_overdue(self, text: str) -> None:
+        self.suspicions.append(text)
+
+    def pair_broken(self, text: str) -> None:
+        self.broken.append(text)
+
+    # the test
+
+    async def hears(self, *words: int) -> None:
+        """In another thread, as the relay's: each passes, or this raises."""
+        for word in words:
+            await asyncio.to_thread(self.barrier.guard, word)
+            self.path.did.append(("passed", int(word)))
+        await asyncio.sleep(0)
+
+    async def protected(self) -> None:
+        await self.hears(ColoMessage.READY)
+        self.checkpoints.arm()
+        self.path.did.clear()
+
+
+CHECKPOINT = (ColoMessage.REPLY, ColoMessage.RECEIVED, ColoMessage.LOADED)
+
+
+def play(scene: Callable[[Primary], Any], epoch: int = 6) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            primary = Primary(epoch)
+            try:
+                await scene(primary)
+            finally:
+                await primary.checkpoints.close()
+
+    asyncio.run(limited())
+
+
+def test_ready_passes_when_the_pair_is_whole_and_compared() -> None:
+    async def scene(primary: Primary) -> None:
+        await primary.hears(ColoMessage.READY)
+        assert primary.path.did == [("offsets", 7), ("compare", 7, 77), ("passed", ColoMessage.READY)]
+        assert primary.checkpoints.status()["phase"] == "synchronised"
+
+    play(scene)
+
+
+def test_ready_never_passes_when_protecting_was_given_up() -> None:
+    async def scene(primary: Primary) -> None:
+        primary.may_be_protected = False
+        with pytest.raises(StateError):
+            await primary.hears(ColoMessage.READY)
+        assert primary.path.did == []
+        assert primary.pair_epoch.number == 6
+
+    play(scene)
+
+
+def test_a_checkpoint_passes_message_by_message() -> None:
+    async def scene(primary: Primary) -> None:
+        await primary.protected()
+        for epoch in (8, 9):
+            await primary.hears(*CHECKPOINT)
+            assert primary.path.did == [
+                ("passed", ColoMessage.REPLY),
+                ("offsets", epoch),
+                ("passed", ColoMessage.RECEIVED),
+                ("commit", epoch),
+                ("passed", ColoMessage.LOADED),
+            ]
+            assert primary.pair_epoch.number == epoch, "counted before LOADED passes"
+            primary.path.did.clear()
+        assert not primary.checkpoints._coordinator.unexpected
+
+    play(scene)
+
+
+@pytest.mark.parametrize("words", [(ColoMessage.LOADED,), (*CHECKPOINT, ColoMessage.LOADED)])
+def test_loaded_without_a_reply_never_passes_and_releases_nothing(words: tuple[int, ...]) -> None:
+    async def scene(primary: Primary) -> None:
+        await primary.protected()
+        with pytest.raises(CheckpointError, match="out of step"):
+            await primary.hears(*words)
+        assert primary.path.did.count(("passed", ColoMessage.LOADED)) == len(words) // 4
+        assert sum(did[0] == "commit" for did in primary.path.did) == len(words) // 4
+        assert len(primary.suspicions) == 1
+
+    play(scene)
+
+
+def test_loaded_of_an_aborted_checkpoint_never_passes() -> None:
+    """COLO_EXIT came over QMP, and overtook LOADED in the stream: what is held stays held."""
+
+    async def scene(primary: Primary) -> None:
+        await primary.protected()
+        await primary.hears(ColoMessage.REPLY, ColoMessage.RECEIVED)
+        primary.checkpoints.heard_colo_end("QEMU has left COLO after an error")
+        with pytest.raises(CheckpointError):
+            await primary.hears(ColoMessage.LOADED)
+        assert not [did for did in primary.path.did if did[0] == "commit"]
+        assert primary.broken == ["QEMU has left COLO after an error"]
+        assert primary.pair_epoch.number == 7
+
+    play(scene)
+
+
+def test_loaded_never_passes_when_the_data_path_has_ended() -> None:
+    async def scene(primary: Primary) -> None:
+        await primary.protected()
+        await primary.hears(ColoMessage.REPLY, ColoMessage.RECEIVED)
+        primary.path.has_ended = True
+        with pytest.raises(CheckpointError, match="has not committed"):
+            await primary.hears(ColoMessage.LOADED)
+        assert len(primary.broken) == 1
+        assert primary.checkpoints.status()["aborted"] == 1
+
+    play(scene)
+
+
+def test_the_secondary_counts_what_its_guest_has_loaded_and_nothing_else() -> None:
+    path, epoch = Path(), Epoch(6)
+    barrier = SecondaryBarrier(path, SimpleNamespace(pair_epoch=epoch))  # type: ignore[arg-type]
+    for word in (ColoMessage.READY, *CHECKPOINT, *CHECKPOINT[:2]):
+        barrier.guard(word)
+    assert path.did == [("loaded", 7), ("hold",), ("loaded", 8), ("hold",)]
+    assert epoch.number == 8
+
+
+def test_both_nodes_count_alike() -> None:
+    async def scene(primary: Primary) -> None:
+        theirs = Epoch(6)
+        secondary = SecondaryBarrier(Path(), SimpleNamespace(pair_epoch=theirs))  # type: ignore[arg-type]
+
+        async def pass_both(*words: int) -> None:
+            for word in words:
+                secondary.guard(word)
+                await primary.hears(word)
+
+        await pass_both(ColoMessage.READY)
+        primary.checkpoints.arm()
+        for _ in range(3):
+            await pass_both(*CHECKPOINT)
+            assert theirs.number == primary.pair_epoch.number
+
+    play(scene)
