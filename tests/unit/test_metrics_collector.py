@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from pycolo.checkpoint.table import State
 from pycolo.compare.kinds import DifferenceKind
 from pycolo.metrics.catalog import CATALOG, STATES
 from pycolo.metrics.collector import NodeCollector
@@ -20,6 +21,9 @@ from pycolo.node.supervisor import NodeState
 from support.statuses import counters_of_a_primary, counters_of_a_secondary, vm_status
 
 ROOT = Path(__file__).resolve().parents[2]
+
+UNDER_WAY = {State.ADMITTED, State.SECONDARY_STOPPED, State.PRIMARY_STOPPED, State.LOADED}
+"""From the command to QEMU up to the commit. Neither no pair nor a pending request is a checkpoint."""
 
 
 def registry_of(status):
@@ -147,7 +151,10 @@ def test_the_bounds_are_the_comparators_own():
         ({"vm": {"qmp": "absent", "status": "unknown"}}, "colo_qmp_up", 0),
         ({"vm": {"qmp": "connected", "status": "paused"}}, "colo_guest_up", 0),
         ({"vm": {"qmp": "connected", "status": "colo"}}, "colo_guest_up", 1),
-        ({"checkpoint": {"phase": "primary stopped", "pending": ["a", "b"]}}, "colo_checkpoint_running", 1),
+        *(
+            ({"checkpoint": {"phase": phase.value}}, "colo_checkpoint_running", int(phase in UNDER_WAY))
+            for phase in State
+        ),
         ({"checkpoint": {"phase": "idle", "pending": ["a", "b"]}}, "colo_checkpoint_pending_requests", 2),
         ({"takeover": None}, "colo_failover_seconds", None),
         ({"takeover": {"suspected_ns": 10**9, "decided_ns": 3 * 10**9}}, "colo_failover_seconds", 2),

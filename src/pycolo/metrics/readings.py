@@ -4,11 +4,12 @@ A status answer comes from a running node, perhaps an older or newer one than th
 not what it should be, gives no sample, and what is unknown is passed over.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from math import isfinite
 from typing import Any, Final
 
+from pycolo.checkpoint.table import RUNNING
 from pycolo.metrics.catalog import STATES
 
 Labels = tuple[str, ...]
@@ -116,11 +117,11 @@ def _is_there(*path: str) -> Reader:
     return read
 
 
-def _is_one_of(*path: str, values: tuple[str, ...], negate: bool = False) -> Reader:
+def _is_one_of(*path: str, values: Collection[str]) -> Reader:
     def read(status: Mapping[str, Any]) -> Reading:
         found = at(status, *path)
         if isinstance(found, str):
-            yield (), float((found in values) is not negate)
+            yield (), float(found in values)
 
     return read
 
@@ -217,7 +218,7 @@ READERS: Final[dict[str, Reader]] = {
     "colo_failover_seconds": _failover_seconds,
     "colo_qmp_up": _is_one_of("vm", "qmp", values=("connected",)),
     "colo_guest_up": _guest_up,
-    "colo_checkpoint_running": _is_one_of("checkpoint", "phase", values=("idle",), negate=True),
+    "colo_checkpoint_running": _is_one_of("checkpoint", "phase", values=RUNNING),
     "colo_checkpoint_pending_requests": _pending,
     "colo_checkpoints_total": keyed("checkpoint", "count"),
     "colo_checkpoints_aborted_total": plain("checkpoint", "aborted"),
