@@ -107,14 +107,10 @@ def test_the_guest_s_service_speaks_the_demo_s_protocol_and_counts(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.qemu
-@pytest.mark.tun
-@pytest.mark.namespaces
-@pytest.mark.timeout(300)
-def test_connections_outlive_the_host_of_a_real_guest(own_tmp):
-    """The first run on a machine fetches the guest's kernel, too."""
+def play(name, own_tmp):
+    """What one scenario has found."""
     done = subprocess.run(
-        [sys.executable, "-m", "pycolo", "lab", "qemu", "--scenario", "host", "--accel", "tcg", "--json"],
+        [sys.executable, "-m", "pycolo", "lab", "qemu", "--scenario", name, "--accel", "tcg", "--json"],
         capture_output=True,
         text=True,
         timeout=280,
@@ -122,10 +118,39 @@ def test_connections_outlive_the_host_of_a_real_guest(own_tmp):
         env={**os.environ, "TMPDIR": str(own_tmp)},
     )
     assert done.returncode == 0, f"{done.stderr}\n{done.stdout}"
-    found = json.loads(done.stdout)
-    (scenario,) = found["scenarios"]
+    (scenario,) = json.loads(done.stdout)["scenarios"]
     assert scenario["broken"] == []
+    return scenario
+
+
+@pytest.mark.qemu
+@pytest.mark.tun
+@pytest.mark.namespaces
+@pytest.mark.timeout(300)
+def test_connections_outlive_the_host_of_a_real_guest(own_tmp):
+    """The first run on a machine fetches the guest's kernel, too."""
+    scenario = play("host", own_tmp)
     assert scenario["breaches"] == 0
     assert scenario["kept"] == scenario["connections"] == 48
     assert sum(scenario["checkpoints"].values()) > 0, "questions for random numbers force checkpoints"
     assert scenario["rounds"][0]["served_by"] == "host B"
+
+
+@pytest.mark.qemu
+@pytest.mark.tun
+@pytest.mark.namespaces
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("checkpoint-refused", "x-checkpoint-delay"), ("checkpoint-aborted", "aborted: ")],
+    ids=["refused", "aborted"],
+)
+def test_a_checkpoint_that_fails_costs_no_connection_and_moves_no_guest(name, said, own_tmp):
+    """Refused by a real QEMU the pair stays; broken in the middle, it ends in QEMU and is made again."""
+    scenario = play(name, own_tmp)
+    assert scenario["breaches"] == 0
+    assert scenario["kept"] == scenario["connections"] == 48
+    assert scenario["aborted"] > 0
+    assert {one["served_by"] for one in scenario["rounds"]} == {"host A"}
+    notes = [note for one in scenario["rounds"] for note in one["notes"]]
+    assert any(said in note for note in notes), notes

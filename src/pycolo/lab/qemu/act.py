@@ -31,7 +31,10 @@ LEASE_AND_MORE_S: Final = LEASE_MS / 1e3 + 2.0
 ENOUGH_ANSWERS: Final = 12
 """A quarter of the connections' worth: one alone may have been on its way."""
 
-STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED)
+REFUSALS_MIN: Final = 3
+"""Refused checkpoints before QEMU makes them again: one is tried every 100 ms."""
+
+STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED, Fault.REFUSED)
 """Nothing that is protected need have been lost."""
 
 
@@ -59,8 +62,10 @@ class Act:
         """Returns the moment of it, CLOCK_MONOTONIC nanoseconds."""
         stage, victim = self._stage, self._victim
         match self._scenario.fault:
-            case Fault.CHECKPOINT | Fault.HANG_CHECKPOINT:
+            case Fault.CHECKPOINT | Fault.HANG_CHECKPOINT | Fault.STREAM:
                 return self._strike_in_checkpoint()
+            case Fault.REFUSED:
+                return self._refuse_checkpoints()
             case Fault.PROTECT_KILLED:
                 return self._strike_in_protect()
             case Fault.PROTECT_WRONG:
@@ -90,14 +95,17 @@ class Act:
 
     def _strike_in_checkpoint(self) -> int:
         stage, victim, primary = self._stage, self._victim, self._primary
-        hangs = self._scenario.fault is Fault.HANG_CHECKPOINT
+        fault = self._scenario.fault
         if stage.files[victim].qemu_pid is None:
             raise LabError(f"no QEMU to kill on {victim.value}")
         with stage.watch(primary) as watch:
             answer = stage.files[primary].tell("checkpoint")
             stopped = watch.wait_event("STOP", timeout_s=5)
             at_ns = time.monotonic_ns()
-            stage.signal_qemu(victim, signal.SIGSTOP if hangs else signal.SIGKILL)
+            if fault is Fault.STREAM:
+                watch.ask_at_once("yank", {"instances": [{"type": "migration"}]})
+            else:
+                stage.signal_qemu(victim, signal.SIGSTOP if fault is Fault.HANG_CHECKPOINT else signal.SIGKILL)
             answer.close()
             if stopped is None:
                 raise LabError(f"no checkpoint began on {primary.value} within 5 s: {stage.account()}")
@@ -107,6 +115,31 @@ class Act:
                 resumed = None
         if resumed is not None:
             self.notes.append("the checkpoint was over before the fault")
+        return at_ns
+
+    def _refuse_checkpoints(self) -> int:
+        """Each costs an attempt and nothing else; when QEMU makes them again, one answers what has waited."""
+        stage, primary = self._stage, self._primary
+        before = stage.checkpoint_status(primary)
+        at_ns = time.monotonic_ns()
+        stage.refuse_checkpoints(primary, is_refusing=True)
+        stage.files[primary].tell("checkpoint").close()
+
+        def refused() -> int:
+            return int(stage.checkpoint_status(primary)["aborted"] - before["aborted"])
+
+        try:
+            stage.until("no checkpoint was refused", lambda: refused() >= REFUSALS_MIN)
+            self.notes.append(f"QEMU said: {stage.checkpoint_status(primary)['last'][-1]['why']}")
+            if (epoch := stage.checkpoint_status(primary)["epoch"]) != before["epoch"]:
+                self.notes.append(f"{epoch - before['epoch']} checkpoints were made before the first refusal")
+        finally:
+            stage.refuse_checkpoints(primary, is_refusing=False)
+        epoch = stage.checkpoint_status(primary)["epoch"]
+        stage.until("no checkpoint was made afterwards", lambda: stage.checkpoint_status(primary)["epoch"] > epoch)
+        self.notes.append(f"{refused()} checkpoints were refused")
+        if stage.states() != ("protected", "protected"):
+            self.broken.append(f"a refused checkpoint cost the pair: {stage.account()}")
         return at_ns
 
     def _strike_in_protect(self) -> int:
@@ -190,7 +223,25 @@ class Act:
                     self.notes.append("the node was started again")
                     stage.start_node(victim)
         self._until_answers(at_ns)
-        return time.monotonic_ns()
+        going_on_ns = time.monotonic_ns()
+        if scenario.fault is Fault.STREAM:
+            self._expect_aborted()
+        return going_on_ns
+
+    def _expect_aborted(self) -> None:
+        """COLO has ended in both QEMUs: the primary's guest serves on, the secondary's is discarded."""
+        stage, primary = self._stage, self._primary
+        stage.until_linked()
+        if stage.serving() is not primary:
+            self.broken.append(f"a failed checkpoint moved the guest: {stage.account()}")
+        if stage.files[other(primary)].qemu_pid is not None:
+            self.broken.append(f"the secondary's QEMU lives on at {other(primary).value}")
+        last = stage.checkpoint_status(primary)["last"][-1]
+        self.notes.append(f"{last['outcome']}: {last['why']}")
+        if last["outcome"] != "aborted" and not any("was over" in note for note in self.notes):
+            self.broken.append(f"the last checkpoint is recorded as {last['outcome']}")
+        # Linked is said first; what is left of COLO goes then.
+        stage.until("the nodes' chardevs did not go", lambda: not stage.left_in_qemu(primary))
 
     def _expect_silence(self, why: str, seconds: float, settled_s: float = SETTLED_S) -> None:
         self._stage.rest(settled_s)

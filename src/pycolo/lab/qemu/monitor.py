@@ -22,17 +22,17 @@ RECEIVE_BYTES: Final = 1 << 16
 class Monitor:
     """One QMP connection. Events collect in `events` while something is asked or waited for.
 
-    `look` is called while it waits, and may raise.
+    `look` is called while it waits, and may raise. `is_urgent`: `ask_at_once` is wanted.
     """
 
-    def __init__(self, path: Path, look: Look, timeout_s: float = ANSWER_S) -> None:
+    def __init__(self, path: Path, look: Look, timeout_s: float = ANSWER_S, *, is_urgent: bool = False) -> None:
         self._name = str(path)
         self._look = look
         self._heard = b""
         self.events: list[dict[str, Any]] = []
         self._socket = self._connect(path, timeout_s)
         self._message(time.monotonic() + ANSWER_S)
-        self.ask("qmp_capabilities")
+        self.ask("qmp_capabilities", {"enable": ["oob"]} if is_urgent else None)
 
     def _connect(self, path: Path, timeout_s: float) -> socket.socket:
         deadline = time.monotonic() + timeout_s
@@ -62,7 +62,13 @@ class Monitor:
 
     def ask(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         """The answer to a command. Raises `LabError` when QEMU refuses it or says nothing."""
-        words = {"execute": command} | ({"arguments": arguments} if arguments else {})
+        return self._ask({"execute": command} | ({"arguments": arguments} if arguments else {}), command)
+
+    def ask_at_once(self, command: str, arguments: dict[str, Any]) -> Any:
+        """The same, past everything that QEMU is busy with (out of band); QEMU allows that for few commands."""
+        return self._ask({"exec-oob": command, "id": command, "arguments": arguments}, command)
+
+    def _ask(self, words: dict[str, Any], command: str) -> Any:
         try:
             self._socket.sendall(json.dumps(words).encode() + b"\n")
         except OSError as error:

@@ -48,6 +48,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     compare: bool = True
     checkpoint_interval_ms: int = 10_000
     checkpoint_timeout_ms: int = 5000
+    has_gate: bool = False
+    """Between the first primary's node and its QEMU's monitor, see `gate`."""
 
 
 def other(host: Host) -> Host:
@@ -67,6 +69,8 @@ class NodeFiles:
         self.control = self.directory / "control.sock"
         self.qmp = self.directory / "qmp.sock"
         self.watch = self.directory / "watch.sock"
+        self.behind_gate = self.directory / "qmp.sock.behind"
+        self.refusing = self.directory / "refusing"
         self.fence = self.directory / "fence"
         self._node_pid = self.directory / "node.pid"
         self._qemu_pid = self.directory / "qemu.pid"

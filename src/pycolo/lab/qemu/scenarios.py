@@ -16,6 +16,8 @@ class Fault(Enum):
     NONE = "nothing"
     QEMU = "its QEMU is killed"
     CHECKPOINT = "its QEMU is killed between STOP and RESUME of a checkpoint"
+    STREAM = "its migration stream is broken between STOP and RESUME of a checkpoint, both QEMUs live"
+    REFUSED = "its QEMU refuses checkpoints for a while"
     HOST = "its cables are pulled, its node and its QEMU are killed"
     NODE = "its node is killed, its QEMU is not"
     LINK = "the cable between the hosts is pulled"
@@ -93,6 +95,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             compare=self.compare,
             checkpoint_interval_ms=interval_ms,
             checkpoint_timeout_ms=self.checkpoint_timeout_ms,
+            has_gate=self.fault is Fault.REFUSED,
         )
 
 
@@ -105,6 +108,20 @@ SCENARIOS: Final = (
         text="the secondary's QEMU dies in mid-checkpoint",
         fault=Fault.CHECKPOINT,
         victim=Victim.SECONDARY,
+    ),
+    Scenario(
+        name="checkpoint-refused",
+        text="QEMU refuses checkpoints for a while: the pair stays whole",
+        fault=Fault.REFUSED,
+        rounds=2,
+        stood_still_max_ms=SHORT_MS,
+    ),
+    Scenario(
+        name="checkpoint-aborted",
+        text="a checkpoint fails in mid-stream: COLO ends, the primary serves on",
+        fault=Fault.STREAM,
+        rounds=3,
+        stood_still_max_ms=SHORT_MS,
     ),
     Scenario(name="host", text="the primary's host dies", fault=Fault.HOST),
     Scenario(name="node-primary", text="the primary's node dies and comes back", fault=Fault.NODE, arbiter="manual"),

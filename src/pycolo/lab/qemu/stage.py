@@ -11,6 +11,7 @@ from typing import Any, Final
 from pycolo.lab.errors import LabError
 from pycolo.lab.interruption import Look
 from pycolo.lab.processes import Host, Process, Processes
+from pycolo.lab.qemu import gate
 from pycolo.lab.qemu.machine import BOOT_TIMEOUT_S, Machine, furnish_root, is_ready, qmp_options
 from pycolo.lab.qemu.monitor import Monitor
 from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, wrong_command
@@ -80,9 +81,9 @@ class Stage:
         self.network.put_tap_on_bridge(Host.A)
         environment = [f"{name}={value}" for name, value in self._machine.environment.items()]
         command = self._machine.command(files.directory, "guest-a")
-        qemu = self.processes.start(
-            "qemu-a", Host.A, self.network.hosts[Host.A], ["env", *environment, *command, *qmp_options(files.qmp)]
-        )
+        qmp = files.behind_gate if self._setting.has_gate else files.qmp
+        network = self.network.hosts[Host.A]
+        qemu = self.processes.start("qemu-a", Host.A, network, ["env", *environment, *command, *qmp_options(qmp)])
         deadline = time.monotonic() + BOOT_TIMEOUT_S
         while not is_ready(files.directory):
             self.processes.assert_running(qemu)
@@ -91,6 +92,9 @@ class Stage:
                     f"the guest was not ready within {BOOT_TIMEOUT_S:.0f} s (its console: {files.directory})"
                 )
             self.rest(POLL_S)
+        if self._setting.has_gate:
+            words = [sys.executable, "-m", gate.__name__, files.qmp, files.behind_gate, files.refusing]
+            self.processes.start("gate-a", Host.A, network, list(map(str, words)))
 
     def start_node(self, host: Host) -> None:
         """Start the node of that host, whatever became of the one before."""
@@ -223,6 +227,19 @@ class Stage:
         """To that host's node, and nothing that it has started."""
         os.kill(self._nodes[host].pid, number)
 
+    def refuse_checkpoints(self, host: Host, *, is_refusing: bool) -> None:
+        """Whether the QEMU there, which has a gate, refuses to make checkpoints."""
+        refusing = self.files[host].refusing
+        if is_refusing:
+            refusing.touch()
+        else:
+            refusing.unlink(missing_ok=True)
+
+    def checkpoint_status(self, host: Host) -> dict[str, Any]:
+        """What that host's node says of its checkpoints. Raises `LabError` when it does not answer."""
+        found: dict[str, Any] = self.files[host].ask("status")["checkpoint"]
+        return found
+
     def kill_qemu(self, host: Host) -> None:
         """SIGKILL the QEMU that runs on that host."""
         pid = self.files[host].qemu_pid
@@ -247,7 +264,7 @@ class Stage:
 
     def watch(self, host: Host) -> Monitor:
         """Events of that host's QEMU, on a QMP socket that no node uses."""
-        return Monitor(self.files[host].watch, self.look)
+        return Monitor(self.files[host].watch, self.look, is_urgent=True)
 
     def left_in_qemu(self, host: Host) -> list[str]:
         """What nodes call their own in that host's QEMU: objects and chardevs."""
