@@ -27,8 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from pycolo.core import FrameFd
-from pycolo.transport.ports import BATCH_BUFFER_BYTES, DevicePort, open_device
+from pycolo.core import BATCH_BUFFER_BYTES, FrameFd
+from pycolo.transport.ports import DevicePort, open_device
 from pycolo.transport.portspec import parse_port
 
 HERE: Final = Path(__file__).resolve().parent

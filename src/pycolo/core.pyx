@@ -27,6 +27,7 @@ from pycolo.compare.kinds import RowFlag as _Row
 from pycolo.compare.trace import traced_packets
 from pycolo.conntrack.key import key_from_words
 from pycolo.errors import FramingError, LinkError
+from pycolo.link.codec import MessageType as _MessageType
 from pycolo.rewrite.kinds import ConnectionFlag as _Flag
 from pycolo.rewrite.neighbours import Neighbour
 
@@ -66,6 +67,7 @@ cdef extern from "sys/epoll.h" nogil:
         epoll_data_t data
     const uint32_t EPOLLIN
     const uint32_t EPOLLOUT
+    const uint32_t EPOLLERR
     int EPOLL_CTL_ADD
     int EPOLL_CTL_DEL
     int EPOLL_CTL_MOD
@@ -130,7 +132,12 @@ include "rewrite/waiting.pxi"
 include "rewrite/translator.pxi"
 include "rewrite/straight.pxi"
 include "rewrite/rewriter.pxi"
+include "path/batch.pxi"
 include "path/streams.pxi"
+include "path/link.pxi"
 include "path/pump.pxi"
 include "path/comparing.pxi"
 include "path/rewriting.pxi"
+include "path/nodes.pxi"
+include "path/primary.pxi"
+include "path/secondary.pxi"

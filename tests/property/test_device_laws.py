@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycolo.core import FrameFd
-from pycolo.transport.ports import BATCH_BUFFER_BYTES, VNET_LEN, open_device
+from pycolo.core import BATCH_BUFFER_BYTES, FrameFd
+from pycolo.transport.ports import VNET_LEN, open_device
 from pycolo.transport.portspec import parse_port
 from support import netns
 from support.nodes import wait_for

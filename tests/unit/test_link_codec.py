@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo import limits
+from pycolo.core import LinkOutlet
 from pycolo.errors import LinkError, StateError
 from pycolo.link import codec
 from pycolo.link.codec import (
@@ -14,13 +15,13 @@ from pycolo.link.codec import (
     DATA_FROM_PRIMARY,
     HEADER_BYTES,
     HELLO_TYPES,
-    Decoder,
     Goodbye,
     GoodbyeReason,
     Heartbeat,
     MessageType,
     TakeoverNotice,
 )
+from pycolo.transport.decoder import Decoder
 
 U64 = st.integers(0, 2**64 - 1)
 FRAMES = st.binary(min_size=4, max_size=3000).map(lambda payload: (MessageType.CLIENT_FRAMES, payload))
@@ -174,12 +175,34 @@ def test_both_readers_of_headers_agree(octets):
     assert answers[0] == answers[1]
 
 
-@given(st.sampled_from(sorted(DATA_FROM_PRIMARY | CONTROL_TYPES | HELLO_TYPES)), st.integers(0, 2**32 - 1))
-def test_the_three_ways_to_write_a_header_agree(message_type, length):
-    buffer = bytearray(20)
-    assert codec.pack_into(buffer, 3, message_type, length) == 3 + HEADER_BYTES
-    assert buffer[3:11] == codec.header(message_type, length)
-    assert codec.message(message_type, b"xy") == codec.header(message_type, 2) + b"xy"
+@given(
+    st.sampled_from(sorted(DATA_FROM_PRIMARY | CONTROL_TYPES | HELLO_TYPES)),
+    st.lists(st.binary(max_size=50), max_size=3),
+)
+def test_the_three_ways_to_write_a_message_agree(message_type, parts):
+    outlet = LinkOutlet(memoryview(bytearray(1000)), 100)
+    assert outlet.queue(message_type, *parts)
+    payload = b"".join(parts)
+    assert outlet.view[: outlet.tail] == codec.message(message_type, payload)
+    assert codec.message(message_type, payload) == codec.header(message_type, len(payload)) + payload
+
+
+@given(st.lists(st.integers(0, 300), max_size=60), st.lists(st.integers(1, 400), min_size=1, max_size=10))
+def test_what_was_queued_leaves_in_order_whatever_is_taken_of_it(lengths, takes):
+    """Through a buffer that is moved to the front again and again; what has no room is refused, and nothing else."""
+    outlet = LinkOutlet(memoryview(bytearray(1000)), 100)
+    queued, left = b"", b""
+    for number, length in enumerate(lengths):
+        payload = bytes([number]) * length
+        unsent = outlet.tail - outlet.head
+        assert outlet.can_queue == (unsent < 100)
+        assert outlet.queue(MessageType.CLIENT_FRAMES, payload) == (unsent + HEADER_BYTES + length <= 500)
+        if unsent + HEADER_BYTES + length <= 500:
+            queued += codec.message(MessageType.CLIENT_FRAMES, payload)
+        until = min(outlet.tail, outlet.head + takes[number % len(takes)])
+        left += bytes(outlet.view[outlet.head : until])
+        outlet.head = until
+    assert left + bytes(outlet.view[outlet.head : outlet.tail]) == queued
 
 
 @given(U64, U64, U64, U64)

@@ -9,9 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from pycolo.core import Comparator, ComparePump, RewritePump, Rewriter
+from pycolo.core import Batch, Comparator, ComparePump, RewritePump, Rewriter
 from pycolo.errors import FramingError
-from pycolo.transport.ports import BATCH_BUFFER_BYTES
 from support.segments import Flow, Tcp, batch, frame, read, udp, unbatch
 
 FRAMES = [udp(b"%d" % number * 40) for number in range(50)]
@@ -29,8 +28,8 @@ class Stage:
     def __init__(self, make, inputs, outputs):
         self.epoll = select.epoll()
         self.near, self.far = {}, {}
-        self.buffers = {name: bytearray(BATCH_BUFFER_BYTES) for name in (*inputs, *outputs)}
-        self.pump = make(self.epoll.fileno(), {name: memoryview(buf) for name, buf in self.buffers.items()})
+        self.batches = {name: Batch() for name in (*inputs, *outputs)}
+        self.pump = make(self.epoll.fileno(), self.batches)
         for name in (*inputs, *outputs):
             self.connect(name, select.EPOLLIN if name in inputs else select.EPOLLIN | select.EPOLLRDHUP)
 
@@ -80,8 +79,8 @@ def stages():
     def comparing(**options):
         core = Comparator(1, **options)
 
-        def make(epoll_fd, views):
-            return ComparePump(epoll_fd, 0, core, views["secondary"], views["primary"], views["output"])
+        def make(epoll_fd, batches):
+            return ComparePump(epoll_fd, 0, core, batches["secondary"], batches["primary"], batches["output"])
 
         stage = Stage(make, ["secondary", "primary"], ["output"])
         stage.core = core
@@ -92,7 +91,7 @@ def stages():
         core = Rewriter(1)
         names = ("guest_in", "client_out", "client_in", "guest_out")
         stage = Stage(
-            lambda epoll_fd, views: RewritePump(epoll_fd, 0, core, *(views[name] for name in names)),
+            lambda epoll_fd, batches: RewritePump(epoll_fd, 0, core, *(batches[name] for name in names)),
             ["guest_in", "client_in"],
             ["client_out", "guest_out"],
         )
@@ -347,10 +346,10 @@ def test_a_stream_that_cannot_be_read_on(comparing, name, word):
     assert stage.pump.run(now_us() + FAR_US) == {}
     inlet = getattr(stage.pump, name)
     assert inlet.is_blocked
-    assert inlet.start == len(STREAM)
+    assert inlet.batch.start == len(STREAM)
     take = getattr(stage.core, f"{name}_frames")
     with pytest.raises(FramingError):
-        take(stage.buffers[name], inlet.start, inlet.end, now_us())
+        take(inlet.batch.buf, inlet.batch.start, inlet.batch.end, now_us())
 
 
 def test_a_table_grows_without_python(comparing):

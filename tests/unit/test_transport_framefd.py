@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from pycolo import limits
-from pycolo.transport.ports import BATCH_BUFFER_BYTES
+from pycolo.core import BATCH_BUFFER_BYTES
 from support.segments import batch, unbatch, vnet_header
 
 FRAMES = [bytes([i]) * (14 + i * 31) for i in range(40)]

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from pycolo.core import BATCH_BUFFER_BYTES
 from pycolo.errors import ConnectError
-from pycolo.transport.ports import BATCH_BUFFER_BYTES, open_device
+from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import parse_port
 from support import netns
 from support.nodes import wait_for

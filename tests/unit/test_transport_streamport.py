@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from pycolo.core import Batch
 from pycolo.errors import ConnectError
-from pycolo.node.batch import Batch
 from pycolo.transport import streamport
 from pycolo.transport.portspec import parse_port
 from pycolo.transport.streamport import StreamPort

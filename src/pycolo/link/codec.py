@@ -20,10 +20,10 @@ A stream has no way to find the next message after a bad header: it is refused, 
 from collections.abc import Iterable, Iterator
 from enum import Enum, IntEnum
 from struct import Struct
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 from pycolo import limits
-from pycolo.errors import LinkError, StateError
+from pycolo.errors import LinkError
 
 _HEADER: Final = Struct(">IBBH")
 HEADER_BYTES: Final = _HEADER.size
@@ -94,12 +94,6 @@ def header(message_type: MessageType, length: int) -> bytes:
     return _HEADER.pack(length, message_type, 0, 0)
 
 
-def pack_into(buffer: bytearray | memoryview, position: int, message_type: MessageType, length: int) -> int:
-    """Write a header at `position` of `buffer`; the answer is where its payload of `length` bytes belongs."""
-    _HEADER.pack_into(buffer, position, length, message_type, 0, 0)
-    return position + HEADER_BYTES
-
-
 def message(message_type: MessageType, payload: bytes) -> bytes:
     """A whole message, for the short ones."""
     return header(message_type, len(payload)) + payload
@@ -108,6 +102,11 @@ def message(message_type: MessageType, payload: bytes) -> bytes:
 def payload_bytes_max(types: Iterable[MessageType]) -> int:
     """The longest payload that any of `types` may have."""
     return max(_PAYLOAD_BYTES[message_type][1] for message_type in types)
+
+
+def payload_lengths(types: Iterable[MessageType]) -> dict[int, tuple[int, int]]:
+    """Shortest and longest payload of each of `types`, by number."""
+    return {int(message_type): _PAYLOAD_BYTES[message_type] for message_type in types}
 
 
 def parse_header(
@@ -140,80 +139,6 @@ def parse_header(
             f"{where} ({message_type.name}) has {length} bytes, must be {shortest} to {longest}; link closed"
         )
     return message_type, length
-
-
-class Decoder:
-    """Cuts a stream into messages, in place.
-
-    ``n = recv_into(decoder.writable()); decoder.received(n); for message_type, payload in
-    decoder.messages(): …``
-
-    A payload is a view into the decoder's buffer: it is good until the next `writable()`. The buffer never
-    grows.
-    """
-
-    def __init__(self, stream: str, types: frozenset[MessageType], read_bytes: int = limits.BATCH_BYTES) -> None:
-        """For `types`; once `messages()` was read to its end, `writable()` offers `read_bytes` or more."""
-        assert read_bytes >= TLS_RECORD_BYTES_MAX
-        self.stream = stream
-        self.read_bytes = read_bytes
-        self._types = types
-        self._accepted = {int(kind): (kind, *_PAYLOAD_BYTES[kind]) for kind in types}
-        self._buffer = memoryview(bytearray(HEADER_BYTES + payload_bytes_max(types) + read_bytes))
-        self._start = 0  # first byte of the first message that was not yielded
-        self._end = 0  # behind the last byte received
-        self._offset = 0  # bytes of the stream before `_start`
-        self._refusal: LinkError | None = None
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes received that no message has taken yet."""
-        return self._end - self._start
-
-    def writable(self) -> memoryview:
-        """Where the next bytes go; ends the life of all payloads yielded. Raises the refusal, if any."""
-        self._check()
-        used = self._end - self._start
-        if used == 0:
-            self._start = self._end = 0
-        elif self._start and len(self._buffer) - self._end < self.read_bytes:
-            self._buffer[:used] = self._buffer[self._start : self._end]
-            self._start, self._end = 0, used
-        if self._end == len(self._buffer):
-            raise StateError(f"{self.stream}: writable()", "full", "read to the end of messages()")
-        return self._buffer[self._end :]
-
-    def received(self, count: int) -> None:
-        """`count` bytes have been written to the start of `writable()`."""
-        assert 0 <= count <= len(self._buffer) - self._end
-        self._end += count
-
-    def messages(self) -> Iterator[tuple[MessageType, memoryview]]:
-        """Every whole message so far, in order. Raises `LinkError` at a bad header, and ever after."""
-        self._check()
-        while (available := self._end - self._start) >= HEADER_BYTES:
-            length, number, flags, reserved = _HEADER.unpack_from(self._buffer, self._start)
-            accepted = self._accepted.get(number)
-            if accepted is None or flags or reserved or not accepted[1] <= length <= accepted[2]:
-                self._refuse()
-            if available < HEADER_BYTES + length:
-                return
-            payload_at = self._start + HEADER_BYTES
-            self._start = payload_at + length
-            self._offset += HEADER_BYTES + length
-            yield accepted[0], self._buffer[payload_at : payload_at + length]
-
-    def _refuse(self) -> NoReturn:
-        try:
-            parse_header(self._buffer, self._start, self._types, self.stream, self._offset)
-        except LinkError as refusal:
-            self._refusal = refusal
-            raise
-        raise AssertionError("messages() and parse_header() disagree about a header")
-
-    def _check(self) -> None:
-        if self._refusal is not None:
-            raise self._refusal
 
 
 # ── payloads ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,12 +3,10 @@
 May know everything below it; only `cli` and `lab` know it.
 
     options         what a node is told at start
-    batch           one buffer of frames on its way from a port to a core or from a core to a port
     clock           the clock of all frames
-    datapath        the thread that moves frames: epoll, one core, no locks
+    datapath        the thread that moves frames: a pump of `path`, and what that leaves to Python
     primarypath     … with a comparator in it
     secondarypath   … with a rewriter in it
-    translation     the rewriter of a primary that has taken over before
     handover        what a path that served leaves to the one that follows it
     announcer       tells the LAN where the guest's addresses are now
     nopath          stands for the path of a node without a guest

@@ -4,12 +4,14 @@ from ipaddress import IPv4Address
 from struct import pack
 from typing import Final
 
-from pycolo.core import Neighbours
-from pycolo.node.batch import Batch
+from pycolo.core import Batch, Neighbours
 from pycolo.wire.build import gratuitous_arp, unsolicited_advertisement
 
 ANNOUNCE_AFTER_MS: Final = (0, 200, 1000)
 """The announcement is repeated: one lost frame would leave a switch with the wrong port (RFC 5227 section 2.3)."""
+
+AGAIN_US: Final = 10_000
+"""While the LAN takes nothing: how often to look whether it takes an announcement."""
 
 
 class Announcer:

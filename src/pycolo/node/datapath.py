@@ -1,8 +1,8 @@
-"""The thread that moves frames: one epoll, one core, no locks.
+"""The thread that moves frames: one pump, one core, no locks.
 
-Each turn: wait, do what others have posted, move frames, let the core know the time. A subclass says what it waits for
-(`_interest`), what it does when woken (`_turn`) and when it must be woken at the latest (`_deadline_us`). Everything
-that is not about frames is decided elsewhere and arrives through `post`.
+Each turn: the pump (`pycolo.path`) waits and moves frames, until something else happens; then what others have posted
+is done, streams come and go, and a subclass deals with what the pump has left (`_act`). Everything that is not about
+frames is decided elsewhere and arrives through `post`.
 """
 
 import os
@@ -16,10 +16,9 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from pycolo import limits
-from pycolo.core import IMPOSSIBLE, Span, frame_at, frame_boundary
+from pycolo.core import IMPOSSIBLE, Batch, PrimaryPump, SecondaryPump, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError, LinkError, PycoloError, StateError
 from pycolo.link.codec import MessageType
-from pycolo.node.batch import Batch
 from pycolo.node.clock import now_us
 from pycolo.transport.linksocket import LinkSocket, Message
 from pycolo.transport.ports import Port
@@ -27,8 +26,8 @@ from pycolo.transport.streamport import StreamPort
 
 T = TypeVar("T")
 
-WAIT_MS_MAX: Final = 1000
-"""Wake at least once a second: to evict idle connections and to try closed streams again."""
+WAIT_US_MAX: Final = 1_000_000
+"""Wake at least once a second: to try closed streams again."""
 
 
 class DataPath(threading.Thread):
@@ -50,8 +49,6 @@ class DataPath(threading.Thread):
         spin_us: int = 0,
     ) -> None:
         super().__init__(name=name, daemon=True)
-        self.link_bytes_sent = 0
-        self.link_bytes_received = 0
         self._ports = inputs + outputs
         self._outputs = [port for port in outputs if isinstance(port, StreamPort)]
         self._has_vnet = inputs[0].vnet_len != 0
@@ -60,7 +57,6 @@ class DataPath(threading.Thread):
         self._on_fatal = on_fatal
         self._spin_us = spin_us
         self._epoll = select.epoll()
-        self._registered: dict[int, int] = {}
         self._mail: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         weakref.finalize(self, os.close, self._wake).atexit = False  # others may post after the thread's end
@@ -69,10 +65,8 @@ class DataPath(threading.Thread):
         self._has_ended = False
         self._leaves_ports_open = False
         self._link: LinkSocket | None = None
-        self._messages: list[Message] = []
-        self._message_pos = 0
+        self._link_bytes = (0, 0)
         self._waiting: deque[tuple[MessageType, bytes]] = deque()
-        self._span = Span()
         self._service_us: int | None = 0
 
     # ── from other threads ────────────────────────────────────────────────────────────────────────────────────
@@ -118,16 +112,17 @@ class DataPath(threading.Thread):
 
     # ── for subclasses ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _interest(self) -> dict[int, int]:
-        """Descriptor → epoll events that are waited for now."""
+    @property
+    def _pump(self) -> PrimaryPump | SecondaryPump:
+        """What moves the frames."""
         raise NotImplementedError
 
-    def _turn(self, ready: dict[int, int]) -> bool:
-        """Move frames; whether anything moved."""
+    def _act(self) -> None:
+        """Deal with what the pump has left, and let it know what has changed."""
         raise NotImplementedError
 
     def _deadline_us(self) -> int | None:
-        """When `_turn` must be called again at the latest."""
+        """When `_act` must be called again at the latest."""
         raise NotImplementedError
 
     def snapshot(self) -> dict[str, Any]:
@@ -140,17 +135,17 @@ class DataPath(threading.Thread):
         """The thread: ends with `stop`, or with the first error that is not one stream's own."""
         self._epoll.register(self._wake, select.EPOLLIN)
         try:
-            last_progress_us = now_us()
             while True:
-                ready = self._wait(last_progress_us)
+                ready = self._pump.run(self._until_us())
+                if ready.get(self._wake):
+                    os.eventfd_read(self._wake)
                 while self._mail and not self._stopping:
                     self._mail.popleft()()
                 if self._stopping:
                     break
                 self._drop_ended(ready)
                 self._service()
-                if self._turn(ready):
-                    last_progress_us = now_us()
+                self._act()
         except BaseException as error:
             self._on_fatal(error)
         finally:
@@ -158,61 +153,29 @@ class DataPath(threading.Thread):
             self._has_ended = True
             self._refuse_questions()
 
-    def _wait(self, last_progress_us: int) -> dict[int, int]:
-        """Sleep until there is something to do; descriptor → events."""
-        self._register(self._interest())
+    def _until_us(self) -> int:
+        """When the pump is to return at the latest."""
         now = now_us()
-        timeout_s = WAIT_MS_MAX / 1000
-        for due in (self._deadline_us(), self._service_us):
-            if due is not None:
-                timeout_s = min(timeout_s, max(0, due - now) / 1e6)
-        if self._mail or (self._link is not None and self._link.has_pending and self._wants_messages()):
-            timeout_s = 0
-        if self._spin_us and now - last_progress_us < self._spin_us:
-            timeout_s = 0
-        ready = dict(self._epoll.poll(timeout_s))
-        if ready.pop(self._wake, None):
-            os.eventfd_read(self._wake)
-        return ready
-
-    def _register(self, wanted: dict[int, int]) -> None:
-        for fd in [fd for fd in self._registered if fd not in wanted]:
-            del self._registered[fd]
-            try:
-                self._epoll.unregister(fd)
-            except OSError:  # closed meanwhile: the kernel has taken it out itself
-                continue
-        for fd, events in wanted.items():
-            if self._registered.get(fd) == events:
-                continue
-            if fd in self._registered:
-                try:
-                    self._epoll.modify(fd, events)
-                except FileNotFoundError:  # closed, and its number given to another
-                    self._epoll.register(fd, events)
-            else:
-                self._epoll.register(fd, events)
-            self._registered[fd] = events
+        if self._mail:
+            return now
+        dues = (now + WAIT_US_MAX, self._service_us, self._deadline_us())
+        return min(due for due in dues if due is not None)
 
     def _drop_ended(self, ready: dict[int, int]) -> None:
-        """A stream that nobody reads from says only here that it has ended."""
+        """A stream that is only written says only here that it has ended."""
         for port in self._outputs:
             if port.is_connected and ready.get(port.fileno(), 0) & (select.EPOLLHUP | select.EPOLLERR):
-                self._forget_fd(port.fileno())
+                self._pump.forget(port.fileno())
                 port.drop()
 
     def _service(self) -> None:
         """Streams come and go."""
+        self._pump.look()
         dues = [due for port in self._ports if (due := port.service(now_us())) is not None]
         self._service_us = min(dues) if dues else None
         for port in self._ports:
             if isinstance(port, StreamPort) and (note := port.take_note()):
                 self._on_note(note)
-
-    def _forget_fd(self, fd: int) -> None:
-        """A descriptor is about to be closed: its number may come back as another's."""
-        if self._registered.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
 
     def _close(self) -> None:
         self._drop_link()
@@ -228,16 +191,27 @@ class DataPath(threading.Thread):
         batch.clear()
         if not isinstance(port, StreamPort):
             raise error  # a device cannot give a wrong length: a bug
-        self._forget_fd(port.fileno())
+        self._pump.forget(port.fileno())
         port.drop()
         port.take_reset()
 
     # ── the link ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def link_bytes_sent(self) -> int:
+        """Over all data connections."""
+        return self._link_bytes[0] + (self._link.sent_bytes if self._link is not None else 0)
+
+    @property
+    def link_bytes_received(self) -> int:
+        """Over all data connections."""
+        return self._link_bytes[1] + (self._link.received_bytes if self._link is not None else 0)
+
     def attach(self, link: LinkSocket) -> None:
         """The other node's data connection is there (in this thread)."""
         self._drop_link()
         self._link = link
+        self._pump.attach(link)
 
     def detach(self) -> None:
         """Close the data connection without calling it lost (in this thread)."""
@@ -245,99 +219,58 @@ class DataPath(threading.Thread):
 
     def _drop_link(self) -> None:
         self._waiting.clear()
-        self._messages = []
-        self._message_pos = 0
         if self._link is not None:
-            self._forget_fd(self._link.fileno())
+            self._link_bytes = (self.link_bytes_sent, self.link_bytes_received)
+            self._pump.detach()
             self._link.close()
             self._link = None
-
-    def _link_events(self) -> int:
-        if self._link is None:
-            return 0
-        events = select.EPOLLIN if self._wants_messages() else 0
-        return events | (select.EPOLLOUT if self._link.wants_write else 0)
-
-    def _wanted(self, *ports: tuple[Port, int]) -> dict[int, int]:
-        """Descriptor → events of the link and of these ports.
-
-        What waits for no event is left out: epoll would report its end again and again, and nobody would look.
-        """
-        wanted = {self._link.fileno(): self._link_events()} if self._link is not None else {}
-        ends = [(port, select.EPOLLERR if port.is_connected else select.EPOLLIN) for port in self._outputs]
-        for port, events in (*ports, *ends):
-            wanted[port.fileno()] = wanted.get(port.fileno(), 0) | events
-        return {fd: events for fd, events in wanted.items() if fd >= 0 and events}
-
-    def _wants_messages(self) -> bool:
-        return not self._messages
-
-    def _receive(self, ready: dict[int, int]) -> None:
-        """Take messages from the link, if none are left from the last time."""
-        if self._link is None or not self._wants_messages():
-            return
-        if self._link.fileno() not in ready and not self._link.has_pending:
-            return
-        before = self._link.received_bytes
-        try:
-            self._messages = self._link.receive()
-            for message_type, payload in self._messages:
-                self._check_frames(message_type, payload)
-        except (LinkError, FramingError) as error:
-            self._lose_link(error)
-        else:
-            self.link_bytes_received += self._link.received_bytes - before
-
-    def _check_frames(self, message_type: MessageType, payload: memoryview) -> None:
-        """The other node sends whole frames: what follows the last one would never be taken."""
-        if message_type in (MessageType.EPOCH_MARKER, MessageType.OFFSETS):
-            return
-        end = frame_boundary(payload, 0, len(payload), self._has_vnet)
-        if end != len(payload):
-            if frame_at(payload, end, len(payload), self._has_vnet, self._span) == IMPOSSIBLE:
-                raise FramingError("data link", end, self._span.word, limits.STREAM_LENGTH_BYTES_MAX)
-            raise LinkError(f"data link: a message ends within a frame, at byte {end} of {len(payload)}; link closed")
-
-    def _queue(self, message_type: MessageType, payload: memoryview | bytes) -> None:
-        if self._link is None or not len(payload):
-            return
-        try:
-            self._link.queue(message_type, payload)
-            self._flush_link()
-        except LinkError as error:
-            self._lose_link(error)
-
-    def _queue_behind(self, message_type: MessageType, payload: bytes) -> None:
-        """As `_queue`, for what cannot wait at its source: it leaves behind what waits here, and before all else."""
-        self._waiting.append((message_type, payload))
-        self._queue_waiting()
-
-    def _queue_waiting(self) -> None:
-        if self._link is None:
-            self._waiting.clear()
-        while self._waiting and self._link is not None and self._link.can_queue:
-            self._queue(*self._waiting.popleft())
-
-    def _tend_link(self) -> None:
-        """Send what waits, as far as the link takes it."""
-        if self._link is not None and self._link.wants_write:
-            self._flush_link()
-        self._queue_waiting()
-
-    def _flush_link(self) -> None:
-        if self._link is None:
-            return
-        before = self._link.sent_bytes
-        try:
-            self._link.flush()
-        except LinkError as error:
-            self._lose_link(error)
-        else:
-            self.link_bytes_sent += self._link.sent_bytes - before
 
     def _lose_link(self, error: PycoloError) -> None:
         self._drop_link()
         self._on_link_lost(str(error))
 
-    def _can_queue(self) -> bool:
-        return self._link is None or (self._link.can_queue and not self._waiting)
+    def _front(self) -> Message | None:
+        """The message in front, of sound frames if it is of frames; the link is lost where it cannot be read on."""
+        if self._link is None:
+            return None
+        try:
+            found = self._link.front()
+            if found is not None and found[0] in (MessageType.CLIENT_FRAMES, MessageType.GUEST_FRAMES):
+                self._check_frames(found[1])
+        except (LinkError, FramingError) as error:
+            self._lose_link(error)
+            return None
+        return found
+
+    def _advance(self) -> None:
+        """The message in front is done with."""
+        if self._link is not None:
+            self._link.inlet.advance()
+
+    def _check_frames(self, payload: memoryview) -> None:
+        """The other node sends whole frames: what follows the last one would never be taken."""
+        end = frame_boundary(payload, 0, len(payload), self._has_vnet)
+        if end != len(payload):
+            span = Span()
+            if frame_at(payload, end, len(payload), self._has_vnet, span) == IMPOSSIBLE:
+                raise FramingError("data link", end, span.word, limits.STREAM_LENGTH_BYTES_MAX)
+            raise LinkError(f"data link: a message ends within a frame, at byte {end} of {len(payload)}; link closed")
+
+    def _queue_behind(self, message_type: MessageType, payload: bytes) -> None:
+        """Send what cannot wait at its source: it leaves behind what waits here, and before all else."""
+        self._waiting.append((message_type, payload))
+        self._queue_waiting()
+
+    def _queue_waiting(self) -> None:
+        """Queue what waits, as far as the link takes it, and send that."""
+        link = self._link
+        if link is None:
+            self._waiting.clear()
+            return
+        try:
+            while self._waiting and link.can_queue:
+                link.queue(*self._waiting.popleft())
+                link.flush()
+        except LinkError as error:
+            self._lose_link(error)
+        self._pump.is_link_held = bool(self._waiting)

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pycolo.core import Rewriter
+from pycolo.core import Batch, Rewriter
 from pycolo.node.announcer import Announcer
-from pycolo.node.batch import Batch
 from pycolo.transport.ports import Port
 
 

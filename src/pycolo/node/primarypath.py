@@ -27,28 +27,23 @@ may still leave is one write that was under way, of frames on which the secondar
 wait as well: a silent secondary is no divergence.
 """
 
-import select
+from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any
 
 from pycolo import limits
 from pycolo.compare.difference import Command
-from pycolo.core import Comparator, Rewriter
+from pycolo.core import Comparator, PrimaryPump, Rewriter
 from pycolo.errors import FramingError
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
-from pycolo.node.announcer import Announcer
-from pycolo.node.batch import Batch
+from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.clock import now_us
 from pycolo.node.datapath import DataPath
 from pycolo.node.handover import PathState
-from pycolo.node.translation import Translation
 from pycolo.path.cores import comparator_counters
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
-
-TRUST_CHECK_US: Final = 5_000
-"""While nothing may leave: how often to look whether the secondary was heard again."""
 
 
 class PrimaryPath(DataPath):
@@ -83,24 +78,22 @@ class PrimaryPath(DataPath):
         self._guest_out = guest_out
         self._on_commands = on_commands
         self._compares = compares
-        self._translation: Translation | None = None
-        if rewriter is not None:
-            assert guest_out is not None
-            self._translation = Translation(rewriter, guest_out, Batch(), ())
+        assert rewriter is None or guest_out is not None
+        self._rewriter = rewriter
+        self._first: deque[bytearray] = deque()
         self._announcer: Announcer | None = None
         self._mirrors_at_once = mirrors_at_once
-        self._is_mirroring = False
-        self._from_lan = Batch()
-        self._lan_complete = 0
-        self._from_guest = Batch()
-        self._released = Batch()
-        self._released_bytes = 0
-        self._is_guest_blocked = False
-        self._must_retry = False
         self._trusted_until_ns: Callable[[], int] | None = None
         self._epoch = 0
         self._offsets_epoch = -1
-        comparator.pair_lost(now_us())  # nobody there to compare with
+        self._primary = PrimaryPump(
+            self._epoll.fileno(), self._spin_us, comparator, lan_in, lan_out, guest_in, guest_out, rewriter
+        )
+        comparator.pair_lost(now_us())  # there is nothing to compare with yet
+
+    @property
+    def _pump(self) -> PrimaryPump:
+        return self._primary
 
     @classmethod
     def from_state(
@@ -124,15 +117,17 @@ class PrimaryPath(DataPath):
             state.guest_out,
             on_commands,
             compares=compares,
+            rewriter=state.rewriter,
             **options,
         )
-        path._translation = Translation(state.rewriter, state.guest_out, state.to_guest, state.mirrored)
         path._announcer = state.announcer
-        path._from_lan = state.from_lan
-        path._from_guest = state.from_guest
-        path._released = state.to_client
-        path._lan_complete = state.from_lan.complete_end(state.lan_in)
-        path._is_guest_blocked = True  # whole frames may be there already
+        path._first.extend(state.mirrored)
+        pump = path._primary
+        pump.lan_in.batch, pump.guest_in.batch = state.from_lan, state.from_guest
+        pump.lan_out.batch, pump.guest_out.batch = state.to_client, state.to_guest
+        pump.lan_complete = state.from_lan.complete_end(state.lan_in)
+        pump.is_lan_held = bool(path._first)
+        pump.is_guest_blocked = True  # whole frames may be there already
         return path
 
     # ── posted by the supervisor ──────────────────────────────────────────────────────────────────────────────
@@ -140,36 +135,40 @@ class PrimaryPath(DataPath):
     def attach(self, link: LinkSocket) -> None:
         """The secondary's data connection is there."""
         super().attach(link)
-        self._is_mirroring = self._mirrors_at_once
+        self._primary.is_mirroring = self._mirrors_at_once
 
     def start_mirroring(self) -> None:
         """From now on the secondary gets the clients' frames. See the module's text."""
-        self._is_mirroring = True
+        self._primary.is_mirroring = True
 
     def pair_formed(self, trusted_until_ns: Callable[[], int]) -> None:
         """The secondary's data connection is attached: compare what begins from here.
 
         `trusted_until_ns()`: up to when (CLOCK_MONOTONIC) the secondary certainly has not taken over.
         """
-        self._trusted_until_ns = trusted_until_ns
+        self._trust(trusted_until_ns)
         if self._compares:
             self._comparator.pair_formed(now_us())
+
+    def _trust(self, until_ns: Callable[[], int] | None) -> None:
+        self._trusted_until_ns = until_ns
+        self._primary.trust = None if until_ns is None else lambda: monotonic_ns() < until_ns()
 
     def start_comparing(self, epoch: int, trusted_until_ns: Callable[[], int]) -> dict[str, int]:
         """The secondary's guest is a copy of this one, which is stopped: compare what both send from here.
 
         As `send_offsets`, `pair_formed` and `commit`, whose answer it gives.
         """
-        self._is_mirroring = True
-        self._drain_guest()  # nobody to compare it with: it leaves
-        self._send_released()
+        self._primary.is_mirroring = True
+        self._drain_guest()  # there is nothing to compare it with: it leaves
+        self._primary.send_released()
         self.pair_formed(trusted_until_ns)
         return self.commit(epoch)
 
     def send_offsets(self, epoch: int) -> None:
         """Tell the secondary which offsets its guest's copy of this one's state will have; `commit` does if need be."""
         self._offsets_epoch = epoch
-        table = b"" if self._translation is None else self._translation.rewriter.export_offsets()
+        table = b"" if self._rewriter is None else self._rewriter.export_offsets()
         for payload in offsets_payloads(epoch, table):
             self._queue_behind(MessageType.OFFSETS, payload)
 
@@ -181,20 +180,21 @@ class PrimaryPath(DataPath):
         """
         if self._offsets_epoch != epoch:
             self.send_offsets(epoch)
-        self._send_released()  # what was equal before is not the checkpoint's
-        stats = self._comparator.stats
-        released, released_bytes, discarded = stats.released, self._released_bytes, stats.discarded
+        pump, stats = self._primary, self._comparator.stats
+        pump.send_released()  # what was equal before is not the checkpoint's
+        released, released_bytes, discarded = stats.released, pump.released_octets, stats.discarded
         progress = -1
         while progress != (progress := stats.primary_bytes + stats.released):
             self._drain_guest()
             self._comparator.checkpoint_committed(now_us(), awaits_marker=True)
-            self._send_released()
-            if not self._is_guest_blocked:
+            pump.send_released()
+            if not pump.is_guest_blocked:
                 break
         self._epoch = epoch
+        pump.is_front_held = False  # the marker may have come already
         released = stats.released - released
         words = 8 if self._has_vnet else 4
-        released_bytes = max(0, self._released_bytes - released_bytes - words * released)
+        released_bytes = max(0, pump.released_octets - released_bytes - words * released)
         if self._comparator.has_ready():
             released_bytes += self._comparator.held_bytes()
         return {
@@ -205,8 +205,8 @@ class PrimaryPath(DataPath):
 
     def has_offsets(self) -> bool:
         """Whether some connection has other numbers on the guest's side: without this path it would end."""
-        translation = self._translation
-        return translation is not None and translation.rewriter.offsets.has_any(translation.rewriter.table)
+        rewriter = self._rewriter
+        return rewriter is not None and rewriter.offsets.has_any(rewriter.table)
 
     @property
     def epoch(self) -> int:
@@ -216,204 +216,95 @@ class PrimaryPath(DataPath):
     def go_alone(self) -> None:
         """The arbiter has decided: there is no secondary any more."""
         self._drop_link()
-        self._trusted_until_ns = None
+        self._trust(None)
         self._offsets_epoch = -1
         self._comparator.pair_lost(now_us())
 
     # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _interest(self) -> dict[int, int]:
-        ports: list[tuple[Port, int]] = []
-        if self._has_left_for_guest():
-            if self._guest_out is not None:
-                ports.append((self._guest_out, select.EPOLLOUT))
-        elif self._can_mirror():
-            ports.append((self._lan_in, select.EPOLLIN))
-        if not self._is_guest_blocked:
-            ports.append((self._guest_in, select.EPOLLIN))
-        if not self._released.is_empty and self._may_release():
-            ports.append((self._lan_out, select.EPOLLOUT))
-        return self._wanted(*ports)
-
     def _deadline_us(self) -> int | None:
-        if self._must_retry:
-            return 0
-        dues = [self._comparator.deadline_us() if self._may_release() else now_us() + TRUST_CHECK_US]
-        if self._translation is not None:
-            dues.append(self._translation.next_timer_us)
-        if self._announcer is not None and self._released.is_empty and self._may_release():
-            dues.append(self._announcer.due_us)
-        return min((due for due in dues if due is not None), default=None)
+        if self._announcer is None or self._announcer.due_us is None:
+            return None
+        if self._primary.lan_out.batch.is_empty and self._primary.may_release():
+            return self._announcer.due_us
+        return now_us() + AGAIN_US
 
-    def _may_release(self) -> bool:
-        return self._trusted_until_ns is None or monotonic_ns() < self._trusted_until_ns()
-
-    def _turn(self, ready: dict[int, int]) -> bool:
-        before = self._comparator.stats.primary_bytes + self._comparator.stats.secondary_bytes
-        self._receive(ready)
-        self._take_secondary()
-        if self._guest_in.fileno() in ready or self._is_guest_blocked:
-            self._take_primary(is_ready=self._guest_in.fileno() in ready)
-        moved = self._take_lan(ready) if self._translation is None else self._translate_lan(self._translation, ready)
-        due = self._comparator.deadline_us()
-        if due is not None and due <= now_us() and self._may_release():
-            self._comparator.timer_fired(now_us())
-        moved |= self._send_released()
-        self._tend_link()
-        commands = self._comparator.commands()
-        if commands:
+    def _act(self) -> None:
+        self._end_bad_streams()
+        self._take_messages()
+        self._give_first()
+        self._announce()
+        self._queue_waiting()
+        if commands := self._comparator.commands():
             self._on_commands(commands)
-        moved |= before != self._comparator.stats.primary_bytes + self._comparator.stats.secondary_bytes
-        # What had no room may have some now, and no descriptor would say so.
-        self._must_retry = moved and (self._is_guest_blocked or bool(self._messages))
-        return moved
 
-    # ── from the LAN ──────────────────────────────────────────────────────────────────────────────────────────
+    def _end_bad_streams(self) -> None:
+        pump = self._primary
+        if pump.lan_in.has_ended:
+            pump.lan_in.has_ended = False
+            try:
+                pump.lan_in.batch.complete_end(self._lan_in)
+            except FramingError as error:
+                self._bad_stream(self._lan_in, pump.lan_in.batch, error)
+        if pump.guest_in.has_ended:
+            pump.guest_in.has_ended = False
+            batch = pump.guest_in.batch
+            try:
+                self._take_bad_frames()
+            except FramingError as error:
+                self._bad_stream(self._guest_in, batch, error)
 
-    def _has_left_for_guest(self) -> bool:
-        if self._translation is not None:
-            return not self._translation.is_clear
-        return self._from_lan.start < self._lan_complete
+    def _take_bad_frames(self) -> None:
+        """Offer the guest's output again where it cannot be read on. Raises `FramingError`."""
+        batch, translated = self._primary.guest_in.batch, self._primary.translated
+        if self._rewriter is None:
+            self._comparator.primary_frames(batch.buf, batch.start, batch.end, now_us())
+        else:
+            self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), translated.buf, translated.end)
 
-    def _can_mirror(self) -> bool:
-        return not self._is_mirroring or self._can_queue()
+    def _take_messages(self) -> None:
+        """What the secondary sends besides frames; those are the pump's."""
+        while (found := self._front()) is not None and found[0] is MessageType.EPOCH_MARKER:
+            epoch = unpack_epoch(found[1])
+            if epoch > self._epoch:
+                self._primary.is_front_held = True  # what follows is of an epoch that `commit` is about to begin
+                return
+            if epoch == self._epoch:
+                self._comparator.epoch_marker(self._comparator.epoch)
+            self._advance()
 
-    def _read_lan(self, ready: dict[int, int]) -> bool:
-        """Clients' frames, mirrored. Read only while the link can take them too; whether anything was done."""
-        batch = self._from_lan
-        if self._lan_in.fileno() not in ready or not self._can_mirror():
-            return False
-        batch.fill(self._lan_in)
-        try:
-            self._lan_complete = batch.complete_end(self._lan_in)
-        except FramingError as error:
-            self._lan_complete = 0
-            self._bad_stream(self._lan_in, batch, error)
-            return True
-        if self._is_mirroring:
-            self._mirror(batch)
-        return True
-
-    def _mirror(self, batch: Batch) -> None:
-        """What has just come, to the secondary; but not what this guest turns down and that one might not (rule R1)."""
-        pos = batch.start
-        parts = []
-        while pos < self._lan_complete:
-            until, behind = self._comparator.client_frames(batch.buf, pos, self._lan_complete, now_us())
-            parts.append(batch.view[pos:until])
-            pos = behind
-        self._queue(MessageType.CLIENT_FRAMES, parts[0] if len(parts) == 1 else b"".join(parts))
-
-    def _take_lan(self, ready: dict[int, int]) -> bool:
-        """Clients' frames to the link and the guest; whether anything moved."""
-        batch = self._from_lan
-        if batch.start >= self._lan_complete and not self._read_lan(ready):
-            return False
-        before = batch.start
-        if self._guest_out is None:
-            batch.start = self._lan_complete
-        elif batch.start < self._lan_complete:
-            batch.start = self._guest_out.write_batch(batch.buf, batch.start, self._lan_complete)
-        return batch.start > before
-
-    def _translate_lan(self, translation: Translation, ready: dict[int, int]) -> bool:
-        """The same, with the guest's numbers on the way to it."""
-        batch = self._from_lan
-        before = translation.rewriter.stats.client_bytes
-        has_read = False
-        while translation.flush(now_us()):
-            if batch.start < self._lan_complete:
-                batch.start = translation.take_client(batch.buf, batch.start, self._lan_complete, now_us())
-            elif has_read or not self._read_lan(ready):
+    def _give_first(self) -> None:
+        """Clients' frames that a takeover has left, to the guest."""
+        out = self._primary.guest_out.batch
+        while self._first and self._rewriter is not None and self._guest_out is not None:
+            if not out.write_to(self._guest_out):
                 break
-            else:
-                has_read = True
-        translation.timer_fired(now_us())
-        return translation.rewriter.stats.client_bytes != before
+            octets = self._first.popleft()
+            taken = self._rewriter.client_frames(octets, 0, len(octets), now_us(), out.buf, 0)
+            out.start, out.end = 0, self._rewriter.out_end
+            if taken < len(octets):
+                self._first.appendleft(octets[taken:])
+        self._primary.is_lan_held = bool(self._first)
 
-    # ── from the guests ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _take_primary(self, *, is_ready: bool) -> bool:
-        """The guest's output; whether anything was read. What the comparator cannot take stays, and no more is read."""
-        raw = self._from_guest
-        has_read = not self._is_guest_blocked and is_ready and raw.fill(self._guest_in)
-        if self._translation is None:
-            self._compare(raw, self._guest_in)
-            return has_read
-        batch = self._translation.from_guest
-        try:
-            if batch.is_empty:
-                self._translation.take_guest(raw, now_us())
-        except FramingError as error:
-            self._bad_stream(self._guest_in, raw, error)
-        self._compare(batch, self._guest_in)
-        return has_read
-
-    def _compare(self, batch: Batch, port: Port) -> None:
-        try:
-            batch.start = self._comparator.primary_frames(batch.buf, batch.start, batch.end, now_us())
-            self._is_guest_blocked = batch.start < batch.complete_end(port)
-        except FramingError as error:
-            self._is_guest_blocked = False
-            self._bad_stream(port, batch, error)
+    def _announce(self) -> None:
+        """Only between two batches: the port may have a part of a frame of the last one."""
+        batch = self._primary.lan_out.batch
+        if self._announcer is None or not self._announcer.is_due(now_us()):
+            return
+        if batch.is_empty and self._primary.may_release():
+            self._announcer.write(batch)
+            batch.write_to(self._lan_out)
 
     def _drain_guest(self) -> None:
         """Take all that the stopped guest has sent, as far as the comparator can."""
-        stats = self._comparator.stats
+        pump, stats = self._primary, self._comparator.stats
         before = stats.primary_bytes
         while stats.primary_bytes - before < limits.DRAIN_BYTES_MAX:
-            was_blocked = self._is_guest_blocked
-            has_read = self._take_primary(is_ready=True)
-            if self._is_guest_blocked or not (has_read or was_blocked):
+            was_blocked = pump.is_guest_blocked
+            has_read = pump.take_guest()
+            self._end_bad_streams()
+            if pump.is_guest_blocked or not (has_read or was_blocked):
                 break
-
-    def _take_secondary(self) -> None:
-        """The secondary's output, message by message; a message that is not fully taken is offered again."""
-        while self._messages:
-            message_type, payload = self._messages[0]
-            if message_type is MessageType.EPOCH_MARKER:
-                epoch = unpack_epoch(payload)
-                if epoch > self._epoch:
-                    return  # what follows is of an epoch that `commit` is about to begin
-                if epoch == self._epoch:
-                    self._comparator.epoch_marker(self._comparator.epoch)
-            else:
-                try:
-                    pos = self._message_pos
-                    self._message_pos = self._comparator.secondary_frames(payload, pos, len(payload), now_us())
-                except FramingError as error:
-                    self._lose_link(error)
-                    return
-                if self._message_pos < len(payload):
-                    return
-            del self._messages[0]
-            self._message_pos = 0
-
-    def _send_released(self) -> bool:
-        batch = self._released
-        moved = False
-        while self._may_release():
-            if batch.is_empty and not self._next_released():
-                break
-            moved = True
-            if not batch.write_to(self._lan_out):
-                break
-        return moved
-
-    def _next_released(self) -> bool:
-        """Fill `_released`: with what a takeover still has to say and to send again, then with what was compared."""
-        batch = self._released
-        if self._announcer is not None and self._announcer.is_due(now_us()):
-            self._announcer.write(batch)
-            if not batch.is_empty:
-                return True
-        batch.start = batch.end = 0
-        if self._translation is not None:
-            batch.end = self._translation.rewriter.drain_client(batch.buf, 0)
-        if batch.is_empty:
-            batch.end = self._comparator.drain(batch.buf, 0)
-            self._released_bytes += batch.end
-        return not batch.is_empty
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -429,7 +320,7 @@ class PrimaryPath(DataPath):
             "connections": self._comparator.table.used,
             "link_bytes_sent": self.link_bytes_sent,
             "link_bytes_received": self.link_bytes_received,
-            "rewritten": self._translation.rewriter.stats.rewritten if self._translation else 0,
+            "rewritten": self._rewriter.stats.rewritten if self._rewriter is not None else 0,
         }
         for side, port in (("lan", self._lan_in), ("guest", self._guest_in)):
             for name, value in port.counters().items():

@@ -25,25 +25,21 @@ link is left alone instead. So the same call serves before the first state has c
 primary may mirror for as long as the first copy takes.
 """
 
-import select
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from pycolo import limits
-from pycolo.core import Rewriter
+from pycolo.core import Rewriter, SecondaryPump
 from pycolo.errors import FramingError, LinkError, StateError
 from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch
-from pycolo.node.announcer import Announcer
-from pycolo.node.batch import Batch
+from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.clock import now_us
 from pycolo.node.datapath import DataPath
 from pycolo.node.handover import PathState
 from pycolo.path.cores import rewriter_counters
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
-
-_TIMER_US: Final = 1_000_000
 
 
 class SecondaryPath(DataPath):
@@ -71,15 +67,10 @@ class SecondaryPath(DataPath):
         self._guest_in = guest_in
         self._guest_out = guest_out
         self._on_serving = on_serving
-        self._from_lan = Batch()
-        self._from_guest = Batch()
-        self._to_guest = Batch()
-        self._to_client = Batch()
-        self._is_serving = False
-        self._is_resending = False
-        self._next_timer_us = 0
+        self._secondary = SecondaryPump(
+            self._epoll.fileno(), self._spin_us, rewriter, lan_in, lan_out, guest_in, guest_out
+        )
         self._announcer = Announcer(rewriter.neighbours, lan_out.vnet_len)
-        self._is_held = False
         self._is_held_again = False
         self._loading: int | None = None
         self._mirrored: deque[bytearray] = deque()
@@ -91,6 +82,10 @@ class SecondaryPath(DataPath):
         self._is_table_new = False
         self._table = b""
 
+    @property
+    def _pump(self) -> SecondaryPump:
+        return self._secondary
+
     # ── posted by the supervisor ──────────────────────────────────────────────────────────────────────────────
 
     def attach(self, link: LinkSocket) -> None:
@@ -101,17 +96,17 @@ class SecondaryPath(DataPath):
 
     def hold(self) -> None:
         """The guest has stopped for a checkpoint, or waits for its first state. See the module's picture."""
-        if self._is_serving:
+        if self._secondary.is_serving:
             raise StateError("data path: hold", "serving", "in service")
         self._drain_guest(is_void=self._loading is not None)
         self._is_held_again = self._loading is not None  # the offsets of the one before have not come yet
-        self._is_held = True
+        self._secondary.is_held = True
         self._is_table_new = False
         self._keep_messages()
 
     def loaded(self, epoch: int) -> None:
         """The guest is a copy of the primary's: go on when the primary's offsets of `epoch` are here."""
-        if not self._is_held:
+        if not self._secondary.is_held:
             raise StateError("data path: loaded", "not held", "held")
         self._loading = epoch
         self._go_on_if_told()
@@ -123,7 +118,7 @@ class SecondaryPath(DataPath):
         """
         self._is_held_again = False
         if self._loading is None:
-            self._is_held = False
+            self._secondary.is_held = False
 
     def take_over(self) -> None:
         """The arbiter has decided: this node serves the clients from now on. Ends a hold.
@@ -134,10 +129,10 @@ class SecondaryPath(DataPath):
         self._keep_messages()  # what the primary mirrored before it died belongs to the guest
         if self._loading is not None:
             self._adopt(self._table)
-        self._is_held = False
+        self._secondary.is_held = False
         self._drop_link()
-        self._is_serving = True
-        self._is_resending = True
+        self._secondary.is_serving = True
+        self._secondary.is_resending = True
         self._rewriter.takeover()
         self._announcer.begin(now_us())
 
@@ -147,9 +142,9 @@ class SecondaryPath(DataPath):
         To be asked: when the answer is there, this path touches none of it any more. Raises `StateError` when it does
         not serve. `on_serving` is called if it was not yet.
         """
-        if not self._is_serving:
+        if not self._secondary.is_serving:
             raise StateError("data path: hand_over", "in service of the primary", "serving")
-        if self._is_resending:
+        if self._secondary.is_resending:
             self._on_serving(self._rewriter.stats.resent)
         self._leaves_ports_open = True
         self.halt()
@@ -161,10 +156,10 @@ class SecondaryPath(DataPath):
             self._guest_in,
             self._guest_out,
             self._rewriter,
-            self._from_lan,
-            self._from_guest,
-            self._to_guest,
-            self._to_client,
+            self._secondary.lan_in.batch,
+            self._secondary.guest_in.batch,
+            self._secondary.guest_out.batch,
+            self._secondary.lan_out.batch,
             self._mirrored,
             self._announcer,
         )
@@ -175,59 +170,63 @@ class SecondaryPath(DataPath):
 
     # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _interest(self) -> dict[int, int]:
-        ports: list[tuple[Port, int]] = []
-        if not self._is_serving or (self._to_guest.is_empty and not self._mirrored):
-            ports.append((self._lan_in, select.EPOLLIN))
-        if not self._to_guest.is_empty and not self._is_held:
-            ports.append((self._guest_out, select.EPOLLOUT))
-        if not self._to_client.is_empty:
-            ports.append((self._lan_out, select.EPOLLOUT))
-        elif self._can_queue() and not self._is_held:
-            ports.append((self._guest_in, select.EPOLLIN))
-        return self._wanted(*ports)
-
-    def _turn(self, ready: dict[int, int]) -> bool:
-        stats = self._rewriter.stats
-        before = stats.client_bytes + stats.guest_bytes
-        self._receive(ready)
-        if self._is_held:
+    def _act(self) -> None:
+        pump = self._secondary
+        self._end_bad_streams()
+        if pump.is_held:
             self._keep_messages()
-        self._take_link()
-        self._take_lan(ready)
-        if self._is_serving:
+        else:
+            self._give_mirrored()
+            self._take_messages()
+        if pump.is_serving:
             self._announce()
             self._resend()
-        self._take_guest(ready)
-        if now_us() >= self._next_timer_us:
-            self._next_timer_us = now_us() + _TIMER_US
-            self._rewriter.timer_fired(now_us())
-        self._tend_link()
-        return before != stats.client_bytes + stats.guest_bytes
+        self._queue_waiting()
+        pump.has_mirrored = bool(self._mirrored)
+        pump.is_front_held = pump.is_held and self._has_enough()
 
     def _deadline_us(self) -> int | None:
-        if self._announcer.due_us is None or not self._to_client.is_empty:
-            return self._next_timer_us
-        return min(self._next_timer_us, self._announcer.due_us)
+        due = self._announcer.due_us
+        return due if due is None or self._secondary.lan_out.batch.is_empty else now_us() + AGAIN_US
 
-    def _wants_messages(self) -> bool:
-        if self._is_held:
-            return self._mirrored_bytes < limits.HOLD_INPUT_BYTES_MAX or not self._is_table_new
-        return not self._messages and not self._mirrored
+    def _has_enough(self) -> bool:
+        """Whether what the link has for a stopped guest is to wait there."""
+        return self._mirrored_bytes >= limits.HOLD_INPUT_BYTES_MAX and self._is_table_new
 
-    def _take_link(self) -> None:
-        """Clients' frames that the primary mirrored: first those that had to wait."""
-        while not self._is_held and self._send_to_guest():
+    def _end_bad_streams(self) -> None:
+        pump = self._secondary
+        if pump.lan_in.has_ended:
+            pump.lan_in.has_ended = False
             try:
-                if self._mirrored:
-                    self._take_mirrored()
-                elif self._messages:
-                    self._take_message()
-                else:
-                    return
-            except (FramingError, LinkError) as error:
+                pump.lan_in.batch.complete_end(self._lan_in)
+            except FramingError as error:
+                self._bad_stream(self._lan_in, pump.lan_in.batch, error)
+        if pump.guest_in.has_ended:
+            pump.guest_in.has_ended = False
+            batch = pump.guest_in.batch
+            try:
+                self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), batch.buf, batch.start)
+            except FramingError as error:
+                self._bad_stream(self._guest_in, batch, error)
+
+    def _give_mirrored(self) -> None:
+        """Clients' frames that had to wait, to the guest, before what the link has."""
+        while self._mirrored and self._send_to_guest():
+            try:
+                self._take_mirrored()
+            except FramingError as error:
                 self._lose_link(error)
                 return
+
+    def _take_messages(self) -> None:
+        """What the primary sends besides frames; those are the pump's."""
+        while (found := self._front()) is not None and found[0] is MessageType.OFFSETS:
+            try:
+                self._take_offsets(found[1])
+            except LinkError as error:
+                self._lose_link(error)
+                return
+            self._advance()
 
     def _take_mirrored(self) -> None:
         octets = self._mirrored[0]
@@ -237,20 +236,9 @@ class SecondaryPath(DataPath):
             self._mirrored_pos = 0
             del self._mirrored[0]
 
-    def _take_message(self) -> None:
-        message_type, payload = self._messages[0]
-        if message_type is MessageType.CLIENT_FRAMES:
-            self._message_pos = self._translate_client(payload, self._message_pos, len(payload))
-            if self._message_pos < len(payload):
-                return  # more than the buffer takes at once
-        elif message_type is MessageType.OFFSETS:
-            self._take_offsets(payload)
-        del self._messages[0]
-        self._message_pos = 0
-
     def _send_to_guest(self) -> bool:
         """What is translated, then what the rewriter had kept until the guest answered; whether all has gone."""
-        out = self._to_guest
+        out = self._secondary.guest_out.batch
         while out.write_to(self._guest_out):
             out.start, out.end = 0, self._rewriter.drain_guest(out.buf, 0)
             if out.is_empty:
@@ -259,49 +247,14 @@ class SecondaryPath(DataPath):
 
     def _translate_client(self, buf: bytearray | memoryview, start: int, end: int) -> int:
         """Through the rewriter into `_to_guest`, which must be empty; what was taken of `buf` is returned."""
-        out = self._to_guest
+        out = self._secondary.guest_out.batch
         taken = self._rewriter.client_frames(buf, start, end, now_us(), out.buf, 0)
         out.start, out.end = 0, self._rewriter.out_end
         return taken
 
-    def _take_lan(self, ready: dict[int, int]) -> None:
-        if self._lan_in.fileno() not in ready:
-            return
-        if self._is_serving and (not self._send_to_guest() or self._mirrored):
-            return
-        batch = self._from_lan
-        batch.fill(self._lan_in)
-        try:
-            if self._is_serving:
-                batch.start = self._translate_client(batch.buf, batch.start, batch.end)
-            else:
-                batch.start = batch.complete_end(self._lan_in)
-        except FramingError as error:
-            self._bad_stream(self._lan_in, batch, error)
-            return
-        if self._is_serving:
-            self._send_to_guest()
-
-    def _take_guest(self, ready: dict[int, int]) -> None:
-        """The guest's output: to the link; to the LAN after takeover; kept as copies while nobody is decided."""
-        out = self._to_client
-        if self._is_held or self._is_resending or not out.write_to(self._lan_out) or not self._can_queue():
-            return
-        if self._guest_in.fileno() not in ready:
-            return
-        self._from_guest.fill(self._guest_in)
-        if not self._translate_guest():
-            return
-        self._send_to_guest()
-        if self._is_serving:
-            out.write_to(self._lan_out)
-            return
-        self._queue(MessageType.GUEST_FRAMES, out.view[: out.end])
-        out.clear()
-
     def _translate_guest(self) -> bool:
         """Through the rewriter into `_to_client`, which must be empty; False when the stream had to be closed."""
-        batch, out = self._from_guest, self._to_client
+        batch, out = self._secondary.guest_in.batch, self._secondary.lan_out.batch
         try:
             batch.start = self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), out.buf, 0)
         except FramingError as error:
@@ -314,31 +267,31 @@ class SecondaryPath(DataPath):
 
     def _drain_guest(self, *, is_void: bool) -> None:
         """Take all that the stopped guest has sent. `is_void`: its offsets are not known, and it goes nowhere."""
+        batch, out = self._secondary.guest_in.batch, self._secondary.lan_out.batch
         taken = 0
-        while taken < limits.DRAIN_BYTES_MAX and self._from_guest.fill(self._guest_in):
-            taken += self._from_guest.end
+        while taken < limits.DRAIN_BYTES_MAX and batch.fill(self._guest_in):
+            taken += batch.end
             if not self._translate_guest():
                 return
-            if self._to_client.end and not is_void:
-                self._queue_behind(MessageType.GUEST_FRAMES, bytes(self._to_client.view[: self._to_client.end]))
-            self._to_client.clear()
+            if out.end and not is_void:
+                self._queue_behind(MessageType.GUEST_FRAMES, bytes(out.view[: out.end]))
+            out.clear()
 
     def _keep_messages(self) -> None:
         """Put aside what the link brought, so that it can be read on."""
-        messages, self._messages = self._messages, []
-        pos, self._message_pos = self._message_pos, 0
-        for message_type, payload in messages:
+        while (found := self._front()) is not None:
+            message_type, payload = found
             if message_type is MessageType.CLIENT_FRAMES:
-                self._mirrored.append(bytearray(payload[pos:]))
-                self._mirrored_bytes += len(payload) - pos
+                self._mirrored.append(bytearray(payload))
+                self._mirrored_bytes += len(payload)
             elif message_type is MessageType.OFFSETS:
                 try:
                     self._take_offsets(payload)
                 except LinkError as error:
                     self._lose_link(error)
                     return
-            pos = 0
-        while self._mirrored_bytes > limits.HOLD_INPUT_BYTES_MAX and self._is_held and not self._is_table_new:
+            self._advance()
+        while self._mirrored_bytes > limits.HOLD_INPUT_BYTES_MAX and self._secondary.is_held and not self._is_table_new:
             oldest = self._mirrored.popleft()
             self._mirrored_bytes -= len(oldest)
             self._dropped_bytes += len(oldest) - self._mirrored_pos
@@ -362,12 +315,12 @@ class SecondaryPath(DataPath):
         except LinkError as error:
             self._lose_link(error)
             return
-        self._is_held, self._is_held_again = self._is_held_again, False
+        self._secondary.is_held, self._is_held_again = self._is_held_again, False
         self._queue_behind(MessageType.EPOCH_MARKER, pack_epoch(epoch))
 
     def _adopt(self, table: bytes) -> None:
         """The guest is a copy of the primary's, whose offsets these are. Raises `LinkError`, and nothing changes."""
-        out = self._to_guest
+        out = self._secondary.guest_out.batch
         self._rewriter.shift_client(out.buf, out.start, out.end, -1)
         try:
             self._rewriter.adopt_offsets(table, now_us())
@@ -375,24 +328,25 @@ class SecondaryPath(DataPath):
             self._rewriter.shift_client(out.buf, out.start, out.end, 1)
         self._table = table
         self._loading = None
-        self._from_guest.void_part()
+        self._secondary.guest_in.batch.void_part()
 
     # ── takeover ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _resend(self) -> None:
         """Send the copies again, before anything newer."""
-        out = self._to_client
-        while self._is_resending and out.write_to(self._lan_out):
+        out = self._secondary.lan_out.batch
+        while self._secondary.is_resending and out.write_to(self._lan_out):
             out.start, out.end = 0, self._rewriter.drain_client(out.buf, 0)
             if out.is_empty:
-                self._is_resending = False
+                self._secondary.is_resending = False
                 self._on_serving(self._rewriter.stats.resent)
 
     def _announce(self) -> None:
         """Only between two batches: the port may have a part of a frame of the last one."""
-        if self._announcer.is_due(now_us()) and self._to_client.write_to(self._lan_out):
-            self._announcer.write(self._to_client)
-            self._to_client.write_to(self._lan_out)
+        batch = self._secondary.lan_out.batch
+        if self._announcer.is_due(now_us()) and batch.write_to(self._lan_out):
+            self._announcer.write(batch)
+            batch.write_to(self._lan_out)
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -416,9 +370,9 @@ class SecondaryPath(DataPath):
             for name, value in port.counters().items():
                 counters[f"{side}_{name}"] = value
         counters.setdefault("lan_frames", counters.get("lan_frames_in", 0))
-        if self._is_serving:
+        if self._secondary.is_serving:
             mode = "serving"
-        elif self._is_held:
+        elif self._secondary.is_held:
             mode = "held" if self._loading is None else "loading"
         else:
             mode = "service"

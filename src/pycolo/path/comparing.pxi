@@ -13,31 +13,92 @@ A side that the comparator has no room for is not waited for meanwhile, and offe
 
 
 @cython.final
+cdef class Comparing:
+    """The comparator between what was read and `output`: the stage that all shells share.
+
+    `octets`: of released frames, length words included, that have left the comparator for the output.
+    """
+
+    cdef Comparator comparator
+    cdef Held held
+    cdef Outbox outbox
+    cdef Outlet output
+    cdef long long octets
+
+    def __init__(self, Comparator comparator not None, Outlet output not None):
+        self.comparator = comparator
+        self.held = comparator.held
+        self.outbox = comparator.held.outbox
+        self.output = output
+        self.octets = 0
+
+    cdef inline int take(self, Inlet side, bint is_primary) noexcept nogil:
+        """Have the comparator take what was read of one side; how far it came is its `_outcome`, which is returned."""
+        side.batch.start = self.comparator.feed(
+            side.batch.base, side.batch.start, side.batch.end, is_primary, clock_us()
+        )
+        side.is_blocked = self.comparator._outcome != _TAKEN
+        return self.comparator._outcome
+
+    cdef inline int send_in_place(self) noexcept nogil:
+        """What was released in the primary's batch, if all that is older has gone; the rest waits in the outbox."""
+        if self.outbox.run_start < self.outbox.run_end and self._send_copied() == _GONE:
+            self.octets += self.outbox.run_end - self.outbox.run_start
+            self.output.send(
+                self.outbox.batch, &self.outbox.run_start, &self.outbox.run_end, self.held.has_vnet
+            )
+            self.octets -= self.outbox.run_end - self.outbox.run_start
+        return self.outbox.settle()
+
+    cdef inline int send(self) noexcept nogil:
+        """What was released, in order: what is `ready` is newer than what was copied."""
+        cdef int sent = self._send_copied()
+        while sent == _GONE and self.held.ready.at[0].head != _NONE:
+            self.output.batch.end = self.held.drain(self.output.batch.base, 0, self.output.batch.size)
+            self.octets += self.output.batch.end
+            sent = self._send_copied()
+        return sent
+
+    cdef inline int _send_copied(self) noexcept nogil:
+        """What stands in the output's batch, which is older than what stands in the outbox, and that."""
+        cdef int sent = self.output.send_kept(self.held.has_vnet)
+        if sent == _GONE and self.outbox.start < self.outbox.end:
+            self.octets += self.outbox.end - self.outbox.start
+            sent = self.output.send(
+                self.outbox.copied, &self.outbox.start, &self.outbox.end, self.held.has_vnet
+            )
+            self.octets -= self.outbox.end - self.outbox.start
+        return sent
+
+    cdef inline bint has_unsent(self) noexcept nogil:
+        """Whether something that was released has not left."""
+        if self.output.batch.start < self.output.batch.end or not self.outbox.is_empty():
+            return True
+        return self.held.ready.at[0].head != _NONE
+
+
+@cython.final
 cdef class ComparePump(Pump):
-    """`secondary`, `primary` and `output` are set by Python before each `run`, and looked at after."""
+    """`secondary`, `primary` and `output` are connected by Python before each `run`, and looked at after."""
 
-    cdef Comparator _comparator
-    cdef Held _held
-    cdef Outbox _outbox
-    cdef readonly Inlet secondary
-    cdef readonly Inlet primary
-    cdef readonly Outlet output
+    cdef Comparing _stage
+    cdef readonly StreamInlet secondary
+    cdef readonly StreamInlet primary
+    cdef readonly StreamOutlet output
 
-    def __init__(self, epoll_fd, spin_us, Comparator comparator not None, secondary, primary, output):
-        """The last three: memoryviews of the streams' buffers."""
+    def __init__(self, epoll_fd, spin_us, comparator, secondary, primary, output):
+        """The last three: the streams' batches."""
         super().__init__(epoll_fd, spin_us)
-        self._comparator = comparator
-        self._held = comparator.held
-        self._outbox = comparator.held.outbox
-        self.secondary = Inlet(secondary)
-        self.primary = Inlet(primary)
-        self.output = Outlet(output)
+        self.secondary = StreamInlet(secondary)
+        self.primary = StreamInlet(primary)
+        self.output = StreamOutlet(output)
+        self._stage = Comparing(comparator, self.output)
 
     def _ends(self):
         return {inlet.fd: EPOLLIN for inlet in (self.secondary, self.primary) if (<Inlet>inlet).has_ended}
 
     cdef long long _due_us(self) noexcept nogil:
-        return self._comparator.due_us()
+        return self._stage.comparator.due_us()
 
     cdef bint _is_frames(self, int fd, uint32_t events) noexcept nogil:
         if fd == self.secondary.fd:
@@ -54,12 +115,12 @@ cdef class ComparePump(Pump):
         cdef bint goes_on = self._take(self.secondary, False)
         if not self._take(self.primary, True):
             goes_on = False
-        self._send_in_place()
+        self._stage.send_in_place()
         now = clock_us()
-        if self._comparator.due_us() <= now:
-            self._comparator._timer(now)
-        sent = self._send()
-        if sent == _FAILED or not goes_on or self._held._reports:
+        if self._stage.comparator.due_us() <= now:
+            self._stage.comparator._timer(now)
+        sent = self._stage.send()
+        if sent == _FAILED or not goes_on or self._stage.held._reports:
             return False
         return (
             self.secondary.watch(self._epoll_fd)
@@ -67,7 +128,7 @@ cdef class ComparePump(Pump):
             and self.output.watch(self._epoll_fd, sent == _WAITS)
         )
 
-    cdef inline bint _take(self, Inlet side, bint is_primary) noexcept nogil:
+    cdef inline bint _take(self, StreamInlet side, bint is_primary) noexcept nogil:
         """Read one side, if there is room for what it says; False: Python is to go on from here."""
         cdef int outcome
         if not side.is_blocked:
@@ -75,28 +136,5 @@ cdef class ComparePump(Pump):
                 return True
             if not side.receive():
                 return False
-        side.start = self._comparator.feed(side._buf, side.start, side.end, is_primary, clock_us())
-        outcome = self._comparator._outcome
-        side.is_blocked = outcome != _TAKEN
+        outcome = self._stage.take(side, is_primary)
         return outcome == _TAKEN or outcome == _BLOCKED
-
-    cdef inline int _send_in_place(self) noexcept nogil:
-        """What was released in the primary's batch, if all that is older has gone; the rest waits in the outbox."""
-        if self._outbox.run_start < self._outbox.run_end and self._send_copied() == _GONE:
-            self.output.send(self._outbox.batch, &self._outbox.run_start, &self._outbox.run_end, self._held.has_vnet)
-        return self._outbox.settle()
-
-    cdef inline int _send(self) noexcept nogil:
-        """What was released, in order: what is `ready` is newer than what was copied."""
-        cdef int sent = self._send_copied()
-        while sent == _GONE and self._held.ready.at[0].head != _NONE:
-            self.output.end = self._held.drain(self.output._buf, 0, self.output._size)
-            sent = self._send_copied()
-        return sent
-
-    cdef inline int _send_copied(self) noexcept nogil:
-        """What stands in the output's buffer, which is older than what stands in the outbox, and that."""
-        cdef int sent = self.output.send(self.output._buf, &self.output.start, &self.output.end, self._held.has_vnet)
-        if sent == _GONE:
-            sent = self.output.send(self._outbox.copied, &self._outbox.start, &self._outbox.end, self._held.has_vnet)
-        return sent

@@ -11,23 +11,74 @@ stream's own buffer. A way is not read while that waits. What the rewriter had k
 
 
 @cython.final
+cdef class Rewriting:
+    """The rewriter between what was read and where it goes: the stage that all shells share."""
+
+    cdef Rewriter rewriter
+
+    def __init__(self, Rewriter rewriter not None):
+        self.rewriter = rewriter
+
+    cdef int take(self, Batch source, Outlet sink, bint is_client) noexcept nogil:
+        """Through the rewriter, as long as its output leaves; _FAILED also where the frames cannot be read on."""
+        cdef Py_ssize_t before
+        cdef int sent = self.send(sink, is_client)
+        while sent == _GONE and source.start < source.end:
+            before = source.start
+            source.start = self.translate(source.base, before, source.end, sink.batch.size, is_client)
+            if self.rewriter._outcome != _SEND:
+                sink.keep(source.base, before, self.rewriter.out_end)
+                return _FAILED
+            sent = self.leave(source.base, before, sink)
+            if sent == _GONE:
+                sent = self.send(sink, is_client)
+            if source.start == before:
+                break
+        return sent
+
+    cdef inline Py_ssize_t translate(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t room,
+            bint is_client) noexcept nogil:
+        """Translate where the frames stand, `room` bytes at most: up to `out_end`; what was taken is returned."""
+        return self.rewriter.feed(buf, start, end, is_client, clock_us(), buf, start, start + room)
+
+    cdef inline int leave(self, uint8_t* buf, Py_ssize_t start, Outlet sink) noexcept nogil:
+        """Send what was translated in place from `start` on; what is left goes into the sink's batch."""
+        cdef Py_ssize_t end = self.rewriter.out_end
+        cdef int sent = sink.send(buf, &start, &end, self.rewriter.has_vnet)
+        if start < end:
+            sink.keep(buf, start, end)
+        return sent
+
+    cdef int send(self, Outlet sink, bint is_client) noexcept nogil:
+        """What was translated, and what the rewriter had kept."""
+        cdef int sent
+        while True:
+            sent = sink.send_kept(self.rewriter.has_vnet)
+            if sent != _GONE:
+                return sent
+            sink.batch.end = self.rewriter.write_kept(is_client, sink.batch.base, 0, sink.batch.size)
+            if not sink.batch.end:
+                return _GONE
+
+
+@cython.final
 cdef class RewritePump(Pump):
-    """The four streams are set by Python before each `run`, and looked at after."""
+    """The four streams are connected by Python before each `run`, and looked at after."""
 
-    cdef Rewriter _rewriter
-    cdef readonly Inlet guest_in
-    cdef readonly Outlet client_out
-    cdef readonly Inlet client_in
-    cdef readonly Outlet guest_out
+    cdef Rewriting _stage
+    cdef readonly StreamInlet guest_in
+    cdef readonly StreamOutlet client_out
+    cdef readonly StreamInlet client_in
+    cdef readonly StreamOutlet guest_out
 
-    def __init__(self, epoll_fd, spin_us, Rewriter rewriter not None, guest_in, client_out, client_in, guest_out):
-        """The last four: memoryviews of the streams' buffers."""
+    def __init__(self, epoll_fd, spin_us, rewriter, guest_in, client_out, client_in, guest_out):
+        """The last four: the streams' batches."""
         super().__init__(epoll_fd, spin_us)
-        self._rewriter = rewriter
-        self.guest_in = Inlet(guest_in)
-        self.client_out = Outlet(client_out)
-        self.client_in = Inlet(client_in)
-        self.guest_out = Outlet(guest_out)
+        self._stage = Rewriting(rewriter)
+        self.guest_in = StreamInlet(guest_in)
+        self.client_out = StreamOutlet(client_out)
+        self.client_in = StreamInlet(client_in)
+        self.guest_out = StreamOutlet(guest_out)
 
     def _ends(self):
         return {inlet.fd: EPOLLIN for inlet in (self.guest_in, self.client_in) if (<Inlet>inlet).has_ended}
@@ -50,56 +101,18 @@ cdef class RewritePump(Pump):
             return False
         return self._leave(self.guest_in, self.client_out, False)
 
-    cdef bint _move(self, Inlet source, Outlet sink, bint is_client) noexcept nogil:
+    cdef bint _move(self, StreamInlet source, StreamOutlet sink, bint is_client) noexcept nogil:
         """Read one way while what was translated leaves; False: Python is to go on from here."""
-        cdef int sent = self._translate(source, sink, is_client)
+        cdef int sent = self._stage.take(source.batch, sink, is_client)
         if sent == _GONE and source.is_ready:
             if not source.receive():
                 return False
-            sent = self._translate(source, sink, is_client)
+            sent = self._stage.take(source.batch, sink, is_client)
         return sent != _FAILED
 
-    cdef int _translate(self, Inlet source, Outlet sink, bint is_client) noexcept nogil:
-        """Through the rewriter, as long as its output leaves."""
-        cdef Py_ssize_t before
-        cdef int sent = self._send(sink, is_client)
-        while sent == _GONE and source.start < source.end:
-            before = source.start
-            source.start = self._rewriter.feed(
-                source._buf, before, source.end, is_client, clock_us(), source._buf, before, before + sink._size
-            )
-            if self._rewriter._outcome != _SEND:
-                sink.keep(source._buf, before, self._rewriter.out_end)
-                return _FAILED
-            sent = self._leave_from(source, before, sink)
-            if sent == _GONE:
-                sent = self._send(sink, is_client)
-            if source.start == before:
-                break
-        return sent
-
-    cdef inline int _leave_from(self, Inlet source, Py_ssize_t start, Outlet sink) noexcept nogil:
-        """Send what was translated in place from `start` on; what is left goes into the sink's buffer."""
-        cdef Py_ssize_t end = self._rewriter.out_end
-        cdef int sent = sink.send(source._buf, &start, &end, self._rewriter.has_vnet)
-        if sent != _GONE:
-            sink.keep(source._buf, start, end)
-        return sent
-
-    cdef int _send(self, Outlet sink, bint is_client) noexcept nogil:
-        """What was translated, and what the rewriter had kept."""
-        cdef int sent
-        while True:
-            sent = sink.send(sink._buf, &sink.start, &sink.end, self._rewriter.has_vnet)
-            if sent != _GONE:
-                return sent
-            sink.end = self._rewriter.write_kept(is_client, sink._buf, 0, sink._size)
-            if not sink.end:
-                return _GONE
-
-    cdef bint _leave(self, Inlet source, Outlet sink, bint is_client) noexcept nogil:
+    cdef bint _leave(self, StreamInlet source, StreamOutlet sink, bint is_client) noexcept nogil:
         """Send what is left of one way, and have epoll wait for what can be dealt with; False: for Python."""
-        cdef int sent = self._send(sink, is_client)
+        cdef int sent = self._stage.send(sink, is_client)
         source.is_blocked = sent == _WAITS
         if sent == _FAILED or not source.watch(self._epoll_fd):
             return False

@@ -1,7 +1,11 @@
-"""The ends of the packet path: a stream of frames that is read, and one that is written.
+"""The ends of the packet path: where frames are read, and where they are written.
 
-Both belong to a pump (see `pump`) while that runs, and to Python between: it says the descriptor and what stands in
-the buffer before, and takes note of both after. Nothing here closes a descriptor or waits for one.
+Both belong to a pump (see `pump`) while that runs, and to Python between. What was read and not taken yet, or could not
+be written yet, stands in the end's batch. Nothing here closes a descriptor or waits for one.
+
+A `Stream` is a socket that is read and written here. Other ports (`PortInlet`, `PortOutlet`) know themselves how: a
+device by the batch, as everything here without Python; any other by its `read_batch` and `write_batch`, for which
+Python's lock is taken once a batch.
 """
 
 cdef enum:
@@ -18,86 +22,97 @@ cdef inline bint _try_again(int number) noexcept nogil:
     return number == _EAGAIN or number == _EINTR
 
 
-cdef class Stream:
-    """`fd` -1: not connected. `events`: what epoll waits for on it, 0 for nothing. `octets`: moved since `fd` was set.
+cdef class Inlet:
+    """`fd` -1: not connected. `is_blocked`: what was read has no room where it is to go, so that no more is read.
 
-    Bytes `start` … `end` of the buffer are there, and go on.
+    `is_ready`: epoll says that there is something; `has_ended`: what comes cannot be read on here.
     """
 
     cdef public int fd
-    cdef public uint32_t events
-    cdef public Py_ssize_t start
-    cdef public Py_ssize_t end
-    cdef public long long octets
-    cdef uint8_t* _buf
-    cdef Py_ssize_t _size
-    cdef object _owner
+    cdef public Batch batch
+    cdef public bint is_blocked
+    cdef public bint has_ended
+    cdef bint is_ready
 
-    def __init__(self, owner):
-        """`owner`: a memoryview, which keeps the buffer where it is."""
-        cdef uint8_t[::1] buf = owner
+    def __init__(self, Batch batch not None):
         self.fd = -1
-        self.events = 0
-        self.start = self.end = 0
-        self.octets = 0
-        self._buf = &buf[0]
-        self._size = len(buf)
-        self._owner = owner
+        self.batch = batch
+        self.is_blocked = self.is_ready = self.has_ended = False
+
+    cdef bint receive(self) noexcept nogil:
+        """Read what there is, behind what is left; False: it cannot be read any more, or only by Python."""
+        return False
+
+
+cdef class Outlet:
+    """`fd` -1: not connected."""
+
+    cdef public int fd
+    cdef public Batch batch
+
+    def __init__(self, Batch batch not None):
+        self.fd = -1
+        self.batch = batch
+
+    cdef int send(self, uint8_t* buf, Py_ssize_t* start, Py_ssize_t* end, bint has_vnet) noexcept nogil:
+        """Send frames `start` … `end` of a buffer: _GONE, then both are 0; _WAITS for room, or _FAILED."""
+        return _FAILED
+
+    cdef int send_kept(self, bint has_vnet) noexcept nogil:
+        """Send what stands in the batch."""
+        return self.send(self.batch.base, &self.batch.start, &self.batch.end, has_vnet)
+
+    cdef int keep(self, const uint8_t* buf, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+        """Take over frames that did not leave from another buffer; the batch is empty, and has room for them."""
+        if buf + start != self.batch.base:
+            copy_many(self.batch.base, buf + start, end - start)
+        self.batch.start = 0
+        self.batch.end = end - start
+        return 0
+
+
+# ── sockets ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+cdef bint _control(int epoll_fd, int what, int fd, uint32_t events) noexcept nogil:
+    """Have epoll wait for `events`; False: it cannot."""
+    cdef epoll_event wanted
+    wanted.events = events
+    wanted.data.fd = fd
+    return epoll_ctl(epoll_fd, what, fd, &wanted) == 0
+
+
+@cython.final
+cdef class StreamInlet(Inlet):
+    """`events`: what epoll waits for, 0 for nothing. `octets`: read since `fd` was set."""
+
+    cdef public uint32_t events
+    cdef public long long octets
 
     def connect(self, int fd, uint32_t events):
         """The descriptor as it is now."""
         self.fd = fd
         self.events = events
         self.octets = 0
-
-    cdef bint _control(self, int epoll_fd, int what, uint32_t events) noexcept nogil:
-        """Have epoll wait for `events`; False: it cannot."""
-        cdef epoll_event wanted
-        wanted.events = events
-        wanted.data.fd = self.fd
-        if epoll_ctl(epoll_fd, what, self.fd, &wanted) != 0:
-            return False
-        self.events = events
-        return True
-
-
-@cython.final
-cdef class Inlet(Stream):
-    """A stream that is read. `is_blocked`: what was read has no room where it is to go, so that no more is read.
-
-    `is_ready`: epoll says that there is something; `has_ended`: reading has failed, or come to the end.
-    """
-
-    cdef public bint is_blocked
-    cdef bint is_ready
-    cdef bint has_ended
-
-    def connect(self, fd, events):
-        """See `Stream`."""
-        super().connect(fd, events)
         self.is_ready = self.has_ended = False
 
     cdef inline bint watch(self, int epoll_fd) noexcept nogil:
         """Have epoll wait for what can be read, as long as there is room for it; False: it cannot."""
         if self.fd < 0 or self.is_blocked == (self.events == 0):
             return True
-        if self.is_blocked:
-            return self._control(epoll_fd, EPOLL_CTL_DEL, 0)
-        return self._control(epoll_fd, EPOLL_CTL_ADD, EPOLLIN)
+        self.events = 0 if self.is_blocked else EPOLLIN
+        return _control(epoll_fd, EPOLL_CTL_DEL if self.is_blocked else EPOLL_CTL_ADD, self.fd, EPOLLIN)
 
     cdef bint receive(self) noexcept nogil:
-        """Read what there is, behind what is left; False: nothing can be read any more."""
-        cdef Py_ssize_t count
+        cdef Py_ssize_t room, count
         self.is_ready = False
-        if self.start:
-            self.end -= self.start
-            memmove(self._buf, self._buf + self.start, self.end)
-            self.start = 0
-        if self.end == self._size:
+        self.batch.move_to_front()
+        room = min(self.batch.size - self.batch.end, _AT_ONCE)
+        if room == 0:
             return True
-        count = receive_bytes(self.fd, self._buf + self.end, min(self._size - self.end, _AT_ONCE), MSG_DONTWAIT)
+        count = receive_bytes(self.fd, self.batch.base + self.batch.end, room, MSG_DONTWAIT)
         if count > 0:
-            self.end += count
+            self.batch.end += count
             self.octets += count
             return True
         self.has_ended = count == 0 or not _try_again(errno)
@@ -105,25 +120,29 @@ cdef class Inlet(Stream):
 
 
 @cython.final
-cdef class Outlet(Stream):
-    """A stream that is written. `sent_of_frame`: bytes of the first frame that is left, length words included, which
-    have gone already: what is not sent whole before the stream ends is sent again, whole, on the next one.
+cdef class StreamOutlet(Outlet):
+    """`events`, `octets`: as of a `StreamInlet`. `sent_of_frame`: bytes of the first frame that is left, length words
+    included, which have gone already: what is not sent whole before the stream ends is sent again, whole, on the next.
     """
 
+    cdef public uint32_t events
+    cdef public long long octets
     cdef public Py_ssize_t sent_of_frame
 
-    def __init__(self, owner):
-        super().__init__(owner)
-        self.sent_of_frame = 0
+    def connect(self, int fd, uint32_t events):
+        """The descriptor as it is now."""
+        self.fd = fd
+        self.events = events
+        self.octets = 0
 
     cdef inline bint watch(self, int epoll_fd, bint has_unsent) noexcept nogil:
         """Have epoll wait for room as well, if something waits for it; False: it cannot."""
         if self.fd < 0 or has_unsent == (self.events & EPOLLOUT != 0):
             return True
-        return self._control(epoll_fd, EPOLL_CTL_MOD, self.events ^ EPOLLOUT)
+        self.events ^= EPOLLOUT
+        return _control(epoll_fd, EPOLL_CTL_MOD, self.fd, self.events)
 
     cdef int send(self, uint8_t* buf, Py_ssize_t* start, Py_ssize_t* end, bint has_vnet) noexcept nogil:
-        """Send frames `start` … `end` of a buffer: _GONE, then both are 0; _WAITS for room, or _FAILED."""
         cdef Py_ssize_t count, reached
         if start[0] == end[0]:
             return _GONE
@@ -143,9 +162,112 @@ cdef class Outlet(Stream):
         self.sent_of_frame = reached - start[0]
         return _WAITS
 
-    cdef int keep(self, const uint8_t* buf, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
-        """Take over frames that did not leave from another buffer; this one is empty, and has room for them."""
-        copy_many(self._buf, buf + start, end - start)
-        self.start = 0
-        self.end = end - start
-        return 0
+
+# ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+cdef class _Port:
+    """What both ends of a port have in common. `is_open`: connected; otherwise it may listen meanwhile, with an `fd`.
+
+    `has_left`: it was connected until now. `failure`: what a call of the port has raised.
+    """
+
+    cdef object port
+    cdef FrameFd device
+    cdef bint is_device
+    cdef bint is_open
+    cdef bint has_left
+    cdef bint is_stream
+    cdef object failure
+
+    def __init__(self, port):
+        device = getattr(port, "frames", None)
+        self.port = port
+        self.is_device = device is not None
+        self.device = device if self.is_device else FrameFd(-1, 0)
+        self.is_stream = hasattr(port, "is_connected")
+        self.is_open = self.has_left = False
+        self.failure = None
+
+    cdef int look(self):
+        """The port's descriptor now; notes whether it is connected."""
+        cdef bint was_open = self.is_open
+        self.is_open = self.port.is_connected if self.is_stream else True
+        self.has_left = was_open and not self.is_open
+        return self.port.fileno()
+
+
+@cython.final
+cdef class PortInlet(Inlet):
+    """Where a port is read."""
+
+    cdef _Port port
+
+    def __init__(self, port, Batch batch not None):
+        super().__init__(batch)
+        self.port = _Port(port)
+
+    cdef bint receive(self) noexcept nogil:
+        cdef Py_ssize_t before
+        self.is_ready = False
+        if not self.port.is_device:
+            return self._ask()
+        self.batch.move_to_front()
+        before = self.batch.end
+        self.batch.end = self.port.device._read(self.batch.base, before, self.batch.size)
+        # Whether an interface is down or gone is for the port to say.
+        return self.batch.end > before or not self.port.device.failed_errno or self._ask()
+
+    cdef bint _ask(self) noexcept with gil:
+        try:
+            self.batch.fill(self.port.port)
+        except BaseException as error:  # nothing of this may be lost between here and Python
+            self.port.failure = error
+            return False
+        return True
+
+
+@cython.final
+cdef class PortOutlet(Outlet):
+    """Where a port is written. A frame that could not be written stands first in what is offered next.
+
+    `is_alone`: the port is not read as well.
+    """
+
+    cdef _Port port
+    cdef bint is_alone
+
+    def __init__(self, port, Batch batch not None):
+        super().__init__(batch)
+        self.port = _Port(port)
+        self.is_alone = True
+
+    cdef int send(self, uint8_t* buf, Py_ssize_t* start, Py_ssize_t* end, bint has_vnet) noexcept nogil:
+        """As of any `Outlet`, but that what waits may have been moved to the batch: then both are 0 as well."""
+        if start[0] == end[0]:
+            return _GONE
+        if not self.port.is_device:
+            return self._hand_over(buf, start, end)
+        if self.port.device.is_socket:
+            start[0] = self.port.device._send(buf, start[0], end[0])
+        else:
+            start[0] = self.port.device._write(buf, start[0], end[0])
+        if start[0] < end[0]:
+            return _WAITS
+        start[0] = end[0] = 0
+        return _GONE
+
+    cdef int _hand_over(self, uint8_t* buf, Py_ssize_t* start, Py_ssize_t* end) noexcept with gil:
+        cdef Batch batch = self.batch
+        if buf != batch.base:
+            self.keep(buf, start[0], end[0])
+            start[0] = end[0] = 0
+        try:
+            batch.write_to(self.port.port)
+        except BaseException as error:
+            self.port.failure = error
+            return _FAILED
+        if batch.start < batch.end:
+            return _WAITS
+        batch.start = batch.end = 0
+        return _GONE

@@ -18,14 +18,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pycolo.core import COMPLETE, Rewriter, Span, frame_at, frame_boundary
+from pycolo.core import BATCH_BUFFER_BYTES, COMPLETE, Batch, Rewriter, Span, frame_at, frame_boundary
 from pycolo.errors import ConnectError
-from pycolo.node.batch import Batch
 from pycolo.node.clock import now_us
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notify import NotifyDev
 from pycolo.proxy.objects import MIRROR, Direction, FilterSpec
-from pycolo.transport.ports import BATCH_BUFFER_BYTES, VNET_LEN, Port
+from pycolo.transport.ports import VNET_LEN, Port
 from pycolo.wire.buffers import Buffer
 
 _PCAP_MAGIC = 0xA1B23C4D  # nanoseconds

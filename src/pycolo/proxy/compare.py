@@ -19,9 +19,8 @@ from typing import Any, Final
 from pycolo import limits
 from pycolo.compare.difference import Difference, RequestCheckpoint
 from pycolo.compare.kinds import DivergencePolicy
-from pycolo.core import ComparePump, frame_boundary
+from pycolo.core import Batch, ComparePump, frame_boundary
 from pycolo.errors import FramingError
-from pycolo.node.batch import Batch
 from pycolo.node.clock import now_us
 from pycolo.path.cores import comparator_counters, new_comparator
 from pycolo.proxy.capture import TRACE_BYTES, Capture
@@ -96,9 +95,9 @@ class ComparePath(ProxyPath):
             self._epoll.fileno(),
             self._spin_us,
             self._comparator,
-            self._secondary.batch.view,
-            self._primary.batch.view,
-            self._released.view,
+            self._secondary.batch,
+            self._primary.batch,
+            self._released,
         )
         self._capture = capture
         if capture is not None:
@@ -127,14 +126,11 @@ class ComparePath(ProxyPath):
         """As long as nothing but frames comes, all is done in the pump; what it notes for a capture has no room."""
         if self._capture is not None:
             return super()._await(until)
-        secondary, primary, output = self._secondary, self._primary, self._pump.output
-        sides = [
-            (self._pump.secondary, secondary.port, secondary.batch),
-            (self._pump.primary, primary.port, primary.batch),
-        ]
-        self._pump.secondary.is_blocked, self._pump.primary.is_blocked = secondary.is_blocked, primary.is_blocked
-        ready = self._pumped(self._pump, sides, [(output, self._outdev, self._released)], until)
-        secondary.is_blocked, primary.is_blocked = self._pump.secondary.is_blocked, self._pump.primary.is_blocked
+        secondary, primary, pump = self._secondary, self._primary, self._pump
+        pump.secondary.is_blocked, pump.primary.is_blocked = secondary.is_blocked, primary.is_blocked
+        inlets = [(pump.secondary, secondary.port), (pump.primary, primary.port)]
+        ready = self._pumped(pump, inlets, [(pump.output, self._outdev)], until)
+        secondary.is_blocked, primary.is_blocked = pump.secondary.is_blocked, pump.primary.is_blocked
         return ready
 
     def _move(self, ready: dict[int, int]) -> None:

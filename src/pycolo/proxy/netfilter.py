@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from pycolo import limits
-from pycolo.core import COMPLETE, IMPOSSIBLE, Span, frame_at, frame_boundary
+from pycolo.core import COMPLETE, IMPOSSIBLE, Batch, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError
-from pycolo.node.batch import Batch
 from pycolo.node.clock import now_us
 from pycolo.proxy.chain import Chain, Filter, Sink
 from pycolo.proxy.chardev import ChardevPort

@@ -14,9 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from pycolo.core import Inlet, Outlet, Pump
+from pycolo.core import Batch, Pump, StreamInlet, StreamOutlet
 from pycolo.errors import FramingError
-from pycolo.node.batch import Batch
 from pycolo.node.clock import now_us
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notify import INIT_ANSWER, Message, NotifyDev
@@ -303,27 +302,26 @@ class ProxyPath(threading.Thread):
     def _pumped(
         self,
         pump: Pump,
-        inlets: list[tuple[Inlet, ChardevPort, Batch]],
-        outlets: list[tuple[Outlet, ChardevPort, Batch]],
+        inlets: list[tuple[StreamInlet, ChardevPort]],
+        outlets: list[tuple[StreamOutlet, ChardevPort]],
         until: int,
     ) -> dict[int, int]:
-        """Have a pump move frames as long as nothing else happens: it borrows ports and buffers."""
-        for stream, port, batch in (*inlets, *outlets):
+        """Have a pump move frames as long as nothing else happens: it borrows the ports' descriptors."""
+        for inlet, port in inlets:
             fd = port.fileno() if port.is_connected else -1
-            stream.connect(fd, self._registered.get(fd, 0))
-            stream.start, stream.end = batch.start, batch.end
-        for outlet, port, _ in outlets:
+            inlet.connect(fd, self._registered.get(fd, 0))
+        for outlet, port in outlets:
+            fd = port.fileno() if port.is_connected else -1
+            outlet.connect(fd, self._registered.get(fd, 0))
             outlet.sent_of_frame = port.sent_of_frame
         ready = pump.run(until)
-        for inlet, port, batch in inlets:
-            batch.start, batch.end = inlet.start, inlet.end
+        for inlet, port in inlets:
             port.note_moved(inlet.octets, 0)
             if not inlet.events:
                 self._registered.pop(inlet.fd, None)
             elif inlet.fd >= 0:
                 self._registered[inlet.fd] = inlet.events
-        for outlet, port, batch in outlets:
-            batch.start, batch.end = outlet.start, outlet.end
+        for outlet, port in outlets:
             port.note_moved(0, outlet.octets)
             port.sent_of_frame = outlet.sent_of_frame
             if outlet.fd >= 0:

@@ -11,9 +11,8 @@ with `notify_dev=`, a property of ours, the object hears of the checkpoint as co
 import select
 from typing import Any, Final
 
-from pycolo.core import RewritePump, Rewriter
+from pycolo.core import Batch, RewritePump, Rewriter
 from pycolo.errors import FramingError
-from pycolo.node.batch import Batch
 from pycolo.node.clock import now_us
 from pycolo.path.cores import new_rewriter, rewriter_counters
 from pycolo.proxy.chardev import ChardevPort
@@ -72,10 +71,10 @@ class RewriterPath(ProxyPath):
             self._epoll.fileno(),
             self._spin_us,
             self._rewriter,
-            self._to_client.read.view,
-            self._to_client.translated.view,
-            self._to_guest.read.view,
-            self._to_guest.translated.view,
+            self._to_client.read,
+            self._to_client.translated,
+            self._to_guest.read,
+            self._to_guest.translated,
         )
         self._notify = notify
         self._next_timer_us = 0
@@ -104,8 +103,8 @@ class RewriterPath(ProxyPath):
             (self._to_guest, self._pump.client_in, self._pump.guest_out),
         ):
             inlet.is_blocked = not way.translated.is_empty
-            inlets.append((inlet, way.source, way.read))
-            outlets.append((outlet, way.sink, way.translated))
+            inlets.append((inlet, way.source))
+            outlets.append((outlet, way.sink))
         return self._pumped(self._pump, inlets, outlets, min(until, self._next_timer_us))
 
     def _move(self, ready: dict[int, int]) -> None:

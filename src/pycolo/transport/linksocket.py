@@ -7,7 +7,7 @@ stops reading whatever would add to them, so that a slow peer slows down the gue
 The owner's loop::
 
     link.receive() once at the start, and without waiting for the descriptor while link.has_pending
-    readable → link.receive()
+    readable → link.receive(), or link.fill() and link.front() until there is none
     link.queue(…) as long as link.can_queue; then link.flush()
     wait for writable only while link.wants_write
 
@@ -22,15 +22,15 @@ import ssl
 from typing import Final
 
 from pycolo import limits
+from pycolo.core import LinkInlet, LinkOutlet
 from pycolo.errors import LinkError, StateError
 from pycolo.link.codec import (
     HEADER_BYTES,
     TLS_RECORD_BYTES_MAX,
-    Decoder,
     MessageType,
-    pack_into,
     payload_bytes_max,
 )
+from pycolo.transport.decoder import Decoder
 from pycolo.transport.tcpoptions import set_options
 
 Message = tuple[MessageType, memoryview]
@@ -62,14 +62,9 @@ class LinkSocket:
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._decoder = Decoder(stream, types, read_bytes)
-        self._queue_bytes_max = queue_bytes_max
-        # Twice the bound: moving the unsent bytes to the front is then paid for by as many bytes sent
-        # before. Anonymous memory, since its pages cost nothing until a slow peer makes the queue grow into
-        # them.
         self.unsent_bytes_max = bound = queue_bytes_max + HEADER_BYTES + message_bytes_max
-        self._out = memoryview(mmap.mmap(-1, 2 * bound))
-        self._head = 0  # first unsent byte
-        self._tail = 0  # behind the last unsent byte
+        # Anonymous memory, since its pages cost nothing until a slow peer makes the queue grow into them.
+        self._out = LinkOutlet(memoryview(mmap.mmap(-1, 2 * bound)), queue_bytes_max)
         self._failure: LinkError | None = None
         self._broken: LinkError | None = None  # nothing can be sent any more
         self._has_ended = False
@@ -86,25 +81,40 @@ class LinkSocket:
 
     @property
     def has_pending(self) -> bool:
-        """True when `receive()` has something to say although the descriptor may not be readable."""
-        if self._failure or self._broken or self._must_receive:
+        """True when `receive()` or `front()` has something to say although the descriptor may not be readable."""
+        if self._failure or self._broken or self._has_ended or self._must_receive:
             return True
         return self._tls is not None and self._tls.pending() > 0
 
     @property
+    def has_failed(self) -> bool:
+        """Whether nothing more will be sent or read: `front()` says why, behind the last message."""
+        return self._failure is not None or self._broken is not None or self._has_ended
+
+    @property
+    def inlet(self) -> LinkInlet:
+        """Where messages that have come are, for code that is compiled."""
+        return self._decoder.inlet
+
+    @property
+    def outlet(self) -> LinkOutlet:
+        """Where messages are put to be sent, for code that is compiled."""
+        return self._out
+
+    @property
     def queued_bytes(self) -> int:
         """Bytes that wait to be sent."""
-        return self._tail - self._head
+        return self._out.tail - self._out.head
 
     @property
     def can_queue(self) -> bool:
         """False while the peer is too slow: do not read what would be queued here."""
-        return self._tail - self._head < self._queue_bytes_max
+        return self._out.can_queue
 
     @property
     def wants_write(self) -> bool:
         """True when `flush()` is to be called as soon as the descriptor is writable."""
-        return self._receive_wants_write or (self._tail > self._head and not self._flush_wants_read)
+        return self._receive_wants_write or (self._out.tail > self._out.head and not self._flush_wants_read)
 
     # ── in ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -115,32 +125,69 @@ class LinkSocket:
         every message that came before has been handed out.
         """
         self._check()
-        self._must_receive = False
-        self._flush_wants_read = False
+        self.fill()
         messages: list[Message] = []
-        try:
-            if self._tls is None:
-                self._read(self._sock)
-            else:
-                self._read_records(self._tls)
-        except LinkError as error:
-            self._failure = error
         try:
             messages.extend(self._decoder.messages())
         except LinkError as error:
             self._failure = error
-        if self._has_ended and self._failure is None:
-            cut = " in the middle of a message" if self._decoder.buffered_bytes else ""
-            self._failure = LinkError(f"{self.stream}: closed by the other node{cut}")
+        self._note_end()
         if not messages:
-            self._failure = self._failure or self._broken
             self._check()
         return messages
 
-    def _read(self, sock: socket.socket) -> int:
-        """One read into the decoder; 0 when nothing is there, or the stream has ended. Raises `LinkError`."""
+    def fill(self) -> None:
+        """Read what has come; what is wrong with the connection is for `front()` to say, behind the last message."""
+        if self._failure is not None:
+            return
+        self._must_receive = False
+        self._flush_wants_read = False
+        before = self.received_bytes
         try:
-            count = sock.recv_into(self._decoder.writable())
+            self._read()
+        except LinkError as error:
+            self._failure = error
+        if self.received_bytes == before:
+            self._failure = self._failure or self._broken
+
+    def front(self) -> Message | None:
+        """What is left of the first message, if one is there; `inlet.advance()` when it is done with.
+
+        Raises `LinkError` as `receive()`, behind the last message.
+        """
+        try:
+            found = self._decoder.front()
+        except LinkError as error:
+            self._failure = error
+            raise
+        if found is None:
+            self._note_end()
+            self._check()
+        return found
+
+    def _note_end(self) -> None:
+        """All whole messages were taken."""
+        if self._has_ended and self._failure is None:
+            cut = " in the middle of a message" if self._decoder.buffered_bytes else ""
+            self._failure = LinkError(f"{self.stream}: closed by the other node{cut}")
+
+    def _read(self) -> None:
+        """Read what the kernel has, as much as a batch. Raises `LinkError`; what came before that counts."""
+        room = self._decoder.writable()
+        # With TLS a read gives one record at most: read on until the batch is full or the kernel has no more.
+        enough = 1 if self._tls is None else self._decoder.read_bytes - TLS_RECORD_BYTES_MAX + 1
+        reached = 0
+        try:
+            while reached < enough and (count := self._read_into(room[reached:])):
+                reached += count
+        finally:
+            self._decoder.received(reached)
+            self.received_bytes += reached
+
+    def _read_into(self, room: memoryview) -> int:
+        """One read; 0 when nothing is there, or the stream has ended. Raises `LinkError`."""
+        try:
+            count = self._sock.recv_into(room)
         except (BlockingIOError, ssl.SSLWantReadError):
             return 0
         except ssl.SSLWantWriteError:
@@ -148,21 +195,8 @@ class LinkSocket:
             return 0
         except OSError as error:
             raise self._lost(error) from error
-        if count == 0:
-            self._has_ended = True
-            return 0
-        self._decoder.received(count)
-        self.received_bytes += count
+        self._has_ended = count == 0
         return count
-
-    def _read_records(self, tls: ssl.SSLSocket) -> None:
-        """A read gives one record at most: read on until the batch is full or the kernel has no more."""
-        room = self._decoder.read_bytes
-        while room >= TLS_RECORD_BYTES_MAX:
-            count = self._read(tls)
-            if count == 0:
-                return
-            room -= count
 
     # ── out ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -172,57 +206,46 @@ class LinkSocket:
         Raises `StateError` when the message does not fit, which cannot happen while `can_queue` is True.
         """
         self._check()
-        length = sum(map(len, buffers))
-        size = HEADER_BYTES + length
-        unsent = self._tail - self._head
-        if unsent + size > self.unsent_bytes_max:
-            raise StateError(f"{self.stream}: queue()", f"{unsent} bytes unsent", "can_queue")
-        if self._tail + size > len(self._out):
-            self._out[:unsent] = self._out[self._head : self._tail]
-            self._head, self._tail = 0, unsent
-        position = pack_into(self._out, self._tail, message_type, length)
-        for buffer in buffers:
-            end = position + len(buffer)
-            self._out[position:end] = buffer
-            position = end
-        self._tail = position
+        if not self._out.queue(message_type, *buffers):
+            raise StateError(f"{self.stream}: queue()", f"{self.queued_bytes} bytes unsent", "can_queue")
 
     def flush(self) -> None:
         """Send as much as the socket takes. That the connection is gone is for `receive()` to say."""
         self._check()
+        out = self._out
         if self._broken:
-            self._head = self._tail  # nobody will have it
+            out.head = out.tail  # nothing arrives any more
         if self._receive_wants_write:
             self._receive_wants_write = False
             self._must_receive = True
-        while self._head < self._tail:
+        while out.head < out.tail:
             sent = self._send()
             if sent == 0:
                 return
-            self._head += sent
+            out.head += sent
             self.sent_bytes += sent
-        self._head = self._tail = 0
+        out.head = out.tail = 0
 
     def _send(self) -> int:
         """One write; 0 when the socket takes nothing now."""
-        end = self._tail
+        head, end = self._out.head, self._out.tail
         if self._tls is not None:
             # An interrupted SSL_write has to be repeated with the same bytes: keep its length, whatever
             # came behind.
-            end = self._head + (self._retry_bytes or min(TLS_RECORD_BYTES_MAX, self._tail - self._head))
+            end = head + (self._retry_bytes or min(TLS_RECORD_BYTES_MAX, end - head))
         try:
-            sent = self._sock.send(self._out[self._head : end])
+            sent = self._sock.send(self._out.view[head:end])
         except (BlockingIOError, ssl.SSLWantWriteError):
-            self._retry_bytes = end - self._head
+            self._retry_bytes = end - head
             return 0
         except ssl.SSLWantReadError:
-            self._retry_bytes = end - self._head
+            self._retry_bytes = end - head
             self._flush_wants_read = True
             return 0
         except OSError as error:
             # Not raised here: a goodbye may have arrived before the end, and receive() hands it out first.
             self._broken = self._lost(error)
-            self._head = self._tail
+            self._out.head = self._out.tail
             return 0
         self._retry_bytes = 0
         return sent

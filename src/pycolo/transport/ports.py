@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from ctypes import CDLL, get_errno
 from typing import Final, Protocol
 
-from pycolo import limits
 from pycolo.core import FrameFd
 from pycolo.errors import ConnectError
 from pycolo.transport.portspec import PortKind, PortSpec
@@ -92,7 +91,8 @@ class DevicePort:
         self.vnet_len = vnet_len
         self._fd = fd
         self._holder = holder
-        self._frames = FrameFd(fd, vnet_len, is_socket=holder is not None)
+        self.frames = FrameFd(fd, vnet_len, is_socket=holder is not None)
+        """The device itself, for code that is compiled."""
 
     def fileno(self) -> int:
         """The device's descriptor."""
@@ -100,9 +100,9 @@ class DevicePort:
 
     def read_batch(self, buf: Buffer, pos: int) -> int:
         """Frames that wait; see `Port`."""
-        end = self._frames.read_batch(buf, pos)
-        if end == pos and self._frames.failed_errno:
-            number = self._frames.failed_errno
+        end = self.frames.read_batch(buf, pos)
+        if end == pos and self.frames.failed_errno:
+            number = self.frames.failed_errno
             if number != errno.ENETDOWN or not self._is_there():  # an interface that is down may come up again
                 raise ConnectError(f"{self.name}: the device is gone ({os.strerror(number)})")
         return end
@@ -113,7 +113,7 @@ class DevicePort:
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
         """See `Port`."""
-        return self._frames.write_batch(buf, pos, end)
+        return self.frames.write_batch(buf, pos, end)
 
     def service(self, now_us: int) -> int | None:
         """A device is always there."""
@@ -126,9 +126,9 @@ class DevicePort:
     def counters(self) -> dict[str, int]:
         """See `Port`."""
         return {
-            "frames_in": self._frames.frames_in,
-            "frames_out": self._frames.frames_out,
-            "dropped": self._frames.dropped,
+            "frames_in": self.frames.frames_in,
+            "frames_out": self.frames.frames_out,
+            "dropped": self.frames.dropped,
         }
 
     def close(self) -> None:
@@ -221,7 +221,3 @@ def _setns(libc: CDLL, fd: int, what: str) -> None:
     if libc.setns(fd, _CLONE_NEWNET):
         number = get_errno()
         raise OSError(number, f"cannot enter the network namespace {what}: {os.strerror(number)}")
-
-
-BATCH_BUFFER_BYTES: Final = limits.BATCH_BYTES + limits.STREAM_LENGTH_BYTES_MAX + 8
-"""A batch, and room for one more frame of any size."""

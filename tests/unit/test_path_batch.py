@@ -3,8 +3,8 @@
 import pytest
 
 from pycolo import limits
+from pycolo.core import Batch
 from pycolo.errors import FramingError
-from pycolo.node.batch import Batch
 from support.segments import batch, unbatch
 
 FRAMES = [bytes([i]) * (20 + i) for i in range(10)]

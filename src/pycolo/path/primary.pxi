@@ -1,0 +1,347 @@
+"""The primary node's loop.
+
+::
+
+    lan ──► client's frames: mirrored to the link ──► (rewriter ──►) guest
+    guest ──► (rewriter ──►) comparator ──┐
+    link ──► comparator ──────────────────┴─ released ──► lan
+
+What it all means, and what a checkpoint does with it, stands in `pycolo.node.primarypath`.
+"""
+
+cdef enum:
+    # While nothing may leave: how often to look whether the secondary was heard again.
+    _TRUST_CHECK_US = 5000
+    _REWRITER_TIMER_US = 1000000
+
+cdef int _CLIENT_FRAMES = int(_MessageType.CLIENT_FRAMES)
+cdef int _GUEST_FRAMES = int(_MessageType.GUEST_FRAMES)
+
+
+@cython.final
+cdef class PrimaryPump(NodePump):
+    """`guest_out` None: frames from the LAN reach the guest by themselves. `rewriter`: of a primary that serves.
+
+    `is_mirroring`: the secondary gets what comes from the LAN. `trust`: None, or whether what was released may leave is
+    asked before each write. `lan_complete`: up to where what came from the LAN was mirrored. `is_lan_held`: Python has
+    frames for the guest that go before what comes from the LAN.
+    """
+
+    cdef readonly PortInlet lan_in
+    cdef readonly PortInlet guest_in
+    cdef readonly PortOutlet lan_out
+    cdef readonly PortOutlet guest_out
+    cdef readonly Batch translated
+    cdef public bint is_mirroring
+    cdef public bint is_lan_held
+    cdef public Py_ssize_t lan_complete
+    cdef object _trust
+    cdef bint _asks_trust
+    cdef bint _is_trusted
+    cdef Comparator _comparator
+    cdef Comparing _stage
+    cdef Rewriting _rewriting
+    cdef bint _rewrites
+    cdef bint _gives
+    cdef bint _is_guest_blocked
+    cdef bint _has_read
+    cdef long long _timer_us
+
+    def __init__(
+        self, epoll_fd, spin_us, Comparator comparator not None, lan_in, lan_out, guest_in, guest_out, rewriter=None
+    ):
+        self._gives = guest_out is not None
+        self._rewrites = rewriter is not None
+        self.lan_in = PortInlet(lan_in, Batch())
+        self.guest_in = PortInlet(guest_in, Batch())
+        self.lan_out = PortOutlet(lan_out, Batch())
+        self.guest_out = PortOutlet(guest_out, Batch()) if self._gives else self.lan_out
+        self.translated = Batch()
+        super().__init__(
+            epoll_fd, spin_us, [self.lan_in, self.guest_in], [self.lan_out, self.guest_out], lan_in.vnet_len != 0
+        )
+        self.is_mirroring = self.is_lan_held = False
+        self.lan_complete = 0
+        self._trust = None
+        self._asks_trust = False
+        self._is_trusted = True
+        self._comparator = comparator
+        self._stage = Comparing(comparator, self.lan_out)
+        self._rewriting = Rewriting(rewriter) if self._rewrites else None
+        self._is_guest_blocked = self._has_read = False
+        self._timer_us = 0
+
+    # ── Python's ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def trust(self):
+        """See the class."""
+        return self._trust
+
+    @trust.setter
+    def trust(self, trust):
+        self._trust = trust
+        self._asks_trust = trust is not None
+
+    @property
+    def is_guest_blocked(self):
+        """Whether the comparator has no room for what the guest has sent."""
+        return self._is_guest_blocked
+
+    @is_guest_blocked.setter
+    def is_guest_blocked(self, value):
+        self._is_guest_blocked = value
+
+    def may_release(self):
+        """Whether what was released may leave now."""
+        return self._may_release()
+
+    def take_guest(self):
+        """Read the guest, if there is room for it, and compare; whether anything was read."""
+        self.guest_in.is_ready = True
+        self._has_read = False
+        self._take_guest()
+        self._stage.outbox.settle()
+        return self._has_read
+
+    @property
+    def released_octets(self):
+        """Of frames that were released, length words included, from the start."""
+        return self._stage.octets
+
+    def send_released(self):
+        """Send what was released, if it may; whether nothing is left, or may leave."""
+        self._stage.outbox.settle()
+        return not self._may_release() or self._send() == _GONE
+
+    cdef bint _may_release(self) noexcept nogil:
+        self._is_trusted = not self._asks_trust or self._ask_trust()
+        return self._is_trusted
+
+    cdef bint _ask_trust(self) noexcept with gil:
+        try:
+            return bool(self._trust())
+        except BaseException as error:
+            self.lan_out.port.failure = error
+            return False
+
+    # ── the turn ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef bint _turn(self) noexcept nogil:
+        cdef long long before = self._comparator.stats.primary_bytes + self._comparator.stats.secondary_bytes
+        cdef bint goes_on = self._read_link()
+        cdef bint moved
+        if not self._take_messages():
+            goes_on = False
+        if not self._take_guest():
+            goes_on = False
+        if not self._release():
+            goes_on = False
+        if not self._take_lan():
+            goes_on = False
+        if not self._flush_link():
+            goes_on = False
+        # What had no room may have some now, and no descriptor would say so.
+        moved = before != self._comparator.stats.primary_bytes + self._comparator.stats.secondary_bytes
+        self._goes_on_at_once = moved and (self._is_guest_blocked or self._has_message())
+        return self._watch() and goes_on and not self._stage.held._reports
+
+    cdef inline bint _has_message(self) noexcept nogil:
+        return self._has_link and not self.is_front_held and self._link_in.peek() > 0
+
+    cdef bint _release(self) noexcept nogil:
+        """Let time pass for the comparator, and send what was released; False: for Python."""
+        cdef long long now = clock_us()
+        if not self._may_release():
+            self._stage.outbox.settle()  # the guest's batch is read into next
+            return True
+        self._stage.send_in_place()
+        if self._comparator.due_us() <= now:
+            self._comparator._timer(now)
+        return self._send() != _FAILED
+
+    cdef int _send(self) noexcept nogil:
+        """What a takeover has still to send again goes first."""
+        cdef int sent
+        if self._rewrites:
+            sent = self._rewriting.send(self.lan_out, False)
+            if sent != _GONE:
+                return sent
+        return self._stage.send()
+
+    # ── from the guests ───────────────────────────────────────────────────────────────────────────────────────
+
+    cdef bint _take_guest(self) noexcept nogil:
+        """The guest's output. What the comparator cannot take stays, and no more is read; False: for Python."""
+        cdef Py_ssize_t before
+        if not self._is_guest_blocked and self.guest_in.is_ready:
+            before = self.guest_in.batch.end - self.guest_in.batch.start
+            if not self.guest_in.receive():
+                return False
+            self._has_read = self.guest_in.batch.end - self.guest_in.batch.start > before
+        if not self._rewrites:
+            return self._compare(self.guest_in.batch, self.guest_in)
+        if self.translated.start == self.translated.end and not self._translate_guest():
+            return False
+        return self._compare(self.translated, self.guest_in)
+
+    cdef bint _translate_guest(self) noexcept nogil:
+        self.guest_in.batch.start = self._rewriting.rewriter.feed(
+            self.guest_in.batch.base, self.guest_in.batch.start, self.guest_in.batch.end, False, clock_us(),
+            self.translated.base, 0, self.translated.size
+        )
+        self.translated.start = 0
+        self.translated.end = self._rewriting.rewriter.out_end
+        self.guest_in.has_ended = self._rewriting.rewriter._outcome != _SEND
+        return not self.guest_in.has_ended
+
+    cdef bint _compare(self, Batch batch, PortInlet inlet) noexcept nogil:
+        batch.start = self._comparator.feed(batch.base, batch.start, batch.end, True, clock_us())
+        inlet.has_ended = self._comparator._outcome == _IMPOSSIBLE
+        self._is_guest_blocked = self._comparator._outcome == _BLOCKED
+        return not inlet.has_ended
+
+    cdef bint _take_messages(self) noexcept nogil:
+        """The secondary's output. A message that is not fully taken is offered again; False: for Python."""
+        cdef int kind
+        cdef Py_ssize_t at
+        if not self._has_link or self.is_front_held:
+            return True
+        while True:
+            kind = self._link_in.peek()
+            if kind == _NO_MESSAGE:
+                return self._is_told()
+            if kind != _GUEST_FRAMES or not self._link_in.holds_frames(self._has_vnet):
+                return False
+            at = self._link_in.payload_at()
+            self._link_in.pos = self._comparator.feed(
+                self._link_in._buf, at + self._link_in.pos, at + self._link_in._length, False, clock_us()
+            ) - at
+            if self._link_in.pos < self._link_in._length:
+                return self._comparator._outcome == _BLOCKED
+            self._link_in.drop()
+
+    # ── from the LAN ──────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef inline bint _can_mirror(self) noexcept nogil:
+        return not self.is_mirroring or self._can_queue()
+
+    cdef inline bint _has_left_for_guest(self) noexcept nogil:
+        if self.is_lan_held or self.lan_in.batch.start < self.lan_complete:
+            return True
+        return self._gives and self.guest_out.batch.start < self.guest_out.batch.end
+
+    cdef bint _take_lan(self) noexcept nogil:
+        """Clients' frames to the link and the guest; False: for Python."""
+        cdef Py_ssize_t start, end
+        cdef int sent = _GONE
+        if self._rewrites:
+            return self._translate_lan()
+        if self._gives:
+            sent = self.guest_out.send_kept(self._has_vnet)
+        if sent == _GONE and self.lan_in.batch.start >= self.lan_complete:
+            if not self._read_lan():
+                return False
+        start, end = self.lan_in.batch.start, self.lan_complete
+        if sent == _GONE and self._gives and start < end:
+            sent = self.guest_out.send(self.lan_in.batch.base, &start, &end, self._has_vnet)
+            self.lan_in.batch.start = start if start < end else self.lan_complete
+        elif not self._gives:
+            self.lan_in.batch.start = self.lan_complete
+        return sent != _FAILED
+
+    cdef bint _translate_lan(self) noexcept nogil:
+        """The same, with the guest's numbers on the way to it."""
+        cdef bint has_read = False
+        cdef int sent
+        cdef long long now = clock_us()
+        if now >= self._timer_us:
+            self._timer_us = now + _REWRITER_TIMER_US
+            self._rewriting.rewriter._expire(now)
+        while True:
+            sent = self._rewriting.send(self.guest_out, True)
+            if sent != _GONE:
+                return sent != _FAILED
+            if self.is_lan_held:
+                return False
+            if self.lan_in.batch.start < self.lan_complete:
+                self.lan_in.batch.start = self._rewriting.rewriter.feed(
+                    self.lan_in.batch.base, self.lan_in.batch.start, self.lan_complete, True, clock_us(),
+                    self.guest_out.batch.base, 0, self.guest_out.batch.size
+                )
+                self.guest_out.batch.start = 0
+                self.guest_out.batch.end = self._rewriting.rewriter.out_end
+            elif has_read or not self.lan_in.is_ready:
+                return True
+            else:
+                has_read = True
+                if not self._read_lan():
+                    return False
+
+    cdef bint _read_lan(self) noexcept nogil:
+        """Clients' frames, mirrored. Read only while the link can take them too; False: for Python."""
+        if not self.lan_in.is_ready or not self._can_mirror():
+            return True
+        self.lan_complete = 0
+        if not self.lan_in.receive():
+            return False
+        self.lan_complete = frame_boundary(
+            self.lan_in.batch.base, self.lan_in.batch.start, self.lan_in.batch.end, self._has_vnet
+        )
+        if self.lan_complete < self.lan_in.batch.end:
+            self.lan_in.has_ended = frame_at(
+                self.lan_in.batch.base, self.lan_complete, self.lan_in.batch.end, self._has_vnet,
+                self._comparator.span
+            ) == 2
+            if self.lan_in.has_ended:
+                self.lan_complete = 0
+                return False
+        if self.is_mirroring and self._has_link:
+            self._mirror()
+        return True
+
+    cdef int _mirror(self) noexcept nogil:
+        """What has just come, to the secondary; but not what this guest turns down and that one might not (rule R1)."""
+        cdef Py_ssize_t pos = self.lan_in.batch.start
+        cdef uint8_t* base = self.lan_in.batch.base
+        cdef uint8_t* payload = self._link_out.reserve(self.lan_complete - pos)
+        cdef Py_ssize_t length = 0
+        cdef Py_ssize_t until, behind
+        if payload == NULL:
+            return 0
+        while pos < self.lan_complete:
+            until = behind = self.lan_complete
+            if not self._comparator.is_passing:
+                until = self._comparator.clients.take(
+                    base, pos, self.lan_complete, self._comparator.span, self._comparator.packet, clock_us()
+                )
+                behind = self._comparator.clients.behind
+            copy_many(payload + length, base + pos, until - pos)
+            length += until - pos
+            pos = behind
+        if length:
+            self._link_out.put(_CLIENT_FRAMES, length)
+        return 0
+
+    # ── waiting ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef long long _due_us(self) noexcept nogil:
+        cdef long long due
+        if self._goes_on_at_once or (self._has_link and self._is_link_pending and self._wants_messages()):
+            return 0
+        due = self._comparator.due_us() if self._is_trusted else clock_us() + _TRUST_CHECK_US
+        return min(due, self._timer_us) if self._rewrites else due
+
+    cdef bint _is_ports(self, int fd, uint32_t events) noexcept nogil:
+        cdef bint found = self._hear(self.lan_in, fd, events)
+        if self._hear(self.guest_in, fd, events):
+            found = True
+        return found or self._is_room(self.lan_out, fd, events) or self._is_room(self.guest_out, fd, events)
+
+    cdef int _want_ports(self) noexcept nogil:
+        cdef bint is_full = self._has_left_for_guest()
+        self._want_outlet(self.lan_out, self._is_trusted and self._stage.has_unsent())
+        if self._gives:
+            self._want_outlet(self.guest_out, is_full)
+        self._want_inlet(self.lan_in, not is_full and self._can_mirror())
+        return self._want_inlet(self.guest_in, not self._is_guest_blocked)

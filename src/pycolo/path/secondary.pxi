@@ -1,0 +1,177 @@
+"""The secondary node's loop.
+
+::
+
+    in service   link ──► rewriter ──► guest          guest ──► rewriter ──► link          lan ──► nothing
+    serving      lan  ──► rewriter ──► guest          guest ──► rewriter ──► lan
+
+When it is in service, held and serving, and what waits meanwhile, stands in `pycolo.node.secondarypath`.
+"""
+
+
+@cython.final
+cdef class SecondaryPump(NodePump):
+    """`is_held`: nothing goes to the guest or comes from it. `has_mirrored`: Python has frames for the guest that go
+    before all others. `is_resending`: what a takeover sends again has not left yet; the guest is not read before.
+    """
+
+    cdef readonly PortInlet lan_in
+    cdef readonly PortInlet guest_in
+    cdef readonly PortOutlet lan_out
+    cdef readonly PortOutlet guest_out
+    cdef public bint is_held
+    cdef public bint is_serving
+    cdef public bint is_resending
+    cdef public bint has_mirrored
+    cdef Rewriting _stage
+    cdef Rewriter _rewriter
+    cdef long long _timer_us
+
+    def __init__(self, epoll_fd, spin_us, Rewriter rewriter not None, lan_in, lan_out, guest_in, guest_out):
+        self.lan_in = PortInlet(lan_in, Batch())
+        self.guest_in = PortInlet(guest_in, Batch())
+        self.lan_out = PortOutlet(lan_out, Batch())
+        self.guest_out = PortOutlet(guest_out, Batch())
+        super().__init__(
+            epoll_fd, spin_us, [self.lan_in, self.guest_in], [self.lan_out, self.guest_out], lan_in.vnet_len != 0
+        )
+        self.is_held = self.is_serving = self.is_resending = self.has_mirrored = False
+        self._stage = Rewriting(rewriter)
+        self._rewriter = rewriter
+        self._timer_us = 0
+
+    # ── the turn ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef bint _turn(self) noexcept nogil:
+        cdef long long now
+        cdef bint goes_on = self._read_link()
+        if not self._take_link():
+            goes_on = False
+        if not self._take_lan():
+            goes_on = False
+        if not self._take_guest():
+            goes_on = False
+        now = clock_us()
+        if now >= self._timer_us:
+            self._timer_us = now + _REWRITER_TIMER_US
+            self._rewriter._expire(now)
+        if not self._flush_link():
+            goes_on = False
+        return self._watch() and goes_on
+
+    cdef bint _take_link(self) noexcept nogil:
+        """Clients' frames that the primary has mirrored; False: for Python."""
+        cdef int kind, sent
+        cdef Py_ssize_t at, before
+        if self.is_held:
+            return not self._has_link or self.is_front_held or self._link_in.peek() == _NO_MESSAGE and self._is_told()
+        while True:
+            sent = self._stage.send(self.guest_out, True)
+            if sent != _GONE:
+                return sent != _FAILED
+            if self.has_mirrored:
+                return False
+            if not self._has_link:
+                return True
+            kind = self._link_in.peek()
+            if kind == _NO_MESSAGE:
+                return self._is_told()
+            if kind != _CLIENT_FRAMES or not self._link_in.holds_frames(self._has_vnet):
+                return False
+            at = self._link_in.payload_at()
+            before = self._link_in.pos
+            self._link_in.pos = self._stage.translate(
+                self._link_in._buf, at + before, at + self._link_in._length, self.guest_out.batch.size, True
+            ) - at
+            if self._stage.leave(self._link_in._buf, at + before, self.guest_out) == _FAILED:
+                return False
+            if self._link_in.pos == self._link_in._length:
+                self._link_in.drop()
+
+    cdef bint _take_lan(self) noexcept nogil:
+        """What comes from the LAN: to the guest, when this node serves; False: for Python."""
+        cdef int sent
+        if not self.lan_in.is_ready:
+            return True
+        if self.is_serving:
+            sent = self._stage.send(self.guest_out, True)
+            if sent != _GONE or self.has_mirrored:
+                return sent != _FAILED
+        if not self.lan_in.receive():
+            return False
+        if not self.is_serving:
+            self.lan_in.batch.start = frame_boundary(
+                self.lan_in.batch.base, self.lan_in.batch.start, self.lan_in.batch.end, self._has_vnet
+            )
+            self.lan_in.has_ended = frame_at(
+                self.lan_in.batch.base, self.lan_in.batch.start, self.lan_in.batch.end, self._has_vnet,
+                self._rewriter.span
+            ) == 2
+            return not self.lan_in.has_ended
+        self._rewriter._outcome = _SEND
+        sent = self._stage.take(self.lan_in.batch, self.guest_out, True)
+        self.lan_in.has_ended = self._rewriter._outcome == _IMPOSSIBLE
+        return sent != _FAILED
+
+    cdef bint _take_guest(self) noexcept nogil:
+        """The guest's output: to the link; to the LAN, when this node serves; False: for Python."""
+        cdef int sent
+        if self.is_held:
+            return True
+        sent = self.lan_out.send_kept(self._has_vnet)
+        if sent != _GONE:
+            return sent != _FAILED
+        if self.is_resending:
+            return False
+        if not self.guest_in.is_ready or not self._can_queue():
+            return True
+        if not self.guest_in.receive():
+            return False
+        self._rewriter._outcome = _SEND
+        if self.is_serving:
+            sent = self._stage.take(self.guest_in.batch, self.lan_out, False)
+        else:
+            sent = self._mirror_back()
+        self.guest_in.has_ended = self._rewriter._outcome == _IMPOSSIBLE
+        # What the guest has said may have let go of what waited for it.
+        return sent != _FAILED and not self.guest_in.has_ended and self._stage.send(self.guest_out, True) != _FAILED
+
+    cdef int _mirror_back(self) noexcept nogil:
+        """What the guest has sent, in the primary's numbers, to the link."""
+        cdef Py_ssize_t start = self.guest_in.batch.start
+        cdef uint8_t* payload
+        self.guest_in.batch.start = self._stage.translate(
+            self.guest_in.batch.base, start, self.guest_in.batch.end, self.guest_in.batch.size, False
+        )
+        if self._has_link and self._rewriter.out_end > start:
+            payload = self._link_out.reserve(self._rewriter.out_end - start)
+            if payload != NULL:
+                copy_many(payload, self.guest_in.batch.base + start, self._rewriter.out_end - start)
+                self._link_out.put(_GUEST_FRAMES, self._rewriter.out_end - start)
+        return _GONE
+
+    # ── waiting ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef bint _wants_messages(self) noexcept nogil:
+        if self.is_front_held or (self.has_mirrored and not self.is_held):
+            return False
+        return self._link_in.peek() == _NO_MESSAGE
+
+    cdef long long _due_us(self) noexcept nogil:
+        if self._has_link and self._is_link_pending and self._wants_messages():
+            return 0
+        return self._timer_us
+
+    cdef bint _is_ports(self, int fd, uint32_t events) noexcept nogil:
+        cdef bint found = self._hear(self.lan_in, fd, events)
+        if self._hear(self.guest_in, fd, events):
+            found = True
+        return found or self._is_room(self.lan_out, fd, events) or self._is_room(self.guest_out, fd, events)
+
+    cdef int _want_ports(self) noexcept nogil:
+        cdef bint is_guest_full = self.has_mirrored or self.guest_out.batch.start < self.guest_out.batch.end
+        cdef bint is_lan_full = self.lan_out.batch.start < self.lan_out.batch.end
+        self._want_outlet(self.lan_out, is_lan_full)
+        self._want_outlet(self.guest_out, is_guest_full and not self.is_held)
+        self._want_inlet(self.lan_in, not self.is_serving or not is_guest_full)
+        return self._want_inlet(self.guest_in, not is_lan_full and not self.is_held and self._can_queue())
