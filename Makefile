@@ -57,24 +57,24 @@ docs: setup $(VENV)/.docs ## the documentation as a site, strictly: site/index.h
 		--keep-going --jobs auto --quiet docs site
 	@echo "made site/index.html: open it in a browser"
 
-dist: setup $(VENV)/.dist ## source distribution and wheel, built and checked, in dist/
+dist: setup $(VENV)/.dist ## source distributions and wheels of pycolo and pycolo-lab, built and checked, in dist/
 	@scripts/dist.sh
 
-deb: ## Debian package for this machine's release, built and checked, in dist/ (as root)
+deb: ## Debian packages for this machine's release, built and checked, in dist/ (as root)
 	@scripts/deb.sh
 
 lock: ## requirements*.lock anew, with the newest releases that pyproject.toml allows
 	@scripts/lock.sh
 
 clean: ## remove everything that make has made, .venv too
-	@rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	@find $(wildcard src tests benchmarks) \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
+	@rm -rf $(VENV) build dist site src/*.egg-info lab/src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find $(wildcard src lab tests benchmarks) \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
 
 # The stamps of the steps, set by the script: a step that is up to date costs nothing.
 $(VENV)/.environment: requirements.lock scripts/setup.sh
 	@scripts/setup.sh environment
 
-$(VENV)/.package: $(VENV)/.environment pyproject.toml setup.py $(COMPILED)
+$(VENV)/.package: $(VENV)/.environment pyproject.toml setup.py lab/pyproject.toml $(COMPILED)
 	@scripts/setup.sh package
 
 # What only the targets that use them need: one dependency group of pyproject.toml each.

@@ -13,7 +13,7 @@ So the primary's ACKs run ahead and wait (rule C3), and the secondary repeats it
 The time is taken at the client's network card, from the first time that it sent the segment until the second. What
 made its kernel send it, the kernel's counters say (TcpExt in /proc/net/netstat). `--patient` gives the client a least
 retransmission time-out of 20 s and no tail loss probe: then only a fast retransmission can come soon, however busy the
-machine. Needs root and /dev/net/tun, and the extra pycolo[lab]. Exit code 1 when an answer was wrong or did not come.
+machine. Needs root and /dev/net/tun, and pycolo-lab. Exit code 1 when an answer was wrong or did not come.
 """
 
 import argparse
@@ -35,13 +35,16 @@ from typing import Any, Final
 from pyroute2 import IPRoute
 
 from pycolo.core import Packet, keep_sack_blocks, parse_frame
-from pycolo.lab import guest_server
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.namespaces import Namespace, run_isolated
-from pycolo.lab.observe import NodeProbe, read_counters
-from pycolo.lab.processes import Host, Processes
-from pycolo.lab.topology import (
+from pycolo.transport.ports import DevicePort, open_device
+from pycolo.transport.portspec import parse_port
+from pycolo.wire.kinds import PacketKind
+from pycolo_lab import guest_server, twisted
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.namespaces import Namespace, run_isolated
+from pycolo_lab.observe import NodeProbe, read_counters
+from pycolo_lab.processes import Host, Processes
+from pycolo_lab.topology import (
     CLIENT_ADDRESSES,
     CLIENT_MAC,
     GUEST_ADDRESSES,
@@ -51,9 +54,6 @@ from pycolo.lab.topology import (
     require_tun,
     switch_ipv6_off,
 )
-from pycolo.transport.ports import DevicePort, open_device
-from pycolo.transport.portspec import parse_port
-from pycolo.wire.kinds import PacketKind
 
 WAYS: Final = ("blocks", "no-blocks", "none")
 SEGMENT_BYTES: Final = 1448
@@ -240,12 +240,13 @@ class Stage:
         # The link is loopback: the port is as good as any, in a namespace of its own.
         own = {
             "primary": ["--listen", "127.0.0.1:7000", "--guest", guest_a, "--compare-timeout", "60000"],
-            "secondary": ["--connect", "127.0.0.1:7000", "--guest", self._stream("guest-b.sock") + ",twist=on"],
+            "secondary": ["--connect", "127.0.0.1:7000", "--guest", self._stream("guest-b.sock")],
         }
         lans = {"primary": self._stream("lan"), "secondary": self._stream("lan-b")}
+        module = {"primary": "pycolo", "secondary": twisted.__name__}
         for role, host in (("primary", Host.A), ("secondary", Host.B)):
             control = ["--control", str(self._directory / f"{role}.sock")]
-            command = [sys.executable, "-m", "pycolo", role, *own[role], "--lan", lans[role], *control, *common]
+            command = [sys.executable, "-m", module[role], role, *own[role], "--lan", lans[role], *control, *common]
             self.processes.start(role, host, self.hosts, command)
         for name in ("lan", "guest-b.sock"):
             self._until((self._directory / name).exists, f"no node listens on {name}")

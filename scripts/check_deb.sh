@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# Installs a Debian package, uses it, and purges it: in a bare root only, where nothing else gets in its way.
+# Installs pycolo's Debian package, uses it, adds the laboratory's, uses that, and purges both: in a bare root only, where
+# nothing else gets in their way.
 #
-#   scripts/bare.sh bookworm scripts/check_deb.sh pycolo_….deb <dist/pycolo_….deb
+#   tar -cC dist A B | scripts/bare.sh bookworm scripts/check_deb.sh A B        A: pycolo_….deb, B: pycolo-lab_….deb
 #
-# Prints one line when all is well.
+# Prints one line for each when all is well.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [[ $(id -u) == 0 ]] || { echo "error: scripts/check_deb.sh: only as root, only in a bare root" >&2 && exit 1; }
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-package=$scratch/${1:?usage: scripts/check_deb.sh PACKAGE <FILE}
-cat >"$package"
+(($# == 2)) || { echo "usage: scripts/check_deb.sh PYCOLO_DEB PYCOLO_LAB_DEB <ARCHIVE" >&2 && exit 2; }
+package=$scratch/$1
+lab=$scratch/$2
+tar -xC "$scratch"
 chmod 755 "$scratch" # APT reads it as another user
 cd /
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -63,8 +66,22 @@ kill "$proxy"
 wait "$proxy" || die "colo proxy ends with $?"
 rm -r /run/colo-proxy
 
+printf '%s: installed, used; %s\n' "$(basename "$package")" "$compared"
+
+quietly apt-get -q install --yes --no-install-recommends "$lab"
+quietly env --chdir "$here/.." debian/tests/laboratory
+for page in colo-demo colo-lab colo-lab-qemu; do
+    quietly man --warnings --local-file "$(man --where "$page")"
+    if grep -q 'warning' "$scratch/said"; then die "man $page: $(grep warning "$scratch/said" | sed 1q)"; fi
+done
+# shellcheck disable=SC2016 # the inner shell's
+quietly bash -c 'source /usr/share/bash-completion/completions/colo &&
+    COMP_WORDS="colo de" COMP_CWORD=1 _COLO_COMPLETE=bash_complete colo | grep -q demo'
+quietly colo demo --seconds 3 --sessions 5 --no-report
+kept=$(tail -n 1 "$scratch/said")
+
 mkdir -p /var/lib/colo/vm1 # as a node that has run leaves it
-quietly apt-get -q purge --yes pycolo
+quietly apt-get -q purge --yes pycolo-lab pycolo
 left=$(remains)
 [[ -z $left ]] || die "its removal leaves $left"
-printf '%s: installed, used, purged; %s\n' "$(basename "$package")" "$compared"
+printf '%s: installed, used, both purged; colo demo: %s\n' "$(basename "$lab")" "${kept#* }"

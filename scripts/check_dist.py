@@ -1,6 +1,6 @@
 """What is in a source distribution and a wheel, against what should be: python scripts/check_dist.py SDIST WHEEL LIST.
 
-LIST has one path of the source tree a line. Prints one line for each file, or what is wrong with it.
+LIST has one path of the distribution's source tree a line. Prints one line for each file, or what is wrong with it.
 """
 
 import io
@@ -10,17 +10,31 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
 
-MADE_BY_SETUPTOOLS = re.compile(r"PKG-INFO|setup\.cfg|src/pycolo\.egg-info(/.*)?")
+MADE_BY_SETUPTOOLS = re.compile(r"PKG-INFO|setup\.cfg|src/\w+\.egg-info(/.*)?")
 
 WHEEL_BYTES_MAX = 2 << 20
-"""With debug information it would be near 3 MB."""
+"""With debug information pycolo's would be near 3 MB."""
 
 CORE = "pycolo/core.abi3.so"
 
-WHEEL_NAME = re.compile(r"pycolo-[\w.]+-cp311-abi3-(manylinux\w+\.)*manylinux_2_\d+_\w+\.whl")
+
+class Wheel(NamedTuple):
+    """What a distribution's wheel is called, and what is compiled for it."""
+
+    name: re.Pattern[str]
+    compiled: frozenset[str]
+
+
+WHEELS = {
+    "pycolo": Wheel(
+        re.compile(r"pycolo-[\w.]+-cp311-abi3-(manylinux\w+\.)*manylinux_2_\d+_\w+\.whl"), frozenset({CORE})
+    ),
+    "pycolo_lab": Wheel(re.compile(r"pycolo_lab-[\w.]+-py3-none-any\.whl"), frozenset()),
+}
 
 
 def sdist_faults(path: Path, sources: set[str]) -> Iterator[str]:
@@ -36,15 +50,17 @@ def sdist_faults(path: Path, sources: set[str]) -> Iterator[str]:
 
 def wheel_faults(path: Path, sources: set[str]) -> Iterator[str]:
     """The package, the compiled core in place of its sources, and metadata; for every CPython from 3.11."""
-    if not WHEEL_NAME.fullmatch(path.name):
-        yield f"the name should match {WHEEL_NAME.pattern}"
+    package = path.name.partition("-")[0]
+    wheel = WHEELS[package]
+    if not wheel.name.fullmatch(path.name):
+        yield f"the name should match {wheel.name.pattern}"
     if path.stat().st_size > WHEEL_BYTES_MAX:
         yield f"has {path.stat().st_size} bytes, at most {WHEEL_BYTES_MAX} are all right"
     with zipfile.ZipFile(path) as archive:
-        names = {name for name in archive.namelist() if not re.match(r"pycolo-[^/]+\.dist-info/|.*/$", name)}
+        names = {name for name in archive.namelist() if not re.match(rf"{package}-[^/]+\.dist-info/|.*/$", name)}
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         yield from metadata_faults(archive.read(metadata).decode())
-        expected = {name.removeprefix("src/") for name in sources if name.startswith("src/")} | {CORE}
+        expected = {name.removeprefix("src/") for name in sources if name.startswith("src/")} | wheel.compiled
         expected = {name for name in expected if not name.endswith((".h", ".pyx", ".pxi", ".pxd"))}
         for name in sorted(expected ^ names):
             yield f"{name} {'is missing' if name not in names else 'does not belong there'}"

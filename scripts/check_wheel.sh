@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Installs a wheel into a fresh environment that sees neither this checkout nor a compiler, uses it, removes it again:
+# Installs pycolo's wheel into a fresh environment that sees neither this checkout nor a compiler, uses it, adds the
+# laboratory's, uses that, and removes both again:
 #
-#   scripts/check_wheel.sh dist/pycolo-….whl
-#   scripts/bare.sh trixie scripts/check_wheel.sh pycolo-….whl <dist/pycolo-….whl      where the file is not at hand
+#   scripts/check_wheel.sh dist/pycolo-….whl dist/pycolo_lab-….whl
+#   tar -cC dist A B | scripts/bare.sh trixie scripts/check_wheel.sh A B       where the files are not at hand
 #
-# PYTHON=… chooses the interpreter. Prints one line when all is well.
+# PYTHON=… chooses the interpreter. Prints one line for each when all is well.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-wheel=${1:?usage: scripts/check_wheel.sh WHEEL}
+(($# == 2)) || { echo "usage: scripts/check_wheel.sh PYCOLO_WHEEL PYCOLO_LAB_WHEEL" >&2 && exit 2; }
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-if [[ -f $wheel ]]; then cp "$wheel" "$scratch"; else cat >"$scratch/$(basename "$wheel")"; fi
-wheel=$scratch/$(basename "$wheel")
+if [[ -f $1 && -f $2 ]]; then cp "$1" "$2" "$scratch"; else tar -xC "$scratch"; fi
+wheel=$scratch/$(basename "$1")
+lab=$scratch/$(basename "$2")
 
 die() {
     printf 'error: %s: %s\n' "$(basename "$wheel")" "$*" >&2
@@ -49,7 +51,35 @@ quietly colo --version
 quietly python -m pycolo.cli.manual "$scratch/man1"
 [[ -s $scratch/man1/colo.1 ]] || die "makes no manual pages"
 compared=$(bare python -I - <"$here/compare_in_memory.py") || die "does not compare"
-quietly pip uninstall --yes pycolo
+# A proxy listens, and a signal ends it.
+(cd "$scratch" && exec env --ignore-environment "${passed_on[@]}" colo proxy \
+    -chardev socket,id=p,path=p,server=on,wait=off -chardev socket,id=s,path=s,server=on,wait=off \
+    -chardev socket,id=o,path=o,server=on,wait=off -object iothread,id=io \
+    -object colo-compare,id=c,primary_in=p,secondary_in=s,outdev=o,iothread=io) >"$scratch/said" 2>&1 &
+proxy=$!
+for _ in {1..100}; do
+    [[ -S $scratch/o ]] && break
+    sleep 0.1
+done
+[[ -S $scratch/o ]] || { tail -n 5 "$scratch/said" >&2 && die "colo proxy does not listen"; }
+kill "$proxy"
+wait "$proxy" || die "colo proxy ends with $?"
+# The laboratory is not there, and that is one line.
+for command in demo lab; do
+    ! bare colo "$command" --help >"$scratch/said" 2>&1 || die "colo $command works without pycolo-lab"
+    [[ $(wc -l <"$scratch/said") == 1 ]] && grep -q 'pip install pycolo-lab' "$scratch/said" ||
+        die "colo $command without pycolo-lab says: $(cat "$scratch/said")"
+done
+printf '%s: installed, used; %s\n' "$(basename "$wheel")" "$compared"
+
+quietly pip install --only-binary :all: "$lab"
+quietly pip check
+quietly colo demo --help
+quietly colo lab qemu --list
+scenarios=$(wc -l <"$scratch/said")
+quietly python -m pycolo.cli.manual "$scratch/man1"
+[[ -s $scratch/man1/colo-demo.1 ]] || die "pycolo-lab has no manual page for colo demo"
+quietly pip uninstall --yes pycolo pycolo-lab
 left=$(find "$scratch/venv" \( -iname '*pycolo*' -o -name colo \) -print)
 [[ -z $left ]] || die "its removal leaves $left"
-printf '%s: installed, used, removed; %s\n' "$(basename "$wheel")" "$compared"
+printf '%s: installed, used, both removed; colo lab qemu --list: %s lines\n' "$(basename "$lab")" "$scenarios"

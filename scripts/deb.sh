@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the Debian package for this machine's release into dist/, and checks it: lintian, and its installation, use and
-# removal in a bare root of the same release (scripts/bare.sh). As root, on Debian 12 or 13.
+# Builds the Debian packages for this machine's release, pycolo and pycolo-lab, into dist/, and checks them: lintian, and
+# their installation, use and removal in a bare root of the same release (scripts/bare.sh). As root, on Debian 12 or 13.
 #
 # Only the first step uses the network: the sources of what Debian has not go to vendor/, in the versions that
-# requirements.lock pins. The package is then built without one. All of it happens in build/deb.
+# requirements.lock pins. The packages are then built without one. All of it happens in build/deb.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -70,9 +70,9 @@ archive "$work/pycolo_$version.orig-vendor.tar.gz" -C "$work" vendor
 archive "$work/pycolo_$version.orig.tar.gz" -C "$work" --exclude=debian "pycolo-$version"
 mv "$work/vendor" "$source/vendor"
 
-# ── the package ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the packages ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-say "Building the package, without a network"
+say "Building the packages, without a network"
 offline=()
 if unshare --net true 2>/dev/null; then offline=(unshare --net); fi
 (
@@ -82,11 +82,12 @@ if unshare --net true 2>/dev/null; then offline=(unshare --net); fi
         SOURCE_DATE_EPOCH="$(dpkg-parsechangelog --show-field Timestamp)" DEB_BUILD_OPTIONS="parallel=$(nproc)" \
         "${offline[@]}" dpkg-buildpackage --no-sign --no-check-builddeps
 )
-package=$(echo "$work"/pycolo_*_*.deb)
 quietly lintian --fail-on error,warning "$work"/pycolo_*.changes
 say "lintian: no error, no warning"
-rm -f dist/pycolo_*.deb
-cp "$package" dist
-package=dist/$(basename "$package")
-say "$package: $(($(stat --format %s "$package") / 1000)) kB"
-scripts/bare.sh "$release" scripts/check_deb.sh "$(basename "$package")" <"$package"
+rm -f dist/pycolo{,-lab}_*.deb
+cp "$work"/pycolo{,-lab}_*.deb dist
+packages=(dist/pycolo_*.deb dist/pycolo-lab_*.deb)
+for package in "${packages[@]}"; do
+    say "$package: $(($(stat --format %s "$package") / 1000)) kB"
+done
+tar -cC dist "${packages[@]#dist/}" | scripts/bare.sh "$release" scripts/check_deb.sh "${packages[@]#dist/}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes the pins: the newest releases that pyproject.toml allows, all of them resolved at once in a fresh environment,
-# so that what two files pin they pin alike.
+# Writes the pins: the newest releases that pyproject.toml and lab/pyproject.toml allow, all of them resolved at once in
+# a fresh environment, so that what two files pin they pin alike.
 #
 #   requirements.lock         what pycolo needs to be built and run, with the laboratory
 #   requirements-GROUP.lock   what each dependency group of pyproject.toml adds (dev: tests, lint and types), complete
@@ -16,22 +16,20 @@ readonly pip=("$scratch/venv/bin/pip" --disable-pip-version-check --quiet --quie
 "${pip[@]}" install --upgrade pip
 
 # One file of requirements for each file of pins, named alike.
-"$scratch/venv/bin/python" - pyproject.toml "$scratch" <<'PYTHON'
+"$scratch/venv/bin/python" - "$scratch" <<'PYTHON'
 import sys
 import tomllib
 from pathlib import Path
 
-with open(sys.argv[1], "rb") as file:
-    project = tomllib.load(file)
-extras = project["project"]["optional-dependencies"].values()
+project, lab = (tomllib.loads(Path(name).read_text()) for name in ("pyproject.toml", "lab/pyproject.toml"))
 groups = {f"requirements-{name}": group for name, group in project["dependency-groups"].items()}
 groups["requirements"] = [
     *project["build-system"]["requires"],
     *project["project"]["dependencies"],
-    *(requirement for extra in extras for requirement in extra),
+    *(requirement for requirement in lab["project"]["dependencies"] if not requirement.startswith("pycolo==")),
 ]
 for name, group in groups.items():
-    Path(sys.argv[2], name).write_text("".join(f"{requirement}\n" for requirement in group))
+    Path(sys.argv[1], name).write_text("".join(f"{requirement}\n" for requirement in group))
 PYTHON
 
 cat "$scratch"/requirements* >"$scratch/all"

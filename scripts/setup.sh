@@ -3,7 +3,8 @@
 # only when what it depends on has changed:
 #
 #   scripts/setup.sh environment   the virtual environment with the pinned dependencies
-#   scripts/setup.sh package       pycolo itself, editable: its packet path compiled in place, and the command `colo`
+#   scripts/setup.sh package       pycolo and its laboratory, editable: the packet path compiled in place, and the
+#                                  command `colo`
 #
 # These two are all that is needed to run. For those who work on pycolo, tools into the same environment:
 #
@@ -166,7 +167,8 @@ install_package() {
     say "Compiling the packet path"
     # An extension module runs instead of a source of the same name: of an earlier checkout none may stay.
     find src -name '*.so' -delete
-    quietly "$venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps --editable '.[lab]' ||
+    quietly "$venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps \
+        --editable . --editable lab ||
         die "the package could not be built (all of what was said: $log)"
     touch "$venv/.package"
     say "Ready: $venv/bin/colo"

@@ -13,7 +13,9 @@ The packages, in the order in which they may know one another:
     ═════════════════   purity line: above it no I/O, clock, thread, randomness or log
     transport           TAP devices, sockets, TLS
     node                `colo primary` and `colo secondary`: the shells around the cores
-    lab, cli            namespaces, guests, traffic, faults; the command line
+    cli                 the command line
+
+The laboratory (namespaces, guests, traffic, faults) is a distribution of its own, pycolo-lab.
 """
 
 __all__ = ["__version__"]

@@ -3,15 +3,22 @@
 import os
 import signal
 
+TYPE_CHECKING = False  # as in typing, which takes a while
+if TYPE_CHECKING:
+    from pycolo.node.supervisor import PortOpener
 
-def main() -> None:
-    """Run it; Ctrl-C while its modules are imported ends it quietly, there is nothing to clean up yet."""
+
+def main(open_port: "PortOpener | None" = None) -> None:
+    """Run it; Ctrl-C while its modules are imported ends it quietly, there is nothing to clean up yet.
+
+    `open_port`: see `pycolo.cli.main`.
+    """
     signal.signal(signal.SIGINT, _end)
     from pycolo.cli import main as colo  # noqa: PLC0415 - see above
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        colo()
+        colo(open_port)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the interpreter does at its end is worth no traceback
 

@@ -320,8 +320,8 @@ def command_line(pid: int) -> str:
 
 def test_a_body_that_fails_says_so_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     script = (
-        "import sys; from pycolo.lab.errors import LabError; from pycolo.lab.namespaces import run_isolated\n"
-        "from pycolo.lab.interruption import Interruption\n"
+        "import sys; from pycolo_lab.errors import LabError; from pycolo_lab.namespaces import run_isolated\n"
+        "from pycolo_lab.interruption import Interruption\n"
         "def body(directory):\n"
         "    (directory / 'file').write_text('x')\n"
         "    raise LabError('no bridge here')\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.lab.interruption import SAME_S
+from pycolo_lab.interruption import SAME_S
 from support.interrupts import MARK, SIGNALS, Blow, blows, marked, strike
 from support.nodes import wait_for
 
@@ -42,9 +42,9 @@ def test_a_qemu_lab_ends_whenever_a_signal_comes(blow: Blow) -> None:
 DEAF = """
     import os, signal, sys, time
     from pathlib import Path
-    from pycolo.lab.interruption import Interruption
-    from pycolo.lab.namespaces import Namespace, run_isolated, run_with_own_pids
-    from pycolo.lab.processes import Host, Processes
+    from pycolo_lab.interruption import Interruption
+    from pycolo_lab.namespaces import Namespace, run_isolated, run_with_own_pids
+    from pycolo_lab.processes import Host, Processes
 
     interruption = Interruption()
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.lab.guest_server import PATTERN_BYTES, pattern
-from pycolo.lab.qemu import image
+from pycolo_lab.guest_server import PATTERN_BYTES, pattern
+from pycolo_lab.qemu import image
 
 SEED = 1
 
@@ -21,9 +21,9 @@ SEED = 1
 CONVERSATION = """
 import socket, subprocess, sys
 from pyroute2 import IPRoute
-from pycolo.lab.clients import Transfer, Upload, download, probe
-from pycolo.lab.guest_server import Conversation
-from pycolo.lab.scoreboard import Scoreboard
+from pycolo_lab.clients import Transfer, Upload, download, probe
+from pycolo_lab.guest_server import Conversation
+from pycolo_lab.scoreboard import Scoreboard
 from pathlib import Path
 
 with IPRoute() as netlink:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pycolo.lab.qemu.nodes import toml
+from pycolo_lab.qemu.nodes import toml
 from support.nodes import PATIENCE_S, Connection, wait_for
 from support.segments import batch, udp
 

@@ -1,7 +1,7 @@
 """The facts of a run in which everything went well, for tests to spoil."""
 
-from pycolo.lab.baseline.facts import CLIENT, SERVER_A, WHO, Arm, Load, Measured
-from pycolo.lab.facts import (
+from pycolo_lab.baseline.facts import CLIENT, SERVER_A, WHO, Arm, Load, Measured
+from pycolo_lab.facts import (
     Event,
     HoldTime,
     Kill,
@@ -17,7 +17,7 @@ from pycolo.lab.facts import (
     Takeover,
     TransferResult,
 )
-from pycolo.lab.observe import SHOWN
+from pycolo_lab.observe import SHOWN
 
 MS = 1_000_000
 S = 1_000 * MS

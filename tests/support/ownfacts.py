@@ -1,7 +1,7 @@
 """The facts of a run with a person's own server in which everything went well, for tests to spoil."""
 
-from pycolo.lab.facts import Event, HoldTime, NodeStatus, Setting, Takeover
-from pycolo.lab.own.facts import (
+from pycolo_lab.facts import Event, HoldTime, NodeStatus, Setting, Takeover
+from pycolo_lab.own.facts import (
     ClientsResult,
     ConnectionRecord,
     DivergedConnection,

@@ -14,6 +14,7 @@ from pycolo.cli import COMMANDS, colo
 HEAVY = (
     "asyncio",
     "cryptography",
+    "importlib.metadata",
     "multiprocessing",
     "prometheus_client",
     "pygments",
@@ -23,8 +24,8 @@ HEAVY = (
     "ssl",
     "structlog",
     "pycolo.config",
-    "pycolo.lab",
     "pycolo.vm",
+    "pycolo_lab",
 )
 """Each takes longer than all that `colo proxy` needs to listen, or brings one with it that does."""
 
@@ -93,7 +94,7 @@ def test_the_proxy_listens_without_them(tmp_path: Path, line: Any) -> None:
 
 def test_every_command_is_where_the_table_says() -> None:
     context = click.Context(colo, info_name="colo")
-    assert colo.list_commands(context) == sorted(COMMANDS)
+    assert set(colo.list_commands(context)) >= COMMANDS.keys()
     for name in COMMANDS:
         command = colo.get_command(context, name)
         assert command is not None

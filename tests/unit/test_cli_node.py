@@ -35,7 +35,7 @@ def parsed(monkeypatch, colo):
 
     found = []
 
-    async def life(options):
+    async def life(options, _open_port):
         found.append(options)
         return 0, ""
 

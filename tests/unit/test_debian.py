@@ -4,11 +4,15 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT, LAB = (
+    tomllib.loads((ROOT / name).read_text(encoding="utf-8"))["project"]
+    for name in ("pyproject.toml", "lab/pyproject.toml")
+)
 LIBRARIES, BUILD_TOOLS = (
     re.search(rf"^readonly {name}=\(([^)]*)\)", (ROOT / "scripts/deb.sh").read_text(encoding="utf-8"), re.M)[1].split()
     for name in ("libraries", "build_tools")
@@ -19,11 +23,11 @@ def text(name: str) -> str:
     return (ROOT / "debian" / name).read_text(encoding="utf-8")
 
 
-def field(name: str) -> dict[str, str]:
-    """A field of the binary package: package -> lowest version."""
-    body = re.search(rf"^{name}:\n((?: .*\n)+)", text("control").partition("\nPackage:")[2], re.M)[1]
-    found = re.findall(r"^ ([\w.+-]+)(?: \(>= ([\w.~-]+)\))?,$", body, re.M)
-    return dict(found)
+def depends(package: str) -> dict[str, str]:
+    """What a binary package depends on -> lowest version."""
+    paragraph = text("control").partition(f"\nPackage: {package}\n")[2].partition("\nPackage:")[0]
+    body = re.search(r"^Depends:\n((?: .*\n)+)", paragraph, re.M)[1]
+    return dict(re.findall(r"^ ([\w.+-]+)(?: \(>= ([^)]+)\))?,$", body, re.M))
 
 
 def debian_name(requirement: Requirement) -> str:
@@ -34,17 +38,18 @@ def lowest(requirement: Requirement) -> str:
     return next(spec.version for spec in requirement.specifier if spec.operator == ">=")
 
 
-def test_it_depends_on_what_the_package_depends_on_or_brings_it_along():
+@pytest.mark.parametrize(("package", "project"), [("pycolo", PROJECT), ("pycolo-lab", LAB)])
+def test_each_depends_on_what_its_distribution_depends_on_or_finds_it_there(package, project):
     wanted = {}
-    for requirement in map(Requirement, PROJECT["dependencies"]):
-        if requirement.name not in LIBRARIES:
+    for requirement in map(Requirement, project["dependencies"]):
+        if requirement.name not in (*LIBRARIES, "pycolo"):
             wanted[debian_name(requirement)] = lowest(requirement)
-    assert {name: version for name, version in field("Depends").items() if name.startswith("python3")} == wanted
+    assert {name: version for name, version in depends(package).items() if name.startswith("python3-")} == wanted
 
 
-def test_it_recommends_what_the_laboratory_depends_on():
-    lab = map(Requirement, PROJECT["optional-dependencies"]["lab"])
-    assert {debian_name(requirement): lowest(requirement) for requirement in lab}.items() <= field("Recommends").items()
+def test_the_laboratory_is_for_the_version_that_it_was_built_with():
+    assert depends("pycolo-lab")["pycolo"] == "${source:Version}"
+    assert " pycolo (<< ${source:Version}.~),\n" in text("control")
 
 
 def test_what_it_brings_along_is_pinned_and_has_its_license():
@@ -62,8 +67,11 @@ def test_its_version_is_the_projects():
 
 def test_every_override_of_lintian_stands_in_the_decision():
     decision = (ROOT / "docs/adr/0027-debian-package.md").read_text(encoding="utf-8")
-    tags = re.findall(r"^pycolo(?: source)?: ([\w-]+)", text("pycolo.lintian-overrides"), re.M)
-    assert tags
+    tags = []
+    for package in ("pycolo", "pycolo-lab"):
+        found = re.findall(rf"^{package}(?: source)?: ([\w-]+)", text(f"{package}.lintian-overrides"), re.M)
+        assert found
+        tags += found
     assert [tag for tag in tags if f"`{tag}`" not in decision] == []
 
 

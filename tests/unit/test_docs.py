@@ -16,19 +16,20 @@ from pycolo.config.sections import ARBITER_KINDS
 from pycolo.core import Comparator, Rewriter
 from pycolo.errors import EXIT_INTERRUPTED
 from pycolo.failover.arbiter import ARBITERS
-from pycolo.lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_OK
-from pycolo.lab.observe import CLEAN
 from pycolo.node.supervisor import NodeState
 from pycolo.path.cores import comparator_counters, rewriter_counters
 from pycolo.proxy import exposition
 from pycolo.proxy.capture import comment_on
 from pycolo.proxy.line import parse_line
 from pycolo.transport.portspec import parse_port
+from pycolo_lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_OK
+from pycolo_lab.observe import CLEAN
 from support.commands import commands_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-SOURCES = [path for path in sorted((ROOT / "src").rglob("*")) if path.suffix in {".py", ".pyx", ".pxi"}]
+TREES = (ROOT / "src", ROOT / "lab" / "src")
+SOURCES = [path for tree in TREES for path in sorted(tree.rglob("*")) if path.suffix in {".py", ".pyx", ".pxi"}]
 SOURCE_TEXT = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
 
 PORT_OPTIONS = {"lan", "lan_in", "lan_out", "guest", "guest_in", "guest_out"}

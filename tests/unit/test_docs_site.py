@@ -52,7 +52,8 @@ def test_the_readme_explains_a_word_before_it_uses_it(word: str):
 
 
 def everything_that_is_read() -> list[Path]:
-    return [*ROOT.glob("*.md"), *PAGES, ROOT / "pyproject.toml", *sorted((ROOT / "src").rglob("*.py"))]
+    modules = (path for tree in ("src", "lab") for path in sorted((ROOT / tree).rglob("*.py")))
+    return [*ROOT.glob("*.md"), *PAGES, ROOT / "pyproject.toml", ROOT / "lab" / "README.md", *modules]
 
 
 def test_what_qemu_calls_colo_frame_is_called_checkpoint():

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycolo.lab import guest_server
-from pycolo.lab.baseline import client, protocol, server, wording
-from pycolo.lab.baseline.facts import Arm, Load
-from pycolo.lab.baseline.protocol import SAMPLE_BYTES, STRETCH_BYTES, Pattern, Sampler
-from pycolo.lab.baseline.runner import processor_ns
-from pycolo.lab.baseline.summary import measure_baseline
-from pycolo.lab.facts import RunFacts
-from pycolo.lab.guest_server import PATTERN_BYTES, pattern
-from pycolo.lab.options import LabOptions
-from pycolo.lab.scoreboard import Scoreboard, Slot
-from pycolo.lab.verdict import judge
+from pycolo_lab import guest_server
+from pycolo_lab.baseline import client, protocol, server, wording
+from pycolo_lab.baseline.facts import Arm, Load
+from pycolo_lab.baseline.protocol import SAMPLE_BYTES, STRETCH_BYTES, Pattern, Sampler
+from pycolo_lab.baseline.runner import processor_ns
+from pycolo_lab.baseline.summary import measure_baseline
+from pycolo_lab.facts import RunFacts
+from pycolo_lab.guest_server import PATTERN_BYTES, pattern
+from pycolo_lab.options import LabOptions
+from pycolo_lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.verdict import judge
 from support.labfacts import sound_facts, with_baseline
 from support.nodes import wait_for
 

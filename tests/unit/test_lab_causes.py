@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pycolo.compare.kinds import DifferenceKind
-from pycolo.lab.causes import common_cause
+from pycolo_lab.causes import common_cause
 
 
 def divergence(

@@ -5,9 +5,9 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycolo.lab.charts import X_TICKS, Band, Curve, Key, Lifeline, Mark, lifelines, line_chart, nice_ticks, number
-from pycolo.lab.facts import Sample
-from pycolo.lab.series import rates, value_at
+from pycolo_lab.charts import X_TICKS, Band, Curve, Key, Lifeline, Mark, lifelines, line_chart, nice_ticks, number
+from pycolo_lab.facts import Sample
+from pycolo_lab.series import rates, value_at
 
 SAMPLES = [Sample(10, 0, 0, 0), Sample(20, 100, 0, 1), Sample(40, 100, 50, 2)]
 

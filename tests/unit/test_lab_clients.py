@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.lab import clients, guest_server, sessions
-from pycolo.lab.clients import ClientError, PauseRecorder, Transfer, Upload, download, probe
-from pycolo.lab.scoreboard import Scoreboard, Slot
+from pycolo_lab import clients, guest_server, sessions
+from pycolo_lab.clients import ClientError, PauseRecorder, Transfer, Upload, download, probe
+from pycolo_lab.scoreboard import Scoreboard, Slot
 from support.nodes import wait_for
 
 SEED = 3

@@ -5,7 +5,7 @@ import hashlib
 import socket
 import threading
 
-from pycolo.lab.guest_server import PATTERN_BYTES, pattern, serve
+from pycolo_lab.guest_server import PATTERN_BYTES, pattern, serve
 
 SCRIPT = b"ask one\nget 3000000\nask two\nput 5\nhelloget 10\nput 3\n..."
 

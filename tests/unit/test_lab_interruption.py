@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from pycolo.lab import processes
-from pycolo.lab.errors import RunInterruptedError
-from pycolo.lab.interruption import SAME_S, SIGNALS, Interruption, Warden, signals_held
+from pycolo_lab import processes
+from pycolo_lab.errors import RunInterruptedError
+from pycolo_lab.interruption import SAME_S, SIGNALS, Interruption, Warden, signals_held
 from support.nodes import wait_for
 
 GRACE_S = 0.05
@@ -116,8 +116,8 @@ def test_a_program_may_end_in_order() -> None:
 
 DEAF = """
     import time
-    from pycolo.lab.interruption import Interruption
-    from pycolo.lab.processes import run_to_end
+    from pycolo_lab.interruption import Interruption
+    from pycolo_lab.processes import run_to_end
 
     class Deaf(Interruption):
         def look(self):
@@ -144,7 +144,7 @@ def test_a_second_signal_ends_a_process_that_never_looks(number: signal.Signals)
 
 
 def test_the_same_signal_from_two_senders_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pycolo.lab.interruption.SAME_S", 600.0)
+    monkeypatch.setattr("pycolo_lab.interruption.SAME_S", 600.0)
     interruption = Interruption()
     interruption.watch()
     for _ in range(3):  # a second one would end the tests

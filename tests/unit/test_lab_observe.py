@@ -6,8 +6,8 @@ import socket
 import time
 from pathlib import Path
 
-from pycolo.lab.facts import NodeStatus
-from pycolo.lab.observe import CLEAN, SHOWN, NodeProbe, parse_counters
+from pycolo_lab.facts import NodeStatus
+from pycolo_lab.observe import CLEAN, SHOWN, NodeProbe, parse_counters
 
 SNMP = """\
 Ip: Forwarding DefaultTTL

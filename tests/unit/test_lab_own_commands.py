@@ -2,7 +2,7 @@
 
 import pytest
 
-from pycolo.lab.own.commands import CLIENT_PLACES, SERVER_PLACES, CommandError, parse_command
+from pycolo_lab.own.commands import CLIENT_PLACES, SERVER_PLACES, CommandError, parse_command
 
 PLACES = {"port": 8080, "host": "10.9.0.2", "dir": "/run/guest"}
 

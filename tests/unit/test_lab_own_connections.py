@@ -4,10 +4,10 @@ import struct
 
 import pytest
 
-from pycolo.lab.own.connections import Connections
-from pycolo.lab.own.facts import ConnectionRecord, Fate
-from pycolo.lab.own.farewells import ACK, FIN, RST, SYN, Farewell, Farewells
-from pycolo.lab.own.socktable import ESTABLISHED, Socket
+from pycolo_lab.own.connections import Connections
+from pycolo_lab.own.facts import ConnectionRecord, Fate
+from pycolo_lab.own.farewells import ACK, FIN, RST, SYN, Farewell, Farewells
+from pycolo_lab.own.socktable import ESTABLISHED, Socket
 
 MS = 1_000_000
 S = 1_000 * MS

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from pycolo.lab.own.listening import is_reachable, parse_listeners, why_unreachable
+from pycolo_lab.own.listening import is_reachable, parse_listeners, why_unreachable
 
 TCP = """\
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pycolo.lab.own.facts import Fate, OwnFacts
-from pycolo.lab.own.report import render
-from pycolo.lab.own.verdict import judge
-from pycolo.lab.own.wording import divergence_text, rows
+from pycolo_lab.own.facts import Fate, OwnFacts
+from pycolo_lab.own.report import render
+from pycolo_lab.own.verdict import judge
+from pycolo_lab.own.wording import divergence_text, rows
 from support.ownfacts import diverged, divergence, run, sound_facts
 from support.pages import read_page
 

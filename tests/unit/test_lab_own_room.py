@@ -1,7 +1,7 @@
 """A guest's room, as far as it can be looked at without namespaces; and a program's own words."""
 
-from pycolo.lab.own.room import Mounted, parse_mounts
-from pycolo.lab.own.runner import WORDS_CHARACTERS_MAX, clean
+from pycolo_lab.own.room import Mounted, parse_mounts
+from pycolo_lab.own.runner import WORDS_CHARACTERS_MAX, clean
 
 MOUNTINFO = """\
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

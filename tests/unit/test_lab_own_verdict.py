@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pycolo.lab.facts import Takeover
-from pycolo.lab.own.facts import Fate, Fault, Moment, OwnFacts
-from pycolo.lab.own.summary import OwnSummary, client_port
-from pycolo.lab.own.verdict import judge
+from pycolo_lab.facts import Takeover
+from pycolo_lab.own.facts import Fate, Fault, Moment, OwnFacts
+from pycolo_lab.own.summary import OwnSummary, client_port
+from pycolo_lab.own.verdict import judge
 from support.ownfacts import KILL, MS, S, connection, diverged, run, sound_facts
 
 

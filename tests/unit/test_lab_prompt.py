@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pycolo.lab.prompt import END, FAILOVER, KILL, Answer, Prompt
+from pycolo_lab.prompt import END, FAILOVER, KILL, Answer, Prompt
 
 
 class Talk:

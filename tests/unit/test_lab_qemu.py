@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.config import load
-from pycolo.lab.errors import LabError, LabUsageError
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.processes import Host
-from pycolo.lab.qemu import initramfs
-from pycolo.lab.qemu.checks import check_machine
-from pycolo.lab.qemu.facts import RoundFacts, TransferFacts
-from pycolo.lab.qemu.image import Image
-from pycolo.lab.qemu.machine import Machine, Qemu
-from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
-from pycolo.lab.qemu.observations import Observations, percentile
-from pycolo.lab.qemu.options import QemuLabOptions
-from pycolo.lab.qemu.programs import Programs
-from pycolo.lab.qemu.runner import together, too_long
-from pycolo.lab.qemu.scenarios import SCENARIOS, WRONG_COMMANDS, Fault, choose
-from pycolo.lab.qemu.session import run_qemu_lab
+from pycolo_lab.errors import LabError, LabUsageError
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.processes import Host
+from pycolo_lab.qemu import initramfs
+from pycolo_lab.qemu.checks import check_machine
+from pycolo_lab.qemu.facts import RoundFacts, TransferFacts
+from pycolo_lab.qemu.image import Image
+from pycolo_lab.qemu.machine import Machine, Qemu
+from pycolo_lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
+from pycolo_lab.qemu.observations import Observations, percentile
+from pycolo_lab.qemu.options import QemuLabOptions
+from pycolo_lab.qemu.programs import Programs
+from pycolo_lab.qemu.runner import together, too_long
+from pycolo_lab.qemu.scenarios import SCENARIOS, WRONG_COMMANDS, Fault, choose
+from pycolo_lab.qemu.session import run_qemu_lab
 
 values = st.one_of(st.booleans(), st.integers(-(2**31), 2**31), st.text('aZ_"\\ \n\t√'), st.lists(st.text("ab'\"")))
 tables = st.dictionaries(st.text("abc", min_size=1), values)
@@ -34,7 +34,7 @@ tables = st.dictionaries(st.text("abc", min_size=1), values)
 def machine(accelerator: str = "tcg") -> Machine:
     return Machine(
         qemu=Qemu(command=("qemu-system-x86_64",), version="7.2.22"),
-        image=Image(Path("/k"), Path("/i"), Path("/shim.so")),
+        image=Image(Path("/k"), Path("/i"), Path("/preload.so")),
         accelerator=accelerator,
     )
 
@@ -56,8 +56,8 @@ def test_the_product_accepts_every_scenario_s_configuration(scenario, tmp_path):
         assert config.arbiter.kind == scenario.arbiter
 
 
-def test_the_shim_is_for_software_emulation_only():
-    assert machine("tcg").environment == {"LD_PRELOAD": "/shim.so"}
+def test_only_software_emulation_preloads_something():
+    assert machine("tcg").environment == {"LD_PRELOAD": "/preload.so"}
     assert machine("kvm").environment == {}
 
 
@@ -156,7 +156,7 @@ def test_options_that_are_wrong_end_a_run_before_it_begins(options, why, monkeyp
         raise AssertionError("nothing is looked for, installed or built")
 
     for name in ("check_machine", "ensure_image", "find_qemu", "run_isolated", "Programs"):
-        monkeypatch.setattr(f"pycolo.lab.qemu.session.{name}", never)
+        monkeypatch.setattr(f"pycolo_lab.qemu.session.{name}", never)
     with pytest.raises(LabUsageError, match=why) as caught:
         run_qemu_lab(QemuLabOptions(**options), Interruption())
     assert caught.value.exit_code == 2
@@ -167,11 +167,11 @@ def machine_without(monkeypatch, tmp_path):
     """What `check_machine` says of a machine on which one thing is as the test wants it."""
 
     def said(options=None, **wanted):
-        monkeypatch.setattr("pycolo.lab.qemu.checks.missing_of", lambda names: wanted.get("missing", []))
-        monkeypatch.setattr("pycolo.lab.qemu.checks.may_install", lambda: False)
-        monkeypatch.setattr("pycolo.lab.qemu.checks.is_image_there", lambda: False)
-        monkeypatch.setattr("pycolo.lab.qemu.checks.cache_directory", lambda: tmp_path / "a" / "b")
-        monkeypatch.setattr("pycolo.lab.qemu.checks.run_isolated", lambda _body, _interruption: 0)
+        monkeypatch.setattr("pycolo_lab.qemu.checks.missing_of", lambda names: wanted.get("missing", []))
+        monkeypatch.setattr("pycolo_lab.qemu.checks.may_install", lambda: False)
+        monkeypatch.setattr("pycolo_lab.qemu.checks.is_image_there", lambda: False)
+        monkeypatch.setattr("pycolo_lab.qemu.checks.cache_directory", lambda: tmp_path / "a" / "b")
+        monkeypatch.setattr("pycolo_lab.qemu.checks.run_isolated", lambda _body, _interruption: 0)
         monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=wanted.get("free", 10**12)))
         with pytest.raises(LabError) as caught:
             check_machine(options or QemuLabOptions(), with_etcd=True, interruption=Interruption())
@@ -190,7 +190,7 @@ def test_a_full_disk_is_seen_before_anything_is_built(machine_without):
 
 
 def test_kvm_that_does_not_open_is_named(machine_without, monkeypatch):
-    monkeypatch.setattr("pycolo.lab.qemu.checks.KVM", "/nonexistent/kvm")
+    monkeypatch.setattr("pycolo_lab.qemu.checks.KVM", "/nonexistent/kvm")
     said = machine_without(QemuLabOptions(accelerator="kvm"))
     assert said == "--accel kvm: /nonexistent/kvm: No such file or directory; --accel tcg needs none"
 

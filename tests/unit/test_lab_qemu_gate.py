@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.lab.qemu import gate
+from pycolo_lab.qemu import gate
 
 DEADLINE_S = 20
 CHECKPOINT = {"execute": "migrate-set-parameters", "arguments": {"x-checkpoint-delay": 1000000000}, "id": "7"}

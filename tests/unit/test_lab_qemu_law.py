@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycolo.lab.qemu.law import Answer, breaches, gap_at
+from pycolo_lab.qemu.law import Answer, breaches, gap_at
 
 MS = 1_000_000
 

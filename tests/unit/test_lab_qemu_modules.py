@@ -4,8 +4,8 @@ import lzma
 
 import pytest
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.qemu.modules import modules_of
+from pycolo_lab.errors import LabError
+from pycolo_lab.qemu.modules import modules_of
 
 DEPENDS = {
     "virtio_ring": "",

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.checkpoint.records import ReasonKind
-from pycolo.cli.lab import lab
-from pycolo.lab.qemu.facts import PauseComparison, PauseFacts, RoundFacts, RunFacts, ScenarioFacts
-from pycolo.lab.qemu.scenarios import SCENARIOS
-from pycolo.lab.qemu.summary import COLUMNS, LETTERS, list_lines, run_lines
+from pycolo_lab.cli.lab import lab
+from pycolo_lab.qemu.facts import PauseComparison, PauseFacts, RoundFacts, RunFacts, ScenarioFacts
+from pycolo_lab.qemu.scenarios import SCENARIOS
+from pycolo_lab.qemu.summary import COLUMNS, LETTERS, list_lines, run_lines
 
 WIDTHS = st.integers(40, 220)
 MILLISECONDS = st.floats(0, 99_999)

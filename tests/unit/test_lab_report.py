@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.lab.facts import RunFacts
-from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.report import render, write_report
-from pycolo.lab.verdict import judge
+from pycolo_lab.facts import RunFacts
+from pycolo_lab.options import Control, LabOptions
+from pycolo_lab.report import render, write_report
+from pycolo_lab.verdict import judge
 from support.labfacts import everything_lost, sound_facts, with_baseline
 from support.pages import Element, read_page, rules
 
-CSS = (files("pycolo.lab") / "report.css").read_text(encoding="utf-8")
+CSS = (files("pycolo_lab") / "report.css").read_text(encoding="utf-8")
 
 NARROW_PX = 400
 """A telephone's width."""

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycolo.lab import sessions
-from pycolo.lab.facts import Pause, RunFacts, Sample, Takeover, TransferResult
-from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.summary import Summary, TransferSummary, measure, stand_still
-from pycolo.lab.verdict import judge
-from pycolo.lab.wording import rows
+from pycolo_lab import sessions
+from pycolo_lab.facts import Pause, RunFacts, Sample, Takeover, TransferResult
+from pycolo_lab.options import Control, LabOptions
+from pycolo_lab.summary import Summary, TransferSummary, measure, stand_still
+from pycolo_lab.verdict import judge
+from pycolo_lab.wording import rows
 from support.labfacts import KILL, MS, S, sound_facts
 
 TICK = 5 * MS

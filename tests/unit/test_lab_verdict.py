@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from pycolo.lab.demo import exit_code
-from pycolo.lab.facts import Pause, RunFacts, Takeover
-from pycolo.lab.observe import CLEAN
-from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.summary import Summary, longest_pause_ms
-from pycolo.lab.verdict import judge
-from pycolo.lab.wording import rows
+from pycolo_lab.demo import exit_code
+from pycolo_lab.facts import Pause, RunFacts, Takeover
+from pycolo_lab.observe import CLEAN
+from pycolo_lab.options import Control, LabOptions
+from pycolo_lab.summary import Summary, longest_pause_ms
+from pycolo_lab.verdict import judge
+from pycolo_lab.wording import rows
 from support.labfacts import KILL, MS, S, everything_lost, sound_facts
 
 

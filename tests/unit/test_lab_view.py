@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from pycolo.lab import view
-from pycolo.lab.facts import Event
-from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.scenario import Live
-from pycolo.lab.terminal import GIVE_BACK, wrapped
-from pycolo.lab.verdict import judge
-from pycolo.lab.view import LiveView, PlainView, event_lines, picture, row_lines, summary_lines
+from pycolo_lab import view
+from pycolo_lab.facts import Event
+from pycolo_lab.options import Control, LabOptions
+from pycolo_lab.scenario import Live
+from pycolo_lab.terminal import GIVE_BACK, wrapped
+from pycolo_lab.verdict import judge
+from pycolo_lab.view import LiveView, PlainView, event_lines, picture, row_lines, summary_lines
 from support.labfacts import KILL, MS, S, everything_lost, sound_facts
 
 WIDTHS = st.integers(40, 250)
@@ -195,7 +195,7 @@ def test_a_run_that_was_killed_gives_the_terminal_back_before_it_says_so(
 ) -> None:
     seen, stream = terminal
     subprocess.run(
-        [sys.executable, "-c", f"from pycolo.lab import namespaces; namespaces.{how}"],
+        [sys.executable, "-c", f"from pycolo_lab import namespaces; namespaces.{how}"],
         stdout=stream,
         stderr=stream,
         env={**os.environ, "TERM": kind},

@@ -32,8 +32,6 @@ def test_the_defaults_are_sound():
         ({"heartbeat_interval_ms": 25, "heartbeat_timeout_ms": 74}, "at least three intervals of 25 ms"),
         ({"guest": "unix:/g,vnet_hdr=on"}, "the same for all ports"),
         ({"guest": "unix:/l"}, "another port than the LAN's"),
-        ({"guest": "unix:/g,twist=on"}, "only the secondary's --guest"),
-        ({"role": Role.SECONDARY, "lan": "unix:/l,twist=on"}, "only the secondary's --guest"),
         ({"role": Role.SECONDARY, "guest_out": None}, "--guest"),
         ({"role": Role.SECONDARY, "link": Address("127.0.0.1", 0)}, "a port from 1 to 65535"),
         ({"tls": Path("/c"), "insecure": True}, "either --tls or --insecure"),
@@ -46,10 +44,6 @@ def test_what_cannot_work_is_refused_in_one_line(given, said):
         options(**given)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_the_secondarys_guest_may_be_twisted():
-    assert options(Role.SECONDARY, guest="unix:/g,twist=on").guest_in.twist
 
 
 def test_a_primary_without_a_port_to_its_guest_is_sound():

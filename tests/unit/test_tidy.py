@@ -19,10 +19,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pycolo import core
-from pycolo.lab.qemu.programs import PACKAGES
+from pycolo_lab.qemu.programs import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PRODUCT = sorted((ROOT / "src").rglob("*.py"))
+LAB = sorted((ROOT / "lab" / "src").rglob("*.py"))
+SOURCES = PRODUCT + LAB
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PYTHON = SOURCES + TESTS + sorted((ROOT / "benchmarks").rglob("*.py")) + sorted((ROOT / "docs").glob("*.py"))
 CORE = ROOT / "src" / "pycolo" / "core.pyx"
@@ -58,7 +60,7 @@ def parsed(path: Path) -> ast.Module:
 
 def text_files() -> Iterator[Path]:
     """What is written by hand and kept in the repository, as far as it can be told without git."""
-    for top in ("src", "tests", "benchmarks", "docs", "scripts", ".ci", "."):
+    for top in ("src", "lab", "tests", "benchmarks", "docs", "scripts", ".ci", "."):
         inside = ROOT.glob("*") if top == "." else (ROOT / top).rglob("*")
         yield from (path for path in sorted(inside) if path.is_file() and is_written_by_hand(path))
 
@@ -177,7 +179,7 @@ def test_every_module_says_what_it_is():
 
 
 def test_every_folder_with_modules_is_a_package():
-    folders = {path.parent for path in SOURCES if path.parent != ROOT / "src"}
+    folders = {path.parent for path in SOURCES if path.parent.name != "src"}
     assert [shown(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
 
 
@@ -491,14 +493,16 @@ def test_the_stub_names_the_parameters():
 # ── dependencies ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def project() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+def project(folder: str = ".") -> dict[str, Any]:
+    return tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def declared() -> dict[str, list[str]]:
-    """Requirements by the file that pins them."""
-    extras = project()["project"]["optional-dependencies"].values()
-    at_run_time = [*project()["build-system"]["requires"], *project()["project"]["dependencies"], *chain(*extras)]
+    """Requirements by the file that pins them. Both distributions are installed from the tree, and pinned together."""
+    both = (project(), project("lab"))
+    at_run_time = [text for found in both for text in found["build-system"]["requires"]]
+    at_run_time += [text for found in both for text in found["project"]["dependencies"]]
+    at_run_time = [text for text in at_run_time if Requirement(text).name != "pycolo"]
     groups = {f"requirements-{name}.lock": group for name, group in project()["dependency-groups"].items()}
     return {"requirements.lock": at_run_time, **groups}
 

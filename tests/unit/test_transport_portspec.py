@@ -15,8 +15,8 @@ def test_a_device_has_vnet_headers_and_a_stream_has_none_unless_told_otherwise()
 
 
 def test_all_properties_are_read():
-    found = parse_port("tap:eth0,netns=/run/netns/a,twist=on,vnet_hdr=off", "--guest")
-    assert (found.kind, found.target, found.netns, found.twist) == (PortKind.TAP, "eth0", "/run/netns/a", True)
+    found = parse_port("tap:eth0,netns=/run/netns/a,vnet_hdr=off", "--guest")
+    assert (found.kind, found.target, found.netns) == (PortKind.TAP, "eth0", "/run/netns/a")
     found = parse_port("unix:/run/x,server=on,reconnect-ms=20", "--guest")
     assert (found.kind, found.target, found.server, found.reconnect_ms) == (PortKind.UNIX, "/run/x", True, 20)
     found = parse_port("tcp:host:80", "--guest")
@@ -43,7 +43,7 @@ def test_all_properties_are_read():
         ("tcp:host:65536", "tcp:HOST:PORT"),
         ("tcp:host:²", "tcp:HOST:PORT"),
         ("tcp:host:-1", "tcp:HOST:PORT"),
-        ("tap:x,server=on", "one of netns, vnet_hdr, twist"),
+        ("tap:x,server=on", "one of netns, vnet_hdr"),
         ("unix:x,netns=/y", "one of server"),
         ("tap:x,vnet_hrd=off", "did you mean 'vnet_hdr'?"),
         ("unix:x,sever=on", "did you mean 'server'?"),

@@ -18,9 +18,9 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.facts import Pause, ProbeResult, TransferResult
-from pycolo.lab.guest_server import PATTERN_BYTES, PORT, pattern
-from pycolo.lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.facts import Pause, ProbeResult, TransferResult
+from pycolo_lab.guest_server import PATTERN_BYTES, PORT, pattern
+from pycolo_lab.scoreboard import Scoreboard, Slot
 
 PAUSE_NS_MIN: Final = 5_000_000
 """Shorter stretches without progress are the scheduler's, not the network's."""

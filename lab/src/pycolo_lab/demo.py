@@ -6,14 +6,14 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.namespaces import run_isolated
-from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.report import write_report
-from pycolo.lab.scenario import Scenario
-from pycolo.lab.summary import Summary
-from pycolo.lab.verdict import judge
-from pycolo.lab.view import make_view, print_summary
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.namespaces import run_isolated
+from pycolo_lab.options import Control, LabOptions
+from pycolo_lab.report import write_report
+from pycolo_lab.scenario import Scenario
+from pycolo_lab.summary import Summary
+from pycolo_lab.verdict import judge
+from pycolo_lab.view import make_view, print_summary
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1

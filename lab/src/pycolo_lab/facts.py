@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from pycolo.lab.baseline.facts import Measured
+from pycolo_lab.baseline.facts import Measured
 
 
 class Pause(msgspec.Struct, array_like=True, frozen=True):

@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pycolo.lab.processes import Host, Process, Processes
-from pycolo.lab.scoreboard import Scoreboard, Slot
-from pycolo.lab.topology import Topology
+from pycolo_lab.processes import Host, Process, Processes
+from pycolo_lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.topology import Topology
 
 
 def power_off_host_a(topology: Topology, processes: Processes, board: Scoreboard) -> tuple[int, int]:

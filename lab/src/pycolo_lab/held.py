@@ -9,13 +9,13 @@ from time import monotonic_ns
 from typing import Any, Final, TextIO
 
 from pycolo.errors import PycoloError
-from pycolo.lab.causes import NOT_PROTECTED, common_cause
-from pycolo.lab.facts import NodeStatus
-from pycolo.lab.processes import Host, Process
-from pycolo.lab.prompt import END, FAILOVER, KILL, Answer, Prompt
-from pycolo.lab.stage import Stage
 from pycolo.node.control import ask
 from pycolo.node.sidebyside import divergence_lines
+from pycolo_lab.causes import NOT_PROTECTED, common_cause
+from pycolo_lab.facts import NodeStatus
+from pycolo_lab.processes import Host, Process
+from pycolo_lab.prompt import END, FAILOVER, KILL, Answer, Prompt
+from pycolo_lab.stage import Stage
 
 SHOWN_DIVERGENCES: Final = 3
 ASK_S: Final = 1.0

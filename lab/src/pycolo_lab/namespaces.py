@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from pycolo.errors import PycoloError
-from pycolo.lab import refusals
-from pycolo.lab.interruption import Interruption, Warden, die_of, signals_held
-from pycolo.lab.terminal import give_back
+from pycolo_lab import refusals
+from pycolo_lab.interruption import Interruption, Warden, die_of, signals_held
+from pycolo_lab.terminal import give_back
 
 CLONE_NEWNS: Final = 0x00020000  # linux/sched.h, like the three below
 CLONE_NEWUSER: Final = 0x10000000

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.facts import NodeStatus
-from pycolo.lab.namespaces import Namespace
+from pycolo_lab.facts import NodeStatus
+from pycolo_lab.namespaces import Namespace
 
 CLEAN: Final = ("TcpExtTSEcrRejected", "TcpExtPAWSEstab", "TcpExtBeyondWindow", "TcpOutRsts")
 """Each of these in guest B is a packet that the proxy got wrong: an echoed timestamp that the guest never

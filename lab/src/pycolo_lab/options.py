@@ -45,6 +45,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Of both nodes."""
     node_command: tuple[str, ...] = (sys.executable, "-m", "pycolo")
     """How the nodes are started; everything after it is their own command line."""
+    twisted_command: tuple[str, ...] = (sys.executable, "-m", "pycolo_lab.twisted")
+    """The same for host B's node, with the twist at its guest's network card."""
 
     @property
     def stall_seconds(self) -> float:

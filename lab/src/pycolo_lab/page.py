@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from pycolo.lab.facts import Event, Setting
-from pycolo.lab.observe import CLEAN
+from pycolo_lab.facts import Event, Setting
+from pycolo_lab.observe import CLEAN
 
 State = Literal["good", "bad", "expected"]
 NS: Final = 1e9

@@ -9,9 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import LOOK_S, Interruption
-from pycolo.lab.namespaces import Namespace, die_with_parent
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import LOOK_S, Interruption
+from pycolo_lab.namespaces import Namespace, die_with_parent
 
 LOG_LINES_SHOWN: Final = 6
 """Of a process that died: its last words, enough for an error with its cause."""

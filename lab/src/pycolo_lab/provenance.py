@@ -6,9 +6,9 @@ import sys
 from datetime import datetime
 
 from pycolo import __version__
-from pycolo.lab.facts import Setting
-from pycolo.lab.namespaces import is_machine_root
-from pycolo.lab.options import LabOptions
+from pycolo_lab.facts import Setting
+from pycolo_lab.namespaces import is_machine_root
+from pycolo_lab.options import LabOptions
 
 
 def setting(options: LabOptions, guest_port: str) -> Setting:

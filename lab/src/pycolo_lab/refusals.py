@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.errors import LabError
+from pycolo_lab.errors import LabError
 
 CAP_SYS_ADMIN: Final = 21  # linux/capability.h
 

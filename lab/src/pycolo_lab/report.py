@@ -1,13 +1,13 @@
-"""The report of a demo: its sections, out of `pycolo.lab.page`'s parts and `pycolo.lab.charts`' pictures."""
+"""The report of a demo: its sections, out of `pycolo_lab.page`'s parts and `pycolo_lab.charts`' pictures."""
 
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.baseline import wording as baseline_wording
-from pycolo.lab.charts import Band, Curve, Key, Lifeline, Mark, lifelines, line_chart
-from pycolo.lab.facts import Pause, RunFacts, SessionResult, TransferResult
-from pycolo.lab.options import LabOptions
-from pycolo.lab.page import (
+from pycolo_lab.baseline import wording as baseline_wording
+from pycolo_lab.charts import Band, Curve, Key, Lifeline, Mark, lifelines, line_chart
+from pycolo_lab.facts import Pause, RunFacts, SessionResult, TransferResult
+from pycolo_lab.options import LabOptions
+from pycolo_lab.page import (
     Card,
     Entry,
     Phase,
@@ -25,9 +25,9 @@ from pycolo.lab.page import (
     two_columns,
     write_page,
 )
-from pycolo.lab.series import Field, rates, value_at
-from pycolo.lab.summary import LatencySummary, PhaseSummary, Summary
-from pycolo.lab.wording import NOTHING_MOVED, before_the_kill, rate, rows, why_faster
+from pycolo_lab.series import Field, rates, value_at
+from pycolo_lab.summary import LatencySummary, PhaseSummary, Summary
+from pycolo_lab.wording import NOTHING_MOVED, before_the_kill, rate, rows, why_faster
 
 BUCKETS: Final = 160
 """Points of a curve over the whole run: about one for six pixels of a wide screen."""

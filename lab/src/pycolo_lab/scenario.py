@@ -9,10 +9,10 @@ from typing import Final, Protocol, TextIO, TypeVar
 
 import msgspec
 
-from pycolo.lab import guest_server
-from pycolo.lab.baseline.runner import Baseline
-from pycolo.lab.errors import LabError, RunInterruptedError
-from pycolo.lab.facts import (
+from pycolo_lab import guest_server
+from pycolo_lab.baseline.runner import Baseline
+from pycolo_lab.errors import LabError, RunInterruptedError
+from pycolo_lab.facts import (
     Event,
     Kill,
     NodeStatus,
@@ -22,17 +22,17 @@ from pycolo.lab.facts import (
     SessionsResult,
     TransferResult,
 )
-from pycolo.lab.faults import power_off_host_a, stopped
-from pycolo.lab.held import Hold
-from pycolo.lab.interruption import LOOK_S, Interruption
-from pycolo.lab.observe import SHOWN, read_counters
-from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.processes import Host, Process
-from pycolo.lab.prompt import END, FAILOVER, KILL
-from pycolo.lab.provenance import setting
-from pycolo.lab.scoreboard import Scoreboard, Slot
-from pycolo.lab.stage import Stage
-from pycolo.lab.topology import choose_guest_port
+from pycolo_lab.faults import power_off_host_a, stopped
+from pycolo_lab.held import Hold
+from pycolo_lab.interruption import LOOK_S, Interruption
+from pycolo_lab.observe import SHOWN, read_counters
+from pycolo_lab.options import Control, LabOptions
+from pycolo_lab.processes import Host, Process
+from pycolo_lab.prompt import END, FAILOVER, KILL
+from pycolo_lab.provenance import setting
+from pycolo_lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.stage import Stage
+from pycolo_lab.topology import choose_guest_port
 
 TICK_S: Final = 0.005
 """One look at the scoreboard: the resolution of the curves around the kill."""
@@ -95,7 +95,7 @@ class Live(msgspec.Struct, kw_only=True):
 
 
 class View(Protocol):
-    """Whoever watches: see `pycolo.lab.view`."""
+    """Whoever watches: see `pycolo_lab.view`."""
 
     def event(self, event: Event, started_ns: int) -> None:
         """Something happened."""

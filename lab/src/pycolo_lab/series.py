@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Literal
 
-from pycolo.lab.facts import Sample
+from pycolo_lab.facts import Sample
 
 Field = Literal["download_bytes", "upload_bytes", "answers"]
 

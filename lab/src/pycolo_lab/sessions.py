@@ -19,10 +19,10 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.clients import PAUSES_MAX, in_words, leave_result
-from pycolo.lab.facts import Latency, Pause, SessionResult, SessionsResult
-from pycolo.lab.guest_server import PORT, Conversation
-from pycolo.lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.clients import PAUSES_MAX, in_words, leave_result
+from pycolo_lab.facts import Latency, Pause, SessionResult, SessionsResult
+from pycolo_lab.guest_server import PORT, Conversation
+from pycolo_lab.scoreboard import Scoreboard, Slot
 
 THINK_MS: Final = (20, 80)
 WAIT_NS_MIN: Final = 20_000_000

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab import guest_server
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.namespaces import Namespace
-from pycolo.lab.observe import NodeProbe
-from pycolo.lab.options import TOO_BUSY, Control, LabOptions
-from pycolo.lab.processes import Host, Process, Processes, run_to_end
-from pycolo.lab.topology import LINK_A_ADDRESS, LINK_PORT, Topology
+from pycolo_lab import guest_server
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.namespaces import Namespace
+from pycolo_lab.observe import NodeProbe
+from pycolo_lab.options import TOO_BUSY, Control, LabOptions
+from pycolo_lab.processes import Host, Process, Processes, run_to_end
+from pycolo_lab.topology import LINK_A_ADDRESS, LINK_PORT, Topology
 
 PAIR: Final = "demo"
 """What the two nodes and their certificates call themselves together."""
@@ -36,7 +36,11 @@ PLAIN_TEXT: Final = ["--insecure", "--insecure-link", f"{LINK_A_ADDRESS}/30"]
 
 
 class Stage:
-    """Everything that is there before the first client. `tick` is called while something is waited for."""
+    """Everything that is there before the first client. `tick` is called while something is waited for.
+
+    Two guests on one kernel draw from the same secrets: unless `twisted` is false, host B's node has the twist at its
+    guest's card, which makes them as independent as two machines are.
+    """
 
     def __init__(
         self,
@@ -45,8 +49,14 @@ class Stage:
         guest_port: str,
         tick: Callable[[], None],
         interruption: Interruption,
+        *,
+        twisted: bool = True,
     ) -> None:
         self._options = options
+        self._commands = {
+            "primary": options.node_command,
+            "secondary": options.twisted_command if twisted else options.node_command,
+        }
         self._directory = directory
         self._tick = tick
         self._interruption = interruption
@@ -123,9 +133,7 @@ class Stage:
         topology = self.topology
         link = f"{LINK_A_ADDRESS}:{LINK_PORT}"
         guest_a = topology.guest_port_option(topology.guest_a)
-        # Two guests on one kernel draw from the same secrets: the twist makes them as independent as machines
-        # are.
-        guest_b = topology.guest_port_option(topology.guest_b) + ",twist=on"
+        guest_b = topology.guest_port_option(topology.guest_b)
         security = ["--tls", str(self._make_certificates())] if self._options.tls else PLAIN_TEXT
         primary = self._node_command("primary", "--listen", link, "--guest", guest_a, *security)
         secondary = self._node_command("secondary", "--connect", link, "--guest", guest_b, *security)
@@ -141,7 +149,7 @@ class Stage:
         heartbeat = ["--heartbeat-timeout", str(self._options.heartbeat_timeout_ms)]
         common = ["--pair", PAIR, "--arbiter", "first-to-notice", "--lan", "packet:eth0"]
         socket = ["--control", str(self.control_socket(role))]
-        return [*self._options.node_command, role, *own, *common, *heartbeat, *socket, *without]
+        return [*self._commands[role], role, *own, *common, *heartbeat, *socket, *without]
 
     def _make_certificates(self) -> Path:
         directory = self._directory / "tls"

@@ -1,14 +1,14 @@
-"""Facts -> numbers: what `colo demo --json` prints. Pure; the verdict on them is `pycolo.lab.verdict`'s."""
+"""Facts -> numbers: what `colo demo --json` prints. Pure; the verdict on them is `pycolo_lab.verdict`'s."""
 
 from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
 
-from pycolo.lab.baseline.summary import BaselineSummary, measure_baseline
-from pycolo.lab.facts import Kill, Latency, NodeStatus, Pause, RunFacts, SessionResult, Setting, TransferResult
-from pycolo.lab.options import LabOptions
-from pycolo.lab.series import Field, value_at
+from pycolo_lab.baseline.summary import BaselineSummary, measure_baseline
+from pycolo_lab.facts import Kill, Latency, NodeStatus, Pause, RunFacts, SessionResult, Setting, TransferResult
+from pycolo_lab.options import LabOptions
+from pycolo_lab.series import Field, value_at
 
 KILL_WINDOW_NS: Final = 4_000_000_000
 """A pause that overlaps this time after the kill is the kill's."""

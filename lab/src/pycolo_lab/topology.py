@@ -22,10 +22,10 @@ from typing import Any, Final, NamedTuple
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import Look
-from pycolo.lab.namespaces import Namespace, is_machine_root
-from pycolo.lab.options import Nic
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Look
+from pycolo_lab.namespaces import Namespace, is_machine_root
+from pycolo_lab.options import Nic
 
 CLIENT_MAC: Final = "02:00:00:00:00:01"
 GUEST_MAC: Final = "02:00:00:00:00:02"

@@ -9,7 +9,7 @@ answers
 4. every byte is right, and no client saw a reset
 5. connections opened after the kill work
 6. the nodes did compare and rewrite, and found no difference between two deterministic guests
-7. guest B's kernel met no packet that a proxy could have got wrong (`pycolo.lab.observe.CLEAN`)
+7. guest B's kernel met no packet that a proxy could have got wrong (`pycolo_lab.observe.CLEAN`)
 
 A negative control turns 3 to 5 around: the failure must show, in the way that the missing part would cause
 it.
@@ -17,10 +17,10 @@ it.
 
 from typing import Final
 
-from pycolo.lab.facts import RunFacts
-from pycolo.lab.observe import CLEAN
-from pycolo.lab.options import TOO_BUSY, Control, LabOptions
-from pycolo.lab.summary import ControlSummary, Summary, measure
+from pycolo_lab.facts import RunFacts
+from pycolo_lab.observe import CLEAN
+from pycolo_lab.options import TOO_BUSY, Control, LabOptions
+from pycolo_lab.summary import ControlSummary, Summary, measure
 
 NOTHING_TO_JUDGE: Final = "ended at the prompt, before anything was done to host A: there is nothing to judge"
 

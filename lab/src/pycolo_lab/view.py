@@ -14,13 +14,13 @@ from rich.live import Live as RichLive
 from rich.panel import Panel
 from rich.text import Text
 
-from pycolo.lab.baseline import wording as baseline_wording
-from pycolo.lab.facts import Event, NodeStatus
-from pycolo.lab.scenario import Live, View
-from pycolo.lab.series import Field, rates
-from pycolo.lab.summary import Summary
-from pycolo.lab.terminal import hanging, terminal_columns, terminal_size, wrapped
-from pycolo.lab.wording import rows
+from pycolo_lab.baseline import wording as baseline_wording
+from pycolo_lab.facts import Event, NodeStatus
+from pycolo_lab.scenario import Live, View
+from pycolo_lab.series import Field, rates
+from pycolo_lab.summary import Summary
+from pycolo_lab.terminal import hanging, terminal_columns, terminal_size, wrapped
+from pycolo_lab.wording import rows
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 SPARK_COLUMNS_MAX: Final = 120

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from pycolo.lab.summary import (
+from pycolo_lab.summary import (
     LatencySummary,
     PhaseSummary,
     ProxySummary,

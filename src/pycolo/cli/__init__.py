@@ -3,20 +3,21 @@
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from pycolo.cli import streams
 from pycolo.errors import EXIT_INTERRUPTED, PycoloError
 
+if TYPE_CHECKING:
+    from pycolo.node.supervisor import PortOpener
+
 COMMANDS: Final = {
     "certs": "certs:certs",
     "checkpoint": "vm:checkpoint",
-    "demo": "demo:demo",
     "explain": "explain:explain",
     "failover": "vm:failover",
-    "lab": "lab:lab",
     "node": "vm:node",
     "primary": "node:primary",
     "protect": "vm:protect",
@@ -26,20 +27,24 @@ COMMANDS: Final = {
     "status": "status:status",
     "unprotect": "vm:unprotect",
 }
-"""Where each command is: module in this package, and name in it."""
+"""Where each command is: module in this package, and name in it. Others are added: `added`."""
 
 
 class Commands(click.Group):
     """All of them. Of `colo proxy` only what that needs is imported: it listens after a tenth of a second."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Their names, sorted."""
-        return list(COMMANDS)
+        """Their names, sorted, with those that other distributions add."""
+        from pycolo.cli import added  # noqa: PLC0415 - reads what is installed
+
+        return sorted(COMMANDS.keys() | added.names())
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now; None when there is none of that name."""
         if cmd_name not in COMMANDS:
-            return None
+            from pycolo.cli import added  # noqa: PLC0415 - reads what is installed
+
+            return added.command(cmd_name)
         module, _, name = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"{__name__}.{module}"), name)
         return command
@@ -59,15 +64,18 @@ def colo() -> None:
     """Keep a virtual machine's TCP connections alive when its host dies (COLO: coarse-grained lock-stepping)."""
 
 
-def main() -> None:
-    """What `colo` does: errors and interruptions are a line on standard error, never a traceback."""
+def main(open_port: "PortOpener | None" = None) -> None:
+    """What `colo` does: errors and interruptions are a line on standard error, never a traceback.
+
+    `open_port` opens the ports of `colo primary` and `colo secondary`, for a program that puts something between.
+    """
     streams.set_up()
-    sys.exit(_carried_out())
+    sys.exit(_carried_out(open_port))
 
 
-def _carried_out() -> int | str | None:
+def _carried_out(open_port: "PortOpener | None") -> int | str | None:
     try:
-        code = _carry_out()
+        code = _carry_out(open_port)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
@@ -83,9 +91,9 @@ def _carried_out() -> int | str | None:
     return code
 
 
-def _carry_out() -> int | str | None:
+def _carry_out(open_port: "PortOpener | None") -> int | str | None:
     try:
-        code: int | None = colo(prog_name="colo", standalone_mode=False)
+        code: int | None = colo(prog_name="colo", standalone_mode=False, obj=open_port)
         return code
     except SystemExit as ended:
         return ended.code

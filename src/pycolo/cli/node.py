@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,6 +20,9 @@ from pycolo.node.options import NodeOptions
 from pycolo.transport.linksetup import Address
 from pycolo.transport.portspec import PortSpec, parse_port
 from pycolo.transport.tls import check_plaintext_allowed
+
+if TYPE_CHECKING:
+    from pycolo.node.supervisor import PortOpener
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,13 +129,14 @@ _common = _options(
     help="Held packets per connection and side; when they are reached, reading stops.",
 )
 @click.option("--without", type=click.Choice(["compare"]), help="A negative control: release everything at once.")
-def primary(**given: Any) -> None:
+@click.pass_obj
+def primary(open_port: "PortOpener | None", /, **given: Any) -> None:
     """Run the node beside the primary guest.
 
     It gives every frame from the clients to the guest and to the secondary's node, compares what both guests answer,
     and lets the primary's answer out only when the secondary gave the same.
     """
-    _run(Role.PRIMARY, given.pop("listen"), "--listen", given)
+    _run(Role.PRIMARY, given.pop("listen"), "--listen", given, open_port)
 
 
 @click.command(short_help="Run the secondary's node: rewrite, and take over.")
@@ -141,16 +145,17 @@ def primary(**given: Any) -> None:
 @click.option(
     "--without", type=click.Choice(["rewrite"]), help="A negative control: sequence numbers stay as they are."
 )
-def secondary(**given: Any) -> None:
+@click.pass_obj
+def secondary(open_port: "PortOpener | None", /, **given: Any) -> None:
     """Run the node beside the secondary guest.
 
     It feeds the guest what the clients sent to the primary, rewritten to the guest's own sequence numbers, and sends
     its answers to the primary's node. When the arbiter says so it serves the clients itself.
     """
-    _run(Role.SECONDARY, given.pop("connect"), "--connect", given)
+    _run(Role.SECONDARY, given.pop("connect"), "--connect", given, open_port)
 
 
-def _run(role: Role, link: str, link_option: str, given: dict[str, Any]) -> None:
+def _run(role: Role, link: str, link_option: str, given: dict[str, Any], open_port: "PortOpener | None") -> None:
     try:
         options = _node_options(role, link, link_option, given)
         if options.tls is None:
@@ -160,7 +165,7 @@ def _run(role: Role, link: str, link_option: str, given: dict[str, Any]) -> None
     file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)
     configure_log(file)
     try:
-        code, gave_up = asyncio.run(_life(options))
+        code, gave_up = asyncio.run(_life(options, open_port))
         if gave_up:
             file.end_with(f"{PREFIX}{gave_up}")
         sys.exit(code)
@@ -214,19 +219,13 @@ def _given(port: PortSpec | None) -> PortSpec:
     return port
 
 
-async def _life(options: NodeOptions) -> tuple[int, str]:
+async def _life(options: NodeOptions, open_port: "PortOpener | None") -> tuple[int, str]:
     """The exit code, and why the node has ended by itself."""
     # Imported here: the other commands start faster without the compiled core.
     from pycolo.node.roles import PrimaryNode, SecondaryNode  # noqa: PLC0415
 
-    guest = None
-    if options.guest_in.twist:
-        from pycolo.lab.twist import TwistedPort  # noqa: PLC0415
-        from pycolo.node.supervisor import open_port  # noqa: PLC0415
-
-        guest = TwistedPort(open_port(options.guest_in, "--guest"))
     kind = PrimaryNode if options.role is Role.PRIMARY else SecondaryNode
-    node = kind(options, guest)
+    node = kind(options) if open_port is None else kind(options, open_port)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, node.stop, signal.Signals(number).name)

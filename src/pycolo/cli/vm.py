@@ -162,8 +162,24 @@ def _name_steps(control: Path, named: list[str]) -> None:
         say(new)
 
 
+def _print_preload(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:  # noqa: FBT001 - click's
+    if is_asked:
+        from pycolo.vm.preload import SOURCE  # noqa: PLC0415 - keeps `colo --help` fast
+
+        click.echo(SOURCE)
+        ctx.exit()
+
+
 @click.command("qemu-args", short_help="Print what a QEMU that you start yourself needs.")
 @_config
+@click.option(
+    "--preload",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_preload,
+    help="Print only where the C source is of the library that a QEMU under software emulation has to preload.",
+)
 @click.option("--role", type=click.Choice(["primary", "secondary"]), help="Default: the file's.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array of arguments.")
 def qemu_args(path: Path, *, role: str | None, as_json: bool) -> None:

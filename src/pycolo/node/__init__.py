@@ -1,6 +1,6 @@
 """The nodes: `colo primary` and `colo secondary` as processes.
 
-May know everything below it; only `cli` and `lab` know it.
+May know everything below it; only `proxy`, `vm` and `cli` know it.
 
     options         what a node is told at start
     clock           the clock of all frames

@@ -68,8 +68,6 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
         lan = {self.lan_in.text, self.lan_out.text}
         if any(spec is not None and spec.text in lan for spec in (self.guest_in, self.guest_out)):
             raise ConfigError("--guest", "another port than the LAN's", self.guest_in.text)
-        if any(spec.twist for spec in self.ports()) and not self._is_guest_twisted():
-            raise ConfigError("twist", "only the secondary's --guest, both directions", "on")
         if self.role is Role.SECONDARY and self.guest_out is None:
             raise ConfigError("--guest-out", "a port to the guest (--guest: in both directions)", None)
 
@@ -77,10 +75,6 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
         """The ports that are given."""
         given = (self.lan_in, self.lan_out, self.guest_in, self.guest_out)
         return [spec for spec in given if spec is not None]
-
-    def _is_guest_twisted(self) -> bool:
-        is_lan_plain = not self.lan_in.twist and not self.lan_out.twist
-        return self.role is Role.SECONDARY and is_lan_plain and self.guest_in == self.guest_out
 
     @property
     def own_stall_ms(self) -> int:

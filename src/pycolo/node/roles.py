@@ -10,7 +10,7 @@ from pycolo.node.linksides import DialingSide, ListeningSide
 from pycolo.node.options import NodeOptions
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
-from pycolo.node.supervisor import NodeState, Supervisor, open_port
+from pycolo.node.supervisor import NodeState, PortOpener, Supervisor, open_port
 from pycolo.path.cores import new_comparator, new_rewriter
 from pycolo.transport import tls
 from pycolo.transport.linksetup import Established
@@ -19,7 +19,7 @@ from pycolo.transport.ports import Port
 log = structlog.get_logger("colo")
 
 
-def _open_ports(options: NodeOptions, guest: Port | None) -> tuple[Port, Port, Port, Port | None]:
+def _open_ports(options: NodeOptions, open_one: PortOpener) -> tuple[Port, Port, Port, Port | None]:
     """(lan_in, lan_out, guest_in, guest_out); a port that is given twice is opened once."""
     opened: dict[str, Port] = {}
     names = ("--lan", "--lan", "--guest", "--guest")
@@ -30,8 +30,7 @@ def _open_ports(options: NodeOptions, guest: Port | None) -> tuple[Port, Port, P
             ports.append(None)
             continue
         if spec.text not in opened:
-            is_guest = guest is not None and name == "--guest"
-            opened[spec.text] = guest if is_guest and guest is not None else open_port(spec, name)
+            opened[spec.text] = open_one(spec, name)
         ports.append(opened[spec.text])
     lan_in, lan_out, guest_in, guest_out = ports
     assert lan_in is not None
@@ -45,8 +44,8 @@ class PrimaryNode(Supervisor):
 
     path: PrimaryPath
 
-    def __init__(self, options: NodeOptions, guest: Port | None = None) -> None:
-        """`guest`: an opened port to use in the place of --guest. Raises `ConnectError`, `ConfigError`."""
+    def __init__(self, options: NodeOptions, open_one: PortOpener = open_port) -> None:
+        """`open_one` opens each of its ports. Raises `ConnectError`, `ConfigError`."""
         super().__init__(options)
         self._interface = None
         self._context = None
@@ -66,7 +65,7 @@ class PrimaryNode(Supervisor):
             primary_name="--guest",
             secondary_name="data link",
         )
-        lan_in, lan_out, guest_in, guest_out = _open_ports(options, guest)
+        lan_in, lan_out, guest_in, guest_out = _open_ports(options, open_one)
         self.path = PrimaryPath(
             comparator,
             lan_in,
@@ -117,8 +116,8 @@ class SecondaryNode(Supervisor):
 
     path: SecondaryPath
 
-    def __init__(self, options: NodeOptions, guest: Port | None = None) -> None:
-        """`guest`: an opened port to use in the place of --guest. Raises `ConnectError`, `ConfigError`."""
+    def __init__(self, options: NodeOptions, open_one: PortOpener = open_port) -> None:
+        """`open_one` opens each of its ports. Raises `ConnectError`, `ConfigError`."""
         super().__init__(options)
         self._interface = None
         self._context = None
@@ -132,7 +131,7 @@ class SecondaryNode(Supervisor):
             keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="--guest"
         )
         rewriter.is_passing = options.without == "rewrite"
-        lan_in, lan_out, guest_in, guest_out = _open_ports(options, guest)
+        lan_in, lan_out, guest_in, guest_out = _open_ports(options, open_one)
         assert guest_out is not None
         self.path = SecondaryPath(
             rewriter,

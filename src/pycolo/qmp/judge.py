@@ -197,7 +197,7 @@ def _emulation(facts: Facts) -> Iterator[Finding]:
     yield _warn(
         "tcg",
         "software emulation: QEMU may deadlock at a checkpoint (it saves RAM without its big lock; seen with 7.2 and "
-        "10.0). Use KVM (-accel kvm), or preload a library that takes the lock there, as `make demo-qemu` does",
+        "10.0). Use KVM (-accel kvm), or compile and preload the library that `colo qemu-args --preload` names",
     )
     if facts.ram_bytes and facts.ram_bytes % TCG_RAM_STEP_BYTES == 0:
         yield _warn(

@@ -38,7 +38,7 @@ class PortKind(Enum):
 
 
 class PortSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One parsed port. `target` is a device name, a path or HOST:PORT. `twist` is for the laboratory."""
+    """One parsed port. `target` is a device name, a path or HOST:PORT."""
 
     text: str
     kind: PortKind
@@ -47,12 +47,11 @@ class PortSpec(msgspec.Struct, frozen=True, kw_only=True):
     netns: str | None = None
     server: bool = False
     reconnect_ms: int = RECONNECT_MS
-    twist: bool = False
 
 
-_DEVICE_KEYS: Final = ("netns", "vnet_hdr", "twist")
-_STREAM_KEYS: Final = ("server", "reconnect-ms", "vnet_hdr", "twist")
-_SWITCHES: Final = ("server", "vnet_hdr", "twist")
+_DEVICE_KEYS: Final = ("netns", "vnet_hdr")
+_STREAM_KEYS: Final = ("server", "reconnect-ms", "vnet_hdr")
+_SWITCHES: Final = ("server", "vnet_hdr")
 """Keys that mean "on" when no value is given."""
 
 _UNIX_PATH_BYTES_MAX: Final = 107
@@ -86,7 +85,6 @@ def parse_port(text: str, option: str) -> PortSpec:
         netns=found.get("netns"),
         server=_switch(found.get("server", "off"), f"{option} server"),
         reconnect_ms=_milliseconds(found.get("reconnect-ms", str(RECONNECT_MS)), f"{option} reconnect-ms"),
-        twist=_switch(found.get("twist", "off"), f"{option} twist"),
     )
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from pycolo.lab.interruption import Look
-from pycolo.lab.namespaces import Namespace
-from pycolo.lab.topology import (
+from pycolo_lab.interruption import Look
+from pycolo_lab.namespaces import Namespace
+from pycolo_lab.topology import (
     CLIENT_ADDRESSES,
     CLIENT_MAC,
     GUEST_ADDRESSES,

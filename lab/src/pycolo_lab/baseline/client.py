@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.baseline.facts import Answered, BulkResult
-from pycolo.lab.baseline.protocol import (
+from pycolo_lab.baseline.facts import Answered, BulkResult
+from pycolo_lab.baseline.protocol import (
     ASK,
     CHECK,
     GET,
@@ -23,9 +23,9 @@ from pycolo.lab.baseline.protocol import (
     receive_exactly,
     wait_at_most,
 )
-from pycolo.lab.clients import ClientError, in_words, leave_result, tcp_info
-from pycolo.lab.guest_server import pattern
-from pycolo.lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.clients import ClientError, in_words, leave_result, tcp_info
+from pycolo_lab.guest_server import pattern
+from pycolo_lab.scoreboard import Scoreboard, Slot
 
 PIECE_BYTES: Final = 4 << 20
 

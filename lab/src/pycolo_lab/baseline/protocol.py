@@ -1,6 +1,6 @@
 """What the bulk clients and the guests' bulk server say, made to cost little: the path between them is what counts.
 
-Content is the pattern of `pycolo.lab.guest_server`. A reader lets the kernel throw most of it away (MSG_TRUNC) and
+Content is the pattern of `pycolo_lab.guest_server`. A reader lets the kernel throw most of it away (MSG_TRUNC) and
 looks at a sample at the beginning of each stretch: what is lost, doubled or out of place before it shows there, for no
 two stretches look alike. Where a sample lies depends on the position in the stream only, so that two guests answer
 alike whatever the segments were.
@@ -14,7 +14,7 @@ import struct
 import zlib
 from typing import Final
 
-from pycolo.lab.guest_server import PATTERN_BYTES
+from pycolo_lab.guest_server import PATTERN_BYTES
 
 PORT: Final = 5001
 

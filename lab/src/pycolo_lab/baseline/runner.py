@@ -1,4 +1,5 @@
 """The measurements: each place is built, measured and taken down before the next one, so that they share nothing.
+The nodes are the product's alone: without the twist, which is the laboratory's and would be measured with them.
 
 Processor time is the kernel's own account of each process, all threads: what the kernel does for it as well, but also
 what it does on the way for others (a frame that crosses a veth pair or a bridge is carried by its sender).
@@ -12,9 +13,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pycolo.lab.baseline import client, server
-from pycolo.lab.baseline.bridge import BareBridge
-from pycolo.lab.baseline.facts import (
+from pycolo_lab.baseline import client, server
+from pycolo_lab.baseline.bridge import BareBridge
+from pycolo_lab.baseline.facts import (
     CLIENT,
     PRIMARY,
     SECONDARY,
@@ -25,14 +26,14 @@ from pycolo.lab.baseline.facts import (
     Load,
     Measured,
 )
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.namespaces import Namespace
-from pycolo.lab.options import Control, LabOptions
-from pycolo.lab.processes import Host, Process, Processes
-from pycolo.lab.scoreboard import Scoreboard, Slot
-from pycolo.lab.stage import START_TIMEOUT_S, Stage
-from pycolo.lab.topology import GUEST_ADDRESSES
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.namespaces import Namespace
+from pycolo_lab.options import Control, LabOptions
+from pycolo_lab.processes import Host, Process, Processes
+from pycolo_lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.stage import START_TIMEOUT_S, Stage
+from pycolo_lab.topology import GUEST_ADDRESSES
 
 SHARE: Final = 0.2
 SECONDS_MIN: Final = 1.0
@@ -118,7 +119,7 @@ class Baseline:
     def _through_nodes(self, arm: Arm, control: Control) -> list[Measured]:
         directory = self._make_directory(arm)
         options = msgspec.structs.replace(self._options, control=control)
-        stage = Stage(options, directory, self._guest_port, self._tick, self._interruption)
+        stage = Stage(options, directory, self._guest_port, self._tick, self._interruption, twisted=False)
         self._stage = stage
         try:
             stage.build_network()

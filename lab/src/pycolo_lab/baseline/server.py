@@ -1,9 +1,9 @@
-"""The bulk server in the guests. As `pycolo.lab.guest_server` it answers from what its connection asked, and from
+"""The bulk server in the guests. As `pycolo_lab.guest_server` it answers from what its connection asked, and from
 nothing else."""
 
 import socket
 
-from pycolo.lab.baseline.protocol import (
+from pycolo_lab.baseline.protocol import (
     ASK,
     CHECK,
     GET,
@@ -15,7 +15,7 @@ from pycolo.lab.baseline.protocol import (
     Sampler,
     receive_exactly,
 )
-from pycolo.lab.guest_server import listen
+from pycolo_lab.guest_server import listen
 
 
 def serve(connection: socket.socket, content: bytes) -> None:

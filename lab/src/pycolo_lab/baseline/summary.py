@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pycolo.lab.baseline.facts import Arm, Load, Measured
+from pycolo_lab.baseline.facts import Arm, Load, Measured
 
 NS_PER_US = 1_000
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from pycolo.lab.baseline.facts import WHO
-from pycolo.lab.baseline.summary import BaselineSummary, LoadSummary, PlaceSummary, percent
-from pycolo.lab.terminal import wrapped
+from pycolo_lab.baseline.facts import WHO
+from pycolo_lab.baseline.summary import BaselineSummary, LoadSummary, PlaceSummary, percent
+from pycolo_lab.terminal import wrapped
 
 TITLE: Final = "What protection costs"
 

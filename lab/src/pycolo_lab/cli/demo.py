@@ -1,7 +1,6 @@
 """`colo demo`: a client's connections outlive the primary, shown on this machine."""
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final
@@ -9,13 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pycolo import limits
-from pycolo.cli.ownserver import own_server, own_server_options
 from pycolo.cli.streams import require_output
+from pycolo_lab.cli.ownserver import own_server, own_server_options
 
 UNITS: Final = {"": 10**6, "K": 10**3, "M": 10**6, "G": 10**9}
 """A plain number means megabytes, as everywhere where speeds are megabytes per second."""
-
-LAB_PACKAGES: Final = ("pyroute2", "rich")
 
 if TYPE_CHECKING:
     IntType = click.ParamType[int]
@@ -138,16 +135,13 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
     own = own_server(ctx, given)
     report = None if given["no_report"] else writable_report(given["report"])
     require_output()
-    missing = [name for name in LAB_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise click.ClickException(f"the demo needs {' and '.join(missing)}: pip install 'pycolo[lab]'")
-    # Imported here: the other commands start without the laboratory, and without the extra packages.
-    from pycolo.lab.interruption import Interruption  # noqa: PLC0415
+    # Imported here: `--help` and wrong usage do not need the laboratory.
+    from pycolo_lab.interruption import Interruption  # noqa: PLC0415
 
     interruption = Interruption()
     interruption.watch()  # before the other imports, which take a while
-    from pycolo.lab.demo import run_demo  # noqa: PLC0415
-    from pycolo.lab.options import Control, LabOptions  # noqa: PLC0415
+    from pycolo_lab.demo import run_demo  # noqa: PLC0415
+    from pycolo_lab.options import Control, LabOptions  # noqa: PLC0415
 
     options = LabOptions(
         seconds=given["seconds"],
@@ -163,7 +157,7 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
         heartbeat_timeout_ms=given["heartbeat_timeout"],
     )
     if own is not None:
-        from pycolo.lab.own.demo import run_own  # noqa: PLC0415
+        from pycolo_lab.own.demo import run_own  # noqa: PLC0415
 
         ctx.exit(run_own(options, own, interruption, as_json=given["as_json"], report=report))
     ctx.exit(run_demo(options, interruption, as_json=given["as_json"], report=report))

@@ -1,11 +1,9 @@
 """`colo lab`: laboratories with real virtual machines."""
 
 import sys
-from importlib.util import find_spec
 
 import click
 
-from pycolo.cli.demo import LAB_PACKAGES
 from pycolo.cli.streams import require_output
 
 
@@ -61,18 +59,15 @@ def qemu(
     Needs root and /dev/net/tun; installs what is missing on Debian; leaves only build/lab behind. Exit code: 0 when
     everything held, 1 when something did not, 2 for options that do not go together.
     """
-    missing = [name for name in LAB_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise click.ClickException(f"the laboratory needs {' and '.join(missing)}: pip install 'pycolo[lab]'")
-    # Imported here: the other commands start without the laboratory, and without the extra packages.
-    from pycolo.lab.interruption import Interruption  # noqa: PLC0415
+    # Imported here: `--help` and wrong usage do not need the laboratory.
+    from pycolo_lab.interruption import Interruption  # noqa: PLC0415
 
     interruption = Interruption()
     interruption.watch()  # before the other imports, which take a while
-    from pycolo.lab.qemu.options import QemuLabOptions  # noqa: PLC0415
-    from pycolo.lab.qemu.session import run_qemu_lab  # noqa: PLC0415
-    from pycolo.lab.qemu.summary import COLUMNS, list_lines  # noqa: PLC0415
-    from pycolo.lab.terminal import terminal_columns  # noqa: PLC0415
+    from pycolo_lab.qemu.options import QemuLabOptions  # noqa: PLC0415
+    from pycolo_lab.qemu.session import run_qemu_lab  # noqa: PLC0415
+    from pycolo_lab.qemu.summary import COLUMNS, list_lines  # noqa: PLC0415
+    from pycolo_lab.terminal import terminal_columns  # noqa: PLC0415
 
     if listing:
         for line in list_lines(terminal_columns(sys.stdout) or COLUMNS):

@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from pycolo.lab.own.options import OwnOptions
+    from pycolo_lab.own.options import OwnOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,8 +59,8 @@ def own_server_options(function: F) -> F:
 def own_server(ctx: click.Context, given: dict[str, Any]) -> "OwnOptions | None":
     """What was asked for; None for the built-in server. Wrong usage ends here."""
     # Imported here: the other commands start without the laboratory.
-    from pycolo.lab.own.commands import CLIENT_PLACES, SERVER_PLACES, CommandError, parse_command  # noqa: PLC0415
-    from pycolo.lab.own.options import OwnOptions  # noqa: PLC0415
+    from pycolo_lab.own.commands import CLIENT_PLACES, SERVER_PLACES, CommandError, parse_command  # noqa: PLC0415
+    from pycolo_lab.own.options import OwnOptions  # noqa: PLC0415
 
     is_given = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if given["serve"] is None:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import LabError
+from pycolo_lab.errors import LabError
 
 SERVER_PLACES: Final[Mapping[str, str]] = {
     "port": "the port to listen on",

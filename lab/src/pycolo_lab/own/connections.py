@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from pycolo.lab.own.facts import ConnectionRecord, Fate
-from pycolo.lab.own.farewells import Farewell
-from pycolo.lab.own.socktable import ESTABLISHED, Socket
+from pycolo_lab.own.facts import ConnectionRecord, Fate
+from pycolo_lab.own.farewells import Farewell
+from pycolo_lab.own.socktable import ESTABLISHED, Socket
 
 LATELY_NS: Final = 1_000_000_000
 """A connection was in use when it moved within this time before the kill."""

@@ -8,18 +8,18 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from pycolo.lab.causes import NOT_PROTECTED
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.namespaces import run_isolated
-from pycolo.lab.options import LabOptions
-from pycolo.lab.own.options import OwnOptions
-from pycolo.lab.own.report import write_report
-from pycolo.lab.own.scenario import OwnScenario
-from pycolo.lab.own.summary import OwnSummary
-from pycolo.lab.own.verdict import judge
-from pycolo.lab.own.wording import divergence_text, rows
-from pycolo.lab.terminal import terminal_columns, wrapped
-from pycolo.lab.view import PlainView, bullet, row_lines
+from pycolo_lab.causes import NOT_PROTECTED
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.namespaces import run_isolated
+from pycolo_lab.options import LabOptions
+from pycolo_lab.own.options import OwnOptions
+from pycolo_lab.own.report import write_report
+from pycolo_lab.own.scenario import OwnScenario
+from pycolo_lab.own.summary import OwnSummary
+from pycolo_lab.own.verdict import judge
+from pycolo_lab.own.wording import divergence_text, rows
+from pycolo_lab.terminal import terminal_columns, wrapped
+from pycolo_lab.view import PlainView, bullet, row_lines
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1

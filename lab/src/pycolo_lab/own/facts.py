@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from pycolo.lab.facts import Event, NodeStatus, Setting
+from pycolo_lab.facts import Event, NodeStatus, Setting
 
 
 class Fate(Enum):

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.namespaces import Namespace
+from pycolo_lab.namespaces import Namespace
 
 Address = IPv4Address | IPv6Address
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.own.commands import Command
+from pycolo_lab.own.commands import Command
 
 PORT_DEFAULT: Final = 8080
 """Above 1023, so that an ordinary user's server may have it, and free: a guest runs nothing else."""

@@ -1,16 +1,17 @@
-"""The report of a run with the person's own server: its sections, out of `pycolo.lab.page`'s parts."""
+"""The report of a run with the person's own server: its sections, out of `pycolo_lab.page`'s parts."""
 
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from pycolo.lab.causes import NOT_PROTECTED
-from pycolo.lab.charts import Band, Key, Lifeline, Mark, lifelines
-from pycolo.lab.own.facts import ConnectionRecord, OwnFacts, Run
-from pycolo.lab.own.summary import GOOD, Account, DivergenceSummary, OwnSummary
-from pycolo.lab.own.verdict import in_words
-from pycolo.lab.own.wording import rows
-from pycolo.lab.page import (
+from pycolo.node.sidebyside import halves
+from pycolo_lab.causes import NOT_PROTECTED
+from pycolo_lab.charts import Band, Key, Lifeline, Mark, lifelines
+from pycolo_lab.own.facts import ConnectionRecord, OwnFacts, Run
+from pycolo_lab.own.summary import GOOD, Account, DivergenceSummary, OwnSummary
+from pycolo_lab.own.verdict import in_words
+from pycolo_lab.own.wording import rows
+from pycolo_lab.page import (
     Card,
     State,
     bullets,
@@ -24,7 +25,6 @@ from pycolo.lab.page import (
     two_columns,
     write_page,
 )
-from pycolo.node.sidebyside import halves
 
 NS: Final = 1e9
 LIFELINES_MAX: Final = 120

@@ -21,8 +21,8 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.namespaces import CLONE_NEWNS, CLONE_NEWPID, die_with_parent, mount, unshare
+from pycolo_lab.errors import LabError
+from pycolo_lab.namespaces import CLONE_NEWNS, CLONE_NEWPID, die_with_parent, mount, unshare
 
 CLONE_NEWUTS: Final = 0x04000000  # linux/sched.h
 CLONE_NEWIPC: Final = 0x08000000

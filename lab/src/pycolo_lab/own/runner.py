@@ -16,14 +16,14 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.clients import leave_result
-from pycolo.lab.namespaces import die_with_parent
-from pycolo.lab.own.commands import Command
-from pycolo.lab.own.connections import Connections
-from pycolo.lab.own.facts import ClientsResult, Fate, Run
-from pycolo.lab.own.farewells import Farewells
-from pycolo.lab.own.socktable import DatagramTable, Socket, SocketTable
-from pycolo.lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.clients import leave_result
+from pycolo_lab.namespaces import die_with_parent
+from pycolo_lab.own.commands import Command
+from pycolo_lab.own.connections import Connections
+from pycolo_lab.own.facts import ClientsResult, Fate, Run
+from pycolo_lab.own.farewells import Farewells
+from pycolo_lab.own.socktable import DatagramTable, Socket, SocketTable
+from pycolo_lab.scoreboard import Scoreboard, Slot
 
 TICK_S: Final = 0.02
 """One look at processes and connections: the resolution of their pauses."""

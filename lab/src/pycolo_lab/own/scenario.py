@@ -11,24 +11,24 @@ from typing import Final, Protocol, TextIO
 
 import msgspec
 
-from pycolo.lab.errors import LabError, RunInterruptedError
-from pycolo.lab.facts import Event, NodeStatus
-from pycolo.lab.held import Hold
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.namespaces import mount
-from pycolo.lab.observe import SHOWN, read_counters
-from pycolo.lab.options import LabOptions
-from pycolo.lab.own.facts import ClientsResult, Divergences, Fault, OwnFacts
-from pycolo.lab.own.options import OwnOptions
-from pycolo.lab.own.runner import ENDINGS, NATURAL_END_S, Job
-from pycolo.lab.own.servers import Servers
-from pycolo.lab.own.socktable import ESTABLISHED, DatagramTable, Socket, SocketTable
-from pycolo.lab.processes import Host, Process
-from pycolo.lab.prompt import END, FAILOVER, KILL
-from pycolo.lab.provenance import setting
-from pycolo.lab.scoreboard import Scoreboard, Slot
-from pycolo.lab.stage import Stage
-from pycolo.lab.topology import choose_guest_port
+from pycolo_lab.errors import LabError, RunInterruptedError
+from pycolo_lab.facts import Event, NodeStatus
+from pycolo_lab.held import Hold
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.namespaces import mount
+from pycolo_lab.observe import SHOWN, read_counters
+from pycolo_lab.options import LabOptions
+from pycolo_lab.own.facts import ClientsResult, Divergences, Fault, OwnFacts
+from pycolo_lab.own.options import OwnOptions
+from pycolo_lab.own.runner import ENDINGS, NATURAL_END_S, Job
+from pycolo_lab.own.servers import Servers
+from pycolo_lab.own.socktable import ESTABLISHED, DatagramTable, Socket, SocketTable
+from pycolo_lab.processes import Host, Process
+from pycolo_lab.prompt import END, FAILOVER, KILL
+from pycolo_lab.provenance import setting
+from pycolo_lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.stage import Stage
+from pycolo_lab.topology import choose_guest_port
 
 TICK_S: Final = 0.01
 STATUS_EVERY_NS: Final = 100_000_000
@@ -55,7 +55,7 @@ CLIENT_COUNTERS: Final = ("TcpEstabResets", "TcpOutRsts", "TcpRetransSegs", "Tcp
 
 
 class Lines(Protocol):
-    """Whoever watches: `pycolo.lab.view` has one."""
+    """Whoever watches: `pycolo_lab.view` has one."""
 
     def event(self, event: Event, started_ns: int) -> None:
         """Something happened."""
@@ -165,7 +165,7 @@ class OwnScenario:
         )
         path = self._directory / "job.json"
         path.write_bytes(msgspec.json.encode(job))
-        command = [sys.executable, "-m", "pycolo.lab.own.runner", str(path)]
+        command = [sys.executable, "-m", "pycolo_lab.own.runner", str(path)]
         facts.load_started_ns = time.monotonic_ns()
         self._runner = self._stage.processes.start("clients", Host.CLIENT, self._stage.topology.client, command)
         self._stage.expect(self._runner)

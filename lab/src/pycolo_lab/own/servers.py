@@ -8,14 +8,14 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.namespaces import Namespace
-from pycolo.lab.own.listening import is_reachable, listeners, ports_in_use, why_unreachable
-from pycolo.lab.own.options import OwnOptions
-from pycolo.lab.own.room import OWN_DIRECTORY, RoomJob, RoomReport
-from pycolo.lab.own.runner import clean
-from pycolo.lab.processes import Host, Process
-from pycolo.lab.stage import Stage
+from pycolo_lab.errors import LabError
+from pycolo_lab.namespaces import Namespace
+from pycolo_lab.own.listening import is_reachable, listeners, ports_in_use, why_unreachable
+from pycolo_lab.own.options import OwnOptions
+from pycolo_lab.own.room import OWN_DIRECTORY, RoomJob, RoomReport
+from pycolo_lab.own.runner import clean
+from pycolo_lab.processes import Host, Process
+from pycolo_lab.stage import Stage
 
 OUTPUT_BYTES_MAX: Final = 16 << 20
 """Of each server, on the laboratory's tmpfs of 256 MiB."""
@@ -56,7 +56,7 @@ class Servers:
             )
             path = self._directory / f"{name}.json"
             path.write_bytes(msgspec.json.encode(job))
-            command = [sys.executable, "-m", "pycolo.lab.own.room", str(path)]
+            command = [sys.executable, "-m", "pycolo_lab.own.room", str(path)]
             self._running.append((self._stage.processes.start(name, host, guest, command), guest))
         deadline = time.monotonic() + self._own.ready_seconds
         for process, guest in self._running:

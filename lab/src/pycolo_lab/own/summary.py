@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
-from pycolo.lab.causes import common_cause
-from pycolo.lab.facts import Setting
-from pycolo.lab.own.facts import ConnectionRecord, Fate, Moment, OwnFacts, Run
-from pycolo.lab.summary import ProxySummary, TakeoverSummary, proxy_summary, takeover_summary
+from pycolo_lab.causes import common_cause
+from pycolo_lab.facts import Setting
+from pycolo_lab.own.facts import ConnectionRecord, Fate, Moment, OwnFacts, Run
+from pycolo_lab.summary import ProxySummary, TakeoverSummary, proxy_summary, takeover_summary
 
 MS: Final = 1_000_000
 SHOWN_DIVERGENCES: Final = 8
@@ -63,7 +63,7 @@ class DivergedSummary(msgspec.Struct, kw_only=True):
 
 class OwnSummary(msgspec.Struct, kw_only=True):
     """What `colo demo --serve … --json` prints. A part is null when the run did not get that far; `judged` as in
-    `pycolo.lab.summary`."""
+    `pycolo_lab.summary`."""
 
     judged: bool = True
     ok: bool

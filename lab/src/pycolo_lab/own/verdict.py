@@ -16,10 +16,10 @@ all of them had diverged protected nothing, and that is a failure.
 
 from typing import Final
 
-from pycolo.lab.options import TOO_BUSY
-from pycolo.lab.own.facts import Fate, Moment, OwnFacts, Run
-from pycolo.lab.own.summary import Account, OwnSummary, measure
-from pycolo.lab.verdict import NOTHING_TO_JUDGE
+from pycolo_lab.options import TOO_BUSY
+from pycolo_lab.own.facts import Fate, Moment, OwnFacts, Run
+from pycolo_lab.own.summary import Account, OwnSummary, measure
+from pycolo_lab.verdict import NOTHING_TO_JUDGE
 
 REASONS_SHOWN: Final = 3
 

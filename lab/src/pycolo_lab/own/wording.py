@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from pycolo.lab.own.summary import ConnectionsSummary, DivergedSummary, OwnSummary, RunsSummary
 from pycolo.node.sidebyside import divergence_lines
+from pycolo_lab.own.summary import ConnectionsSummary, DivergedSummary, OwnSummary, RunsSummary
 
 Row = tuple[str, str]
 

@@ -5,7 +5,7 @@ its command line and its control socket. It imports no core and no node.
 
     options, checks         what the run is told; what it needs, looked at before anything is installed or built
     programs                what has to be installed, and who installs it
-    image                   kernel, initramfs and shim, built once and kept in build/lab
+    image                   kernel, initramfs, what QEMU preloads; built once and kept in build/lab
     initramfs               files -> a cpio archive
     machine                 which QEMU, which accelerator, its command line; Debian 13's QEMU in a root of its own
     topology                hosts, bridges, taps, the client's LAN, the link

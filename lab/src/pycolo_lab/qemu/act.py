@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.qemu.nodes import LEASE_MS, other
-from pycolo.lab.qemu.scenarios import PROTECT_VICTIMS, WRONG_COMMANDS, Fault, Scenario, Victim
-from pycolo.lab.qemu.stage import PROTECT_TIMEOUT_S, Stage, reap_strangers
+from pycolo_lab.errors import LabError
+from pycolo_lab.qemu.nodes import LEASE_MS, other
+from pycolo_lab.qemu.scenarios import PROTECT_VICTIMS, WRONG_COMMANDS, Fault, Scenario, Victim
+from pycolo_lab.qemu.stage import PROTECT_TIMEOUT_S, Stage, reap_strangers
 
 GONE_S: Final = 1.0
 """How long a node stays away, and the operator thinks."""

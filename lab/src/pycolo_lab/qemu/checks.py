@@ -5,14 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.errors import LabError, LabUsageError
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.namespaces import run_isolated, run_with_own_pids
-from pycolo.lab.qemu.image import IMAGE_PROGRAMS, cache_directory, is_image_there
-from pycolo.lab.qemu.machine import DEBIAN_VERSIONS, PROGRAM, is_fetched
-from pycolo.lab.qemu.options import QemuLabOptions
-from pycolo.lab.qemu.programs import may_install, missing_of, packages_of
-from pycolo.lab.topology import require_tun
+from pycolo_lab.errors import LabError, LabUsageError
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.namespaces import run_isolated, run_with_own_pids
+from pycolo_lab.qemu.image import IMAGE_PROGRAMS, cache_directory, is_image_there
+from pycolo_lab.qemu.machine import DEBIAN_VERSIONS, PROGRAM, is_fetched
+from pycolo_lab.qemu.options import QemuLabOptions
+from pycolo_lab.qemu.programs import may_install, missing_of, packages_of
+from pycolo_lab.topology import require_tun
 
 IMAGE_BYTES: Final = 500_000_000
 """Of room for building the guest's image: Debian's kernel, packed and unpacked, and the packages of its servers."""

@@ -3,7 +3,7 @@ then.
 
 Every `interval_ms` the next connection that waits for nothing asks a question; so at any moment some connections are
 idle and some are in flight, and the first one to be asked after a takeover shows it. Each answer is kept for
-`pycolo.lab.qemu.law`. Runs as a process of its own in the client's namespace.
+`pycolo_lab.qemu.law`. Runs as a process of its own in the client's namespace.
 """
 
 import argparse
@@ -16,10 +16,10 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.clients import in_words, leave_result
-from pycolo.lab.guest_server import PORT
-from pycolo.lab.qemu.law import Answer
-from pycolo.lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.clients import in_words, leave_result
+from pycolo_lab.guest_server import PORT
+from pycolo_lab.qemu.law import Answer
+from pycolo_lab.scoreboard import Scoreboard, Slot
 
 FRESH_EVERY_NS: Final = 500_000_000
 """How often a new connection is opened, asked once, and closed."""

@@ -3,7 +3,7 @@
 While the file REFUSING exists, each `migrate-set-parameters` is passed on with a value that QEMU does not accept. So
 the refusal is QEMU's own. The gate ends with its QEMU: ::
 
-    python -m pycolo.lab.qemu.gate FRONT BEHIND REFUSING
+    python -m pycolo_lab.qemu.gate FRONT BEHIND REFUSING
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The guest's kernel and initramfs, and the shim for QEMU: built once, kept in build/lab.
+"""The guest's kernel and initramfs, and the library that QEMU preloads: built once, kept in build/lab.
 
 The kernel is Debian's for cloud machines, unpacked and not installed. The initramfs holds busybox, our service and,
 where Debian's packages can be fetched, an ssh server and iperf3 for foreign clients. What the image was built from is
@@ -14,11 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.guest_server import PATTERN_BYTES, pattern
-from pycolo.lab.qemu import initramfs
-from pycolo.lab.qemu.modules import modules_of
-from pycolo.lab.qemu.programs import Programs, say
+from pycolo.vm import preload
+from pycolo_lab.errors import LabError
+from pycolo_lab.guest_server import PATTERN_BYTES, pattern
+from pycolo_lab.qemu import initramfs
+from pycolo_lab.qemu.modules import modules_of
+from pycolo_lab.qemu.programs import Programs, say
 
 SEED: Final = 1
 """Of the pattern that the guest's `get` and `put` speak; the clients get the same one."""
@@ -62,7 +63,7 @@ class Image(NamedTuple):
 
     kernel: Path
     initramfs: Path
-    shim: Path
+    preload: Path
 
 
 def cache_directory() -> Path:
@@ -81,7 +82,7 @@ def is_image_there() -> bool:
 
 def _image() -> Image:
     cache = cache_directory()
-    return Image(cache / "vmlinuz", cache / "initramfs.gz", cache / "bqlshim.so")
+    return Image(cache / "vmlinuz", cache / "initramfs.gz", cache / "preload.so")
 
 
 def ensure_image(programs: Programs) -> Image:
@@ -104,8 +105,8 @@ def ensure_image(programs: Programs) -> Image:
 
 def _stamp() -> str:
     digest = hashlib.sha256(repr((SEED, KERNEL_PACKAGE, MODULES, SERVERS, SERVER_LIBRARIES)).encode())
-    sources = (_source(name) for name in ("guest/init.sh", "guest/service.c", "bqlshim.c", "modules.py"))
-    for path in (*sources, Path(__file__)):
+    sources = (_source(name) for name in ("guest/init.sh", "guest/service.c", "modules.py"))
+    for path in (*sources, preload.SOURCE, Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -117,14 +118,14 @@ def _source(name: str) -> Path:
 def _build(directory: Path, image: Image, programs: Programs) -> None:
     say("building the guest's image (once)")
     service = directory / "service"
-    shim = directory / "bqlshim.so"
+    library = directory / "preload.so"
     for what, words in (
-        ("the guest's service", ["-static", "-o", str(service), str(_source("guest/service.c"))]),
-        ("the shim", ["-shared", "-fPIC", "-o", str(shim), str(_source("bqlshim.c"))]),
+        ("the guest's service", ["-O2", "-static", "-o", str(service), str(_source("guest/service.c"))]),
+        ("what QEMU preloads", [*preload.FLAGS, "-o", str(library), str(preload.SOURCE)]),
     ):
         # What a compiler that is killed leaves behind goes with the directory.
         scratch = {"TMPDIR": str(directory)}
-        programs.run(["gcc", "-O2", "-Wall", *words], f"compiling {what}", environment=scratch)
+        programs.run(["gcc", "-Wall", *words], f"compiling {what}", environment=scratch)
     kernel = _unpacked(_kernel_package(programs), directory, programs)
     found = sorted((kernel / "boot").glob("vmlinuz-*"))
     if not found:
@@ -149,7 +150,7 @@ def _build(directory: Path, image: Image, programs: Programs) -> None:
         entries[f"{folder}/.keep"] = initramfs.file(b"")
     image.initramfs.write_bytes(initramfs.pack(entries))
     shutil.copyfile(found[-1], image.kernel)
-    shutil.copyfile(shim, image.shim)
+    shutil.copyfile(library, image.preload)
 
 
 def _kernel_package(programs: Programs) -> str:

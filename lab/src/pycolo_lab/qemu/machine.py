@@ -1,7 +1,8 @@
 """Which QEMU, which accelerator, and the virtual machine's command line.
 
-Software emulation (TCG) needs two things for COLO, and gets them here: the shim, and a memory size at which QEMU
-loses no dirty page (no multiple of 256 KiB). The machine is `pc`; QEMU 7.2's `q35` aborts as a COLO secondary.
+Software emulation (TCG) needs two things for COLO, and gets them here: a library to preload, and a memory size at
+which QEMU loses no dirty page (no multiple of 256 KiB). The machine is `pc`; QEMU 7.2's `q35` aborts as a COLO
+secondary.
 """
 
 import re
@@ -12,12 +13,12 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.namespaces import Namespace, bind_mount
-from pycolo.lab.processes import Host, Processes
-from pycolo.lab.qemu.image import Image, cache_directory
-from pycolo.lab.qemu.programs import Programs, say
-from pycolo.lab.qemu.topology import GUEST_ADDRESS, GUEST_MAC, LAN_PREFIX, TAP
+from pycolo_lab.errors import LabError
+from pycolo_lab.namespaces import Namespace, bind_mount
+from pycolo_lab.processes import Host, Processes
+from pycolo_lab.qemu.image import Image, cache_directory
+from pycolo_lab.qemu.programs import Programs, say
+from pycolo_lab.qemu.topology import GUEST_ADDRESS, GUEST_MAC, LAN_PREFIX, TAP
 
 PROGRAM: Final = "qemu-system-x86_64"
 
@@ -57,7 +58,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def environment(self) -> dict[str, str]:
         """Of each QEMU."""
-        return {"LD_PRELOAD": str(self.image.shim)} if self.accelerator == "tcg" else {}
+        return {"LD_PRELOAD": str(self.image.preload)} if self.accelerator == "tcg" else {}
 
     def command(self, directory: Path, name: str) -> list[str]:
         """QEMU's command line on the host that owns `directory`, without its QMP socket for the node."""

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.errors import LabError
+from pycolo_lab.errors import LabError
 
 _DEPENDS: Final = re.compile(rb"(?<!\w)depends=([^\0]*)\0")
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, Final, Self
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import LOOK_S, Look
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import LOOK_S, Look
 
 ANSWER_S: Final = 10.0
 """For an answer; QEMU answers within milliseconds unless it hangs."""

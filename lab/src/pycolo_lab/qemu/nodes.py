@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import LOOK_S, Look
-from pycolo.lab.processes import Host
-from pycolo.lab.qemu.machine import MEMORY_KIB, Machine
-from pycolo.lab.qemu.topology import BRIDGE, STORE_ADDRESS, TAP
-from pycolo.lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import LOOK_S, Look
+from pycolo_lab.processes import Host
+from pycolo_lab.qemu.machine import MEMORY_KIB, Machine
+from pycolo_lab.qemu.topology import BRIDGE, STORE_ADDRESS, TAP
+from pycolo_lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
 
 PAIR: Final = "lab"
 LINK_PORT: Final = 9000

@@ -4,7 +4,7 @@ from collections import Counter
 from statistics import median
 from typing import Any
 
-from pycolo.lab.processes import Host
+from pycolo_lab.processes import Host
 
 
 class Observations:

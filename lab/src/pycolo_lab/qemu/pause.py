@@ -5,15 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.processes import Host
-from pycolo.lab.qemu.facts import PauseComparison, PauseFacts
-from pycolo.lab.qemu.machine import BOOT_TIMEOUT_S, Machine, is_ready
-from pycolo.lab.qemu.monitor import Monitor, seconds
-from pycolo.lab.qemu.nodes import LINK_ADDRESSES, NodeSetting
-from pycolo.lab.qemu.runner import pause_facts
-from pycolo.lab.qemu.stage import Stage
-from pycolo.lab.qemu.topology import LINK_MTU
+from pycolo_lab.errors import LabError
+from pycolo_lab.processes import Host
+from pycolo_lab.qemu.facts import PauseComparison, PauseFacts
+from pycolo_lab.qemu.machine import BOOT_TIMEOUT_S, Machine, is_ready
+from pycolo_lab.qemu.monitor import Monitor, seconds
+from pycolo_lab.qemu.nodes import LINK_ADDRESSES, NodeSetting
+from pycolo_lab.qemu.runner import pause_facts
+from pycolo_lab.qemu.stage import Stage
+from pycolo_lab.qemu.topology import LINK_MTU
 
 CHECKPOINTS: Final = 40
 DISTANCE_S: Final = 0.2

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.processes import run_to_end
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.processes import run_to_end
 
 PACKAGES: Final = {
     "qemu-system-x86_64": ("qemu-system-x86",),

@@ -10,21 +10,21 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from pycolo.lab import clients
-from pycolo.lab.errors import LabError
-from pycolo.lab.facts import TransferResult
-from pycolo.lab.processes import Host, Process
-from pycolo.lab.qemu import counter
-from pycolo.lab.qemu.act import Act
-from pycolo.lab.qemu.counter import CounterResult
-from pycolo.lab.qemu.facts import PauseFacts, RoundFacts, ScenarioFacts, TransferFacts
-from pycolo.lab.qemu.image import SEED
-from pycolo.lab.qemu.law import Answer, breaches, gap_at
-from pycolo.lab.qemu.observations import percentile
-from pycolo.lab.qemu.scenarios import Scenario
-from pycolo.lab.qemu.stage import Stage
-from pycolo.lab.qemu.topology import GUEST_ADDRESS
-from pycolo.lab.scoreboard import Scoreboard, Slot
+from pycolo_lab import clients
+from pycolo_lab.errors import LabError
+from pycolo_lab.facts import TransferResult
+from pycolo_lab.processes import Host, Process
+from pycolo_lab.qemu import counter
+from pycolo_lab.qemu.act import Act
+from pycolo_lab.qemu.counter import CounterResult
+from pycolo_lab.qemu.facts import PauseFacts, RoundFacts, ScenarioFacts, TransferFacts
+from pycolo_lab.qemu.image import SEED
+from pycolo_lab.qemu.law import Answer, breaches, gap_at
+from pycolo_lab.qemu.observations import percentile
+from pycolo_lab.qemu.scenarios import Scenario
+from pycolo_lab.qemu.stage import Stage
+from pycolo_lab.qemu.topology import GUEST_ADDRESS
+from pycolo_lab.scoreboard import Scoreboard, Slot
 
 CONNECTIONS: Final = 48
 INTERVAL_MS: Final = 10

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import LabUsageError
-from pycolo.lab.qemu.nodes import COMPARE_TIMEOUT_MS, LEASE_MS, NodeSetting
+from pycolo_lab.errors import LabUsageError
+from pycolo_lab.qemu.nodes import COMPARE_TIMEOUT_MS, LEASE_MS, NodeSetting
 
 
 class Fault(Enum):

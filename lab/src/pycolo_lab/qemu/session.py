@@ -7,23 +7,23 @@ from typing import Final
 
 import msgspec
 
-from pycolo.lab.errors import LabError, RunInterruptedError
-from pycolo.lab.interruption import Interruption
-from pycolo.lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
-from pycolo.lab.processes import Host
-from pycolo.lab.qemu import pause, store
-from pycolo.lab.qemu.checks import check_machine, check_options
-from pycolo.lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
-from pycolo.lab.qemu.image import Image, cache_directory, ensure_image
-from pycolo.lab.qemu.machine import Machine, Qemu, choose_accelerator, find_qemu
-from pycolo.lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
-from pycolo.lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
-from pycolo.lab.qemu.programs import Programs, say
-from pycolo.lab.qemu.runner import Runner
-from pycolo.lab.qemu.scenarios import PAUSE, Scenario, choose
-from pycolo.lab.qemu.stage import Stage, reap_strangers
-from pycolo.lab.qemu.summary import comparison_line, print_run, scenario_line
-from pycolo.lab.qemu.topology import GUEST_ADDRESS, Network
+from pycolo_lab.errors import LabError, RunInterruptedError
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
+from pycolo_lab.processes import Host
+from pycolo_lab.qemu import pause, store
+from pycolo_lab.qemu.checks import check_machine, check_options
+from pycolo_lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
+from pycolo_lab.qemu.image import Image, cache_directory, ensure_image
+from pycolo_lab.qemu.machine import Machine, Qemu, choose_accelerator, find_qemu
+from pycolo_lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
+from pycolo_lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
+from pycolo_lab.qemu.programs import Programs, say
+from pycolo_lab.qemu.runner import Runner
+from pycolo_lab.qemu.scenarios import PAUSE, Scenario, choose
+from pycolo_lab.qemu.stage import Stage, reap_strangers
+from pycolo_lab.qemu.summary import comparison_line, print_run, scenario_line
+from pycolo_lab.qemu.topology import GUEST_ADDRESS, Network
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import Look
-from pycolo.lab.processes import Host, Process, Processes
-from pycolo.lab.qemu import gate
-from pycolo.lab.qemu.machine import BOOT_TIMEOUT_S, Machine, furnish_root, is_ready, qmp_options
-from pycolo.lab.qemu.monitor import Monitor
-from pycolo.lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, wrong_command
-from pycolo.lab.qemu.observations import Observations
-from pycolo.lab.qemu.store import Store
-from pycolo.lab.qemu.topology import Network
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Look
+from pycolo_lab.processes import Host, Process, Processes
+from pycolo_lab.qemu import gate
+from pycolo_lab.qemu.machine import BOOT_TIMEOUT_S, Machine, furnish_root, is_ready, qmp_options
+from pycolo_lab.qemu.monitor import Monitor
+from pycolo_lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, wrong_command
+from pycolo_lab.qemu.observations import Observations
+from pycolo_lab.qemu.store import Store
+from pycolo_lab.qemu.topology import Network
 
 STATE_TIMEOUT_S: Final = 20.0
 """For a node to come to a state on a busy machine; most take a second."""

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import LOOK_S, Look
-from pycolo.lab.namespaces import Namespace
-from pycolo.lab.processes import Host, Process, Processes
-from pycolo.lab.qemu.topology import STORE_ADDRESS
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import LOOK_S, Look
+from pycolo_lab.namespaces import Namespace
+from pycolo_lab.processes import Host, Process, Processes
+from pycolo_lab.qemu.topology import STORE_ADDRESS
 
 PROGRAM: Final = "etcd"
 CLIENT_PORT: Final = 2379

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from pycolo.checkpoint.records import ReasonKind
-from pycolo.lab.qemu.facts import PauseComparison, PauseFacts, RunFacts, ScenarioFacts
-from pycolo.lab.qemu.scenarios import SCENARIOS
-from pycolo.lab.terminal import hanging, listed, terminal_columns
+from pycolo_lab.qemu.facts import PauseComparison, PauseFacts, RunFacts, ScenarioFacts
+from pycolo_lab.qemu.scenarios import SCENARIOS
+from pycolo_lab.terminal import hanging, listed, terminal_columns
 
 COLUMNS: Final = 100
 """Of a file or a pipe, which have no width of their own."""

@@ -22,11 +22,11 @@ from typing import Final
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from pycolo.lab.errors import LabError
-from pycolo.lab.interruption import Look
-from pycolo.lab.namespaces import Namespace
-from pycolo.lab.processes import Host
-from pycolo.lab.topology import (
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Look
+from pycolo_lab.namespaces import Namespace
+from pycolo_lab.processes import Host
+from pycolo_lab.topology import (
     CLIENT_MAC,
     LAN_MTU,
     LINK_A_ADDRESS,

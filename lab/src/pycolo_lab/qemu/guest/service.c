@@ -1,6 +1,6 @@
 /* The service in the guest of the laboratory: one process, one thread, TCP and UDP.
  *
- * TCP port 5000, a command per line; `ask`, `get` and `put` are those of the demo's server (pycolo.lab.guest_server),
+ * TCP port 5000, a command per line; `ask`, `get` and `put` are those of the demo's server (pycolo_lab.guest_server),
  * with the same answers:
  *
  *     ask TEXT    "COUNT HASH": this connection's lines so far, and the hash over all of them
