@@ -9,7 +9,7 @@ from pycolo.checkpoint.records import ReasonKind
 from pycolo_lab.cli.lab import lab
 from pycolo_lab.qemu.facts import PauseComparison, PauseFacts, RoundFacts, RunFacts, ScenarioFacts
 from pycolo_lab.qemu.scenarios import SCENARIOS
-from pycolo_lab.qemu.summary import COLUMNS, LETTERS, list_lines, run_lines
+from pycolo_lab.qemu.summary import COLUMNS, LETTERS, _cells, _folded, list_lines, run_lines
 
 WIDTHS = st.integers(40, 220)
 MILLISECONDS = st.floats(0, 99_999)
@@ -115,6 +115,70 @@ def test_all_scenarios_are_one_table_in_a_hundred_columns() -> None:
     assert max(map(len, lines_of(run_of([scenario(each.name) for each in SCENARIOS]), 80)[:4])) <= 80
     assert "kept" in lines_of(run_of([scenario(each.name) for each in SCENARIOS]), 80)[1], "and in 80, of a round each"
     assert len(list_lines(COLUMNS)) == len(SCENARIOS) + 1, "and the list a line each"
+
+
+TENS_OF_SECONDS = st.floats(0, 99_999)
+wide = st.builds(
+    ScenarioFacts,
+    name=st.sampled_from([each.name for each in SCENARIOS]),
+    text=st.just(""),
+    holds=st.booleans(),
+    broken=st.just([]),
+    rounds=st.lists(
+        st.builds(
+            RoundFacts,
+            fault=st.just("f"),
+            stood_still_ms=TENS_OF_SECONDS,
+            first_answer_ms=TENS_OF_SECONDS,
+            repair_stood_still_ms=TENS_OF_SECONDS,
+            served_by=st.just("host A"),
+            whole_again_ms=TENS_OF_SECONDS,
+        ),
+        max_size=6,
+    ),
+    connections=st.integers(0, 999),
+    kept=st.integers(0, 999),
+    checkpoints=st.dictionaries(st.sampled_from([str(kind) for kind in ReasonKind]), st.integers(0, 9_999)),
+    first_breaches=st.just([]),
+    pause=st.none() | st.builds(PauseFacts, median_ms=TENS_OF_SECONDS, p99_ms=TENS_OF_SECONDS),
+    download=st.none(),
+    upload=st.none(),
+)
+
+
+@given(st.lists(wide, min_size=1, max_size=len(SCENARIOS)), st.integers(80, COLUMNS))
+def test_whatever_the_numbers_are_there_is_one_table_from_eighty_columns_on(
+    scenarios: list[ScenarioFacts], columns: int
+) -> None:
+    lines = lines_of(run_of(scenarios), columns)
+    assert lines[1].split()[:2] == ["scenario", "kept"]
+    end = next(at for at, line in enumerate(lines) if line.startswith("QEMU "))
+    table = lines[2:end]
+    assert max(map(len, lines)) <= columns
+    assert [line.split()[0] for line in table if line[0] != " "] == [one.name for one in scenarios]
+
+
+@given(wide)
+def test_a_cell_that_is_folded_loses_nothing(one: ScenarioFacts) -> None:
+    """Of each cell all pieces are there, in their order, one below the other."""
+    for cell in _cells(one):
+        longest = max((len(piece) for piece in cell.replace("/", "/ ").split()), default=0)
+        for width in range(longest, len(cell) + 1):
+            lines = _folded(cell, width)
+            assert max(map(len, lines)) <= max(width, 1)
+            assert "".join(lines).replace(" ", "") == cell.replace(" ", "")
+
+
+def test_only_what_does_not_fit_is_folded() -> None:
+    one = scenario("checkpoint-secondary", rounds=1)
+    one.rounds = [round_of(still, first=10_123, repair=614, whole=12_000) for still in (10_234, 10_312, 10_200)]
+    one.pause = PauseFacts(count=500, median_ms=14.8, p99_ms=171.7)
+    one.checkpoints = {"first": 3, "divergence": 500, "periodic": 12, "timeout": 3, "queue_full": 11}
+    lines = lines_of(run_of([one, scenario()]), COLUMNS)
+    assert "3f 500d 12p" in lines[2]
+    assert lines[3].split() == ["11q"]
+    assert lines[4].split()[0] == "load"
+    assert "10234/10312" in lines[2], "there is room for the pair"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The facts of a run in words: a line as each scenario ends, the table at the end, the list of what there is.
 
-No line is longer than the terminal is wide. The table is one where there is room for it, else an entry per scenario.
+No line is longer than the terminal is wide. From 80 columns on there is a table, whose cells go on in the line below
+where they do not fit; else an entry per scenario.
 """
 
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Final
 
 from rich.console import Console
@@ -42,8 +44,12 @@ UNITS: Final = ("ms", "s")
 BARE_TITLES: Final = tuple((upper, lower.rsplit(" ", 1)[0] if " " in lower else lower) for upper, lower in TITLES)
 """The same without units, for a terminal of 80 columns; the text below the table has them too."""
 
-LAYOUTS: Final = ((TITLES, 2), (TITLES, 1), (BARE_TITLES, 1))
-"""Titles of the table, and the gap between two columns: the roomiest one that fits is taken."""
+LAYOUTS: Final = ((TITLES, 2, 0), (TITLES, 1, 0), (BARE_TITLES, 1, 0), (TITLES, 1, 6), (BARE_TITLES, 1, 6))
+"""Titles of the table, the gap between two columns, and how many of `FOLDED` may go on in the line below: the roomiest
+one that fits is taken."""
+
+FOLDED: Final = (6, 7, 8, 4, 3, 5)
+"""Columns whose cells can be two lines or more, in the order in which they become that: causes, pairs of numbers."""
 
 LETTERS: Final = {kind.value: kind.value[0] for kind in ReasonKind}
 """A table has room for a letter per cause of a checkpoint; what each means stands below it."""
@@ -90,11 +96,44 @@ def _plain(text: str, columns: int, style: str = "") -> list[Text]:
 
 def _scenarios(scenarios: Sequence[ScenarioFacts], columns: int) -> list[Text]:
     rows = [_cells(one) for one in scenarios]
-    for titles, gap in LAYOUTS:
-        widths = [max(map(len, (*title, *(row[i] for row in rows)))) for i, title in enumerate(titles)]
-        if sum(widths) + gap * (len(widths) - 1) <= columns:
+    for titles, gap, foldable in LAYOUTS:
+        widths = _fitting(titles, rows, columns - gap * (len(titles) - 1), foldable)
+        if widths is not None:
             return _table(titles, rows, widths, " " * gap)
     return [line for one, row in zip(scenarios, rows, strict=True) for line in _entry(one, row, columns)]
+
+
+def _fitting(
+    titles: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], room: int, foldable: int
+) -> list[int] | None:
+    """The columns' widths: as much as their cells need, or less for those that are folded; None when none do."""
+    widths = [max(map(len, (*title, *(row[i] for row in rows)))) for i, title in enumerate(titles)]
+    for column in FOLDED[:foldable]:
+        missing = sum(widths) - room
+        if missing <= 0:
+            break
+        pieces = (len(piece) for row in rows for piece in _pieces(row[column]))
+        widths[column] = max(widths[column] - missing, *map(len, titles[column]), *pieces)
+    return widths if sum(widths) <= room else None
+
+
+def _pieces(cell: str) -> list[str]:
+    """Where it can be folded: between causes, behind the stroke of a pair."""
+    return cell.replace("/", "/ ").split()
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    """A cell in lines of so many columns, which is room for each of its pieces."""
+    if len(cell) <= width:
+        return [cell]
+    lines: list[str] = []
+    for piece in _pieces(cell):
+        glue = "" if lines and lines[-1].endswith("/") else " "
+        if lines and len(lines[-1] + glue + piece) <= width:
+            lines[-1] += glue + piece
+        else:
+            lines.append(piece)
+    return lines
 
 
 def _cells(one: ScenarioFacts) -> list[str]:
@@ -122,7 +161,8 @@ def _table(
         return gap.join(placed).rstrip()
 
     heads = [Text(line([title[half] for title in titles]), style="bold") for half in (0, 1)]
-    bodies = [Text(line(row)) for row in rows]
+    folded = ([_folded(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    bodies = [Text(line(cells)) for row in folded for cells in zip_longest(*row, fillvalue="")]
     for body in bodies:
         body.highlight_words(["FAILED"], BAD)
     return [*heads, *bodies]
