@@ -15,16 +15,57 @@ The packages, in the order in which they may know one another:
     node                `colo primary` and `colo secondary`: the shells around the cores
     cli                 the command line
 
+    frames, api         for programs of your own: `from pycolo import Comparator, Rewriter, frames` (docs/api.md)
+
 The laboratory (namespaces, guests, traffic, faults) is a distribution of its own, pycolo-lab.
 """
 
-__all__ = ["__version__"]
+from typing import Any
+
+__all__ = [
+    "Comparator",
+    "Difference",
+    "DifferenceKind",
+    "DivergencePolicy",
+    "PycoloError",
+    "ReportDifference",
+    "RequestCheckpoint",
+    "Rewriter",
+    "__version__",
+    "frames",
+]
+
+# What a type checker sees of these stands in __init__.pyi.
+_PLACES = {
+    "Comparator": "pycolo.api",
+    "Difference": "pycolo.compare.difference",
+    "DifferenceKind": "pycolo.compare.kinds",
+    "DivergencePolicy": "pycolo.compare.kinds",
+    "PycoloError": "pycolo.errors",
+    "ReportDifference": "pycolo.compare.difference",
+    "RequestCheckpoint": "pycolo.compare.difference",
+    "Rewriter": "pycolo.api",
+}
 
 
-def __getattr__(name: str) -> str:
-    """`__version__`, looked up when it is asked for: that takes a tenth of a command's start."""
-    if name != "__version__":
+def __getattr__(name: str) -> Any:
+    """The API, imported when it is asked for: `import pycolo.cli` has no use for it (PEP 562)."""
+    from importlib import import_module  # noqa: PLC0415
+
+    if name == "__version__":
+        return _version()
+    if name == "frames":
+        return import_module("pycolo.frames")
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
 
     try:

@@ -3,7 +3,7 @@
 ::
 
     PycoloError
-    ├── WireError        bytes that are no frame: reason, offset
+    ├── WireError        bytes that are no frame, no batch, no capture: reason, offset
     ├── PeerError        the other node, QEMU or a client of ours broke the protocol
     │   ├── FramingError     a stream's length word is impossible: stream, offset
     │   ├── LinkError        the other node's hello or message is refused
@@ -43,7 +43,7 @@ class WireReason(Enum):
 
 
 class WireError(PycoloError):
-    """Bytes that are no frame (only from calls that take one frame; the packet path counts instead)."""
+    """Bytes that are no frame, batch or capture (`pycolo.frames`; the packet path counts instead)."""
 
     def __init__(self, reason: WireReason, offset: int, what: str) -> None:
         super().__init__(f"{what}: {reason.value} at byte {offset}")

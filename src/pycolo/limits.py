@@ -21,6 +21,9 @@ IPV6_EXTENSION_HEADERS_MAX: Final = 8
 VLAN_TAGS_MAX: Final = 2
 """802.1ad: one service tag and one customer tag."""
 
+CAPTURE_BLOCK_BYTES_MAX: Final = 16 << 20
+"""Of a capture that is read: no frame is as long, so a length word above it is damage, and takes no memory."""
+
 # ── connections ───────────────────────────────────────────────────────────────────────────────────────────────
 CONNECTIONS_MAX: Final = 1 << 20
 """A million connections at once: some 220 MB of tables when all are there, nothing before."""

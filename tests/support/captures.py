@@ -23,6 +23,8 @@ from scapy.packet import Packet as Layer
 from scapy.packet import Raw
 from scapy.utils import RawPcapReader
 
+from pycolo.frames import CapturedFrame, write
+
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
 GUEST, CLIENT = "10.0.0.2", "10.0.0.1"
 GUEST6, CLIENT6 = "fd00::2", "fd00::1"
@@ -259,27 +261,6 @@ DAMAGE: dict[str, Callable[[Frames, random.Random], Frames]] = {
 NAMES = [f"{kind}-{damage}" for kind in SOUND for damage in DAMAGE]
 
 
-def _pcapng(frames: Frames) -> bytes:
-    """draft-ietf-opsawg-pcapng: a section, one Ethernet interface, an enhanced packet block per frame."""
-
-    def block(kind: int, body: bytes) -> bytes:
-        body += bytes(-len(body) % 4)
-        return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
-
-    head = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)) + block(1, struct.pack("<HHI", 1, 0, 0))
-    return head + b"".join(
-        block(6, struct.pack("<IIIII", 0, 0, number, len(octets), len(octets)) + octets)
-        for number, octets in enumerate(frames)
-    )
-
-
-def _pcap(frames: Frames) -> bytes:
-    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262_144, 1)
-    return head + b"".join(
-        struct.pack("<IIII", 0, number, len(octets), len(octets)) + octets for number, octets in enumerate(frames)
-    )
-
-
 def write_all(directory: Path) -> dict[str, Path]:
     """One capture file per name."""
     files = {}
@@ -290,7 +271,7 @@ def write_all(directory: Path) -> dict[str, Path]:
             form = ("pcap", "pcapng")[len(files) % 2]
             files[name] = directory / f"{name}.{form}"
             found = apply(frames, random.Random(name))
-            files[name].write_bytes(_pcapng(found) if form == "pcapng" else _pcap(found))
+            write(files[name], [CapturedFrame(octets, number) for number, octets in enumerate(found)])
     return files
 
 

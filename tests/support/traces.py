@@ -1,15 +1,20 @@
-"""Traces: facts in, commands and frames out, for the comparator and the rewriter. Times in milliseconds."""
+"""Traces: facts in, commands and frames out, for the comparator and the rewriter. Times in milliseconds.
+
+`pycolo.Comparator` and `pycolo.Rewriter` with a clock, small tables, and segments instead of bytes.
+"""
 
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from support.segments import FLOW, Flow, Tcp, batch, frame, read, unbatch
+from pycolo import Comparator, Rewriter
+from support.segments import FLOW, Flow, Tcp, frame, read
 
 Load = Callable[[str], ModuleType]
 
 # Small, so that thousands of cores can be made.
 SMALL = {"held_bytes_max": 1 << 21, "held_packets_max": 4096, "connections_max": 64}
+SMALL_REWRITER = {"unacked_bytes_max": 1 << 20, "connections_max": 64}
 
 
 def octets_of(item: Tcp | bytes) -> bytes:
@@ -22,12 +27,11 @@ class Comparing:
     `vnet_len`: batches carry vnet headers; the frames that are given begin with one.
     """
 
-    def __init__(self, build: Load, vnet_len: int | None = None, **options: Any) -> None:
-        module = build("pycolo.compare.comparator")
-        self.core = module.Comparator(1, has_vnet=vnet_len is not None, **{**SMALL, **options})
+    def __init__(self, _build: Load, vnet_len: int | None = None, **options: Any) -> None:
+        self.api = Comparator(vnet_header_bytes=vnet_len, seed=1, **{**SMALL, **options})
+        self.core = self.api.core
         self.now_ms = 0.0
         self.vnet_len = vnet_len
-        self._out = bytearray(1 << 21)
 
     @property
     def now_us(self) -> int:
@@ -35,10 +39,10 @@ class Comparing:
 
     def offer_primary(self, *items: Tcp | bytes) -> int:
         """How many of the frames were taken."""
-        return self._offer(self.core.primary_frames, items)
+        return self.api.primary(*map(octets_of, items), at_us=self.now_us)
 
     def offer_secondary(self, *items: Tcp | bytes) -> int:
-        return self._offer(self.core.secondary_frames, items)
+        return self.api.secondary(*map(octets_of, items), at_us=self.now_us)
 
     def primary(self, *items: Tcp | bytes) -> None:
         assert self.offer_primary(*items) == len(items), "back-pressure that was not expected"
@@ -46,17 +50,9 @@ class Comparing:
     def secondary(self, *items: Tcp | bytes) -> None:
         assert self.offer_secondary(*items) == len(items), "back-pressure that was not expected"
 
-    def _offer(self, take: Callable[[bytearray, int, int, int], int], items: tuple[Tcp | bytes, ...]) -> int:
-        buf = batch([octets_of(item) for item in items], self.vnet_len)
-        taken = take(buf, 0, len(buf), self.now_us)
-        return len(unbatch(bytes(buf[:taken]), has_vnet=self.vnet_len is not None))
-
     def client(self, item: Tcp | bytes) -> bool:
         """A frame of the client that the comparator is shown; whether the secondary is to get it too."""
-        buf = batch([octets_of(item)], self.vnet_len)
-        until, behind = self.core.client_frames(buf, 0, len(buf), self.now_us)
-        assert behind == len(buf)
-        return bool(until == behind)
+        return self.api.client(octets_of(item), at_us=self.now_us) != []
 
     def wait(self, ms: float) -> None:
         """Let time pass as a shell does: the timer is called when it is due, and at the end."""
@@ -71,7 +67,7 @@ class Comparing:
         self.core.timer_fired(self.now_us)
 
     def commit(self, **options: Any) -> None:
-        self.core.checkpoint_committed(self.now_us, **options)
+        self.api.checkpoint_committed(at_us=self.now_us, **options)
 
     def frames(self) -> list[bytes]:
         """What has left since the last call, vnet headers taken off."""
@@ -79,8 +75,7 @@ class Comparing:
 
     def frames_and_headers(self) -> list[bytes]:
         """What has left since the last call, with vnet headers."""
-        end = self.core.drain(self._out, 0)
-        return unbatch(bytes(self._out[:end]), has_vnet=self.vnet_len is not None, keeps_vnet=True)
+        return self.api.released()
 
     def out(self) -> list[Tcp]:
         """The same as segments, with their checksums checked."""
@@ -90,11 +85,11 @@ class Comparing:
         """(command, kind, sequence number) of each."""
         return [
             (type(command).__name__, command.difference.kind.name, command.difference.seq)
-            for command in self.core.commands()
+            for command in self.api.commands()
         ]
 
     def differences(self) -> list[Any]:
-        return [command.difference for command in self.core.commands()]
+        return self.api.differences()
 
     def acks_added(self) -> int:
         """How many more bare ACKs left than the primary has sent."""
@@ -103,45 +98,42 @@ class Comparing:
     def assert_empty(self) -> None:
         """Nothing is held, nothing is left in memory but what a retransmission will be compared with."""
         assert self.frames() == []
-        assert self.core.held_packets() == 0
-        assert self.core.held_bytes() == 0
+        assert self.api.held_packets == 0
+        assert self.api.held_bytes == 0
 
 
 class Rewriting:
     """A rewriter with a clock. Frames that go on come back from the call, those that wait from the drains."""
 
-    def __init__(self, build: Load, vnet_len: int | None = None, **options: Any) -> None:
-        module = build("pycolo.rewrite.rewriter")
-        self._packets = build("pycolo.wire.packet")
-        small = {"unacked_bytes_max": 1 << 20, "connections_max": 64}
-        self.core = module.Rewriter(1, has_vnet=vnet_len is not None, **{**small, **options})
+    def __init__(self, _build: Load, vnet_len: int | None = None, **options: Any) -> None:
+        self.api = Rewriter(vnet_header_bytes=vnet_len, seed=1, **{**SMALL_REWRITER, **options})
+        self.core = self.api.core
         self.now_ms = 0.0
         self.vnet_len = vnet_len
-        self._out = bytearray(1 << 21)
+
+    @property
+    def _at_us(self) -> int:
+        return round(self.now_ms * 1000)
 
     def client(self, *items: Tcp | bytes) -> list[bytes]:
         """Frames from outside: what the guest gets now."""
-        return self._give(self.core.client_frames, items, self.core.drain_guest)
+        passed = self.api.client(*map(octets_of, items), at_us=self._at_us)
+        return self._bare(passed) + Rewriting.to_guest(self)
 
     def guest(self, *items: Tcp | bytes) -> list[bytes]:
         """Frames of the guest: what goes to the primary node, or to the client."""
-        return self._give(self.core.guest_frames, items, None)
+        return self._bare(self.api.guest(*map(octets_of, items), at_us=self._at_us))
 
-    def _give(self, take: Any, items: tuple[Tcp | bytes, ...], drain: Any) -> list[bytes]:
-        buf = batch([octets_of(item) for item in items], self.vnet_len)
-        assert take(buf, 0, len(buf), round(self.now_ms * 1000), self._out, 0) == len(buf)
-        end = self.core.out_end
-        if drain is not None:
-            end = drain(self._out, end)
-        return unbatch(bytes(self._out[:end]), has_vnet=self.vnet_len is not None)
+    def _bare(self, frames: list[bytes]) -> list[bytes]:
+        return [octets[self.vnet_len or 0 :] for octets in frames]
 
     def to_guest(self) -> list[bytes]:
         """Held client frames that have become ready."""
-        return unbatch(bytes(self._out[: self.core.drain_guest(self._out, 0)]), has_vnet=self.vnet_len is not None)
+        return self._bare(self.api.to_guest())
 
     def to_client(self) -> list[bytes]:
         """What a takeover sends again."""
-        return unbatch(bytes(self._out[: self.core.drain_client(self._out, 0)]), has_vnet=self.vnet_len is not None)
+        return self._bare(self.api.to_client())
 
     def offsets(self, flow: Flow = FLOW) -> tuple[int, int, int] | None:
         """(state, seq_offset, ts_offset) of a connection."""
@@ -149,8 +141,4 @@ class Rewriting:
 
     def known(self, segment: Tcp) -> tuple[int, int, int] | None:
         """The same of the connection of which that is a segment of the guest."""
-        module = self._packets
-        octets = bytearray(frame(segment))
-        packet = module.Packet()
-        module.parse_frame(octets, 0, len(octets), 0, packet)
-        return self.core.seq_offset(packet)
+        return self.api.offset_of(bytes(self.vnet_len or 0) + frame(segment))

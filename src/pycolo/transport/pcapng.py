@@ -1,22 +1,11 @@
-"""Captures with a comment on each packet, for Wireshark and its kin: pcapng (draft-ietf-opsawg-pcapng).
-
-Only what is needed: one section, Ethernet interfaces with microseconds, enhanced packet blocks with opt_comment.
-"""
+"""A capture that a running process writes, for Wireshark and its kin: `pycolo.wire.capture` makes its bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
-from struct import pack
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from pycolo.errors import ConnectError
-
-_SECTION_HEADER: Final = 0x0A0D0D0A
-_INTERFACE: Final = 1
-_ENHANCED_PACKET: Final = 6
-_OPT_END: Final = 0
-_OPT_COMMENT: Final = 1
-_IF_NAME: Final = 2
-_LINKTYPE_ETHERNET: Final = 1
+from pycolo.wire.capture import CapturedFrame, pcapng_frame, pcapng_head, pcapng_interface
 
 
 class CaptureFile:
@@ -32,17 +21,13 @@ class CaptureFile:
         except OSError as error:
             raise ConnectError(f"--pcap {path}: {error.strerror or error}") from error
         self._name = str(path)
-        self._write(_block(_SECTION_HEADER, pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
+        self._write(pcapng_head())
         for name in interfaces:
-            body = pack("<HHI", _LINKTYPE_ETHERNET, 0, 0) + _option(_IF_NAME, name) + pack("<HH", _OPT_END, 0)
-            self._write(_block(_INTERFACE, body))
+            self._write(pcapng_interface(name))
 
     def packet(self, interface: int, at_us: int, frame: bytes, comment: str) -> None:
         """One packet of an interface (an index into those given), seen at monotonic `at_us`."""
-        stamp = at_us + self._offset_us
-        head = pack("<IIIII", interface, stamp >> 32, stamp & 0xFFFFFFFF, len(frame), len(frame))
-        options = _option(_OPT_COMMENT, comment) + pack("<HH", _OPT_END, 0)
-        self._write(_block(_ENHANCED_PACKET, head + _padded(frame) + options))
+        self._write(pcapng_frame(interface, CapturedFrame(frame, at_us + self._offset_us, comment=comment)))
 
     def flush(self) -> None:
         """Hand what was written to the kernel."""
@@ -74,17 +59,3 @@ def _close_quietly(file: BinaryIO) -> None:
         file.close()
     except OSError:
         return
-
-
-def _padded(octets: bytes) -> bytes:
-    return octets + b"\0" * (-len(octets) % 4)
-
-
-def _option(code: int, text: str) -> bytes:
-    octets = text.encode()
-    return pack("<HH", code, len(octets)) + _padded(octets)
-
-
-def _block(kind: int, body: bytes) -> bytes:
-    length = 12 + len(body)
-    return pack("<II", kind, length) + body + pack("<I", length)

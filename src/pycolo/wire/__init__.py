@@ -11,7 +11,8 @@ Makes no judgement about content: a parsed `Packet` is offsets and numbers of on
     packet      the total parser: any bytes give a packet or a counted refusal
     patch       change fields in place; split a segment; turn a segment into a bare ACK
     views       what Python may call of these, with each range checked
-    build       whole frames of our own: gratuitous ARP, unsolicited neighbour advertisement, RST
+    build       whole frames of our own: gratuitous ARP, unsolicited neighbour advertisement
+    capture     pcap and pcapng
 
-All but `kinds`, `buffers` and `build` are parts of `pycolo.core`, the compiled packet path.
+All but `kinds`, `buffers`, `build` and `capture` are parts of `pycolo.core`, the compiled packet path.
 """
