@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from pycolo import arbiters
-from pycolo.arbiters.command import Ended, fill_in, run_command
+from pycolo.arbiters.usercommand import Ended, fill_in, run_command
 from pycolo.errors import ConfigError
 from pycolo.failover.arbiter import Decision
 from support.etcd import Settings
@@ -208,7 +208,7 @@ def make(**settings):
         ({"kind": "etcd"}, "arbiter.endpoints: expected at least one URL"),
         ({"kind": "etcd", "endpoints": ("10.0.0.3:2379",)}, "arbiter.endpoints: expected a URL"),
         ({"kind": "etcd", "endpoints": ("http://[::1",)}, "arbiter.endpoints: expected a URL"),
-        ({"kind": "pacemaker"}, "arbiter.kind: expected one of manual, first-to-notice, command, etcd"),
+        ({"kind": "pacemaker"}, "arbiter.kind: expected one of manual, command, etcd, first-to-notice"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):

@@ -14,7 +14,7 @@ import structlog
 
 from pycolo import cli
 from pycolo.config import PairConfig, parse
-from pycolo.node.notify import Notifier
+from pycolo.node.servicemanager import Notifier
 from support.asked import STATUS, answering
 from support.configs import changed, example
 

@@ -6,12 +6,11 @@ from typing import get_args
 import msgspec
 import pytest
 
-from pycolo.arbiters import KINDS
 from pycolo.cli.logfile import LogFormat, LogLevel
 from pycolo.config import ConfigFileError, PairConfig, parse
 from pycolo.config.keys import PLACEHOLDERS
 from pycolo.config.reading import section_and_key
-from pycolo.config.sections import ARBITER_KINDS, LOG_FORMATS, LOG_LEVELS, Section
+from pycolo.config.sections import LOG_FORMATS, LOG_LEVELS, Section
 from support.configs import EXAMPLE, PAGE, example
 
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -68,8 +67,7 @@ def test_every_placeholder_is_described():
     assert re.findall(r"`\{(\w+)\}`", row) == list(PLACEHOLDERS)
 
 
-def test_the_kinds_of_arbiter_are_those_that_there_are():
-    assert sorted(ARBITER_KINDS) == sorted(KINDS)
+def test_the_formats_and_levels_of_the_log_are_those_that_there_are():
     assert get_args(LogFormat) == LOG_FORMATS
     assert get_args(LogLevel) == LOG_LEVELS
 

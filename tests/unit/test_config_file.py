@@ -164,6 +164,12 @@ def test_a_wrong_value_is_one_line_with_its_place(path: str, value: object, said
             ["f", "{pear}"],
             "arbiter.command[1]: expected no other placeholders than {peer}, {pair}, {role}, {term}",
         ),
+        (
+            "network.serve",
+            ["ip", "link", "set", "${TAP}"],
+            "network.serve[3]: expected no other placeholders than {peer}, {pair}, {role}, {term}",
+        ),
+        ("network.retire", ["f", "{tap}"], "network.retire[1]: expected no other placeholders"),
         ("arbiter.endpoints", ["http://a:1", "b"], "arbiter.endpoints[1]: expected a URL such as http://10.0.0.3:2379"),
         ("arbiter.endpoints", ["http://[::1"], "arbiter.endpoints[0]: expected a URL"),
     ],

@@ -12,10 +12,10 @@ from pycolo import limits
 from pycolo.cli import colo
 from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, PacketFate
 from pycolo.compare.trace import TracedPacket
-from pycolo.config.sections import ARBITER_KINDS
 from pycolo.core import Comparator, Rewriter
 from pycolo.errors import EXIT_INTERRUPTED
 from pycolo.failover.arbiter import ARBITERS
+from pycolo.failover.kinds import ARBITER_KINDS
 from pycolo.node.supervisor import NodeState
 from pycolo.path.cores import comparator_counters, rewriter_counters
 from pycolo.proxy import exposition

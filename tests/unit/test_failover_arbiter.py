@@ -15,9 +15,11 @@ from pycolo.failover.arbiter import (
     ManualArbiter,
     make_arbiter,
 )
+from pycolo.failover.fencing import FencingArbiter
+from pycolo.failover.kinds import ARBITER_KINDS
 
 FACTS = st.lists(
-    st.sampled_from(["suspected", "recovered", "operator_confirmed", "timer_fired", "term 0", "term 9"]),
+    st.sampled_from(["suspected", "recovered", "operator_confirmed", "resigned", "timer_fired", "term 0", "term 9"]),
     max_size=12,
 )
 
@@ -28,6 +30,8 @@ def apply(arbiter, facts):
     for now_ms, fact in enumerate(facts):
         if fact.startswith("term"):
             arbiter.term_seen(int(fact[5:]))
+        elif fact == "resigned":
+            arbiter.peer_resigned(now_ms, "its QEMU is gone")
         else:
             getattr(arbiter, fact)(now_ms)
         verdicts.append(arbiter.verdict())
@@ -48,12 +52,23 @@ def test_a_decision_is_final_and_terms_only_rise(name, facts):
 
 
 @given(FACTS)
-def test_manual_grants_only_what_the_operator_confirmed(facts):
+def test_manual_grants_only_what_the_operator_or_the_other_node_said(facts):
     granted = [verdict.decision is Decision.GRANTED for verdict in apply(ManualArbiter(3), facts)]
-    operator = facts.index("operator_confirmed") if "operator_confirmed" in facts else len(facts)
-    assert not any(granted[: operator + 1])
-    if "operator_confirmed" in facts and "term 9" not in facts[:operator]:
-        assert all(granted[operator + 1 :])
+    said = next((number for number, fact in enumerate(facts) if fact in {"operator_confirmed", "resigned"}), len(facts))
+    assert not any(granted[: said + 1])
+    if said < len(facts) and "term 9" not in facts[:said]:
+        assert all(granted[said + 1 :])
+
+
+@pytest.mark.parametrize("kind", ARBITER_KINDS)
+def test_a_resignation_is_not_called_an_operators_word(kind):
+    arbiter = {FencingArbiter.name: FencingArbiter}.get(kind, ARBITERS.get(kind))
+    if arbiter is None:
+        return  # a lease: see test_arbiters_lease
+    asked = arbiter(3)
+    asked.peer_resigned(1, "its QEMU is gone")
+    assert asked.verdict()[:2] == (Decision.GRANTED, 4)
+    assert asked.verdict().text == "the other node has resigned: its QEMU is gone"
 
 
 @given(FACTS)

@@ -11,10 +11,8 @@ from pycolo.core import LinkOutlet
 from pycolo.errors import LinkError, StateError
 from pycolo.link import codec
 from pycolo.link.codec import (
-    CONTROL_TYPES,
     DATA_FROM_PRIMARY,
     HEADER_BYTES,
-    HELLO_TYPES,
     Goodbye,
     GoodbyeReason,
     Heartbeat,
@@ -176,7 +174,7 @@ def test_both_readers_of_headers_agree(octets):
 
 
 @given(
-    st.sampled_from(sorted(DATA_FROM_PRIMARY | CONTROL_TYPES | HELLO_TYPES)),
+    st.sampled_from(MessageType),
     st.lists(st.binary(max_size=50), max_size=3),
 )
 def test_the_three_ways_to_write_a_message_agree(message_type, parts):

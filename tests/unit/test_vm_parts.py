@@ -1,6 +1,8 @@
 """Small parts of a node with a QEMU: its record, its questions, the user's commands, an old QEMU."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -120,12 +122,13 @@ def test_an_order_above_the_bound_is_refused_before_it_is_sent() -> None:
 
 
 def hook(*command: str) -> None:
-    asyncio.run(run_hook("network.serve", list(command), pair="vm1", role="primary", term=3))
+    values = {"pair": "vm1", "peer": "10.0.0.2", "role": "primary", "term": "3"}
+    asyncio.run(run_hook("network.serve", command, values))
 
 
 def test_a_command_gets_its_placeholders(tmp_path: Path) -> None:
-    hook("sh", "-c", 'echo "$@" > "$0"', str(tmp_path / "said"), "{pair}", "{role}", "{term}")
-    assert (tmp_path / "said").read_text() == "vm1 primary 3\n"
+    hook("sh", "-c", 'echo "$@" > "$0"', str(tmp_path / "said"), "{pair}", "{role}", "{term}", "{peer}", "${TAP}", "{")
+    assert (tmp_path / "said").read_text() == "vm1 primary 3 10.0.0.2 ${TAP} {\n"
 
 
 def test_no_command_is_no_error() -> None:
@@ -139,6 +142,16 @@ def test_a_command_that_fails_says_its_last_line() -> None:
         hook("sh", "-c", "exit 4")
     with pytest.raises(FailoverError, match="No such file"):
         hook("/nonexistent/program")
+
+
+def test_a_command_that_says_much_and_leaves_a_child_is_one_line(tmp_path: Path) -> None:
+    script = f"sleep 300 & echo $! > {tmp_path}/pid; for i in $(seq 50000); do echo $i >&2; done; exit 1"
+    began = time.monotonic()
+    with pytest.raises(FailoverError, match=r"exit code 1; 50000$") as error:
+        hook("sh", "-c", script)
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - began < 60, "the child holds stderr open"
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_a_command_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from pycolo.arbiters.command import CommandArbiter
 from pycolo.arbiters.etcd import EtcdArbiter
@@ -12,12 +12,10 @@ from pycolo.arbiters.live import LiveArbiter
 from pycolo.errors import ConfigError
 from pycolo.failover.arbiter import ARBITERS, make_arbiter
 from pycolo.failover.fencing import FencingArbiter
+from pycolo.failover.kinds import ARBITER_KINDS
 from pycolo.failover.lease import LeaseArbiter
 
-__all__ = ["KINDS", "ArbiterSettings", "LiveArbiter", "make"]
-
-KINDS: Final = (*ARBITERS, FencingArbiter.name, LeaseArbiter.name)
-"""What `kind` may be."""
+__all__ = ["ArbiterSettings", "LiveArbiter", "make"]
 
 
 class ArbiterSettings(Protocol):
@@ -25,7 +23,7 @@ class ArbiterSettings(Protocol):
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`."""
+        """One of `ARBITER_KINDS`."""
 
     @property
     def command(self) -> Sequence[str]:
@@ -73,5 +71,5 @@ def make(
             raise ConfigError("arbiter.endpoints", "at least one URL", list(options.endpoints))
         return EtcdArbiter(term, on_change, options.endpoints, options.ttl_ms, options.prefix, pair, identity)
     if options.kind not in ARBITERS:
-        raise ConfigError("arbiter.kind", f"one of {', '.join(KINDS)}", options.kind)
+        raise ConfigError("arbiter.kind", f"one of {', '.join(ARBITER_KINDS)}", options.kind)
     return LiveArbiter(make_arbiter(options.kind, term), on_change)

@@ -82,6 +82,11 @@ class LiveArbiter:
         self._core.operator_confirmed(at_ms)
         self._told()
 
+    def peer_resigned(self, at_ms: int, why: str) -> None:
+        """The other node has said that its guest is gone and that it serves no longer."""
+        self._core.peer_resigned(at_ms, why)
+        self._told()
+
     def term_seen(self, term: int) -> None:
         """The other node showed `term`."""
         self._core.term_seen(term)

@@ -49,7 +49,7 @@ def node(path: Path, *, check: bool) -> None:
     if check:
         click.echo(describe(config), nl=False)
         return
-    from pycolo.node.notify import Notifier  # noqa: PLC0415 - `--check` needs neither
+    from pycolo.node.servicemanager import Notifier  # noqa: PLC0415 - `--check` needs neither
     from pycolo.vm.node import run_node  # noqa: PLC0415
 
     file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)

@@ -15,7 +15,7 @@ FOUND_CHARACTERS_MAX: Final = 60
 """So much of a wrong value is shown."""
 
 PLACEHOLDERS: Final = ("peer", "pair", "role", "term")
-"""What `arbiter.command` may have in braces; `pycolo.arbiters.command` puts values there."""
+"""What the user's own commands may have in braces; `pycolo.arbiters.usercommand` puts values there."""
 
 
 class Found:

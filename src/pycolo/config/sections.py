@@ -9,6 +9,7 @@ import msgspec
 
 from pycolo import limits
 from pycolo.config import keys
+from pycolo.failover.kinds import ARBITER_KINDS
 from pycolo.link.hello import Role
 from pycolo.transport.linksetup import Address
 
@@ -18,7 +19,6 @@ SOCKET_PATH_BYTES_MAX: Final = 107
 SOCKET_NAME_BYTES_MAX: Final = 24
 """The longest name, with its slash, of a socket that a node makes in `qemu.directory`."""
 
-ARBITER_KINDS: Final = ("manual", "command", "etcd", "first-to-notice")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -114,13 +114,15 @@ class NetworkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     """How this host begins and ceases to serve the clients.
 
     The guest's tap device must reach the clients on the host that serves, and nowhere else. Both commands are given, or
-    neither, and both must do no harm when they are run twice. Without them the tap devices stay where they are.
+    neither, and both must do no harm when they are run twice. Without them the tap devices stay where they are. They
+    are run without a shell, for five seconds at most, with the placeholders of `arbiter.command`; `{term}` is the
+    node's term.
     """
 
-    serve: Annotated[list[str], keys.strings(_COMMAND)] = msgspec.field(default_factory=list)
+    serve: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
     """Run when this host begins to serve."""
 
-    retire: Annotated[list[str], keys.strings(_COMMAND)] = msgspec.field(default_factory=list)
+    retire: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
     """Run when it must not, or not any more."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
@@ -274,7 +276,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """At the very first start; afterwards the node's own record in `state` counts."""
 
     state: Annotated[Path, _DIRECTORY]
-    """Directory for what must outlive a restart: role, term, the running plan. Not in /run."""
+    """Directory for what must outlive a restart: role and term. Not in /run."""
 
     link: LinkOptions
     qemu: QemuOptions

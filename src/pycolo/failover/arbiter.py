@@ -72,6 +72,10 @@ class Arbiter(ABC):
         """A human vouches that the other node serves no longer, suspected or not; always taken."""
         self._grant("the operator confirmed that the other node is down")
 
+    def peer_resigned(self, now_ms: int, why: str) -> None:
+        """The other node has said that its guest is gone and that it serves no longer."""
+        self._grant(f"the other node has resigned: {why}")
+
     def term_seen(self, term: int) -> None:
         """The other node showed `term`. A higher one than ours means that it has taken over itself."""
         if term > self._term and self._decision is Decision.WAIT:

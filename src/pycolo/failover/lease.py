@@ -153,6 +153,10 @@ class LeaseArbiter(Arbiter):
         if not self.is_decided:
             self._pursue(Goal.SEIZE, "the operator confirmed that the other node is down: taking the lease")
 
+    def peer_resigned(self, now_ms: int, why: str) -> None:
+        """Its lease is given back, which takes a moment."""
+        self.suspected(now_ms)
+
     def timer_fired(self, now_ms: int) -> None:
         """The shell looks at `due_ns` by itself."""
 

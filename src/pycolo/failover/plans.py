@@ -5,25 +5,24 @@ A `Plan` is names and reasons; the names are the contract with whoever does the 
 
     DOING ──(all done)──► FINISHED
       │
-      └──(a required step failed, or the plan was given up)──► UNDOING ──► ENDING ──► FAILED
+      └──(a required step failed)──► UNDOING ──► ENDING ──► FAILED
 
-* **Each step and each undo is idempotent**: done twice, or on what is there already, it succeeds. So a run that was
-  kept with `to_json` goes on in a new process where the old one ended, by doing the step again that was under way.
+* **Each step and each undo is idempotent**: done twice, or on what is there already, it succeeds. Nothing of a run is
+  kept on disk: a node that was killed in it asks QEMU what is left of it, and takes that away or begins anew.
 * **What was begun is undone**, in reverse order. That includes the step that failed: it may have done half of its
   work. An undo that finds nothing to undo succeeds.
 * **An undo that fails stops nothing** but what would harm: `undo_needs` names the steps that must be gone before. A
   path to the guest is not closed while its filters are still there, because QEMU drops what they cannot deliver.
 * **`is_always`** steps are done in their place and again at the end of a failure: the VM is never left stopped.
-* Without undos a plan only goes forward: there is no way back behind a failover. Such a run stops where it failed, and
-  `retried` goes on from there.
+* Without undos a plan only goes forward: there is no way back behind a failover. Where such a run has failed the plan
+  is run again from its beginning.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from pycolo.errors import ConfigError, StateError
+from pycolo.errors import StateError
 
 
 class Step(NamedTuple):
@@ -76,14 +75,14 @@ class Task(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Something failed that did not stop the run: an optional step, an undo, the journal."""
+    """Something failed that did not stop the run: an optional step or an undo."""
 
     what: str
     why: str
 
 
 class PlanRun:
-    """One attempt at `plan`. Facts: `step_done`, `step_failed`, `abandoned`, `retried`, `journal_failed`."""
+    """One attempt at `plan`. Facts: `step_done`, `step_failed`."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -149,24 +148,6 @@ class PlanRun:
         self._gone.append(task.step.name)
         self._advance()
 
-    def abandoned(self, why: str) -> None:
-        """Give the plan up at this point, as if its step had failed; once it goes back this changes nothing."""
-        if self.phase is RunPhase.DOING:
-            self._turn_back(self._current().step.name, why)
-
-    def retried(self) -> None:
-        """Go on where a plan that knows no way back has failed. Raises `StateError` for any other run."""
-        if self.phase is not RunPhase.FAILED or any(step.undo for step in self.plan.steps):
-            raise StateError(f"plan {self.plan.name}", self.phase.value, "failed, and without undos")
-        assert self.failure is not None
-        self._gone = [name for name in self._begun if name != self.failure.what]
-        self.phase, self.failure, self._begun = RunPhase.DOING, None, []
-
-    def journal_failed(self, why: str) -> None:
-        """The run could not be kept. It goes on, but would not be resumed after a crash."""
-        if Problem("journal", why) not in self.problems:
-            self.problems.append(Problem("journal", why))
-
     # ── moving on ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _current(self) -> Task:
@@ -213,70 +194,6 @@ class PlanRun:
             self.problems.append(Problem(step.undo or step.name, f"left out: {holding[0]} could not be undone"))
             self._stuck.append(step.name)
             self._gone.append(step.name)
-
-    # ── the journal ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    def to_json(self) -> bytes:
-        """All that is needed to go on in another process; one line."""
-        kept = {
-            "plan": self.plan.name,
-            "phase": self.phase.value,
-            "gone": self._gone,
-            "begun": self._begun,
-            "stuck": self._stuck,
-            "failure": self.failure,
-            "problems": self.problems,
-        }
-        return json.dumps(kept).encode() + b"\n"
-
-    @classmethod
-    def from_json(cls, kept: bytes, plans: "Mapping[str, Plan] | None" = None) -> "PlanRun":
-        """The run that `to_json` kept. Raises `ConfigError` for anything else, also for steps of another version."""
-        found = _parsed(kept)
-        known = PLANS if plans is None else plans
-        if found["plan"] not in known:
-            raise ConfigError("journal: plan", f"one of {', '.join(known)}", found["plan"])
-        run = cls(known[found["plan"]])
-        run.phase = RunPhase(found["phase"])
-        names = {step.name for step in run.plan.steps}
-        for key in ("gone", "begun", "stuck"):
-            for name in found[key]:
-                if name not in names:
-                    raise ConfigError(f"journal: {key}", f"steps of plan {run.plan.name}", name)
-        run._gone, run._begun, run._stuck = (list(found[key]) for key in ("gone", "begun", "stuck"))
-        run.problems = [Problem(*problem) for problem in found["problems"]]
-        run.failure = Problem(*found["failure"]) if found["failure"] else None
-        if not run.is_over and not run._waiting():
-            raise ConfigError("journal", "a run that is over, or has something to do", kept)
-        return run
-
-
-def _parsed(kept: bytes) -> dict[str, Any]:
-    """What `to_json` wrote, checked. Raises `ConfigError`."""
-
-    def is_texts(value: object, count: int | None = None) -> bool:
-        if not isinstance(value, list) or count not in (None, len(value)):
-            return False
-        return all(isinstance(text, str) for text in value)
-
-    try:
-        found = json.loads(kept)
-    except ValueError as error:
-        raise ConfigError("journal", "JSON", kept[:80]) from error
-    is_whole = (
-        isinstance(found, dict)
-        and isinstance(found.get("plan"), str)
-        and found.get("phase") in list(RunPhase)
-        and all(is_texts(found.get(key)) for key in ("gone", "begun", "stuck"))
-        and (is_texts(found.get("failure"), 2) or ("failure" in found and found["failure"] is None))
-        and (found["failure"] is not None) == (found["phase"] not in (RunPhase.DOING, RunPhase.FINISHED))
-        and isinstance(found.get("problems"), list)
-        and all(is_texts(problem, 2) for problem in found["problems"])
-    )
-    if not is_whole:
-        raise ConfigError("journal", "the journal of a plan", kept[:80])
-    assert isinstance(found, dict)
-    return found
 
 
 # ── the plans ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -427,4 +344,4 @@ UNPROTECT: Final = Plan(
 PLANS: Final[Mapping[str, Plan]] = {
     plan.name: plan for plan in (PROTECT, PREPARE_SECONDARY, TAKE_OVER, GO_ALONE, UNPROTECT)
 }
-"""All of them: what a journal may name."""
+"""All of them."""

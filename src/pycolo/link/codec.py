@@ -59,9 +59,6 @@ class MessageType(IntEnum):
     ORDER = 35
 
 
-HELLO_TYPES: Final = frozenset({MessageType.HELLO, MessageType.WELCOME, MessageType.REFUSED})
-"""Either connection, before anything else."""
-
 DATA_FROM_PRIMARY: Final = frozenset({MessageType.CLIENT_FRAMES, MessageType.EPOCH_MARKER, MessageType.OFFSETS})
 DATA_FROM_SECONDARY: Final = frozenset({MessageType.GUEST_FRAMES, MessageType.EPOCH_MARKER})
 CONTROL_TYPES: Final = frozenset(

@@ -16,7 +16,7 @@ May know everything below it; only `proxy`, `vm` and `cli` know it.
     sidebyside      one of them in words, with the bytes of both sides
     planner         runs the plans of `failover.plans`
     control         the unix socket on which a node is asked
-    notify          what systemd is told
+    servicemanager  what systemd is told
 
 Two threads matter: the data path's owns its core and its ports; the main thread decides, and posts to it.
 """

@@ -10,13 +10,13 @@ import grp
 import json
 import os
 import socket
-import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from pycolo.errors import ConnectError, PeerError
+from pycolo.transport.stalesocket import Occupant, clear_path
 
 REQUEST_BYTES_MAX: Final = 64 << 10
 """A request is a short line; whoever sends more is cut off."""
@@ -39,7 +39,11 @@ class ControlServer:
 
     async def start(self) -> None:
         """Raises `ConnectError` when the path cannot be used, or another node answers on it."""
-        _remove_stale(self._path)
+        match clear_path(self._path):
+            case Occupant.FILE:
+                raise ConnectError(f"--control {self._path}: there is something else with that name")
+            case Occupant.LISTENER:
+                raise ConnectError(f"--control {self._path}: another node is running there")
         try:
             old_mask = os.umask(0o177)
             try:
@@ -85,26 +89,6 @@ class ControlServer:
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
             return {"error": 'a request is a JSON object with a "command"'}
         return await self._handler(request)
-
-
-def _remove_stale(path: Path) -> None:
-    """A socket that nobody answers on is left over from a process that was killed."""
-    try:
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            raise ConnectError(f"--control {path}: there is something else with that name")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except BlockingIOError:  # somebody listens, and is busy
-            pass
-        except OSError:
-            return
-    raise ConnectError(f"--control {path}: another node is running there")
 
 
 def ask(path: Path, request: dict[str, Any], *, timeout_s: float = ASK_TIMEOUT_S) -> Answer:

@@ -7,7 +7,7 @@ Stands beside the nodes: may know `node.batch`, `node.clock` and everything belo
     chardev       socket chardevs as ports
     path          one object's thread: base of the three below
     compare       colo-compare
-    notify        notify_dev, the Xen protocol
+    notifydev     notify_dev, the Xen protocol
     rewriter      filter-rewriter between four chardevs
     chain         the filters of one netdev, in QEMU's order of execution
     netfilter     a TAP device with filters: filter-mirror, -redirector, -rewriter, -dump

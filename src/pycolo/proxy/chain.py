@@ -22,7 +22,7 @@ from pycolo.core import BATCH_BUFFER_BYTES, COMPLETE, Batch, Rewriter, Span, fra
 from pycolo.errors import ConnectError
 from pycolo.node.clock import now_us
 from pycolo.proxy.chardev import ChardevPort
-from pycolo.proxy.notify import NotifyDev
+from pycolo.proxy.notifydev import NotifyDev
 from pycolo.proxy.objects import MIRROR, Direction, FilterSpec
 from pycolo.transport.ports import VNET_LEN, Port
 from pycolo.wire.buffers import Buffer

@@ -25,7 +25,7 @@ from pycolo.node.clock import now_us
 from pycolo.path.cores import comparator_counters, new_comparator
 from pycolo.proxy.capture import TRACE_BYTES, Capture
 from pycolo.proxy.chardev import ChardevPort
-from pycolo.proxy.notify import DO_CHECKPOINT, NotifyDev
+from pycolo.proxy.notifydev import DO_CHECKPOINT, NotifyDev
 from pycolo.proxy.path import ObjectState, ProxyPath, add
 
 KIND: Final = "colo-compare"

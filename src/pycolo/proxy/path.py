@@ -18,7 +18,7 @@ from pycolo.core import Batch, Pump, StreamInlet, StreamOutlet
 from pycolo.errors import FramingError
 from pycolo.node.clock import now_us
 from pycolo.proxy.chardev import ChardevPort
-from pycolo.proxy.notify import INIT_ANSWER, Message, NotifyDev
+from pycolo.proxy.notifydev import INIT_ANSWER, Message, NotifyDev
 from pycolo.transport.ports import Port
 
 T = TypeVar("T")

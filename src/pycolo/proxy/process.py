@@ -18,7 +18,7 @@ from pycolo.proxy.compare import ComparePath
 from pycolo.proxy.diagnostics import lines_of, states_of
 from pycolo.proxy.line import Line
 from pycolo.proxy.netfilter import NetdevPath
-from pycolo.proxy.notify import NotifyDev
+from pycolo.proxy.notifydev import NotifyDev
 from pycolo.proxy.objects import DUMP, REWRITER, CompareSpec, FilterSpec, NetdevSpec, RewriterSpec
 from pycolo.proxy.path import Event, ProxyPath
 from pycolo.proxy.rewriter import RewriterPath, object_rewriter

@@ -16,7 +16,7 @@ from pycolo.errors import FramingError
 from pycolo.node.clock import now_us
 from pycolo.path.cores import new_rewriter, rewriter_counters
 from pycolo.proxy.chardev import ChardevPort
-from pycolo.proxy.notify import NotifyDev
+from pycolo.proxy.notifydev import NotifyDev
 from pycolo.proxy.path import ObjectState, ProxyPath, add
 from pycolo.transport.ports import Port
 

@@ -133,11 +133,6 @@ class ControlChannel:
         self._thread = threading.Thread(target=self._run, name=link.stream, daemon=True)
 
     @property
-    def last_heartbeat(self) -> Heartbeat | None:
-        """What the other node said last of itself."""
-        return self._last
-
-    @property
     def trusted_until_ns(self) -> int:
         """Up to when (this clock) the other node cannot take this one's silence for its death; 0 before it knows.
 

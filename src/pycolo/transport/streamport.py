@@ -8,7 +8,6 @@ Nothing here blocks, connecting included: it runs in the data path's thread.
 import errno
 import os
 import socket
-import stat
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from pycolo.core import frame_boundary
 from pycolo.errors import ConnectError
 from pycolo.transport.ports import VNET_LEN
 from pycolo.transport.portspec import PortKind, PortSpec
+from pycolo.transport.stalesocket import clear_path
 from pycolo.transport.tcpoptions import set_options
 from pycolo.wire.buffers import Buffer
 
@@ -218,7 +218,7 @@ def _listen(family: int, address: Any, name: str) -> socket.socket:
     sock = socket.socket(family, _NON_BLOCKING)
     try:
         if family == socket.AF_UNIX:
-            _remove_stale(address)
+            clear_path(address)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
@@ -228,19 +228,3 @@ def _listen(family: int, address: Any, name: str) -> socket.socket:
         what = "already in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         raise ConnectError(f"{name}: cannot listen: {what}") from error
     return sock
-
-
-def _remove_stale(path: str) -> None:
-    """A socket that nobody listens on is left over from a process that was killed."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-    except OSError:
-        return
-    with socket.socket(socket.AF_UNIX, _NON_BLOCKING) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            return

@@ -23,8 +23,8 @@ from pycolo.link.orders import Order, encode_order
 from pycolo.node.control import ControlServer
 from pycolo.node.datapath import DataPath
 from pycolo.node.nopath import NoPath
-from pycolo.node.notify import Notifier
 from pycolo.node.planner import run_plan
+from pycolo.node.servicemanager import Notifier
 from pycolo.node.supervisor import NodeState
 from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.hooks import run_hook
@@ -35,9 +35,6 @@ from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.primaryguest import FIND_S, PrimaryGuest
 from pycolo.vm.secondaryguest import Handlers, SecondaryGuest
 from pycolo.vm.statefile import NodeRecord, StateFile
-
-STATUS_S: Final = 1.0
-"""The other guest's facts for `colo status`."""
 
 RESTART_S: Final = 5.0
 """A node that comes back tries to reach the other one for so long, some twenty times, before it asks the arbiter."""
@@ -228,7 +225,8 @@ class GuestNode(LinkedNode):
         await self._hook("retire", self.config.network.retire)
 
     async def _hook(self, name: str, command: list[str]) -> None:
-        await run_hook(f"network.{name}", command, pair=self.config.pair, role=self.role.value, term=self.term)
+        values = {"pair": self.config.pair, "peer": self.config.link.peer.host}
+        await run_hook(f"network.{name}", command, values | {"role": self.role.value, "term": str(self.term)})
 
     # ── paths ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -269,14 +267,9 @@ class GuestNode(LinkedNode):
             self._plan = run = PlanRun(plan)
             log.info(f"plan {plan.name}")
             try:
-                await run_plan(run, handlers, self._journal, self._on_step)
+                await run_plan(run, handlers, self._on_step)
             finally:
                 self._plan = None
-
-    def _journal(self, octets: bytes) -> None:
-        """Kept for a look after a crash; a restarted node finds out from QEMU itself what is left."""
-        with suppress(OSError):
-            (self.config.state / "plan.json").write_bytes(octets)
 
     def _on_step(self, run: PlanRun) -> None:
         task = run.task()

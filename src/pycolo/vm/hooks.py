@@ -1,38 +1,20 @@
-"""The user's own commands: put the guest's tap on the network, take it off."""
+"""The user's own commands `network.serve` and `network.retire`: put the guest's tap on the network, take it off."""
 
-import asyncio
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from pycolo.arbiters.usercommand import fill_in, run_command
 from pycolo.errors import FailoverError
 
 HOOK_S: Final = 5.0
 """`ip link set` takes milliseconds; clients wait for this one."""
 
 
-async def run_hook(option: str, command: list[str], *, pair: str, role: str, term: int) -> None:
-    """Run `command`, if there is one. Raises `FailoverError` with its last line when it fails or hangs."""
-    if not command:
+async def run_hook(option: str, words: Sequence[str], values: Mapping[str, str]) -> None:
+    """Run the command, if there is one, with `values` in place of its placeholders. Raises `FailoverError`."""
+    if not words:
         return
-    known = {"pair": pair, "role": role, "term": str(term)}
-    words = [word.format_map(known) for word in command]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except OSError as error:
-        raise FailoverError(role, option, f"{words[0]}: {error.strerror or error}") from error
-    try:
-        _, said = await asyncio.wait_for(process.communicate(), HOOK_S)
-    except TimeoutError as error:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise FailoverError(role, option, f"{' '.join(words)}: not done within {HOOK_S:g} s") from error
-    if process.returncode:
-        lines = said.decode("utf-8", "replace").strip().splitlines()
-        why = lines[-1] if lines else f"exit code {process.returncode}"
-        raise FailoverError(role, option, f"{' '.join(words)}: {why}")
+    command = fill_in(words, values)
+    ended = await run_command(command, HOOK_S)
+    if ended.exit_code != 0:
+        raise FailoverError(values["role"], option, f"{' '.join(command)}: {ended}")

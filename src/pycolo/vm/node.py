@@ -17,7 +17,7 @@ from pycolo.link.hello import Role
 from pycolo.link.orders import JsonObject
 from pycolo.metrics.server import MetricsServer
 from pycolo.node.control import Answer
-from pycolo.node.notify import Notifier
+from pycolo.node.servicemanager import Notifier
 from pycolo.node.supervisor import NodeState
 from pycolo.vm.memory import freeze_heap
 from pycolo.vm.secondaryguest import SecondaryGuest

@@ -17,7 +17,6 @@ from typing import Final
 import structlog
 
 from pycolo.errors import ConnectError, PeerError, PycoloError, QmpTimeout, StateError
-from pycolo.failover.lease import LeaseArbiter
 from pycolo.failover.plans import GO_ALONE, TAKE_OVER
 from pycolo.link.codec import GoodbyeReason
 from pycolo.link.hello import Role
@@ -27,9 +26,6 @@ from pycolo.transport.controlchannel import ControlChannel, ControlEvent
 from pycolo.vm.guestnode import GuestNode
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.primaryguest import PrimaryGuest
-
-STATUS_S: Final = 1.0
-"""The other guest's facts for `colo status`."""
 
 HANG_S: Final = 1.0
 """For a monitor to say anything at all, once a checkpoint has been overdue for seconds."""
@@ -174,10 +170,7 @@ class SurvivingNode(GuestNode):
             self._suspected_ns = self._suspected_ns or monotonic_ns()
             if self.is_in(NodeState.PROTECTED):
                 self._enter(NodeState.SUSPECT, f"the primary has resigned: {text}")
-            if self.config.arbiter.kind == LeaseArbiter.name:
-                self._live.suspected(monotonic_ns() // 1_000_000)  # its lease is given back: this takes a moment
-            else:
-                self._live.operator_confirmed(monotonic_ns() // 1_000_000)
+            self._live.peer_resigned(monotonic_ns() // 1_000_000, text)
             self._consult()
         else:
             self._peer_left(text)

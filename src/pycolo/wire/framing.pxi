@@ -11,6 +11,8 @@ A *batch* is such a stream in one buffer; its last frame may be incomplete.
 
 
 cdef long long _FRAMING_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
+cdef Py_ssize_t _NO_VNET, _LEGACY_VNET, _VNET
+_NO_VNET, _LEGACY_VNET, _VNET = limits.VNET_HEADER_BYTES
 
 INCOMPLETE = 0
 COMPLETE = 1
@@ -54,7 +56,7 @@ cdef int frame_at(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has_vnet, S
     span.vnet_len = 0
     if has_vnet:
         span.vnet_len = load32(buf, pos + 4)
-        if span.vnet_len != 0 and span.vnet_len != 10 and span.vnet_len != 12:
+        if span.vnet_len != _NO_VNET and span.vnet_len != _LEGACY_VNET and span.vnet_len != _VNET:
             span.word = span.vnet_len
             return 2
     span.start = pos + words

@@ -11,7 +11,6 @@ RFC 7323 (window scale, timestamps), RFC 2018 (SACK), RFC 768 (UDP), RFC 792/444
 # Header layouts: byte offsets within each header.
 cdef enum:
     ETH_TYPE = 12
-    ETH_LEN = 14
     IPV4_TOTAL_LENGTH = 2
     IPV4_ID = 4
     IPV4_FRAGMENT = 6
@@ -35,8 +34,9 @@ cdef enum:
     VNET_GSO_TYPE = 1
     VNET_GSO_SIZE = 4
 
-cdef enum:
-    _EXTENSIONS_MAX = 8
+cdef Py_ssize_t _FRAME_BYTES_MIN = limits.FRAME_BYTES_MIN
+cdef int _EXTENSIONS_MAX = limits.IPV6_EXTENSION_HEADERS_MAX
+cdef int _TAGS_MAX = limits.VLAN_TAGS_MAX
 
 
 @cython.final
@@ -118,7 +118,7 @@ cdef int parse_frame(uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t 
     packet.vnet_flags = 0
     packet.gso_type = 0
     packet.kind = PacketKind.REFUSED
-    if end - packet.frame_pos < ETH_LEN:
+    if end - packet.frame_pos < _FRAME_BYTES_MIN:
         packet.refusal = Refusal.SHORT
         return packet.kind
     if vnet_len >= 10:
@@ -134,7 +134,7 @@ cdef int _parse_ethernet(uint8_t* buf, Packet packet) noexcept nogil:
     ethertype: cython.longlong = load16(buf, pos)
     tags: cython.int = 0
     # 802.1ad service tag, then 802.1Q customer tag; a third tag is somebody else's business and passes.
-    while (ethertype == 0x8100 or ethertype == 0x88A8) and tags < 2:
+    while (ethertype == 0x8100 or ethertype == 0x88A8) and tags < _TAGS_MAX:
         if packet.end - pos < 6:
             packet.refusal = Refusal.SHORT
             return PacketKind.REFUSED

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.node.notify import STATUS_CHARACTERS_MAX, Notifier
+from pycolo.node.servicemanager import STATUS_CHARACTERS_MAX, Notifier
 
 
 @pytest.fixture
