@@ -219,6 +219,28 @@ def test_a_planned_failover(make: Make) -> None:
     assert not pair.a.has_qemu
 
 
+def test_a_serve_command_that_fails_is_not_serving(make: Make) -> None:
+    """The routes are switched behind it: until it has succeeded nothing of this guest leaves."""
+    pair = make()
+    broken = pair.b.place / "broken"
+    words = ["sh", "-c", f"test ! -e {broken} && touch {pair.b.place}/on-lan || {{ echo no bridge >&2; exit 3; }}"]
+    text = pair.b.config.read_text()
+    fresh = re.sub(r"^serve = .*$", lambda _: f"serve = {json.dumps(words)}", text, flags=re.MULTILINE)
+    assert fresh != text
+    pair.b.config.write_text(fresh)
+    pair.protected()
+    ask_a_lot(pair)
+    broken.touch()
+    pair.a.kill_qemu()
+    pair.a.kill_node()
+    wait_for(lambda: pair.b.log.count("the takeover is not done yet") >= 2, "two attempts")
+    assert pair.b.state == "secondary taking-over"
+    assert "exit code 3; no bridge" in pair.b.log
+    broken.unlink()
+    pair.b.wait_state("primary serving")
+    ask_a_lot(pair)
+
+
 def test_unprotect_leaves_nothing_behind(protected: Pair) -> None:
     ask_a_lot(protected)
     protected.a.do("unprotect")

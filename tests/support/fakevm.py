@@ -34,7 +34,7 @@ AGAIN_S = 0.1
 HASTY_S = 0.3
 
 PROGRAM = f"""
-import signal, sys
+import os, signal, sys
 from pycolo.cli import main
 from pycolo.qmp.client import Qmp
 from pycolo.qmp.probe import probe
@@ -47,12 +47,26 @@ def calm(number, frame):
     Qmp.execute.__kwdefaults__["timeout_s"] = 5.0
     probe.__defaults__ = (10.0,)
 
+def die_at(place):
+    from pycolo.vm.guestnode import GuestNode
+    on_step = GuestNode._on_step
+
+    def step(node, run):
+        on_step(node, run)
+        task = run.task()
+        if task is not None and (run.plan.name + " " + task.does) == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    GuestNode._on_step = step
+
 signal.signal(signal.SIGUSR1, hasten)
 signal.signal(signal.SIGUSR2, calm)
+if place := os.environ.get("DIES_AT"):
+    die_at(place)
 sys.argv[0] = "colo"
 main()
 """
-"""`colo`, but on SIGUSR1 it waits less for a QEMU that hangs."""
+"""`colo`, but on SIGUSR1 it waits less for a QEMU that hangs, and it is killed before the step DIES_AT of a plan."""
 
 
 def free_port() -> int:
@@ -113,10 +127,20 @@ class Host:
             self.qemu = subprocess.Popen([sys.executable, "-S", str(FAKE), str(self.place), *sockets], stderr=output)
         self._on_lan.touch()
 
-    def start_node(self) -> None:
+    def start_node(self, dies_at: str = "") -> None:
+        """`dies_at`: a plan and a step or undo of it, before which the node is killed."""
         command = [sys.executable, "-c", PROGRAM, "node", "--config", str(self.config)]
+        environment = os.environ | {"DIES_AT": dies_at}
         with open(self._log, "ab") as output:
-            self.node = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self.node = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+            )
+
+    def wait_dead(self) -> None:
+        """Until the node has been killed by itself."""
+        assert self.node is not None
+        assert self.node.wait(PATIENCE_S) == -signal.SIGKILL, self.log
+        self.node = None
 
     def hasten(self, *, is_hasty: bool = True) -> None:
         """Let the node wait less, or as long as ever, for QEMU's answers."""

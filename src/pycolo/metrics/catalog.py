@@ -4,7 +4,17 @@ from typing import Final, Literal, NamedTuple
 
 MetricType = Literal["info", "gauge", "counter", "histogram"]
 
-STATES: Final = ("waiting", "linked", "protecting", "protected", "suspect", "alone", "serving", "fenced")
+STATES: Final = (
+    "waiting",
+    "linked",
+    "protecting",
+    "protected",
+    "suspect",
+    "alone",
+    "taking-over",
+    "serving",
+    "fenced",
+)
 """States of a node; each has its sample, so that an alert can ask for one that was never seen."""
 
 

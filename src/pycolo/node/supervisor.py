@@ -54,7 +54,10 @@ log = structlog.get_logger("colo")
 
 
 class NodeState(StrEnum):
-    """See the module's picture. LINKED and PROTECTING: the nodes talk, but there is no pair (`pycolo.vm.node`)."""
+    """See the module's picture. LINKED and PROTECTING: the nodes talk, but there is no pair (`pycolo.vm.node`).
+
+    TAKING_OVER: the arbiter agreed, and what it takes to serve is not done yet (`pycolo.vm.survivingnode`).
+    """
 
     WAITING = "waiting"
     LINKED = "linked"
@@ -62,6 +65,7 @@ class NodeState(StrEnum):
     PROTECTED = "protected"
     SUSPECT = "suspect"
     ALONE = "alone"
+    TAKING_OVER = "taking-over"
     SERVING = "serving"
     FENCED = "fenced"
 

@@ -185,7 +185,7 @@ class GuestNode(LinkedNode):
             self._link_data.close()
         if self.primary is not None:
             await self.primary.release()
-        if self.secondary is not None and self.is_in(NodeState.SERVING):
+        if self.secondary is not None and self.is_in(NodeState.TAKING_OVER, NodeState.SERVING):
             await self.secondary.release()  # it is on its way to be the only guest
         elif self.secondary is not None:
             await self.secondary.discard()

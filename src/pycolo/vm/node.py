@@ -165,7 +165,7 @@ class VmNode(SurvivingNode):
                     self.save(was_protected=True)
                 return {}
             case "discard", Role.SECONDARY:
-                if self.is_in(NodeState.SERVING, NodeState.FENCED) or self._is_leaving:
+                if self.is_in(NodeState.TAKING_OVER, NodeState.SERVING, NodeState.FENCED) or self._is_leaving:
                     raise StateError("discard", self.state.value, "a secondary")
                 if self._live.is_acting:
                     raise StateError("discard", "fencing the primary", "a secondary that does not")
@@ -250,8 +250,10 @@ class VmNode(SurvivingNode):
                 await self.ask_peer("resign", timeout_s=STATUS_S)
                 for _ in range(200):
                     if self.is_in(NodeState.SERVING):
-                        return {"state": self.state.value, "term": self.term}
+                        break
                     await asyncio.sleep(0.01)
+        if self.is_in(NodeState.TAKING_OVER, NodeState.SERVING):
+            return {"state": self.state.value, "term": self.term}
         return self._confirmed()
 
     async def _guest_status(self) -> JsonObject:

@@ -1,7 +1,8 @@
 """What becomes of a pair: one node of a pair of QEMUs, in either role, through any number of failovers. ::
 
     primary      WAITING ─► LINKED ──protect──► PROTECTING ─► PROTECTED ─► SUSPECT ─► ALONE ──► LINKED
-    secondary    WAITING ─► LINKED ──prepare──► PROTECTING ─► PROTECTED ─► SUSPECT ─► SERVING = the primary from now on
+    secondary    WAITING ─► LINKED ──prepare──► PROTECTING ─► PROTECTED ─► SUSPECT ─► TAKING_OVER ─► SERVING
+                                                                            = the primary from now on
 
 LINKED: both nodes talk, the guest runs unprotected. What breaks while both nodes live (a QEMU, the migration stream,
 the data connection) needs no arbiter: the node whose guest is gone says so and serves no more, and the other goes on.
@@ -48,7 +49,7 @@ class SurvivingNode(GuestNode):
         """Both connections are there: the nodes are linked. A handshake alone decides nothing about a pair."""
         link, self._data = self._data, None
         assert link is not None
-        is_taking_over = self.is_in(NodeState.SERVING) and self.role is Role.SECONDARY
+        is_taking_over = self.is_in(NodeState.TAKING_OVER, NodeState.SERVING) and self.role is Role.SECONDARY
         if self._is_leaving or is_taking_over or self.is_in(NodeState.FENCED):
             link.close()
             self._close_control(GoodbyeReason.OTHER, "this node is busy with a failover")
@@ -153,7 +154,7 @@ class SurvivingNode(GuestNode):
 
     def _peer_left(self, text: str) -> None:
         """The other node said goodbye, or we did: it will not serve under this pair any more."""
-        if self.is_in(NodeState.SERVING):
+        if self.is_in(NodeState.TAKING_OVER, NodeState.SERVING):
             return
         self.questions.link_lost(text)
         was_protected = self.is_in(NodeState.PROTECTED, NodeState.SUSPECT, NodeState.PROTECTING)
@@ -280,7 +281,7 @@ class SurvivingNode(GuestNode):
             self._enter(NodeState.ALONE, f"going on alone: {text}")
             self.spawn(self._go_alone(text, NodeState.ALONE))
         else:
-            self._enter(NodeState.SERVING, f"taking over: {text}")
+            self._enter(NodeState.TAKING_OVER, f"taking over: {text}")
             self.spawn(self._take_over())
 
     async def _go_alone(self, text: str, state: NodeState) -> None:
@@ -301,7 +302,7 @@ class SurvivingNode(GuestNode):
             self._form_anew("this node goes on alone")
 
     async def _take_over(self) -> None:
-        """There is no way back: what fails is tried again."""
+        """There is no way back: what fails is tried again, and until all is done this node does not serve."""
         side = self.secondary
         if side is None:
             log.critical("permission to take over, and no guest to do it with")
@@ -317,7 +318,10 @@ class SurvivingNode(GuestNode):
         if self.takeover is not None:
             self.takeover["done_ns"] = monotonic_ns()
             took_us = (self.takeover["done_ns"] - self.takeover["suspected_ns"]) // 1000
-            log.info("serving", ms_since_suspicion=round(took_us / 1000, 1))
+            log.info("the takeover is done", ms_since_suspicion=round(took_us / 1000, 1))
+        if self._is_over or self.is_in(NodeState.FENCED):
+            return
+        self._enter(NodeState.SERVING, "serving")
         self.secondary = None
         self.primary = PrimaryGuest(self)
         self.primary.adopt(side)
