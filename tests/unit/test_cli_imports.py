@@ -42,8 +42,9 @@ import json, os, signal, sys
 from pycolo.proxy.process import Proxy
 start = Proxy.start
 def started(proxy):
+    modules = list(sys.modules)  # everything listens
     start(proxy)
-    print(json.dumps({"modules": list(sys.modules)}), flush=True)
+    print(json.dumps({"modules": modules}), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 Proxy.start = started
 from pycolo.__main__ import main
@@ -86,7 +87,11 @@ def rewriter_line(folder: Path) -> list[str]:
     return [word for chardev in chardevs for word in chardev] + ["-object", f"filter-rewriter,id=r,{properties}"]
 
 
-@pytest.mark.parametrize("line", [compare_line, rewriter_line])
+def watched_line(folder: Path) -> list[str]:
+    return [*compare_line(folder), "--metrics", "127.0.0.1:0"]
+
+
+@pytest.mark.parametrize("line", [compare_line, rewriter_line, watched_line])
 def test_the_proxy_listens_without_them(tmp_path: Path, line: Any) -> None:
     found = said_by(LISTEN, "proxy", *line(tmp_path))
     assert heavy(found["modules"]) == set()

@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from pycolo.errors import ConnectError
-from pycolo.metrics import server
-from pycolo.metrics.server import CLIENTS_MAX, HEAD_BYTES_MAX, MetricsServer
+from pycolo.metrics import scraping, server
+from pycolo.metrics.scraping import CLIENTS_MAX, HEAD_BYTES_MAX
+from pycolo.metrics.server import MetricsServer
 from pycolo.transport.linksetup import Address
 from support.statuses import vm_status
 
@@ -242,14 +243,14 @@ def test_the_end_does_not_wait_for_a_node_that_never_answers(monkeypatch):
 
 
 def test_clients_that_say_nothing_are_closed_and_others_get_their_turn(monkeypatch):
-    monkeypatch.setattr(server, "HEAD_S", 0.2)
+    monkeypatch.setattr(scraping, "HEAD_S", 0.2)
 
     async def life():
         async with serving() as metrics:
             mute = [socket.create_connection(tuple(metrics.address)) for _ in range(2 * CLIENTS_MAX)]
             try:
                 assert (await scraped(metrics))["colo_status_up"] == 1
-                assert len(metrics._clients) <= CLIENTS_MAX
+                assert len(metrics._server._clients) <= CLIENTS_MAX
             finally:
                 for client in mute:
                     client.close()
@@ -258,7 +259,7 @@ def test_clients_that_say_nothing_are_closed_and_others_get_their_turn(monkeypat
 
 
 def test_a_client_that_sends_byte_by_byte_is_closed(monkeypatch):
-    monkeypatch.setattr(server, "HEAD_S", 0.2)
+    monkeypatch.setattr(scraping, "HEAD_S", 0.2)
 
     async def life():
         async with serving() as metrics:
@@ -281,18 +282,18 @@ def test_a_client_that_sends_byte_by_byte_is_closed(monkeypatch):
 
 
 def test_a_client_that_does_not_read_is_given_up(monkeypatch):
-    monkeypatch.setattr(server, "REQUEST_S", 0.3)
-    monkeypatch.setattr(MetricsServer, "_body", lambda *_: asyncio.sleep(0, b"x" * (64 << 20)))
+    monkeypatch.setattr(scraping, "REQUEST_S", 0.3)
+    monkeypatch.setattr(MetricsServer, "_body", lambda *_: asyncio.sleep(0, (b"x" * (64 << 20), "text/plain")))
 
     async def life():
         async with serving() as metrics:
             with socket.create_connection(tuple(metrics.address)) as client:
                 client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
                 until_s = time.monotonic() + PATIENCE_S
-                while not metrics._clients:
+                while not metrics._server._clients:
                     assert time.monotonic() < until_s
                     await asyncio.sleep(0.01)
-                while metrics._clients:
+                while metrics._server._clients:
                     assert time.monotonic() < until_s
                     await asyncio.sleep(0.01)
 
@@ -336,7 +337,7 @@ def test_the_end_closes_whoever_is_connected():
         async with serving() as metrics:
             reader, writer = await asyncio.open_connection(*metrics.address)
             until_s = time.monotonic() + PATIENCE_S
-            while not metrics._clients:
+            while not metrics._server._clients:
                 assert time.monotonic() < until_s
                 await asyncio.sleep(0.01)
             await metrics.close()
@@ -355,10 +356,11 @@ def test_a_client_that_came_last_is_closed_too():
     async def life():
         async with serving() as metrics:
             with socket.create_connection(tuple(metrics.address)):
-                metrics._accept()
-                assert metrics._clients
+                metrics._server._accept()
+                assert metrics._server._clients
+                server_ = metrics._server
                 await metrics.close()
-                assert not metrics._clients
+                assert not server_._clients
 
     run(life())
 

@@ -12,6 +12,6 @@ Stands beside the nodes: may know `node.batch`, `node.clock` and everything belo
     chain         the filters of one netdev, in QEMU's order of execution
     netfilter     a TAP device with filters: filter-mirror, -redirector, -rewriter, -dump
     diagnostics   the state of every object, for people
-    exposition    … and for Prometheus
+    exposition    … and for Prometheus; metricsthread: the thread that serves it
     process       opens what the line asks for, and runs it until a signal comes
 """

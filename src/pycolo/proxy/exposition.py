@@ -14,14 +14,17 @@ differences, timeouts, clamped, checkpoints_requested, checkpoints_committed …
 untouched, learned …; for filters on a netdev seen_bytes and injected_bytes.
 """
 
+import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from pycolo.errors import ConnectError
+from pycolo.metrics.scraping import ScrapeServer
 from pycolo.proxy.diagnostics import STREAM_GAUGE
 from pycolo.proxy.path import ObjectState
 
@@ -64,21 +67,18 @@ def _add(families: dict[str, Metric], name: str, labels: dict[str, str], value: 
     family.add_metric(list(labels.values()), value)
 
 
-def serve_metrics(address: tuple[str, int], states: Callable[[], list[ObjectState]]) -> tuple[Callable[[], None], str]:
-    """Serve Prometheus text in a thread; what ends it, and the URL. Raises `ConnectError`."""
+async def serve(listening: socket.socket, states: Callable[[], list[ObjectState]], until: asyncio.Future[None]) -> None:
+    """Serve Prometheus on `listening`, until told. The objects are asked at each scrape."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ProxyCollector(states))
-    host, port = address
+
+    async def answer(accept: str) -> tuple[bytes, str]:
+        encode, kind = choose_encoder(accept)
+        return await asyncio.to_thread(encode, registry), kind
+
+    server = ScrapeServer(listening, answer)
+    server.start()
     try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as error:
-        raise ConnectError(f"--metrics {host}:{port}: cannot listen: {error.strerror or error}") from error
-
-    shown = f"[{host}]" if ":" in host else host
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop, f"http://{shown}:{server.server_port}/metrics"
+        await until
+    finally:
+        await server.close()

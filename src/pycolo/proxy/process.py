@@ -5,7 +5,6 @@ The main thread only waits, and writes the log: nothing that a terminal or a scr
 
 import signal
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from queue import SimpleQueue
 from types import FrameType
@@ -17,6 +16,7 @@ from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.compare import ComparePath
 from pycolo.proxy.diagnostics import lines_of, states_of
 from pycolo.proxy.line import Line
+from pycolo.proxy.metricsthread import MetricsThread
 from pycolo.proxy.netfilter import NetdevPath
 from pycolo.proxy.notifydev import NotifyDev
 from pycolo.proxy.objects import DUMP, REWRITER, CompareSpec, FilterSpec, NetdevSpec, RewriterSpec
@@ -43,7 +43,7 @@ class Proxy:
         self.paths: list[ProxyPath] = []
         self._ports: dict[str, ChardevPort] = {}
         self._idle: list[ChardevPort] = []
-        self._stop_metrics: Callable[[], None] | None = None
+        self._metrics: MetricsThread | None = None
         self._capture: Capture | None = None
         assert threading.current_thread() is threading.main_thread()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
@@ -68,11 +68,9 @@ class Proxy:
         for netdev in self._line.netdevs.values():
             self.paths.append(self._netdev(netdev, undo))
         if self._line.metrics is not None:
-            from pycolo.proxy.exposition import serve_metrics  # noqa: PLC0415 - most lines do without
-
-            self._stop_metrics, url = serve_metrics(self._line.metrics, lambda: states_of(self.paths))
-            undo.callback(self._stop_metrics)
-            self._line.notes.append(f"metrics at {url}")
+            self._metrics = MetricsThread(self._line.metrics, lambda: states_of(self.paths))
+            undo.callback(self._metrics.stop)
+            self._line.notes.append(f"metrics at {self._metrics.url}")
 
     def _open_chardevs(self, undo: ExitStack) -> None:
         """Servers first: QEMU's own lines connect a chardev to another one of the same process."""
@@ -151,6 +149,8 @@ class Proxy:
         """Begin to move frames; what there is to log waits for `run`."""
         for path in self.paths:
             path.start()
+        if self._metrics is not None:
+            self._metrics.start()
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code. Raises what ended an object's thread."""
@@ -162,8 +162,8 @@ class Proxy:
         try:
             return self._serve()
         finally:
-            if self._stop_metrics is not None:
-                self._stop_metrics()
+            if self._metrics is not None:
+                self._metrics.stop()
             for path in self.paths:
                 path.stop()
             self._end_capture()

@@ -1,0 +1,18 @@
+"""The socket of an HTTP server, opened before all that the server needs is imported."""
+
+import socket
+from typing import Final
+
+from pycolo.errors import ConnectError
+
+_BACKLOG: Final = 16
+
+
+def listen(host: str, port: int, what: str, advice: str = "") -> socket.socket:
+    """Listen on TCP; port 0 takes one that is free. Raises `ConnectError`, which begins with `what`."""
+    try:
+        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((str(target[0]), int(target[1])), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        hint = f" ({advice})" if advice else ""
+        raise ConnectError(f"{what}: cannot listen: {error.strerror or error}{hint}") from error

@@ -1,0 +1,155 @@
+"""A small HTTP server for scrapes: GET /metrics, and nothing else. Both a node and `colo proxy` have one.
+
+It lives in an event loop and has no thread of its own. What it answers is made by `answer`, for the request's Accept
+header. Who connects gets one request, a few seconds and one of a few places. While all are taken, others wait in the
+kernel's queue, and a place rests for a moment before it is given away again: that bounds what a client can cost.
+Nothing is encrypted and nobody is asked for a password.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+Answer = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""What an Accept header gets: the body and its content type."""
+
+CLIENTS_MAX: Final = 8
+"""Connections at once: a Prometheus or two, and somebody with curl."""
+
+REST_S: Final = 0.05
+"""A place's rest after each request: 160 requests a second at most, some percent of a core."""
+
+HEAD_S: Final = 2.0
+"""A client that has not sent its request by then is closed."""
+
+REQUEST_S: Final = 6.0
+"""A whole request, below Prometheus' own scrape_timeout of 10 s."""
+
+HEAD_BYTES_MAX: Final = 8192
+"""A request of Prometheus has some 400 bytes."""
+
+log = structlog.get_logger("colo")
+
+
+class ScrapeServer:
+    """Serves on `listening`, which it closes, from `start` to `close`, in the running event loop."""
+
+    def __init__(self, listening: socket.socket, answer: Answer) -> None:
+        self._socket: socket.socket | None = listening
+        self._answer = answer
+        self._loop = asyncio.get_running_loop()
+        self._clients: dict[asyncio.Task[None], socket.socket] = {}
+        self._places = CLIENTS_MAX
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Take clients."""
+        assert self._socket is not None
+        self._socket.setblocking(False)
+        self._loop.add_reader(self._socket, self._accept)
+
+    async def close(self) -> None:
+        """Close the port and all connections; waits for nobody."""
+        if self._socket is None:
+            return
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        self._socket = None
+        clients = list(self._clients)
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+    # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _accept(self) -> None:
+        assert self._socket is not None
+        try:
+            client = self._socket.accept()[0]
+        except BlockingIOError:  # it went away again
+            return
+        except OSError:  # no descriptor left: others need the next one more
+            self._take_place()
+            return
+        client.setblocking(False)
+        task = self._loop.create_task(self._serve(client), name="metrics client")
+        self._clients[task] = client
+        task.add_done_callback(self._ended)
+        self._take_place(is_kept=True)
+
+    def _take_place(self, *, is_kept: bool = False) -> None:
+        """Look for the next client only while there is a place for it."""
+        self._places -= 1
+        if self._places == 0 and self._socket is not None:
+            self._loop.remove_reader(self._socket)
+        if not is_kept:
+            self._loop.call_later(REST_S, self._give_place)
+
+    def _give_place(self) -> None:
+        self._places += 1
+        if self._socket is not None:
+            self._loop.add_reader(self._socket, self._accept)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Also of a task that was cancelled before it began."""
+        self._clients.pop(task).close()
+        self._loop.call_later(REST_S, self._give_place)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("metrics: a request has failed; this is a bug", exc_info=error)
+
+    async def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError, TimeoutError):  # gone, or too slow: its own loss
+            async with asyncio.timeout(REQUEST_S):
+                async with asyncio.timeout(HEAD_S):
+                    head = await self._head(client)
+                await self._loop.sock_sendall(client, await self._reply(head))
+                client.shutdown(socket.SHUT_WR)
+
+    async def _head(self, client: socket.socket) -> bytes:
+        head = b""
+        while b"\r\n\r\n" not in head and len(head) <= HEAD_BYTES_MAX:
+            octets = await self._loop.sock_recv(client, HEAD_BYTES_MAX)
+            if not octets:
+                raise ConnectionResetError
+            head += octets
+        return head
+
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _reply(self, head: bytes) -> bytes:
+        end = head.find(b"\r\n\r\n")
+        if not 0 <= end <= HEAD_BYTES_MAX:
+            return _response("431 Request Header Fields Too Large", b"too long a request\n")
+        line, *headers = head[:end].split(b"\r\n")
+        words = line.split(b" ")
+        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+            return _response("400 Bad Request", b"expected: GET /metrics HTTP/1.1\n")
+        method, target, _ = words
+        if method not in (b"GET", b"HEAD"):
+            return _response("405 Method Not Allowed", b"only GET and HEAD\n", "Allow: GET, HEAD\r\n")
+        is_head = method == b"HEAD"
+        if target.partition(b"?")[0] != b"/metrics":
+            return _response("404 Not Found", b"the metrics are at /metrics\n", is_head=is_head)
+        accepted = [header[7:].decode("latin-1").strip() for header in headers if header[:7].lower() == b"accept:"]
+        body, kind = await self._answer(",".join(accepted))
+        return _response("200 OK", body, content_type=kind, is_head=is_head)
+
+
+def _response(
+    status: str,
+    body: bytes,
+    headers: str = "",
+    content_type: str = "text/plain; charset=utf-8",
+    *,
+    is_head: bool = False,
+) -> bytes:
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{headers}"
+        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (b"" if is_head else body)
