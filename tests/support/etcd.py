@@ -3,14 +3,24 @@
 import asyncio
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from pycolo.arbiters.httprequest import TlsFiles
 
 START_S = 30
 
@@ -24,6 +34,9 @@ class Settings:
     timeout_ms: int = 10_000
     endpoints: tuple[str, ...] = ()
     ttl_ms: int = 3_000
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
     prefix: str = "/colo/"
 
 
@@ -36,13 +49,54 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+class Certificates:
+    """An authority of the test's own, and what it has signed: `of(name)`. Good for 127.0.0.1, on both sides."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"authority {directory.name}")])
+        self.authority = directory / "ca.pem"
+        self.authority.write_bytes(self._signed(self._name, self._key, is_authority=True))
+
+    def of(self, name: str) -> TlsFiles:
+        """The files of `name`, made when they are not there."""
+        files = TlsFiles(self.authority, self._directory / f"{name}.pem", self._directory / f"{name}.key")
+        if not files.certificate.exists():
+            key = ec.generate_private_key(ec.SECP256R1())
+            plain = serialization.NoEncryption()
+            form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+            files.key.write_bytes(key.private_bytes(*form))
+            subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+            files.certificate.write_bytes(self._signed(subject, key, is_authority=False))
+        return files
+
+    def _signed(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, is_authority: bool) -> bytes:
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
 class Etcd:
     """One member. Ends with the `with` block, whatever has happened to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, certificates: "Certificates | None" = None) -> None:
+        """With `certificates` it speaks TLS, and only with clients that show one of the same authority."""
         self.directory = directory
         self.client_port, self.peer_port = free_ports(2)
-        self.url = f"http://127.0.0.1:{self.client_port}"
+        self.url = f"http{'s' if certificates else ''}://127.0.0.1:{self.client_port}"
+        self._certificates = certificates
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> Self:
@@ -66,6 +120,13 @@ class Etcd:
                 "initial-advertise-peer-urls": peer,
                 "initial-cluster": f"one={peer}",
             }
+            if self._certificates is not None:
+                options |= {
+                    "cert-file": str(self._certificates.of("server").certificate),
+                    "key-file": str(self._certificates.of("server").key),
+                    "trusted-ca-file": str(self._certificates.authority),
+                    "client-cert-auth": "true",
+                }
             self.process = subprocess.Popen(
                 ["etcd", *(f"--{name}={value}" for name, value in options.items())],
                 stdin=subprocess.DEVNULL,
@@ -79,7 +140,12 @@ class Etcd:
             time.sleep(0.05)
 
     def _answers(self) -> bool:
-        with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=1) as answer:
+        tls = None
+        if self._certificates is not None:
+            shown = self._certificates.of("client")
+            tls = ssl.create_default_context(cafile=shown.authority)
+            tls.load_cert_chain(shown.certificate, shown.key)
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=1, context=tls) as answer:
             return b"true" in answer.read()
         return False
 

@@ -157,8 +157,7 @@ def test_log_lines_arrive_in_order_and_at_the_end(tmp_path):
     with (tmp_path / "log").open("wb") as file:
         log = LogFile(file.fileno())
         for i in range(500):
-            log.write(f"{i} ü\n")
-            log.flush()
+            log.write(f"{i} ü")
         log.close()
     assert (tmp_path / "log").read_text() == "".join(f"{i} ü\n" for i in range(500))
 
@@ -169,8 +168,7 @@ def test_a_full_disk_costs_log_lines_only():
     with open("/dev/full", "wb") as file:
         log = LogFile(file.fileno())
         for _ in range(10):
-            log.write("x\n")
-            log.flush()
+            log.write("x")
         log.close()
 
 
@@ -181,11 +179,10 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_loss_is_told():
 
     reading, writing = os.pipe()
     log = logfile.LogFile(writing)
-    line = "x" * 999 + "\n"
+    line = "x" * 999
     began_s = time.monotonic()
     for _ in range(logfile.LINES_MAX + 500):
         log.write(line)
-        log.flush()
     assert time.monotonic() - began_s < 60, "it waited for the reader"
     found = []
 

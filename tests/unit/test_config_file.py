@@ -183,6 +183,14 @@ def test_an_element_has_its_own_place(path: str, value: object, said: str):
     ("changes", "said"),
     [
         ({"heartbeat.timeout_ms": 74}, "heartbeat.timeout_ms: expected at least three intervals of 25 ms, found 74"),
+        (
+            {"arbiter.certificate": "/etc/colo/etcd.pem"},
+            "arbiter.key: expected an absolute path, since arbiter.certificate is given, found nothing",
+        ),
+        (
+            {"arbiter.ca": "/etc/colo/ca.pem", "arbiter.endpoints": ["https://a:1", "http://b:1"]},
+            "arbiter.endpoints: expected https URLs, since arbiter.ca is given, found 'http://b:1'",
+        ),
         ({"link.insecure": True}, "link.insecure: expected false, since link.tls is given, found true"),
         (
             {"link.tls": None},

@@ -250,8 +250,8 @@ def test_libraries_write_to_the_same_log(log):
         library.info("not this")
         library.warning("said %s", "this")
         # pytest's own handlers would raise.
-        handler = next(handler for handler in logging.root.handlers if isinstance(handler, logfile._Bridge))
-        handler.emit(logging.LogRecord(library.name, logging.WARNING, "", 1, "wrong %d", ("arguments",), None))
+        handler = next(handler for handler in logging.root.handlers if isinstance(handler, logfile._Enqueuing))
+        handler.handle(logging.LogRecord(library.name, logging.WARNING, "", 1, "wrong %d", ("arguments",), None))
         library.log(35, "level of its own")
         try:
             raise ValueError("why")

@@ -4,10 +4,12 @@
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from pycolo.arbiters.command import CommandArbiter
 from pycolo.arbiters.etcd import EtcdArbiter
+from pycolo.arbiters.httprequest import TlsFiles
 from pycolo.arbiters.live import LiveArbiter
 from pycolo.errors import ConfigError
 from pycolo.failover.arbiter import ARBITERS, make_arbiter
@@ -42,6 +44,18 @@ class ArbiterSettings(Protocol):
         """The lease's time; etcd counts whole seconds, and has a least time of its own."""
 
     @property
+    def ca(self) -> Path | None:
+        """PEM file of the authority that etcd's certificate is signed by; None: the system's."""
+
+    @property
+    def certificate(self) -> Path | None:
+        """PEM file of the certificate that etcd is shown."""
+
+    @property
+    def key(self) -> Path | None:
+        """PEM file of its key."""
+
+    @property
     def prefix(self) -> str:
         """Before the pair's name in the names of the keys."""
 
@@ -69,7 +83,8 @@ def make(
     if options.kind == LeaseArbiter.name:
         if not options.endpoints:
             raise ConfigError("arbiter.endpoints", "at least one URL", list(options.endpoints))
-        return EtcdArbiter(term, on_change, options.endpoints, options.ttl_ms, options.prefix, pair, identity)
+        tls = TlsFiles(options.ca, options.certificate, options.key)
+        return EtcdArbiter(term, on_change, options.endpoints, options.ttl_ms, options.prefix, pair, identity, tls)
     if options.kind not in ARBITERS:
         raise ConfigError("arbiter.kind", f"one of {', '.join(ARBITER_KINDS)}", options.kind)
     return LiveArbiter(make_arbiter(options.kind, term), on_change)

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from pycolo.arbiters.etcdclient import EtcdStore, StoreError
+from pycolo.arbiters.httprequest import TlsFiles
 from pycolo.arbiters.live import LiveArbiter
 from pycolo.failover.arbiter import Decision, Verdict
 from pycolo.failover.lease import LeaseArbiter
@@ -43,10 +44,11 @@ class EtcdArbiter(LiveArbiter):
         prefix: str,
         pair: str,
         identity: str,
+        tls: TlsFiles | None = None,
     ) -> None:
         super().__init__(LeaseArbiter(term, identity, ttl_ms), on_change)
         timeout_s = min(max(ttl_ms / 1000 / REQUESTS_PER_LEASE, REQUEST_S_MIN), REQUEST_S_MAX)
-        self._store = EtcdStore(endpoints, prefix, pair, timeout_s)
+        self._store = EtcdStore(endpoints, prefix, pair, timeout_s, tls)
         self._news = asyncio.Event()
         self._said: set[str] = set()
         self._until_ns = 0

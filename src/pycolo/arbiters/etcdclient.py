@@ -1,20 +1,17 @@
 """etcd's version 3 protocol over its JSON gateway, as far as a lease needs it.
 
-One HTTP connection for each request, closed after it: no late answer can be taken for another request's. Everything is
-bounded and typed; an answer that is not exactly what it has to be is no answer (`StoreError`), and the next request
-goes to the next endpoint.
+One HTTP connection for each request (`httprequest`). Everything is bounded and typed; an answer that is not exactly
+what it has to be is no answer (`StoreError`), and the next request goes to the next endpoint.
 """
 
 import asyncio
-import ssl
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Final, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
+from pycolo.arbiters.httprequest import Endpoint, TlsContexts, TlsFiles
 from pycolo.errors import ConfigError, PeerError
 from pycolo.failover.store import (
     Answer,
@@ -31,12 +28,6 @@ from pycolo.failover.store import (
     Request,
     RevokeLease,
 )
-
-BODY_BYTES_MAX: Final = 64 << 10
-"""Two keys of a hundred bytes, and room."""
-
-HEADERS_MAX: Final = 64
-"""Lines of an answer's head."""
 
 LEASE_NOT_FOUND: Final = 5
 """gRPC's NOT_FOUND."""
@@ -113,73 +104,6 @@ class _Value(msgspec.Struct, forbid_unknown_fields=True):
     term: int
 
 
-class Endpoint:
-    """One URL. Raises `ConfigError`."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError as error:
-            raise ConfigError("arbiter.endpoints", "a URL such as http://10.0.0.3:2379", url) from error
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-            raise ConfigError("arbiter.endpoints", "a URL such as http://10.0.0.3:2379", url)
-        self.url = url.rstrip("/")
-        self.host, self.port = parts.hostname, port
-        self.host_header = parts.netloc.rpartition("@")[2]
-        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
-
-    async def exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer. Raises `OSError`, `ValueError`, `EOFError`, asyncio's errors of streams."""
-        reader, writer = await asyncio.open_connection(self.host, self.port, ssl=self.tls, limit=BODY_BYTES_MAX)
-        try:
-            head = (
-                f"{method} {path} HTTP/1.1\r\nHost: {self.host_header}\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-            )
-            writer.write(head.encode("ascii") + body)
-            await writer.drain()
-            return await _read_answer(reader)
-        finally:
-            # Nothing more is said on it: no orderly end is waited for, which a stopped peer would never give.
-            writer.transport.abort()
-            with suppress(OSError, asyncio.TimeoutError):
-                await writer.wait_closed()
-
-
-async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    version, _, rest = (await reader.readuntil(b"\r\n")).partition(b" ")
-    if version not in (b"HTTP/1.1", b"HTTP/1.0") or not rest[:3].isdigit():
-        raise ValueError("the answer is not HTTP")
-    headers: dict[bytes, bytes] = {}
-    for _ in range(HEADERS_MAX):
-        line = await reader.readuntil(b"\r\n")
-        if line == b"\r\n":
-            break
-        name, _, value = line.partition(b":")
-        headers[name.strip().lower()] = value.strip()
-    else:
-        raise ValueError(f"the answer has more than {HEADERS_MAX} headers")
-    if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
-        return int(rest[:3]), await _read_chunks(reader)
-    size = int(headers[b"content-length"]) if b"content-length" in headers else -1
-    if not 0 <= size <= BODY_BYTES_MAX:
-        raise ValueError(f"the answer's length is not from 0 to {BODY_BYTES_MAX}")
-    return int(rest[:3]), await reader.readexactly(size)
-
-
-async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
-    body = b""
-    while True:
-        size = int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16)
-        if not 0 <= size <= BODY_BYTES_MAX - len(body):
-            raise ValueError(f"the answer is longer than {BODY_BYTES_MAX} bytes")
-        if size == 0:
-            return body  # trailers may follow; the connection is closed anyway
-        body += await reader.readexactly(size)
-        await reader.readexactly(2)
-
-
 def _encoded(text: str) -> str:
     return b64encode(text.encode()).decode("ascii")
 
@@ -187,9 +111,12 @@ def _encoded(text: str) -> str:
 class EtcdStore:
     """The two keys of one pair. `ask` is called for one request at a time."""
 
-    def __init__(self, endpoints: Sequence[str], prefix: str, pair: str, timeout_s: float) -> None:
-        """`timeout_s`: for a whole request. Raises `ConfigError` for an endpoint that is no URL."""
-        self._endpoints = [Endpoint(url) for url in endpoints]
+    def __init__(
+        self, endpoints: Sequence[str], prefix: str, pair: str, timeout_s: float, tls: TlsFiles | None = None
+    ) -> None:
+        """`timeout_s`: for a whole request. Raises `ConfigError` for an endpoint that is no URL, or unusable files."""
+        contexts = TlsContexts(tls or TlsFiles())
+        self._endpoints = [Endpoint(url, contexts) for url in endpoints]
         self._timeout_s = timeout_s
         self._server_key = f"{prefix}{pair}/server"
         self._term_key = f"{prefix}{pair}/term"
@@ -295,7 +222,7 @@ class EtcdStore:
                 return await self._endpoints[0].exchange(method, path, body)
         except TimeoutError:
             self._refuse(f"no answer within {self._timeout_s * 1000:.0f} ms")
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+        except (OSError, EOFError, ValueError, ConfigError) as error:
             self._refuse(_printable(getattr(error, "strerror", None) or str(error) or type(error).__name__))
 
     def _refuse(self, what: str) -> NoReturn:

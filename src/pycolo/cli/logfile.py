@@ -1,7 +1,7 @@
 """Standard error, for a process that must not wait for whoever reads it; and what the lines look like.
 
 A full disk, a closed pipe or a pipe that nobody empties costs log lines, never a takeover: lines are written by a
-thread of their own, and what cannot be written is dropped and counted.
+thread of their own (`logging`'s QueueHandler and QueueListener), and what cannot be written is dropped and counted.
 
 Lines are for people (`text`), or JSON objects, one a line (`json`): time (UTC, ISO 8601, µs), level, event, pair, role,
 term, epoch, and what else the event has to say. What Python's own `logging` gets from asyncio and from libraries comes
@@ -14,14 +14,15 @@ import os
 import re
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
+from logging.handlers import QueueHandler, QueueListener
 from math import isfinite
+from queue import Full, Queue
 from time import monotonic_ns
-from typing import Any, Final, Literal, TextIO, cast, get_args
+from typing import Any, Final, Literal, get_args
 
 from pycolo.cli.streams import PLAIN
 from pycolo.errors import ConfigError
@@ -41,71 +42,118 @@ FACTS: Final = ("pair", "role", "term", "epoch")
 NESTED_MAX: Final = 8
 """What lies deeper in a field of a JSON line is shown as text."""
 
+_OWN: Final = logging.getLogger("colo")
+"""Through which structlog's events go."""
+
+_OWN.addHandler(logging.NullHandler())  # after the last line's file is closed nothing is said elsewhere
+
 Facts = Callable[[], Mapping[str, Any]]
 EventDict = MutableMapping[str, Any]
 Processor = Callable[[Any, str, EventDict], Any]
 
 
 class LogFile:
-    """What structlog needs of a file: `write` and `flush`. A flush hands over what was written since the last one.
+    """Standard error's file descriptor, written by a thread of its own: a queue of `logging` between them.
 
     `dropped_line(count)` is what stands in the place of lines that were dropped.
     """
 
     def __init__(self, fd: int, encoding: str = "utf-8") -> None:
-        self._encoding = encoding
         self.dropped_line: Callable[[int], str] = lambda count: f"({_dropped(count)})"
-        self._fd = fd
-        self._text = ""
-        self._lines: deque[bytes] = deque()
-        self._dropped = 0
-        self._is_closing = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        self.handler = _Enqueuing(Queue(LINES_MAX))
+        self._listener = _Listener(self.handler.queue, _Writing(fd, encoding, self._lost))
+        self._listener.start()
 
-    def write(self, text: str) -> int:
-        """Keep it until `flush`."""
-        self._text += text
-        return len(text)
-
-    def flush(self) -> None:
-        """Hand it to the thread; never waits, never fails."""
-        octets, self._text = self._text.encode(self._encoding, PLAIN), ""
-        with self._changed:
-            if len(self._lines) < LINES_MAX:
-                self._lines.append(octets)
-                self._changed.notify()
-            else:
-                self._dropped += 1
-
-    def end_with(self, line: str) -> None:
-        """The last line, for people: why the process ends."""
-        self.write(f"{line}\n")
-        self.flush()
+    def write(self, line: str) -> None:
+        """A line without its end; never waits, never fails."""
+        self.handler.enqueue(logging.LogRecord("colo", logging.INFO, "", 0, line, None, None))
 
     def close(self) -> None:
         """Wait a little for the last lines."""
-        _stop_bridging(self)
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify()
-        self._thread.join(FLUSH_S)
+        for logger in (logging.root, _OWN):
+            logger.removeHandler(self.handler)
+        _OWN.propagate = True
+        self._listener.stop()
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._lines and not self._is_closing:
-                    self._changed.wait()
-                if not self._lines:
-                    return
-                octets = self._lines.popleft()
-                if self._dropped:
-                    octets += f"{self.dropped_line(self._dropped)}\n".encode()
-                    self._dropped = 0
-            with suppress(OSError):
-                while octets:
-                    octets = octets[os.write(self._fd, octets) :]
+    def _lost(self) -> str:
+        """The line about what was dropped since the last one, or ""."""
+        count = self.handler.take_dropped()
+        return self.dropped_line(count) if count else ""
+
+
+class _Enqueuing(QueueHandler):
+    """Makes the line in the thread that logs, and puts it into the queue. Where that is full the line is counted."""
+
+    queue: "Queue[logging.LogRecord | None]"
+
+    def __init__(self, queue: "Queue[logging.LogRecord | None]") -> None:
+        super().__init__(queue)
+        self._dropped = 0
+        self._counting = threading.Lock()  # over it
+
+    def take_dropped(self) -> int:
+        """How many lines were dropped since the last call."""
+        with self._counting:
+            count, self._dropped = self._dropped, 0
+        return count
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        """Of what does not come from structlog, warnings and worse."""
+        return (isinstance(record.msg, dict) or record.levelno >= logging.WARNING) and super().filter(record)
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """See `QueueHandler`; a library's arguments need not fit its format."""
+        if not isinstance(record.msg, dict):
+            try:
+                record.getMessage()
+            except Exception:
+                record = logging.makeLogRecord(record.__dict__ | {"msg": str(record.msg), "args": None})
+        prepared: logging.LogRecord = super().prepare(record)
+        return prepared
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Without waiting."""
+        try:
+            self.queue.put_nowait(record)
+        except Full:
+            with self._counting:
+                self._dropped += 1
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A line that is withheld ends here; one that cannot be made must not end who logs."""
+
+
+class _Writing(logging.Handler):
+    """In the queue's other thread: the bytes, whatever becomes of them."""
+
+    def __init__(self, fd: int, encoding: str, lost: Callable[[], str]) -> None:
+        super().__init__()
+        self._fd = fd
+        self._encoding = encoding
+        self._lost = lost
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        octets = f"{record.getMessage()}\n".encode(self._encoding, PLAIN)
+        if lost := self._lost():
+            octets += f"{lost}\n".encode()
+        with suppress(OSError):
+            while octets:
+                octets = octets[os.write(self._fd, octets) :]
+
+
+class _Listener(QueueListener):
+    """One that is not waited for longer than `FLUSH_S`: what the pipe's reader does not take is lost."""
+
+    queue: "Queue[logging.LogRecord | None]"
+
+    def stop(self) -> None:
+        """See `QueueListener`."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            with suppress(Full):
+                self.queue.put(None, timeout=FLUSH_S)
+            thread.join(FLUSH_S)
 
 
 def configure_log(
@@ -141,12 +189,28 @@ def configure_log(
                 0, colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
         ]
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, _Withholding(Limiter()), *rendering],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, file)),
+    withholding = _Withholding(Limiter())
+    file.handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            foreign_pre_chain=[_foreign, withholding],
+        )
     )
-    _bridge(file, structlog.get_logger("colo"))
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            withholding,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    for logger in (logging.root, _OWN):
+        for handler in [handler for handler in logger.handlers if isinstance(handler, _Enqueuing)]:
+            logger.removeHandler(handler)
+        logger.addHandler(file.handler)
+    _OWN.setLevel(logging.DEBUG)  # structlog has chosen already
+    _OWN.propagate = False  # an event is no text that another handler could read
 
 
 def _dropped(count: int) -> str:
@@ -248,7 +312,7 @@ class _Withholding:
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
         import structlog  # noqa: PLC0415
 
-        key = repr(sorted((name, _text_of(value)) for name, value in event.items()))
+        key = repr(sorted((name, _text_of(value)) for name, value in event.items() if not name.startswith("_")))
         with self._lock:
             withheld = self._limiter.admit(key, monotonic_ns() // 1_000_000)
         if withheld is None:
@@ -258,31 +322,9 @@ class _Withholding:
         return event
 
 
-class _Bridge(logging.Handler):
-    """Python's logging → structlog. One is enough, and it ends with its file."""
-
-    def __init__(self, file: LogFile, target: Any) -> None:
-        super().__init__(logging.WARNING)
-        self.file = file
-        self._target = target
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        try:
-            text = record.getMessage()
-        except Exception:  # the library's arguments do not fit its format
-            text = str(record.msg)
-        level = logging.WARNING if record.levelno < logging.ERROR else logging.ERROR
-        self._target.log(level, text, logger=record.name, exc_info=record.exc_info)
-
-
-def _bridge(file: LogFile, target: Any) -> None:
-    for handler in [handler for handler in logging.root.handlers if isinstance(handler, _Bridge)]:
-        logging.root.removeHandler(handler)
-    logging.root.addHandler(_Bridge(file, target))
-
-
-def _stop_bridging(file: LogFile) -> None:
-    for handler in [handler for handler in logging.root.handlers if isinstance(handler, _Bridge)]:
-        if handler.file is file:
-            logging.root.removeHandler(handler)
+def _foreign(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """What Python's own logging brings: its level in our words, and whose it is."""
+    record: logging.LogRecord = event["_record"]
+    event["level"] = "warning" if record.levelno < logging.ERROR else "error"
+    event["logger"] = record.name
+    return event

@@ -167,7 +167,7 @@ def _run(role: Role, link: str, link_option: str, given: dict[str, Any], open_po
     try:
         code, gave_up = asyncio.run(_life(options, open_port))
         if gave_up:
-            file.end_with(f"{PREFIX}{gave_up}")
+            file.write(f"{PREFIX}{gave_up}")
         sys.exit(code)
     finally:
         file.close()

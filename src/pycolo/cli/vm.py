@@ -63,7 +63,7 @@ def node(path: Path, *, check: bool) -> None:
     try:
         code = asyncio.run(run_node(config, notifier, running.append))
         if running and running[0].gave_up and config.log.format == "text":
-            file.end_with(f"{PREFIX}{running[0].gave_up}")
+            file.write(f"{PREFIX}{running[0].gave_up}")
         sys.exit(code)
     finally:
         notifier.close()

@@ -29,6 +29,7 @@ _SOCKETS: Final = keys.path(
     "an absolute path of at most 83 bytes, without commas", SOCKET_PATH_BYTES_MAX - SOCKET_NAME_BYTES_MAX, "\0,"
 )
 _DIRECTORY: Final = keys.path("an absolute path", 4_095)
+_FILE: Final = keys.path("an absolute path", 4_095)
 _URLS: Final = "an array of URLs such as http://10.0.0.3:2379"
 _COMMAND: Final = "an array of strings, the program first"
 
@@ -213,6 +214,15 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     ttl_ms: Annotated[int, keys.milliseconds(1_000, 600_000)] = 3_000
     """For `etcd`: how long a lease lasts after the last time it was renewed; a survivor waits for up to that long."""
 
+    ca: Annotated[Path | None, _FILE] = None
+    """For `etcd` over https: the authority that its certificate is checked against, in PEM. Without it the system's."""
+
+    certificate: Annotated[Path | None, _FILE] = None
+    """For `etcd` over https: the certificate that this node shows, in PEM; with `key`."""
+
+    key: Annotated[Path | None, _FILE] = None
+    """The key of `certificate`, in PEM, not encrypted. Files that have changed are read anew."""
+
     prefix: Annotated[str, keys.text("1 to 128 printable characters without spaces", r"[!-~]{1,128}")] = "/colo/"
     """For `etcd`: what the names of its keys begin with."""
 
@@ -222,6 +232,13 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
             yield "command", f'{_COMMAND}, since kind is "command"', None
         if self.kind == "etcd" and not self.endpoints:
             yield "endpoints", 'an array of URLs, since kind is "etcd"', None
+        if (self.certificate is None) != (self.key is None):
+            name, other = ("key", "certificate") if self.key is None else ("certificate", "key")
+            yield name, f"an absolute path, since arbiter.{other} is given", None
+        plain = [url for url in self.endpoints if not url.startswith("https://")]
+        for name in ("ca", "certificate"):
+            if getattr(self, name) is not None and plain:
+                yield "endpoints", f"https URLs, since arbiter.{name} is given", plain[0]
 
 
 class ControlOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
