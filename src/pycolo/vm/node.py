@@ -249,10 +249,10 @@ class VmNode(SurvivingNode):
             with suppress(PeerError):
                 await self.ask_peer("resign", timeout_s=STATUS_S)
                 for _ in range(200):
-                    if self.is_in(NodeState.SERVING):
-                        break
+                    if self.primary is not None:  # it serves, and may be linked again already
+                        return {"state": NodeState.SERVING.value, "term": self.term}
                     await asyncio.sleep(0.01)
-        if self.is_in(NodeState.TAKING_OVER, NodeState.SERVING):
+        if self.is_in(NodeState.TAKING_OVER):
             return {"state": self.state.value, "term": self.term}
         return self._confirmed()
 
