@@ -265,6 +265,12 @@ def test_libraries_write_to_the_same_log(log):
     assert "ValueError: why" in said[3]["exception"]
 
 
+@pytest.mark.parametrize("name", [(), ("colo",), ("another",)])
+def test_a_logger_of_any_name_writes_to_it(log, name):
+    (said,) = objects(log(lambda _logger: structlog.get_logger(*name).info("said"), format="json"))
+    assert (said["event"], said["level"]) == ("said", "info")
+
+
 def test_a_closed_log_leaves_pythons_logging_alone(log):
     before = list(logging.root.handlers)
     log(lambda logger: logger.info("a"))

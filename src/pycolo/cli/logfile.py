@@ -203,7 +203,7 @@ def configure_log(
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=lambda *_name: _OWN,
     )
     for logger in (logging.root, _OWN):
         for handler in [handler for handler in logger.handlers if isinstance(handler, _Enqueuing)]:
