@@ -2,8 +2,8 @@
 
 A part stands between two marks of a page, `<!-- begin: NAME … -->` and `<!-- end -->`:
 
-* `configuration` and `metrics` are kept in the pages, so that they can be read wherever the pages are. `python
-  docs/made.py` (`make docs` says when) writes them anew.
+* `configuration`, `metrics` and the pair table's parts are kept in the pages, so that they can be read wherever these
+  are. `python docs/made.py` (`make docs` says when) writes them anew.
 * `commands` and `limits` are made when the site is built; so are the copies of files from the repository's root.
 """
 
@@ -25,6 +25,8 @@ from pycolo.cli import colo
 from pycolo.config import PairConfig, sections
 from pycolo.config.reading import section_and_key
 from pycolo.config.sections import Section
+from pycolo.failover import pairdiagram
+from pycolo.failover.pairstates import SECONDARY, State
 from pycolo.metrics.catalog import CATALOG
 
 DOCS = Path(__file__).resolve().parent
@@ -119,6 +121,31 @@ def shown(name: str, value: object) -> str:
     return f"{value:,} ms" if name.endswith("_MS") else f"{value:,}"
 
 
+# ── the pair table ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pair_picture() -> str:
+    """Both roles' states: what changes them."""
+    primary = [state for state in State if state not in SECONDARY]
+    secondary = [state for state in State if state in SECONDARY]
+    return "\n".join(f"```mermaid\n{pairdiagram.picture(states)}\n```\n" for states in (primary, secondary))
+
+
+def pair_states() -> str:
+    """Every state."""
+    return table("| state | `colo status` | role | what may leave |", pairdiagram.states_table())
+
+
+def pair_rows() -> str:
+    """Every row."""
+    return table("| states | facts | then | what is done | why |", pairdiagram.rows_table())
+
+
+def pair_otherwise() -> str:
+    """Why nothing follows elsewhere."""
+    return table("| fact | elsewhere |", pairdiagram.otherwise_table())
+
+
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -195,7 +222,14 @@ def from_the_root(name: str) -> str:
 
 # ── pages ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-KEPT = {"configuration": configuration, "metrics": metrics}
+KEPT = {
+    "configuration": configuration,
+    "metrics": metrics,
+    "pair_picture": pair_picture,
+    "pair_states": pair_states,
+    "pair_rows": pair_rows,
+    "pair_otherwise": pair_otherwise,
+}
 MADE_AT_BUILD = {
     "commands": commands,
     "limits": limits_of,
