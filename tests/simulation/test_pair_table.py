@@ -1,0 +1,199 @@
+"""Who survives: two pair tables against everything that can happen to them, up to a depth.
+
+The laws: never do both serve; never does none for ever while one could; what is served under is on disk and never goes
+back; a node that is heard is not fenced; two healthy nodes are never both fenced; no fact in any state is an error.
+And the checker finds what it should: tables with one row changed, each by its name.
+"""
+
+import pytest
+
+from pycolo.failover.pairstates import Command, Fact, State, Timer
+from pycolo.failover.pairtable import TABLE, Transition
+from support.modelcheck import Checker, Searched
+from support.pairlife import Life
+from support.pairworld import Budget, Rules, World, broken_law, key, protected, steps, unprotected, without_the_stale
+
+C, F, S = Command, Fact, State
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def search(rules: Rules, first: World, depth: int, *lives: Life, states_max: int = 10_000_000) -> Searched:
+    """Every world up to `depth` steps from `first`."""
+
+    def successors(world: World):
+        return ((name, without_the_stale(after)) for name, after in steps(world, rules))
+
+    def law(world: World) -> str:
+        return broken_law(world, rules) or next((said for life in lives if (said := life.law(world))), "")
+
+    return Checker(successors, key, law).search([first], depth, states_max)
+
+
+FAULT_AND_WORD = Budget(faults=1, words=1)
+CUT_AND_WORD = Budget(cuts=1, words=1)
+STALL_REPEAT_AND_WORD = Budget(repeats=1, pauses=1, words=1)
+CUT_STALL_FAULT_AND_WORD = Budget(faults=1, cuts=1, pauses=1, words=1)
+
+
+@pytest.mark.parametrize(
+    ("arbiter", "budget", "depth"),
+    [
+        ("manual", FAULT_AND_WORD, 14),
+        ("manual", STALL_REPEAT_AND_WORD, 40),
+        ("manual", CUT_STALL_FAULT_AND_WORD, 7),
+        ("command", FAULT_AND_WORD, 12),
+        ("command", STALL_REPEAT_AND_WORD, 13),
+        ("command", CUT_STALL_FAULT_AND_WORD, 6),
+        ("etcd", FAULT_AND_WORD, 12),
+        ("etcd", STALL_REPEAT_AND_WORD, 13),
+        ("etcd", CUT_STALL_FAULT_AND_WORD, 6),
+    ],
+)
+def test_never_do_both_serve(arbiter: str, budget: Budget, depth: int) -> None:
+    rules = Rules(arbiter)
+    found = search(rules, protected(rules, budget), depth)
+    print(f"{arbiter}, {budget}: {found.states} states, {found.depth} steps, all of them: {found.is_whole}")
+    assert found.broken is None, str(found.broken)
+    assert found.states > 2_000
+
+
+@pytest.mark.parametrize("arbiter", ["manual", "command", "etcd"])
+def test_never_do_both_serve_while_a_pair_is_formed(arbiter: str) -> None:
+    rules = Rules(arbiter, is_wished=True)
+    found = search(rules, unprotected(rules, FAULT_AND_WORD), 11)
+    print(f"{arbiter}: {found.states} states, {found.depth} steps")
+    assert found.broken is None, str(found.broken)
+
+
+@pytest.mark.parametrize("budget", [Budget(cuts=1), Budget(cuts=1, repeats=1), Budget(cuts=2)])
+def test_two_healthy_nodes_that_lose_each_other_are_never_both_fenced(budget: Budget) -> None:
+    rules = Rules("command", only_cuts=True)
+    found = search(rules, protected(rules, budget), 16)
+    print(f"{budget}: {found.states} states, {found.depth} steps")
+    assert found.broken is None, str(found.broken)
+
+
+@pytest.mark.parametrize("arbiter", ["manual", "command", "etcd"])
+@pytest.mark.parametrize(
+    ("delivers", "restarts"), [(True, True), (False, True), (True, False)], ids=["", "all lost", "dead stay dead"]
+)
+def test_never_does_none_serve_for_ever_while_one_could(arbiter: str, delivers: bool, restarts: bool) -> None:
+    rules = Rules(arbiter)
+    first = protected(rules, Budget(faults=1, cuts=1, words=1))
+    found = search(rules, first, 7, Life(rules, delivers=delivers, restarts=restarts))
+    print(f"{arbiter}: {found.states} states, {found.depth} steps")
+    assert found.broken is None, str(found.broken)
+
+
+# ── the checker finds what it should ────────────────────────────────────────────────────────────────────────
+
+
+def changed(state: State, fact: Fact, then: State, *does: Command, timer: Timer | None = None):
+    """The table with one row changed."""
+    return {**TABLE, (state, fact): Transition(then, does, "broken on purpose", timer)}
+
+
+MANUAL_WORDS = ("manual", Budget(faults=1, pauses=1, words=1), protected)
+MANUAL_FORMING = ("manual", Budget(faults=1, words=1), unprotected)
+CUTS = ("command", Budget(cuts=1), protected)
+COMMAND_FAULTS = ("command", Budget(faults=1, cuts=1), protected)
+
+BROKEN = {
+    "a lost link is taken for a permission": (
+        changed(S.SECONDARY_PROTECTED, F.LINK_LOST, S.TAKING_OVER, C.UNLINK, C.RECORD),
+        CUTS,
+        "both serve",
+    ),
+    "the primary takes silence for a permission": (
+        changed(S.PRIMARY_PROTECTED, F.SILENT, S.GOING_ALONE, C.HOLD, C.UNLINK, C.RECORD),
+        ("manual", Budget(cuts=1, pauses=1, words=1), protected),
+        "both serve",
+    ),
+    "the primary's head start is forgotten": (
+        changed(S.SECONDARY_PROTECTED, F.LINK_LOST, S.ASKING, C.UNLINK, C.ASK_ARBITER),
+        CUTS,
+        "two healthy nodes are both fenced",
+    ),
+    "an operator's word is passed on while the primary may trust": (
+        changed(S.ASKING, F.OPERATOR_CONFIRMED, S.ASKING, C.TELL_OPERATOR),
+        ("manual", Budget(cuts=1, pauses=1, words=1), protected),
+        "both serve",
+    ),
+    "a refuted suspicion is not withdrawn": (
+        changed(S.ASKING, F.HEARD, S.SECONDARY_PROTECTED),
+        ("etcd", Budget(cuts=1, pauses=1), protected),
+        "a question stays open though nothing is in doubt",
+    ),
+    "a secondary promises, and stays in step": (
+        changed(S.SECONDARY_BROKEN, F.DISCARD_ASKED, S.YIELDING, C.PROMISE, C.UNLINK, timer=Timer.YIELD),
+        MANUAL_WORDS,
+        "both serve",
+    ),
+    "the primary goes alone before its term is on disk": (
+        changed(S.PRIMARY_SUSPECT, F.GRANTED, S.ALONE, C.UNLINK, C.RELEASE),
+        ("etcd", Budget(cuts=1), protected),
+        "a term is served under that is not on disk",
+    ),
+    "the secondary serves before its term is on disk": (
+        changed(S.ASKING, F.GRANTED, S.SWITCHING, C.UNLINK, C.SWITCH),
+        ("etcd", Budget(faults=1), protected),
+        "a term is served under that is not on disk",
+    ),
+    "a record that failed is taken for one": (
+        changed(S.TAKING_OVER, F.RECORD_FAILED, S.SWITCHING, C.SWITCH),
+        ("manual", Budget(faults=2, words=1), protected),
+        "a term is served under that is not on disk",
+    ),
+    "the secondary is told before the record says so": (
+        changed(S.PROTECTING, F.SYNCHRONISED, S.PRIMARY_PROTECTED, C.SAY_PROTECTED),
+        MANUAL_FORMING,
+        "both serve",
+    ),
+    "half a copy counts as in step": (
+        changed(S.PREPARING, F.LINK_LOST, S.YIELDING, C.UNLINK),
+        ("manual", Budget(pauses=1, cuts=1, words=1), unprotected),
+        "both serve",
+    ),
+    "a restarted primary asks for no promise": (
+        changed(S.RESTARTED, F.LINKED_IN_STEP, S.GOING_ALONE, C.UNLINK, C.RECORD),
+        MANUAL_WORDS,
+        "both serve",
+    ),
+    "a failed serve counts as serving": (
+        changed(S.SWITCHING, F.SERVE_FAILED, S.SERVING, C.BECOME_PRIMARY),
+        ("manual", Budget(faults=2, words=1), protected),
+        "serving is said, and the guest is not on the network",
+    ),
+    "a secondary that fences promises all the same": (
+        changed(S.SECONDARY_ACTING, F.DISCARD_ASKED, S.SECONDARY_WAITING, C.PROMISE, C.UNLINK, C.DISCARD_GUEST),
+        COMMAND_FAULTS,
+        "a node that fences promises not to serve",
+    ),
+    "a primary without a guest fences": (
+        changed(S.PRIMARY_SUSPECT, F.GUEST_GONE, S.PRIMARY_SUSPECT),
+        COMMAND_FAULTS,
+        "none serves for ever, though one could",
+    ),
+    "a secondary never asks": (
+        changed(S.YIELDING, F.DEADLINE, S.YIELDING),
+        ("command", Budget(faults=1), protected),
+        "none serves for ever, though one could",
+    ),
+    "a secondary whose pair is broken waits for ever": (
+        changed(S.SECONDARY_BROKEN, F.LINK_LOST, S.SECONDARY_BROKEN, C.UNLINK),
+        ("manual", Budget(faults=2, words=1), protected),
+        "none serves for ever, though one could",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_row_is_found(name: str) -> None:
+    table, (arbiter, budget, begin), law = BROKEN[name]
+    rules = Rules(arbiter, table, only_cuts=not budget.faults and arbiter == "command", is_wished=begin is unprotected)
+    lives = [Life(rules, delivers=True, restarts=restarts) for restarts in (True, False)] if "none" in law else []
+    found = search(rules, begin(rules, budget), 16, *lives)
+    assert found.broken is not None, f"{name}: not found in {found.states} states, {found.depth} steps"
+    print(f"{name}: {found.broken}")
+    assert found.broken.law == law
