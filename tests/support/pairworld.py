@@ -99,13 +99,17 @@ class Budget(NamedTuple):
 
 
 class World(NamedTuple):
-    """Everything. `orders`: (target, by, ticks) at the power switch. `shot`: who has been switched off."""
+    """Everything. `orders`: (target, by, ticks) at the power switch. `shot`: who has been switched off.
+
+    The operator has looked after the other node of `looked`, and will speak there; last he spoke to `told`.
+    """
 
     nodes: tuple[Node, Node]
     messages: tuple[Message, ...] = ()
     is_wired: bool = True
     has_path: bool = True
     looked: int = -1
+    told: int = -1
     orders: tuple[tuple[int, int, int], ...] = ()
     shot: tuple[int, ...] = ()
     etcd: Etcd | None = None
@@ -232,9 +236,10 @@ def _done(
     if before.state is not after.state and after.state in (S.ALONE, S.SWITCHING) and world.nodes[i].has_guest:
         if max(after.term, after.opened, before.opened) > world.nodes[i].disk.term:
             return world._replace(broken_law="a term is served under that is not on disk")
-        if after.term < world.served_term:
-            return world._replace(broken_law="a term goes back")
-        world = world._replace(served_term=after.term)
+        if world.etcd is None or world.nodes[i].lease > 0:
+            if after.term < world.served_term:
+                return world._replace(broken_law="a term goes back")
+            world = world._replace(served_term=after.term)
     world = _set(world, i, pair=after)
     granted = False
     for command in does:
@@ -557,14 +562,16 @@ def _operator(world: World, rules: Rules) -> Iterator[Step]:
         return
     for i in (0, 1):
         pair = world.nodes[i].pair
-        if pair is not None and pair.state in CONFIRMABLE and not runs(world.nodes[1 - i]):
+        other = world.nodes[1 - i]
+        is_down = not runs(other) if world.told != 1 - i else other.pair is None  # what he permitted may be under way
+        if pair is not None and pair.state in CONFIRMABLE and is_down:
             less = world._replace(budget=world.budget._replace(words=world.budget.words - 1))
             yield f"the operator sees that {1 - i} is down", less._replace(looked=i)
 
 
 def speak(world: World, rules: Rules, i: int) -> World:
     """`colo failover`."""
-    return tell(world, rules, i, F.OPERATOR_CONFIRMED)
+    return tell(world._replace(told=i), rules, i, F.OPERATOR_CONFIRMED)
 
 
 def tick(world: World, rules: Rules) -> World:
@@ -604,8 +611,7 @@ def _lease_tick(world: World) -> World:
     if etcd.is_up:
         holder = etcd.holder
         if holder >= 0 and runs(world.nodes[holder]) and etcd.ticks > 0:
-            pair = world.nodes[holder].pair
-            if pair is not None and pair.state is not S.RETIRING and pair.state is not S.PRIMARY_EMPTY:
+            if world.nodes[holder].lease > 0:  # not given back
                 world = _set(world, holder, lease=LEASE_TICKS)
                 etcd = etcd._replace(ticks=LEASE_TICKS + 1)
         elif etcd.ticks == 0:
@@ -694,8 +700,9 @@ def _key(world: World, first: int) -> Key:
         whose = [who ^ first if who >= 0 else -1 for who in (etcd.holder, etcd.grantee, etcd.seizer)]
         numbers += (*whose, etcd.term - low, etcd.ticks, etcd.is_up)
     looked = world.looked ^ first if world.looked >= 0 else -1
+    told = world.told ^ first if world.told >= 0 else -1
     shot = sum(1 << (target ^ first) for target in set(world.shot))
-    numbers += (len(world.messages), len(world.orders), world.is_wired, world.has_path, looked, shot)
+    numbers += (len(world.messages), len(world.orders), world.is_wired, world.has_path, looked, told, shot)
     return (*numbers, world.served_term - low, *world.budget)
 
 

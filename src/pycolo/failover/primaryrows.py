@@ -287,7 +287,13 @@ SUSPECT_ROWS: Final = (
         "there is no other guest either: this node waits for one of its own",
     ),
     row(S.PRIMARY_EMPTY, F.LINK_LOST, None, (C.UNLINK, C.ASK_PATHS), "the other guest may be in step"),
-    row(S.PRIMARY_EMPTY, F.OPERATOR_CONFIRMED, None, (C.TELL_OPERATOR,), "the arbiter weighs it"),
+    row(
+        S.PRIMARY_EMPTY,
+        F.OPERATOR_CONFIRMED,
+        None,
+        (C.REFUSE_OPERATOR,),
+        "there is no guest here to serve; the other one may come back in step",
+    ),
     row(S.PRIMARY_EMPTY, F.COLD_START, S.GOING_ALONE, _ALONE, "begin anew here"),
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────
     row(
