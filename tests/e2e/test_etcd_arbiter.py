@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from pycolo import arbiters
-from pycolo.arbiters import LiveArbiter
+from pycolo.arbiters import ArbiterRunner
 from pycolo.failover.arbiter import Decision
 from support.etcd import Etcd, Settings, Way, free_ports
 
@@ -31,7 +31,7 @@ def etcd(tmp_path) -> Iterator[Etcd]:
         yield running
 
 
-def node(etcd: Etcd | Way, identity: str, term: int = 0, *urls: str) -> LiveArbiter:
+def node(etcd: Etcd | Way, identity: str, term: int = 0, *urls: str) -> ArbiterRunner:
     options = Settings(kind="etcd", endpoints=urls or (etcd.url,), ttl_ms=TTL_MS)
     return arbiters.make(
         options, pair="vm1", role="primary", peer="-", identity=identity, term=term, on_change=lambda: None
@@ -41,7 +41,7 @@ def node(etcd: Etcd | Way, identity: str, term: int = 0, *urls: str) -> LiveArbi
 class Pair:
     """Two nodes' arbiters, watched."""
 
-    def __init__(self, a: LiveArbiter, b: LiveArbiter) -> None:
+    def __init__(self, a: ArbiterRunner, b: ArbiterRunner) -> None:
         self.a, self.b = a, b
         self.broken: list[str] = []
 
@@ -53,13 +53,13 @@ class Pair:
             await asyncio.sleep(0.003)
 
 
-def may_release(one: LiveArbiter) -> bool:
+def may_release(one: ArbiterRunner) -> bool:
     until_ns = one.serve_until_ns()
     return until_ns is None or monotonic_ns() < until_ns
 
 
 @asynccontextmanager
-async def pair(a: LiveArbiter, b: LiveArbiter, *, forms=True) -> AsyncIterator[Pair]:
+async def pair(a: ArbiterRunner, b: ArbiterRunner, *, forms=True) -> AsyncIterator[Pair]:
     """`forms`: the first has acquired and the second is paired with it."""
     watched = Pair(a, b)
     watching = asyncio.get_running_loop().create_task(watched.watch())
@@ -89,15 +89,15 @@ async def until(condition, what: str, wait_s: float = WAIT_S) -> None:
         await asyncio.sleep(0.005)
 
 
-def suspects(one: LiveArbiter) -> None:
+def suspects(one: ArbiterRunner) -> None:
     one.suspected(monotonic_ns() // 1_000_000)
 
 
-def is_granted(one: LiveArbiter) -> bool:
+def is_granted(one: ArbiterRunner) -> bool:
     return one.verdict().decision is Decision.GRANTED
 
 
-def is_denied(one: LiveArbiter) -> bool:
+def is_denied(one: ArbiterRunner) -> bool:
     return one.verdict().decision is Decision.DENIED
 
 

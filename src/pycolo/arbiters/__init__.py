@@ -1,23 +1,30 @@
 """Arbiters of a node: the cores of `pycolo.failover` with the processes and sockets that they need.
 
-`make` gives the one that the configuration names. How to add another: see `live`.
+`make` gives the one that the configuration names. How to add another: see `runner`.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from pycolo.arbiters.command import CommandArbiter
-from pycolo.arbiters.etcd import EtcdArbiter
+from pycolo.arbiters.command import FencingCommand
+from pycolo.arbiters.etcdclient import EtcdStore
 from pycolo.arbiters.httprequest import TlsFiles
-from pycolo.arbiters.live import LiveArbiter
+from pycolo.arbiters.runner import ArbiterRunner
 from pycolo.errors import ConfigError
 from pycolo.failover.arbiter import ARBITERS, make_arbiter
 from pycolo.failover.fencing import FencingArbiter
 from pycolo.failover.kinds import ARBITER_KINDS
 from pycolo.failover.lease import LeaseArbiter
 
-__all__ = ["ArbiterSettings", "LiveArbiter", "make"]
+__all__ = ["ArbiterRunner", "ArbiterSettings", "make"]
+
+REQUESTS_PER_LEASE: Final = 6
+"""Time-out of a request: this part of the lease's time, so that two endpoints can be tried between two renewals."""
+
+REQUEST_S_MIN: Final = 0.2
+REQUEST_S_MAX: Final = 2.0
+"""Within these: a disk that syncs takes tens of milliseconds, and after 2 s no answer is worth waiting for."""
 
 
 class ArbiterSettings(Protocol):
@@ -69,22 +76,25 @@ def make(
     identity: str,
     term: int,
     on_change: Callable[[], None],
-) -> LiveArbiter:
+) -> ArbiterRunner:
     """The arbiter of a node that is about to start, in the event loop's thread. Raises `ConfigError`.
 
     `identity`: this node's own, the same after a restart, and not the other node's. `peer`: the other host, for the
-    fencing command. `term`: the highest that this node knows. `on_change`: see `LiveArbiter`.
+    fencing command. `term`: the highest that this node knows. `on_change`: see `ArbiterRunner`.
     """
     if options.kind == FencingArbiter.name:
         if not options.command:
             raise ConfigError("arbiter.command", "the words of a fencing command", list(options.command))
         values = {"peer": peer, "pair": pair, "role": role}
-        return CommandArbiter(term, on_change, options.command, options.timeout_ms, values)
+        command = FencingCommand(options.command, options.timeout_ms, values)
+        return ArbiterRunner(FencingArbiter(term), on_change, command.ask)
     if options.kind == LeaseArbiter.name:
         if not options.endpoints:
             raise ConfigError("arbiter.endpoints", "at least one URL", list(options.endpoints))
+        timeout_s = min(max(options.ttl_ms / 1000 / REQUESTS_PER_LEASE, REQUEST_S_MIN), REQUEST_S_MAX)
         tls = TlsFiles(options.ca, options.certificate, options.key)
-        return EtcdArbiter(term, on_change, options.endpoints, options.ttl_ms, options.prefix, pair, identity, tls)
+        store = EtcdStore(options.endpoints, options.prefix, pair, timeout_s, tls)
+        return ArbiterRunner(LeaseArbiter(term, identity, options.ttl_ms), on_change, store.ask)
     if options.kind not in ARBITERS:
         raise ConfigError("arbiter.kind", f"one of {', '.join(ARBITER_KINDS)}", options.kind)
-    return LiveArbiter(make_arbiter(options.kind, term), on_change)
+    return ArbiterRunner(make_arbiter(options.kind, term), on_change)

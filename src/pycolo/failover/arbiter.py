@@ -4,9 +4,9 @@ A lost heartbeat is a suspicion, never a permission: from one end, a dead node a
 same. The arbiter is whoever can tell them apart, or can make sure of it.
 
 **To add one**: write one file with a subclass of `Arbiter`. The node feeds it the facts below and looks at
-`verdict()` after every fact and whenever `deadline_ms()` has come; that is all it knows of one that needs nobody.
-One that has to ask somebody is two halves: a pure core here that is fed what was answered (`failover.fencing`,
-`failover.lease`), and a shell with the sockets and processes in `pycolo.arbiters`, below the purity line.
+`verdict()` after every fact and whenever `deadline_ms()` has come. One that has to ask (a command, a store, a cluster
+manager) says what in `request`, one thing at a time, and is told what came of it: `answered` or `unanswered`
+(`failover.fencing`, `failover.lease`). `pycolo.arbiters.runner` does the asking for all of them, below the purity line.
 
 **Terms.** A grant opens a new term, one above every term this node has seen. Messages carry it, and the
 node with the lower one yields. A verdict of GRANTED or DENIED is final for its question: what was granted
@@ -16,7 +16,7 @@ may have been acted on. Only a lease that was lost turns GRANTED into DENIED. `p
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import Enum
-from typing import ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from pycolo.errors import ConfigError
 
@@ -73,8 +73,20 @@ class Arbiter(ABC):
         self._grant("the operator confirmed that the other node is down")
 
     def peer_resigned(self, now_ms: int, why: str) -> None:
-        """The other node has said that its guest is gone and that it serves no longer."""
+        """The other node says that it serves no longer: permission enough, where no lease has to be given back."""
         self._grant(f"the other node has resigned: {why}")
+
+    def acquire_wanted(self, term: int = 0) -> None:
+        """This node is about to serve, or to protect what it serves; `term`: the highest that either node knows."""
+        return
+
+    def acquire_abandoned(self) -> None:
+        """The node does not wait for that any longer."""
+        return
+
+    def resigned(self) -> None:
+        """This node serves no longer."""
+        return
 
     def term_seen(self, term: int) -> None:
         """The other node showed `term`. A higher one than ours means that it has taken over itself."""
@@ -84,6 +96,24 @@ class Arbiter(ABC):
     @abstractmethod
     def timer_fired(self, now_ms: int) -> None:
         """`deadline_ms` has come."""
+
+    # ── what it asks ────────────────────────────────────────────────────────────────────────────────────────
+
+    def request(self, now_ns: int) -> object | None:
+        """What to do or ask now, one thing at a time. Take the time, call this, then act: in that order."""
+        return None
+
+    def due_ns(self) -> int | None:
+        """When to call `request` again; None while an answer is awaited, or nothing is wanted."""
+        return None
+
+    def answered(self, answer: Any, now_ns: int) -> None:
+        """What came of the last request."""
+        raise AssertionError(f"{self.name} asks nothing, and is answered {answer}")
+
+    def unanswered(self, why: str, now_ns: int) -> None:
+        """Nothing came of the last request; it may have been done all the same."""
+        raise AssertionError(f"{self.name} asks nothing, and is not answered: {why}")
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -99,6 +129,34 @@ class Arbiter(ABC):
     def is_decided(self) -> bool:
         """Whether the verdict is more than WAIT."""
         return self._decision is not Decision.WAIT
+
+    def acquired(self, term: int) -> Verdict:
+        """The answer to `acquire_wanted`, once `is_acquiring` is over."""
+        return Verdict(Decision.GRANTED, max(term, self._term), f"{self.name} needs no lease")
+
+    def serve_until_ns(self) -> int | None:
+        """Up to when this node may release anything; 0: not at all; None: without a bound."""
+        return None
+
+    @property
+    def is_acting(self) -> bool:
+        """Something is under way that may end the other node: it cannot be called back."""
+        return False
+
+    @property
+    def is_acquiring(self) -> bool:
+        """`acquire_wanted` still waits for its answer."""
+        return False
+
+    @property
+    def is_resigning(self) -> bool:
+        """Something is still to be given back."""
+        return False
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing came of the last request; empty when something did."""
+        return ""
 
     # ── for subclasses ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,13 +1,13 @@
 """The arbiter `command`: a command makes sure that the other node serves no longer.
 
-Pure: it says when the command is to run (`wants_run`) and is told how that ended. Whoever cuts the other host's power
+Pure: it says when the command is to run (`request`) and is told how that ended. Whoever cuts the other host's power
 may serve, whatever is heard of it meanwhile; so a run that has begun is never called off, and its success grants even
 after the other node was heard again: what was fenced does not serve.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from pycolo.failover.arbiter import IDLE_TEXT, Arbiter
+from pycolo.failover.arbiter import IDLE_TEXT, Arbiter, Decision
 
 RETRY_FIRST_MS: Final = 1_000
 """Pause after the first failure: a power switch that was busy is free again after a second."""
@@ -16,8 +16,21 @@ RETRY_LAST_MS: Final = 30_000
 """The longest pause: pauses double up to this, so that a broken command does not fill the log."""
 
 
+class Fence(NamedTuple):
+    """Run the command. `term`: the one that a success opens."""
+
+    term: int
+
+
+class Fenced(NamedTuple):
+    """How it ended. `exit_code` None: not started, or not in time. `text`: why, or the last line of stderr."""
+
+    exit_code: int | None
+    text: str
+
+
 class FencingArbiter(Arbiter):
-    """Facts besides the base's: `fencing_started`, `fencing_finished`."""
+    """Asks for `Fence`, is answered `Fenced`."""
 
     name = "command"
 
@@ -27,13 +40,9 @@ class FencingArbiter(Arbiter):
         self._is_running = False
         self._failures = 0
         self._retry_at_ms: int | None = None
+        self._trouble = ""
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the command runs: what it is about to do cannot be taken back."""
-        return self._is_running
 
     def suspected(self, now_ms: int) -> None:
         """The command is to run, now."""
@@ -69,7 +78,10 @@ class FencingArbiter(Arbiter):
         `text` is one line: why it failed, or the last line that the command wrote to stderr.
         """
         self._is_running = False
+        self._trouble = ""
         if exit_code == 0:
+            if self._decision is Decision.DENIED:
+                self._trouble = "the other node was fenced though it had taken over: now neither serves"
             was_heard = (
                 "" if self._is_suspected else "; it was heard again meanwhile, but what was fenced does not serve"
             )
@@ -85,9 +97,42 @@ class FencingArbiter(Arbiter):
             self._wait(IDLE_TEXT)
 
     def timer_fired(self, now_ms: int) -> None:
-        """The shell looks at `wants_run` by itself."""
+        """The runner looks at `due_ns` by itself."""
+
+    # ── what it asks ────────────────────────────────────────────────────────────────────────────────────────
+
+    def request(self, now_ns: int) -> Fence | None:
+        """The command, when it is due."""
+        now_ms = now_ns // 1_000_000
+        if not self.wants_run(now_ms):
+            return None
+        self.fencing_started(now_ms)
+        return Fence(self._term + 1)
+
+    def due_ns(self) -> int | None:
+        """When the command is to run next."""
+        due_ms = self.deadline_ms()
+        return None if due_ms is None else due_ms * 1_000_000
+
+    def answered(self, answer: Fenced, now_ns: int) -> None:
+        """How the command ended."""
+        self.fencing_finished(now_ns // 1_000_000, answer.exit_code, answer.text)
+
+    def unanswered(self, why: str, now_ns: int) -> None:
+        """It could not be run."""
+        self.fencing_finished(now_ns // 1_000_000, None, why)
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_acting(self) -> bool:
+        """Whether the command runs: what it is about to do cannot be taken back."""
+        return self._is_running
+
+    @property
+    def trouble(self) -> str:
+        """That the last run has done harm. What failed is logged where the command runs."""
+        return self._trouble
 
     def wants_run(self, now_ms: int) -> bool:
         """Whether the command is to be started now."""

@@ -74,7 +74,7 @@ class Lease(NamedTuple):
 
 
 class LeaseArbiter(Arbiter):
-    """Facts besides the base's: `acquire_wanted`, `resigned`, `answered`, `unanswered`."""
+    """Asks a store (`failover.store`)."""
 
     name = "etcd"
 
@@ -154,11 +154,11 @@ class LeaseArbiter(Arbiter):
             self._pursue(Goal.SEIZE, "the operator confirmed that the other node is down: taking the lease")
 
     def peer_resigned(self, now_ms: int, why: str) -> None:
-        """Its lease is given back, which takes a moment."""
+        """The key is being given back, which takes a moment: asks for it."""
         self.suspected(now_ms)
 
     def timer_fired(self, now_ms: int) -> None:
-        """The shell looks at `due_ns` by itself."""
+        """The runner looks at `due_ns` by itself."""
 
     # ── answers to the node ─────────────────────────────────────────────────────────────────────────────────
 
@@ -180,6 +180,13 @@ class LeaseArbiter(Arbiter):
         if self._trouble and verdict.decision is not Decision.DENIED:
             return verdict._replace(text=self._trouble)
         return verdict
+
+    def acquired(self, term: int) -> Verdict:
+        """DENIED: another node holds the lease, or has held it since this node's own term."""
+        verdict = self.verdict()
+        if verdict.decision is Decision.DENIED:
+            return verdict
+        return Verdict(Decision.GRANTED, verdict.term, f"etcd holds this node's lease, under term {verdict.term}")
 
     @property
     def is_held(self) -> bool:

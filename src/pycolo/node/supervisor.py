@@ -32,7 +32,7 @@ from typing import Any
 import structlog
 
 from pycolo import __version__
-from pycolo.arbiters import LiveArbiter
+from pycolo.arbiters import ArbiterRunner
 from pycolo.errors import PycoloError
 from pycolo.failover.arbiter import Arbiter, Decision, make_arbiter
 from pycolo.link.codec import Channel, GoodbyeReason
@@ -95,7 +95,7 @@ class Supervisor(ABC):
         self._peer_instance = 0
         self._control: ControlChannel | None = None
         self._data: LinkSocket | None = None
-        self._arbiter: Arbiter | LiveArbiter = self._make_arbiter()
+        self._arbiter: Arbiter | ArbiterRunner = self._make_arbiter()
         self._arbiter_timer: asyncio.TimerHandle | None = None
         self._data_timer: asyncio.TimerHandle | None = None
         self._divergences = Divergences(options.on_divergence.name.lower())
@@ -129,7 +129,7 @@ class Supervisor(ABC):
         """Where this node is asked."""
         return ControlServer(self.options.control, self._request) if self.options.control else None
 
-    def _make_arbiter(self) -> Arbiter | LiveArbiter:
+    def _make_arbiter(self) -> Arbiter | ArbiterRunner:
         """Whom to ask about the pair that is about to work together."""
         return make_arbiter(self.options.arbiter, self.term)
 

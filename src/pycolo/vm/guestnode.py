@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from pycolo.arbiters import LiveArbiter, make
+from pycolo.arbiters import ArbiterRunner, make
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.compare.difference import Command
 from pycolo.config import PairConfig
@@ -67,7 +67,7 @@ class GuestNode(LinkedNode):
         self._is_dissolving = False
         """The secondary is being told to throw its guest away: this node's must live."""
 
-    def _make_live(self, config: PairConfig) -> LiveArbiter:
+    def _make_live(self, config: PairConfig) -> ArbiterRunner:
         return make(
             config.arbiter,
             pair=config.pair,
@@ -78,7 +78,7 @@ class GuestNode(LinkedNode):
             on_change=self._consult,
         )
 
-    def _make_arbiter(self) -> LiveArbiter:
+    def _make_arbiter(self) -> ArbiterRunner:
         """One for this node's whole life."""
         return self._live
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from pycolo.arbiters import LiveArbiter
+from pycolo.arbiters import ArbiterRunner
 from pycolo.config import PairConfig
 from pycolo.errors import ConfigError, ConnectError, LinkError, PeerError, PycoloError
 from pycolo.link.codec import Channel, GoodbyeReason
@@ -149,7 +149,7 @@ class LinkedNode(Supervisor):
         """Up to when the other node certainly has not taken over; 0 without a control connection. Any thread."""
         channel = self._control
         trusted_ns = channel.trusted_until_ns if channel is not None else 0
-        bound_ns = self._arbiter.serve_until_ns() if isinstance(self._arbiter, LiveArbiter) else None
+        bound_ns = self._arbiter.serve_until_ns() if isinstance(self._arbiter, ArbiterRunner) else None
         return trusted_ns if bound_ns is None else min(trusted_ns, bound_ns)
 
     def expect_migration_link(self) -> "asyncio.Future[RawLink]":
