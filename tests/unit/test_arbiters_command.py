@@ -115,7 +115,7 @@ def now_ms() -> int:
     return monotonic_ns() // 1_000_000
 
 
-def scene(words, play, **options):
+def scene(words, play, role=lambda: "secondary", **options):
     """`play(arbiter, change)`: `change()` waits for the next change of the verdict."""
 
     async def run() -> None:
@@ -123,7 +123,7 @@ def scene(words, play, **options):
         arbiter = arbiters.make(
             Settings(kind="command", command=words, **options),
             pair="vm1",
-            role="secondary",
+            role=role,
             peer="10.0.0.1",
             identity="b",
             term=4,
@@ -154,6 +154,21 @@ def test_the_command_is_told_whom_to_fence(tmp_path):
 
     scene((*sh(f'printf "%s " "$@" > {tmp_path}/said'), "sh", "{peer}", "{pair}", "{role}", "{term}"), play)
     assert (tmp_path / "said").read_text() == "10.0.0.1 vm1 secondary 5 "
+
+
+def test_the_command_is_told_the_role_of_the_moment(tmp_path):
+    roles = ["primary"]
+
+    async def play(arbiter, change):
+        arbiter.suspected(now_ms())
+        await decided(arbiter, change)
+        roles[0] = "secondary"
+        arbiter.paired(7)
+        arbiter.suspected(now_ms())
+        await decided(arbiter, change)
+
+    scene((*sh(f'echo "$@" >> {tmp_path}/said'), "sh", "{role}", "{term}"), play, role=lambda: roles[0])
+    assert (tmp_path / "said").read_text() == "primary 5\nsecondary 8\n"
 
 
 def test_a_failure_is_logged_in_one_line_and_tried_again(tmp_path):
@@ -197,7 +212,7 @@ def test_a_time_out_grants_nothing(tmp_path):
 
 def make(**settings):
     return arbiters.make(
-        Settings(**settings), pair="vm1", role="primary", peer="p", identity="a", term=1, on_change=lambda: None
+        Settings(**settings), pair="vm1", role=lambda: "primary", peer="p", identity="a", term=1, on_change=lambda: None
     )
 
 

@@ -71,7 +71,7 @@ def make(
     options: ArbiterSettings,
     *,
     pair: str,
-    role: str,
+    role: Callable[[], str],
     peer: str,
     identity: str,
     term: int,
@@ -79,14 +79,16 @@ def make(
 ) -> ArbiterRunner:
     """The arbiter of a node that is about to start, in the event loop's thread. Raises `ConfigError`.
 
-    `identity`: this node's own, the same after a restart, and not the other node's. `peer`: the other host, for the
-    fencing command. `term`: the highest that this node knows. `on_change`: see `ArbiterRunner`.
+    `identity`: this node's own, the same after a restart, and not the other node's. For the fencing command: `peer`,
+    the other host, and `role()`, which is this node's role of the moment. `term`: the highest that this node knows.
+    `on_change`: see `ArbiterRunner`.
     """
     if options.kind == FencingArbiter.name:
         if not options.command:
             raise ConfigError("arbiter.command", "the words of a fencing command", list(options.command))
-        values = {"peer": peer, "pair": pair, "role": role}
-        command = FencingCommand(options.command, options.timeout_ms, values)
+        command = FencingCommand(
+            options.command, options.timeout_ms, lambda: {"peer": peer, "pair": pair, "role": role()}
+        )
         return ArbiterRunner(FencingArbiter(term), on_change, command.ask)
     if options.kind == LeaseArbiter.name:
         if not options.endpoints:

@@ -1,6 +1,6 @@
 """The fencing command of the arbiter `command`, for its core (`failover.fencing`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -11,16 +11,19 @@ log = structlog.get_logger("colo")
 
 
 class FencingCommand:
-    """The words of the configuration. `values`: of the placeholders but `{term}`, which is the one of the request."""
+    """The words of the configuration.
 
-    def __init__(self, words: Sequence[str], timeout_ms: int, values: Mapping[str, str]) -> None:
+    `values()`: those of the moment, of the placeholders but `{term}`, which is the request's.
+    """
+
+    def __init__(self, words: Sequence[str], timeout_ms: int, values: Callable[[], Mapping[str, str]]) -> None:
         self._words = tuple(words)
         self._timeout_s = timeout_ms / 1000
-        self._values = dict(values)
+        self._values = values
 
     async def ask(self, request: Fence) -> Fenced:
         """Run it to its end."""
-        words = fill_in(self._words, {**self._values, "term": str(request.term)})
+        words = fill_in(self._words, {**self._values(), "term": str(request.term)})
         log.warning("fencing the other node", command=words)
         ended = await run_command(words, self._timeout_s)
         if ended.exit_code != 0:

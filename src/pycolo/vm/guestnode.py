@@ -71,7 +71,7 @@ class GuestNode(LinkedNode):
         return make(
             config.arbiter,
             pair=config.pair,
-            role=self._record.role.value,
+            role=lambda: self.role.value,
             peer=config.link.peer.host,
             identity=f"{gethostname()} {config.link.listen}",
             term=self._record.term,
