@@ -104,6 +104,48 @@ def test_a_secondary_serves_only_behind_a_grant_and_its_record():
     assert [key for key, row in TABLE.items() if row.next is S.SERVING is not key[0]] == [(S.SWITCHING, F.SERVED)]
 
 
+ASKS = (S.PRIMARY_SUSPECT, S.PRIMARY_ACTING, S.ASKING, S.CONFIRMED, S.SECONDARY_ACTING)
+
+
+@pytest.mark.parametrize("state", ASKS)
+def test_a_question_is_withdrawn_with_its_doubt(state):
+    for fact in Fact:
+        row = TABLE[state, fact]
+        if row.next not in ASKS and fact is not F.GRANTED:
+            assert C.WITHDRAW in row.does, f"{state} / {fact}"
+
+
+def test_what_may_leave_is_said_with_each_change():
+    for (state, fact), row in TABLE.items():
+        before, then = pair(state).release, pair(row.next).release
+        where = f"{state} / {fact}"
+        if before is not Release.NOTHING and then is Release.NOTHING:
+            is_held = {C.HALT, C.HOLD}.intersection(row.does)
+            assert is_held or row.next is S.GOING_ALONE, where  # the first copy's end holds nothing up
+        if before is Release.NOTHING and then is Release.FREELY:
+            assert {C.RELEASE, C.SWITCH}.intersection(row.does), where
+        if row.next is S.RETIRING is not state:
+            assert row.does[0] is C.HALT, where
+            assert row.does[-1] is C.RETIRE, where
+
+
+def test_a_pair_without_guests_of_qemu_is_formed_at_once():
+    at_once = SETTINGS._replace(back_off_first_ms=0)
+    record = Record(Role.PRIMARY, is_wished=True)
+    primary, _ = restarted(at_once, record, has_guest=True)
+    primary, _ = primary.happened(F.LINKED, 5, Told(link=1))
+    primary, does = primary.deadline_passed(5)
+    assert does == (C.PROTECT,)
+    primary, does = after(primary, (F.SYNCHRONISED, Told(ask=primary.asked)))
+    assert does == (C.RECORD,)
+    primary, does = after(primary, (F.RECORDED, Told(ask=primary.asked)))
+    assert (primary.state, does) == (S.PRIMARY_PROTECTED, (C.SAY_PROTECTED,))
+    secondary, _ = restarted(at_once, Record(Role.SECONDARY), has_guest=True)
+    for fact in (F.LINKED, F.PREPARE_ASKED, F.PEER_PROTECTED):
+        secondary, _ = secondary.happened(fact, 5, Told(link=1))
+    assert secondary.state is S.SECONDARY_PROTECTED
+
+
 def test_only_a_recorded_primary_goes_alone():
     assert [key for key, row in TABLE.items() if row.next is S.ALONE is not key[0]] == [(S.GOING_ALONE, F.RECORDED)]
 

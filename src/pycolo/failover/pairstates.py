@@ -156,7 +156,8 @@ class Fact(StrEnum):
     """What has happened. A fact of the link carries the link's number, an answer the number of its question."""
 
     LINKED = "linked"
-    """Both connections are there. Told to a primary: and the other node's guest is not in step."""
+    """Both connections are there. Told to a primary: when the secondary's first word has come over them, which says
+    that its guest is not in step. If `Pair.link` is not this link's number then, the node closes it."""
     LINKED_IN_STEP = "linked with a secondary in step"
     LINK_LOST = "link lost"
     """The control connection ended without a goodbye."""
