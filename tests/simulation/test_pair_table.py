@@ -39,15 +39,15 @@ CUT_STALL_FAULT_AND_WORD = Budget(faults=1, cuts=1, pauses=1, words=1)
 @pytest.mark.parametrize(
     ("arbiter", "budget", "depth"),
     [
-        ("manual", FAULT_AND_WORD, 14),
+        ("manual", FAULT_AND_WORD, 18),
         ("manual", STALL_REPEAT_AND_WORD, 40),
-        ("manual", CUT_STALL_FAULT_AND_WORD, 7),
-        ("command", FAULT_AND_WORD, 12),
-        ("command", STALL_REPEAT_AND_WORD, 13),
-        ("command", CUT_STALL_FAULT_AND_WORD, 6),
-        ("etcd", FAULT_AND_WORD, 12),
-        ("etcd", STALL_REPEAT_AND_WORD, 13),
-        ("etcd", CUT_STALL_FAULT_AND_WORD, 6),
+        ("manual", CUT_STALL_FAULT_AND_WORD, 9),
+        ("command", FAULT_AND_WORD, 15),
+        ("command", STALL_REPEAT_AND_WORD, 16),
+        ("command", CUT_STALL_FAULT_AND_WORD, 8),
+        ("etcd", FAULT_AND_WORD, 15),
+        ("etcd", STALL_REPEAT_AND_WORD, 16),
+        ("etcd", CUT_STALL_FAULT_AND_WORD, 8),
     ],
 )
 def test_never_do_both_serve(arbiter: str, budget: Budget, depth: int) -> None:
@@ -61,7 +61,7 @@ def test_never_do_both_serve(arbiter: str, budget: Budget, depth: int) -> None:
 @pytest.mark.parametrize("arbiter", ["manual", "command", "etcd"])
 def test_never_do_both_serve_while_a_pair_is_formed(arbiter: str) -> None:
     rules = Rules(arbiter, is_wished=True)
-    found = search(rules, unprotected(rules, FAULT_AND_WORD), 11)
+    found = search(rules, unprotected(rules, FAULT_AND_WORD), 18)
     print(f"{arbiter}: {found.states} states, {found.depth} steps")
     assert found.broken is None, str(found.broken)
 
@@ -81,7 +81,7 @@ def test_two_healthy_nodes_that_lose_each_other_are_never_both_fenced(budget: Bu
 def test_never_does_none_serve_for_ever_while_one_could(arbiter: str, delivers: bool, restarts: bool) -> None:
     rules = Rules(arbiter)
     first = protected(rules, Budget(faults=1, cuts=1, words=1))
-    found = search(rules, first, 7, Life(rules, delivers=delivers, restarts=restarts))
+    found = search(rules, first, 9, Life(rules, delivers=delivers, restarts=restarts))
     print(f"{arbiter}: {found.states} states, {found.depth} steps")
     assert found.broken is None, str(found.broken)
 
