@@ -286,6 +286,22 @@ def test_a_claim_without_an_answer_is_looked_up_and_the_same_claim_is_sent_again
     assert len({request for request in b.asked if isinstance(request, Claim)}) == 1
 
 
+def test_a_claim_on_its_way_is_an_act_that_cannot_be_called_back():
+    a, b = paired()
+    a.core.resigned()
+    a.settle()
+    b.core.suspected(b.now_ms)
+    assert not b.core.is_acting
+    while not isinstance(request := b.core.request(b.now_ms * MS), Claim):
+        b.core.answered(b.store.apply(request, b.now_ms), b.now_ms * MS)
+    assert b.core.is_acting
+    b.core.recovered(b.now_ms)
+    b.core.unanswered("no answer", b.now_ms * MS)
+    assert b.core.is_acting, "it may still be done"
+    b.settle(b.now_ms + 1000)
+    assert not b.core.is_acting
+
+
 def test_a_claim_that_can_no_longer_be_done_is_given_up_with_the_suspicion():
     a, b = paired()
     a.store._end(a.core._lease.id)

@@ -194,6 +194,11 @@ class LeaseArbiter(Arbiter):
         return self._is_held
 
     @property
+    def is_acting(self) -> bool:
+        """Whether a claim to serve alone may be done, or may still be: no promise may be given meanwhile."""
+        return self._goal in (Goal.TAKE_OVER, Goal.GO_ALONE, Goal.SEIZE) and self._is_open()
+
+    @property
     def is_acquiring(self) -> bool:
         """Whether `acquire_wanted` still waits for its answer."""
         return self._goal is Goal.ACQUIRE and self._decision is not Decision.DENIED

@@ -168,7 +168,7 @@ class VmNode(SurvivingNode):
                 if self.is_in(NodeState.TAKING_OVER, NodeState.SERVING, NodeState.FENCED) or self._is_leaving:
                     raise StateError("discard", self.state.value, "a secondary")
                 if self._live.is_acting:
-                    raise StateError("discard", "fencing the primary", "a secondary that does not")
+                    raise StateError("discard", "its arbiter acts", "a secondary whose arbiter does not")
                 if self.is_in(NodeState.PROTECTED, NodeState.PROTECTING, NodeState.SUSPECT):
                     self._live.paired(self.term)  # from here on no permission means anything
                     self._enter(NodeState.LINKED, "the primary goes on alone")
