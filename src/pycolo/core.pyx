@@ -80,6 +80,7 @@ cdef extern from "wire/wide.h" nogil:
 
 cdef extern from *:
     int __builtin_clzll(unsigned long long word) noexcept nogil
+    void prefetch "__builtin_prefetch"(const void* line) noexcept nogil
 
 include "storage/column.pxi"
 include "wire/octets.pxi"
@@ -98,7 +99,7 @@ include "storage/views.pxi"
 include "compare/trace.pxi"
 include "compare/rows.pxi"
 include "compare/payloads.pxi"
-include "compare/ladder.pxi"
+include "compare/ordered.pxi"
 include "compare/segments.pxi"
 include "compare/reports.pxi"
 include "compare/outbox.pxi"

@@ -5,11 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pycolo import limits
-
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-# Kept to compare again: looked through one by one, and at most so many (rule C9).
-LOOKED_THROUGH = {"TCP: sent again, of what was equal": limits.RETAINED_PACKETS_MAX}
 
 
 @pytest.fixture(autouse=True)
@@ -24,22 +20,22 @@ def names():
 
 @pytest.mark.parametrize("name", names())
 def test_few_steps_whatever_waits(name):
-    """None, or as many as the number that waits has digits: what is sorted is found by halves, or quarters."""
+    """None, or as many as the number that waits has digits: what is sorted stands in a tree."""
     import hostile
 
     trace = next(one for one in hostile.TRACES if one.name == name)
     waiting = min(trace.most, 8000)
-    bound = LOOKED_THROUGH.get(name, 20 + 3 * math.log2(waiting))
+    bound = 20 + 3 * math.log2(waiting)
     assert hostile.steps(trace, waiting) <= bound
     assert hostile.steps(trace, waiting // 8) <= bound
 
 
 def test_steps_are_counted():
-    """The same measure sees a list that is looked through."""
+    """The same measure sees a list that is looked through: a short one has no index."""
     import hostile
 
-    few, many = (hostile.steps(hostile.Trace("", hostile.kept), waiting) for waiting in (16, 128))
-    assert many >= few + 100
+    few, many = (hostile.steps(hostile.Trace("", hostile.kept), waiting) for waiting in (0, 15))
+    assert many >= few + 10
 
 
 @pytest.mark.parametrize("policy", [1, 2, 3], ids=["report", "hold", "reset"])

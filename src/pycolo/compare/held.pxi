@@ -26,7 +26,7 @@ cdef class Held(Reports):
 
     cdef readonly Asides asides
     cdef Payloads payloads
-    cdef Ladders ladders
+    cdef Trees trees
     cdef Segments segments
     cdef Row* rows
     cdef Outbox outbox
@@ -47,8 +47,8 @@ cdef class Held(Reports):
         self.queue_packets_max = queue_packets_max
         self.has_vnet = has_vnet
         self.payloads = Payloads(table, pool)
-        self.ladders = Ladders(table, pool)
-        self.segments = Segments(pool, self.ladders)
+        self.trees = Trees(pool, pool.records_max)
+        self.segments = Segments(pool, self.trees)
         self.outbox = Outbox(has_vnet)
         self.shared = 0
         self.shared_bytes = 0
@@ -64,7 +64,7 @@ cdef class Held(Reports):
         memset(r, 0, sizeof(Row))
         r.cursor = r.active_next = r.active_previous = r.kept_newer = r.kept_older = _NONE
         r.primary.head = r.primary.tail = r.secondary.head = r.secondary.tail = r.kept.head = r.kept.tail = _NONE
-        r.leads.head = r.leads.tail = r.loose_head = r.loose_tail = r.primary_ladder = r.secondary_ladder = _NONE
+        r.leads.head = r.leads.tail = r.loose_head = r.loose_tail = r.primary_tree = r.secondary_tree = _NONE
         return 0
 
     # ── queues ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -83,17 +83,17 @@ cdef class Held(Reports):
         """Put a secondary TCP packet, which has payload, at the end of its connection's queue."""
         cdef Row* r = &self.rows[row]
         self.pool.push(&r.secondary, record)
-        if r.secondary_ladder != _NONE:
-            self.ladders.append(r.secondary_ladder, record)
-        elif r.secondary.count >= _LADDER_FROM:
-            self._raise_ladder(r)
+        if r.secondary_tree != _NONE:
+            self.trees.append(r.secondary_tree, record)
+        elif r.secondary.count >= _TREE_FROM:
+            self._grow_tree(r)
         return self._pin(row)
 
-    cdef int _raise_ladder(self, Row* r) noexcept nogil:
+    cdef int _grow_tree(self, Row* r) noexcept nogil:
         cdef int record = r.secondary.head
-        r.secondary_ladder = self.ladders.make()
+        r.secondary_tree = self.trees.make()
         while record != _NONE:
-            self.ladders.append(r.secondary_ladder, record)
+            self.trees.append(r.secondary_tree, record)
             record = self.pool.at[record].next
         return 0
 
@@ -112,28 +112,28 @@ cdef class Held(Reports):
         cdef Row* r = &self.rows[row]
         cdef int record = r.secondary.head if before == _NONE else self.pool.at[before].next
         self._leave_index(record)
-        if r.secondary_ladder != _NONE and before == _NONE:
-            self.ladders.take_first(r.secondary_ladder, record)
+        if r.secondary_tree != _NONE and before == _NONE:
+            self.trees.take_first(r.secondary_tree, record)
         self.discard(self.pool.take_after(&r.secondary, before))
-        self._lower_ladder(r)
+        self._drop_tree(r)
         return self._unpin(row, 1)
 
     cdef inline int retire_secondary(self, int row) noexcept nogil:
         """Take the first secondary packet, a TCP one, out: it is done with, and the caller keeps its record."""
         cdef Row* r = &self.rows[row]
         cdef int record = self.pool.pop_first(&r.secondary)
-        if r.secondary_ladder != _NONE:
-            self.ladders.take_first(r.secondary_ladder, record)
-            self._lower_ladder(r)
+        if r.secondary_tree != _NONE:
+            self.trees.take_first(r.secondary_tree, record)
+            self._drop_tree(r)
         if self.trace.is_on:
             self.trace.note(record, 1, PacketFate.DISCARDED, 0)
         self.stats.discarded += 1
         self._unpin(row, 1)
         return record
 
-    cdef inline int _lower_ladder(self, Row* r) noexcept nogil:
-        if r.secondary.count < _LADDER_UNTIL:
-            r.secondary_ladder = self.ladders.give_back(r.secondary_ladder)
+    cdef inline int _drop_tree(self, Row* r) noexcept nogil:
+        if r.secondary.count < _TREE_UNTIL:
+            r.secondary_tree = self.trees.give_back(r.secondary_tree)
         return 0
 
     cdef inline int _leave_index(self, int record) noexcept nogil:
@@ -255,7 +255,7 @@ cdef class Held(Reports):
             row = self.rows[row].active_next
 
     def lists(self, row: cython.int):
-        """For tests: the primary's queue (record → is it a bare ACK) and its lists; the secondary's, and its rails."""
+        """For tests: the primary's queue (record → is it a bare ACK), its lists; the secondary's queue, and its tree."""
         cdef Row* r = &self.rows[row]
         cdef int record = r.primary.head
         mine, theirs = {}, []
@@ -266,7 +266,7 @@ cdef class Held(Reports):
         while record != _NONE:
             theirs.append((record, self.pool.at[record].seq, self.segments.end(record)))
             record = self.pool.at[record].next
-        return mine, self.segments.lists(r), theirs, self.ladders.rails(r.secondary_ladder)
+        return mine, self.segments.lists(r), theirs, self.trees.listed(r.secondary_tree)
 
     cdef int release_all(self, int row, long long now_us) noexcept nogil:
         """Let every held primary packet of a connection out, in order; how many is returned."""

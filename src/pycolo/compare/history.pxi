@@ -2,6 +2,10 @@
 
 Payload that is sent again is compared again, with what the secondary sent the first time. Bounded per connection, and
 given up first when memory is short: payload whose first copy is not here any more leaves.
+
+What a connection keeps stands in the order of its numbers, as do the secondary's segments that wait, and none contains
+another. A long list has a tree (see `ordered`), in which one in four stands, and what came late: what is kept is kept
+to no end nearly always, so that keeping it has to cost little.
 """
 
 
@@ -20,8 +24,10 @@ cdef class History:
     cdef readonly Pool pool
     cdef readonly int used
     cdef readonly long long used_bytes
+    cdef Trees trees
     cdef int theirs
     cdef int _packets_max
+    cdef uint32_t _turn
     cdef int _oldest
     cdef int _newest
 
@@ -29,63 +35,170 @@ cdef class History:
         self.held = held
         self.pool = held.pool
         self._packets_max = min(_ALL_PACKETS_MAX, self.pool.records_max // 2)
+        self.trees = Trees(self.pool, self._packets_max + 1)
+        self._turn = 0
         self.used = 0
         self.used_bytes = 0
         self._oldest = _NONE
         self._newest = _NONE
         self.theirs = _NONE
 
-    cdef int keep(self, int row, int record) noexcept nogil:
+    cdef inline bint take(self, int row, int record) noexcept nogil:
+        """Keep a record that is in no queue, or free it."""
+        if self.keep(row, record):
+            return True
+        self.pool.free(record)
+        return False
+
+    cdef inline bint keep(self, int row, int record) noexcept nogil:
         """Keep a record whose payload lies below the frontier: of whichever guest, the bytes are the same.
 
         It is in no queue, or about to leave from `ready`; whatever is given up for it, it is there when this returns.
+        False: it is not kept, for others have its payload, or there is no room.
         """
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
+        cdef Record* last
         if r.kept.count == 0:
             self._link(row)
             r.kept.head = record
         else:
-            self.pool.at[r.kept.tail].kept_next = record
+            last = &self.pool.at[r.kept.tail]
+            if rec.seq != last.seq + last.payload_len:
+                return self._keep_apart(row, record)
+            last.kept_next = record
         r.kept.tail = record
+        rec.kept_next = _NONE
+        self._count_in(r, record)
+        if r.kept_tree:
+            self._turn += 1
+            if self._turn & 3 == 0:
+                self.trees.append(r.kept_tree - 1, record)
+        elif r.kept.count >= _TREE_FROM:
+            self._grow_tree(r)
+        return self._bound(row, record)
+
+    cdef inline void _count_in(self, Row* r, int record) noexcept nogil:
+        cdef Record* rec = &self.pool.at[record]
         r.kept.count += 1
         r.kept_bytes += rec.length
-        rec.kept_next = _NONE
         rec.marks |= _RETAINED
         self.used += 1
         self.used_bytes += self.pool.block_bytes(record)
+
+    cdef inline bint _bound(self, int row, int record) noexcept nogil:
+        """What the connection keeps too much of goes, but not `record`: the caller has still to let it out."""
+        cdef Row* r = &self.held.rows[row]
         while r.kept.count > _PACKETS_MAX or (r.kept.count > 1 and r.kept_bytes > _BYTES_MAX):
+            if r.kept.head == record:
+                break
             self._drop_first(row)
         if self.used > self._packets_max or self.used_bytes > _ALL_BYTES_MAX:
-            self._keep_less(row)
-        return 0
+            self._keep_less(row, record)
+        return True
 
-    cdef int _keep_less(self, int row) noexcept nogil:
-        """All together keep too much: this connection gives up what is above its share, or the oldest one all.
-
-        What this connection has kept last stays in any case: the caller has still to let it out.
-        """
+    cdef int _keep_less(self, int row, int record) noexcept nogil:
+        """All together keep too much: this connection gives up what is above its share, or the oldest one all."""
         cdef Row* r = &self.held.rows[row]
         if r.kept.count <= _SHARE_PACKETS and self._oldest != row:
             return self.forget(self._oldest)
-        if r.kept.count > 1:
+        if r.kept.head != record:
             self._drop_first(row)
-        if r.kept.count > 1:
+        if r.kept.head != record:
             self._drop_first(row)
         return 0
+
+    cdef bint _keep_apart(self, int row, int record) noexcept nogil:
+        """Keep what does not begin where the last one ends."""
+        cdef Record* rec = &self.pool.at[record]
+        cdef Row* r = &self.held.rows[row]
+        cdef int before, after
+        if not -_WINDOW_MAX <= seq_diff(rec.seq, self.pool.at[r.kept.head].seq) <= _WINDOW_MAX:
+            self.forget(row)  # their numbers would not be in one order
+            return self.keep(row, record)
+        before = self._begins_before(r, rec.seq)
+        if before != _NONE and seq_diff(self._end(before), self._end(record)) >= 0:
+            return False
+        if before == _NONE and self._is_full(r, record):
+            return False  # it would be the first to go
+        after = r.kept.head if before == _NONE else self.pool.at[before].kept_next
+        while after != _NONE and seq_diff(self._end(after), self._end(record)) <= 0:
+            after = self._drop_contained(row, before, after)
+        if r.kept.count == 0:
+            return self.keep(row, record)
+        rec.kept_next = after
+        if before == _NONE:
+            r.kept.head = record
+        else:
+            self.pool.at[before].kept_next = record
+        if after == _NONE:
+            r.kept.tail = record
+        self._count_in(r, record)
+        if r.kept_tree:
+            self.trees.insert(r.kept_tree - 1, record)
+        return self._bound(row, record)
+
+    cdef int _begins_before(self, Row* r, uint32_t seq) noexcept nogil:
+        """The last that begins at `seq` or before it, or -1."""
+        cdef int found = self.trees.find(r.kept_tree - 1, r.kept.head, seq, False)
+        cdef int other = r.kept.head if found == _NONE else self.pool.at[found].kept_next
+        while other != _NONE and seq_diff(self.pool.at[other].seq, seq) <= 0:
+            self.pool.walked += 1
+            found = other
+            other = self.pool.at[other].kept_next
+        return found
+
+    cdef bint _is_full(self, Row* r, int record) noexcept nogil:
+        """Whether something has to go for one more."""
+        if r.kept.count >= _PACKETS_MAX or r.kept_bytes + self.pool.at[record].length > _BYTES_MAX:
+            return True
+        return self.used >= self._packets_max or self.used_bytes + self.pool.block_bytes(record) > _ALL_BYTES_MAX
+
+    cdef int _grow_tree(self, Row* r) noexcept nogil:
+        cdef int record = r.kept.head
+        cdef int tree = self.trees.make()
+        r.kept_tree = tree + 1
+        while record != _NONE:
+            self.trees.append(tree, record)
+            record = self.pool.at[record].kept_next
+        return 0
+
+    cdef int _drop_contained(self, int row, int before, int record) noexcept nogil:
+        """Take out the one behind `before` (-1: the first), whose payload another one has; what was behind it."""
+        cdef Row* r = &self.held.rows[row]
+        cdef int after = self.pool.at[record].kept_next
+        if before == _NONE:
+            self._drop_first(row)
+            return after
+        self.pool.at[before].kept_next = after
+        if after == _NONE:
+            r.kept.tail = before
+        if r.kept_tree:
+            self.trees.take_out(r.kept_tree - 1, record)
+        return self._count_out(row, record, after)
 
     cdef int _drop_first(self, int row) noexcept nogil:
         cdef Row* r = &self.held.rows[row]
         cdef int record = r.kept.head
         r.kept.head = self.pool.at[record].kept_next
+        if r.kept_tree:
+            self.trees.take_first(r.kept_tree - 1, record)
+        return self._count_out(row, record, 0)
+
+    cdef inline int _count_out(self, int row, int record, int after) noexcept nogil:
+        """A record is in the list no more; `after` is returned."""
+        cdef Row* r = &self.held.rows[row]
         r.kept.count -= 1
         r.kept_bytes -= self.pool.at[record].length
         self.used -= 1
         self.used_bytes -= self.pool.block_bytes(record)
+        if r.kept_tree and r.kept.count < _TREE_UNTIL:
+            r.kept_tree = self.trees.give_back(r.kept_tree - 1) + 1
         if r.kept.count == 0:
             r.kept.tail = _NONE
             self._unlink(row)
-        return self.held.let_go_of_history(record)
+        self.held.let_go_of_history(record)
+        return after
 
     cdef int forget(self, int row) noexcept nogil:
         """The connection begins anew, or is not compared any more."""
@@ -119,12 +232,17 @@ cdef class History:
         """
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
-        kept: cython.int = r.kept.head
+        kept: cython.int = _NONE
         first: cython.longlong
         last: cython.longlong
         same: cython.longlong
+        if r.kept.count == 0 or not 0 <= seq_diff(r.compared_seq, self.pool.at[r.kept.head].seq) <= _WINDOW_MAX:
+            return -1  # nothing that is near enough for its number to tell the order
         end = seq_min(end, self._end(record))
-        while kept != _NONE:
+        kept = self._begins_before(r, rec.seq)
+        if kept == _NONE:
+            kept = r.kept.head
+        while kept != _NONE and seq_diff(self.pool.at[kept].seq, end) < 0:
             self.pool.walked += 1
             first = seq_max(rec.seq, self.pool.at[kept].seq)
             last = seq_min(end, self._end(kept))

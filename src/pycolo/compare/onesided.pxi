@@ -105,7 +105,7 @@ cdef class OneSide(ByteStreams):
         equal: cython.longlong = seq_diff(r.compared_seq, self.pool.at[record].seq)
         if 0 < equal < self.pool.at[record].payload_len:
             self.pool.at[record].payload_len = equal
-            self.history.keep(row, self.held.retire_secondary(row))
+            self.history.take(row, self.held.retire_secondary(row))
         return 0
 
     # ── what the secondary is not to get (rule R1) ────────────────────────────────────────────────────────────

@@ -13,8 +13,8 @@ cdef enum:
 
 
 cdef struct Row:
-    # What is known of a connection: see `ByteStreams`, `Promises`, `History`, `Segments`; ladders are -1 where there is
-    # none. What a connection has only for a time is an `Aside`.
+    # What is known of a connection: see `ByteStreams`, `Promises`, `History`, `Segments`; trees are -1 where there is
+    # none (`kept_tree`: 0). What a connection has only for a time is an `Aside`.
     int flags
     uint32_t compared_seq
     Queue primary
@@ -31,8 +31,8 @@ cdef struct Row:
     Queue leads
     int loose_head
     int loose_tail
-    int primary_ladder
-    int secondary_ladder
+    int primary_tree
+    int secondary_tree
     int kept_newer
     int kept_older
     int active_next
@@ -40,6 +40,7 @@ cdef struct Row:
     int aside
     uint8_t scale
     uint8_t block_count
+    uint16_t kept_tree
     uint32_t primary_isn
     uint32_t secondary_isn
     uint32_t stepped_ack

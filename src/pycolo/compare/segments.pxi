@@ -24,11 +24,11 @@ cdef class Segments:
     """
 
     cdef Pool pool
-    cdef Ladders ladders
+    cdef Trees trees
 
-    def __init__(self, pool: Pool, ladders: Ladders):
+    def __init__(self, pool: Pool, trees: Trees):
         self.pool = pool
-        self.ladders = ladders
+        self.trees = trees
 
     cdef inline int first(self, Row* r) noexcept nogil:
         """The first in the queue that is no bare ACK, or -1."""
@@ -43,17 +43,17 @@ cdef class Segments:
             self.pool.at[r.leads.tail].kept_next = record
         r.leads.tail = record
         r.leads.count += 1
-        if r.primary_ladder != _NONE:
-            self.ladders.append(r.primary_ladder, record)
-        elif r.leads.count >= _LADDER_FROM:
-            self._raise_ladder(r)
+        if r.primary_tree != _NONE:
+            self.trees.append(r.primary_tree, record)
+        elif r.leads.count >= _TREE_FROM:
+            self._grow_tree(r)
         return 0
 
-    cdef int _raise_ladder(self, Row* r) noexcept nogil:
+    cdef int _grow_tree(self, Row* r) noexcept nogil:
         cdef int record = r.leads.head
-        r.primary_ladder = self.ladders.make()
+        r.primary_tree = self.trees.make()
         while record != _NONE:
-            self.ladders.append(r.primary_ladder, record)
+            self.trees.append(r.primary_tree, record)
             record = self.pool.at[record].kept_next
         return 0
 
@@ -94,10 +94,10 @@ cdef class Segments:
                 r.cursor = r.leads.head
             if rec.marks & _FOLLOWED:
                 self._loosen(r, record)
-            if r.primary_ladder != _NONE:
-                self.ladders.take_first(r.primary_ladder, record)
-                if r.leads.count < _LADDER_UNTIL:
-                    r.primary_ladder = self.ladders.give_back(r.primary_ladder)
+            if r.primary_tree != _NONE:
+                self.trees.take_first(r.primary_tree, record)
+                if r.leads.count < _TREE_UNTIL:
+                    r.primary_tree = self.trees.give_back(r.primary_tree)
         elif record == r.loose_head:
             r.loose_head = rec.kept_next
             if r.loose_head == _NONE:
@@ -116,6 +116,8 @@ cdef class Segments:
         if r.leads.tail == _NONE:
             r.leads.tail = record
         r.leads.count += 1
+        if r.primary_tree != _NONE:
+            self.trees.put_first(r.primary_tree, record)
         return self._gather_loose(r, record)
 
     cdef int _gather_loose(self, Row* r, int record) noexcept nogil:
@@ -127,11 +129,11 @@ cdef class Segments:
         """The queue is to be emptied."""
         r.leads.head = r.leads.tail = r.loose_head = r.loose_tail = r.cursor = _NONE
         r.leads.count = 0
-        r.primary_ladder = self.ladders.give_back(r.primary_ladder)
+        r.primary_tree = self.trees.give_back(r.primary_tree)
         return 0
 
     cdef lists(self, Row* r):
-        """For tests: what is loose, (leader, followers, number, end) of each, and the rails of the ladder.
+        """For tests: what is loose, (leader, followers, number, end) of each, and what its tree has.
 
         The number is the frontier's where that is higher: what is left of a frame that was split begins there.
         """
@@ -152,7 +154,7 @@ cdef class Segments:
                     followers.append(follower)
             leads.append((record, followers, seq_max(self.pool.at[record].seq, r.compared_seq), self.end(record)))
             record = self.pool.at[record].kept_next
-        return loose, leads, self.ladders.rails(r.primary_ladder)
+        return loose, leads, self.trees.listed(r.primary_tree)
 
     # ── payload that is sent again ────────────────────────────────────────────────────────────────────────────
 
@@ -162,7 +164,7 @@ cdef class Segments:
 
     cdef int leader_for(self, Row* r, uint32_t seq) noexcept nogil:
         """The last leader that begins at `seq` or before it, or -1."""
-        return self.ladders.find(r.primary_ladder, r.leads.head, seq, True)
+        return self.trees.find(r.primary_tree, r.leads.head, seq, False)
 
     cdef int behind_which(self, int leader, int record) noexcept nogil:
         """Behind which packet of the queue (-1: none) a segment goes that is sent again: see `insert`.
@@ -244,8 +246,8 @@ cdef class Segments:
         if after == _NONE:
             r.leads.tail = record
         r.leads.count += 1
-        if r.primary_ladder != _NONE:
-            self.ladders.insert(r.primary_ladder, record)
+        if r.primary_tree != _NONE:
+            self.trees.insert(r.primary_tree, record)
         if r.cursor != _NONE and seq_diff(rec.seq, self.pool.at[r.cursor].seq) < 0 and (
             seq_diff(self.end(record), r.compared_seq) > 0
         ):
@@ -256,8 +258,8 @@ cdef class Segments:
         """A leader, the next behind where `record` is put, follows it from now on; what was next behind it is next."""
         cdef Record* rec = &self.pool.at[contained]
         cdef int after = rec.kept_next
-        if r.primary_ladder != _NONE:
-            self.ladders.take_out(r.primary_ladder, contained)
+        if r.primary_tree != _NONE:
+            self.trees.take_out(r.primary_tree, contained)
         r.leads.count -= 1
         if r.cursor == contained:
             r.cursor = record

@@ -50,6 +50,42 @@ cdef inline bint find_segment(const uint8_t* frame, Py_ssize_t size, Segment* s)
     return True
 
 
+# A table with more rows than this is in no cache: so many segments of a batch are looked at together then.
+cdef enum:
+    _LARGE = 16384
+    _AHEAD_MAX = 16
+
+
+cdef struct Ahead:
+    # A segment of a batch, where its frame lies, and whose it is.
+    Segment segment
+    Py_ssize_t start
+    Py_ssize_t end
+    Py_ssize_t vnet_len
+    uint32_t hash
+    int row
+
+
+cdef int find_ahead(const uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has_vnet, int most,
+        Ahead* found) noexcept nogil:
+    """How many of the next frames, `most` at the most, are such segments; until one is not."""
+    cdef Py_ssize_t words = 8 if has_vnet else 4
+    cdef Ahead* a
+    cdef int count = 0
+    while count < most and end - pos >= words:
+        a = &found[count]
+        a.vnet_len = load32(buf, pos + 4) if has_vnet else 0
+        a.start = pos + words
+        a.end = a.start + load32(buf, pos)
+        if a.vnet_len not in (0, 10, 12) or a.end > end or a.end - a.start > _FRAMING_LENGTH_MAX:
+            break
+        if not find_segment(buf + a.start + a.vnet_len, a.end - a.start - a.vnet_len, &a.segment):
+            break
+        pos = a.end
+        count += 1
+    return count
+
+
 @cython.final
 cdef class Steady:
     """The connections and queues are those of `held`."""
@@ -62,6 +98,7 @@ cdef class Steady:
     cdef History history
     cdef Segments segments
     cdef SteadyDatagrams datagrams
+    cdef int _taken
 
     def __init__(self, table, held: Held, tcp, datagram):
         self.datagrams = SteadyDatagrams(table, held, datagram)
@@ -72,6 +109,7 @@ cdef class Steady:
         self.promises = tcp.promises
         self.history = tcp.history
         self.segments = held.segments
+        self._taken = 0
 
     cdef Py_ssize_t run(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint is_primary,
             long long now_us) noexcept nogil:
@@ -80,10 +118,21 @@ cdef class Steady:
         cdef Py_ssize_t words = 8 if has_vnet else 4
         cdef Py_ssize_t length
         cdef Py_ssize_t vnet_len = 0
+        cdef bint is_large = self.table.used > _LARGE
+        cdef int window = 1
         cdef int count = 0
         if self.held.trace.is_on:
             return pos
         while end - pos >= words:
+            if is_large:
+                pos = self._take_ahead(buf, pos, end, window, is_primary, now_us)
+                count += self._taken
+                if self._taken == window:
+                    window = min(2 * window, _AHEAD_MAX)
+                    continue
+                window = 1
+                if end - pos < words:
+                    break
             length = load32(buf, pos)
             if has_vnet:
                 vnet_len = load32(buf, pos + 4)
@@ -110,6 +159,10 @@ cdef class Steady:
         if not find_segment(buf + start + vnet_len, end - start - vnet_len, &s):
             return False
         cdef int row = self.table.lookup(s.key, hash_key(s.key, self.table._key0, self.table._key1))
+        return self._take_segment(row, buf, start, end, vnet_len, &s, is_primary, now_us)
+
+    cdef inline bint _take_segment(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
+            Segment* s, bint is_primary, long long now_us) noexcept nogil:
         if row == _NONE or self.table.at[row].list != _ASSURED:
             return False
         cdef int flags = self.held.rows[row].flags
@@ -118,12 +171,53 @@ cdef class Steady:
         if self._is_news(&self.held.rows[row], s.ack, is_primary):
             return False
         if is_primary:
-            if not self._take_primary(row, buf, start, end, vnet_len, &s, now_us):
+            if not self._take_primary(row, buf, start, end, vnet_len, s, now_us):
                 return False
-        elif not self._take_secondary(row, buf, start, end, vnet_len, &s, now_us):
+        elif not self._take_secondary(row, buf, start, end, vnet_len, s, now_us):
             return False
         self.table.touch(row, now_us)
         return True
+
+    cdef Py_ssize_t _take_ahead(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, int window, bint is_primary,
+            long long now_us) noexcept nogil:
+        """Take so many segments where the table is in no cache: each step for all of them, before what it needs next.
+
+        The position behind what was dealt with is returned, `_taken` is how many. No row comes or goes meanwhile.
+        """
+        cdef Ahead[16] ahead
+        cdef int count = find_ahead(buf, pos, end, self.held.has_vnet, window, ahead)
+        cdef int i, row, side
+        cdef Ahead* a
+        cdef Row* r
+        for i in range(count):
+            a = &ahead[i]
+            a.hash = hash_key(a.segment.key, self.table._key0, self.table._key1)
+            self.table.prefetch_bucket(a.hash)
+        for i in range(count):
+            row = self.table.prefetch_row(ahead[i].hash)
+            if row != _NONE:
+                r = &self.held.rows[row]
+                prefetch(r)
+                prefetch(&r.advanced_us)
+                prefetch(&r.aside)
+        for i in range(count):
+            a = &ahead[i]
+            a.row = self.table.lookup(a.segment.key, a.hash)
+            if a.row != _NONE:
+                r = &self.held.rows[a.row]
+                side = r.secondary.head if is_primary else r.primary.head
+                if side != _NONE:
+                    prefetch(&self.pool.at[side])
+                if r.kept.tail != _NONE:
+                    prefetch(&self.pool.at[r.kept.tail])
+        for i in range(count):
+            a = &ahead[i]
+            if not self._take_segment(a.row, buf, a.start, a.end, a.vnet_len, &a.segment, is_primary, now_us):
+                self._taken = i
+                return pos
+            pos = a.end
+        self._taken = count
+        return pos
 
     cdef inline bint _is_news(self, Row* r, uint32_t ack, bint is_primary) noexcept nogil:
         """Whether an ack tells more than how far it is: of a FIN of the client's, or of a scale that was never seen."""
@@ -213,12 +307,12 @@ cdef class Steady:
         while record != _NONE and seq_diff(self.pool.at[record].seq + self.pool.at[record].payload_len,
                 r.compared_seq) <= 0:
             self.pool.pop_first(&r.secondary)
-            if r.secondary_ladder != _NONE:
-                self.held.ladders.take_first(r.secondary_ladder, record)
-                self.held._lower_ladder(r)
+            if r.secondary_tree != _NONE:
+                self.held.trees.take_first(r.secondary_tree, record)
+                self.held._drop_tree(r)
             self.held._unpin(row, 1)
             self.held.stats.discarded += 1
-            self.history.keep(row, record)
+            self.history.take(row, record)
             record = r.secondary.head
         return 0
 

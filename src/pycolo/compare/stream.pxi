@@ -108,7 +108,7 @@ cdef class ByteStreams:
         cdef Row* r = &self.held.rows[row]
         before: cython.int = _NONE
         record: cython.int = r.secondary.head
-        r.secondary_ladder = self.held.ladders.give_back(r.secondary_ladder)
+        r.secondary_tree = self.held.trees.give_back(r.secondary_tree)
         while record != _NONE:
             following: cython.int = self.pool.at[record].next
             if self.pool.at[record].flags & _EARLY:
@@ -170,6 +170,8 @@ cdef class ByteStreams:
         cdef Row* r = &self.held.rows[row]
         at: cython.Py_ssize_t = -1
         leader: cython.int = self.held.segments.leader_for(r, rec.seq)
+        if leader != _NONE:
+            prefetch(&self.pool.at[self.pool.at[leader].next])
         if not r.flags & RowFlag.DIVERGED:
             at = self._differs_again(row, record, leader)
         theirs: cython.int = self._theirs
@@ -259,13 +261,13 @@ cdef class ByteStreams:
         last: cython.int = r.secondary.tail
         if last == _NONE or seq_diff(seq, self._end(last)) >= 0:
             return self.held.append_extent(row, record)
-        before = self.held.ladders.find(r.secondary_ladder, r.secondary.head, seq, False)
+        before = self.held.trees.find(r.secondary_tree, r.secondary.head, seq, True)
         if before != _NONE and seq_diff(self._end(before), end) >= 0:
             return self.held.discard(record)
         self._drop_contained(row, before, record)
         self.held.hold_secondary(row, before, record)
-        if r.secondary_ladder != _NONE:
-            self.held.ladders.insert(r.secondary_ladder, record)
+        if r.secondary_tree != _NONE:
+            self.held.trees.insert(r.secondary_tree, record)
         return 0
 
     cdef int _drop_contained(self, int row, int before, int record) noexcept nogil:
@@ -275,8 +277,8 @@ cdef class ByteStreams:
         other: cython.int = r.secondary.head if before == _NONE else self.pool.at[before].next
         while other != _NONE and seq_diff(self._end(other), self._end(record)) <= 0:
             rec.arrived_us = min(rec.arrived_us, self.pool.at[other].arrived_us)  # it has waited for so long
-            if r.secondary_ladder != _NONE:
-                self.held.ladders.take_out(r.secondary_ladder, other)
+            if r.secondary_tree != _NONE:
+                self.held.trees.take_out(r.secondary_tree, other)
             self.held.drop_secondary(row, before)
             other = r.secondary.head if before == _NONE else self.pool.at[before].next
         return 0
@@ -347,7 +349,7 @@ cdef class ByteStreams:
         cdef Row* r = &self.held.rows[row]
         record: cython.int = r.secondary.head
         while record != _NONE and seq_diff(self._end(record), r.compared_seq) <= 0:
-            self.history.keep(row, self.held.retire_secondary(row))
+            self.history.take(row, self.held.retire_secondary(row))
             record = r.secondary.head
         if record == _NONE or seq_diff(self.pool.at[record].seq, r.compared_seq) > 0:
             return _NONE

@@ -187,6 +187,19 @@ cdef class ConnectionTable:
             row = self.at[row].chain
         return _NONE
 
+    cdef inline int prefetch_bucket(self, uint32_t hash) noexcept nogil:
+        """The hash is looked up soon."""
+        prefetch(&self._buckets[self._bucket(hash)])
+        return 0
+
+    cdef inline int prefetch_row(self, uint32_t hash) noexcept nogil:
+        """The first row of a hash's bucket, which is looked at soon; or -1."""
+        cdef int row = self._buckets[self._bucket(hash)]
+        if row != _NONE:
+            prefetch(&self.at[row])
+            prefetch(&self.at[row].last_seen_us)
+        return row
+
     cdef inline Py_ssize_t _bucket(self, uint32_t hash) noexcept nogil:
         cdef Py_ssize_t bucket = hash & self._mask
         return bucket if bucket >= self._split else hash & (2 * self._mask + 1)

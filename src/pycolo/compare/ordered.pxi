@@ -1,0 +1,486 @@
+"""A place in a long list of segments, found by sequence number: what it costs does not grow with the list.
+
+A list in the order of sequence numbers has a *tree* when it is long: a B+-tree (Bayer and McCreight, 1972; Comer, 1979)
+of nodes with fifteen numbers each, which lie in one cache line, and what they lead to in a second one. So a search in
+100,000 segments looks at five nodes and at no segment but the one that it finds, whatever numbers a guest chooses.
+Appending and taking the first away look at one node; fourteen times in fifteen nothing else happens.
+
+A full node is split. A node that has become small is merged with a neighbour that is small too, so that there are fewer
+nodes than segments. Numbers in inner nodes are bounds, and the first of each is no matter: all that is compared lies
+between numbers that are in the list, so it has their order.
+"""
+
+
+cdef enum:
+    _FAN = 15
+    _FULL = 12  # at the end of a list a leaf is left with so many: there is room for what comes late
+    _FEW = 4  # a node with so many, and a neighbour with no more, become one
+    _LEVELS = 13
+    _TREE_FROM = 32
+    _TREE_UNTIL = 8
+
+
+cdef struct Node:
+    # Two cache lines. `at`: records in a leaf, nodes above; `free` links what is free.
+    int count
+    uint32_t[15] seq
+    int free
+    int[15] at
+
+
+cdef struct Tree:
+    # `gone`: so many of the first leaf's entries have been taken away. `root` links what is free.
+    int root
+    int height
+    int first_leaf
+    int last_leaf
+    int gone
+
+
+@cython.final
+cdef class Trees:
+    """`_path` and `_slot` are the way that was gone last, by level, leaves first."""
+
+    cdef Pool pool
+    cdef Tree* _trees
+    cdef Node* _nodes
+    cdef int _free_tree
+    cdef int _free_node
+    cdef int _untouched_trees
+    cdef int _untouched_nodes
+    cdef int[13] _path
+    cdef int[13] _slot
+
+    def __dealloc__(self):
+        release_column(self._trees)
+        release_column(self._nodes)
+
+    def __init__(self, pool: Pool, records_max):
+        """`records_max`: so many may stand in trees at once. A list with a tree has _TREE_UNTIL at least."""
+        self.pool = pool
+        self._trees = <Tree*>column(self._trees, records_max // _TREE_UNTIL + 2, sizeof(Tree), 0)
+        self._nodes = <Node*>column(self._nodes, records_max + _LEVELS, sizeof(Node), 0)
+        self._free_tree = self._free_node = _NONE
+        self._untouched_trees = self._untouched_nodes = 0
+
+    cdef int make(self) noexcept nogil:
+        """An empty one."""
+        cdef int tree = self._free_tree
+        cdef Tree* t
+        if tree == _NONE:
+            tree = self._untouched_trees
+            self._untouched_trees += 1
+        else:
+            self._free_tree = self._trees[tree].root
+        t = &self._trees[tree]
+        t.root = t.first_leaf = t.last_leaf = self._take_node()
+        t.height = 1
+        t.gone = 0
+        return tree
+
+    cdef int give_back(self, int tree) noexcept nogil:
+        """Its list is short, or empty."""
+        cdef Tree* t
+        if tree != _NONE:
+            t = &self._trees[tree]
+            self._free_below(t.root, t.height - 1)
+            t.root = self._free_tree
+            self._free_tree = tree
+        return _NONE
+
+    cdef void _free_below(self, int node, int level) noexcept nogil:
+        cdef int i
+        if level:
+            for i in range(self._nodes[node].count):
+                self._free_below(self._nodes[node].at[i], level - 1)
+        self._give_node(node)
+
+    cdef inline int _take_node(self) noexcept nogil:
+        cdef int node = self._free_node
+        if node == _NONE:
+            node = self._untouched_nodes
+            self._untouched_nodes += 1
+        else:
+            self._free_node = self._nodes[node].free
+        self._nodes[node].count = 0
+        return node
+
+    cdef inline void _give_node(self, int node) noexcept nogil:
+        self._nodes[node].free = self._free_node
+        self._free_node = node
+
+    # ── both ends ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef inline int append(self, int tree, int record) noexcept nogil:
+        """The record is the last of the list now."""
+        cdef Tree* t = &self._trees[tree]
+        cdef Node* leaf = &self._nodes[t.last_leaf]
+        if leaf.count >= _FULL:
+            return self._append_leaf(t, record)
+        leaf.seq[leaf.count] = self.pool.at[record].seq
+        leaf.at[leaf.count] = record
+        leaf.count += 1
+        return 0
+
+    cdef int _append_leaf(self, Tree* t, int record) noexcept nogil:
+        """The last leaf has as many as it is left with."""
+        self._close_gap(t)
+        self._go_to_end(t, False)
+        return self._put(t, self.pool.at[record].seq, record, _FULL)
+
+    cdef inline int take_first(self, int tree, int record) noexcept nogil:
+        """The record was the first of the list; it may not stand here, see `put_first`."""
+        cdef Tree* t = &self._trees[tree]
+        cdef Node* leaf = &self._nodes[t.first_leaf]
+        if t.gone == leaf.count or leaf.at[t.gone] != record:
+            return 0
+        t.gone += 1
+        if t.gone == leaf.count and t.height > 1:
+            return self._remove_first_leaf(t)
+        return 0
+
+    cdef int _remove_first_leaf(self, Tree* t) noexcept nogil:
+        self._nodes[t.first_leaf].count = 1
+        t.gone = 0
+        self._go_to_end(t, True)
+        return self._remove(t)
+
+    cdef int put_first(self, int tree, int record) noexcept nogil:
+        """The record is the first of the list now.
+
+        It has no place here where the next one begins no later, and so contains it: what is left of a frame that was
+        split, if its first part had been sent again as part of a longer one.
+        """
+        cdef Tree* t = &self._trees[tree]
+        cdef Node* leaf = &self._nodes[t.first_leaf]
+        self._close_gap(t)
+        if leaf.count and seq_diff(leaf.seq[0], self.pool.at[record].seq) <= 0:
+            return 0
+        self._go_to_end(t, True)
+        return self._put(t, self.pool.at[record].seq, record, _FAN)
+
+    cdef int _close_gap(self, Tree* t) noexcept nogil:
+        """What was taken from the first leaf leaves no room in it."""
+        cdef Node* leaf = &self._nodes[t.first_leaf]
+        if t.gone:
+            leaf.count -= t.gone
+            memmove(&leaf.seq[0], &leaf.seq[t.gone], leaf.count * sizeof(uint32_t))
+            memmove(&leaf.at[0], &leaf.at[t.gone], leaf.count * sizeof(int))
+            t.gone = 0
+        return 0
+
+    cdef int _go_to_end(self, Tree* t, bint to_first) noexcept nogil:
+        """Let the path lead in front of the first, or behind the last."""
+        cdef int node = t.root
+        cdef int level = t.height - 1
+        while True:
+            self._path[level] = node
+            self._slot[level] = 0 if to_first else self._nodes[node].count - (level != 0)
+            if level == 0:
+                return 0
+            node = self._nodes[node].at[self._slot[level]]
+            level -= 1
+
+    # ── anywhere ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int find(self, int tree, int first, uint32_t seq, bint is_secondary) noexcept nogil:
+        """The last of the list that begins at `seq` or before it, or -1. `tree` -1: a list without.
+
+        `first`: of the list, which is linked by `next` on the secondary's side, and by `kept_next` elsewhere.
+        """
+        cdef int found = _NONE
+        cdef int other = first
+        cdef Tree* t
+        cdef Node* leaf
+        if tree == _NONE:
+            while other != _NONE and seq_diff(self.pool.at[other].seq, seq) <= 0:
+                self.pool.walked += 1
+                found = other
+                other = self.pool.at[other].next if is_secondary else self.pool.at[other].kept_next
+            return found
+        t = &self._trees[tree]
+        leaf = &self._nodes[t.first_leaf]
+        if leaf.count == t.gone or seq_diff(leaf.seq[t.gone], seq) > 0:
+            return _NONE
+        leaf = &self._nodes[t.last_leaf]
+        if seq_diff(leaf.seq[leaf.count - 1], seq) <= 0:
+            return leaf.at[leaf.count - 1]
+        self._descend(t, seq)
+        return self._in_front(t)
+
+    cdef inline int _descend(self, Tree* t, uint32_t seq) noexcept nogil:
+        """Let the path lead behind the last that begins at `seq` or before it."""
+        cdef int level = t.height - 1
+        cdef int node = t.root
+        cdef int i
+        cdef Node* n
+        while True:
+            n = &self._nodes[node]
+            prefetch(&n.free)
+            i = 1
+            if level == 0:
+                i = t.gone if node == t.first_leaf else 0
+            while i < n.count and seq_diff(n.seq[i], seq) <= 0:
+                i += 1
+            self.pool.walked += i
+            self._path[level] = node
+            if level == 0:
+                self._slot[0] = i
+                return 0
+            self._slot[level] = i - 1
+            node = n.at[i - 1]
+            level -= 1
+
+    cdef inline int _in_front(self, Tree* t) noexcept nogil:
+        """The record in front of where the path leads, or -1."""
+        cdef int level = 1
+        cdef int node = self._path[0]
+        if self._slot[0] > (t.gone if node == t.first_leaf else 0):
+            return self._nodes[node].at[self._slot[0] - 1]
+        while level < t.height and self._slot[level] == 0:
+            level += 1
+        if level >= t.height:
+            return _NONE
+        node = self._nodes[self._path[level]].at[self._slot[level] - 1]
+        while level > 1:
+            node = self._nodes[node].at[self._nodes[node].count - 1]
+            level -= 1
+        return self._nodes[node].at[self._nodes[node].count - 1]
+
+    cdef int insert(self, int tree, int record) noexcept nogil:
+        """The record takes its place, behind others that begin where it does."""
+        cdef Tree* t = &self._trees[tree]
+        self._close_gap(t)
+        self._descend(t, self.pool.at[record].seq)
+        return self._put(t, self.pool.at[record].seq, record, _FAN)
+
+    cdef int take_out(self, int tree, int record) noexcept nogil:
+        """The record, the first of those that begin where it does, is about to leave the list.
+
+        It may not stand here, see `put_first`.
+        """
+        cdef Tree* t = &self._trees[tree]
+        self._close_gap(t)
+        self._descend(t, self.pool.at[record].seq - 1)
+        if self._slot[0] == self._nodes[self._path[0]].count and not self._to_next_leaf(t):
+            return 0
+        return self._remove(t) if self._nodes[self._path[0]].at[self._slot[0]] == record else 0
+
+    cdef bint _to_next_leaf(self, Tree* t) noexcept nogil:
+        """Let the path lead in front of the next leaf's first; False: this is the last."""
+        cdef int level = 1
+        while level < t.height and self._slot[level] + 1 == self._nodes[self._path[level]].count:
+            level += 1
+        if level >= t.height:
+            return False
+        self._slot[level] += 1
+        while level:
+            self._path[level - 1] = self._nodes[self._path[level]].at[self._slot[level]]
+            level -= 1
+            self._slot[level] = 0
+        return True
+
+    # ── nodes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int _put(self, Tree* t, uint32_t seq, int what, int room) noexcept nogil:
+        """Put an entry where the path leads; a leaf with `room` entries, and nodes that are full, are split."""
+        cdef int level = 0
+        cdef int slot = self._slot[0]
+        cdef int node, right
+        while level < t.height:
+            node = self._path[level]
+            if self._nodes[node].count < room:
+                return self._open(node, slot, seq, what)
+            right = self._split(node, slot, seq, what)
+            if node == t.last_leaf and level == 0:
+                t.last_leaf = right
+            seq = self._nodes[right].seq[0]
+            what = right
+            room = _FAN
+            level += 1
+            slot = self._slot[level] + 1
+        node = self._take_node()
+        self._open(node, 0, seq, t.root)
+        self._open(node, 1, seq, what)
+        t.root = node
+        t.height += 1
+        return 0
+
+    cdef int _open(self, int node, int slot, uint32_t seq, int what) noexcept nogil:
+        """Put an entry into a node that has room."""
+        cdef Node* n = &self._nodes[node]
+        memmove(&n.seq[slot + 1], &n.seq[slot], (n.count - slot) * sizeof(uint32_t))
+        memmove(&n.at[slot + 1], &n.at[slot], (n.count - slot) * sizeof(int))
+        n.seq[slot] = seq
+        n.at[slot] = what
+        n.count += 1
+        return 0
+
+    cdef int _split(self, int node, int slot, uint32_t seq, int what) noexcept nogil:
+        """A node, and one more entry, become two nodes; the second is returned. Behind its end, that has it alone."""
+        cdef int right = self._take_node()
+        cdef Node* n = &self._nodes[node]
+        cdef int kept = n.count if slot == n.count else n.count // 2 + 1
+        cdef Node* other = &self._nodes[right]
+        other.count = n.count - kept
+        memcpy(&other.seq[0], &n.seq[kept], other.count * sizeof(uint32_t))
+        memcpy(&other.at[0], &n.at[kept], other.count * sizeof(int))
+        n.count = kept
+        if other.count and slot <= kept:
+            self._open(node, slot, seq, what)
+        else:
+            self._open(right, slot - kept, seq, what)
+        return right
+
+    cdef int _remove(self, Tree* t) noexcept nogil:
+        """Take the entry out to which the path leads; nodes that are empty, or small beside small ones, go."""
+        cdef int level = 0
+        cdef int node
+        cdef Node* n
+        while True:
+            node = self._path[level]
+            n = &self._nodes[node]
+            n.count -= 1
+            memmove(&n.seq[self._slot[level]], &n.seq[self._slot[level] + 1],
+                (n.count - self._slot[level]) * sizeof(uint32_t))
+            memmove(&n.at[self._slot[level]], &n.at[self._slot[level] + 1],
+                (n.count - self._slot[level]) * sizeof(int))
+            if level == t.height - 1 or not (self._vanishes(level) if n.count else self._give_up(node)):
+                break
+            level += 1
+        while t.height > 1 and self._nodes[t.root].count == 1:
+            node = t.root
+            t.root = self._nodes[node].at[0]
+            t.height -= 1
+            self._give_node(node)
+        if level:
+            self._go_to_end(t, True)
+            t.first_leaf = self._path[0]
+            self._go_to_end(t, False)
+            t.last_leaf = self._path[0]
+        return 0
+
+    cdef inline bint _give_up(self, int node) noexcept nogil:
+        """An empty node goes, and its entry in the one above."""
+        self._give_node(node)
+        return True
+
+    cdef bint _vanishes(self, int level) noexcept nogil:
+        """Whether a node that has lost an entry becomes one with a neighbour; `_slot` above tells which entry goes."""
+        cdef Node* above = &self._nodes[self._path[level + 1]]
+        cdef int slot = self._slot[level + 1]
+        cdef Node* left
+        cdef Node* right
+        if self._nodes[self._path[level]].count != _FEW:
+            return False
+        if slot + 1 < above.count and self._nodes[above.at[slot + 1]].count <= _FEW:
+            slot += 1
+        elif slot == 0 or self._nodes[above.at[slot - 1]].count > _FEW:
+            return False
+        left = &self._nodes[above.at[slot - 1]]
+        right = &self._nodes[above.at[slot]]
+        right.seq[0] = above.seq[slot] if level else right.seq[0]
+        memcpy(&left.seq[left.count], &right.seq[0], right.count * sizeof(uint32_t))
+        memcpy(&left.at[left.count], &right.at[0], right.count * sizeof(int))
+        left.count += right.count
+        self._give_node(above.at[slot])
+        self._slot[level + 1] = slot
+        return True
+
+    cdef listed(self, int tree):
+        """For tests: the records that stand here, in order, or None."""
+        cdef Tree* t
+        cdef Node* n
+        cdef int i
+        if tree == _NONE:
+            return None
+        t = &self._trees[tree]
+        found = []
+        self._list(t, t.root, t.height - 1, found)
+        assert t.gone < max(1, self._nodes[t.first_leaf].count) or t.height == 1
+        found = found[t.gone:]
+        if found:
+            assert found[0] == self._nodes[t.first_leaf].at[t.gone]
+            assert found[len(found) - 1] == self._nodes[t.last_leaf].at[self._nodes[t.last_leaf].count - 1]
+        return found
+
+    cdef _list(self, Tree* t, int node, int level, list found):
+        cdef int i
+        assert 0 < self._nodes[node].count <= _FAN or t.height == 1
+        for i in range(self._nodes[node].count):
+            if level:
+                self._list(t, self._nodes[node].at[i], level - 1, found)
+            else:
+                found.append(self._nodes[node].at[i])
+
+
+@cython.final
+cdef class OneTree:
+    """For tests: a tree, and records in it that have a number and nothing else."""
+
+    cdef Pool pool
+    cdef Trees trees
+    cdef int _tree
+
+    def __init__(self, pool: Pool):
+        self.pool = pool
+        self.trees = Trees(pool, pool.records_max)
+        self._tree = self.trees.make()
+
+    cdef int _record(self, uint32_t seq) except -1:
+        cdef int record = self.pool.alloc(1)
+        if record == _NONE:
+            raise MemoryError
+        self.pool.at[record].seq = seq
+        return record
+
+    def append(self, seq):
+        """A record with the largest number; it is returned."""
+        cdef int record = self._record(seq)
+        self.trees.append(self._tree, record)
+        return record
+
+    def put_first(self, seq):
+        """A record with the smallest number; it is returned."""
+        cdef int record = self._record(seq)
+        self.trees.put_first(self._tree, record)
+        return record
+
+    def insert(self, seq):
+        """A record, which is returned."""
+        cdef int record = self._record(seq)
+        self.trees.insert(self._tree, record)
+        return record
+
+    def take_first(self, record):
+        """The first record, or one that does not stand here."""
+        self.trees.take_first(self._tree, record)
+
+    def take_out(self, record):
+        """A record, the first of those with its number."""
+        check_range(self.pool._untouched, record, record + 1)
+        self.trees.take_out(self._tree, record)
+        self.pool.free(record)
+
+    def find(self, seq):
+        """The last record with that number or a smaller one, or -1."""
+        return self.trees.find(self._tree, _NONE, seq, False)
+
+    def nodes(self):
+        """How many nodes are in use."""
+        cdef int node = self.trees._free_node
+        cdef int count = self.trees._untouched_nodes
+        while node != _NONE:
+            node = self.trees._nodes[node].free
+            count -= 1
+        return count
+
+    def listed(self):
+        """The records, in order."""
+        return self.trees.listed(self._tree)
+
+    def renew(self):
+        """Give the tree back, and begin another one."""
+        self.trees.give_back(self._tree)
+        assert self.nodes() == 0
+        self._tree = self.trees.make()
