@@ -60,3 +60,30 @@ def test_nothing_is_left_of_it(name, policy):
     assert core.held_packets() == 0
     assert core.table.used == 0
     assert core.primary_fragments.used == 0
+
+
+@pytest.mark.parametrize("policy", [1, 2, 3], ids=["report", "hold", "reset"])
+@pytest.mark.parametrize("each", [1, 5])
+def test_who_gives_way_is_found_in_few_steps(policy, each):
+    """The memory is full of many connections that hold little: of each packet that needs room one gives way."""
+    import hostile
+
+    from pycolo.core import Comparator
+
+    records = 12_000
+    one = hostile.Comparing()
+    one.core = core = Comparator(hostile.SEED, policy=policy, held_packets_max=records)
+    datagrams = [
+        bytearray(hostile.udp(hostile.alike(place), 1000 + number // each))
+        for place, number in enumerate(range(2 * records))
+    ]
+    for datagram in datagrams[:records]:
+        core.primary_frames(datagram, 0, len(datagram), hostile.START_US)
+        one.drained()
+    walked, gave_way = core.pool.walked, core.stats.gave_way
+    for datagram in datagrams[records:]:
+        core.primary_frames(datagram, 0, len(datagram), hostile.START_US)
+        one.drained()
+    found = core.stats.gave_way - gave_way
+    assert found >= records / each / 8
+    assert (core.pool.walked - walked) / found <= 4 * 64 + 2 * math.log2(records)

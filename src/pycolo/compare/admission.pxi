@@ -11,7 +11,7 @@ memory, until time shows what never comes.
 Where no checkpoint is to be had a connection may have to *give way*: it counts as different (`queue_full`,
 `memory_full`), and the policy is applied to it. A queue of datagrams does that when it has been full for
 DATAGRAM_REORDER_MS, under `report` and `reset`, rather than stop all others for seconds. Where the memory is full of
-what is held it is the connection for which a side stands still, or else the one that holds most.
+what is held it is the connection for which a side stands still, or else the one that holds most (see `relief`).
 
 Under `hold` what differs stays in memory without an end: all of it together gets a share of records and bytes, and a
 connection that says nothing any more loses it.
@@ -35,6 +35,7 @@ cdef class Admission:
     cdef Held held
     cdef TcpComparison tcp
     cdef DatagramComparison datagram
+    cdef Relief relief
     cdef long long scan_cycle_us
     cdef long long _next_full_report_us
     cdef int _was_full
@@ -59,6 +60,7 @@ cdef class Admission:
         self.held = held
         self.tcp = tcp
         self.datagram = datagram
+        self.relief = Relief(held)
         self.scan_cycle_us = scan_cycle_us
         self._next_full_report_us = 0
         self._was_full = _NONE
@@ -223,12 +225,14 @@ cdef class Admission:
         if self.held.policy == DivergencePolicy.CHECKPOINT or self.held.has_ready():
             return False
         row: cython.int = _NONE
+        is_short: cython.bint = False  # this time not all are looked at
         if self._stands_still(True):
             row = self._full_row[1]
         elif self._stands_still(False):
             row = self._full_row[0]
         if row == _NONE or self.held.rows[row].flags & RowFlag.DIVERGED:
-            row = self._largest()
+            row = self.relief.largest(now_us)
+            is_short = not self.relief.has_looked
         if row == _NONE:
             return False
         self.held.stats.gave_way += 1
@@ -237,30 +241,11 @@ cdef class Admission:
             self.tcp.apply_policy(row, now_us)
         else:
             self.datagram.apply_policy(row, now_us)
-        self.review(now_us)
+        if not is_short:
+            self.review(now_us)
+        elif self.held.policy == DivergencePolicy.HOLD:
+            self._review_row(row, now_us)
         return True
-
-    cdef int _largest(self) noexcept nogil:
-        """The connection that holds most bytes and does not differ, or -1."""
-        found: cython.int = _NONE
-        most: cython.longlong = 0
-        row: cython.int = self.held.active_head
-        while row != _NONE:
-            if not self.held.rows[row].flags & RowFlag.DIVERGED:
-                size: cython.longlong = self._size(self.held.rows[row].primary.head)
-                size += self._size(self.held.rows[row].secondary.head)
-                if size > most:
-                    most = size
-                    found = row
-            row = self.held.next_active(row)
-        return found
-
-    cdef Py_ssize_t _size(self, int record) noexcept nogil:
-        size: cython.longlong = 0
-        while record != _NONE:
-            size += self.held.pool.at[record].length
-            record = self.held.pool.at[record].next
-        return size
 
     cdef int review(self, long long now_us) noexcept nogil:
         """Under HOLD: count what the connections that differ hold; what is too much, or too old, goes."""
@@ -278,7 +263,7 @@ cdef class Admission:
     cdef int _review_row(self, int row, long long now_us) noexcept nogil:
         cdef Row* r = &self.held.rows[row]
         count: cython.int = r.primary.count
-        size: cython.longlong = self._size(r.primary.head)
+        size: cython.longlong = self.held.bytes_of(r.primary.head)
         if not r.flags & RowFlag.SECONDARY_SYN:
             self.held.drop_all_secondary(row)
         is_silent: cython.bint = now_us - self.held.table.at[row].last_seen_us >= _SILENT_US

@@ -268,6 +268,14 @@ cdef class Held(Reports):
             record = self.pool.at[record].next
         return mine, self.segments.lists(r), theirs, self.trees.listed(r.secondary_tree)
 
+    cdef long long bytes_of(self, int record) noexcept nogil:
+        """Of the frames of a queue, from `record` on."""
+        cdef long long size = 0
+        while record != _NONE:
+            size += self.pool.at[record].length
+            record = self.pool.at[record].next
+        return size
+
     cdef int release_all(self, int row, long long now_us) noexcept nogil:
         """Let every held primary packet of a connection out, in order; how many is returned."""
         cdef Row* r = &self.rows[row]

@@ -77,7 +77,7 @@ cdef int find_ahead(const uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has
         a.vnet_len = load32(buf, pos + 4) if has_vnet else 0
         a.start = pos + words
         a.end = a.start + load32(buf, pos)
-        if a.vnet_len not in (0, 10, 12) or a.end > end or a.end - a.start > _FRAMING_LENGTH_MAX:
+        if not is_vnet_len(a.vnet_len) or a.end > end or a.end - a.start > _FRAMING_LENGTH_MAX:
             break
         if not find_segment(buf + a.start + a.vnet_len, a.end - a.start - a.vnet_len, &a.segment):
             break
@@ -136,7 +136,7 @@ cdef class Steady:
             length = load32(buf, pos)
             if has_vnet:
                 vnet_len = load32(buf, pos + 4)
-                if vnet_len != 0 and vnet_len != 10 and vnet_len != 12:
+                if not is_vnet_len(vnet_len):
                     break
             if length > end - pos - words or length > _FRAMING_LENGTH_MAX:
                 break

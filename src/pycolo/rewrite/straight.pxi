@@ -99,7 +99,7 @@ cdef class StraightTranslator:
             length = load32(buf, pos)
             if has_vnet:
                 vnet_len = load32(buf, pos + 4)
-                if vnet_len != 0 and vnet_len != 10 and vnet_len != 12:
+                if not is_vnet_len(vnet_len):
                     break
             if length > end - pos - words or length > _FRAMING_LENGTH_MAX:
                 break

@@ -11,8 +11,7 @@ A *batch* is such a stream in one buffer; its last frame may be incomplete.
 
 
 cdef long long _FRAMING_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
-cdef Py_ssize_t _NO_VNET, _LEGACY_VNET, _VNET
-_NO_VNET, _LEGACY_VNET, _VNET = limits.VNET_HEADER_BYTES
+cdef uint32_t _VNET_LENGTHS = sum(1 << size for size in limits.VNET_HEADER_BYTES)  # bit n: it may have n bytes
 
 INCOMPLETE = 0
 COMPLETE = 1
@@ -40,6 +39,11 @@ cdef class Span:
         self.word = 0
 
 
+cdef inline bint is_vnet_len(Py_ssize_t length) noexcept nogil:
+    """Whether a vnet header may be as long as that."""
+    return 0 <= length < 32 and _VNET_LENGTHS >> length & 1
+
+
 cdef int frame_at(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has_vnet, Span span) noexcept nogil:
     """Find the frame whose length word stands at `pos`: 0 incomplete, 1 complete (`span` says where), 2 impossible."""
     words: cython.Py_ssize_t = 8 if has_vnet else 4
@@ -56,7 +60,7 @@ cdef int frame_at(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has_vnet, S
     span.vnet_len = 0
     if has_vnet:
         span.vnet_len = load32(buf, pos + 4)
-        if span.vnet_len != _NO_VNET and span.vnet_len != _LEGACY_VNET and span.vnet_len != _VNET:
+        if not is_vnet_len(span.vnet_len):
             span.word = span.vnet_len
             return 2
     span.start = pos + words

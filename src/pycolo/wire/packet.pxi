@@ -34,9 +34,9 @@ cdef enum:
     VNET_GSO_TYPE = 1
     VNET_GSO_SIZE = 4
 
-cdef Py_ssize_t _FRAME_BYTES_MIN = limits.FRAME_BYTES_MIN
-cdef int _EXTENSIONS_MAX = limits.IPV6_EXTENSION_HEADERS_MAX
+cdef int _FRAME_BYTES_MIN = limits.FRAME_BYTES_MIN
 cdef int _TAGS_MAX = limits.VLAN_TAGS_MAX
+cdef int _EXTENSIONS_MAX = limits.IPV6_EXTENSION_HEADERS_MAX
 
 
 @cython.final
@@ -133,7 +133,7 @@ cdef int _parse_ethernet(uint8_t* buf, Packet packet) noexcept nogil:
     pos: cython.Py_ssize_t = packet.frame_pos + ETH_TYPE
     ethertype: cython.longlong = load16(buf, pos)
     tags: cython.int = 0
-    # 802.1ad service tag, then 802.1Q customer tag; a third tag is somebody else's business and passes.
+    # 802.1ad service tag, then 802.1Q customer tag; a frame with a third one passes uncompared.
     while (ethertype == 0x8100 or ethertype == 0x88A8) and tags < _TAGS_MAX:
         if packet.end - pos < 6:
             packet.refusal = Refusal.SHORT
