@@ -37,7 +37,10 @@ class Listed:
         else:
             self.entries.insert(0, (place, record))
 
-    def insert(self, place: int) -> None:
+    def insert(self, place: int, is_found: bool) -> None:
+        """`is_found`: after a search for its place, which may be used."""
+        if is_found:
+            self.tree.find(self.seq(place))
         at = bisect.bisect_right([one[0] for one in self.entries], place)
         self.entries.insert(at, (place, self.tree.insert(self.seq(place))))
 
@@ -78,7 +81,7 @@ def test_it_is_a_sorted_list(dice, base):
             elif kind == 3:
                 one.put_first(one.entries[0][0] - 1 if one.entries and dice.random() < 0.8 else dice.randrange(900))
             else:
-                one.insert(dice.randrange(1000))
+                one.insert(dice.randrange(1000), dice.random() < 0.5)
         one.assert_same(dice)
     while one.entries:
         one.take_out(dice.randrange(1000)) if dice.random() < 0.9 else one.take_first()

@@ -39,7 +39,10 @@ cdef struct Tree:
 
 @cython.final
 cdef class Trees:
-    """`_path` and `_slot` are the way that was gone last, by level, leaves first."""
+    """`_path` and `_slot` are the way that was gone last, by level, leaves first.
+
+    `_way`: the tree in which `find` has gone it for `_way_seq`, while nothing has changed there; else -1.
+    """
 
     cdef Pool pool
     cdef Tree* _trees
@@ -50,6 +53,8 @@ cdef class Trees:
     cdef int _untouched_nodes
     cdef int[13] _path
     cdef int[13] _slot
+    cdef int _way
+    cdef uint32_t _way_seq
 
     def __dealloc__(self):
         release_column(self._trees)
@@ -60,7 +65,7 @@ cdef class Trees:
         self.pool = pool
         self._trees = <Tree*>column(self._trees, records_max // _TREE_UNTIL + 2, sizeof(Tree), 0)
         self._nodes = <Node*>column(self._nodes, records_max + _LEVELS, sizeof(Node), 0)
-        self._free_tree = self._free_node = _NONE
+        self._free_tree = self._free_node = self._way = _NONE
         self._untouched_trees = self._untouched_nodes = 0
 
     cdef int make(self) noexcept nogil:
@@ -83,6 +88,7 @@ cdef class Trees:
         cdef Tree* t
         if tree != _NONE:
             t = &self._trees[tree]
+            self._way = _NONE
             self._free_below(t.root, t.height - 1)
             t.root = self._free_tree
             self._free_tree = tree
@@ -163,6 +169,7 @@ cdef class Trees:
         """What was taken from the first leaf leaves no room in it."""
         cdef Node* leaf = &self._nodes[t.first_leaf]
         if t.gone:
+            self._way = _NONE
             leaf.count -= t.gone
             memmove(&leaf.seq[0], &leaf.seq[t.gone], leaf.count * sizeof(uint32_t))
             memmove(&leaf.at[0], &leaf.at[t.gone], leaf.count * sizeof(int))
@@ -173,6 +180,7 @@ cdef class Trees:
         """Let the path lead in front of the first, or behind the last."""
         cdef int node = t.root
         cdef int level = t.height - 1
+        self._way = _NONE
         while True:
             self._path[level] = node
             self._slot[level] = 0 if to_first else self._nodes[node].count - (level != 0)
@@ -206,6 +214,12 @@ cdef class Trees:
         if seq_diff(leaf.seq[leaf.count - 1], seq) <= 0:
             return leaf.at[leaf.count - 1]
         self._descend(t, seq)
+        self._way = tree
+        self._way_seq = seq
+        # Who looks at the one that is found looks at the next one too.
+        leaf = &self._nodes[self._path[0]]
+        if self._slot[0] < leaf.count:
+            prefetch(&self.pool.at[leaf.at[self._slot[0]]])
         return self._in_front(t)
 
     cdef inline int _descend(self, Tree* t, uint32_t seq) noexcept nogil:
@@ -251,7 +265,8 @@ cdef class Trees:
         """The record takes its place, behind others that begin where it does."""
         cdef Tree* t = &self._trees[tree]
         self._close_gap(t)
-        self._descend(t, self.pool.at[record].seq)
+        if self._way != tree or self._way_seq != self.pool.at[record].seq:
+            self._descend(t, self.pool.at[record].seq)
         return self._put(t, self.pool.at[record].seq, record, _FAN)
 
     cdef int take_out(self, int tree, int record) noexcept nogil:
@@ -261,6 +276,7 @@ cdef class Trees:
         """
         cdef Tree* t = &self._trees[tree]
         self._close_gap(t)
+        self._way = _NONE
         self._descend(t, self.pool.at[record].seq - 1)
         if self._slot[0] == self._nodes[self._path[0]].count and not self._to_next_leaf(t):
             return 0
@@ -287,6 +303,7 @@ cdef class Trees:
         cdef int level = 0
         cdef int slot = self._slot[0]
         cdef int node, right
+        self._way = _NONE
         while level < t.height:
             node = self._path[level]
             if self._nodes[node].count < room:
@@ -337,6 +354,7 @@ cdef class Trees:
         cdef int level = 0
         cdef int node
         cdef Node* n
+        self._way = _NONE
         while True:
             node = self._path[level]
             n = &self._nodes[node]
@@ -412,75 +430,3 @@ cdef class Trees:
                 self._list(t, self._nodes[node].at[i], level - 1, found)
             else:
                 found.append(self._nodes[node].at[i])
-
-
-@cython.final
-cdef class OneTree:
-    """For tests: a tree, and records in it that have a number and nothing else."""
-
-    cdef Pool pool
-    cdef Trees trees
-    cdef int _tree
-
-    def __init__(self, pool: Pool):
-        self.pool = pool
-        self.trees = Trees(pool, pool.records_max)
-        self._tree = self.trees.make()
-
-    cdef int _record(self, uint32_t seq) except -1:
-        cdef int record = self.pool.alloc(1)
-        if record == _NONE:
-            raise MemoryError
-        self.pool.at[record].seq = seq
-        return record
-
-    def append(self, seq):
-        """A record with the largest number; it is returned."""
-        cdef int record = self._record(seq)
-        self.trees.append(self._tree, record)
-        return record
-
-    def put_first(self, seq):
-        """A record with the smallest number; it is returned."""
-        cdef int record = self._record(seq)
-        self.trees.put_first(self._tree, record)
-        return record
-
-    def insert(self, seq):
-        """A record, which is returned."""
-        cdef int record = self._record(seq)
-        self.trees.insert(self._tree, record)
-        return record
-
-    def take_first(self, record):
-        """The first record, or one that does not stand here."""
-        self.trees.take_first(self._tree, record)
-
-    def take_out(self, record):
-        """A record, the first of those with its number."""
-        check_range(self.pool._untouched, record, record + 1)
-        self.trees.take_out(self._tree, record)
-        self.pool.free(record)
-
-    def find(self, seq):
-        """The last record with that number or a smaller one, or -1."""
-        return self.trees.find(self._tree, _NONE, seq, False)
-
-    def nodes(self):
-        """How many nodes are in use."""
-        cdef int node = self.trees._free_node
-        cdef int count = self.trees._untouched_nodes
-        while node != _NONE:
-            node = self.trees._nodes[node].free
-            count -= 1
-        return count
-
-    def listed(self):
-        """The records, in order."""
-        return self.trees.listed(self._tree)
-
-    def renew(self):
-        """Give the tree back, and begin another one."""
-        self.trees.give_back(self._tree)
-        assert self.nodes() == 0
-        self._tree = self.trees.make()
