@@ -255,7 +255,7 @@ cdef class Held(Reports):
             row = self.rows[row].active_next
 
     def lists(self, row: cython.int):
-        """For tests: the primary's queue (record → is it a bare ACK), its lists; the secondary's queue, and its tree."""
+        """For tests: the primary's queue (record → is it a bare ACK), its lists; the secondary's queue, its tree."""
         cdef Row* r = &self.rows[row]
         cdef int record = r.primary.head
         mine, theirs = {}, []
