@@ -47,6 +47,9 @@ RESTART_MS: Final = 5000
 HANG_TIMEOUT_MS: Final = 3000
 """A checkpoint's, where a QEMU hangs: ten times what one takes here, and soon over."""
 
+RESUME_MS: Final = 1000
+"""The node waits so long for a primary that does not resume behind a commit, and only then asks for the next one."""
+
 WRONG_COMMANDS: Final = ("memory", "device", "ends")
 """In turn, see `wrong_command`: seen before anything is done, seen by QEMU at the end of a migration, no QEMU."""
 
@@ -183,7 +186,7 @@ SCENARIOS: Final = (
         is_busy=True,
         fault=Fault.HANG,
         checkpoint_timeout_ms=HANG_TIMEOUT_MS,
-        stood_still_max_ms=COMPARE_TIMEOUT_MS + HANG_TIMEOUT_MS + SHORT_MS,
+        stood_still_max_ms=COMPARE_TIMEOUT_MS + HANG_TIMEOUT_MS + RESUME_MS + SHORT_MS,
     ),
     Scenario(
         name="hang-failover",
