@@ -55,9 +55,29 @@ cdef extern from "sys/socket.h" nogil:
     struct msghdr:
         iovec* msg_iov
         size_t msg_iovlen
+        void* msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct cmsghdr:
+        int cmsg_level
+        int cmsg_type
+    cmsghdr* CMSG_FIRSTHDR(msghdr* message)
+    cmsghdr* CMSG_NXTHDR(msghdr* message, cmsghdr* control)
+    uint8_t* CMSG_DATA(cmsghdr* control)
+    Py_ssize_t recvmsg(int fd, msghdr* message, int flags)
     struct mmsghdr:
         msghdr msg_hdr
     int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags)
+
+cdef extern from "linux/if_packet.h" nogil:
+    enum:
+        PACKET_AUXDATA
+        TP_STATUS_VLAN_VALID
+        TP_STATUS_VLAN_TPID_VALID
+    struct tpacket_auxdata:
+        uint32_t tp_status
+        uint16_t tp_vlan_tci
+        uint16_t tp_vlan_tpid
 
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:

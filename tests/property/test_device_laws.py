@@ -114,16 +114,20 @@ def cable():
         yield found, namespace
 
 
-def passed(source, target, octets, expected, has_vnet):
-    """All of `octets` is written, and as many frames as are `expected` read: these frames."""
+def passed(source, target, octets, expected, has_vnet, skips=VNET_LEN):
+    """All of `octets` is written, and as many frames as are `expected` read: these frames.
+
+    `skips`: so much of a vnet header does not count.
+    """
     buf, pos, found = bytearray(BATCH_BUFFER_BYTES), 0, []
 
     def is_done():
         nonlocal pos
         pos = source.write_batch(octets, pos, len(octets))
         while (end := target.read_batch(buf, 0)) > 0:
-            frames = unbatch(bytes(buf[:end]), has_vnet=has_vnet)
-            found.extend(octets for octets in frames if octets[:12] == ETHERNET[:12])
+            frames = unbatch(bytes(buf[:end]), has_vnet=has_vnet, keeps_vnet=True)
+            at = VNET_LEN if has_vnet else 0
+            found.extend(octets[min(at, skips) :] for octets in frames if octets[at : at + 12] == ETHERNET[:12])
         return pos == len(octets) and len(found) >= len(expected)
 
     wait_for(is_done, "the frames")
@@ -174,6 +178,48 @@ def test_over_a_cable_large_frames_stay_whole_between_small_ones(cable, sizes):
         expected.append(octets[VNET_LEN:])
     octets = batch(frames, VNET_LEN)
     assert passed(one, two, octets, expected, True) == expected
+
+
+TAGS = st.lists(st.tuples(st.sampled_from([0x8100, 0x88A8]), st.integers(0, 0xFFFF)), max_size=3)
+"""Ethertype and TCI of VLAN tags, from the outermost on."""
+
+
+def tagged(octets, tags, vnet_len=0):
+    """The frame with the tags behind its addresses."""
+    at = vnet_len + 12
+    return octets[:at] + b"".join(kind.to_bytes(2) + tci.to_bytes(2) for kind, tci in tags) + octets[at:]
+
+
+@pytest.mark.namespaces
+@settings(max_examples=40)
+@given(st.lists(st.tuples(TAGS, st.integers(46, 1400)), max_size=40))
+def test_over_a_cable_vlan_tags_stay_where_they_are(cable, kinds):
+    """The kernel takes the outermost one out of what a packet socket receives, and says it beside."""
+    ports, _ = cable
+    one, two = ports["one", False], ports["two", False]
+    drain(one, two)
+    frames = [tagged(ETHERNET + bytes([i]) * size, tags) for i, (tags, size) in enumerate(kinds)]
+    assert passed(one, two, batch(frames), frames, False) == frames
+
+
+@pytest.mark.namespaces
+@settings(max_examples=25)
+@given(st.lists(st.tuples(TAGS.filter(lambda tags: len(tags) < 2), st.integers(1, 30_000)), max_size=20))
+def test_over_a_cable_a_vnet_header_counts_the_tag_in_front_of_what_it_points_at(cable, kinds):
+    ports, _ = cable
+    one, two = ports["one", True], ports["two", True]
+    drain(one, two)
+    frames = []
+    for i, (tags, size) in enumerate(kinds):
+        is_large = size > 1448
+        vnet = bytearray(vnet_header(NEEDS_CSUM, GSO_TCPV4 if is_large else 0, 1448 if is_large else 0, size=VNET_LEN))
+        vnet[2:4] = (54 + 4 * len(tags)).to_bytes(2, "little")
+        vnet[6:8] = (34 + 4 * len(tags)).to_bytes(2, "little")
+        octets = frame(Tcp(i, data=bytes([i]) * size), bytes(vnet))
+        frames.append(tagged(octets[:VNET_LEN] + ETHERNET[:12] + octets[VNET_LEN + 12 :], tags, VNET_LEN))
+    got = passed(one, two, batch(frames, VNET_LEN), frames, True, skips=0)
+    assert [octets[VNET_LEN:] for octets in got] == [octets[VNET_LEN:] for octets in frames]
+    assert [octets[6:10] for octets in got] == [octets[6:10] for octets in frames], "csum_start and csum_offset"
 
 
 @pytest.mark.namespaces

@@ -6,6 +6,7 @@ message needs room for the largest frame, recvmmsg(2) is not faster (docs/perfor
 
 
 cdef Py_ssize_t _FRAME_MAX = limits.STREAM_LENGTH_BYTES_MAX
+cdef int _SOL_PACKET = 263
 cdef int _EAGAIN = errors.EAGAIN
 cdef int _EINTR = errors.EINTR
 cdef int _ENOBUFS = errors.ENOBUFS
@@ -14,6 +15,19 @@ cdef int _EMSGSIZE = errors.EMSGSIZE
 cdef enum:
     # In one call; more win nothing, the rest is the kernel's own work for each frame.
     _MESSAGES = 64
+    # Room for what comes beside a frame: struct tpacket_auxdata, with its header.
+    _CONTROL_WORDS = 16
+    _VLAN_TAG_BYTES = 4
+    _ETHERNET_ADDRESSES = 12
+
+
+cdef inline int _add16(uint8_t* at, int count) noexcept nogil:
+    """Add to a word in the host's byte order, as those of a vnet header are."""
+    cdef uint16_t word
+    memcpy(&word, at, 2)
+    word += count
+    memcpy(at, &word, 2)
+    return 0
 
 
 @cython.final
@@ -35,6 +49,9 @@ cdef class FrameFd:
     cdef Span _span
     cdef iovec[_MESSAGES] _places
     cdef mmsghdr[_MESSAGES] _messages
+    cdef iovec _place
+    cdef msghdr _incoming
+    cdef uint64_t[_CONTROL_WORDS] _control
 
     def __init__(self, fd: int, vnet_len: int, is_socket: bool = False) -> None:
         self.fd = fd
@@ -48,6 +65,9 @@ cdef class FrameFd:
         self.frames_in = self.frames_out = self.dropped = 0
         self.last_errno = self.failed_errno = 0
         self._span = Span()
+        memset(&self._incoming, 0, sizeof(self._incoming))
+        self._incoming.msg_iov = &self._place
+        self._incoming.msg_iovlen = 1
 
     def read_batch(self, buf: cython.uchar[::1], pos: cython.Py_ssize_t) -> cython.Py_ssize_t:
         """Read frames into `buf` from `pos` until there are none, or no room for another; the new end is returned."""
@@ -73,8 +93,8 @@ cdef class FrameFd:
         words: cython.Py_ssize_t = 8 if self.vnet_len else 4
         count: cython.Py_ssize_t
         while room - pos >= _FRAME_MAX + words:
-            if self.is_socket:  # what it returns is the frame's length, also when that is more than there was room for
-                count = receive_bytes(self.fd, buf + pos + words, _FRAME_MAX, MSG_DONTWAIT | MSG_TRUNC)
+            if self.is_socket:
+                count = self._receive(buf + pos + words)
             else:
                 count = read(self.fd, buf + pos + words, _FRAME_MAX)
             if count < 0:
@@ -92,6 +112,46 @@ cdef class FrameFd:
             self.frames_in += 1
             pos += words + count
         return pos
+
+    cdef Py_ssize_t _receive(self, uint8_t* frame) noexcept nogil:
+        """A frame of a socket: its length, also when that is more than there was room for; or -1.
+
+        The kernel takes the outermost VLAN tag out of the frame and says it beside (packet(7), PACKET_AUXDATA).
+        """
+        cdef tpacket_auxdata beside
+        cdef cmsghdr* control
+        cdef Py_ssize_t count
+        self._place.iov_base = frame
+        self._place.iov_len = _FRAME_MAX
+        self._incoming.msg_control = self._control
+        self._incoming.msg_controllen = sizeof(self._control)
+        count = recvmsg(self.fd, &self._incoming, MSG_DONTWAIT | MSG_TRUNC)
+        if count <= 0 or count > _FRAME_MAX:
+            return count
+        control = CMSG_FIRSTHDR(&self._incoming)
+        while control != NULL:
+            if control.cmsg_level == _SOL_PACKET and control.cmsg_type == PACKET_AUXDATA:
+                memcpy(&beside, CMSG_DATA(control), sizeof(beside))
+                if beside.tp_status & TP_STATUS_VLAN_VALID:
+                    return self._put_tag(frame, count, &beside)
+            control = CMSG_NXTHDR(&self._incoming, control)
+        return count
+
+    cdef Py_ssize_t _put_tag(self, uint8_t* frame, Py_ssize_t count, const tpacket_auxdata* beside) noexcept nogil:
+        """Put a frame's VLAN tag in its place again; the new length is returned."""
+        cdef Py_ssize_t at = self.vnet_len + _ETHERNET_ADDRESSES
+        if count < at:
+            return count
+        if count + _VLAN_TAG_BYTES > _FRAME_MAX:
+            return count + _VLAN_TAG_BYTES  # too large now
+        memmove(frame + at + _VLAN_TAG_BYTES, frame + at, count - at)
+        store16(frame, at, beside.tp_vlan_tpid if beside.tp_status & TP_STATUS_VLAN_TPID_VALID else 0x8100)
+        store16(frame, at + 2, beside.tp_vlan_tci)
+        if self.vnet_len and frame[VNET_FLAGS] & VnetFlag.NEEDS_CSUM:
+            _add16(frame + VNET_CSUM_START, _VLAN_TAG_BYTES)
+        if self.vnet_len and frame[VNET_GSO_TYPE]:
+            _add16(frame + VNET_HDR_LEN, _VLAN_TAG_BYTES)
+        return count + _VLAN_TAG_BYTES
 
     cdef int _note_read_error(self, int number) noexcept nogil:
         if number != _EAGAIN and number != _EINTR:

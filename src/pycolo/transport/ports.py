@@ -35,6 +35,7 @@ _TUN_F_CSUM_TSO4_TSO6_ECN: Final = 0x01 | 0x02 | 0x04 | 0x08
 # linux/if_packet.h
 _SOL_PACKET: Final = 263
 _PACKET_ADD_MEMBERSHIP: Final = 1
+_PACKET_AUXDATA: Final = 8
 _PACKET_VNET_HDR: Final = 15
 _PACKET_IGNORE_OUTGOING: Final = 23
 _PACKET_MR_PROMISC: Final = 1
@@ -184,6 +185,7 @@ def _open_packet(spec: PortSpec, option: str) -> DevicePort:
         if spec.vnet_hdr:
             sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
         sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)  # or VLAN tags would be lost
         sock.bind((spec.target, _ETH_P_ALL))
         # The guest's address is not the interface's own: a real card would drop its frames otherwise.
         request = struct.pack("iHH8s", socket.if_nametoindex(spec.target), _PACKET_MR_PROMISC, 0, b"")

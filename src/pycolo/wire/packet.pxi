@@ -32,7 +32,9 @@ cdef enum:
     UDP_LEN = 8
     VNET_FLAGS = 0
     VNET_GSO_TYPE = 1
+    VNET_HDR_LEN = 2
     VNET_GSO_SIZE = 4
+    VNET_CSUM_START = 6
 
 cdef int _FRAME_BYTES_MIN = limits.FRAME_BYTES_MIN
 cdef int _TAGS_MAX = limits.VLAN_TAGS_MAX
