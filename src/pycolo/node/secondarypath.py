@@ -10,7 +10,7 @@ Until the takeover what comes from the LAN is read and thrown away: the primary 
 **A checkpoint** stops the guest, and makes a copy of the primary's of it::
 
     in service ── hold ──► held ── loaded(epoch) ──► held until OFFSETS(epoch) is here ──► in service, of `epoch`
-                             └──── resume ─────────► in service as before: the checkpoint was given up
+                             └──── take_over ──────► serving, in its own state: the checkpoint was never finished (E4)
 
 `hold` takes all that the guest has sent: it is of the old state, and leaves before the EPOCH_MARKER that `loaded`
 sends. While held nothing is read from the guest and nothing written to it. Clients' frames wait untranslated, for it
@@ -110,15 +110,6 @@ class SecondaryPath(DataPath):
             raise StateError("data path: loaded", "not held", "held")
         self._loading = epoch
         self._go_on_if_told()
-
-    def resume(self) -> None:
-        """The checkpoint was given up: the guest goes on in its own state, with its own offsets (rule E4).
-
-        Where the one before is not over, since its offsets have not come yet, the guest stays held until they come.
-        """
-        self._is_held_again = False
-        if self._loading is None:
-            self._secondary.is_held = False
 
     def take_over(self) -> None:
         """The arbiter has decided: this node serves the clients from now on. Ends a hold.
