@@ -11,8 +11,8 @@ from enum import IntEnum
 from struct import calcsize, pack, unpack
 from typing import Final, Literal
 
+from pycolo import limits
 from pycolo.errors import WireError, WireReason
-from pycolo.limits import CAPTURE_BLOCK_BYTES_MAX
 
 ByteOrder = Literal["<", ">"]
 
@@ -115,7 +115,7 @@ def _pcap_frames(reader: _Reader, order: ByteOrder, ticks_per_second: int) -> It
         raise reader.not_ethernet(link_type)
     while head := reader.take(16, may_end=True):
         seconds, ticks, size, whole = unpack(f"{order}IIII", head)
-        if size > CAPTURE_BLOCK_BYTES_MAX:
+        if size > limits.CAPTURE_BLOCK_BYTES_MAX:
             raise reader.malformed(f"a frame of {size} bytes")
         at_us = seconds * 1_000_000 + ticks * 1_000_000 // ticks_per_second
         yield CapturedFrame(reader.take(size), at_us, missing_bytes=max(whole - size, 0))
@@ -153,7 +153,7 @@ class _Pcapng:
     def _body(self, length: bytes, taken: int = 0) -> bytes:
         """What is left of a block behind its length word, of which `taken` bytes have been read."""
         size: int = unpack(f"{self.order}I", length)[0]
-        if size % 4 or size < 12 + taken or size > CAPTURE_BLOCK_BYTES_MAX:
+        if size % 4 or size < 12 + taken or size > limits.CAPTURE_BLOCK_BYTES_MAX:
             raise self.reader.malformed(f"a block of {size} bytes")
         body = self.reader.take(size - 12 - taken)
         if self.reader.take(4) != length:

@@ -10,8 +10,19 @@ A *batch* is such a stream in one buffer; its last frame may be incomplete.
 """
 
 
-cdef long long _FRAMING_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
-cdef uint32_t _VNET_LENGTHS = sum(1 << size for size in limits.VNET_HEADER_BYTES)  # bit n: it may have n bytes
+# Bounds of `limits` that each frame is held to. The compiler knows them, which saves loads; they cannot drift apart.
+cdef enum:
+    _FRAMING_LENGTH_MAX = 69632
+    _VNET_LENGTHS = 1 | 1 << 10 | 1 << 12  # bit n: a vnet header may have n bytes
+    _FRAME_BYTES_MIN = 14
+    _TAGS_MAX = 2
+    _EXTENSIONS_MAX = 8
+
+assert _FRAMING_LENGTH_MAX == limits.STREAM_LENGTH_BYTES_MAX
+assert _VNET_LENGTHS == sum(1 << size for size in limits.VNET_HEADER_BYTES)
+assert _FRAME_BYTES_MIN == limits.FRAME_BYTES_MIN
+assert _TAGS_MAX == limits.VLAN_TAGS_MAX
+assert _EXTENSIONS_MAX == limits.IPV6_EXTENSION_HEADERS_MAX
 
 INCOMPLETE = 0
 COMPLETE = 1

@@ -36,10 +36,6 @@ cdef enum:
     VNET_GSO_SIZE = 4
     VNET_CSUM_START = 6
 
-cdef int _FRAME_BYTES_MIN = limits.FRAME_BYTES_MIN
-cdef int _TAGS_MAX = limits.VLAN_TAGS_MAX
-cdef int _EXTENSIONS_MAX = limits.IPV6_EXTENSION_HEADERS_MAX
-
 
 @cython.final
 cdef class Packet:
