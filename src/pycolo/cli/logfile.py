@@ -132,6 +132,10 @@ class _Writing(logging.Handler):
         self._encoding = encoding
         self._lost = lost
 
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        """No lock: one thread writes. `logging.shutdown` would wait for it, for a pipe that is never read for ever."""
+        self.lock = None
+
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
         octets = f"{record.getMessage()}\n".encode(self._encoding, PLAIN)
