@@ -136,6 +136,11 @@ class _Writing(logging.Handler):
         """No lock: one thread writes. `logging.shutdown` would wait for it, for a pipe that is never read for ever."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As `logging.Handler`, which from Python 3.13 on requires a lock."""
+        self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
         octets = f"{record.getMessage()}\n".encode(self._encoding, PLAIN)
