@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from pycolo import core
 from pycolo_lab.qemu.programs import PACKAGES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PRODUCT = sorted((ROOT / "src").rglob("*.py"))
 LAB = sorted((ROOT / "lab" / "src").rglob("*.py"))
 SOURCES = PRODUCT + LAB

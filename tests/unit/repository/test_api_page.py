@@ -13,7 +13,7 @@ from pycolo import frames
 from pycolo.frames import CapturedFrame
 from support.segments import SACK_PERMITTED, Tcp, frame, mss
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 

@@ -16,7 +16,7 @@ from pycolo.proxy.line import parse_line
 from support.commands import commands_of
 from support.configs import EXAMPLE
 
-UNITS = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
+UNITS = Path(__file__).resolve().parents[3] / "contrib" / "systemd"
 UNIT = UNITS / "colo@.service"
 PROXY = UNITS / "colo-proxy@.service"
 

@@ -10,7 +10,7 @@ from pycolo.checkpoint.diagram import BEGIN, END, block, picture, renewed
 from pycolo.checkpoint.records import REASONS_PER_KIND_MAX, ReasonKind
 from pycolo.checkpoint.table import State
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/checkpoint.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs/checkpoint.md").read_text(encoding="utf-8")
 
 
 def test_the_page_is_what_the_table_makes_of_it():

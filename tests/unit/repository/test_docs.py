@@ -26,7 +26,7 @@ from pycolo_lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_OK
 from pycolo_lab.observe import CLEAN
 from support.commands import commands_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TREES = (ROOT / "src", ROOT / "lab" / "src")
 SOURCES = [path for tree in TREES for path in sorted(tree.rglob("*")) if path.suffix in {".py", ".pyx", ".pxi"}]

@@ -229,7 +229,7 @@ def test_explain_shows_both_sides_and_the_checkpoints():
 
 
 def test_what_the_documentation_shows_is_what_explain_prints():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "operate.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "operate.md").read_text(encoding="utf-8")
     for line in list(divergence_lines(STATUS["divergences"][0], 3_200_000_000)):
         assert f"\n    {line}\n" in page
 

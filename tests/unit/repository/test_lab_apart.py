@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from pycolo.cli.added import ELSEWHERE, GROUP
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PRODUCT = ROOT / "src" / "pycolo"
 LAB = ROOT / "lab" / "src" / "pycolo_lab"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MADE_BY_SETUPTOOLS = re.compile(r"PKG-INFO|setup\.cfg|src/\w+\.egg-info(/.*)?")
 SETUP = "from setuptools import setup; setup()"
 

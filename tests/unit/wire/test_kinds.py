@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE_ROOT = Path(__file__).resolve().parents[2] / "src"
+SOURCE_ROOT = Path(__file__).resolve().parents[3] / "src"
 DECLARATIONS = sorted(SOURCE_ROOT.rglob("kinds.pxd"))
 
 

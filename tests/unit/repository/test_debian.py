@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PROJECT, LAB = (
     tomllib.loads((ROOT / name).read_text(encoding="utf-8"))["project"]
     for name in ("pyproject.toml", "lab/pyproject.toml")

@@ -20,7 +20,7 @@ from pycolo.metrics.readings import HOLD_BOUNDS_US, LABEL_VALUES_MAX, READERS
 from pycolo.node.supervisor import NodeState
 from support.statuses import counters_of_a_primary, counters_of_a_secondary, vm_status
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 UNDER_WAY = {State.ADMITTED, State.SECONDARY_STOPPED, State.PRIMARY_STOPPED, State.LOADED}
 """From the command to QEMU up to the commit. Neither no pair nor a pending request is a checkpoint."""

@@ -11,7 +11,7 @@ import pytest
 
 from support import frames
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 FLOWS = 5
 
 
