@@ -2,8 +2,8 @@
 
 A part stands between two marks of a page, `<!-- begin: NAME … -->` and `<!-- end -->`:
 
-* `configuration`, `metrics` and the pair table's parts are kept in the pages, so that they can be read wherever these
-  are. `python docs/made.py` (`make docs` says when) writes them anew.
+* `configuration`, `metrics`, `rule_tests` and the pair table's parts are kept in the pages, so that they can be read
+  wherever these are. `python docs/made.py` (`make docs` says when) writes them anew.
 * `commands` and `limits` are made when the site is built; so are the copies of files from the repository's root.
 """
 
@@ -12,6 +12,7 @@ import inspect
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -146,6 +147,42 @@ def pair_otherwise() -> str:
     return table("| fact | elsewhere |", pairdiagram.otherwise_table())
 
 
+# ── the tests of each rule ──────────────────────────────────────────────────────────────────────────────────
+
+TESTS = DOCS.parent / "tests"
+
+
+def rule_tests() -> str:
+    """For each rule the files whose tests are marked with it, and how many in each: `@pytest.mark.rule("C3")`."""
+    found: dict[str, Counter[str]] = {}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for rules in marked_tests(ast.parse(path.read_text(encoding="utf-8"))):
+            for rule in rules:
+                found.setdefault(rule, Counter())[path.relative_to(TESTS).as_posix()] += 1
+    rows = [
+        (rule, ", ".join(f"[{name.removesuffix('.py')}](../tests/{name}) ({count})" for name, count in files.items()))
+        for rule, files in sorted(found.items(), key=lambda item: ("CRE".find(item[0][0]), int(item[0][1:])))
+    ]
+    return table("| rule | tests |", rows)
+
+
+def marked_tests(module: ast.Module) -> Iterator[set[str]]:
+    """Of each test function the rules that it is marked with, by itself or by its module's `pytestmark`."""
+    assigned = [
+        node.value for node in module.body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)
+    ]
+    everywhere = _rules(assigned)
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield everywhere | _rules(node.decorator_list)
+
+
+def _rules(marks: list[ast.expr]) -> set[str]:
+    calls = [node for mark in marks for node in ast.walk(mark) if isinstance(node, ast.Call)]
+    arguments = [argument for call in calls if ast.unparse(call.func) == "pytest.mark.rule" for argument in call.args]
+    return {str(ast.literal_eval(argument)) for argument in arguments}
+
+
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -225,6 +262,7 @@ def from_the_root(name: str) -> str:
 KEPT = {
     "configuration": configuration,
     "metrics": metrics,
+    "rule_tests": rule_tests,
     "pair_picture": pair_picture,
     "pair_states": pair_states,
     "pair_rows": pair_rows,

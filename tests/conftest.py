@@ -3,6 +3,7 @@
 * `build("pycolo.wire.seq")` is `pycolo.core`, whose part wire/seq.pxi is meant; of any other name it is that module.
 * `@pytest.mark.namespaces` and `@pytest.mark.tun` skip a test where the machine does not allow it,
   `@pytest.mark.qemu` and `@pytest.mark.etcd` where these are not installed.
+* `@pytest.mark.rule("C3")` says which rule of docs/rules.md a test shows; `pytest --rule C3` runs only those tests.
 
 A reason to skip reads "needs WHAT: HOW TO GET IT"; the end of a run says how many tests need what. With PYCOLO_CI=1
 nothing may skip: a skip is a failure.
@@ -64,6 +65,22 @@ def build() -> Load:
         return pycolo.core if is_part else importlib.import_module(name)
 
     return load
+
+
+# ── rules ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "only tests of this rule of docs/rules.md, such as C3; may be repeated"
+    parser.addoption("--rule", action="append", default=[], metavar="RULE", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = set(config.getoption("--rule"))
+    if wanted:
+        chosen = [item for item in items if wanted & {rule for mark in item.iter_markers("rule") for rule in mark.args}]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
 
 
 # ── skips, and none in CI ───────────────────────────────────────────────────────────────────────────────────

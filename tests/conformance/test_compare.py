@@ -18,6 +18,7 @@ def pool() -> Iterator[Pool]:
     pool.close()
 
 
+@pytest.mark.rule("C1", "C2", "C3", "C4", "C5")
 @pytest.mark.parametrize("program", Program, ids=str)
 @pytest.mark.parametrize("tested", compare_cases.CASES, ids=title)
 def test_what_comes_out(tested: Case, program: Program, pool: Pool):
@@ -25,6 +26,7 @@ def test_what_comes_out(tested: Case, program: Program, pool: Pool):
         run(tested, peer)
 
 
+@pytest.mark.rule("C3")
 @pytest.mark.parametrize("program", Program, ids=str)
 @pytest.mark.parametrize("tested", compare_cases.IMMEDIATE, ids=title)
 def test_with_ack_policy_immediate_acks_leave_as_qemu_lets_them(tested: Case, program: Program, pool: Pool):

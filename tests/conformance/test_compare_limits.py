@@ -35,6 +35,7 @@ def bytes_of(*frames: Frame) -> list[bytes]:
 # ── queues ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C6")
 @difference("queue-full")
 def test_a_full_queue_of_the_primary(program: Program):
     """QEMU holds one more than max_queue_size says and drops the rest; colo asks and reads no further."""
@@ -51,6 +52,7 @@ def test_a_full_queue_of_the_primary(program: Program):
             assert peer.read_frames("out", 8) == frames
 
 
+@pytest.mark.rule("C6")
 @difference("queue-full")
 def test_a_full_queue_of_the_secondary(program: Program):
     """What QEMU has dropped of the secondary blocks the primary's packets until a checkpoint."""
@@ -67,6 +69,7 @@ def test_a_full_queue_of_the_secondary(program: Program):
             assert peer.read_frames("out", 8) == frames
 
 
+@pytest.mark.rule("C6")
 @difference("table-full")
 def test_a_full_connection_table(program: Program):
     """QEMU clears its table of 16384 connections whole, and what other connections held is gone."""
@@ -107,6 +110,7 @@ def test_the_order_of_release_when_the_client_side_is_slow(program: Program):
 # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C5")
 @difference("one-request-per-epoch")
 @pytest.mark.parametrize("side", ["pri", "sec"])
 @pytest.mark.parametrize("frame", [Tcp(1, b"abcd"), Udp(b"abcd")], ids=["TCP", "UDP"])

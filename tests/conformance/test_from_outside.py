@@ -95,6 +95,7 @@ ALONE: list[Alone] = [
 ]
 
 
+@pytest.mark.rule("C8")
 @pytest.mark.parametrize("tested", ALONE, ids=title)
 def test_what_the_secondary_alone_does_is_a_difference_in_time(tested: Alone, program: Program, pool: Pool):
     """No frame is needed that comes later, and none of it leaves: not at the checkpoint either."""
@@ -133,6 +134,7 @@ THREE = numbered(RST, RST, RST)
 LATE = numbered(Tcp(105, flags="R"), Tcp(300, flags="R"))
 
 
+@pytest.mark.rule("C2")
 @difference("resets-beyond-the-first")
 @pytest.mark.parametrize("first", ["pri", "sec"])
 @pytest.mark.parametrize("resets", [THREE, numbered(RST_ACK, RST), LATE], ids=["alike", "with and without ACK", "late"])
@@ -265,12 +267,14 @@ NEW_LIFE: list[Case] = [
 ]
 
 
+@pytest.mark.rule("C9")
 @pytest.mark.parametrize("tested", AGAIN, ids=title)
 def test_what_is_sent_again_is_compared_again(tested: Case, program: Program, pool: Pool):
     with pool.compare(program) as peer:
         run(tested, peer)
 
 
+@pytest.mark.rule("C9")
 @pytest.mark.parametrize("tested", NEW_LIFE, ids=title)
 def test_a_new_life_of_a_connection_releases_nothing_of_the_old_one(tested: Case, program: Program, pool: Pool):
     with pool.compare(program) as peer:

@@ -22,6 +22,7 @@ def pool() -> Iterator[Pool]:
     pool.close()
 
 
+@pytest.mark.rule("R1", "R2")
 @pytest.mark.parametrize("program", Program, ids=str)
 @pytest.mark.parametrize("tested", rewriter_cases.CASES, ids=title)
 def test_what_comes_out(tested: Case, program: Program, pool: Pool):
@@ -31,6 +32,7 @@ def test_what_comes_out(tested: Case, program: Program, pool: Pool):
             assert performed(peer, step, tested, connection) == step.by(program), f"step {number} of {tested.name}"
 
 
+@pytest.mark.rule("C10")
 @difference("rewriter-table-full")
 @pytest.mark.parametrize("program", Program, ids=str)
 def test_many_connections_that_are_never_completed(program: Program):

@@ -343,6 +343,7 @@ def test_a_log_that_nobody_reads_does_not_stop_a_takeover(world):
 # ── divergence ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C5")
 @pytest.mark.parametrize("policy", ["report", "hold", "reset"])
 def test_what_a_divergence_does_to_its_connection(world, policy):
     world.protected(primary=("--on-divergence", policy))

@@ -35,6 +35,7 @@ def test_both_guests_are_asked_their_answers_compared_and_the_primarys_released(
     assert world.primary.status()["hold_us"]["max"] >= world.primary.status()["hold_us"]["p50"] > 0
 
 
+@pytest.mark.rule("C1")
 def test_nothing_leaves_before_the_secondary_has_answered(world):
     connection = world.protected(primary=("--compare-timeout", "60000")).connect()
     world.guests["secondary"].is_mute = True

@@ -84,6 +84,7 @@ def test_protect_wires_both_guests_and_clients_notice_nothing(linked: Pair) -> N
     assert linked.serving() is linked.a
 
 
+@pytest.mark.rule("C5", "E1")
 def test_a_difference_is_a_checkpoint_and_then_both_guests_know_the_same(protected: Pair) -> None:
     before = protected.a.do("status")["checkpoint"]["count"].get("divergence", 0)
     protected.client.ask("draw")

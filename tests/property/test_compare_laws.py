@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,7 @@ def flat(left):
 # ── 8: segmentation ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C1")
 @EXAMPLES
 @given(script=scripts(), waits=st.lists(st.sampled_from([0, 0, 1, 5]), max_size=5))
 def test_how_the_streams_are_cut_does_not_matter(build, script, waits):
@@ -68,6 +70,7 @@ def test_with_acks_at_once_every_packet_is_untouched(build, script, waits):
 # ── 7: shift ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C1")
 @EXAMPLES
 @given(script=scripts() | scripts(flipped=True), count=SERIAL, acks=SERIAL)
 def test_where_the_numbers_begin_does_not_matter(build, script, count, acks):
@@ -86,6 +89,7 @@ def test_where_the_numbers_begin_does_not_matter(build, script, count, acks):
 # ── 9: a difference ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C1", "C5")
 @EXAMPLES
 @given(script=scripts(flipped=True), waits=st.lists(st.sampled_from([0, 0, 5]), max_size=5))
 def test_one_byte_that_differs(build, script, waits):
@@ -120,6 +124,7 @@ def heard_of_secondary(script):
 # ── 10: input is committed by both ──────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C1", "C3")
 @EXAMPLES
 @given(script=scripts(), waits=st.lists(st.sampled_from([0, 0, 5]), max_size=5))
 def test_nothing_leaves_that_the_secondary_has_not_said(build, script, waits):
@@ -188,6 +193,7 @@ def feed(take, octets, cuts: random.Random):
 # ── 11: limits ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C6")
 @EXAMPLES
 @given(script=scripts(), queue_packets_max=st.integers(1, 5), held_packets_max=st.integers(6, 12))
 def test_limits_hold_and_back_pressure_loses_nothing(build, script, queue_packets_max, held_packets_max):
@@ -209,6 +215,7 @@ def test_limits_hold_and_back_pressure_loses_nothing(build, script, queue_packet
     trace.assert_empty()
 
 
+@pytest.mark.rule("C5")
 @EXAMPLES
 @given(script=scripts(), kept=st.data())
 def test_whatever_stays_away_is_asked_for_in_time(build, script, kept):

@@ -6,6 +6,7 @@ checkpoints, and a client whose word may be a lie. The referee judges every fram
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -125,6 +126,7 @@ class Lives:
         self.trace.client(Tcp(at, self.dice.choice("AAS"), ack=ack, from_client=True))
 
 
+@pytest.mark.rule("C1", "C2", "C3", "C5", "C8", "C9", "C11")
 @EXAMPLES
 @given(seed=st.integers(0, 2**32))
 def test_whatever_two_guests_do(build, seed):

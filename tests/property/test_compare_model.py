@@ -1,5 +1,6 @@
 """The comparator against the specification: for every trace what left was allowed, and what must leave has left."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from support.streams import PRIMARY, SECONDARY, give, scripts
 EXAMPLES = settings(max_examples=300)
 
 
+@pytest.mark.rule("C1", "C2", "C3", "C5", "C9", "C11")
 @EXAMPLES
 @given(
     script=scripts() | scripts(flipped=True),
@@ -27,6 +29,7 @@ def test_scripts(build, script, waits, commits_input):
     trace.wait(10)
 
 
+@pytest.mark.rule("C3")
 def test_an_older_ack_waits_behind_one_that_runs_ahead(build):
     """Packets leave in the order in which the primary sent them, though the older ack is one of both (C3)."""
     trace = Judged(build)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +64,7 @@ def run(build: Any, steps: Any, **options: Any) -> Judged:
     return trace
 
 
+@pytest.mark.rule("C4", "C5", "C8", "C9")
 @EXAMPLES
 @given(
     steps=STEPS, policy=st.sampled_from([DivergencePolicy.CHECKPOINT, DivergencePolicy.REPORT, DivergencePolicy.HOLD])
@@ -100,6 +102,7 @@ def twins(draw: Any) -> list[tuple[bool, bytes]]:
     return list(draw(st.permutations([*facts[0], *facts[1]])))
 
 
+@pytest.mark.rule("C4")
 @EXAMPLES
 @given(steps=twins())
 def test_equal_guests_never_differ(build, steps):
@@ -110,6 +113,7 @@ def test_equal_guests_never_differ(build, steps):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C10")
 @EXAMPLES
 @given(steps=STEPS, policy=st.sampled_from([DivergencePolicy.REPORT, DivergencePolicy.HOLD, DivergencePolicy.RESET]))
 def test_after_all_deadlines_nothing_is_left(build, steps, policy):

@@ -132,6 +132,7 @@ LIES = st.lists(LIE, max_size=3)
 ORDER = st.lists(st.sampled_from(["primary_answers", "secondary_answers"]), max_size=3)
 
 
+@pytest.mark.rule("R1")
 @EXAMPLES
 @given(lies=st.tuples(LIES, LIES, LIES, LIES), orders=st.tuples(ORDER, ORDER, ORDER, ORDER), seed=st.integers(0, 2**32))
 def test_an_honest_client_notices_nothing(build, lies, orders, seed):
@@ -168,6 +169,7 @@ def test_an_honest_client_notices_nothing(build, lies, orders, seed):
     assert pair.secondary.due == pair.primary.due == CLIENT_ISN + 1 + 40
 
 
+@pytest.mark.rule("R1")
 def test_mirrored_lies_break_the_law(build):
     """The negative control: the secondary's guest alone accepts what completes a handshake."""
     pair = Pair(build, withholds=False)
@@ -182,6 +184,7 @@ def test_mirrored_lies_break_the_law(build):
     assert pair.comparing.commands() != []
 
 
+@pytest.mark.rule("R1")
 @pytest.mark.parametrize("data", [b"", b"lie"])
 def test_what_is_answered_before_the_guest_has_is_withheld(build, data):
     """The secondary may be the faster one: then its rewriter would already learn from it."""
@@ -199,6 +202,7 @@ def test_what_is_answered_before_the_guest_has_is_withheld(build, data):
     assert pair.rewriting.offsets() == (2, OFFSET, OFFSET)
 
 
+@pytest.mark.rule("R1")
 @pytest.mark.parametrize("order", ["both_answer", "secondary_answers"])
 @pytest.mark.parametrize("takes", [(False, False), (True, True), (True, False), (False, True)], ids=str)
 def test_an_old_fast_open_cookie(build, takes, order):

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,6 +129,7 @@ class Streams:
         self.pump()
 
 
+@pytest.mark.rule("C6")
 @EXAMPLES
 @given(
     moves=st.lists(st.lists(FLOODS, max_size=2), max_size=30),
@@ -271,6 +273,7 @@ ATTACKS = st.tuples(
 )
 
 
+@pytest.mark.rule("C10")
 @EXAMPLES
 @given(
     moves=st.lists(st.lists(ATTACKS, max_size=3), max_size=20),

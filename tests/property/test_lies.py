@@ -9,6 +9,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ def honest(script: Script, place: int) -> Tcp:
     return Tcp(script.client_isn + ack, "A", ack=script.isn + end, from_client=True)
 
 
+@pytest.mark.rule("C8")
 @EXAMPLES
 @given(
     script=scripts() | scripts(flipped=True),
@@ -109,6 +111,7 @@ def with_lies(draw: Any) -> list[tuple[str, Any]]:
     return script
 
 
+@pytest.mark.rule("R1")
 @EXAMPLES
 @given(script=with_lies(), takes_over=st.booleans())
 def test_a_lie_changes_nothing_that_an_honest_segment_can_notice(build, script, takes_over):

@@ -4,6 +4,7 @@ import itertools
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ def said(dice: random.Random, count: int, kinds: int) -> bytes:
     return PLAIN + udp(payload(count if dice.random() < 0.3 else dice.randrange(kinds)))
 
 
+@pytest.mark.rule("C4")
 @EXAMPLES
 @given(dice=DICE, policy=POLICIES, kinds=st.sampled_from([1, 3, 12, 60]))
 def test_datagrams_in_any_order(build, dice, policy, kinds):
@@ -104,6 +106,7 @@ def assert_in_order(trace: Judged) -> None:
             assert len(absent) <= 2
 
 
+@pytest.mark.rule("C1")
 @EXAMPLES
 @given(
     dice=DICE,
@@ -132,6 +135,7 @@ def test_streams_in_any_cuts(build, dice, isn, lies, burst):
     trace.wait(10)
 
 
+@pytest.mark.rule("C9")
 def test_what_is_of_no_window_is_dropped(build):
     """RFC 7323 section 2.3: no client takes what lies farther than 1 GiB from what it has."""
     trace = Judged(build)

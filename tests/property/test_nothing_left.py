@@ -57,6 +57,7 @@ def assert_nothing_is_left(trace: Comparing) -> None:
     trace.assert_empty()
 
 
+@pytest.mark.rule("C10")
 @EXAMPLES
 @given(steps=STEPS, policy=st.sampled_from(list(DivergencePolicy)), needs_handshake=st.booleans())
 def test_of_any_two_guests(build, steps, policy, needs_handshake):
@@ -73,6 +74,7 @@ def test_of_any_two_guests(build, steps, policy, needs_handshake):
     assert_nothing_is_left(trace)
 
 
+@pytest.mark.rule("C10")
 @EXAMPLES
 @given(script=scripts() | scripts(flipped=True), policy=st.sampled_from(list(DivergencePolicy)), kept=st.data())
 def test_of_two_guests_that_say_the_same(build, script, policy, kept):
@@ -86,6 +88,7 @@ def test_of_two_guests_that_say_the_same(build, script, policy, kept):
     assert_nothing_is_left(trace)
 
 
+@pytest.mark.rule("C10", "R3")
 @EXAMPLES
 @given(script=SCRIPTS)
 def test_of_a_client_and_a_guest(build, script):

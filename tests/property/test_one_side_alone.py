@@ -7,6 +7,7 @@ two guests to the same; here it is said without it.
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ def agreed(trace: Comparing, draw: Any) -> int:
     return at
 
 
+@pytest.mark.rule("C8")
 @EXAMPLES
 @given(
     data=st.data(),

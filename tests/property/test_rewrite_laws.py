@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,6 +166,7 @@ def test_where_the_numbers_begin_does_not_matter(build, numbers, counts, at):
     assert seen[0] == seen[1]
 
 
+@pytest.mark.rule("E1")
 @EXAMPLES
 @given(numbers=NUMBERS, flows=st.lists(FLOWS, min_size=1, max_size=5, unique=True), at=SEQ)
 def test_after_a_checkpoint_nothing_changes_any_more(build, numbers, flows, at):

@@ -1,5 +1,6 @@
 """The rewriter against its specification, with an honest client, an honest guest, and a stranger who lies."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from support.segments import NEEDS_CSUM, vnet_header
 EXAMPLES = settings(max_examples=200)
 
 
+@pytest.mark.rule("R1", "R2", "R3", "R4")
 @EXAMPLES
 @given(script=SCRIPTS, is_partial=st.booleans())
 def test_any_trace(build, script, is_partial):

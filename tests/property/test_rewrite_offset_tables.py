@@ -198,6 +198,7 @@ def test_translated_frames_are_translated_anew(build):
     assert buf[4 : 4 + len(raw[0])] == primary.client(raw[0])[0]
 
 
+@pytest.mark.rule("R3")
 def test_an_ended_connection_goes_with_its_grace_time(build):
     one, two = Rewriting(build), Rewriting(build)
     known(one)

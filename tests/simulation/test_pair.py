@@ -358,6 +358,7 @@ def test_the_primary_dies(build, seed):
     assert pair.commands == []
 
 
+@pytest.mark.rule("E1")
 @pytest.mark.parametrize("seed", seeds())
 def test_checkpoints_and_then_the_primary_dies(build, seed):
     dice = random.Random(-1 - seed)
@@ -368,6 +369,7 @@ def test_checkpoints_and_then_the_primary_dies(build, seed):
     assert pair.commands == []
 
 
+@pytest.mark.rule("R1")
 @pytest.mark.parametrize("seed", seeds())
 def test_a_stranger_lies_and_the_primary_dies(build, seed):
     dice = random.Random(-1 - seed)
@@ -378,6 +380,7 @@ def test_a_stranger_lies_and_the_primary_dies(build, seed):
     assert pair.commands == []
 
 
+@pytest.mark.rule("C3")
 def test_acks_that_leave_at_once_break_the_law(build):
     """The negative control: ack_policy=immediate tells the client to forget what the secondary has not got."""
     broken = 0
@@ -404,6 +407,7 @@ def test_a_survivor_is_protected_again_and_dies(build, seed):
     assert pair.commands == []
 
 
+@pytest.mark.rule("C10")
 @pytest.mark.parametrize("seed", range(3))
 def test_in_the_end_nothing_is_left(build, seed):
     """Law (c): both ends have closed, all deadlines pass, and memory, rows and records are zero."""

@@ -31,6 +31,7 @@ def test_losing_the_pair_disarms_always(state, fact):
     assert TRANSITIONS[state, fact].next is State.DISARMED
 
 
+@pytest.mark.rule("E1")
 def test_only_a_checkpoint_whose_secondary_stopped_is_committed():
     committing = {state for (state, _), transition in TRANSITIONS.items() if transition.action is Action.COMMIT}
     assert committing == {State.SECONDARY_STOPPED, State.PRIMARY_STOPPED}

@@ -23,6 +23,7 @@ def udp_on(port, place=0):
 KINDS = pytest.mark.parametrize("make", [tcp_on, udp_on], ids=["tcp", "udp"])
 
 
+@pytest.mark.rule("C6")
 @KINDS
 @pytest.mark.parametrize("policy", DivergencePolicy)
 @pytest.mark.parametrize("first", ["primary", "secondary"])
@@ -41,6 +42,7 @@ def test_two_full_queues_on_two_sides_do_not_block_each_other(build, make, polic
     trace.assert_empty()
 
 
+@pytest.mark.rule("C6")
 @KINDS
 @pytest.mark.parametrize("policy", [REPORT, HOLD, RESET])
 def test_two_full_queues_whose_partners_never_come(build, make, policy):
@@ -55,6 +57,7 @@ def test_two_full_queues_whose_partners_never_come(build, make, policy):
     assert {"TIMEOUT", "SECONDARY_TIMEOUT"} <= {kind for _, kind, _ in trace.commands()}
 
 
+@pytest.mark.rule("C6")
 @KINDS
 @pytest.mark.parametrize("policy", [REPORT, HOLD, RESET])
 def test_what_waits_for_a_side_that_stands_still_does_not_age(build, make, policy):
@@ -67,6 +70,7 @@ def test_what_waits_for_a_side_that_stands_still_does_not_age(build, make, polic
     assert {difference.connection.destination_port for difference in trace.differences()} == {1}
 
 
+@pytest.mark.rule("C6")
 @pytest.mark.parametrize("policy", [REPORT, HOLD, RESET])
 def test_where_the_memory_is_full_the_connection_that_holds_most_gives_way(build, policy):
     trace = Comparing(build, policy=policy, held_packets_max=100)
@@ -82,6 +86,7 @@ def test_where_the_memory_is_full_the_connection_that_holds_most_gives_way(build
     assert (difference.kind.name, difference.connection.destination_port) == ("MEMORY_FULL", 1)
 
 
+@pytest.mark.rule("C6")
 @KINDS
 def test_a_full_queue_alone_waits_for_the_other_side(build, make):
     trace = Comparing(build, policy=HOLD, queue_packets_max=4)
@@ -95,6 +100,7 @@ def test_a_full_queue_alone_waits_for_the_other_side(build, make):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C6")
 @pytest.mark.parametrize("policy", [REPORT, RESET])
 @pytest.mark.parametrize("side", ["primary", "secondary"])
 def test_datagrams_of_one_connection_do_not_stop_the_others_for_seconds(build, policy, side):
@@ -130,6 +136,7 @@ def diverge(trace, port, make):
         trace.wait(2 * limits.DATAGRAM_REORDER_MS)
 
 
+@pytest.mark.rule("C10")
 @KINDS
 def test_under_hold_what_differs_has_a_share_and_the_rest_goes_on(build, make):
     """Whatever few connections say after they have differed, records and bytes are left for the others."""
@@ -147,6 +154,7 @@ def test_under_hold_what_differs_has_a_share_and_the_rest_goes_on(build, make):
     assert trace.frames() == [arp(), udp_on(9)]
 
 
+@pytest.mark.rule("C10")
 @pytest.mark.parametrize("count", [7, 60])
 def test_under_hold_many_that_differ_full_queues_and_all_do_not_fill_the_memory(build, count):
     """They held much before they differed."""
@@ -165,6 +173,7 @@ def test_under_hold_many_that_differ_full_queues_and_all_do_not_fill_the_memory(
     assert trace.frames() == [arp()]
 
 
+@pytest.mark.rule("C10")
 @KINDS
 def test_under_hold_a_silent_connection_that_differed_is_forgotten(build, make):
     trace = Comparing(build, policy=HOLD)

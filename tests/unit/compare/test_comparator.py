@@ -33,6 +33,7 @@ def diverged(build, **options):
 # ── policies ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C5")
 def test_with_checkpoint_everything_of_it_waits_for_the_commit(build):
     trace = diverged(build, policy=CHECKPOINT)
     following = [Tcp(BASE + 4, "A", b"more", ack=100), Tcp(BASE + 8, ack=900, window=9), Tcp(BASE + 8, "R")]
@@ -45,6 +46,7 @@ def test_with_checkpoint_everything_of_it_waits_for_the_commit(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C5")
 def test_one_request_per_epoch_and_the_other_differences_are_told(build):
     trace = diverged(build)
     trace.primary(on_port(2))
@@ -59,6 +61,7 @@ def test_one_request_per_epoch_and_the_other_differences_are_told(build):
     assert [command for command, _, _ in trace.commands()] == ["RequestCheckpoint"]
 
 
+@pytest.mark.rule("C5")
 def test_with_report_the_connection_goes_on_uncompared(build):
     trace = diverged(build, policy=REPORT)
     assert trace.commands() == [("ReportDifference", "PAYLOAD", BASE + 2)]
@@ -71,6 +74,7 @@ def test_with_report_the_connection_goes_on_uncompared(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C5")
 def test_with_hold_it_waits_and_no_checkpoint_helps(build):
     trace = diverged(build, policy=HOLD, queue_packets_max=4)
     assert trace.commands() == [("ReportDifference", "PAYLOAD", BASE + 2)]
@@ -85,6 +89,7 @@ def test_with_hold_it_waits_and_no_checkpoint_helps(build):
     assert trace.out() == [on_port(7)], "the others go on"
 
 
+@pytest.mark.rule("C5")
 def test_with_reset_the_client_gets_a_rst_that_it_accepts(build):
     trace = Comparing(build, policy=RESET)
     options = timestamps(5, 6)
@@ -118,6 +123,7 @@ def test_what_was_equal_leaves_whatever_the_policy(build):
 # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C5")
 @pytest.mark.parametrize(
     "item",
     [Tcp(BASE, "A", b"data"), Tcp(BASE, "SA", ack=9), Tcp(BASE, "R"), Tcp(BASE, ack=9), udp(b"data")],
@@ -139,6 +145,7 @@ def test_a_primary_packet_without_partner_is_told(build, item):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C8")
 def test_a_secondary_packet_without_partner_is_told(build):
     trace = Comparing(build)
     trace.secondary(Tcp(BASE, "A", b"alone"))
@@ -194,6 +201,7 @@ def test_without_packets_there_is_no_deadline(build):
     assert trace.core.deadline_us() is None
 
 
+@pytest.mark.rule("C10")
 def test_ended_and_silent_connections_are_forgotten(build):
     trace = Comparing(build)
     both(trace, Tcp(BASE, "SA", ack=5), Tcp(BASE + 1, "R", ack=5))
@@ -229,6 +237,7 @@ def test_after_a_commit_both_go_on_from_where_the_primary_was(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C3")
 def test_a_commit_takes_the_secondarys_ack_back_to_the_primarys(build):
     """The old secondary had acknowledged more than the new one, which is the primary as it was."""
     trace = Comparing(build)
@@ -250,6 +259,7 @@ def test_a_commit_forgets_an_ack_that_the_primary_has_not_matched(build):
     assert trace.out() == []
 
 
+@pytest.mark.rule("C3")
 def test_a_commit_pays_what_is_owed(build):
     trace = Comparing(build)
     trace.primary(Tcp(BASE, "A", b"data", ack=300, window=700))
@@ -260,6 +270,7 @@ def test_a_commit_pays_what_is_owed(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C3")
 def test_a_pair_that_is_lost_pays_what_is_owed(build):
     trace = Comparing(build)
     trace.primary(Tcp(BASE, "A", b"data", ack=300))
@@ -281,6 +292,7 @@ def test_a_commit_in_the_middle_of_a_handshake(build):
     assert trace.commands() == []
 
 
+@pytest.mark.rule("E2")
 def test_what_comes_before_the_marker_is_of_the_old_secondary(build):
     trace = Comparing(build)
     both(trace, Tcp(BASE, "A", b"data", ack=100))
@@ -363,6 +375,7 @@ def test_without_needs_handshake_connections_are_compared_from_where_they_are(bu
     assert len(trace.frames()) == 1
 
 
+@pytest.mark.rule("E2")
 def test_a_new_pair_awaits_no_marker_of_the_old_one(build):
     trace = Comparing(build)
     trace.commit(awaits_marker=True)
@@ -375,6 +388,7 @@ def test_a_new_pair_awaits_no_marker_of_the_old_one(build):
 # ── C6: back-pressure ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C6")
 def test_a_full_queue_of_the_primary(build):
     trace = Comparing(build, queue_packets_max=3)
     segments = [Tcp(BASE + place, "A", bytes([place]), ack=100) for place in range(5)]
@@ -388,6 +402,7 @@ def test_a_full_queue_of_the_primary(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C6")
 def test_a_full_queue_of_the_secondary(build):
     trace = Comparing(build, queue_packets_max=3)
     segments = [Tcp(BASE + place, "A", bytes([place]), ack=100) for place in range(5)]
@@ -401,6 +416,7 @@ def test_a_full_queue_of_the_secondary(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C6")
 def test_a_commit_ends_back_pressure_and_nothing_is_lost(build):
     trace = Comparing(build, queue_packets_max=3)
     segments = [Tcp(BASE + place, "A", bytes([place]), ack=100) for place in range(5)]
@@ -412,6 +428,7 @@ def test_a_commit_ends_back_pressure_and_nothing_is_lost(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C6")
 def test_a_full_memory(build):
     trace = Comparing(build, held_bytes_max=1 << 17, held_packets_max=4096)
     segments = [Tcp(BASE + 1000 * place, "A", bytes(1000), ack=100) for place in range(200)]
@@ -428,6 +445,7 @@ def test_a_full_memory(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C6")
 def test_no_record_left(build):
     trace = Comparing(build, held_packets_max=10)
     segments = [udp(bytes([place])) for place in range(20)]
@@ -439,6 +457,7 @@ def test_no_record_left(build):
     assert trace.offer_primary(*segments[10:]) == 10
 
 
+@pytest.mark.rule("C6")
 def test_a_full_table(build):
     trace = Comparing(build, connections_max=3)
     segments = [on_port(port) for port in range(1, 6)]

@@ -13,6 +13,7 @@ V4 = Flow()
 REORDER_MS = limits.DATAGRAM_REORDER_MS
 
 
+@pytest.mark.rule("C4")
 @pytest.mark.parametrize("is_primary_first", [True, False])
 @pytest.mark.parametrize(
     "octets",
@@ -38,6 +39,7 @@ def with_identification(octets, identification, ttl):
     return bytes(changed)
 
 
+@pytest.mark.rule("C4")
 def test_the_ip_header_is_not_compared(build):
     trace = Comparing(build)
     mine, theirs = with_identification(udp(b"data"), 1, 64), with_identification(udp(b"data"), 77, 63)
@@ -46,6 +48,7 @@ def test_the_ip_header_is_not_compared(build):
     assert trace.frames() == [mine]
 
 
+@pytest.mark.rule("C4")
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
 @pytest.mark.parametrize("is_primary_first", [True, False])
 def test_any_order_of_the_secondary(build, order, is_primary_first):
@@ -62,6 +65,7 @@ def test_any_order_of_the_secondary(build, order, is_primary_first):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C4")
 def test_each_copy_needs_its_own_partner(build):
     trace = Comparing(build)
     twice = udp(b"same")
@@ -73,6 +77,7 @@ def test_each_copy_needs_its_own_partner(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C4")
 def test_ports_tell_connections_apart(build):
     trace = Comparing(build)
     trace.primary(udp(b"data", Flow(client_port=1)))
@@ -80,6 +85,7 @@ def test_ports_tell_connections_apart(build):
     assert trace.frames() == []
 
 
+@pytest.mark.rule("C4")
 def test_payloads_that_differ_behind_what_the_digest_sees(build):
     """The digest takes the head and the tail: the middle is compared byte by byte."""
     trace = Comparing(build)
@@ -88,6 +94,7 @@ def test_payloads_that_differ_behind_what_the_digest_sees(build):
     assert trace.frames() == []
 
 
+@pytest.mark.rule("C5")
 def test_different_datagrams_are_told_after_the_time_to_overtake(build):
     trace = Comparing(build)
     trace.primary(udp(b"an answer"))
@@ -107,6 +114,7 @@ def test_different_datagrams_are_told_after_the_time_to_overtake(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C5")
 def test_the_partner_that_comes_in_time_settles_it(build):
     trace = Comparing(build)
     trace.primary(udp(b"answer"))
@@ -166,6 +174,7 @@ def test_with_hold_nothing_of_it_leaves_any_more(build, policy):
     assert [kind for _, kind, _ in trace.commands()] == ["DATAGRAM"]
 
 
+@pytest.mark.rule("C4")
 @pytest.mark.parametrize(
     "octets", [arp(), b"\xff" * 12 + b"\x88\xcc" + bytes(40), ip_packet(2, bytes(8))], ids=["arp", "lldp", "igmp"]
 )
@@ -203,6 +212,7 @@ ALONE = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.rule("C8")
 @ALONE
 @pytest.mark.parametrize("policy", DivergencePolicy)
 @pytest.mark.parametrize("side", ["primary", "secondary"])
@@ -223,6 +233,7 @@ def test_what_one_side_alone_says_is_a_difference_however_busy_the_other_is(buil
     assert found == ["TIMEOUT" if side == "primary" else "SECONDARY_TIMEOUT"]
 
 
+@pytest.mark.rule("C8")
 def test_a_time_out_of_one_side_leaves_the_others_young_datagram_alone(build):
     trace = Comparing(build, policy=DivergencePolicy.REPORT)
     trace.primary(udp(b"alone"))
@@ -247,6 +258,7 @@ def uso(data, size, flow=V4):
     return vnet_header(1, GSO_UDP_L4, size) + udp(data, flow)
 
 
+@pytest.mark.rule("C4")
 @pytest.mark.parametrize("flow", [V4, Flow(version=6), Flow(tags=(3, 4))], ids=str)
 @pytest.mark.parametrize("cutter", ["primary", "secondary", "both"])
 @pytest.mark.parametrize("is_primary_first", [True, False])
@@ -264,6 +276,7 @@ def test_a_frame_that_the_host_cuts_is_the_datagrams_that_it_stands_for(build, f
     trace.assert_empty()
 
 
+@pytest.mark.rule("C4")
 def test_a_frame_that_the_host_cuts_waits_for_the_last_of_its_datagrams(build):
     trace = Comparing(build, 12)
     trace.primary(uso(b"".join(FOUR), 4), WHOLE + udp(b"next"))
@@ -274,6 +287,7 @@ def test_a_frame_that_the_host_cuts_waits_for_the_last_of_its_datagrams(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C4")
 @pytest.mark.parametrize("policy", DivergencePolicy)
 def test_one_datagram_of_a_frame_that_the_host_cuts_differs(build, policy):
     trace = Comparing(build, 12, policy=policy)

@@ -20,6 +20,7 @@ def cut(cuts, identification=1, data=DATA, flow=V4):
     return fragments(17, udp_body(data, flow), cuts, identification, flow)
 
 
+@pytest.mark.rule("C4")
 @pytest.mark.parametrize("flow", [V4, V6, Flow(tags=(9,))], ids=str)
 @pytest.mark.parametrize("is_primary_first", [True, False])
 def test_neither_cuts_nor_identification_matter(build, flow, is_primary_first):
@@ -34,6 +35,7 @@ def test_neither_cuts_nor_identification_matter(build, flow, is_primary_first):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C4")
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
 @pytest.mark.parametrize("flow", [V4, V6], ids=str)
 def test_any_order_of_fragments(build, order, flow):
@@ -46,6 +48,7 @@ def test_any_order_of_fragments(build, order, flow):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C4")
 def test_a_whole_datagram_vouches_for_fragments_and_the_reverse(build):
     trace = Comparing(build)
     parts = cut([1480, 2960])
@@ -55,6 +58,7 @@ def test_a_whole_datagram_vouches_for_fragments_and_the_reverse(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C4")
 def test_a_difference_in_a_later_fragment_is_found(build):
     trace = Comparing(build)
     trace.primary(*cut([1480, 2960]))
@@ -77,6 +81,7 @@ def test_a_repeated_fragment_leaves_with_its_datagram(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C9")
 def test_overlapping_fragments_condemn_the_datagram(build):
     """RFC 5722: those that were there, those that overlap and those to come."""
     trace = Comparing(build)
@@ -92,6 +97,7 @@ def test_overlapping_fragments_condemn_the_datagram(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C9")
 @pytest.mark.parametrize("flow", [V4, V6], ids=str)
 @pytest.mark.parametrize("side", ["primary", "secondary"])
 def test_an_incomplete_datagram_of_one_side_is_a_difference_and_never_leaves(build, flow, side):
@@ -113,6 +119,7 @@ def test_an_incomplete_datagram_of_one_side_is_a_difference_and_never_leaves(bui
     trace.assert_empty()
 
 
+@pytest.mark.rule("C9")
 def test_pieces_that_come_slowly_do_not_add_up_at_the_client(build):
     """What 4.5 s apart was given up piece by piece, and released, was a datagram that no comparison has seen."""
     trace = Comparing(build, policy=DivergencePolicy.REPORT)
@@ -125,6 +132,7 @@ def test_pieces_that_come_slowly_do_not_add_up_at_the_client(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C9")
 def test_after_a_minute_the_identification_is_free_again(build):
     trace = Comparing(build, policy=DivergencePolicy.REPORT)
     parts = cut([1480])
@@ -136,6 +144,7 @@ def test_after_a_minute_the_identification_is_free_again(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C9")
 def test_incomplete_datagrams_of_both_sides_excuse_each_other(build):
     """Two guests that forward what a stranger sends do alike; the client gets neither."""
     trace = Comparing(build)
@@ -165,6 +174,7 @@ def test_a_checkpoint_frees_what_is_in_the_making(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C10")
 def test_the_number_of_datagrams_in_the_making_is_bounded(build):
     trace = Comparing(build)
     firsts = [cut([1480], identification)[0] for identification in range(limits.FRAGMENT_DATAGRAMS_MAX + 3)]
@@ -183,6 +193,7 @@ def test_the_number_of_datagrams_in_the_making_is_bounded(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C10")
 @pytest.mark.parametrize("side", ["primary", "secondary"])
 def test_fragments_have_a_share_of_the_memory(build, side):
     """However large the frames are that carry them, other connections go on."""
@@ -197,6 +208,7 @@ def test_fragments_have_a_share_of_the_memory(build, side):
     assert trace.frames() == [udp(b"x")]
 
 
+@pytest.mark.rule("C10")
 @pytest.mark.parametrize("side", ["primary", "secondary"])
 def test_the_share_holds_when_all_places_are_taken(build, side):
     """What was given up keeps its place for a minute: the places run out, and records are bounded as before."""
@@ -213,6 +225,7 @@ def with_identification(octets, identification):
     return octets[:18] + identification.to_bytes(2, "big") + octets[20:]
 
 
+@pytest.mark.rule("C6")
 @pytest.mark.parametrize("side", ["primary", "secondary"])
 def test_reassembled_datagrams_do_not_bypass_a_full_queue(build, side):
     """The last fragment stays where it came from, and is taken when there is room."""
@@ -246,6 +259,7 @@ def test_no_memory_for_the_whole_datagram(build):
     assert trace.frames() == parts
 
 
+@pytest.mark.rule("C9")
 def test_fragments_within_fragments_never_leave(build):
     """IPv6: the client would put them together twice, we cannot see what comes out."""
     trace = Comparing(build)
@@ -313,6 +327,7 @@ def test_fragments_that_can_be_no_part_of_a_datagram(build, name):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C9")
 def test_a_datagram_in_too_many_pieces_is_given_up(build):
     trace = Comparing(build, policy=DivergencePolicy.REPORT)
     data = bytes(8 * (limits.FRAGMENTS_MAX + 10))

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ def established(build, flows, **options):
     return trace
 
 
+@pytest.mark.rule("C9")
 @settings(max_examples=60)
 @given(seed=st.integers(0, 1 << 32), records=st.sampled_from([40, 60, 100]), connections=st.integers(1, 8))
 def test_all_that_was_equal_leaves_as_it_came_however_little_is_kept(build, seed, records, connections):

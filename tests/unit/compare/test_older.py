@@ -63,6 +63,7 @@ def test_a_window_update_does_not_wait(build, beginning, window):
     assert [segment.window for segment in trace.out()] == [min(window, 900)]
 
 
+@pytest.mark.rule("C3")
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 def test_the_right_edge_does_not_move_back(build, beginning):
     """RFC 9293 section 3.8.6.2.1: both guests offer the same edge, one with an ack that is 12,800 bytes ahead."""

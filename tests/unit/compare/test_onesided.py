@@ -39,6 +39,7 @@ def client(trace, segment):
 # ── C8: the secondary alone ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C8")
 @pytest.mark.parametrize("policy", list(DivergencePolicy), ids=str)
 @pytest.mark.parametrize(
     "alone",
@@ -56,6 +57,7 @@ def test_what_the_secondary_alone_does_is_a_difference_in_time(build, alone, pol
     assert trace.commands() == [], "one report answers it"
 
 
+@pytest.mark.rule("C8")
 @pytest.mark.parametrize("side", ["primary", "secondary"])
 def test_what_waits_does_not_get_younger_by_what_comes_late(build, side):
     """C5: it goes in front of what came before it, and waits too."""
@@ -70,6 +72,7 @@ def test_what_waits_does_not_get_younger_by_what_comes_late(build, side):
     assert [kind for _, kind, _ in trace.commands()] == [expected]
 
 
+@pytest.mark.rule("C8")
 @pytest.mark.parametrize(
     "alone", [Tcp(BASE, "FA", ack=100), Tcp(BASE, "R"), syn_ack(77, ack=500)], ids=["fin", "rst", "syn-ack"]
 )
@@ -82,6 +85,7 @@ def test_bare_acks_of_the_primary_do_not_keep_it_from_being_noticed(build, alone
     assert [kind for _, kind, _ in trace.commands()] == ["SECONDARY_TIMEOUT"]
 
 
+@pytest.mark.rule("C8")
 @pytest.mark.parametrize("alone", [Tcp(7, "S"), syn_ack(77), Tcp(5, "R"), Tcp(5, "FA", ack=9)], ids=lambda s: s.flags)
 def test_the_secondary_alone_on_a_connection_that_the_primary_does_not_have(build, alone):
     trace = Comparing(build)
@@ -93,6 +97,7 @@ def test_the_secondary_alone_on_a_connection_that_the_primary_does_not_have(buil
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C8")
 @pytest.mark.parametrize("answer", [Tcp(BASE, "FA", ack=100), Tcp(BASE, "R")], ids=lambda s: s.flags)
 def test_what_the_primary_does_too_in_time_is_no_difference(build, answer):
     trace = established(build)
@@ -104,6 +109,7 @@ def test_what_the_primary_does_too_in_time_is_no_difference(build, answer):
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C8")
 def test_a_secondary_that_resets_where_the_primary_sends_payload_is_certain_at_once(build):
     trace = established(build)
     trace.secondary(Tcp(BASE, "R"))
@@ -112,6 +118,7 @@ def test_a_secondary_that_resets_where_the_primary_sends_payload_is_certain_at_o
     assert [kind for _, kind, _ in trace.commands()] == ["RST"]
 
 
+@pytest.mark.rule("C8")
 def test_a_secondary_that_resets_behind_its_last_payload_is_none(build):
     trace = established(build)
     trace.secondary(Tcp(BASE, "A", b"last", ack=100), Tcp(BASE + 4, "RA", ack=100))
@@ -122,6 +129,7 @@ def test_a_secondary_that_resets_behind_its_last_payload_is_none(build):
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C8")
 def test_a_rst_of_another_life_counts_for_nothing(build):
     """RFC 5961: the client would not believe its number."""
     trace = established(build)
@@ -147,6 +155,7 @@ def test_a_secondary_that_is_one_life_ahead(build):
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C2")
 def test_after_one_rst_of_both_further_ones_pass(build):
     """A closed socket answers every late segment of the client; the two guests need not have got equally many."""
     trace = established(build)
@@ -159,6 +168,7 @@ def test_after_one_rst_of_both_further_ones_pass(build):
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_secondary_first", [False, True])
 def test_a_closed_port_answers_each_syn_of_the_client_once(build, is_secondary_first):
     """The client comes again from the same port: each refusal finds its partner, whoever was quicker."""
@@ -172,6 +182,7 @@ def test_a_closed_port_answers_each_syn_of_the_client_once(build, is_secondary_f
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_secondary_first", [False, True])
 @pytest.mark.parametrize("rst", [Tcp(BASE, "R", window=0), Tcp(BASE, "RA", ack=100, window=0)], ids=["rst", "rst-ack"])
 def test_a_reset_of_the_old_life_is_none_of_the_next(build, rst, is_secondary_first):
@@ -188,6 +199,7 @@ def test_a_reset_of_the_old_life_is_none_of_the_next(build, rst, is_secondary_fi
 # ── C8: what only the client can end ────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C8")
 def test_a_wait_for_the_clients_ack_does_not_age(build):
     """One guest's congestion window is larger: the other sends when the client has acknowledged, and not before."""
     trace = established(build)
@@ -203,6 +215,7 @@ def test_a_wait_for_the_clients_ack_does_not_age(build):
     assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"]
 
 
+@pytest.mark.rule("C8")
 def test_a_client_that_stays_away_has_a_deadline_too(build):
     trace = established(build)
     both(trace, Tcp(BASE, "A", b"equal", ack=100))
@@ -212,6 +225,7 @@ def test_a_client_that_stays_away_has_a_deadline_too(build):
     assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"]
 
 
+@pytest.mark.rule("C8")
 @pytest.mark.parametrize(
     "lie",
     [
@@ -231,6 +245,7 @@ def test_a_client_that_lies_is_not_believed(build, lie):
     assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"], "as if the client's segments were not seen"
 
 
+@pytest.mark.rule("C8")
 def test_a_damaged_segment_of_the_client_says_nothing(build):
     trace = established(build)
     both(trace, Tcp(BASE, "A", b"equal", ack=100))
@@ -244,6 +259,7 @@ def test_a_damaged_segment_of_the_client_says_nothing(build):
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C10")
 def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):
     trace = established(build, Judged)
     both(trace, Tcp(BASE, "FA", ack=100))
@@ -268,6 +284,7 @@ def ended(build, *acks, **options):
 ENDING_MS = limits.ENDING_SILENT_MS + limits.EXPIRED_SCAN_CYCLE_MS + 1
 
 
+@pytest.mark.rule("C10")
 @pytest.mark.parametrize("acks", [(101,), (150, 151), (150, 151, 151)], ids=str)
 def test_where_the_client_is_not_seen_a_row_goes_when_its_fin_is_acknowledged_and_all_is_silent(build, acks):
     trace = ended(build, *acks)
@@ -296,6 +313,7 @@ def test_each_fin_that_comes_again_begins_the_silence_anew(build):
     assert trace.core.table.used == 0
 
 
+@pytest.mark.rule("C3")
 @pytest.mark.parametrize("acks", [(), (150,), (101, 150)], ids=str)
 def test_a_half_closed_connection_stays_and_keeps_what_was_promised(build, acks):
     trace = ended(build, *acks)
@@ -307,6 +325,7 @@ def test_a_half_closed_connection_stays_and_keeps_what_was_promised(build, acks)
     assert [segment.ack for segment in trace.out()] == [300]
 
 
+@pytest.mark.rule("C3")
 def test_what_looked_as_if_it_had_ended_keeps_what_was_promised(build):
     """The client's last segment was a single byte; it goes on after its row was forgotten."""
     trace = ended(build, 101)
@@ -363,6 +382,7 @@ def test_a_fin_that_a_checkpoint_made_equal_counts(build):
 # ── C9 ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C9")
 @pytest.mark.parametrize("policy", [DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD], ids=str)
 def test_what_a_new_life_supersedes_never_leaves(build, policy):
     trace = established(build, policy=policy)
@@ -377,6 +397,7 @@ def test_what_a_new_life_supersedes_never_leaves(build, policy):
     assert trace.frames() == []
 
 
+@pytest.mark.rule("C9")
 @pytest.mark.parametrize("cut", [0, 3])
 def test_payload_that_is_sent_again_with_other_bytes_does_not_leave(build, cut):
     """An honest trigger: sendfile of a page that has changed since."""
@@ -391,6 +412,7 @@ def test_payload_that_is_sent_again_with_other_bytes_does_not_leave(build, cut):
     assert difference.secondary[difference.secondary_index] == ord("e")
 
 
+@pytest.mark.rule("C9")
 def test_payload_that_is_sent_again_in_other_pieces_leaves(build):
     trace = established(build)
     both(trace, Tcp(BASE, "A", b"abc", ack=100), Tcp(BASE + 3, "A", b"defg", ack=100))
@@ -400,6 +422,7 @@ def test_payload_that_is_sent_again_in_other_pieces_leaves(build):
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C9")
 def test_what_the_client_has_is_not_kept(build):
     trace = established(build)
     both(trace, *(Tcp(BASE + 10 * i, "A", b"ten bytes.", ack=100) for i in range(10)))
@@ -410,6 +433,7 @@ def test_what_the_client_has_is_not_kept(build):
     trace.frames()
 
 
+@pytest.mark.rule("C9")
 def test_what_is_kept_is_bounded(build):
     trace = established(build)
     for i in range(3 * limits.RETAINED_PACKETS_MAX):
@@ -420,6 +444,7 @@ def test_what_is_kept_is_bounded(build):
     assert trace.core.history.used == trace.core.pool.used == 0
 
 
+@pytest.mark.rule("C9")
 def test_what_is_kept_gives_way_to_what_must_be_held(build):
     trace = Comparing(build, held_packets_max=16)
     for port in range(1, 40):
@@ -432,6 +457,7 @@ def test_what_is_kept_gives_way_to_what_must_be_held(build):
 # ── C3: debts are state ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C3")
 def test_equal_payload_does_not_wait_behind_a_bare_ack_that_is_ahead(build):
     trace = established(build)
     trace.primary(Tcp(BASE, ack=300), *(Tcp(BASE + i, "A", b"x", ack=300) for i in range(3)))
@@ -443,6 +469,7 @@ def test_equal_payload_does_not_wait_behind_a_bare_ack_that_is_ahead(build):
     trace.assert_empty()
 
 
+@pytest.mark.rule("C2")
 @pytest.mark.parametrize("taken", [1, 300, 1460])
 @pytest.mark.parametrize("is_primary_first", [True, False])
 def test_guests_of_which_one_took_the_payload_of_the_clients_syn(build, is_primary_first, taken):
@@ -468,6 +495,7 @@ def test_guests_of_which_one_took_the_payload_of_the_clients_syn(build, is_prima
         assert trace.commands() == []
 
 
+@pytest.mark.rule("C3")
 def test_what_a_syn_ack_could_not_say_is_owed(build):
     """The primary says nothing more: it has acknowledged everything."""
     trace = Judged(build)
@@ -481,6 +509,7 @@ def test_what_a_syn_ack_could_not_say_is_owed(build):
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C3")
 def test_a_debt_holds_no_record(build):
     trace = Comparing(build, held_packets_max=64)
     for port in range(1, 60):
@@ -494,6 +523,7 @@ def test_a_debt_holds_no_record(build):
     assert [segment.ack for segment in trace.out()] == [300] * 59
 
 
+@pytest.mark.rule("C3")
 def test_a_client_with_a_shut_window_hears_that_it_opened_though_the_connection_diverged(build):
     trace = established(build, policy=DivergencePolicy.REPORT)
     trace.secondary(Tcp(BASE, ack=100, window=0))
@@ -504,6 +534,7 @@ def test_a_client_with_a_shut_window_hears_that_it_opened_though_the_connection_
     assert [(segment.data, segment.window) for segment in trace.out()] == [(b"one", 5000), (b"", 5000)]
 
 
+@pytest.mark.rule("C11")
 @pytest.mark.parametrize("flow", [Flow(), Flow(version=6), Flow(tags=(7,)), Flow(version=6, tags=(7, 8))], ids=str)
 def test_a_repeated_ack_has_the_secondarys_sack_blocks(build, flow):
     """On Linux an ACK without new SACK blocks is no duplicate: the client would wait for its time-out."""
@@ -634,6 +665,7 @@ def test_what_a_damaged_segment_acknowledges_is_still_compared(build):
 # ── C11 ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C11")
 @pytest.mark.parametrize("flow", [Flow(), Flow(version=6)], ids=str)
 def test_no_sack_block_leaves_above_what_the_secondary_has(build, flow):
     """C11: the client may forget what is in a block only when both have it."""
@@ -649,6 +681,7 @@ def test_no_sack_block_leaves_above_what_the_secondary_has(build, flow):
     assert sack(500, 600)[4:] not in left
 
 
+@pytest.mark.rule("C11")
 @pytest.mark.parametrize("kind", [30, 34])
 @pytest.mark.parametrize("flow", [Flow(), Flow(version=6)], ids=str)
 def test_options_that_cannot_survive_are_taken_off(build, kind, flow):
@@ -662,6 +695,7 @@ def test_options_that_cannot_survive_are_taken_off(build, kind, flow):
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C11")
 @pytest.mark.parametrize(("kind", "length"), [(19, 18), (29, 16)])
 def test_a_signed_connection_is_reported_once_and_left_alone(build, kind, length):
     trace = Comparing(build)
@@ -676,6 +710,7 @@ def test_a_signed_connection_is_reported_once_and_left_alone(build, kind, length
     assert trace.commands() == []
 
 
+@pytest.mark.rule("C2")
 def test_payload_on_both_syns_is_compared(build):
     """TCP Fast Open (RFC 7413): each SYN's payload has its own guest's numbers."""
     for first, second in (("primary", "secondary"), ("secondary", "primary")):

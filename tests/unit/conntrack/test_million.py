@@ -28,6 +28,7 @@ def many(build, kind):
     return trace
 
 
+@pytest.mark.rule("C10")
 @pytest.mark.parametrize("kind", ["comparator", "rewriter"])
 @pytest.mark.parametrize("pinned", [0, 10, 3000])
 def test_a_timer_gives_up_so_many_at_most(build, kind, pinned):

@@ -336,6 +336,7 @@ def test_a_row_that_was_pinned_is_free_of_pins_for_its_next_connection(build):
     assert table.evict(0) == row
 
 
+@pytest.mark.rule("C10")
 def test_no_scan_stops_at_pinned_rows(build):
     """However many there are: what is behind them expires, and in the end is found for a newcomer."""
     count = 5 * EVICT_STEPS
@@ -347,6 +348,7 @@ def test_no_scan_stops_at_pinned_rows(build):
     assert rows[count] in [table.expired(HALF_OPEN_US + count) for _ in range(6)]
 
 
+@pytest.mark.rule("C10")
 @given(pinned=st.integers(0, 1000), name=st.sampled_from(["expired", "evict"]))
 def test_no_search_comes_upon_more_than_so_many(build, pinned, name):
     table = new_table(build)
@@ -361,6 +363,7 @@ def test_no_search_comes_upon_more_than_so_many(build, pinned, name):
 # ── who goes first ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C10")
 def test_what_costs_a_stranger_nothing_goes_first(build):
     """Half-open before closed, closed before ending, that before what is open, and last what its guest goes on with."""
     table = new_table(build)
@@ -387,6 +390,7 @@ def test_a_segment_behind_the_handshake_assures(build, flags, goes_first):
     assert table.evict(20) == rows[goes_first]
 
 
+@pytest.mark.rule("C10")
 def test_a_flood_of_claims_costs_no_connection_that_is_kept_up(build):
     table = new_table(build, 64)
     kept = [added(build, table, numbered_key(number), number) for number in range(32)]

@@ -165,6 +165,7 @@ def test_what_the_primary_had_said_before_it_stopped_for_the_first_state_leaves(
 # ── a checkpoint ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("E1")
 def test_a_commit_releases_and_discards_and_says_how_much(pair):
     both = pair().synchronised()
     both.p.says(udp(b"one"), udp(b"three"))
@@ -176,6 +177,7 @@ def test_a_commit_releases_and_discards_and_says_how_much(pair):
     assert [both.p.hears() for _ in range(2)] == [udp(b"one"), udp(b"three")]
 
 
+@pytest.mark.rule("E1")
 def test_a_commit_takes_all_that_the_guest_had_sent(pair):
     """More than the queues of an epoch hold: everything sent before the stop is of the old epoch."""
     both = pair(queue_packets_max=4).synchronised()
@@ -189,6 +191,7 @@ def test_a_commit_takes_all_that_the_guest_had_sent(pair):
     assert both.counters(both.primary)["held"] == 0
 
 
+@pytest.mark.rule("E2")
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_of_an_old_state_vouches_for_a_new_one(pair, seed):
     """Whatever the order in which the two connections bring the news, and wherever the old output stands."""
@@ -219,6 +222,7 @@ def test_nothing_of_an_old_state_vouches_for_a_new_one(pair, seed):
         assert sorted(both.p.hears() for _ in old) == sorted(old)
 
 
+@pytest.mark.rule("E2")
 def test_a_part_of_a_frame_of_the_old_state_is_void(pair):
     both = pair().synchronised()
     octets = bytes(batch([udp(b"old", Flow(client_port=9))]))
@@ -236,6 +240,7 @@ def test_a_part_of_a_frame_of_the_old_state_is_void(pair):
 # ── while the guest is stopped ──────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("E5")
 def test_a_stopped_guest_gets_nothing_and_loses_nothing(pair):
     both = pair().synchronised()
     sent = [udp(bytes([i]) * 50, from_client=True) for i in range(100)]
@@ -286,6 +291,7 @@ def test_frames_that_the_guest_had_not_taken_meet_the_new_state_with_its_offsets
     assert changed < len(sent) - 1
 
 
+@pytest.mark.rule("E1")
 def test_until_the_offsets_are_here_nothing_moves(pair):
     both = pair().synchronised()
     tell(both.secondary, both.secondary.hold)
@@ -339,6 +345,7 @@ def test_too_much_input_for_a_stopped_guest_drops_the_oldest(pair, monkeypatch):
     assert got == sent[-len(got) :], "whole frames, in order, the newest"
 
 
+@pytest.mark.rule("E5")
 def test_once_the_table_is_here_input_is_held_back_rather_than_dropped(pair, monkeypatch):
     monkeypatch.setattr(limits, "HOLD_INPUT_BYTES_MAX", 10_000)
     both = pair().synchronised()
@@ -373,6 +380,8 @@ def take_over(both):
     wait_for(lambda: both.served, "the takeover")
 
 
+@pytest.mark.rule("E4")
+@pytest.mark.rule("E4")
 def test_a_takeover_in_a_checkpoint_that_did_not_come_to_its_end_keeps_the_offsets(pair):
     both = pair().synchronised()
     shake_hands(both)
@@ -387,6 +396,7 @@ def test_a_takeover_in_a_checkpoint_that_did_not_come_to_its_end_keeps_the_offse
     assert heard(both).seq == PRIMARY_ISN + 1
 
 
+@pytest.mark.rule("E1")
 def test_a_takeover_after_the_primarys_state_was_loaded_has_its_numbers(pair):
     both = pair().synchronised()
     shake_hands(both)

@@ -71,6 +71,7 @@ def test_frames_from_the_lan_are_mirrored_and_given_to_the_guest(make):
     assert running.counters()["link_bytes_sent"] > len(octets)
 
 
+@pytest.mark.rule("R1")
 def test_the_secondary_does_not_get_what_this_guest_turns_down(make):
     """Rule R1: it would take the number for the primary's. The RST of this guest is of no use to any client."""
     running = make()
@@ -243,6 +244,7 @@ def test_a_full_link_stops_the_lan_and_goes_on_later(make):
     assert received == octets * (whole // len(octets))
 
 
+@pytest.mark.rule("C6")
 def test_a_secondary_that_is_too_fast_is_held_back_and_loses_nothing(make):
     """Its output waits, message by message, until the primary's has come."""
     running = make(queue_packets_max=8)

@@ -78,6 +78,7 @@ def test_a_frame_that_stands_across_the_takeover_is_delivered_whole(running, cut
     assert running.guest.receive(10) == udp(b"across", from_client=True)
 
 
+@pytest.mark.rule("R4")
 def test_the_takeover_announces_then_sends_again_then_goes_on(running):
     end = running.link()
     shake_hands(running, end)

@@ -8,6 +8,8 @@ from pycolo import limits
 from support.segments import GSO_TCPV4, NEEDS_CSUM, Flow, Tcp, frame, read, timestamps, vnet_header
 from support.traces import Rewriting
 
+pytestmark = pytest.mark.rule("R1")
+
 CLIENT, PRIMARY, SECONDARY = 700, 3000, 0xFFFFFFF0
 OFFSET = (SECONDARY - PRIMARY) & 0xFFFFFFFF
 FORGED = 0x40000000

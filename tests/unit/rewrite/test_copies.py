@@ -168,6 +168,7 @@ def test_an_echo_of_nothing_lifts_nothing(build):
     assert resent(trace)[0].options == timestamps(0x90000000, 1)
 
 
+@pytest.mark.rule("R1")
 def test_a_lie_about_the_clock_lifts_nothing(build):
     """A TSecr far ahead in a segment that the guest would not take, or whose checksum is wrong."""
     trace = known(build)
@@ -187,6 +188,7 @@ def damaged(segment):
     return bytes(octets)
 
 
+@pytest.mark.rule("R1")
 def test_only_a_believable_ack_frees_copies(build):
     """Beyond what was sent, out of the window, with a wrong checksum: the guest takes none of them."""
     trace = known(build)
@@ -196,6 +198,7 @@ def test_only_a_believable_ack_frees_copies(build):
     assert brief(resent(trace)) == [(0, "PA", b"one"), (3, "PA", b"two")]
 
 
+@pytest.mark.rule("C10")
 def test_copies_have_a_deadline(build):
     trace = known(build)
     trace.guest(guest(0, data=b"one"), guest(3, "A"))
@@ -209,6 +212,7 @@ def test_copies_have_a_deadline(build):
 # ── room ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("C10")
 def test_copies_never_take_all_of_the_memory(build):
     """One eighth is left for client frames that wait for a handshake."""
     trace = known(build, unacked_bytes_max=1 << 20)

@@ -3,9 +3,13 @@
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+import pytest
+
 from pycolo import limits
 from support.segments import CLIENT6, GUEST6, GUEST_MAC, Flow, Tcp, arp, frame
 from support.traces import Rewriting
+
+pytestmark = pytest.mark.rule("R4")
 
 
 def found(trace):

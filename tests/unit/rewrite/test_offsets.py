@@ -70,6 +70,7 @@ def one(frames):
 # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("R1")
 @FLOWS
 def test_the_clients_ack_tells_the_offset(build, flow):
     trace = Rewriting(build)
@@ -82,6 +83,7 @@ def test_the_clients_ack_tells_the_offset(build, flow):
     assert trace.core.stats.learned == 1
 
 
+@pytest.mark.rule("R3")
 def test_client_packets_before_the_secondarys_answer_wait_for_it(build):
     trace = Rewriting(build)
     data = client(CLIENT_ISN + 1, "PA", b"GET /", ack=PRIMARY_ISN + 1, echo=PRIMARY_CLOCK)
@@ -95,6 +97,7 @@ def test_client_packets_before_the_secondarys_answer_wait_for_it(build):
     assert first.options == second.options == timestamps(0x1234, SECONDARY_CLOCK)
 
 
+@pytest.mark.rule("R1")
 def test_a_connection_that_the_guest_begins(build):
     trace = Rewriting(build)
     syn = guest(SECONDARY_ISN, "S", value=SECONDARY_CLOCK)
@@ -129,6 +132,7 @@ def test_once_known_a_syn_ack_that_is_sent_again_is_translated(build):
     assert trace.offsets() == (KNOWN, SEQ_OFFSET, TS_OFFSET)
 
 
+@pytest.mark.rule("R1")
 def test_a_syn_that_the_client_sends_again_changes_nothing(build):
     trace = Rewriting(build)
     trace.client(SYN, SYN)
@@ -204,6 +208,7 @@ def test_a_partial_checksum_is_left_alone(build):
 NEW_CLIENT_ISN, NEW_PRIMARY_ISN, NEW_SECONDARY_ISN = 0x40000000, 0x100, 0x900
 
 
+@pytest.mark.rule("R1")
 def test_a_new_syn_that_the_secondary_follows(build):
     trace = known(build)
     new_ack = client(NEW_CLIENT_ISN + 1, ack=NEW_PRIMARY_ISN + 1)
@@ -215,6 +220,7 @@ def test_a_new_syn_that_the_secondary_follows(build):
     assert trace.offsets() == (KNOWN, NEW_SECONDARY_ISN - NEW_PRIMARY_ISN, 0)
 
 
+@pytest.mark.rule("R1")
 def test_a_new_syn_that_the_secondary_does_not_follow(build):
     """It answers with an ACK of the old connection (RFC 5961 section 4.2), which lives on."""
     trace = known(build)
@@ -228,6 +234,7 @@ def test_a_new_syn_that_the_secondary_does_not_follow(build):
     assert len(trace.client(client(NEW_CLIENT_ISN + 1, ack=100))) == 1
 
 
+@pytest.mark.rule("R1")
 def test_a_forged_syn_does_not_stop_the_old_connection(build):
     trace = known(build)
     trace.client(client(NEW_CLIENT_ISN, "S"))
@@ -244,6 +251,7 @@ def test_a_new_connection_of_the_guest_with_the_same_ports(build):
 # ── checkpoint ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("E1")
 def test_after_a_checkpoint_every_offset_is_nought(build):
     """Law 6: the secondary's numbers are the primary's."""
     trace = known(build)

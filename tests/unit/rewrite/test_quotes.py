@@ -19,6 +19,8 @@ from support.segments import (
 )
 from support.traces import Rewriting
 
+pytestmark = pytest.mark.rule("R2")
+
 CLIENT, PRIMARY, SECONDARY = 700, 3000, 9000
 PRIMARY_CLOCK, SECONDARY_CLOCK = 50, 80
 FLOWS = pytest.mark.parametrize("flow", [Flow(), Flow(version=6), Flow(tags=(5, 6))], ids=str)

@@ -74,6 +74,7 @@ def test_without_rewriting_everything_passes(build):
 # ── what waits ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("R3")
 def test_waiting_is_bounded(build):
     trace = Rewriting(build)
     trace.client(Tcp(CLIENT_ISN, "S", from_client=True))
@@ -86,6 +87,7 @@ def test_waiting_is_bounded(build):
     assert trace.core.copies.pool.used == 0
 
 
+@pytest.mark.rule("R3")
 def test_waiting_has_a_deadline(build):
     """A port that drops everything silently; the frame goes, then the row."""
     trace = Rewriting(build)
@@ -99,6 +101,7 @@ def test_waiting_has_a_deadline(build):
     assert trace.core.table.used == 0
 
 
+@pytest.mark.rule("R3")
 def test_what_waits_takes_an_eighth_of_the_memory_at_most(build):
     trace = Rewriting(build, unacked_bytes_max=1 << 20, connections_max=1 << 12)
     for port in range(1, 400):
@@ -108,6 +111,7 @@ def test_what_waits_takes_an_eighth_of_the_memory_at_most(build):
     assert trace.core.stats.handshake_dropped > 0
 
 
+@pytest.mark.rule("R3")
 def test_an_answer_that_refuses_ends_the_waiting(build):
     trace = Rewriting(build)
     trace.client(Tcp(CLIENT_ISN, "S", from_client=True), from_client())
@@ -138,6 +142,7 @@ def later(trace, ms):
     trace.core.timer_fired(round(trace.now_ms * 1000))
 
 
+@pytest.mark.rule("R3")
 def test_an_ended_connection_stays_for_its_grace_time(build):
     trace = Rewriting(build)
     handshake(trace)
@@ -149,6 +154,7 @@ def test_an_ended_connection_stays_for_its_grace_time(build):
     assert trace.core.copies.pool.used == 0
 
 
+@pytest.mark.rule("R3")
 def test_fins_that_are_not_acknowledged_end_nothing(build):
     """The client is away for a while, its FIN and its ACK with it: the guest goes on with the old numbers."""
     for count in (1, 2):
@@ -179,6 +185,7 @@ def test_a_client_that_is_away_gets_no_raw_numbers(build, away_ms, last):
     assert read(again).seq == PRIMARY_ISN + 1
 
 
+@pytest.mark.rule("R1")
 def test_a_forged_fin_ends_nothing(build):
     """It has a number that the guest comes to by itself, and goes beyond."""
     trace = Rewriting(build)
@@ -191,6 +198,7 @@ def test_a_forged_fin_ends_nothing(build):
     assert is_shifted(trace)
 
 
+@pytest.mark.rule("R1")
 @pytest.mark.parametrize("at", [-1, 1, 5, 999, 70_000, -70_000, 1 << 31])
 def test_only_a_rst_with_the_number_that_the_guest_expects_counts(build, at):
     """RFC 5961 section 3.2; one that is only in the window the guest answers, if it has not just answered another."""
@@ -203,6 +211,7 @@ def test_only_a_rst_with_the_number_that_the_guest_expects_counts(build, at):
     assert is_shifted(trace)
 
 
+@pytest.mark.rule("R3")
 def test_a_rst_that_counts_ends_the_connection(build):
     for is_behind_data in (False, True):
         trace = Rewriting(build)
@@ -215,6 +224,7 @@ def test_a_rst_that_counts_ends_the_connection(build):
         assert trace.core.table.used == 0
 
 
+@pytest.mark.rule("R3")
 def test_what_the_guest_goes_on_with_has_not_ended(build):
     trace = Rewriting(build)
     handshake(trace)
@@ -224,6 +234,7 @@ def test_what_the_guest_goes_on_with_has_not_ended(build):
     assert is_shifted(trace)
 
 
+@pytest.mark.rule("R1")
 def test_a_rst_with_a_wrong_checksum_is_none(build):
     trace = Rewriting(build)
     handshake(trace)
@@ -234,6 +245,7 @@ def test_a_rst_with_a_wrong_checksum_is_none(build):
     assert is_shifted(trace)
 
 
+@pytest.mark.rule("C10")
 def test_half_open_goes_early(build):
     """A SYN that is not answered, and one that is and goes no further."""
     trace = Rewriting(build)
@@ -247,6 +259,7 @@ def test_half_open_goes_early(build):
     assert trace.core.table.used == 0
 
 
+@pytest.mark.rule("R3")
 def test_half_closed_is_not_ended(build):
     trace = Rewriting(build)
     handshake(trace)
@@ -275,6 +288,7 @@ def test_a_full_table_gives_up_the_least_recently_seen(build):
     assert is_shifted(trace, flows[2])
 
 
+@pytest.mark.rule("C10")
 def test_a_full_table_gives_up_what_is_half_open_first(build):
     """However much of it there is, and whatever waits there: a SYN and a segment to a port that says nothing."""
     trace = Rewriting(build, connections_max=100)

@@ -144,6 +144,7 @@ def test_ready_never_passes_when_protecting_was_given_up() -> None:
     play(scene)
 
 
+@pytest.mark.rule("E1")
 def test_a_checkpoint_passes_message_by_message() -> None:
     async def scene(primary: Primary) -> None:
         await primary.protected()
@@ -163,6 +164,7 @@ def test_a_checkpoint_passes_message_by_message() -> None:
     play(scene)
 
 
+@pytest.mark.rule("E1")
 @pytest.mark.parametrize("words", [(ColoMessage.LOADED,), (*CHECKPOINT, ColoMessage.LOADED)])
 def test_loaded_without_a_reply_never_passes_and_releases_nothing(words: tuple[int, ...]) -> None:
     async def scene(primary: Primary) -> None:
@@ -176,6 +178,7 @@ def test_loaded_without_a_reply_never_passes_and_releases_nothing(words: tuple[i
     play(scene)
 
 
+@pytest.mark.rule("E4")
 def test_loaded_of_an_aborted_checkpoint_never_passes() -> None:
     """COLO_EXIT came over QMP, and overtook LOADED in the stream: what is held stays held."""
 
@@ -192,6 +195,7 @@ def test_loaded_of_an_aborted_checkpoint_never_passes() -> None:
     play(scene)
 
 
+@pytest.mark.rule("E1")
 def test_loaded_never_passes_when_the_data_path_has_ended() -> None:
     async def scene(primary: Primary) -> None:
         await primary.protected()

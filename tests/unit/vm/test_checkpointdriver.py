@@ -292,6 +292,7 @@ def test_the_operator_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) ->
 # ── Commit ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("E1")
 def test_loaded_passes_when_the_data_path_has_committed_and_not_before() -> None:
     async def scene() -> None:
         async with stage() as here:

@@ -99,6 +99,7 @@ def test_a_message_in_pieces_is_one_message(stage: Stage) -> None:
     assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.LOADED)
 
 
+@pytest.mark.rule("E1")
 def test_a_message_waits_for_its_barrier(stage: Stage) -> None:
     stage.gate.clear()
     stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
@@ -142,6 +143,7 @@ def test_close_ends_it_whatever_the_others_do(stage: Stage) -> None:
     assert not stage.a.is_alive()
 
 
+@pytest.mark.rule("E1")
 def test_a_message_whose_barrier_fails_does_not_pass(stage: Stage) -> None:
     stage.refuses = True
     stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
