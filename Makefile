@@ -13,11 +13,16 @@ QEMU ?=
 PYTHON ?=
 export PYTHON
 
+# Of the tests, what `make check` runs: quick ones that need nothing installed, and the laws of both cores.
+QUICK := not (slow or etcd or namespaces or nginx or qemu or tun)
+LAWS := $(patsubst %,tests/property/test_%.py,checkpoint_laws compare_laws compare_model datagram_model rewrite_laws \
+	rewrite_model)
+
 # What is compiled into one module, pycolo.core.
 COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-qemu test lint types bench bench-instructions docs dist deb lock clean
+.PHONY: help setup demo demo-qemu check test lint types bench bench-instructions docs dist deb lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -32,7 +37,10 @@ demo: setup ## kill a host under real TCP connections and watch them go on (ARGS
 demo-qemu: setup ## two real QEMUs: kill hosts, nodes and links (ARGS="--hold" to try it yourself, QEMU=10.0)
 	@$(BIN)/colo lab qemu $(if $(QEMU),--qemu $(QEMU)) $(ARGS)
 
-test: lint ## everything that is checked: lint, types, tests (ARGS="-k jhash" to choose)
+check: lint ## in a minute: lint, types, the quick unit tests and a few laws
+	@$(BIN)/pytest --quiet -m "$(QUICK)" --hypothesis-profile quick $(ARGS) tests/unit $(LAWS)
+
+test: lint ## everything that is checked: lint, types, tests, with the time of each group (ARGS="-k jhash" to choose)
 	@scripts/setup.sh programs
 	@$(BIN)/pytest $(ARGS)
 

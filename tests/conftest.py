@@ -5,6 +5,8 @@
   `@pytest.mark.qemu` and `@pytest.mark.etcd` where these are not installed.
 * `@pytest.mark.rule("C3")` says which rule of docs/rules.md a test shows; `pytest --rule C3` runs only those tests.
 
+The end of a run says how long each group of tests took: the folders below tests/.
+
 A reason to skip reads "needs WHAT: HOW TO GET IT"; the end of a run says how many tests need what. With PYCOLO_CI=1
 nothing may skip: a skip is a failure.
 """
@@ -40,6 +42,7 @@ hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile(
     "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)  # for `make check`
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
 
 
@@ -81,6 +84,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen = [item for item in items if wanted & {rule for mark in item.iter_markers("rule") for rule in mark.args}]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
         items[:] = chosen
+
+
+# ── how long each group took ────────────────────────────────────────────────────────────────────────────────
+
+SECONDS: Counter[str] = Counter()
+TESTS: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    folder, _, path = report.nodeid.partition("/")
+    group, in_a_folder, _ = path.partition("/")
+    if folder == "tests" and in_a_folder:
+        SECONDS[group] += report.duration
+        TESTS[group] += report.when == "call"
+
+
+def _write_groups(terminalreporter: pytest.TerminalReporter) -> None:
+    for group, seconds in SECONDS.most_common():
+        tests = "1 test" if TESTS[group] == 1 else f"{TESTS[group]} tests"
+        terminalreporter.write_line(f"tests/{group}: {tests}, {seconds:.0f} s")
 
 
 # ── skips, and none in CI ───────────────────────────────────────────────────────────────────────────────────
@@ -147,8 +170,9 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
-    """Last before pytest's own closing line: how many tests need what, and how to get it."""
+    """Last before pytest's own closing line: how long groups took; how many tests need what, and how to get it."""
     yield
+    _write_groups(terminalreporter)
     counts = Counter(map(_reason, terminalreporter.stats.get("skipped", [])))
     for reason, count in counts.most_common():
         tests, need = ("1 test", "needs") if count == 1 else (f"{count} tests", "need")

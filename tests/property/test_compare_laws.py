@@ -3,10 +3,11 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo import limits
+from support.examples import examples
 from support.segments import batch, frame
 from support.streams import (
     PRIMARY,
@@ -22,7 +23,7 @@ from support.streams import (
 )
 from support.traces import Comparing
 
-EXAMPLES = settings(max_examples=150)
+EXAMPLES = examples(150)
 
 
 def played(build, script, waits=None, **options):

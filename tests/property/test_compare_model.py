@@ -1,14 +1,15 @@
 """The comparator against the specification: for every trace what left was allowed, and what must leave has left."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.referee import Judged
 from support.segments import Tcp
 from support.streams import PRIMARY, SECONDARY, give, scripts
 
-EXAMPLES = settings(max_examples=300)
+EXAMPLES = examples(300)
 
 
 @pytest.mark.rule("C1", "C2", "C3", "C5", "C9", "C11")

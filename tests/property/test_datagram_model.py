@@ -3,15 +3,16 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.compare.kinds import DivergencePolicy
+from support.examples import examples
 from support.referee import Judged
 from support.segments import GSO_UDP_L4, Flow, fragments, icmp_echo, ip_packet, udp, udp_body, vnet_header
 from support.traces import SMALL
 
-EXAMPLES = settings(max_examples=300)
+EXAMPLES = examples(300)
 PRIMARY, SECONDARY = True, False
 PLAIN = vnet_header()
 FLOWS = st.sampled_from([Flow(), Flow(client_port=2), Flow(version=6)])

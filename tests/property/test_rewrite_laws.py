@@ -4,16 +4,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.frames import NEEDS_CSUM, is_valid
 from support.segments import SEQ_MASK, Flow, Tcp, batch, frame, read, sack, timestamps, unbatch, vnet_header
 from support.strategies import FRAMES, SEQ, damaged
 from support.streams import ahead
 from support.traces import Rewriting
 
-EXAMPLES = settings(max_examples=150)
+EXAMPLES = examples(150)
 FLOWS = st.builds(
     Flow, st.integers(1, 65535), st.integers(1, 65535), st.sampled_from([4, 6]), st.sampled_from([(), (5,), (5, 6)])
 )

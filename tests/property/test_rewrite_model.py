@@ -1,14 +1,15 @@
 """The rewriter against its specification, with an honest client, an honest guest, and a stranger who lies."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.rewritereferee import JudgedRewriting
 from support.rewritescripts import SCRIPTS, play
 from support.segments import NEEDS_CSUM, vnet_header
 
-EXAMPLES = settings(max_examples=200)
+EXAMPLES = examples(200)
 
 
 @pytest.mark.rule("R1", "R2", "R3", "R4")

@@ -19,6 +19,8 @@ from pycolo.errors import ConfigError
 from pycolo.failover.arbiter import Decision
 from support.etcd import Settings
 
+pytestmark = pytest.mark.slow
+
 
 def sh(script: str) -> tuple[str, ...]:
     return ("sh", "-c", script)

@@ -157,6 +157,7 @@ def test_no_bytes_are_taken_for_a_grant_and_none_raise_anything_else(request_, j
         ask(says(junk), request_)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trickles", [False, True])
 def test_who_is_slow_is_not_waited_for(trickles):
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

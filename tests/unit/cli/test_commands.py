@@ -10,6 +10,8 @@ import pytest
 
 from pycolo import __version__, cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def colo(monkeypatch, capfd):

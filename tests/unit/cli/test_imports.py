@@ -11,6 +11,8 @@ import pytest
 
 from pycolo.cli import COMMANDS, colo
 
+pytestmark = pytest.mark.slow
+
 HEAVY = (
     "asyncio",
     "cryptography",

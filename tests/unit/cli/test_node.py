@@ -172,6 +172,7 @@ def test_a_full_disk_costs_log_lines_only():
         log.close()
 
 
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_loss_is_told():
     import os
 

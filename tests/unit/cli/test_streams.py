@@ -10,6 +10,8 @@ import pytest
 
 from pycolo.cli import streams
 
+pytestmark = pytest.mark.slow
+
 COLO = [sys.executable, "-m", "pycolo"]
 WRITERS = [["--help"], ["--version"], ["lab", "qemu", "--list"], ["certs", "init", "NEW"], ["demo", "--help"]]
 """Commands that say something on standard output."""

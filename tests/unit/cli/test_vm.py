@@ -18,6 +18,8 @@ from pycolo.node.servicemanager import Notifier
 from support.asked import STATUS, answering
 from support.configs import changed, example
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def colo(monkeypatch, capfd):

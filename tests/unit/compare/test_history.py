@@ -3,9 +3,10 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.segments import Flow, Tcp
 from support.traces import Comparing
 
@@ -22,7 +23,7 @@ def established(build, flows, **options):
 
 
 @pytest.mark.rule("C9")
-@settings(max_examples=60)
+@examples(60)
 @given(seed=st.integers(0, 1 << 32), records=st.sampled_from([40, 60, 100]), connections=st.integers(1, 8))
 def test_all_that_was_equal_leaves_as_it_came_however_little_is_kept(build, seed, records, connections):
     """Half of the records may be kept. Not all that is released is taken at once, and it may have been kept as well."""

@@ -5,10 +5,11 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.core import OneTree, Pool
+from support.examples import examples
 
 RECORDS = 4096
 MASK = 2**32 - 1
@@ -64,7 +65,7 @@ class Listed:
             assert self.tree.find(self.seq(place)) == (self.entries[at - 1][1] if at else -1)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(dice=st.integers(0, 2**32).map(random.Random), base=st.sampled_from([1000, MASK - 300, 2**31 - 300]))
 def test_it_is_a_sorted_list(dice, base):
     one = Listed(base)

@@ -498,6 +498,7 @@ def test_a_table_that_grows_is_a_dictionary(build, steps, buckets, rows_max, see
         assert row == NONE or table.key(row) == numbered_key(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_no_insertion_moves_many_rows(build, seed):
     """Chains are short, and are split before they are long: of 2^16 insertions none moves more than a dozen rows."""
@@ -567,6 +568,7 @@ def test_every_bit_of_the_seed_moves_the_hash(build, key):
     assert len({hash_of(build, new_table(build, seed=seed), key) for seed in seeds}) == len(seeds)
 
 
+@pytest.mark.slow
 @given(seed=U32, order=st.permutations(range(8)))
 def test_a_chain_of_collisions_may_lose_its_rows_in_any_order(build, seed, order):
     colliding = colliding_keys(build, seed, 8, 64)
@@ -599,6 +601,7 @@ MILLION_SECONDS_MAX = 10
 """Of this process, for two million look-ups and a million insertions from Python: 1.1 s on a busy virtual machine."""
 
 
+@pytest.mark.slow
 def test_a_million_connections(build):
     """As many as the limit allows: each is found again, the oldest goes first, and there is room for one more."""
     started = time.process_time()

@@ -15,6 +15,8 @@ from pycolo_lab.clients import ClientError, PauseRecorder, Transfer, Upload, dow
 from pycolo_lab.scoreboard import Scoreboard, Slot
 from support.nodes import wait_for
 
+pytestmark = pytest.mark.slow
+
 SEED = 3
 MS = 1_000_000
 Serve = Callable[[socket.socket], None]

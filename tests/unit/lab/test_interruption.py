@@ -16,6 +16,8 @@ from pycolo_lab.errors import RunInterruptedError
 from pycolo_lab.interruption import SAME_S, SIGNALS, Interruption, Warden, signals_held
 from support.nodes import wait_for
 
+pytestmark = pytest.mark.slow
+
 GRACE_S = 0.05
 
 

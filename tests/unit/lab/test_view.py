@@ -23,6 +23,8 @@ from pycolo_lab.verdict import judge
 from pycolo_lab.view import LiveView, PlainView, event_lines, picture, row_lines, summary_lines
 from support.labfacts import KILL, MS, S, everything_lost, sound_facts
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = st.integers(40, 250)
 TIME_COLUMNS = len("  0.00 s  ")
 EVENTS = [

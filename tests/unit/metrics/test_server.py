@@ -20,6 +20,8 @@ from pycolo.metrics.server import MetricsServer
 from pycolo.transport.linksetup import Address
 from support.statuses import vm_status
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 20
 ANYWHERE = Address("127.0.0.1", 0)
 

@@ -15,6 +15,8 @@ from support.nodes import wait_for
 from support.paths import Qemu, Threads, link_pair, send, tell
 from support.segments import Flow, Tcp, batch, frame, mss, read, timestamps, udp
 
+pytestmark = pytest.mark.slow
+
 FOR_EVER_NS = 1 << 62
 QUIET_S = 0.15
 PRIMARY_ISN, SECONDARY_ISN = 1_000, 50_000

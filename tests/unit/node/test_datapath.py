@@ -14,6 +14,8 @@ from support.nodes import wait_for
 from support.paths import Running, send
 from support.segments import Flow, Tcp, batch, frame, mss, udp
 
+pytestmark = pytest.mark.slow
+
 LOOK_S = 0.3
 TURNS_MAX = 100
 """In LOOK_S; a loop that spins makes thousands."""

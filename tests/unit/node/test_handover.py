@@ -13,6 +13,8 @@ from support.nodes import wait_for
 from support.paths import Qemu, Threads, link_pair, send, tell
 from support.segments import Tcp, batch, frame, mss, read, udp
 
+pytestmark = pytest.mark.slow
+
 FOR_EVER_NS = 1 << 62
 PRIMARY_ISN, SECONDARY_ISN = 1_000, 50_000
 

@@ -17,6 +17,8 @@ from pycolo.transport.ports import DevicePort
 from support.paths import stream
 from support.segments import batch, udp, unbatch
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 60
 
 

@@ -16,6 +16,8 @@ from pycolo.qmp import client as module
 from pycolo.qmp.client import Qmp
 from support.fakeqmp import GREETING, HANG, FakeQmp, Raw, Refusal
 
+pytestmark = pytest.mark.slow
+
 LONG_S = 30.0
 SHORT_S = 0.05
 

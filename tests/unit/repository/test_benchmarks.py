@@ -11,6 +11,8 @@ import pytest
 
 from support import frames
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 FLOWS = 5
 

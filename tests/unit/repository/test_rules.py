@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 from support.documentation import DOCS, ROOT, load_made
@@ -19,6 +20,7 @@ def shown(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
 def marked() -> dict[str, set[str]]:
     """rule -> files with tests that are marked with it."""
     found: dict[str, set[str]] = {}

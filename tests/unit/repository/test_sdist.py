@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 MADE_BY_SETUPTOOLS = re.compile(r"PKG-INFO|setup\.cfg|src/\w+\.egg-info(/.*)?")
 SETUP = "from setuptools import setup; setup()"

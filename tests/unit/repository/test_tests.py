@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 SKIPPING = """
@@ -40,11 +42,26 @@ def test_we_do_not():
 """
 
 
-def run(folder, text, *, path=os.environ["PATH"], prefix=()):
+RULED = """
+import pytest
+
+@pytest.mark.rule("C1", "C3")
+@pytest.mark.parametrize("number", range(2))
+def test_of_two_rules(number): ...
+
+@pytest.mark.rule("C2")
+def test_of_another(): ...
+
+def test_of_none(): ...
+"""
+
+
+def run(folder, text, *arguments, where="test_inner.py", path=os.environ["PATH"], prefix=()):
     """Lines of a run of pytest with this repository's conftest.py over one file of tests."""
+    (folder / where).parent.mkdir(parents=True, exist_ok=True)
     (folder / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
-    (folder / "test_inner.py").write_text(text)
-    options = ["-c", ROOT / "pyproject.toml", "--rootdir", folder, "-p", "no:cacheprovider", folder]
+    (folder / where).write_text(text)
+    options = ["-c", ROOT / "pyproject.toml", "--rootdir", folder, "-p", "no:cacheprovider", *arguments, folder]
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "pytest", *options],
         capture_output=True,
@@ -73,3 +90,17 @@ def test_who_starts_the_tests_may_ignore_signals(tmp_path, how):
     tests = SIGNALLED if ignoring else SIGNALLED.partition("def test_we_do_not")[0]
     code, lines = run(tmp_path, tests, prefix=ignoring)
     assert code == 0, "\n".join(lines)
+
+
+def test_the_end_says_how_long_each_group_took(tmp_path):
+    code, lines = run(tmp_path, RULED, where="tests/laws/inner/test_inner.py")
+    assert code == 0
+    assert lines[-2] == "tests/laws: 4 tests, 0 s"
+    assert "4 passed" in lines[-1], "pytest's own line stays the last"
+
+
+@pytest.mark.parametrize(("rules", "chosen"), [(["C3"], 2), (["C2"], 1), (["C1", "C2"], 3)])
+def test_the_tests_of_a_rule_are_chosen(tmp_path, rules, chosen):
+    code, lines = run(tmp_path, RULED, *(f"--rule={rule}" for rule in rules))
+    assert code == 0
+    assert f" {chosen} passed, {4 - chosen} deselected in " in lines[-1]

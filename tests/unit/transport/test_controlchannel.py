@@ -128,6 +128,7 @@ def node_switch_interval():
     sys.setswitchinterval(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("node_switch_interval")
 def test_nobody_is_suspected_while_both_live_though_other_threads_hog_the_interpreter(stack):
     pair = paired(stack, LIVING)
@@ -277,6 +278,7 @@ def test_a_goodbye_is_heard_even_when_it_crosses_a_heartbeat(attempt, lone):
     side.next(ChannelClosed)
 
 
+@pytest.mark.slow
 def test_a_goodbye_without_an_end_is_no_failure_either(stack):
     side, peer = alone(stack, LIVING)
     peer.sendall(codec.message(MessageType.GOODBYE, Goodbye(GoodbyeReason.OTHER, "").pack()))

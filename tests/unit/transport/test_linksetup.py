@@ -21,6 +21,8 @@ from pycolo.transport.certs import create
 from pycolo.transport.linksetup import HANDSHAKES_MAX, Address, Listener, dial
 from support.nodes import wait_for
 
+pytestmark = pytest.mark.slow
+
 SECONDARY = Hello(
     program="pycolo 0.1.0",
     pair="web",

@@ -141,6 +141,7 @@ class End:
             self.received_bytes += len(payload)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 def test_sixteen_megabytes_each_way_arrive_as_they_were(kind, seed, certificates, opened):

@@ -169,6 +169,7 @@ def frame(tag: bytes) -> bytes:
     return (b"\xff" * 6 + b"\x52\x54\x00\x12\x34\x56" + b"\x88\xb5" + tag).ljust(60, b"\0")
 
 
+@pytest.mark.slow
 @pytest.mark.qemu
 def test_frames_go_round_through_the_node_and_nowhere_else(ends):
     lan, guest = ends

@@ -19,6 +19,8 @@ from pycolo.qmp.client import QmpEvent
 from pycolo.vm.machine import Machine
 from support.fakeqmp import HANG, FakeQmp
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 20
 
 LISTENER = """
