@@ -1,6 +1,5 @@
-"""What every test may use: the compiled packet path by its parts, and skips that say why.
+"""What every test may use: marks for what a test shows and what it needs, and skips that say why.
 
-* `build("pycolo.wire.seq")` is `pycolo.core`, whose part wire/seq.pxi is meant; of any other name it is that module.
 * `@pytest.mark.namespaces` and `@pytest.mark.tun` skip a test where the machine does not allow it,
   `@pytest.mark.qemu` and `@pytest.mark.etcd` where these are not installed.
 * `@pytest.mark.rule("C3")` says which rule of docs/rules.md a test shows; `pytest --rule C3` runs only those tests.
@@ -11,29 +10,19 @@ A reason to skip reads "needs WHAT: HOW TO GET IT"; the end of a run says how ma
 nothing may skip: a skip is a failure.
 """
 
-import importlib
-import importlib.abc
-import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
-from pathlib import Path
-from types import ModuleType
 
 import hypothesis
 import pytest
 import structlog
 
-import pycolo.core
-
-SOURCE_ROOT = Path(__file__).resolve().parent.parent / "src"
 IN_CI = os.environ.get("PYCOLO_CI") == "1"
-
-Load = Callable[[str], ModuleType]
 
 # Examples are slow on a busy machine: no deadline, pytest-timeout is the bound. CI tries the same examples each time,
 # in the same order of tests (see .ci/run): what is red there is red because of the change. New examples are for
@@ -54,20 +43,6 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda _number, _frame: None)
-
-
-# ── the compiled packet path ────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture(scope="session")
-def build() -> Load:
-    """Loads what a name stands for: a part of the compiled packet path, which is one module, or a module."""
-
-    def load(name: str) -> ModuleType:
-        is_part = (SOURCE_ROOT / name.replace(".", "/")).with_suffix(".pxi").is_file()
-        return pycolo.core if is_part else importlib.import_module(name)
-
-    return load
 
 
 # ── rules ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -110,9 +110,9 @@ def came_in_parts(octets, spare):
     return pos > 0
 
 
-def compare(build, given, *, answers, **options):
+def compare(given, *, answers, **options):
     """What leaves a comparator; a checkpoint is committed when one is asked for, and at the end."""
-    core = Comparing(build, **{**ROOMY, **options})
+    core = Comparing(**{**ROOMY, **options})
     left = []
     for start in range(0, len(given), 7):
         part = given[start : start + 7]
@@ -133,23 +133,23 @@ def compare(build, given, *, answers, **options):
 
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
 @pytest.mark.parametrize("answers", [True, False], ids=["answered", "unanswered"])
-def test_all_that_the_primary_sent_comes_out_of_the_comparator(build, frames, answers):
-    assert_all_came_out(frames, *compare(build, frames, answers=answers))
+def test_all_that_the_primary_sent_comes_out_of_the_comparator(frames, answers):
+    assert_all_came_out(frames, *compare(frames, answers=answers))
 
 
 @pytest.mark.parametrize("frames", IN_ORDER, indirect=True)
 @pytest.mark.parametrize("answers", [True, False], ids=["answered", "unanswered"])
-def test_what_came_in_order_leaves_in_order(build, frames, answers):
-    left = by_connection(compare(build, frames, answers=answers)[0])
+def test_what_came_in_order_leaves_in_order(frames, answers):
+    left = by_connection(compare(frames, answers=answers)[0])
     for key, expected in by_connection(frames).items():
         rest = iter(left[key])  # with acks of the comparator's own making between them
         assert all(kept in rest for kept in expected)
 
 
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
-def test_also_when_differences_are_let_through(build, frames):
+def test_also_when_differences_are_let_through(frames):
     """As in the nodes without checkpoints: connections that differ go on uncompared."""
-    assert_all_came_out(frames, *compare(build, frames, answers=False, policy=1, needs_handshake=True))
+    assert_all_came_out(frames, *compare(frames, answers=False, policy=1, needs_handshake=True))
 
 
 def rewritten_part(octets):
@@ -162,8 +162,8 @@ def rewritten_part(octets):
 
 
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
-def test_all_that_the_secondary_sent_comes_out_of_the_rewriter(build, frames):
-    core = Rewriting(build, connections_max=1024)
+def test_all_that_the_secondary_sent_comes_out_of_the_rewriter(frames):
+    core = Rewriting(connections_max=1024)
     left = []
     for octets in frames:
         core.client(octets)
@@ -176,8 +176,8 @@ def test_all_that_the_secondary_sent_comes_out_of_the_rewriter(build, frames):
 
 
 @pytest.mark.parametrize("frames", NAMES, indirect=True)
-def test_all_that_the_clients_sent_reaches_the_guest_sooner_or_later(build, frames):
-    core = Rewriting(build, connections_max=1024)
+def test_all_that_the_clients_sent_reaches_the_guest_sooner_or_later(frames):
+    core = Rewriting(connections_max=1024)
     left = core.client(*frames) + core.to_guest()
     core.core.checkpoint_committed()
     left += core.to_guest()

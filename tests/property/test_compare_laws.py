@@ -26,9 +26,9 @@ from support.traces import Comparing
 EXAMPLES = examples(150)
 
 
-def played(build, script, waits=None, **options):
+def played(script, waits=None, **options):
     """What left after each fact. `waits`: milliseconds before each fact, so that frames are split."""
-    trace = Comparing(build, **options)
+    trace = Comparing(**options)
     left = []
     for place, (side, segment) in enumerate(script.facts):
         if waits and place:
@@ -49,9 +49,9 @@ def flat(left):
 @pytest.mark.rule("C1")
 @EXAMPLES
 @given(script=scripts(), waits=st.lists(st.sampled_from([0, 0, 1, 5]), max_size=5))
-def test_how_the_streams_are_cut_does_not_matter(build, script, waits):
+def test_how_the_streams_are_cut_does_not_matter(script, waits):
     """Law 8."""
-    trace, left = played(build, script, waits)
+    trace, left = played(script, waits)
     assert trace.commands() == []
     assert assert_all_left(script.of(PRIMARY), flat(left)) == trace.acks_added()
     trace.assert_empty()
@@ -59,8 +59,8 @@ def test_how_the_streams_are_cut_does_not_matter(build, script, waits):
 
 @EXAMPLES
 @given(script=scripts(), waits=st.lists(st.sampled_from([0, 0, 1, 5]), max_size=5))
-def test_with_acks_at_once_every_packet_is_untouched(build, script, waits):
-    trace, left = played(build, script, waits, commits_input=False)
+def test_with_acks_at_once_every_packet_is_untouched(script, waits):
+    trace, left = played(script, waits, commits_input=False)
     assert trace.commands() == []
     assert assert_all_left(script.of(PRIMARY), flat(left)) == 0
     if not trace.core.stats.splits:
@@ -74,11 +74,11 @@ def test_with_acks_at_once_every_packet_is_untouched(build, script, waits):
 @pytest.mark.rule("C1")
 @EXAMPLES
 @given(script=scripts() | scripts(flipped=True), count=SERIAL, acks=SERIAL)
-def test_where_the_numbers_begin_does_not_matter(build, script, count, acks):
+def test_where_the_numbers_begin_does_not_matter(script, count, acks):
     """Law 7."""
     waits = [0, 3, 0]
-    trace, left = played(build, script, waits)
-    other, other_left = played(build, shifted(script, count, acks), waits)
+    trace, left = played(script, waits)
+    other, other_left = played(shifted(script, count, acks), waits)
     back = [
         [shifted(Script(0, 0, 0, b"", ((PRIMARY, segment),)), -count, -acks).facts[0][1] for segment in part]
         for part in other_left
@@ -93,9 +93,9 @@ def test_where_the_numbers_begin_does_not_matter(build, script, count, acks):
 @pytest.mark.rule("C1", "C5")
 @EXAMPLES
 @given(script=scripts(flipped=True), waits=st.lists(st.sampled_from([0, 0, 5]), max_size=5))
-def test_one_byte_that_differs(build, script, waits):
+def test_one_byte_that_differs(script, waits):
     """Law 9."""
-    trace, left = played(build, script, waits)
+    trace, left = played(script, waits)
     heard = heard_of_secondary(script)
     at = next(place for place, octet in enumerate(script.said) if heard[place] != octet)
     (command,) = trace.core.commands()
@@ -128,9 +128,9 @@ def heard_of_secondary(script):
 @pytest.mark.rule("C1", "C3")
 @EXAMPLES
 @given(script=scripts(), waits=st.lists(st.sampled_from([0, 0, 5]), max_size=5))
-def test_nothing_leaves_that_the_secondary_has_not_said(build, script, waits):
+def test_nothing_leaves_that_the_secondary_has_not_said(script, waits):
     """Law 10: no byte, no ack, no window edge beyond the secondary's."""
-    _, left = played(build, script, waits)
+    _, left = played(script, waits)
     said = set()
     ack = edge = None
     for (side, segment), part in zip(script.facts, left, strict=True):
@@ -153,9 +153,9 @@ def test_nothing_leaves_that_the_secondary_has_not_said(build, script, waits):
 
 @EXAMPLES
 @given(script=scripts() | scripts(flipped=True), cuts=st.randoms(use_true_random=False))
-def test_how_the_frames_are_batched_does_not_matter(build, script, cuts):
-    trace, left = played(build, script)
-    other = Comparing(build)
+def test_how_the_frames_are_batched_does_not_matter(script, cuts):
+    trace, left = played(script)
+    other = Comparing()
     for take, octets in runs(other, script):
         feed(take, octets, cuts)
     assert other.out() == flat(left)
@@ -197,9 +197,9 @@ def feed(take, octets, cuts: random.Random):
 @pytest.mark.rule("C6")
 @EXAMPLES
 @given(script=scripts(), queue_packets_max=st.integers(1, 5), held_packets_max=st.integers(6, 12))
-def test_limits_hold_and_back_pressure_loses_nothing(build, script, queue_packets_max, held_packets_max):
+def test_limits_hold_and_back_pressure_loses_nothing(script, queue_packets_max, held_packets_max):
     """Law 11, first half. What is refused is offered again after a checkpoint."""
-    trace = Comparing(build, queue_packets_max=queue_packets_max, held_packets_max=held_packets_max)
+    trace = Comparing(queue_packets_max=queue_packets_max, held_packets_max=held_packets_max)
     left = []
     for side, segment in script.facts:
         offer = trace.offer_primary if side == PRIMARY else trace.offer_secondary
@@ -219,9 +219,9 @@ def test_limits_hold_and_back_pressure_loses_nothing(build, script, queue_packet
 @pytest.mark.rule("C5")
 @EXAMPLES
 @given(script=scripts(), kept=st.data())
-def test_whatever_stays_away_is_asked_for_in_time(build, script, kept):
+def test_whatever_stays_away_is_asked_for_in_time(script, kept):
     """Law 11, second half: a held packet leads to a request within compare_timeout and one scan."""
-    trace = Comparing(build)
+    trace = Comparing()
     for side, segment in script.facts:
         if kept.draw(st.booleans()):
             give(trace, side, segment)

@@ -38,9 +38,9 @@ class Guest:
 class Lives:
     """One run; the same seed gives the same."""
 
-    def __init__(self, build, seed: int) -> None:
+    def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.trace = Judged(build, commits_input=self.dice.random() < 0.9)
+        self.trace = Judged(commits_input=self.dice.random() < 0.9)
         self.isn = self.dice.choice([0, 999, 0xFFFFFFF0])
         self.client_isn = self.dice.choice([0, 5000, 0xFFFFFFFA])
         self.said = self.dice.randbytes(40)
@@ -129,5 +129,5 @@ class Lives:
 @pytest.mark.rule("C1", "C2", "C3", "C5", "C8", "C9", "C11")
 @EXAMPLES
 @given(seed=st.integers(0, 2**32))
-def test_whatever_two_guests_do(build, seed):
-    Lives(build, seed).run()
+def test_whatever_two_guests_do(seed):
+    Lives(seed).run()

@@ -19,8 +19,8 @@ EXAMPLES = examples(300)
     waits=st.lists(st.sampled_from([0, 0, 1, 5, 40]), max_size=5),
     commits_input=st.booleans(),
 )
-def test_scripts(build, script, waits, commits_input):
-    trace = Judged(build, commits_input=commits_input)
+def test_scripts(script, waits, commits_input):
+    trace = Judged(commits_input=commits_input)
     for place, (side, segment) in enumerate(script.facts):
         if waits and place:
             trace.wait(waits[place % len(waits)])
@@ -31,9 +31,9 @@ def test_scripts(build, script, waits, commits_input):
 
 
 @pytest.mark.rule("C3")
-def test_an_older_ack_waits_behind_one_that_runs_ahead(build):
+def test_an_older_ack_waits_behind_one_that_runs_ahead():
     """Packets leave in the order in which the primary sent them, though the older ack is one of both (C3)."""
-    trace = Judged(build)
+    trace = Judged()
     give(trace, PRIMARY, Tcp(0, "SA", ack=1))
     give(trace, SECONDARY, Tcp(0x51515151, "SA", ack=1))
     give(trace, SECONDARY, Tcp(4, "A", b"ahead", ack=2))

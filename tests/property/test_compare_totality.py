@@ -23,9 +23,9 @@ EVENTS = st.sampled_from(["commit", "commit awaiting", "marker", "lost", "formed
 STEPS = st.lists(GIVEN | GIVEN | GIVEN | EVENTS, max_size=40)
 
 
-def run(build, steps, **options):
+def run(steps, **options):
     """Every step; whatever is refused is offered again after a commit. Then a last commit."""
-    trace = Comparing(build, connections_max=4, held_packets_max=60, queue_packets_max=8, **options)
+    trace = Comparing(connections_max=4, held_packets_max=60, queue_packets_max=8, **options)
     out: list[list[bytes]] = []
     commands = []
     for step in [*steps, "commit"]:
@@ -53,15 +53,15 @@ def run(build, steps, **options):
 
 @EXAMPLES
 @given(steps=STEPS, needs_handshake=st.booleans(), commits_input=st.booleans())
-def test_everything_of_the_primary_comes_out(build, steps, needs_handshake, commits_input):
-    trace, out, _ = run(build, steps, needs_handshake=needs_handshake, commits_input=commits_input)
+def test_everything_of_the_primary_comes_out(steps, needs_handshake, commits_input):
+    trace, out, _ = run(steps, needs_handshake=needs_handshake, commits_input=commits_input)
     assert_out(trace, steps, out)
 
 
 @EXAMPLES
 @given(steps=STEPS)
-def test_everything_comes_out_when_differences_are_only_reported(build, steps):
-    trace, out, commands = run(build, steps, policy=DivergencePolicy.REPORT)
+def test_everything_comes_out_when_differences_are_only_reported(steps):
+    trace, out, commands = run(steps, policy=DivergencePolicy.REPORT)
     assert_out(trace, steps, out)
     assert {command for command, _, _ in commands} <= {"ReportDifference"}
 
@@ -114,9 +114,9 @@ def is_ours(octets):
 
 @EXAMPLES
 @given(octets=st.binary(max_size=300), vnet=st.booleans())
-def test_any_stream_is_read_or_refused(build, octets, vnet):
+def test_any_stream_is_read_or_refused(octets, vnet):
     """Not even whole frames: either the stream goes on, or FramingError says why it cannot."""
-    trace = Comparing(build, 12 if vnet else None)
+    trace = Comparing(12 if vnet else None)
     buf = bytearray(octets)
     for take in (trace.core.primary_frames, trace.core.secondary_frames):
         try:

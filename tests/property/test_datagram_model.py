@@ -52,8 +52,8 @@ GIVEN = st.tuples(SIDES, datagrams() | datagrams() | parts() | uso_frames())
 STEPS = st.lists(GIVEN | GIVEN | GIVEN | WAITS | st.just("commit"), max_size=40)
 
 
-def run(build: Any, steps: Any, **options: Any) -> Judged:
-    trace = Judged(build, 12, **options)
+def run(steps: Any, **options: Any) -> Judged:
+    trace = Judged(12, **options)
     for step in steps:
         match step:
             case "commit":
@@ -70,8 +70,8 @@ def run(build: Any, steps: Any, **options: Any) -> Judged:
 @given(
     steps=STEPS, policy=st.sampled_from([DivergencePolicy.CHECKPOINT, DivergencePolicy.REPORT, DivergencePolicy.HOLD])
 )
-def test_any_datagrams(build, steps, policy):
-    trace = run(build, steps, policy=policy)
+def test_any_datagrams(steps, policy):
+    trace = run(steps, policy=policy)
     trace.wait(5_000)
     trace.commit()
     trace.wait(70_000)
@@ -106,8 +106,8 @@ def twins(draw: Any) -> list[tuple[bool, bytes]]:
 @pytest.mark.rule("C4")
 @EXAMPLES
 @given(steps=twins())
-def test_equal_guests_never_differ(build, steps):
-    trace = run(build, steps)
+def test_equal_guests_never_differ(steps):
+    trace = run(steps)
     assert trace.commands() == []
     sent = sorted(octets[12:] for side, octets in steps if side == PRIMARY)
     assert sorted(trace.frames()) == sent
@@ -117,9 +117,9 @@ def test_equal_guests_never_differ(build, steps):
 @pytest.mark.rule("C10")
 @EXAMPLES
 @given(steps=STEPS, policy=st.sampled_from([DivergencePolicy.REPORT, DivergencePolicy.HOLD, DivergencePolicy.RESET]))
-def test_after_all_deadlines_nothing_is_left(build, steps, policy):
+def test_after_all_deadlines_nothing_is_left(steps, policy):
     """Law: where nothing is open memory, rows and records are zero, without any checkpoint."""
-    trace = run(build, [step for step in steps if step != "commit"], policy=policy)
+    trace = run([step for step in steps if step != "commit"], policy=policy)
     trace.wait(700_000)
     trace.frames()
     assert trace.core.table.used == 0

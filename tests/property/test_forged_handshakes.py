@@ -60,9 +60,9 @@ class Guest:
 class Pair:
     """Both guests, the link between their nodes, and an honest client."""
 
-    def __init__(self, build, *, withholds: bool = True, take_payload: tuple[bool, bool] = (False, False)) -> None:
-        self.comparing = Judged(build)
-        self.rewriting = Rewriting(build)
+    def __init__(self, *, withholds: bool = True, take_payload: tuple[bool, bool] = (False, False)) -> None:
+        self.comparing = Judged()
+        self.rewriting = Rewriting()
         self.primary = Guest(PRIMARY_ISN, takes_payload=take_payload[0])
         self.secondary = Guest(SECONDARY_ISN, takes_payload=take_payload[1])
         self.link: list[bytes] = []  # mirrored, not yet at the secondary
@@ -135,8 +135,8 @@ ORDER = st.lists(st.sampled_from(["primary_answers", "secondary_answers"]), max_
 @pytest.mark.rule("R1")
 @EXAMPLES
 @given(lies=st.tuples(LIES, LIES, LIES, LIES), orders=st.tuples(ORDER, ORDER, ORDER, ORDER), seed=st.integers(0, 2**32))
-def test_an_honest_client_notices_nothing(build, lies, orders, seed):
-    pair = Pair(build)
+def test_an_honest_client_notices_nothing(lies, orders, seed):
+    pair = Pair()
     dice = random.Random(seed)
 
     def stranger(number: int) -> None:
@@ -170,9 +170,9 @@ def test_an_honest_client_notices_nothing(build, lies, orders, seed):
 
 
 @pytest.mark.rule("R1")
-def test_mirrored_lies_break_the_law(build):
+def test_mirrored_lies_break_the_law():
     """The negative control: the secondary's guest alone accepts what completes a handshake."""
-    pair = Pair(build, withholds=False)
+    pair = Pair(withholds=False)
     pair.client(SYN)
     pair.both_answer()
     pair.client(dataclasses.replace(honest(0), ack=4711), honest(0))
@@ -186,9 +186,9 @@ def test_mirrored_lies_break_the_law(build):
 
 @pytest.mark.rule("R1")
 @pytest.mark.parametrize("data", [b"", b"lie"])
-def test_what_is_answered_before_the_guest_has_is_withheld(build, data):
+def test_what_is_answered_before_the_guest_has_is_withheld(data):
     """The secondary may be the faster one: then its rewriter would already learn from it."""
-    pair = Pair(build)
+    pair = Pair()
     pair.client(SYN)
     pair.secondary_answers()
     pair.client(dataclasses.replace(honest(0, data), ack=4711))
@@ -205,9 +205,9 @@ def test_what_is_answered_before_the_guest_has_is_withheld(build, data):
 @pytest.mark.rule("R1")
 @pytest.mark.parametrize("order", ["both_answer", "secondary_answers"])
 @pytest.mark.parametrize("takes", [(False, False), (True, True), (True, False), (False, True)], ids=str)
-def test_an_old_fast_open_cookie(build, takes, order):
+def test_an_old_fast_open_cookie(takes, order):
     """The client begins where the SYN|ACK says that it has to; no guest misses a byte, none is answered twice."""
-    pair = Pair(build, take_payload=takes)
+    pair = Pair(take_payload=takes)
     pair.client(dataclasses.replace(SYN, data=b"question"))
     getattr(pair, order)()
     pair.both_answer()

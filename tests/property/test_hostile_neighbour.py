@@ -9,7 +9,6 @@ strangers claim what they like, and a hostile client and a hostile server in the
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -74,9 +73,9 @@ FLOODS = st.builds(
 class Streams:
     """Two streams into one comparator, which is driven as a shell does."""
 
-    def __init__(self, build: Any, policy: DivergencePolicy, queue_packets_max: int) -> None:
+    def __init__(self, policy: DivergencePolicy, queue_packets_max: int) -> None:
         sizes = {"queue_packets_max": queue_packets_max, "held_packets_max": 12 * queue_packets_max}
-        self.trace = Comparing(build, policy=policy, **sizes)
+        self.trace = Comparing(policy=policy, **sizes)
         self.waiting: dict[bool, deque[bytes]] = {PRIMARY: deque(), SECONDARY: deque()}
         self.left: list[bytes] = []
         self.blamed: set[int] = set()
@@ -137,8 +136,8 @@ class Streams:
     order=st.booleans(),
     queue_packets_max=st.sampled_from([16, 64]),
 )
-def test_an_honest_connection_makes_progress(build, moves, policy, order, queue_packets_max):
-    streams = Streams(build, policy, queue_packets_max)
+def test_an_honest_connection_makes_progress(moves, policy, order, queue_packets_max):
+    streams = Streams(policy, queue_packets_max)
     sent: dict[bytes, float] = {}
     seen = 0
     for tick in range(len(moves) + int(2 * STALL_MS / TICK_MS)):
@@ -197,8 +196,8 @@ class Life:
 class Translated:
     """A rewriter with few rows and little memory; of what comes out, the honest connections' frames are looked at."""
 
-    def __init__(self, build: Any) -> None:
-        self.trace = Rewriting(build, connections_max=ROWS, unacked_bytes_max=1 << 14)
+    def __init__(self) -> None:
+        self.trace = Rewriting(connections_max=ROWS, unacked_bytes_max=1 << 14)
         self.ports = iter(range(2000, 60_000))
 
     def client(self, segment: Tcp) -> list[Tcp]:
@@ -280,8 +279,8 @@ ATTACKS = st.tuples(
     early=st.booleans(),
     waits=st.lists(st.sampled_from([100, 100, 1_000, 4_000]), min_size=1, max_size=5),
 )
-def test_an_honest_connection_is_translated(build, moves, early, waits):
-    world = Translated(build)
+def test_an_honest_connection_is_translated(moves, early, waits):
+    world = Translated()
     lives = [world.open(HONEST, is_early=early)]
     for tick, attacks in enumerate(moves):
         for kind, count, far, flags in attacks:

@@ -49,11 +49,11 @@ def honest(script: Script, place: int) -> Tcp:
     lies=st.lists(st.tuples(FLAGS, FAR, FAR, st.booleans()), min_size=1, max_size=4),
     waits=st.lists(st.sampled_from([0, 0, 1, 2_000]), min_size=1, max_size=5),
 )
-def test_a_lie_about_a_client_changes_nothing(build, script, seed, lies, waits):
+def test_a_lie_about_a_client_changes_nothing(script, seed, lies, waits):
     seen = []
     for tells_lies in (False, True):
         dice = random.Random(seed)
-        trace = Judged(build)
+        trace = Judged()
         out = []
         for place, (side, segment) in enumerate(script.facts):
             give(trace, side, segment)
@@ -114,12 +114,12 @@ def with_lies(draw: Any) -> list[tuple[str, Any]]:
 @pytest.mark.rule("R1")
 @EXAMPLES
 @given(script=with_lies(), takes_over=st.booleans())
-def test_a_lie_changes_nothing_that_an_honest_segment_can_notice(build, script, takes_over):
+def test_a_lie_changes_nothing_that_an_honest_segment_can_notice(script, takes_over):
     """Nor what is kept for the takeover; and the connection is remembered for no shorter time."""
     seen: list[list[Any]] = []
     remembered: list[list[Any]] = []
     for tells_lies in (False, True):
-        trace = JudgedRewriting(build)
+        trace = JudgedRewriting()
         out: list[Any] = []
         for what, item in script:
             if what == "wait":

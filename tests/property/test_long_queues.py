@@ -36,8 +36,8 @@ def said(dice: random.Random, count: int, kinds: int) -> bytes:
 @pytest.mark.rule("C4")
 @EXAMPLES
 @given(dice=DICE, policy=POLICIES, kinds=st.sampled_from([1, 3, 12, 60]))
-def test_datagrams_in_any_order(build, dice, policy, kinds):
-    trace = Judged(build, 12, policy=policy)
+def test_datagrams_in_any_order(dice, policy, kinds):
+    trace = Judged(12, policy=policy)
     for _ in range(8):
         both: tuple[list[bytes], list[bytes]] = ([], [])
         for count in range(dice.randrange(40)):
@@ -114,8 +114,8 @@ def assert_in_order(trace: Judged) -> None:
     lies=st.sampled_from([0.0, 0.0, 0.003]),
     burst=st.sampled_from([3, 60, 400]),
 )
-def test_streams_in_any_cuts(build, dice, isn, lies, burst):
-    trace = Judged(build, settles_every_ms=1)
+def test_streams_in_any_cuts(dice, isn, lies, burst):
+    trace = Judged(settles_every_ms=1)
     base = (isn + 1) & SEQ_MASK
     trace.primary(Tcp(isn, "SA", ack=1))
     trace.secondary(Tcp(isn, "SA", ack=1))
@@ -136,9 +136,9 @@ def test_streams_in_any_cuts(build, dice, isn, lies, burst):
 
 
 @pytest.mark.rule("C9")
-def test_what_is_of_no_window_is_dropped(build):
+def test_what_is_of_no_window_is_dropped():
     """RFC 7323 section 2.3: no client takes what lies farther than 1 GiB from what it has."""
-    trace = Judged(build)
+    trace = Judged()
     trace.primary(Tcp(0, "SA", ack=1))
     trace.secondary(Tcp(0, "SA", ack=1))
     for far in (1 + 2**30 + 1, (1 - 2**30 - 1) & SEQ_MASK, 2**31):

@@ -60,8 +60,8 @@ def assert_nothing_is_left(trace: Comparing) -> None:
 @pytest.mark.rule("C10")
 @EXAMPLES
 @given(steps=STEPS, policy=st.sampled_from(list(DivergencePolicy)), needs_handshake=st.booleans())
-def test_of_any_two_guests(build, steps, policy, needs_handshake):
-    trace = Comparing(build, policy=policy, needs_handshake=needs_handshake)
+def test_of_any_two_guests(steps, policy, needs_handshake):
+    trace = Comparing(policy=policy, needs_handshake=needs_handshake)
     for step in steps:
         match step:
             case float(ms):
@@ -77,9 +77,9 @@ def test_of_any_two_guests(build, steps, policy, needs_handshake):
 @pytest.mark.rule("C10")
 @EXAMPLES
 @given(script=scripts() | scripts(flipped=True), policy=st.sampled_from(list(DivergencePolicy)), kept=st.data())
-def test_of_two_guests_that_say_the_same(build, script, policy, kept):
+def test_of_two_guests_that_say_the_same(script, policy, kept):
     """Or that would, if not some of it got lost."""
-    trace = Comparing(build, policy=policy)
+    trace = Comparing(policy=policy)
     is_lossy = kept.draw(st.booleans())
     for side, segment in script.facts:
         if not is_lossy or kept.draw(st.integers(0, 4)):
@@ -91,8 +91,8 @@ def test_of_two_guests_that_say_the_same(build, script, policy, kept):
 @pytest.mark.rule("C10", "R3")
 @EXAMPLES
 @given(script=SCRIPTS)
-def test_of_a_client_and_a_guest(build, script):
-    trace = JudgedRewriting(build)
+def test_of_a_client_and_a_guest(script):
+    trace = JudgedRewriting()
     play(trace, script)
     for _ in range(2):
         trace.wait(limits.CONNECTION_IDLE_MS)
@@ -104,9 +104,9 @@ def test_of_a_client_and_a_guest(build, script):
 
 
 @pytest.mark.parametrize("what", ["pool", "history"])
-def test_the_law_can_be_broken(build, what):
+def test_the_law_can_be_broken(what):
     """The negative control: before the deadlines something is there."""
-    trace = Comparing(build)
+    trace = Comparing()
     for give_one in (trace.primary, trace.secondary):
         give_one(Tcp(1, "SA", ack=1))
         give_one(Tcp(2, "A", b"kept", ack=1))

@@ -67,8 +67,8 @@ def agreed(trace: Comparing, draw: Any) -> int:
     side=st.sampled_from([PRIMARY, SECONDARY]),
     policy=st.sampled_from(list(DivergencePolicy)),
 )
-def test_what_one_guest_does_alone_is_reported_in_time(build, data, kind, side, policy):
-    trace = Comparing(build, policy=policy)
+def test_what_one_guest_does_alone_is_reported_in_time(data, kind, side, policy):
+    trace = Comparing(policy=policy)
     at = agreed(trace, data.draw)
     trace.wait(data.draw(st.sampled_from([0, 10, 999, 5_000])))
     if data.draw(st.booleans()):  # the client has got all, and says so

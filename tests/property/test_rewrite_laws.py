@@ -94,10 +94,10 @@ def handshake(trace: Rewriting, numbers: Numbers, flow: Flow, header: bytes = b"
     pad=st.integers(0, 3),
 )
 def test_towards_the_secondary_only_the_offsets_are_added(
-    build, numbers, flow, is_late, is_partial, data, ack, echo, edges, pad
+    numbers, flow, is_late, is_partial, data, ack, echo, edges, pad
 ):
     header = vnet_header(NEEDS_CSUM) if is_partial else b""
-    trace = Rewriting(build, 12 if is_partial else None)
+    trace = Rewriting(12 if is_partial else None)
     handshake(trace, numbers, flow, header, is_late)
 
     def segment(shift, clock):
@@ -120,9 +120,9 @@ def test_towards_the_secondary_only_the_offsets_are_added(
     at=SEQ,
     clock=SEQ,
 )
-def test_from_the_secondary_only_the_offsets_are_taken_away(build, numbers, flow, is_partial, flags, data, at, clock):
+def test_from_the_secondary_only_the_offsets_are_taken_away(numbers, flow, is_partial, flags, data, at, clock):
     header = vnet_header(NEEDS_CSUM) if is_partial else b""
-    trace = Rewriting(build, 12 if is_partial else None)
+    trace = Rewriting(12 if is_partial else None)
     handshake(trace, numbers, flow, header)
 
     def segment(isn, base):
@@ -135,9 +135,9 @@ def test_from_the_secondary_only_the_offsets_are_taken_away(build, numbers, flow
 
 @EXAMPLES
 @given(numbers=NUMBERS, flow=FLOWS, at=SEQ, clock=SEQ, data=st.binary(max_size=20))
-def test_there_and_back_is_identity(build, numbers, flow, at, clock, data):
+def test_there_and_back_is_identity(numbers, flow, at, clock, data):
     """Law 5: what the client acknowledges and echoes is, for the guest, what it sent."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     handshake(trace, numbers, flow)
     sent = Tcp(add(numbers.secondary_isn, at), "A", data, 9, 500, timestamps(clock, 3), flow)
     seen = read(trace.guest(sent)[0])
@@ -150,7 +150,7 @@ def test_there_and_back_is_identity(build, numbers, flow, at, clock, data):
 
 @EXAMPLES
 @given(numbers=NUMBERS, counts=st.tuples(SEQ, SEQ, SEQ), at=SEQ)
-def test_where_the_numbers_begin_does_not_matter(build, numbers, counts, at):
+def test_where_the_numbers_begin_does_not_matter(numbers, counts, at):
     """Law 7."""
     seen = []
     for client_count, primary_count, secondary_count in [(0, 0, 0), counts]:
@@ -160,7 +160,7 @@ def test_where_the_numbers_begin_does_not_matter(build, numbers, counts, at):
             primary_isn=add(numbers.primary_isn, primary_count),
             secondary_isn=add(numbers.secondary_isn, secondary_count),
         )
-        trace = Rewriting(build)
+        trace = Rewriting()
         handshake(trace, moved, Flow())
         segment = read(trace.guest(Tcp(moved.secondary_isn + at, "A", b"x", moved.client_isn))[0])
         seen.append((add(segment.seq, -moved.primary_isn), add(segment.ack, -moved.client_isn)))
@@ -170,9 +170,9 @@ def test_where_the_numbers_begin_does_not_matter(build, numbers, counts, at):
 @pytest.mark.rule("E1")
 @EXAMPLES
 @given(numbers=NUMBERS, flows=st.lists(FLOWS, min_size=1, max_size=5, unique=True), at=SEQ)
-def test_after_a_checkpoint_nothing_changes_any_more(build, numbers, flows, at):
+def test_after_a_checkpoint_nothing_changes_any_more(numbers, flows, at):
     """Law 6."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     for flow in flows:
         handshake(trace, numbers, flow)
     trace.core.checkpoint_committed()
@@ -188,9 +188,9 @@ def test_after_a_checkpoint_nothing_changes_any_more(build, numbers, flows, at):
 
 @EXAMPLES
 @given(numbers=NUMBERS, steps=st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=30))
-def test_what_is_sent_again_is_what_is_not_acknowledged(build, numbers, steps):
+def test_what_is_sent_again_is_what_is_not_acknowledged(numbers, steps):
     """Against a list: the guest sends in order, the client acknowledges any of it."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     handshake(trace, numbers, Flow())
     sent: list[Tcp] = []
     end, acked = 0, 0
@@ -234,9 +234,9 @@ ANY = st.tuples(st.booleans(), FRAMES | damaged() | st.binary(max_size=80))
 STEPS = st.lists(tcp_noise() | ANY | st.sampled_from(["checkpoint", "takeover", "later"]), max_size=30)
 
 
-def run(build, steps):
+def run(steps):
     """What came out for each step, and how many frames of the client are waiting in the end."""
-    trace = Rewriting(build, connections_max=4)
+    trace = Rewriting(connections_max=4)
     out: list[list[bytes]] = []
     for step in steps:
         if step == "checkpoint":
@@ -258,8 +258,8 @@ def run(build, steps):
 
 @EXAMPLES
 @given(steps=STEPS)
-def test_any_bytes_pass_and_none_is_lost(build, steps):
-    trace, out = run(build, steps)
+def test_any_bytes_pass_and_none_is_lost(steps):
+    trace, out = run(steps)
     stats = trace.core.stats
     given_frames = [step for step in steps if not isinstance(step, str)]
     came_out = [octets for part in out for octets in part]
@@ -283,9 +283,9 @@ def labels(steps):
 
 @EXAMPLES
 @given(steps=st.lists(tcp_noise(), max_size=20), cuts=st.randoms(use_true_random=False))
-def test_how_the_frames_are_batched_does_not_matter(build, steps, cuts):
-    whole = Rewriting(build)
-    pieces = Rewriting(build)
+def test_how_the_frames_are_batched_does_not_matter(steps, cuts):
+    whole = Rewriting()
+    pieces = Rewriting()
     out = bytearray(1 << 16)
     for is_client in (True, False):
         frames = [octets for from_client, octets in steps if from_client == is_client]

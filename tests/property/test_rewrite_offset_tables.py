@@ -60,9 +60,9 @@ def of_rows(trace, without=frozenset()):
     after=st.lists(segments(), max_size=10),
     serves=st.booleans(),
 )
-def test_after_adopting_both_translate_alike(build, before, other, after, serves):
+def test_after_adopting_both_translate_alike(before, other, after, serves):
     """Whatever the adopting node had learned. Only a SYN that no guest has answered is each rewriter's own matter."""
-    one, two = Rewriting(build), Rewriting(build)
+    one, two = Rewriting(), Rewriting()
     give(one, before)
     if serves:
         one.core.takeover()
@@ -93,8 +93,8 @@ def flows_without_answer(steps):
 
 @EXAMPLES
 @given(before=st.lists(segments(), max_size=25), after=st.lists(segments(), max_size=15))
-def test_no_table_is_a_checkpoint_without_offsets(build, before, after):
-    one, two = Rewriting(build), Rewriting(build)
+def test_no_table_is_a_checkpoint_without_offsets(before, after):
+    one, two = Rewriting(), Rewriting()
     for trace in (one, two):
         give(trace, before)
     one.core.checkpoint_committed()
@@ -106,9 +106,9 @@ def test_no_table_is_a_checkpoint_without_offsets(build, before, after):
 
 @EXAMPLES
 @given(before=st.lists(segments(), max_size=25))
-def test_a_table_survives_the_way(build, before):
+def test_a_table_survives_the_way(before):
     """What is exported, adopted and exported again is the same set of records."""
-    one, two = Rewriting(build), Rewriting(build)
+    one, two = Rewriting(), Rewriting()
     give(one, before)
     table = one.core.export_offsets()
     two.core.adopt_offsets(table, 0)
@@ -129,8 +129,8 @@ def records(table):
 
 @EXAMPLES
 @given(data=st.data())
-def test_garbage_is_refused_and_changes_nothing(build, data):
-    trace = Rewriting(build)
+def test_garbage_is_refused_and_changes_nothing(data):
+    trace = Rewriting()
     known(trace)
     known(trace, FLOWS[2])
     table = trace.core.export_offsets()
@@ -165,9 +165,9 @@ def test_garbage_is_refused_and_changes_nothing(build, data):
 # ── what waits ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_frames_that_wait_for_the_guest_get_the_new_offsets(build):
+def test_frames_that_wait_for_the_guest_get_the_new_offsets():
     """Translated with the old ones and not drained yet; or not even that."""
-    trace, primary = Rewriting(build), Rewriting(build)
+    trace, primary = Rewriting(), Rewriting()
     known(primary, FLOWS[1], 100, 900)
     flow = FLOWS[1]
     early = Tcp(2, "PA", b"early", 101, flow=flow, from_client=True)
@@ -179,8 +179,8 @@ def test_frames_that_wait_for_the_guest_get_the_new_offsets(build):
     assert read(octets) == read(frame(Tcp(2, "PA", b"early", 901, flow=flow, from_client=True)))
 
 
-def test_translated_frames_are_translated_anew(build):
-    trace, primary = Rewriting(build), Rewriting(build)
+def test_translated_frames_are_translated_anew():
+    trace, primary = Rewriting(), Rewriting()
     known(trace)
     known(primary, primary_isn=100, secondary_isn=40)
     options = timestamps(3, 301) + sack(200, 300)
@@ -199,8 +199,8 @@ def test_translated_frames_are_translated_anew(build):
 
 
 @pytest.mark.rule("R3")
-def test_an_ended_connection_goes_with_its_grace_time(build):
-    one, two = Rewriting(build), Rewriting(build)
+def test_an_ended_connection_goes_with_its_grace_time():
+    one, two = Rewriting(), Rewriting()
     known(one)
     one.guest(Tcp(7001, "RA", ack=2))
     two.now_ms = 1000
@@ -210,9 +210,9 @@ def test_an_ended_connection_goes_with_its_grace_time(build):
     assert two.core.table.used == 0
 
 
-def test_an_adopted_connection_is_no_half_open_one(build):
+def test_an_adopted_connection_is_no_half_open_one():
     """It may be silent for as long as any other; one whose handshake is not complete may not."""
-    one, two = Rewriting(build), Rewriting(build)
+    one, two = Rewriting(), Rewriting()
     known(one)
     one.guest(Tcp(7000, "SA", ack=2, flow=FLOWS[1]))
     two.core.adopt_offsets(one.core.export_offsets(), 0)
@@ -222,9 +222,9 @@ def test_an_adopted_connection_is_no_half_open_one(build):
     assert two.offsets() == one.offsets()
 
 
-def test_fins_travel(build):
+def test_fins_travel():
     """Both FINs are under way: what acknowledges them ends the connection at the adopting node too."""
-    one, two = Rewriting(build), Rewriting(build)
+    one, two = Rewriting(), Rewriting()
     known(one)
     one.guest(Tcp(7001, "FA", ack=2))
     one.client(Tcp(2, "FA", ack=102, from_client=True))
@@ -234,8 +234,8 @@ def test_fins_travel(build):
     assert two.core.table.used == 0
 
 
-def test_the_table_of_connections_grows(build):
-    one, two = Rewriting(build, connections_max=1 << 13), Rewriting(build, connections_max=1 << 13)
+def test_the_table_of_connections_grows():
+    one, two = Rewriting(connections_max=1 << 13), Rewriting(connections_max=1 << 13)
     count = 5000
     for port in range(count):
         one.guest(Tcp(7, "SA", ack=2, flow=Flow(client_port=port + 1)))
@@ -244,8 +244,8 @@ def test_the_table_of_connections_grows(build):
     assert two.offsets(Flow(client_port=count)) == (1, 0, 0)
 
 
-def test_more_connections_than_there_is_room_for_are_refused(build):
-    one, two = Rewriting(build), Rewriting(build, connections_max=2)
+def test_more_connections_than_there_is_room_for_are_refused():
+    one, two = Rewriting(), Rewriting(connections_max=2)
     for flow in FLOWS[:3]:
         known(one, flow)
     with pytest.raises(LinkError, match="3 connections, this node takes 2"):
@@ -253,8 +253,8 @@ def test_more_connections_than_there_is_room_for_are_refused(build):
     assert two.core.table.used == 0
 
 
-def test_a_table_has_48_bytes_per_connection_over_ipv4_and_72_over_ipv6(build):
-    trace = Rewriting(build)
+def test_a_table_has_48_bytes_per_connection_over_ipv4_and_72_over_ipv6():
+    trace = Rewriting()
     for flow in FLOWS:
         known(trace, flow)
     assert len(trace.core.export_offsets()) == 4 + 3 * 48 + 2 * 72

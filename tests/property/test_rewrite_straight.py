@@ -5,6 +5,7 @@ from itertools import groupby
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pycolo import core
 from support.rewritescripts import ENDS, FLOWS, SCRIPTS, formed
 from support.segments import NEEDS_CSUM, Flow, Tcp, batch, frame, sack, timestamps, udp, vnet_header
 
@@ -17,11 +18,11 @@ RARE = ["datagram", "flags", "damaged", "event"]
 class Twin:
     """A rewriter that is fed with batches. `room`: of what it writes to; None: it translates in place."""
 
-    def __init__(self, build, vnet_len, room, connections_max, *, is_straight):
+    def __init__(self, vnet_len, room, connections_max, *, is_straight):
         has_vnet = vnet_len is not None
-        self.core = build("pycolo.rewrite.rewriter").Rewriter(1, has_vnet, connections_max, 1 << 20)
+        self.core = core.Rewriter(1, has_vnet, connections_max, 1 << 20)
         self.core.straight.is_on = is_straight
-        self.packets = build("pycolo.wire.packet")
+        self.packets = core
         self.vnet_len = vnet_len
         self.room = room
         self.now_us = 0
@@ -137,14 +138,14 @@ def talks(draw):
     room=st.sampled_from([None, 100, 500, OUT_BYTES]),
     connections_max=st.sampled_from([2, 64]),
 )
-def test_both_paths_are_one(build, script, vnet, room, connections_max):
+def test_both_paths_are_one(script, vnet, room, connections_max):
     vnet_len = None if vnet is None else len(vnet)
-    general = Twin(build, vnet_len, OUT_BYTES, connections_max, is_straight=False).play(script, vnet or b"")
-    assert Twin(build, vnet_len, room, connections_max, is_straight=True).play(script, vnet or b"") == general
+    general = Twin(vnet_len, OUT_BYTES, connections_max, is_straight=False).play(script, vnet or b"")
+    assert Twin(vnet_len, room, connections_max, is_straight=True).play(script, vnet or b"") == general
 
 
-def established(build):
-    twin = Twin(build, None, None, 64, is_straight=True)
+def established():
+    twin = Twin(None, None, 64, is_straight=True)
     opening = [
         ("client", "S", 700, 0),
         ("guest", "SA", 5000, 701),
@@ -158,8 +159,8 @@ def established(build):
     return twin
 
 
-def test_what_a_guest_keeps_up_on_the_straight_path_does_not_expire(build):
-    twin = established(build)
+def test_what_a_guest_keeps_up_on_the_straight_path_does_not_expire():
+    twin = established()
     for _ in range(4):
         twin.happen("wait", 4_000_000)
         twin.feed("guest", [frame(Tcp(5001, "A", b"", 701, 1000))])
@@ -169,8 +170,8 @@ def test_what_a_guest_keeps_up_on_the_straight_path_does_not_expire(build):
     assert twin.core.table.used == 0
 
 
-def test_an_answer_that_tells_the_guests_address_is_left_to_the_general_rules(build):
-    twin = Twin(build, None, None, 64, is_straight=True)
+def test_an_answer_that_tells_the_guests_address_is_left_to_the_general_rules():
+    twin = Twin(None, None, 64, is_straight=True)
     guest, client = frame(Tcp(5001, "A", b"", 701, 1000)), frame(Tcp(701, "A", b"", 5001, 1000, from_client=True))
     for who, octets, taken, addresses in [
         ("guest", guest, 0, 0),
@@ -183,9 +184,9 @@ def test_an_answer_that_tells_the_guests_address_is_left_to_the_general_rules(bu
         assert (twin.core.straight.taken, len(twin.core.neighbours.all())) == (taken, addresses)
 
 
-def test_what_takes_the_straight_path(build):
+def test_what_takes_the_straight_path():
     """The middle of a connection, and datagrams; neither a handshake nor what has options of another kind."""
-    twin = established(build)
+    twin = established()
     guest = [Tcp(5001, "PA", b"payload", 701, 1000), Tcp(5008, "A", b"", 701, 1000, timestamps(1, 2))]
     twin.feed("guest", [*map(frame, guest), udp(b"datagram")])
     twin.feed("client", [frame(Tcp(701, "A", b"", 108, 1000, from_client=True))])

@@ -59,10 +59,8 @@ class Pair:
     before it gets a secondary; None for ever.
     """
 
-    def __init__(
-        self, build, seed: int, *, kills=(), checkpoints=(), lies_every=None, protects_after=None, **options
-    ) -> None:
-        self.build, self.seed, self.options = build, seed, options
+    def __init__(self, seed: int, *, kills=(), checkpoints=(), lies_every=None, protects_after=None, **options) -> None:
+        self.seed, self.options = seed, options
         self.dice = random.Random(seed)
         self.now = 0.0
         self.events: list[tuple[float, int, Callable[[], None]]] = []
@@ -78,7 +76,7 @@ class Pair:
         # The more there is to say the seldomer is the referee asked what has not happened that must.
         self.settles_every_ms = len(download) / 200
         self.comparator = self._comparator()
-        self.rewriter = JudgedRewriting(build)
+        self.rewriter = JudgedRewriting()
         self.translation: JudgedRewriting | None = None
         self.commands: list[tuple[str, str, int]] = []
         self.isn = self.primary.isn
@@ -99,7 +97,7 @@ class Pair:
 
     def _comparator(self) -> Judged:
         sizes = {"held_bytes_max": 1 << 22, "held_packets_max": 1 << 13, "connections_max": 16}
-        return Judged(self.build, settles_every_ms=self.settles_every_ms, **sizes, **self.options)
+        return Judged(settles_every_ms=self.settles_every_ms, **sizes, **self.options)
 
     def _endpoint(self, name: str, says: bytes, is_client: bool = False) -> Endpoint:
         dice = random.Random(self.dice.random())
@@ -285,7 +283,7 @@ class Pair:
 
     def _protect(self) -> None:
         """The survivor becomes a primary: a new secondary is a copy of it, offsets and all."""
-        self.translation, self.rewriter = self.rewriter, JudgedRewriting(self.build)
+        self.translation, self.rewriter = self.rewriter, JudgedRewriting()
         self._set_clocks(self.now)
         self.comparator.form()
         self.primary, self.is_primary_alive, self.has_taken_over = self.secondary, True, False
@@ -343,16 +341,16 @@ def assert_as_without_faults(pair: Pair, serving: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("seed", seeds())
-def test_nobody_dies(build, seed):
-    pair = Pair(build, seed)
+def test_nobody_dies(seed):
+    pair = Pair(seed)
     pair.run()
     assert_as_without_faults(pair, pair.primary)
     assert pair.commands == [], "the same bytes were taken for different ones"
 
 
 @pytest.mark.parametrize("seed", seeds())
-def test_the_primary_dies(build, seed):
-    pair = Pair(build, seed, kills=[random.Random(-1 - seed).uniform(0, 400)])
+def test_the_primary_dies(seed):
+    pair = Pair(seed, kills=[random.Random(-1 - seed).uniform(0, 400)])
     pair.run()
     assert_as_without_faults(pair, pair.secondary if not pair.is_primary_alive else pair.primary)
     assert pair.commands == []
@@ -360,10 +358,10 @@ def test_the_primary_dies(build, seed):
 
 @pytest.mark.rule("E1")
 @pytest.mark.parametrize("seed", seeds())
-def test_checkpoints_and_then_the_primary_dies(build, seed):
+def test_checkpoints_and_then_the_primary_dies(seed):
     dice = random.Random(-1 - seed)
     moments = sorted(dice.uniform(0, 300) for _ in range(dice.randint(1, 3)))
-    pair = Pair(build, seed, kills=[dice.uniform(moments[0], 500)], checkpoints=moments)
+    pair = Pair(seed, kills=[dice.uniform(moments[0], 500)], checkpoints=moments)
     pair.run()
     assert_as_without_faults(pair, pair.secondary if not pair.is_primary_alive else pair.primary)
     assert pair.commands == []
@@ -371,37 +369,35 @@ def test_checkpoints_and_then_the_primary_dies(build, seed):
 
 @pytest.mark.rule("R1")
 @pytest.mark.parametrize("seed", seeds())
-def test_a_stranger_lies_and_the_primary_dies(build, seed):
+def test_a_stranger_lies_and_the_primary_dies(seed):
     dice = random.Random(-1 - seed)
     moments = sorted(dice.uniform(0, 300) for _ in range(dice.randint(0, 2)))
-    pair = Pair(build, seed, kills=[dice.uniform(0, 500)], checkpoints=moments, lies_every=dice.choice([2, 10, 50]))
+    pair = Pair(seed, kills=[dice.uniform(0, 500)], checkpoints=moments, lies_every=dice.choice([2, 10, 50]))
     pair.run()
     assert_as_without_faults(pair, pair.secondary if not pair.is_primary_alive else pair.primary)
     assert pair.commands == []
 
 
 @pytest.mark.rule("C3")
-def test_acks_that_leave_at_once_break_the_law(build):
+def test_acks_that_leave_at_once_break_the_law():
     """The negative control: ack_policy=immediate tells the client to forget what the secondary has not got."""
     broken = 0
     for seed in range(RUNS):
         try:
-            Pair(build, seed, commits_input=False).run()
+            Pair(seed, commits_input=False).run()
         except AssertionError as error:
             broken += "ack" in str(error)
     assert broken > RUNS / 2
 
 
 @pytest.mark.parametrize("seed", seeds())
-def test_a_survivor_is_protected_again_and_dies(build, seed):
+def test_a_survivor_is_protected_again_and_dies(seed):
     """Twice: the second survivor has the offsets of the first, and those that begin with it."""
     dice = random.Random(-1 - seed)
     kills = list(itertools.accumulate(dice.uniform(0, 300) for _ in range(dice.randint(1, 4))))
     moments = sorted(dice.uniform(0, 1000) for _ in range(dice.randint(0, 2)))
     lies_every = dice.choice([None, 10])
-    pair = Pair(
-        build, seed, kills=kills, checkpoints=moments, lies_every=lies_every, protects_after=dice.choice([0, 5, 100])
-    )
+    pair = Pair(seed, kills=kills, checkpoints=moments, lies_every=lies_every, protects_after=dice.choice([0, 5, 100]))
     pair.run()
     assert_as_without_faults(pair, pair.secondary if not pair.is_primary_alive else pair.primary)
     assert pair.commands == []
@@ -409,9 +405,9 @@ def test_a_survivor_is_protected_again_and_dies(build, seed):
 
 @pytest.mark.rule("C10")
 @pytest.mark.parametrize("seed", range(3))
-def test_in_the_end_nothing_is_left(build, seed):
+def test_in_the_end_nothing_is_left(seed):
     """Law (c): both ends have closed, all deadlines pass, and memory, rows and records are zero."""
-    pair = Pair(build, seed, kills=[40] if seed else [], protects_after=20, lies_every=10)
+    pair = Pair(seed, kills=[40] if seed else [], protects_after=20, lies_every=10)
     pair.run()
     for _ in range(40):
         pair._set_clocks(pair.now + limits.CONNECTION_IDLE_MS / 8)

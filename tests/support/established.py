@@ -13,9 +13,9 @@ def syn_ack(isn=ISN, ack=100, options=b"", **fields):
     return Tcp(isn, "SA", ack=ack, options=options, **fields)
 
 
-def established(build, **options):
+def established(**options):
     """A comparator with one connection whose handshake is done."""
-    trace = Comparing(build, **options)
+    trace = Comparing(**options)
     trace.primary(syn_ack())
     trace.secondary(syn_ack(SECONDARY_ISN))
     assert trace.out() == [read(frame(syn_ack()))]

@@ -2,13 +2,14 @@
 
 import struct
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 from scapy.layers.inet import IP, TCP, in4_chksum
 from scapy.layers.inet6 import IPv6, in6_chksum
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet as Layer
+
+from pycolo import core
 
 NEEDS_CSUM = 1
 GSO_TCPV4 = 1
@@ -65,12 +66,12 @@ class Parsed:
         return bytes(self.buf[self.packet.payload_pos : self.packet.payload_pos + self.packet.payload_len])
 
 
-def parse(module: ModuleType, octets: bytes, vnet_len: int = 0, before: bytes = BEFORE, after: bytes = AFTER) -> Parsed:
-    """`octets` (vnet header first) parsed by `module`, which is a build of pycolo.wire.packet."""
-    packet = module.Packet()
+def parse(octets: bytes, vnet_len: int = 0, before: bytes = BEFORE, after: bytes = AFTER) -> Parsed:
+    """`octets` (vnet header first) parsed."""
+    packet = core.Packet()
     buf = bytearray(before + octets + after)
     start, end = len(before), len(before) + len(octets)
-    kind = module.parse_frame(buf, start, end, vnet_len, packet)
+    kind = core.parse_frame(buf, start, end, vnet_len, packet)
     assert kind == packet.kind
     return Parsed(buf, start, end, packet, kind)
 

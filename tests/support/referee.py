@@ -3,6 +3,7 @@
 from fractions import Fraction
 from typing import Any
 
+from pycolo import core
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.model.comparator import Comparator, Settings
 from pycolo.model.packet import Key
@@ -16,9 +17,8 @@ class Judged(Comparing):
     `settles_every_ms`: how often it is asked what has not happened that must, which takes time for long streams.
     """
 
-    def __init__(self, build: Any, vnet_len: int | None = None, settles_every_ms: float = 0, **options: Any) -> None:
-        super().__init__(build, vnet_len, **options)
-        self._packets = build("pycolo.wire.packet")
+    def __init__(self, vnet_len: int | None = None, settles_every_ms: float = 0, **options: Any) -> None:
+        super().__init__(vnet_len, **options)
         names = {"compare_timeout_ms", "commits_input", "needs_handshake"}
         given = {name: value for name, value in options.items() if name in names}
         if "scan_cycle_ms" in options:
@@ -123,7 +123,7 @@ class Judged(Comparing):
                 self.referee.forgot(key, self._now)
 
     def _packet_of(self, key: Key) -> Any:
-        packet = self._packets.Packet()
+        packet = core.Packet()
         packet.ip_version, packet.ip_proto = key.version, key.proto
         packet.source_port, packet.destination_port = key.source_port, key.destination_port
         for tag in key.tags:

@@ -13,8 +13,8 @@ from support.traces import Rewriting, octets_of
 class JudgedRewriting(Rewriting):
     """A rewriter whose every step is shown to the referee. Options are the rewriter's; `now_ms` may be moved on."""
 
-    def __init__(self, build: Any, vnet_len: int | None = None, **options: Any) -> None:
-        super().__init__(build, vnet_len, **options)
+    def __init__(self, vnet_len: int | None = None, **options: Any) -> None:
+        super().__init__(vnet_len, **options)
         self.referee = Rewriter()
         self._segments: dict[Key, Tcp] = {}
         self._way = self.vnet_len or 0

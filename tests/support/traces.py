@@ -3,14 +3,10 @@
 `pycolo.Comparator` and `pycolo.Rewriter` with a clock, small tables, and segments instead of bytes.
 """
 
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from pycolo import Comparator, Rewriter
 from support.segments import FLOW, Flow, Tcp, frame, read
-
-Load = Callable[[str], ModuleType]
 
 # Small, so that thousands of cores can be made.
 SMALL = {"held_bytes_max": 1 << 21, "held_packets_max": 4096, "connections_max": 64}
@@ -27,7 +23,7 @@ class Comparing:
     `vnet_len`: batches carry vnet headers; the frames that are given begin with one.
     """
 
-    def __init__(self, _build: Load, vnet_len: int | None = None, **options: Any) -> None:
+    def __init__(self, vnet_len: int | None = None, **options: Any) -> None:
         self.api = Comparator(vnet_header_bytes=vnet_len, seed=1, **{**SMALL, **options})
         self.core = self.api.core
         self.now_ms = 0.0
@@ -105,7 +101,7 @@ class Comparing:
 class Rewriting:
     """A rewriter with a clock. Frames that go on come back from the call, those that wait from the drains."""
 
-    def __init__(self, _build: Load, vnet_len: int | None = None, **options: Any) -> None:
+    def __init__(self, vnet_len: int | None = None, **options: Any) -> None:
         self.api = Rewriter(vnet_header_bytes=vnet_len, seed=1, **{**SMALL_REWRITER, **options})
         self.core = self.api.core
         self.now_ms = 0.0

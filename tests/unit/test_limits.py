@@ -11,7 +11,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 
 import pycolo
-from pycolo import core, limits
+from pycolo import limits
 from pycolo.core import Span, frame_at
 from pycolo.wire.kinds import PacketKind, Refusal
 from support.frames import parse
@@ -50,7 +50,7 @@ def test_so_many_vlan_tags_are_looked_behind(tags):
     frame = Ether()
     for tag in range(tags):
         frame /= Dot1AD(vlan=5) if tag == 0 and tags > 1 else Dot1Q(vlan=7)
-    packet = parse(core, bytes(frame / IP(src="10.0.0.1", dst="10.0.0.2") / SEGMENT)).packet
+    packet = parse(bytes(frame / IP(src="10.0.0.1", dst="10.0.0.2") / SEGMENT)).packet
     assert packet.kind == (PacketKind.TCP if tags <= limits.VLAN_TAGS_MAX else PacketKind.PASS)
 
 
@@ -59,13 +59,13 @@ def test_so_many_extension_headers_are_looked_behind(headers):
     frame = Ether() / IPv6(src="2001:db8::1", dst="2001:db8::2")
     for _ in range(headers):
         frame /= IPv6ExtHdrDestOpt()
-    packet = parse(core, bytes(frame / SEGMENT)).packet
+    packet = parse(bytes(frame / SEGMENT)).packet
     assert packet.kind == (PacketKind.TCP if headers <= limits.IPV6_EXTENSION_HEADERS_MAX else PacketKind.REFUSED)
 
 
 @pytest.mark.parametrize("size", [0, limits.FRAME_BYTES_MIN - 1, limits.FRAME_BYTES_MIN])
 def test_a_shorter_frame_is_refused(size):
-    packet = parse(core, bytes(size)).packet
+    packet = parse(bytes(size)).packet
     assert (packet.refusal == Refusal.SHORT) == (size < limits.FRAME_BYTES_MIN)
 
 

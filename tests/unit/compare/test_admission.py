@@ -27,9 +27,9 @@ KINDS = pytest.mark.parametrize("make", [tcp_on, udp_on], ids=["tcp", "udp"])
 @KINDS
 @pytest.mark.parametrize("policy", DivergencePolicy)
 @pytest.mark.parametrize("first", ["primary", "secondary"])
-def test_two_full_queues_on_two_sides_do_not_block_each_other(build, make, policy, first):
+def test_two_full_queues_on_two_sides_do_not_block_each_other(make, policy, first):
     """What would end either wait is behind the other: so only one side stands still, the other is read on."""
-    trace = Comparing(build, policy=policy, queue_packets_max=4)
+    trace = Comparing(policy=policy, queue_packets_max=4)
     offers = [trace.offer_primary, trace.offer_secondary]
     gives = [trace.primary, trace.secondary]
     one, two = (0, 1) if first == "primary" else (1, 0)
@@ -45,8 +45,8 @@ def test_two_full_queues_on_two_sides_do_not_block_each_other(build, make, polic
 @pytest.mark.rule("C6")
 @KINDS
 @pytest.mark.parametrize("policy", [REPORT, HOLD, RESET])
-def test_two_full_queues_whose_partners_never_come(build, make, policy):
-    trace = Comparing(build, policy=policy, queue_packets_max=4)
+def test_two_full_queues_whose_partners_never_come(make, policy):
+    trace = Comparing(policy=policy, queue_packets_max=4)
     assert trace.offer_primary(*(make(1, place) for place in range(5))) in {4, 5}
     trace.secondary(*(make(2, place) for place in range(20)))
     trace.wait(TIMEOUT_MS + SCAN_MS)
@@ -60,8 +60,8 @@ def test_two_full_queues_whose_partners_never_come(build, make, policy):
 @pytest.mark.rule("C6")
 @KINDS
 @pytest.mark.parametrize("policy", [REPORT, HOLD, RESET])
-def test_what_waits_for_a_side_that_stands_still_does_not_age(build, make, policy):
-    trace = Comparing(build, policy=policy, queue_packets_max=4)
+def test_what_waits_for_a_side_that_stands_still_does_not_age(make, policy):
+    trace = Comparing(policy=policy, queue_packets_max=4)
     assert trace.offer_primary(*(tcp_on(1, place) for place in range(5))) == 4
     trace.secondary(make(3))
     trace.wait(TIMEOUT_MS + SCAN_MS)
@@ -72,8 +72,8 @@ def test_what_waits_for_a_side_that_stands_still_does_not_age(build, make, polic
 
 @pytest.mark.rule("C6")
 @pytest.mark.parametrize("policy", [REPORT, HOLD, RESET])
-def test_where_the_memory_is_full_the_connection_that_holds_most_gives_way(build, policy):
-    trace = Comparing(build, policy=policy, held_packets_max=100)
+def test_where_the_memory_is_full_the_connection_that_holds_most_gives_way(policy):
+    trace = Comparing(policy=policy, held_packets_max=100)
     trace.secondary(udp_on(3))
     trace.primary(*(tcp_on(1, place) for place in range(99)))
     if not trace.offer_primary(udp_on(4)):
@@ -88,8 +88,8 @@ def test_where_the_memory_is_full_the_connection_that_holds_most_gives_way(build
 
 @pytest.mark.rule("C6")
 @KINDS
-def test_a_full_queue_alone_waits_for_the_other_side(build, make):
-    trace = Comparing(build, policy=HOLD, queue_packets_max=4)
+def test_a_full_queue_alone_waits_for_the_other_side(make):
+    trace = Comparing(policy=HOLD, queue_packets_max=4)
     assert trace.offer_primary(*(make(1, place) for place in range(5))) == 4
     assert trace.offer_primary(make(1, 4)) == 0
     trace.wait(limits.DATAGRAM_REORDER_MS)
@@ -103,8 +103,8 @@ def test_a_full_queue_alone_waits_for_the_other_side(build, make):
 @pytest.mark.rule("C6")
 @pytest.mark.parametrize("policy", [REPORT, RESET])
 @pytest.mark.parametrize("side", ["primary", "secondary"])
-def test_datagrams_of_one_connection_do_not_stop_the_others_for_seconds(build, policy, side):
-    trace = Comparing(build, policy=policy, queue_packets_max=4)
+def test_datagrams_of_one_connection_do_not_stop_the_others_for_seconds(policy, side):
+    trace = Comparing(policy=policy, queue_packets_max=4)
     offer = trace.offer_primary if side == "primary" else trace.offer_secondary
     assert offer(*(udp_on(1, place) for place in range(6))) == 4
     trace.wait(limits.DATAGRAM_REORDER_MS - 1)
@@ -116,8 +116,8 @@ def test_datagrams_of_one_connection_do_not_stop_the_others_for_seconds(build, p
     assert trace.core.stats.gave_way == 1
 
 
-def test_a_side_that_stood_still_and_was_not_offered_again_sets_no_deadline(build):
-    trace = Comparing(build, policy=REPORT, queue_packets_max=4)
+def test_a_side_that_stood_still_and_was_not_offered_again_sets_no_deadline():
+    trace = Comparing(policy=REPORT, queue_packets_max=4)
     assert trace.offer_primary(*(udp_on(1, place) for place in range(5))) == 4
     trace.commit()
     trace.wait(20 * TIMEOUT_MS)  # it would loop
@@ -138,9 +138,9 @@ def diverge(trace, port, make):
 
 @pytest.mark.rule("C10")
 @KINDS
-def test_under_hold_what_differs_has_a_share_and_the_rest_goes_on(build, make):
+def test_under_hold_what_differs_has_a_share_and_the_rest_goes_on(make):
     """Whatever few connections say after they have differed, records and bytes are left for the others."""
-    trace = Comparing(build, policy=HOLD, held_packets_max=400, queue_packets_max=200)
+    trace = Comparing(policy=HOLD, held_packets_max=400, queue_packets_max=200)
     for port in range(1, 4):
         diverge(trace, port, make)
         for place in range(100):
@@ -156,9 +156,9 @@ def test_under_hold_what_differs_has_a_share_and_the_rest_goes_on(build, make):
 
 @pytest.mark.rule("C10")
 @pytest.mark.parametrize("count", [7, 60])
-def test_under_hold_many_that_differ_full_queues_and_all_do_not_fill_the_memory(build, count):
+def test_under_hold_many_that_differ_full_queues_and_all_do_not_fill_the_memory(count):
     """They held much before they differed."""
-    trace = Comparing(build, policy=HOLD, held_packets_max=400, queue_packets_max=100)
+    trace = Comparing(policy=HOLD, held_packets_max=400, queue_packets_max=100)
     for port in range(1, count):
         for place in range(1, 60):
             if not trace.offer_primary(udp(bytes([place]), Flow(client_port=port))):
@@ -175,8 +175,8 @@ def test_under_hold_many_that_differ_full_queues_and_all_do_not_fill_the_memory(
 
 @pytest.mark.rule("C10")
 @KINDS
-def test_under_hold_a_silent_connection_that_differed_is_forgotten(build, make):
-    trace = Comparing(build, policy=HOLD)
+def test_under_hold_a_silent_connection_that_differed_is_forgotten(make):
+    trace = Comparing(policy=HOLD)
     diverge(trace, 1, make)
     trace.wait(limits.DIVERGED_SILENT_MS - SCAN_MS)
     assert trace.core.held_packets() == 1

@@ -18,9 +18,9 @@ def both(trace, flow, *segments):
         trace.primary(at)
 
 
-def opened(build, flows=FLOWS, **options):
+def opened(flows=FLOWS, **options):
     """Connections on which both guests have answered, and said something."""
-    trace = Comparing(build, **options)
+    trace = Comparing(**options)
     for flow in flows:
         both(trace, flow, Tcp(ISN, "SA", ack=100), Tcp(BASE, "A", b"hello", ack=100))
     trace.frames()
@@ -33,14 +33,14 @@ def aside(trace):
 
 
 @pytest.mark.parametrize("policy", list(DivergencePolicy))
-def test_connections_that_are_open_have_nothing(build, policy):
-    trace = opened(build, policy=policy)
+def test_connections_that_are_open_have_nothing(policy):
+    trace = opened(policy=policy)
     assert aside(trace) == 0
     assert trace.core.table.used == len(FLOWS)
 
 
-def test_a_syn_of_one_side_alone(build):
-    trace = Comparing(build)
+def test_a_syn_of_one_side_alone():
+    trace = Comparing()
     for flow in FLOWS:
         trace.secondary(Tcp(ISN, "SA", ack=100, flow=flow))
     assert aside(trace) == len(FLOWS)
@@ -49,9 +49,9 @@ def test_a_syn_of_one_side_alone(build):
     assert aside(trace) == 0
 
 
-def test_a_debt_until_it_is_paid(build):
+def test_a_debt_until_it_is_paid():
     """The secondary has acknowledged less: what the client is not told is owed, and paid when it has caught up."""
-    trace = opened(build)
+    trace = opened()
     for flow in FLOWS:
         trace.secondary(Tcp(BASE + 5, "A", b"more", ack=100, flow=flow))
         trace.primary(Tcp(BASE + 5, "A", b"more", ack=300, flow=flow))
@@ -64,8 +64,8 @@ def test_a_debt_until_it_is_paid(build):
 
 
 @pytest.mark.parametrize("payload", [b"", b"more"])
-def test_sack_blocks_until_the_next_word_without_them(build, payload):
-    trace = opened(build)
+def test_sack_blocks_until_the_next_word_without_them(payload):
+    trace = opened()
     for flow in FLOWS:
         trace.secondary(Tcp(BASE + 5, "A", ack=100, options=sack(200, 300), flow=flow))
     assert aside(trace) == len(FLOWS)
@@ -74,8 +74,8 @@ def test_sack_blocks_until_the_next_word_without_them(build, payload):
     assert aside(trace) == 0
 
 
-def test_resets_that_find_no_partner(build):
-    trace = opened(build)
+def test_resets_that_find_no_partner():
+    trace = opened()
     for flow in FLOWS:
         trace.secondary(Tcp(BASE + 5, "RA", ack=100, flow=flow))
     assert aside(trace) == len(FLOWS)
@@ -83,8 +83,8 @@ def test_resets_that_find_no_partner(build):
     assert aside(trace) == 0
 
 
-def test_a_pair_that_is_lost_takes_it_all_away(build):
-    trace = opened(build, FLOWS[:4])
+def test_a_pair_that_is_lost_takes_it_all_away():
+    trace = opened(FLOWS[:4])
     trace.secondary(Tcp(BASE + 5, "RA", ack=100, flow=FLOWS[0]))
     trace.secondary(Tcp(BASE + 5, "FA", ack=100, flow=FLOWS[1]))
     trace.secondary(Tcp(7000, "SA", ack=100, flow=FLOWS[2]))
@@ -95,9 +95,9 @@ def test_a_pair_that_is_lost_takes_it_all_away(build):
     assert aside(trace) == 0
 
 
-def test_a_row_that_is_given_up(build):
+def test_a_row_that_is_given_up():
     """Its next connection begins with nothing, and its place serves others."""
-    trace = Comparing(build, connections_max=1)
+    trace = Comparing(connections_max=1)
     for flow in FLOWS:
         both(trace, flow, Tcp(BASE, "RA", ack=1))
         assert [segment.flags for segment in trace.out()] == ["RA"]

@@ -22,9 +22,9 @@ def on_port(port, seq=BASE, data=b"data", flags="A", **fields):
     return Tcp(seq, flags, data, flow=Flow(client_port=port), **fields)
 
 
-def diverged(build, **options):
+def diverged(**options):
     """A connection that differs at BASE + 2, `ab` before and `cd` behind."""
-    trace = Comparing(build, **options)
+    trace = Comparing(**options)
     trace.primary(Tcp(BASE, "A", b"abcd", ack=100))
     trace.secondary(Tcp(BASE, "A", b"abXd", ack=100))
     return trace
@@ -34,8 +34,8 @@ def diverged(build, **options):
 
 
 @pytest.mark.rule("C5")
-def test_with_checkpoint_everything_of_it_waits_for_the_commit(build):
-    trace = diverged(build, policy=CHECKPOINT)
+def test_with_checkpoint_everything_of_it_waits_for_the_commit():
+    trace = diverged(policy=CHECKPOINT)
     following = [Tcp(BASE + 4, "A", b"more", ack=100), Tcp(BASE + 8, ack=900, window=9), Tcp(BASE + 8, "R")]
     both(trace, *following)
     trace.wait(10 * TIMEOUT_MS)
@@ -47,8 +47,8 @@ def test_with_checkpoint_everything_of_it_waits_for_the_commit(build):
 
 
 @pytest.mark.rule("C5")
-def test_one_request_per_epoch_and_the_other_differences_are_told(build):
-    trace = diverged(build)
+def test_one_request_per_epoch_and_the_other_differences_are_told():
+    trace = diverged()
     trace.primary(on_port(2))
     trace.secondary(on_port(2, data=b"dada"))
     assert [command for command, _, _ in trace.commands()] == ["RequestCheckpoint", "ReportDifference"]
@@ -62,8 +62,8 @@ def test_one_request_per_epoch_and_the_other_differences_are_told(build):
 
 
 @pytest.mark.rule("C5")
-def test_with_report_the_connection_goes_on_uncompared(build):
-    trace = diverged(build, policy=REPORT)
+def test_with_report_the_connection_goes_on_uncompared():
+    trace = diverged(policy=REPORT)
     assert trace.commands() == [("ReportDifference", "PAYLOAD", BASE + 2)]
     following = [Tcp(BASE + 4, "A", b"more", ack=100), Tcp(BASE + 8, ack=9000), Tcp(BASE + 8, "FA", ack=9000)]
     trace.primary(*following)
@@ -75,8 +75,8 @@ def test_with_report_the_connection_goes_on_uncompared(build):
 
 
 @pytest.mark.rule("C5")
-def test_with_hold_it_waits_and_no_checkpoint_helps(build):
-    trace = diverged(build, policy=HOLD, queue_packets_max=4)
+def test_with_hold_it_waits_and_no_checkpoint_helps():
+    trace = diverged(policy=HOLD, queue_packets_max=4)
     assert trace.commands() == [("ReportDifference", "PAYLOAD", BASE + 2)]
     for _ in range(20):
         trace.primary(Tcp(BASE + 4, "A", b"more", ack=100))
@@ -90,8 +90,8 @@ def test_with_hold_it_waits_and_no_checkpoint_helps(build):
 
 
 @pytest.mark.rule("C5")
-def test_with_reset_the_client_gets_a_rst_that_it_accepts(build):
-    trace = Comparing(build, policy=RESET)
+def test_with_reset_the_client_gets_a_rst_that_it_accepts():
+    trace = Comparing(policy=RESET)
     options = timestamps(5, 6)
     both(trace, Tcp(BASE, "A", b"same", ack=100, options=options))
     trace.primary(Tcp(BASE + 4, "A", b"abcd", ack=100, options=options), Tcp(BASE + 8, "A", b"more", ack=100))
@@ -104,17 +104,17 @@ def test_with_reset_the_client_gets_a_rst_that_it_accepts(build):
     trace.assert_empty()
 
 
-def test_with_reset_a_refused_handshake_ends_at_the_clients_side(build):
-    trace = Comparing(build, policy=RESET)
+def test_with_reset_a_refused_handshake_ends_at_the_clients_side():
+    trace = Comparing(policy=RESET)
     trace.primary(Tcp(BASE, "SA", ack=100, options=mss(1460)))
     trace.secondary(Tcp(5, "SA", ack=100))
     (rst,) = trace.out()
     assert (rst.flags, rst.ack) == ("RA", 100), "RFC 9293 section 3.10.7.3: in SYN-SENT the ack decides"
 
 
-def test_what_was_equal_leaves_whatever_the_policy(build):
+def test_what_was_equal_leaves_whatever_the_policy():
     for policy in DivergencePolicy:
-        trace = Comparing(build, policy=policy)
+        trace = Comparing(policy=policy)
         trace.primary(Tcp(BASE, "A", b"same", ack=100), Tcp(BASE + 4, "A", b"this", ack=100))
         trace.secondary(Tcp(BASE, "A", b"sameThat", ack=100))
         assert trace.out()[0].data == b"same"
@@ -129,8 +129,8 @@ def test_what_was_equal_leaves_whatever_the_policy(build):
     [Tcp(BASE, "A", b"data"), Tcp(BASE, "SA", ack=9), Tcp(BASE, "R"), Tcp(BASE, ack=9), udp(b"data")],
     ids=["data", "syn", "rst", "ack", "udp"],
 )
-def test_a_primary_packet_without_partner_is_told(build, item):
-    trace = Comparing(build)
+def test_a_primary_packet_without_partner_is_told(item):
+    trace = Comparing()
     trace.primary(item)
     trace.wait(TIMEOUT_MS - 1)
     assert trace.commands() == []
@@ -146,8 +146,8 @@ def test_a_primary_packet_without_partner_is_told(build, item):
 
 
 @pytest.mark.rule("C8")
-def test_a_secondary_packet_without_partner_is_told(build):
-    trace = Comparing(build)
+def test_a_secondary_packet_without_partner_is_told():
+    trace = Comparing()
     trace.secondary(Tcp(BASE, "A", b"alone"))
     trace.wait(TIMEOUT_MS + SCAN_MS)
     (difference,) = trace.differences()
@@ -157,8 +157,8 @@ def test_a_secondary_packet_without_partner_is_told(build):
 
 
 @pytest.mark.parametrize("policy", DivergencePolicy)
-def test_the_context_of_a_time_out_is_of_the_side_that_waited(build, policy):
-    trace = Comparing(build, policy=policy)
+def test_the_context_of_a_time_out_is_of_the_side_that_waited(policy):
+    trace = Comparing(policy=policy)
     trace.secondary(on_port(1, data=b"theirs"))
     trace.primary(on_port(2, data=b"mine"))
     trace.wait(TIMEOUT_MS + SCAN_MS)
@@ -170,8 +170,8 @@ def test_the_context_of_a_time_out_is_of_the_side_that_waited(build, policy):
     assert len(found) == (1 if policy == CHECKPOINT else 2)
 
 
-def test_streams_that_turn_out_equal_before_the_commit_leave(build):
-    trace = Comparing(build)
+def test_streams_that_turn_out_equal_before_the_commit_leave():
+    trace = Comparing()
     trace.primary(Tcp(BASE, "A", b"data", ack=100))
     trace.wait(TIMEOUT_MS + SCAN_MS)
     assert len(trace.commands()) == 1
@@ -179,8 +179,8 @@ def test_streams_that_turn_out_equal_before_the_commit_leave(build):
     assert len(trace.out()) == 1
 
 
-def test_with_report_a_time_out_lets_the_connection_through(build):
-    trace = Comparing(build, policy=REPORT)
+def test_with_report_a_time_out_lets_the_connection_through():
+    trace = Comparing(policy=REPORT)
     trace.primary(Tcp(BASE, "A", b"1"), Tcp(BASE + 1, "A", b"2"))
     trace.wait(TIMEOUT_MS + SCAN_MS)
     assert [segment.data for segment in trace.out()] == [b"1", b"2"]
@@ -188,8 +188,8 @@ def test_with_report_a_time_out_lets_the_connection_through(build):
     assert [segment.data for segment in trace.out()] == [b"3"]
 
 
-def test_without_packets_there_is_no_deadline(build):
-    trace = Comparing(build)
+def test_without_packets_there_is_no_deadline():
+    trace = Comparing()
     assert trace.core.deadline_us() is None
     trace.primary(arp())
     assert trace.core.deadline_us() is None
@@ -202,8 +202,8 @@ def test_without_packets_there_is_no_deadline(build):
 
 
 @pytest.mark.rule("C10")
-def test_ended_and_silent_connections_are_forgotten(build):
-    trace = Comparing(build)
+def test_ended_and_silent_connections_are_forgotten():
+    trace = Comparing()
     both(trace, Tcp(BASE, "SA", ack=5), Tcp(BASE + 1, "R", ack=5))
     both(trace, on_port(2))
     trace.wait(limits.CLOSED_GRACE_MS + SCAN_MS)
@@ -214,8 +214,8 @@ def test_ended_and_silent_connections_are_forgotten(build):
     trace.assert_empty()
 
 
-def test_what_waits_for_a_checkpoint_is_not_forgotten(build):
-    trace = Comparing(build, policy=CHECKPOINT)
+def test_what_waits_for_a_checkpoint_is_not_forgotten():
+    trace = Comparing(policy=CHECKPOINT)
     trace.primary(Tcp(BASE, "FA", b"x"))
     trace.secondary(Tcp(BASE, "A", b"y"))
     trace.wait(3 * limits.CONNECTION_IDLE_MS)
@@ -227,8 +227,8 @@ def test_what_waits_for_a_checkpoint_is_not_forgotten(build):
 # ── epochs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_after_a_commit_both_go_on_from_where_the_primary_was(build):
-    trace = diverged(build)
+def test_after_a_commit_both_go_on_from_where_the_primary_was():
+    trace = diverged()
     trace.commit()
     trace.frames()
     both(trace, Tcp(BASE + 4, "A", b"next", ack=150))
@@ -238,9 +238,9 @@ def test_after_a_commit_both_go_on_from_where_the_primary_was(build):
 
 
 @pytest.mark.rule("C3")
-def test_a_commit_takes_the_secondarys_ack_back_to_the_primarys(build):
+def test_a_commit_takes_the_secondarys_ack_back_to_the_primarys():
     """The old secondary had acknowledged more than the new one, which is the primary as it was."""
-    trace = Comparing(build)
+    trace = Comparing()
     both(trace, Tcp(BASE, ack=100))
     trace.secondary(Tcp(BASE, ack=900))
     trace.commit()
@@ -251,8 +251,8 @@ def test_a_commit_takes_the_secondarys_ack_back_to_the_primarys(build):
     assert [segment.ack for segment in trace.out()] == [500]
 
 
-def test_a_commit_forgets_an_ack_that_the_primary_has_not_matched(build):
-    trace = Comparing(build)
+def test_a_commit_forgets_an_ack_that_the_primary_has_not_matched():
+    trace = Comparing()
     trace.secondary(Tcp(BASE, ack=900))
     trace.commit()
     trace.primary(Tcp(BASE, ack=500))
@@ -260,8 +260,8 @@ def test_a_commit_forgets_an_ack_that_the_primary_has_not_matched(build):
 
 
 @pytest.mark.rule("C3")
-def test_a_commit_pays_what_is_owed(build):
-    trace = Comparing(build)
+def test_a_commit_pays_what_is_owed():
+    trace = Comparing()
     trace.primary(Tcp(BASE, "A", b"data", ack=300, window=700))
     trace.secondary(Tcp(BASE, "A", b"data", ack=200))
     assert [segment.ack for segment in trace.out()] == [200]
@@ -271,8 +271,8 @@ def test_a_commit_pays_what_is_owed(build):
 
 
 @pytest.mark.rule("C3")
-def test_a_pair_that_is_lost_pays_what_is_owed(build):
-    trace = Comparing(build)
+def test_a_pair_that_is_lost_pays_what_is_owed():
+    trace = Comparing()
     trace.primary(Tcp(BASE, "A", b"data", ack=300))
     trace.secondary(Tcp(BASE, "A", b"data", ack=200))
     trace.frames()
@@ -281,8 +281,8 @@ def test_a_pair_that_is_lost_pays_what_is_owed(build):
     trace.assert_empty()
 
 
-def test_a_commit_in_the_middle_of_a_handshake(build):
-    trace = Comparing(build)
+def test_a_commit_in_the_middle_of_a_handshake():
+    trace = Comparing()
     trace.primary(Tcp(BASE, "SA", ack=100))
     trace.commit()
     assert [segment.flags for segment in trace.out()] == ["SA"]
@@ -293,8 +293,8 @@ def test_a_commit_in_the_middle_of_a_handshake(build):
 
 
 @pytest.mark.rule("E2")
-def test_what_comes_before_the_marker_is_of_the_old_secondary(build):
-    trace = Comparing(build)
+def test_what_comes_before_the_marker_is_of_the_old_secondary():
+    trace = Comparing()
     both(trace, Tcp(BASE, "A", b"data", ack=100))
     trace.frames()
     trace.commit(awaits_marker=True)
@@ -310,8 +310,8 @@ def test_what_comes_before_the_marker_is_of_the_old_secondary(build):
     assert trace.commands() == []
 
 
-def test_a_lost_pair_releases_everything_and_passes_on(build):
-    trace = diverged(build)
+def test_a_lost_pair_releases_everything_and_passes_on():
+    trace = diverged()
     trace.primary(on_port(2), udp(b"alone"))
     trace.core.pair_lost(trace.now_us)
     held = [frame(Tcp(BASE, "A", b"abcd", ack=100)), frame(on_port(2)), udp(b"alone")]
@@ -324,8 +324,8 @@ def test_a_lost_pair_releases_everything_and_passes_on(build):
     trace.assert_empty()
 
 
-def test_a_new_pair_that_copies_no_state_leaves_older_connections_alone(build):
-    trace = Comparing(build, needs_handshake=True)
+def test_a_new_pair_that_copies_no_state_leaves_older_connections_alone():
+    trace = Comparing(needs_handshake=True)
     trace.core.pair_lost(trace.now_us)
     trace.primary(Tcp(BASE, "A", b"older", ack=100))
     trace.core.pair_formed(trace.now_us)
@@ -337,8 +337,8 @@ def test_a_new_pair_that_copies_no_state_leaves_older_connections_alone(build):
     assert len(trace.frames()) == 2
 
 
-def test_a_new_connection_with_the_ports_of_an_older_one_is_compared(build):
-    trace = Comparing(build, needs_handshake=True)
+def test_a_new_connection_with_the_ports_of_an_older_one_is_compared():
+    trace = Comparing(needs_handshake=True)
     trace.primary(Tcp(BASE, "A", b"older", ack=100))
     trace.core.pair_formed(trace.now_us)
     trace.frames()
@@ -351,9 +351,9 @@ def test_a_new_connection_with_the_ports_of_an_older_one_is_compared(build):
         trace.now_ms += 1
 
 
-def test_the_guests_new_syn_on_an_older_connection(build):
+def test_the_guests_new_syn_on_an_older_connection():
     """A SYN has no ack: it must not count as one."""
-    trace = Comparing(build, needs_handshake=True)
+    trace = Comparing(needs_handshake=True)
     trace.primary(Tcp(BASE, "A", b"older", ack=100))
     trace.frames()
     trace.secondary(Tcp(9, "S"))
@@ -363,8 +363,8 @@ def test_the_guests_new_syn_on_an_older_connection(build):
     assert [segment.flags for segment in trace.out()] == ["A"]
 
 
-def test_without_needs_handshake_connections_are_compared_from_where_they_are(build):
-    trace = Comparing(build)
+def test_without_needs_handshake_connections_are_compared_from_where_they_are():
+    trace = Comparing()
     trace.primary(Tcp(BASE, "A", b"older", ack=100))
     assert trace.frames() == []
     trace.core.pair_formed(trace.now_us)
@@ -376,8 +376,8 @@ def test_without_needs_handshake_connections_are_compared_from_where_they_are(bu
 
 
 @pytest.mark.rule("E2")
-def test_a_new_pair_awaits_no_marker_of_the_old_one(build):
-    trace = Comparing(build)
+def test_a_new_pair_awaits_no_marker_of_the_old_one():
+    trace = Comparing()
     trace.commit(awaits_marker=True)
     trace.core.pair_lost(trace.now_us)
     trace.core.pair_formed(trace.now_us)
@@ -389,8 +389,8 @@ def test_a_new_pair_awaits_no_marker_of_the_old_one(build):
 
 
 @pytest.mark.rule("C6")
-def test_a_full_queue_of_the_primary(build):
-    trace = Comparing(build, queue_packets_max=3)
+def test_a_full_queue_of_the_primary():
+    trace = Comparing(queue_packets_max=3)
     segments = [Tcp(BASE + place, "A", bytes([place]), ack=100) for place in range(5)]
     assert trace.offer_primary(*segments) == 3
     assert trace.offer_primary(*segments[3:]) == 0
@@ -403,8 +403,8 @@ def test_a_full_queue_of_the_primary(build):
 
 
 @pytest.mark.rule("C6")
-def test_a_full_queue_of_the_secondary(build):
-    trace = Comparing(build, queue_packets_max=3)
+def test_a_full_queue_of_the_secondary():
+    trace = Comparing(queue_packets_max=3)
     segments = [Tcp(BASE + place, "A", bytes([place]), ack=100) for place in range(5)]
     assert trace.offer_secondary(*segments) == 3
     assert [kind for _, kind, _ in trace.commands()] == ["QUEUE_FULL"]
@@ -417,8 +417,8 @@ def test_a_full_queue_of_the_secondary(build):
 
 
 @pytest.mark.rule("C6")
-def test_a_commit_ends_back_pressure_and_nothing_is_lost(build):
-    trace = Comparing(build, queue_packets_max=3)
+def test_a_commit_ends_back_pressure_and_nothing_is_lost():
+    trace = Comparing(queue_packets_max=3)
     segments = [Tcp(BASE + place, "A", bytes([place]), ack=100) for place in range(5)]
     assert trace.offer_primary(*segments) == 3
     trace.commit()
@@ -429,8 +429,8 @@ def test_a_commit_ends_back_pressure_and_nothing_is_lost(build):
 
 
 @pytest.mark.rule("C6")
-def test_a_full_memory(build):
-    trace = Comparing(build, held_bytes_max=1 << 17, held_packets_max=4096)
+def test_a_full_memory():
+    trace = Comparing(held_bytes_max=1 << 17, held_packets_max=4096)
     segments = [Tcp(BASE + 1000 * place, "A", bytes(1000), ack=100) for place in range(200)]
     taken = trace.offer_primary(*segments)
     assert 32 <= taken < 200
@@ -446,8 +446,8 @@ def test_a_full_memory(build):
 
 
 @pytest.mark.rule("C6")
-def test_no_record_left(build):
-    trace = Comparing(build, held_packets_max=10)
+def test_no_record_left():
+    trace = Comparing(held_packets_max=10)
     segments = [udp(bytes([place])) for place in range(20)]
     assert trace.offer_primary(*segments) == 10
     assert trace.offer_secondary(segments[15]) == 0
@@ -458,8 +458,8 @@ def test_no_record_left(build):
 
 
 @pytest.mark.rule("C6")
-def test_a_full_table(build):
-    trace = Comparing(build, connections_max=3)
+def test_a_full_table():
+    trace = Comparing(connections_max=3)
     segments = [on_port(port) for port in range(1, 6)]
     assert trace.offer_primary(*segments) == 3
     assert trace.offer_secondary(segments[4]) == 0
@@ -474,8 +474,8 @@ def test_a_full_table(build):
     trace.assert_empty()
 
 
-def test_the_table_grows(build):
-    trace = Comparing(build, connections_max=1 << 14, held_packets_max=1 << 15, held_bytes_max=1 << 23)
+def test_the_table_grows():
+    trace = Comparing(connections_max=1 << 14, held_packets_max=1 << 15, held_bytes_max=1 << 23)
     buckets = trace.core.table.buckets
     segments = [on_port(port + 1) for port in range(buckets + 10)]
     trace.primary(*segments)
@@ -491,8 +491,8 @@ def test_the_table_grows(build):
 # ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_incomplete_frame_is_left_for_the_next_batch(build):
-    trace = Comparing(build)
+def test_an_incomplete_frame_is_left_for_the_next_batch():
+    trace = Comparing()
     octets = batch([udp(b"one"), udp(b"two")])
     end = len(octets) - 1
     assert trace.core.primary_frames(octets, 0, end, 0) == len(octets) // 2
@@ -502,8 +502,8 @@ def test_an_incomplete_frame_is_left_for_the_next_batch(build):
     assert trace.frames() == [udp(b"one"), udp(b"two")]
 
 
-def test_a_stream_that_cannot_be_read_on_is_named(build):
-    trace = Comparing(build, primary_name="primary_in", secondary_name="the link")
+def test_a_stream_that_cannot_be_read_on_is_named():
+    trace = Comparing(primary_name="primary_in", secondary_name="the link")
     good = batch([udp(b"x")])
     for take, name in [(trace.core.primary_frames, "primary_in"), (trace.core.secondary_frames, "the link")]:
         octets = good + b"\xff\xff\xff\xff"
@@ -512,8 +512,8 @@ def test_a_stream_that_cannot_be_read_on_is_named(build):
     assert trace.frames() == [udp(b"x")], "what came before it counts"
 
 
-def test_frames_keep_their_vnet_headers(build):
-    trace = Comparing(build, vnet_len=12)
+def test_frames_keep_their_vnet_headers():
+    trace = Comparing(vnet_len=12)
     header = bytes(range(12))
     trace.primary(header + udp(b"x"))
     trace.secondary(bytes(12) + udp(b"x"))
@@ -523,8 +523,8 @@ def test_frames_keep_their_vnet_headers(build):
     assert unbatch(bytes(out[:end]), has_vnet=True) == [udp(b"x")]
 
 
-def test_counters(build):
-    trace = Comparing(build)
+def test_counters():
+    trace = Comparing()
     segment = Tcp(BASE, "A", b"data", ack=100)
     both(trace, segment, udp(b"x"), arp())
     trace.frames()

@@ -20,8 +20,8 @@ REORDER_MS = limits.DATAGRAM_REORDER_MS
     [udp(b"query"), udp(b""), udp(b"x" * 1400), udp(b"v6", Flow(version=6)), icmp_echo(b"ping"), ip_packet(47, b"gre")],
     ids=["udp", "empty", "large", "udp6", "icmp", "gre"],
 )
-def test_equal_datagrams(build, octets, is_primary_first):
-    trace = Comparing(build)
+def test_equal_datagrams(octets, is_primary_first):
+    trace = Comparing()
     order = [trace.primary, trace.secondary]
     for give in order if is_primary_first else reversed(order):
         assert trace.frames() == []
@@ -40,8 +40,8 @@ def with_identification(octets, identification, ttl):
 
 
 @pytest.mark.rule("C4")
-def test_the_ip_header_is_not_compared(build):
-    trace = Comparing(build)
+def test_the_ip_header_is_not_compared():
+    trace = Comparing()
     mine, theirs = with_identification(udp(b"data"), 1, 64), with_identification(udp(b"data"), 77, 63)
     trace.primary(mine)
     trace.secondary(theirs)
@@ -51,8 +51,8 @@ def test_the_ip_header_is_not_compared(build):
 @pytest.mark.rule("C4")
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_any_order_of_the_secondary(build, order, is_primary_first):
-    trace = Comparing(build)
+def test_any_order_of_the_secondary(order, is_primary_first):
+    trace = Comparing()
     datagrams = [udp(data) for data in (b"one", b"two", b"three")]
     theirs = [datagrams[place] for place in order]
     if is_primary_first:
@@ -66,8 +66,8 @@ def test_any_order_of_the_secondary(build, order, is_primary_first):
 
 
 @pytest.mark.rule("C4")
-def test_each_copy_needs_its_own_partner(build):
-    trace = Comparing(build)
+def test_each_copy_needs_its_own_partner():
+    trace = Comparing()
     twice = udp(b"same")
     trace.primary(twice, twice)
     trace.secondary(twice)
@@ -78,25 +78,25 @@ def test_each_copy_needs_its_own_partner(build):
 
 
 @pytest.mark.rule("C4")
-def test_ports_tell_connections_apart(build):
-    trace = Comparing(build)
+def test_ports_tell_connections_apart():
+    trace = Comparing()
     trace.primary(udp(b"data", Flow(client_port=1)))
     trace.secondary(udp(b"data", Flow(client_port=2)))
     assert trace.frames() == []
 
 
 @pytest.mark.rule("C4")
-def test_payloads_that_differ_behind_what_the_digest_sees(build):
+def test_payloads_that_differ_behind_what_the_digest_sees():
     """The digest takes the head and the tail: the middle is compared byte by byte."""
-    trace = Comparing(build)
+    trace = Comparing()
     trace.primary(udp(b"a" * 200 + b"P" + b"z" * 200))
     trace.secondary(udp(b"a" * 200 + b"S" + b"z" * 200))
     assert trace.frames() == []
 
 
 @pytest.mark.rule("C5")
-def test_different_datagrams_are_told_after_the_time_to_overtake(build):
-    trace = Comparing(build)
+def test_different_datagrams_are_told_after_the_time_to_overtake():
+    trace = Comparing()
     trace.primary(udp(b"an answer"))
     trace.wait(1000)
     trace.secondary(udp(b"an insult"))
@@ -115,8 +115,8 @@ def test_different_datagrams_are_told_after_the_time_to_overtake(build):
 
 
 @pytest.mark.rule("C5")
-def test_the_partner_that_comes_in_time_settles_it(build):
-    trace = Comparing(build)
+def test_the_partner_that_comes_in_time_settles_it():
+    trace = Comparing()
     trace.primary(udp(b"answer"))
     trace.secondary(udp(b"other"))
     trace.wait(REORDER_MS - 1)
@@ -127,8 +127,8 @@ def test_the_partner_that_comes_in_time_settles_it(build):
     assert trace.frames() == [udp(b"answer"), udp(b"other")]
 
 
-def test_with_report_every_datagram_stands_alone(build):
-    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+def test_with_report_every_datagram_stands_alone():
+    trace = Comparing(policy=DivergencePolicy.REPORT)
     trace.primary(udp(b"mine"), udp(b"same"))
     trace.secondary(udp(b"theirs"), udp(b"same"))
     trace.wait(2 * REORDER_MS)
@@ -141,8 +141,8 @@ def test_with_report_every_datagram_stands_alone(build):
     trace.assert_empty()
 
 
-def test_with_report_a_silent_secondary_delays_each_datagram_once(build):
-    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+def test_with_report_a_silent_secondary_delays_each_datagram_once():
+    trace = Comparing(policy=DivergencePolicy.REPORT)
     datagrams = [udp(bytes([place])) for place in range(20)]
     trace.primary(*datagrams)
     trace.wait(limits.COMPARE_TIMEOUT_MS + limits.EXPIRED_SCAN_CYCLE_MS)
@@ -151,8 +151,8 @@ def test_with_report_a_silent_secondary_delays_each_datagram_once(build):
     trace.assert_empty()
 
 
-def test_with_report_a_silent_primary_costs_nothing(build):
-    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+def test_with_report_a_silent_primary_costs_nothing():
+    trace = Comparing(policy=DivergencePolicy.REPORT)
     trace.secondary(udp(b"alone"))
     trace.wait(limits.COMPARE_TIMEOUT_MS + limits.EXPIRED_SCAN_CYCLE_MS)
     (difference,) = trace.differences()
@@ -161,8 +161,8 @@ def test_with_report_a_silent_primary_costs_nothing(build):
 
 
 @pytest.mark.parametrize("policy", [DivergencePolicy.HOLD, DivergencePolicy.CHECKPOINT])
-def test_with_hold_nothing_of_it_leaves_any_more(build, policy):
-    trace = Comparing(build, policy=policy)
+def test_with_hold_nothing_of_it_leaves_any_more(policy):
+    trace = Comparing(policy=policy)
     trace.primary(udp(b"mine"))
     trace.secondary(udp(b"theirs"))
     trace.wait(2 * REORDER_MS)
@@ -178,8 +178,8 @@ def test_with_hold_nothing_of_it_leaves_any_more(build, policy):
 @pytest.mark.parametrize(
     "octets", [arp(), b"\xff" * 12 + b"\x88\xcc" + bytes(40), ip_packet(2, bytes(8))], ids=["arp", "lldp", "igmp"]
 )
-def test_what_is_never_compared_passes_and_the_secondarys_is_discarded(build, octets):
-    trace = Comparing(build)
+def test_what_is_never_compared_passes_and_the_secondarys_is_discarded(octets):
+    trace = Comparing()
     trace.secondary(octets)
     trace.primary(octets)
     trace.secondary(octets)
@@ -189,16 +189,16 @@ def test_what_is_never_compared_passes_and_the_secondarys_is_discarded(build, oc
     trace.assert_empty()
 
 
-def test_a_refused_frame_passes_uncompared(build):
-    trace = Comparing(build)
+def test_a_refused_frame_passes_uncompared():
+    trace = Comparing()
     broken = udp(b"data")[:30]
     trace.primary(broken)
     assert trace.frames() == [broken]
     assert trace.core.stats.refused == 1
 
 
-def test_tcp_and_udp_with_the_same_ports_are_two_connections(build):
-    trace = Comparing(build)
+def test_tcp_and_udp_with_the_same_ports_are_two_connections():
+    trace = Comparing()
     segment = Tcp(1, "A", b"data")
     trace.primary(segment, udp(b"data"))
     trace.secondary(udp(b"data"))
@@ -217,9 +217,9 @@ ALONE = pytest.mark.parametrize(
 @pytest.mark.parametrize("policy", DivergencePolicy)
 @pytest.mark.parametrize("side", ["primary", "secondary"])
 @pytest.mark.parametrize("is_busy", [False, True])
-def test_what_one_side_alone_says_is_a_difference_however_busy_the_other_is(build, octets, policy, side, is_busy):
+def test_what_one_side_alone_says_is_a_difference_however_busy_the_other_is(octets, policy, side, is_busy):
     """The other side's datagrams find their partners each time, a little later."""
-    trace = Comparing(build, policy=policy)
+    trace = Comparing(policy=policy)
     give, answer = (trace.primary, trace.secondary) if side == "primary" else (trace.secondary, trace.primary)
     give(octets)
     for place in range(200):
@@ -234,8 +234,8 @@ def test_what_one_side_alone_says_is_a_difference_however_busy_the_other_is(buil
 
 
 @pytest.mark.rule("C8")
-def test_a_time_out_of_one_side_leaves_the_others_young_datagram_alone(build):
-    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+def test_a_time_out_of_one_side_leaves_the_others_young_datagram_alone():
+    trace = Comparing(policy=DivergencePolicy.REPORT)
     trace.primary(udp(b"alone"))
     trace.wait(limits.COMPARE_TIMEOUT_MS + limits.EXPIRED_SCAN_CYCLE_MS - 10)
     trace.secondary(udp(b"young"))
@@ -262,8 +262,8 @@ def uso(data, size, flow=V4):
 @pytest.mark.parametrize("flow", [V4, Flow(version=6), Flow(tags=(3, 4))], ids=str)
 @pytest.mark.parametrize("cutter", ["primary", "secondary", "both"])
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_a_frame_that_the_host_cuts_is_the_datagrams_that_it_stands_for(build, flow, cutter, is_primary_first):
-    trace = Comparing(build, 12)
+def test_a_frame_that_the_host_cuts_is_the_datagrams_that_it_stands_for(flow, cutter, is_primary_first):
+    trace = Comparing(12)
     one, many = [uso(b"".join(FOUR), 4, flow)], [WHOLE + udp(data, flow) for data in FOUR]
     mine = many if cutter == "secondary" else one
     theirs = many[::-1] if cutter == "primary" else one
@@ -277,8 +277,8 @@ def test_a_frame_that_the_host_cuts_is_the_datagrams_that_it_stands_for(build, f
 
 
 @pytest.mark.rule("C4")
-def test_a_frame_that_the_host_cuts_waits_for_the_last_of_its_datagrams(build):
-    trace = Comparing(build, 12)
+def test_a_frame_that_the_host_cuts_waits_for_the_last_of_its_datagrams():
+    trace = Comparing(12)
     trace.primary(uso(b"".join(FOUR), 4), WHOLE + udp(b"next"))
     trace.secondary(*(WHOLE + udp(data) for data in [*FOUR[:3], b"next"]))
     assert trace.frames() == []
@@ -289,8 +289,8 @@ def test_a_frame_that_the_host_cuts_waits_for_the_last_of_its_datagrams(build):
 
 @pytest.mark.rule("C4")
 @pytest.mark.parametrize("policy", DivergencePolicy)
-def test_one_datagram_of_a_frame_that_the_host_cuts_differs(build, policy):
-    trace = Comparing(build, 12, policy=policy)
+def test_one_datagram_of_a_frame_that_the_host_cuts_differs(policy):
+    trace = Comparing(12, policy=policy)
     trace.primary(uso(b"".join(FOUR), 4))
     trace.secondary(*(WHOLE + udp(data) for data in [*FOUR[:2], b"XXXX", FOUR[3]]))
     trace.wait(2 * REORDER_MS)
@@ -302,11 +302,11 @@ def test_one_datagram_of_a_frame_that_the_host_cuts_differs(build, policy):
 
 
 @pytest.mark.parametrize("size", [0, 1, 14, 100])
-def test_a_frame_that_no_host_cuts_is_one_datagram(build, size):
+def test_a_frame_that_no_host_cuts_is_one_datagram(size):
     """A size of 0, of all that there is, or one that makes too many."""
     data = bytes(14) if size else bytes(limits.USO_DATAGRAMS_MAX + 1)
     data = bytes(limits.USO_DATAGRAMS_MAX + 1) if size == 1 else data
-    trace = Comparing(build, 12)
+    trace = Comparing(12)
     trace.primary(uso(data, size))
     trace.secondary(WHOLE + udp(data))
     assert trace.frames() == [udp(data)]
@@ -314,8 +314,8 @@ def test_a_frame_that_no_host_cuts_is_one_datagram(build, size):
 
 
 @pytest.mark.parametrize("side", ["primary", "secondary"])
-def test_a_frame_that_the_host_cuts_needs_room_for_all_of_it(build, side):
-    trace = Comparing(build, 12, held_packets_max=6)
+def test_a_frame_that_the_host_cuts_needs_room_for_all_of_it(side):
+    trace = Comparing(12, held_packets_max=6)
     give = trace.primary if side == "primary" else trace.secondary
     offer = trace.offer_primary if side == "primary" else trace.offer_secondary
     give(WHOLE + udp(b"a"), WHOLE + udp(b"b"))
@@ -327,8 +327,8 @@ def test_a_frame_that_the_host_cuts_needs_room_for_all_of_it(build, side):
     give(uso(b"".join(FOUR), 4))
 
 
-def test_a_frame_that_the_host_cuts_counts_in_its_queue_as_what_it_stands_for(build):
-    trace = Comparing(build, 12, queue_packets_max=4)
+def test_a_frame_that_the_host_cuts_counts_in_its_queue_as_what_it_stands_for():
+    trace = Comparing(12, queue_packets_max=4)
     trace.primary(WHOLE + udp(b"first"))
     assert trace.offer_primary(uso(b"".join(FOUR), 4)) == 0
     trace.secondary(WHOLE + udp(b"first"))

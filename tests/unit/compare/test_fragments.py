@@ -23,8 +23,8 @@ def cut(cuts, identification=1, data=DATA, flow=V4):
 @pytest.mark.rule("C4")
 @pytest.mark.parametrize("flow", [V4, V6, Flow(tags=(9,))], ids=str)
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_neither_cuts_nor_identification_matter(build, flow, is_primary_first):
-    trace = Comparing(build)
+def test_neither_cuts_nor_identification_matter(flow, is_primary_first):
+    trace = Comparing()
     mine, theirs = cut([1480, 2960], 1, flow=flow), cut([800, 1600, 2400], 7, flow=flow)
     order = [(trace.primary, mine), (trace.secondary, theirs)]
     for give, frames in order if is_primary_first else reversed(order):
@@ -38,8 +38,8 @@ def test_neither_cuts_nor_identification_matter(build, flow, is_primary_first):
 @pytest.mark.rule("C4")
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
 @pytest.mark.parametrize("flow", [V4, V6], ids=str)
-def test_any_order_of_fragments(build, order, flow):
-    trace = Comparing(build)
+def test_any_order_of_fragments(order, flow):
+    trace = Comparing()
     parts = cut([1480, 2960], flow=flow)
     given = [parts[place] for place in order]
     trace.primary(*given)
@@ -49,8 +49,8 @@ def test_any_order_of_fragments(build, order, flow):
 
 
 @pytest.mark.rule("C4")
-def test_a_whole_datagram_vouches_for_fragments_and_the_reverse(build):
-    trace = Comparing(build)
+def test_a_whole_datagram_vouches_for_fragments_and_the_reverse():
+    trace = Comparing()
     parts = cut([1480, 2960])
     trace.primary(udp(DATA))
     trace.secondary(*parts)
@@ -59,8 +59,8 @@ def test_a_whole_datagram_vouches_for_fragments_and_the_reverse(build):
 
 
 @pytest.mark.rule("C4")
-def test_a_difference_in_a_later_fragment_is_found(build):
-    trace = Comparing(build)
+def test_a_difference_in_a_later_fragment_is_found():
+    trace = Comparing()
     trace.primary(*cut([1480, 2960]))
     trace.secondary(*cut([1480, 2960], data=DATA[:-1] + b"X"))
     trace.wait(2 * limits.DATAGRAM_REORDER_MS)
@@ -72,8 +72,8 @@ def test_a_difference_in_a_later_fragment_is_found(build):
     trace.assert_empty()
 
 
-def test_a_repeated_fragment_leaves_with_its_datagram(build):
-    trace = Comparing(build)
+def test_a_repeated_fragment_leaves_with_its_datagram():
+    trace = Comparing()
     first, second, third = cut([1480, 2960])
     trace.primary(first, first, second, third)
     trace.secondary(udp(DATA))
@@ -82,9 +82,9 @@ def test_a_repeated_fragment_leaves_with_its_datagram(build):
 
 
 @pytest.mark.rule("C9")
-def test_overlapping_fragments_condemn_the_datagram(build):
+def test_overlapping_fragments_condemn_the_datagram():
     """RFC 5722: those that were there, those that overlap and those to come."""
-    trace = Comparing(build)
+    trace = Comparing()
     body = udp_body(DATA)
     first, last = cut([1480])
     overlap = fragments(17, body[:800] + bytes(680) + body[1480:], [800, 1480], 1)[1]
@@ -100,8 +100,8 @@ def test_overlapping_fragments_condemn_the_datagram(build):
 @pytest.mark.rule("C9")
 @pytest.mark.parametrize("flow", [V4, V6], ids=str)
 @pytest.mark.parametrize("side", ["primary", "secondary"])
-def test_an_incomplete_datagram_of_one_side_is_a_difference_and_never_leaves(build, flow, side):
-    trace = Comparing(build)
+def test_an_incomplete_datagram_of_one_side_is_a_difference_and_never_leaves(flow, side):
+    trace = Comparing()
     first, second, third = cut([1480, 2960], flow=flow)
     give = trace.primary if side == "primary" else trace.secondary
     give(first, third)
@@ -120,9 +120,9 @@ def test_an_incomplete_datagram_of_one_side_is_a_difference_and_never_leaves(bui
 
 
 @pytest.mark.rule("C9")
-def test_pieces_that_come_slowly_do_not_add_up_at_the_client(build):
+def test_pieces_that_come_slowly_do_not_add_up_at_the_client():
     """What 4.5 s apart was given up piece by piece, and released, was a datagram that no comparison has seen."""
-    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+    trace = Comparing(policy=DivergencePolicy.REPORT)
     for part in cut([1480, 2960]):
         trace.primary(part)
         trace.wait(limits.COMPARE_TIMEOUT_MS + 1500)
@@ -133,8 +133,8 @@ def test_pieces_that_come_slowly_do_not_add_up_at_the_client(build):
 
 
 @pytest.mark.rule("C9")
-def test_after_a_minute_the_identification_is_free_again(build):
-    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+def test_after_a_minute_the_identification_is_free_again():
+    trace = Comparing(policy=DivergencePolicy.REPORT)
     parts = cut([1480])
     trace.primary(parts[0])
     trace.wait(limits.COMPARE_TIMEOUT_MS + limits.FRAGMENT_FORGET_MS)
@@ -145,9 +145,9 @@ def test_after_a_minute_the_identification_is_free_again(build):
 
 
 @pytest.mark.rule("C9")
-def test_incomplete_datagrams_of_both_sides_excuse_each_other(build):
+def test_incomplete_datagrams_of_both_sides_excuse_each_other():
     """Two guests that forward what a stranger sends do alike; the client gets neither."""
-    trace = Comparing(build)
+    trace = Comparing()
     first = cut([1480])[0]
     trace.primary(first)
     trace.secondary(first)
@@ -159,8 +159,8 @@ def test_incomplete_datagrams_of_both_sides_excuse_each_other(build):
     assert [kind for _, kind, _ in trace.commands()] == ["TIMEOUT"], "one excuse for each"
 
 
-def test_a_checkpoint_frees_what_is_in_the_making(build):
-    trace = Comparing(build)
+def test_a_checkpoint_frees_what_is_in_the_making():
+    trace = Comparing()
     first, second, third = cut([1480, 2960])
     trace.primary(first, third)
     trace.secondary(first)
@@ -175,8 +175,8 @@ def test_a_checkpoint_frees_what_is_in_the_making(build):
 
 
 @pytest.mark.rule("C10")
-def test_the_number_of_datagrams_in_the_making_is_bounded(build):
-    trace = Comparing(build)
+def test_the_number_of_datagrams_in_the_making_is_bounded():
+    trace = Comparing()
     firsts = [cut([1480], identification)[0] for identification in range(limits.FRAGMENT_DATAGRAMS_MAX + 3)]
     for give, fragments_of in [
         (trace.primary, trace.core.primary_fragments),
@@ -195,9 +195,9 @@ def test_the_number_of_datagrams_in_the_making_is_bounded(build):
 
 @pytest.mark.rule("C10")
 @pytest.mark.parametrize("side", ["primary", "secondary"])
-def test_fragments_have_a_share_of_the_memory(build, side):
+def test_fragments_have_a_share_of_the_memory(side):
     """However large the frames are that carry them, other connections go on."""
-    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+    trace = Comparing(policy=DivergencePolicy.REPORT)
     first = cut([1480])[0] + bytes(60_000)
     give = trace.primary if side == "primary" else trace.secondary
     for identification in range(100):
@@ -210,10 +210,10 @@ def test_fragments_have_a_share_of_the_memory(build, side):
 
 @pytest.mark.rule("C10")
 @pytest.mark.parametrize("side", ["primary", "secondary"])
-def test_the_share_holds_when_all_places_are_taken(build, side):
+def test_the_share_holds_when_all_places_are_taken(side):
     """What was given up keeps its place for a minute: the places run out, and records are bounded as before."""
     records = 512
-    trace = Comparing(build, held_packets_max=records)
+    trace = Comparing(held_packets_max=records)
     give = getattr(trace, side)
     for identification in range(2 * limits.FRAGMENT_DATAGRAMS_MAX):
         give(cut([1480], identification)[0])
@@ -227,9 +227,9 @@ def with_identification(octets, identification):
 
 @pytest.mark.rule("C6")
 @pytest.mark.parametrize("side", ["primary", "secondary"])
-def test_reassembled_datagrams_do_not_bypass_a_full_queue(build, side):
+def test_reassembled_datagrams_do_not_bypass_a_full_queue(side):
     """The last fragment stays where it came from, and is taken when there is room."""
-    trace = Comparing(build, queue_packets_max=3)
+    trace = Comparing(queue_packets_max=3)
     give, offer, answer = {
         "primary": (trace.primary, trace.offer_primary, trace.secondary),
         "secondary": (trace.secondary, trace.offer_secondary, trace.primary),
@@ -246,8 +246,8 @@ def test_reassembled_datagrams_do_not_bypass_a_full_queue(build, side):
     trace.assert_empty()
 
 
-def test_no_memory_for_the_whole_datagram(build):
-    trace = Comparing(build, held_packets_max=6)
+def test_no_memory_for_the_whole_datagram():
+    trace = Comparing(held_packets_max=6)
     parts = cut([1480, 2960])
     trace.primary(*parts[:2], *([udp(b"x")] * 3))
     assert trace.offer_primary(parts[2]) == 0
@@ -260,9 +260,9 @@ def test_no_memory_for_the_whole_datagram(build):
 
 
 @pytest.mark.rule("C9")
-def test_fragments_within_fragments_never_leave(build):
+def test_fragments_within_fragments_never_leave():
     """IPv6: the client would put them together twice, we cannot see what comes out."""
-    trace = Comparing(build)
+    trace = Comparing()
     inner = bytes([17, 0, 0, 8]) + bytes(4) + udp_body(DATA[:48], V6)
     outer = fragments(44, inner, [16], 1, V6)
     trace.primary(*outer)
@@ -272,9 +272,9 @@ def test_fragments_within_fragments_never_leave(build):
     trace.assert_empty()
 
 
-def test_tcp_in_fragments(build):
+def test_tcp_in_fragments():
     """They cannot be clamped: where the secondary is behind they wait."""
-    trace = Comparing(build)
+    trace = Comparing()
     octets = frame(Tcp(1000, "PA", DATA, ack=300))
     parts = fragments(6, octets[34:], [1480], 5)
     trace.primary(*parts)
@@ -285,9 +285,9 @@ def test_tcp_in_fragments(build):
     trace.assert_empty()
 
 
-def test_fragments_in_the_making_need_no_row(build):
+def test_fragments_in_the_making_need_no_row():
     """ICMP, whole and in fragments, has one key: what is in the making must not be mistaken for what is held."""
-    trace = Comparing(build, connections_max=1)
+    trace = Comparing(connections_max=1)
     large = fragments(1, icmp_echo(DATA)[34:], [1480], 3)
     small = icmp_echo(b"ping")
     trace.primary(large[0], small)
@@ -306,8 +306,8 @@ def test_fragments_in_the_making_need_no_row(build):
 
 
 @pytest.mark.parametrize("name", ["empty", "beyond", "uneven", "second end"])
-def test_fragments_that_can_be_no_part_of_a_datagram(build, name):
-    trace = Comparing(build)
+def test_fragments_that_can_be_no_part_of_a_datagram(name):
+    trace = Comparing()
     body = udp_body(DATA)
     first, last = fragments(17, body, [1480], 2)
     beyond = bytearray(last)
@@ -328,8 +328,8 @@ def test_fragments_that_can_be_no_part_of_a_datagram(build, name):
 
 
 @pytest.mark.rule("C9")
-def test_a_datagram_in_too_many_pieces_is_given_up(build):
-    trace = Comparing(build, policy=DivergencePolicy.REPORT)
+def test_a_datagram_in_too_many_pieces_is_given_up():
+    trace = Comparing(policy=DivergencePolicy.REPORT)
     data = bytes(8 * (limits.FRAGMENTS_MAX + 10))
     parts = cut(list(range(8, len(data), 8)), data=data)
     trace.primary(*parts)

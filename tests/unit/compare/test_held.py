@@ -24,8 +24,8 @@ def test_compiled_code_has_the_same_numbers(name):
     assert declared == {member.name: member.value for member in enum}
 
 
-def test_holding_times_are_counted_in_buckets_that_contain_them(build):
-    trace = Comparing(build)
+def test_holding_times_are_counted_in_buckets_that_contain_them():
+    trace = Comparing()
     times_us = [0, 1, 5, 8, 9, 100, 1000, 123_456, 2_000_000]
     for place, held_us in enumerate(times_us):
         segment = Tcp(BASE, "A", b"x", flow=Flow(client_port=place + 1))
@@ -38,13 +38,13 @@ def test_holding_times_are_counted_in_buckets_that_contain_them(build):
         assert held_us < bound <= max(held_us * 1.25 + 1, held_us + 1)
 
 
-def test_bounds_of_the_histogram_rise(build):
-    bounds = [bound for bound, _ in Comparing(build).core.hold_histogram()]
+def test_bounds_of_the_histogram_rise():
+    bounds = [bound for bound, _ in Comparing().core.hold_histogram()]
     assert bounds == sorted(bounds)
 
 
-def test_more_differences_than_there_is_room_for_are_counted(build):
-    trace = Comparing(build, policy=DivergencePolicy.REPORT, connections_max=256)
+def test_more_differences_than_there_is_room_for_are_counted():
+    trace = Comparing(policy=DivergencePolicy.REPORT, connections_max=256)
     for port in range(1, 101):
         flow = Flow(client_port=port)
         trace.primary(Tcp(BASE, "A", b"a", flow=flow))
@@ -54,8 +54,8 @@ def test_more_differences_than_there_is_room_for_are_counted(build):
     assert told >= 32
 
 
-def test_a_batch_that_does_not_fit_the_callers_buffer_is_drained_in_parts(build):
-    trace = Comparing(build)
+def test_a_batch_that_does_not_fit_the_callers_buffer_is_drained_in_parts():
+    trace = Comparing()
     datagrams = [udp(bytes([place]) * 100) for place in range(5)]
     trace.primary(*datagrams)
     trace.secondary(*reversed(datagrams))
@@ -69,8 +69,8 @@ def test_a_batch_that_does_not_fit_the_callers_buffer_is_drained_in_parts(build)
     trace.assert_empty()
 
 
-def test_drain_begins_where_it_is_told(build):
-    trace = Comparing(build)
+def test_drain_begins_where_it_is_told():
+    trace = Comparing()
     segment = udp(b"data")
     trace.primary(segment)
     trace.secondary(segment)

@@ -13,8 +13,8 @@ from support.traces import Comparing
 ISN, SECONDARY_ISN = 999, 0x80000007
 
 
-def established(build, flows, **options):
-    trace = Comparing(build, **options)
+def established(flows, **options):
+    trace = Comparing(**options)
     for flow in flows:
         trace.primary(Tcp(ISN, "SA", ack=100, flow=flow))
         trace.secondary(Tcp(SECONDARY_ISN, "SA", ack=100, flow=flow))
@@ -25,11 +25,11 @@ def established(build, flows, **options):
 @pytest.mark.rule("C9")
 @examples(60)
 @given(seed=st.integers(0, 1 << 32), records=st.sampled_from([40, 60, 100]), connections=st.integers(1, 8))
-def test_all_that_was_equal_leaves_as_it_came_however_little_is_kept(build, seed, records, connections):
+def test_all_that_was_equal_leaves_as_it_came_however_little_is_kept(seed, records, connections):
     """Half of the records may be kept. Not all that is released is taken at once, and it may have been kept as well."""
     dice = random.Random(seed)
     flows = [Flow(client_port=5000 + number) for number in range(connections)]
-    trace = established(build, flows, held_packets_max=records, held_bytes_max=1 << 22)
+    trace = established(flows, held_packets_max=records, held_bytes_max=1 << 22)
     largest = dice.choice([20, 3000, 9000, 30_000])
     ends, sent, left = dict.fromkeys(flows, ISN + 1), [], []
     for step in range(200):
@@ -53,9 +53,9 @@ def test_all_that_was_equal_leaves_as_it_came_however_little_is_kept(build, seed
 
 
 @given(equal=st.integers(0, 12))
-def test_what_is_equal_in_part_at_a_checkpoint_leaves_and_is_kept(build, equal):
+def test_what_is_equal_in_part_at_a_checkpoint_leaves_and_is_kept(equal):
     flow = Flow()
-    trace = established(build, [flow], held_packets_max=4)
+    trace = established([flow], held_packets_max=4)
     whole = Tcp(ISN + 1, "A", b"twelve bytes", ack=100)
     trace.primary(whole, Tcp(whole.end, "A", b"more", ack=100))
     trace.secondary(Tcp(whole.seq, "A", whole.data[:equal], ack=100))

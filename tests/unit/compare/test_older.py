@@ -17,9 +17,9 @@ def primary(at, flags="A", data=b"", *, ack=300, window=900):
     return Tcp((ISN + at) & 0xFFFFFFFF, flags, data, CLIENT + ack, window)
 
 
-def protected(build, beginning):
+def protected(beginning):
     """A primary that has served alone, and was then given a secondary."""
-    trace = Comparing(build)
+    trace = Comparing()
     syn_ack = Tcp(ISN, "SA", b"", CLIENT, 65535, options=mss(1460) + scale(SCALE))
     if beginning == "protected before":
         trace.primary(syn_ack)
@@ -35,8 +35,8 @@ def protected(build, beginning):
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_what_only_the_primary_sends_again_leaves(build, beginning):
-    trace = protected(build, beginning)
+def test_what_only_the_primary_sends_again_leaves(beginning):
+    trace = protected(beginning)
     trace.primary(primary(101, data=b"b" * 100))
     assert [segment.data for segment in trace.out()] == [b"b" * 100]
     trace.primary(primary(201, data=b"next"))
@@ -47,8 +47,8 @@ def test_what_only_the_primary_sends_again_leaves(build, beginning):
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_what_only_the_secondary_sends_again_is_no_difference(build, beginning):
-    trace = protected(build, beginning)
+def test_what_only_the_secondary_sends_again_is_no_difference(beginning):
+    trace = protected(beginning)
     trace.secondary(primary(101, data=b"b" * 100))
     trace.wait(2 * PATIENCE_MS)
     assert trace.commands() == []
@@ -56,18 +56,18 @@ def test_what_only_the_secondary_sends_again_is_no_difference(build, beginning):
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 @pytest.mark.parametrize("window", [800, 900, 1000])
-def test_a_window_update_does_not_wait(build, beginning, window):
+def test_a_window_update_does_not_wait(beginning, window):
     """The secondary has offered what the primary had: no more than that is told."""
-    trace = protected(build, beginning)
+    trace = protected(beginning)
     trace.primary(primary(201, window=window))
     assert [segment.window for segment in trace.out()] == [min(window, 900)]
 
 
 @pytest.mark.rule("C3")
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_the_right_edge_does_not_move_back(build, beginning):
+def test_the_right_edge_does_not_move_back(beginning):
     """RFC 9293 section 3.8.6.2.1: both guests offer the same edge, one with an ack that is 12,800 bytes ahead."""
-    trace = protected(build, beginning)
+    trace = protected(beginning)
     step = 100 << SCALE
     trace.secondary(primary(201, data=b"next", ack=300 + step, window=800))
     trace.primary(primary(201, data=b"next", ack=300 + 2 * step, window=700))
@@ -80,8 +80,8 @@ def test_the_right_edge_does_not_move_back(build, beginning):
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_a_stream_that_has_ended_stays_ended(build, beginning):
-    trace = protected(build, beginning)
+def test_a_stream_that_has_ended_stays_ended(beginning):
+    trace = protected(beginning)
     trace.primary(primary(201, "FA"))
     assert trace.out() == []
     trace.secondary(primary(201, "FA"))
@@ -89,8 +89,8 @@ def test_a_stream_that_has_ended_stays_ended(build, beginning):
     assert [segment.flags for segment in trace.out()] == ["FA", "FA"]
 
 
-def test_a_new_connection_of_a_primary_that_is_alone_is_a_new_life(build):
-    trace = protected(build, "alone")
+def test_a_new_connection_of_a_primary_that_is_alone_is_a_new_life():
+    trace = protected("alone")
     trace.core.pair_lost(trace.now_us)
     trace.primary(Tcp(77, "SA", b"", CLIENT + 999, 65535, options=mss(1460)), Tcp(78, "A", b"x", CLIENT + 999, 500))
     trace.core.pair_formed(trace.now_us)
@@ -101,8 +101,8 @@ def test_a_new_connection_of_a_primary_that_is_alone_is_a_new_life(build):
     assert [segment.data for segment in trace.out()] == [b"x", b"y"]
 
 
-def test_what_is_noted_of_a_primary_that_is_alone_is_forgotten_in_time(build):
-    trace = Comparing(build)
+def test_what_is_noted_of_a_primary_that_is_alone_is_forgotten_in_time():
+    trace = Comparing()
     trace.core.pair_lost(trace.now_us)
     trace.primary(primary(1, data=b"a"), Tcp(5, "R"))
     trace.frames()

@@ -23,8 +23,8 @@ def both(trace, *segments):
     trace.secondary(*segments)
 
 
-def established(build, make=Comparing, **options):
-    trace = make(build, **options)
+def established(make=Comparing, **options):
+    trace = make(**options)
     trace.primary(syn_ack())
     trace.secondary(syn_ack(SECONDARY_ISN))
     trace.frames()
@@ -46,8 +46,8 @@ def client(trace, segment):
     [Tcp(BASE, "FA", ack=100), Tcp(BASE, "R"), Tcp(7, "S"), syn_ack(77, ack=500), Tcp(BASE, "A", b"more", ack=100)],
     ids=["fin", "rst", "syn", "syn-ack", "payload"],
 )
-def test_what_the_secondary_alone_does_is_a_difference_in_time(build, alone, policy):
-    trace = established(build, policy=policy)
+def test_what_the_secondary_alone_does_is_a_difference_in_time(alone, policy):
+    trace = established(policy=policy)
     trace.secondary(alone)
     trace.wait(limits.COMPARE_TIMEOUT_MS - 1)
     assert trace.commands() == []
@@ -59,9 +59,9 @@ def test_what_the_secondary_alone_does_is_a_difference_in_time(build, alone, pol
 
 @pytest.mark.rule("C8")
 @pytest.mark.parametrize("side", ["primary", "secondary"])
-def test_what_waits_does_not_get_younger_by_what_comes_late(build, side):
+def test_what_waits_does_not_get_younger_by_what_comes_late(side):
     """C5: it goes in front of what came before it, and waits too."""
-    trace = established(build)
+    trace = established()
     give = getattr(trace, side)
     give(Tcp(BASE + 4, "A", b"more", ack=100))
     trace.wait(limits.COMPARE_TIMEOUT_MS - 1)
@@ -76,8 +76,8 @@ def test_what_waits_does_not_get_younger_by_what_comes_late(build, side):
 @pytest.mark.parametrize(
     "alone", [Tcp(BASE, "FA", ack=100), Tcp(BASE, "R"), syn_ack(77, ack=500)], ids=["fin", "rst", "syn-ack"]
 )
-def test_bare_acks_of_the_primary_do_not_keep_it_from_being_noticed(build, alone):
-    trace = established(build)
+def test_bare_acks_of_the_primary_do_not_keep_it_from_being_noticed(alone):
+    trace = established()
     trace.secondary(alone)
     for _ in range(8):
         trace.primary(Tcp(BASE, ack=100))
@@ -87,8 +87,8 @@ def test_bare_acks_of_the_primary_do_not_keep_it_from_being_noticed(build, alone
 
 @pytest.mark.rule("C8")
 @pytest.mark.parametrize("alone", [Tcp(7, "S"), syn_ack(77), Tcp(5, "R"), Tcp(5, "FA", ack=9)], ids=lambda s: s.flags)
-def test_the_secondary_alone_on_a_connection_that_the_primary_does_not_have(build, alone):
-    trace = Comparing(build)
+def test_the_secondary_alone_on_a_connection_that_the_primary_does_not_have(alone):
+    trace = Comparing()
     trace.secondary(alone)
     trace.wait(PATIENCE_MS + 1)
     assert [kind for _, kind, _ in trace.commands()] == ["SECONDARY_TIMEOUT"]
@@ -99,8 +99,8 @@ def test_the_secondary_alone_on_a_connection_that_the_primary_does_not_have(buil
 
 @pytest.mark.rule("C8")
 @pytest.mark.parametrize("answer", [Tcp(BASE, "FA", ack=100), Tcp(BASE, "R")], ids=lambda s: s.flags)
-def test_what_the_primary_does_too_in_time_is_no_difference(build, answer):
-    trace = established(build)
+def test_what_the_primary_does_too_in_time_is_no_difference(answer):
+    trace = established()
     trace.secondary(answer)
     trace.wait(limits.COMPARE_TIMEOUT_MS - 1)
     trace.primary(answer)
@@ -110,8 +110,8 @@ def test_what_the_primary_does_too_in_time_is_no_difference(build, answer):
 
 
 @pytest.mark.rule("C8")
-def test_a_secondary_that_resets_where_the_primary_sends_payload_is_certain_at_once(build):
-    trace = established(build)
+def test_a_secondary_that_resets_where_the_primary_sends_payload_is_certain_at_once():
+    trace = established()
     trace.secondary(Tcp(BASE, "R"))
     trace.primary(Tcp(BASE, "A", b"payload", ack=100))
     assert trace.out() == []
@@ -119,8 +119,8 @@ def test_a_secondary_that_resets_where_the_primary_sends_payload_is_certain_at_o
 
 
 @pytest.mark.rule("C8")
-def test_a_secondary_that_resets_behind_its_last_payload_is_none(build):
-    trace = established(build)
+def test_a_secondary_that_resets_behind_its_last_payload_is_none():
+    trace = established()
     trace.secondary(Tcp(BASE, "A", b"last", ack=100), Tcp(BASE + 4, "RA", ack=100))
     trace.primary(Tcp(BASE, "A", b"la", ack=100), Tcp(BASE + 2, "A", b"st", ack=100))
     assert [segment.data for segment in trace.out()] == [b"la", b"st"]
@@ -130,9 +130,9 @@ def test_a_secondary_that_resets_behind_its_last_payload_is_none(build):
 
 
 @pytest.mark.rule("C8")
-def test_a_rst_of_another_life_counts_for_nothing(build):
+def test_a_rst_of_another_life_counts_for_nothing():
     """RFC 5961: the client would not believe its number."""
-    trace = established(build)
+    trace = established()
     trace.secondary(Tcp(BASE + 0x40000000, "R"))
     trace.primary(Tcp(BASE, "A", b"payload", ack=100))
     trace.secondary(Tcp(BASE, "A", b"payload", ack=100))
@@ -141,9 +141,9 @@ def test_a_rst_of_another_life_counts_for_nothing(build):
     assert trace.commands() == []
 
 
-def test_a_secondary_that_is_one_life_ahead(build):
+def test_a_secondary_that_is_one_life_ahead():
     """Its late RST and the next SYN|ACK come before the primary's same pair."""
-    trace = established(build)
+    trace = established()
     rst, again = Tcp(BASE, "R"), syn_ack(70000, ack=500)
     trace.secondary(rst, syn_ack(SECONDARY_ISN + 9, ack=500))
     assert trace.out() == []
@@ -156,9 +156,9 @@ def test_a_secondary_that_is_one_life_ahead(build):
 
 
 @pytest.mark.rule("C2")
-def test_after_one_rst_of_both_further_ones_pass(build):
+def test_after_one_rst_of_both_further_ones_pass():
     """A closed socket answers every late segment of the client; the two guests need not have got equally many."""
-    trace = established(build)
+    trace = established()
     rst = Tcp(BASE, "R", window=0)
     both(trace, rst)
     trace.primary(rst, Tcp(BASE + 1, "R", window=0))
@@ -170,9 +170,9 @@ def test_after_one_rst_of_both_further_ones_pass(build):
 
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_secondary_first", [False, True])
-def test_a_closed_port_answers_each_syn_of_the_client_once(build, is_secondary_first):
+def test_a_closed_port_answers_each_syn_of_the_client_once(is_secondary_first):
     """The client comes again from the same port: each refusal finds its partner, whoever was quicker."""
-    trace = Comparing(build)
+    trace = Comparing()
     for attempt in (100, 0x80000000, 0xFFFFFFFF, 7):
         refusal = Tcp(0, "RA", ack=attempt, window=0)
         for give in (trace.secondary, trace.primary) if is_secondary_first else (trace.primary, trace.secondary):
@@ -185,9 +185,9 @@ def test_a_closed_port_answers_each_syn_of_the_client_once(build, is_secondary_f
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_secondary_first", [False, True])
 @pytest.mark.parametrize("rst", [Tcp(BASE, "R", window=0), Tcp(BASE, "RA", ack=100, window=0)], ids=["rst", "rst-ack"])
-def test_a_reset_of_the_old_life_is_none_of_the_next(build, rst, is_secondary_first):
+def test_a_reset_of_the_old_life_is_none_of_the_next(rst, is_secondary_first):
     """Each guest resets the connection and answers the client's next SYN, before anything of the other has come."""
-    trace = established(build)
+    trace = established()
     for give, isn in ((trace.secondary, 0x1234), (trace.primary, 5000))[:: 1 if is_secondary_first else -1]:
         give(rst, syn_ack(isn, ack=500))
     both(trace, Tcp(5001, "A", b"next", ack=500))
@@ -200,9 +200,9 @@ def test_a_reset_of_the_old_life_is_none_of_the_next(build, rst, is_secondary_fi
 
 
 @pytest.mark.rule("C8")
-def test_a_wait_for_the_clients_ack_does_not_age(build):
+def test_a_wait_for_the_clients_ack_does_not_age():
     """One guest's congestion window is larger: the other sends when the client has acknowledged, and not before."""
-    trace = established(build)
+    trace = established()
     both(trace, Tcp(BASE, "A", b"equal", ack=100))
     client(trace, Tcp(100, ack=BASE, from_client=True))
     trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
@@ -216,8 +216,8 @@ def test_a_wait_for_the_clients_ack_does_not_age(build):
 
 
 @pytest.mark.rule("C8")
-def test_a_client_that_stays_away_has_a_deadline_too(build):
-    trace = established(build)
+def test_a_client_that_stays_away_has_a_deadline_too():
+    trace = established()
     both(trace, Tcp(BASE, "A", b"equal", ack=100))
     client(trace, Tcp(100, ack=BASE, from_client=True))
     trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
@@ -236,8 +236,8 @@ def test_a_client_that_stays_away_has_a_deadline_too(build):
     ],
     ids=["ack of nothing that left", "number far outside", "number that was taken", "rst"],
 )
-def test_a_client_that_lies_is_not_believed(build, lie):
-    trace = established(build)
+def test_a_client_that_lies_is_not_believed(lie):
+    trace = established()
     both(trace, Tcp(BASE, "A", b"equal", ack=100))
     client(trace, lie)
     trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
@@ -246,8 +246,8 @@ def test_a_client_that_lies_is_not_believed(build, lie):
 
 
 @pytest.mark.rule("C8")
-def test_a_damaged_segment_of_the_client_says_nothing(build):
-    trace = established(build)
+def test_a_damaged_segment_of_the_client_says_nothing():
+    trace = established()
     both(trace, Tcp(BASE, "A", b"equal", ack=100))
     client(trace, Tcp(100, ack=BASE, from_client=True))
     trace.primary(Tcp(BASE + 5, "A", b"more", ack=100))
@@ -260,8 +260,8 @@ def test_a_damaged_segment_of_the_client_says_nothing(build):
 
 
 @pytest.mark.rule("C10")
-def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):
-    trace = established(build, Judged)
+def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before():
+    trace = established(Judged)
     both(trace, Tcp(BASE, "FA", ack=100))
     trace.client(frame(Tcp(100, ack=BASE + 1, from_client=True)))
     trace.wait(2 * limits.CLOSED_GRACE_MS)
@@ -273,9 +273,9 @@ def test_a_row_goes_when_both_fins_are_acknowledged_and_not_before(build):
     trace.frames()
 
 
-def ended(build, *acks, **options):
+def ended(*acks, **options):
     """Both guests have sent FIN and then these acks; the client is not seen."""
-    trace = established(build, Judged, **options)
+    trace = established(Judged, **options)
     both(trace, Tcp(BASE, "FA", ack=100), *(Tcp(BASE + 1, ack=ack) for ack in acks))
     trace.frames()
     return trace
@@ -286,8 +286,8 @@ ENDING_MS = limits.ENDING_SILENT_MS + limits.EXPIRED_SCAN_CYCLE_MS + 1
 
 @pytest.mark.rule("C10")
 @pytest.mark.parametrize("acks", [(101,), (150, 151), (150, 151, 151)], ids=str)
-def test_where_the_client_is_not_seen_a_row_goes_when_its_fin_is_acknowledged_and_all_is_silent(build, acks):
-    trace = ended(build, *acks)
+def test_where_the_client_is_not_seen_a_row_goes_when_its_fin_is_acknowledged_and_all_is_silent(acks):
+    trace = ended(*acks)
     trace.wait(limits.ENDING_SILENT_MS - 1)
     assert trace.core.table.used == 1, "a FIN that is not acknowledged comes again"
     trace.wait(ENDING_MS)
@@ -295,16 +295,16 @@ def test_where_the_client_is_not_seen_a_row_goes_when_its_fin_is_acknowledged_an
 
 
 @pytest.mark.parametrize("policy", [DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD], ids=str)
-def test_a_passive_close_is_one_too(build, policy):
-    trace = established(build, Judged, policy=policy)
+def test_a_passive_close_is_one_too(policy):
+    trace = established(Judged, policy=policy)
     both(trace, Tcp(BASE, ack=101), Tcp(BASE, "A", b"last", ack=101), Tcp(BASE + 4, "FA", ack=101))
     trace.frames()
     trace.wait(ENDING_MS)
     assert trace.core.table.used == 0
 
 
-def test_each_fin_that_comes_again_begins_the_silence_anew(build):
-    trace = ended(build, 101)
+def test_each_fin_that_comes_again_begins_the_silence_anew():
+    trace = ended(101)
     for _ in range(6):
         trace.wait(limits.ENDING_SILENT_MS - 1)
         both(trace, Tcp(BASE, "FA", ack=101))
@@ -315,8 +315,8 @@ def test_each_fin_that_comes_again_begins_the_silence_anew(build):
 
 @pytest.mark.rule("C3")
 @pytest.mark.parametrize("acks", [(), (150,), (101, 150)], ids=str)
-def test_a_half_closed_connection_stays_and_keeps_what_was_promised(build, acks):
-    trace = ended(build, *acks)
+def test_a_half_closed_connection_stays_and_keeps_what_was_promised(acks):
+    trace = ended(*acks)
     trace.wait(limits.CONNECTION_IDLE_MS - 1000)
     assert trace.core.table.used == 1
     trace.primary(Tcp(BASE + 1, ack=300))
@@ -326,9 +326,9 @@ def test_a_half_closed_connection_stays_and_keeps_what_was_promised(build, acks)
 
 
 @pytest.mark.rule("C3")
-def test_what_looked_as_if_it_had_ended_keeps_what_was_promised(build):
+def test_what_looked_as_if_it_had_ended_keeps_what_was_promised():
     """The client's last segment was a single byte; it goes on after its row was forgotten."""
-    trace = ended(build, 101)
+    trace = ended(101)
     trace.wait(ENDING_MS)
     assert trace.core.table.used == 0
     trace.primary(Tcp(BASE + 1, ack=300))
@@ -341,15 +341,15 @@ def test_what_looked_as_if_it_had_ended_keeps_what_was_promised(build):
     assert trace.commands() == []
 
 
-def test_one_guest_alone_that_has_acknowledged_it_ends_nothing(build):
-    trace = ended(build)
+def test_one_guest_alone_that_has_acknowledged_it_ends_nothing():
+    trace = ended()
     trace.secondary(Tcp(BASE + 1, ack=101))
     trace.wait(2 * ENDING_MS)
     assert trace.core.table.used == 1
 
 
-def test_where_the_client_is_seen_its_fin_decides(build):
-    trace = ended(build)
+def test_where_the_client_is_seen_its_fin_decides():
+    trace = ended()
     assert trace.client(frame(Tcp(100, "PA", b"x", ack=BASE + 1, from_client=True)))
     both(trace, Tcp(BASE + 1, ack=101))
     trace.frames()
@@ -357,19 +357,19 @@ def test_where_the_client_is_seen_its_fin_decides(build):
     assert trace.core.table.used == 1, "it was a byte"
 
 
-def test_what_seemed_to_have_ended_and_goes_on_stays(build):
-    trace = ended(build, 101)
+def test_what_seemed_to_have_ended_and_goes_on_stays():
+    trace = ended(101)
     both(trace, Tcp(BASE + 1, ack=150))
     trace.wait(2 * ENDING_MS)
     assert trace.core.table.used == 1, "it was a byte"
-    trace = ended(build, 101)
+    trace = ended(101)
     trace.client(frame(Tcp(101, ack=BASE + 1, from_client=True)))
     trace.wait(2 * ENDING_MS)
     assert trace.core.table.used == 1, "from now on the client tells when it ends"
 
 
-def test_a_fin_that_a_checkpoint_made_equal_counts(build):
-    trace = established(build, Judged)
+def test_a_fin_that_a_checkpoint_made_equal_counts():
+    trace = established(Judged)
     trace.primary(Tcp(BASE, "FA", ack=100))
     trace.commit()
     assert len(trace.frames()) == 1
@@ -384,8 +384,8 @@ def test_a_fin_that_a_checkpoint_made_equal_counts(build):
 
 @pytest.mark.rule("C9")
 @pytest.mark.parametrize("policy", [DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD], ids=str)
-def test_what_a_new_life_supersedes_never_leaves(build, policy):
-    trace = established(build, policy=policy)
+def test_what_a_new_life_supersedes_never_leaves(policy):
+    trace = established(policy=policy)
     trace.primary(Tcp(BASE, "A", b"secret", ack=100))
     trace.secondary(Tcp(BASE, "A", b"public", ack=100))
     trace.frames()
@@ -399,9 +399,9 @@ def test_what_a_new_life_supersedes_never_leaves(build, policy):
 
 @pytest.mark.rule("C9")
 @pytest.mark.parametrize("cut", [0, 3])
-def test_payload_that_is_sent_again_with_other_bytes_does_not_leave(build, cut):
+def test_payload_that_is_sent_again_with_other_bytes_does_not_leave(cut):
     """An honest trigger: sendfile of a page that has changed since."""
-    trace = established(build)
+    trace = established()
     both(trace, Tcp(BASE, "A", b"first version", ack=100))
     assert len(trace.frames()) == 1
     trace.primary(Tcp(BASE + cut, "A", b"first variant"[cut:], ack=100))
@@ -413,8 +413,8 @@ def test_payload_that_is_sent_again_with_other_bytes_does_not_leave(build, cut):
 
 
 @pytest.mark.rule("C9")
-def test_payload_that_is_sent_again_in_other_pieces_leaves(build):
-    trace = established(build)
+def test_payload_that_is_sent_again_in_other_pieces_leaves():
+    trace = established()
     both(trace, Tcp(BASE, "A", b"abc", ack=100), Tcp(BASE + 3, "A", b"defg", ack=100))
     trace.frames()
     trace.primary(Tcp(BASE + 1, "A", b"bcde", ack=100), Tcp(BASE, "A", b"abcdefg", ack=100))
@@ -423,8 +423,8 @@ def test_payload_that_is_sent_again_in_other_pieces_leaves(build):
 
 
 @pytest.mark.rule("C9")
-def test_what_the_client_has_is_not_kept(build):
-    trace = established(build)
+def test_what_the_client_has_is_not_kept():
+    trace = established()
     both(trace, *(Tcp(BASE + 10 * i, "A", b"ten bytes.", ack=100) for i in range(10)))
     trace.frames()
     client(trace, Tcp(100, ack=BASE + 100, from_client=True))
@@ -434,8 +434,8 @@ def test_what_the_client_has_is_not_kept(build):
 
 
 @pytest.mark.rule("C9")
-def test_what_is_kept_is_bounded(build):
-    trace = established(build)
+def test_what_is_kept_is_bounded():
+    trace = established()
     for i in range(3 * limits.RETAINED_PACKETS_MAX):
         both(trace, Tcp(BASE + i, "A", b"x", ack=100))
         trace.frames()
@@ -445,8 +445,8 @@ def test_what_is_kept_is_bounded(build):
 
 
 @pytest.mark.rule("C9")
-def test_what_is_kept_gives_way_to_what_must_be_held(build):
-    trace = Comparing(build, held_packets_max=16)
+def test_what_is_kept_gives_way_to_what_must_be_held():
+    trace = Comparing(held_packets_max=16)
     for port in range(1, 40):
         flow = Flow(client_port=port)
         both(trace, Tcp(BASE, "A", b"equal", ack=100, flow=flow))
@@ -458,8 +458,8 @@ def test_what_is_kept_gives_way_to_what_must_be_held(build):
 
 
 @pytest.mark.rule("C3")
-def test_equal_payload_does_not_wait_behind_a_bare_ack_that_is_ahead(build):
-    trace = established(build)
+def test_equal_payload_does_not_wait_behind_a_bare_ack_that_is_ahead():
+    trace = established()
     trace.primary(Tcp(BASE, ack=300), *(Tcp(BASE + i, "A", b"x", ack=300) for i in range(3)))
     assert trace.out() == []
     trace.secondary(Tcp(BASE, "A", b"xxx", ack=200))
@@ -472,10 +472,10 @@ def test_equal_payload_does_not_wait_behind_a_bare_ack_that_is_ahead(build):
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("taken", [1, 300, 1460])
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_guests_of_which_one_took_the_payload_of_the_clients_syn(build, is_primary_first, taken):
+def test_guests_of_which_one_took_the_payload_of_the_clients_syn(is_primary_first, taken):
     """RFC 7413: the client is told no more than both have, and of the rest when the other has it too."""
     for mine, theirs in ((100 + taken, 100), (100, 100 + taken)):
-        trace = Judged(build)
+        trace = Judged()
         steps = [
             lambda trace=trace, mine=mine: trace.primary(syn_ack(ack=mine, options=mss(1460))),
             lambda trace=trace, theirs=theirs: trace.secondary(syn_ack(SECONDARY_ISN, theirs, options=mss(1460))),
@@ -496,9 +496,9 @@ def test_guests_of_which_one_took_the_payload_of_the_clients_syn(build, is_prima
 
 
 @pytest.mark.rule("C3")
-def test_what_a_syn_ack_could_not_say_is_owed(build):
+def test_what_a_syn_ack_could_not_say_is_owed():
     """The primary says nothing more: it has acknowledged everything."""
-    trace = Judged(build)
+    trace = Judged()
     trace.primary(syn_ack(ack=400, options=timestamps(5, 6)))
     trace.secondary(syn_ack(SECONDARY_ISN, options=timestamps(7, 6)))
     assert [segment.ack for segment in trace.out()] == [100]
@@ -510,8 +510,8 @@ def test_what_a_syn_ack_could_not_say_is_owed(build):
 
 
 @pytest.mark.rule("C3")
-def test_a_debt_holds_no_record(build):
-    trace = Comparing(build, held_packets_max=64)
+def test_a_debt_holds_no_record():
+    trace = Comparing(held_packets_max=64)
     for port in range(1, 60):
         flow = Flow(client_port=port)
         trace.primary(Tcp(BASE, "A", b"x", ack=300, flow=flow))
@@ -524,8 +524,8 @@ def test_a_debt_holds_no_record(build):
 
 
 @pytest.mark.rule("C3")
-def test_a_client_with_a_shut_window_hears_that_it_opened_though_the_connection_diverged(build):
-    trace = established(build, policy=DivergencePolicy.REPORT)
+def test_a_client_with_a_shut_window_hears_that_it_opened_though_the_connection_diverged():
+    trace = established(policy=DivergencePolicy.REPORT)
     trace.secondary(Tcp(BASE, ack=100, window=0))
     trace.primary(Tcp(BASE, ack=100, window=5000))
     assert [segment.window for segment in trace.out()] == [0]
@@ -536,9 +536,9 @@ def test_a_client_with_a_shut_window_hears_that_it_opened_though_the_connection_
 
 @pytest.mark.rule("C11")
 @pytest.mark.parametrize("flow", [Flow(), Flow(version=6), Flow(tags=(7,)), Flow(version=6, tags=(7, 8))], ids=str)
-def test_a_repeated_ack_has_the_secondarys_sack_blocks(build, flow):
+def test_a_repeated_ack_has_the_secondarys_sack_blocks(flow):
     """On Linux an ACK without new SACK blocks is no duplicate: the client would wait for its time-out."""
-    trace = Comparing(build)
+    trace = Comparing()
     time = timestamps(5, 6)
     trace.secondary(Tcp(BASE, ack=200, options=time, flow=flow))
     trace.primary(Tcp(BASE, ack=200, options=time, flow=flow), Tcp(BASE, ack=300, options=time, flow=flow))
@@ -550,9 +550,9 @@ def test_a_repeated_ack_has_the_secondarys_sack_blocks(build, flow):
     assert (repeated.ack, repeated.options, repeated.flow) == (200, time + sack(250, 300), flow)
 
 
-def test_an_ack_with_sack_blocks_is_repeated_whatever_its_window(build):
+def test_an_ack_with_sack_blocks_is_repeated_whatever_its_window():
     """RFC 6675 section 2. Linux widens the window with each segment that it gets out of order."""
-    trace = Comparing(build)
+    trace = Comparing()
     trace.secondary(Tcp(BASE, ack=200))
     trace.primary(Tcp(BASE, ack=200), Tcp(BASE, ack=300, window=2000), Tcp(BASE, ack=400, window=2000))
     assert [segment.ack for segment in trace.out()] == [200]
@@ -562,9 +562,9 @@ def test_an_ack_with_sack_blocks_is_repeated_whatever_its_window(build):
         assert (repeated.ack, repeated.window, repeated.options) == (200, window, sack(250, end))
 
 
-def test_an_ack_that_is_repeated_before_the_primary_runs_ahead_is_told_when_it_does(build):
+def test_an_ack_that_is_repeated_before_the_primary_runs_ahead_is_told_when_it_does():
     """The nodes may take what the secondary has said out of their sockets before what the primary has."""
-    trace = established(build)
+    trace = established()
     trace.secondary(Tcp(BASE, ack=200))
     for end in (300, 400, 500):
         trace.secondary(Tcp(BASE, ack=200, options=sack(250, end)))
@@ -588,8 +588,8 @@ def test_an_ack_that_is_repeated_before_the_primary_runs_ahead_is_told_when_it_d
     ],
     ids=["something came twice", "no blocks", "what was missing has come"],
 )
-def test_what_is_no_loss_is_not_told_later(build, said):
-    trace = established(build)
+def test_what_is_no_loss_is_not_told_later(said):
+    trace = established()
     trace.secondary(Tcp(BASE, ack=200), *said)
     trace.primary(Tcp(BASE, ack=400))
     assert trace.out() == []
@@ -598,8 +598,8 @@ def test_what_is_no_loss_is_not_told_later(build, said):
 # ── connections older than the pair ─────────────────────────────────────────────────────────────────────────
 
 
-def test_what_passed_before_the_first_checkpoint_was_noted(build):
-    trace = Comparing(build, needs_handshake=True)
+def test_what_passed_before_the_first_checkpoint_was_noted():
+    trace = Comparing(needs_handshake=True)
     trace.primary(Tcp(BASE, "A", b"passes", ack=100, window=700))
     assert len(trace.frames()) == 1
     trace.commit()
@@ -611,8 +611,8 @@ def test_what_passed_before_the_first_checkpoint_was_noted(build):
 
 
 @pytest.mark.parametrize("is_copy", [False, True])
-def test_what_comes_first_from_the_secondary_is_no_base(build, is_copy):
-    trace = Comparing(build)
+def test_what_comes_first_from_the_secondary_is_no_base(is_copy):
+    trace = Comparing()
     if is_copy:
         trace.commit()
     trace.primary(Tcp(BASE, "A", b"abcd", ack=100))
@@ -622,9 +622,9 @@ def test_what_comes_first_from_the_secondary_is_no_base(build, is_copy):
     assert [segment.data for segment in trace.out()] == [b"abcd"]
 
 
-def test_comparing_begins_where_the_primary_had_come_to(build):
+def test_comparing_begins_where_the_primary_had_come_to():
     """A hole that is sent again is no beginning: what lies behind it was sent before there was a secondary."""
-    trace = Comparing(build)
+    trace = Comparing()
     trace.core.pair_lost(trace.now_us)
     trace.primary(Tcp(BASE, "A", b"hole", ack=100), Tcp(BASE + 4, "A", b"arrived", ack=100))
     trace.core.pair_formed(trace.now_us)
@@ -637,8 +637,8 @@ def test_comparing_begins_where_the_primary_had_come_to(build):
     assert trace.commands() == []
 
 
-def test_what_was_sent_between_two_secondaries_is_not_waited_for(build):
-    trace = Comparing(build)
+def test_what_was_sent_between_two_secondaries_is_not_waited_for():
+    trace = Comparing()
     both(trace, Tcp(BASE, "A", b"first", ack=100))
     trace.core.pair_lost(trace.now_us)
     trace.primary(Tcp(BASE + 5, "A", b"alone", ack=100))
@@ -650,9 +650,9 @@ def test_what_was_sent_between_two_secondaries_is_not_waited_for(build):
     assert trace.commands() == []
 
 
-def test_what_a_damaged_segment_acknowledges_is_still_compared(build):
+def test_what_a_damaged_segment_acknowledges_is_still_compared():
     """No guest takes it, so the client may still need what it seems to acknowledge."""
-    trace = Comparing(build)
+    trace = Comparing()
     both(trace, Tcp(BASE, "A", b"abcd", ack=100))
     octets = bytearray(frame(Tcp(100, "FA", ack=BASE + 4, from_client=True)))
     octets[50] ^= 0x55
@@ -667,9 +667,9 @@ def test_what_a_damaged_segment_acknowledges_is_still_compared(build):
 
 @pytest.mark.rule("C11")
 @pytest.mark.parametrize("flow", [Flow(), Flow(version=6)], ids=str)
-def test_no_sack_block_leaves_above_what_the_secondary_has(build, flow):
+def test_no_sack_block_leaves_above_what_the_secondary_has(flow):
     """C11: the client may forget what is in a block only when both have it."""
-    trace = Comparing(build)
+    trace = Comparing()
     trace.secondary(Tcp(BASE, ack=200, options=sack(300, 400), flow=flow))
     blocks = sack(500, 600, 320, 400, 150, 200)
     trace.primary(Tcp(BASE, ack=200, options=timestamps(1, 2)[2:] + blocks, flow=flow))
@@ -684,8 +684,8 @@ def test_no_sack_block_leaves_above_what_the_secondary_has(build, flow):
 @pytest.mark.rule("C11")
 @pytest.mark.parametrize("kind", [30, 34])
 @pytest.mark.parametrize("flow", [Flow(), Flow(version=6)], ids=str)
-def test_options_that_cannot_survive_are_taken_off(build, kind, flow):
-    trace = Comparing(build)
+def test_options_that_cannot_survive_are_taken_off(kind, flow):
+    trace = Comparing()
     options = mss(1460) + bytes([kind, 12]) + bytes(range(10)) + scale(7)
     trace.primary(syn_ack(options=options, flow=flow))
     trace.secondary(syn_ack(SECONDARY_ISN, options=mss(1460) + bytes([kind, 12]) + bytes(10) + scale(7), flow=flow))
@@ -697,8 +697,8 @@ def test_options_that_cannot_survive_are_taken_off(build, kind, flow):
 
 @pytest.mark.rule("C11")
 @pytest.mark.parametrize(("kind", "length"), [(19, 18), (29, 16)])
-def test_a_signed_connection_is_reported_once_and_left_alone(build, kind, length):
-    trace = Comparing(build)
+def test_a_signed_connection_is_reported_once_and_left_alone(kind, length):
+    trace = Comparing()
     signed = bytes([kind, length]) + bytes(length - 2)
     for isn in (ISN, ISN):
         trace.primary(syn_ack(isn, options=mss(1460) + signed))
@@ -711,10 +711,10 @@ def test_a_signed_connection_is_reported_once_and_left_alone(build, kind, length
 
 
 @pytest.mark.rule("C2")
-def test_payload_on_both_syns_is_compared(build):
+def test_payload_on_both_syns_is_compared():
     """TCP Fast Open (RFC 7413): each SYN's payload has its own guest's numbers."""
     for first, second in (("primary", "secondary"), ("secondary", "primary")):
-        trace = Comparing(build)
+        trace = Comparing()
         isn = {"primary": ISN, "secondary": SECONDARY_ISN}
         for side in (first, second):
             assert trace.out() == []

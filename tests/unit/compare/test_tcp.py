@@ -25,8 +25,8 @@ from support.traces import Comparing
 
 @pytest.mark.rule("C1")
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_equal_payload_leaves_as_the_primary_sent_it(build, is_primary_first):
-    trace = established(build)
+def test_equal_payload_leaves_as_the_primary_sent_it(is_primary_first):
+    trace = established()
     segment = Tcp(BASE, "PA", b"hello", ack=100)
     order = [trace.primary, trace.secondary]
     for give in order if is_primary_first else reversed(order):
@@ -39,8 +39,8 @@ def test_equal_payload_leaves_as_the_primary_sent_it(build, is_primary_first):
 
 @pytest.mark.rule("C1")
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_a_packet_waits_for_its_last_byte(build, is_primary_first):
-    trace = established(build)
+def test_a_packet_waits_for_its_last_byte(is_primary_first):
+    trace = established()
     parts = [
         Tcp(BASE, "A", b"he", ack=100),
         Tcp(BASE + 2, "A", b"ll", ack=100),
@@ -59,8 +59,8 @@ def test_a_packet_waits_for_its_last_byte(build, is_primary_first):
 
 
 @pytest.mark.rule("C1")
-def test_the_secondary_may_send_in_larger_pieces(build):
-    trace = established(build)
+def test_the_secondary_may_send_in_larger_pieces():
+    trace = established()
     trace.secondary(Tcp(BASE, "A", b"abcdef", ack=100))
     trace.primary(Tcp(BASE, "A", b"ab", ack=100), Tcp(BASE + 2, "A", b"cd", ack=100))
     assert [segment.data for segment in trace.out()] == [b"ab", b"cd"]
@@ -70,8 +70,8 @@ def test_the_secondary_may_send_in_larger_pieces(build):
 
 
 @pytest.mark.rule("C1")
-def test_sequence_numbers_wrap_around(build):
-    trace = Comparing(build)
+def test_sequence_numbers_wrap_around():
+    trace = Comparing()
     both(trace, syn_ack(0xFFFFFFFC))
     first = Tcp(0xFFFFFFFD, "A", b"abcdef", ack=100)  # ends at 3
     both(trace, first, Tcp(3, "A", b"gh", ack=100))
@@ -80,8 +80,8 @@ def test_sequence_numbers_wrap_around(build):
 
 
 @pytest.mark.rule("C3")
-def test_acks_wrap_around(build):
-    trace = Comparing(build)
+def test_acks_wrap_around():
+    trace = Comparing()
     both(trace, syn_ack(ack=0xFFFFFFF0))
     trace.primary(Tcp(BASE, ack=0x10))
     assert [segment.flags for segment in trace.out()] == ["SA"]
@@ -92,8 +92,8 @@ def test_acks_wrap_around(build):
 
 
 @pytest.mark.rule("C9")
-def test_a_retransmission_of_the_primary_leaves_again(build):
-    trace = established(build)
+def test_a_retransmission_of_the_primary_leaves_again():
+    trace = established()
     segment = Tcp(BASE, "A", b"hello", ack=100)
     both(trace, segment)
     trace.primary(segment)
@@ -101,8 +101,8 @@ def test_a_retransmission_of_the_primary_leaves_again(build):
     trace.assert_empty()
 
 
-def test_a_retransmission_while_the_first_is_held_leaves_after_it(build):
-    trace = established(build)
+def test_a_retransmission_while_the_first_is_held_leaves_after_it():
+    trace = established()
     first, again = Tcp(BASE, "A", b"hello", ack=100), Tcp(BASE, "PA", b"hello", ack=100)
     trace.primary(first, again)
     trace.secondary(first)
@@ -111,8 +111,8 @@ def test_a_retransmission_while_the_first_is_held_leaves_after_it(build):
 
 
 @pytest.mark.rule("C1")
-def test_retransmissions_of_the_secondary_are_discarded(build):
-    trace = established(build)
+def test_retransmissions_of_the_secondary_are_discarded():
+    trace = established()
     segment, following = Tcp(BASE, "A", b"hello", ack=100), Tcp(BASE + 5, "A", b"world", ack=100)
     trace.secondary(segment, segment, following, segment)
     trace.primary(segment, following)
@@ -122,8 +122,8 @@ def test_retransmissions_of_the_secondary_are_discarded(build):
 
 
 @pytest.mark.rule("C1")
-def test_overlapping_segments_of_the_secondary(build):
-    trace = established(build)
+def test_overlapping_segments_of_the_secondary():
+    trace = established()
     trace.secondary(
         Tcp(BASE + 2, "A", b"cdef", ack=100),
         Tcp(BASE + 4, "A", b"ef", ack=100),
@@ -136,8 +136,8 @@ def test_overlapping_segments_of_the_secondary(build):
 
 
 @pytest.mark.rule("C1")
-def test_the_secondary_out_of_order(build):
-    trace = established(build)
+def test_the_secondary_out_of_order():
+    trace = established()
     trace.primary(Tcp(BASE, "A", b"abcdef", ack=100))
     trace.secondary(Tcp(BASE + 4, "A", b"ef", ack=100), Tcp(BASE + 2, "A", b"cd", ack=100))
     assert trace.out() == []
@@ -147,8 +147,8 @@ def test_the_secondary_out_of_order(build):
 
 
 @pytest.mark.rule("C1")
-def test_the_primary_out_of_order(build):
-    trace = established(build)
+def test_the_primary_out_of_order():
+    trace = established()
     late, early = Tcp(BASE + 2, "A", b"cd", ack=100), Tcp(BASE, "A", b"ab", ack=100)
     trace.secondary(Tcp(BASE, "A", b"abcd", ack=100))
     trace.primary(late)
@@ -159,9 +159,9 @@ def test_the_primary_out_of_order(build):
 
 
 @pytest.mark.parametrize("first", [Tcp(BASE + 8, "A", b"more", ack=100), Tcp(BASE + 8, ack=300)], ids=["data", "ack"])
-def test_what_is_sent_again_overtakes_what_waits(build, first):
+def test_what_is_sent_again_overtakes_what_waits(first):
     """The client misses it, so it acknowledges nothing, and the secondary sends nothing that others could wait for."""
-    trace = established(build)
+    trace = established()
     both(trace, Tcp(BASE, "A", b"abcdefgh", ack=100))
     trace.primary(first)
     assert len(trace.out()) == 1
@@ -170,9 +170,9 @@ def test_what_is_sent_again_overtakes_what_waits(build, first):
     assert trace.out() == again
 
 
-def test_what_was_overtaken_is_not_older_for_the_client(build):
+def test_what_was_overtaken_is_not_older_for_the_client():
     """PAWS (RFC 7323 section 5.3) would drop it."""
-    trace = established(build)
+    trace = established()
     both(trace, Tcp(BASE, "A", b"abcd", ack=100, options=timestamps(10)))
     trace.primary(
         Tcp(BASE + 4, "A", b"efgh", ack=100, options=timestamps(11)),
@@ -193,8 +193,8 @@ def test_what_was_overtaken_is_not_older_for_the_client(build):
     trace.assert_empty()
 
 
-def test_a_commit_releases_what_was_overtaken_no_older_either(build):
-    trace = established(build)
+def test_a_commit_releases_what_was_overtaken_no_older_either():
+    trace = established()
     both(trace, Tcp(BASE, "A", b"abcd", ack=100, options=timestamps(10)))
     trace.frames()
     trace.primary(Tcp(BASE + 4, "A", b"efgh", ack=100, options=timestamps(11)))
@@ -203,8 +203,8 @@ def test_a_commit_releases_what_was_overtaken_no_older_either(build):
     assert [segment.options for segment in trace.out()] == [timestamps(90)] * 2
 
 
-def test_what_is_sent_again_in_one_piece_with_more_is_split_before_what_waits(build):
-    trace = established(build)
+def test_what_is_sent_again_in_one_piece_with_more_is_split_before_what_waits():
+    trace = established()
     both(trace, Tcp(BASE, "A", b"abcd", ack=100))
     trace.primary(Tcp(BASE + 4, "A", b"ef", ack=100), Tcp(BASE + 2, "A", b"cdef", ack=100))
     trace.wait(5)
@@ -215,17 +215,17 @@ def test_what_is_sent_again_in_one_piece_with_more_is_split_before_what_waits(bu
 
 
 @pytest.mark.rule("C1", "C9")
-def test_overlapping_copies_of_the_primary_are_all_compared(build):
+def test_overlapping_copies_of_the_primary_are_all_compared():
     """What the client keeps of two copies is its own affair: each must be what the secondary sent."""
-    trace = established(build)
+    trace = established()
     trace.primary(Tcp(BASE, "A", b"abcd", ack=100), Tcp(BASE + 2, "A", b"cXef", ack=100))
     trace.secondary(Tcp(BASE, "A", b"abcdef", ack=100))
     assert trace.out() == []
     assert trace.commands() == [("RequestCheckpoint", "PAYLOAD", BASE + 3)]
 
 
-def test_a_connection_from_before_our_time_begins_where_the_primary_is(build):
-    trace = Comparing(build)
+def test_a_connection_from_before_our_time_begins_where_the_primary_is():
+    trace = Comparing()
     segment = Tcp(7000, "A", b"middle", ack=100)
     trace.secondary(Tcp(6990, "A", b"0123456789", ack=100))
     both(trace, segment)
@@ -238,8 +238,8 @@ def test_a_connection_from_before_our_time_begins_where_the_primary_is(build):
 
 @pytest.mark.rule("C1", "C5")
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_a_different_byte_is_found(build, is_primary_first):
-    trace = established(build)
+def test_a_different_byte_is_found(is_primary_first):
+    trace = established()
     order = [(trace.primary, b"abcdef"), (trace.secondary, b"abXdef")]
     for give, data in order if is_primary_first else reversed(order):
         give(Tcp(BASE, "A", data, ack=100))
@@ -252,8 +252,8 @@ def test_a_different_byte_is_found(build, is_primary_first):
 
 
 @pytest.mark.rule("C1", "C5")
-def test_what_lies_before_the_difference_still_leaves_and_nothing_behind_it(build):
-    trace = established(build)
+def test_what_lies_before_the_difference_still_leaves_and_nothing_behind_it():
+    trace = established()
     trace.primary(Tcp(BASE, "A", b"same", ack=100), Tcp(BASE + 4, "A", b"this", ack=100))
     trace.secondary(Tcp(BASE, "A", b"sameThat", ack=100))
     assert [segment.data for segment in trace.out()] == [b"same"]
@@ -264,8 +264,8 @@ def test_what_lies_before_the_difference_still_leaves_and_nothing_behind_it(buil
 
 
 @pytest.mark.rule("C5")
-def test_the_context_is_bounded(build):
-    trace = established(build)
+def test_the_context_is_bounded():
+    trace = established()
     around = limits.DIFFERENCE_CONTEXT_BYTES
     common = bytes(range(100))
     trace.primary(Tcp(BASE, "A", common + b"P" + common, ack=100))
@@ -277,8 +277,8 @@ def test_the_context_is_bounded(build):
 
 
 @pytest.mark.rule("C5")
-def test_a_connection_that_differs_does_not_hold_the_others(build):
-    trace = established(build)
+def test_a_connection_that_differs_does_not_hold_the_others():
+    trace = established()
     trace.primary(Tcp(BASE, "A", b"abc", ack=100))
     trace.secondary(Tcp(BASE, "A", b"abX", ack=100))
     other = Tcp(5, "A", b"other", ack=100, flow=Flow(client_port=6000))
@@ -291,8 +291,8 @@ def test_a_connection_that_differs_does_not_hold_the_others(build):
 
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_syn_acks_with_the_same_options_agree_whatever_their_numbers(build, is_primary_first):
-    trace = Comparing(build)
+def test_syn_acks_with_the_same_options_agree_whatever_their_numbers(is_primary_first):
+    trace = Comparing()
     order = [
         (trace.primary, syn_ack(options=SYN_OPTIONS)),
         # Padding, order and the timestamp's value are not the connection's terms.
@@ -322,8 +322,8 @@ def test_syn_acks_with_the_same_options_agree_whatever_their_numbers(build, is_p
     ids=["mss", "sack", "timestamps", "scale", "no scale", "none"],
 )
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_syns_that_do_not_agree(build, is_primary_first, other):
-    trace = Comparing(build)
+def test_syns_that_do_not_agree(is_primary_first, other):
+    trace = Comparing()
     order = [
         (trace.primary, syn_ack(options=SYN_OPTIONS)),
         (trace.secondary, syn_ack(SECONDARY_ISN, options=other)),
@@ -335,8 +335,8 @@ def test_syns_that_do_not_agree(build, is_primary_first, other):
 
 
 @pytest.mark.rule("C2")
-def test_a_connection_that_the_guest_begins(build):
-    trace = Comparing(build)
+def test_a_connection_that_the_guest_begins():
+    trace = Comparing()
     trace.secondary(Tcp(SECONDARY_ISN, "S"))
     trace.primary(Tcp(ISN, "S"))
     trace.primary(Tcp(BASE, ack=300), Tcp(BASE, "PA", b"GET", ack=300))
@@ -348,8 +348,8 @@ def test_a_connection_that_the_guest_begins(build):
 
 
 @pytest.mark.rule("C2")
-def test_a_syn_that_is_sent_again_needs_no_second_partner(build):
-    trace = Comparing(build)
+def test_a_syn_that_is_sent_again_needs_no_second_partner():
+    trace = Comparing()
     trace.primary(syn_ack(), syn_ack())
     trace.secondary(syn_ack(SECONDARY_ISN))
     trace.primary(syn_ack())
@@ -358,9 +358,9 @@ def test_a_syn_that_is_sent_again_needs_no_second_partner(build):
 
 
 @pytest.mark.rule("C2")
-def test_a_syn_that_the_secondary_sends_again_vouches_for_no_other(build):
+def test_a_syn_that_the_secondary_sends_again_vouches_for_no_other():
     """By then the rewriter knows the offset and the SYN has the primary's number."""
-    trace = established(build)
+    trace = established()
     trace.secondary(syn_ack(SECONDARY_ISN), syn_ack(ISN))
     trace.primary(syn_ack(70000, ack=500))
     assert trace.out() == [], "a SYN of the old connection vouched for one of the new"
@@ -369,9 +369,9 @@ def test_a_syn_that_the_secondary_sends_again_vouches_for_no_other(build):
 
 
 @pytest.mark.rule("C1", "C2")
-def test_payload_on_a_syn_is_compared(build):
+def test_payload_on_a_syn_is_compared():
     """TCP Fast Open (RFC 7413): the SYN's payload is as much payload as any."""
-    trace = Comparing(build)
+    trace = Comparing()
     trace.primary(Tcp(ISN, "SA", b"early", ack=100))
     trace.secondary(syn_ack(SECONDARY_ISN))
     assert trace.out() == []
@@ -380,8 +380,8 @@ def test_payload_on_a_syn_is_compared(build):
 
 
 @pytest.mark.rule("C2")
-def test_a_syn_ack_is_vouched_for_by_an_answer_to_the_same_syn(build):
-    trace = Comparing(build)
+def test_a_syn_ack_is_vouched_for_by_an_answer_to_the_same_syn():
+    trace = Comparing()
     trace.secondary(syn_ack(SECONDARY_ISN, ack=100))
     trace.primary(syn_ack(ack=50_000))
     assert trace.out() == []
@@ -391,8 +391,8 @@ def test_a_syn_ack_is_vouched_for_by_an_answer_to_the_same_syn(build):
 
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_a_new_connection_with_the_same_ports(build, is_primary_first):
-    trace = established(build)
+def test_a_new_connection_with_the_same_ports(is_primary_first):
+    trace = established()
     both(trace, Tcp(BASE, "FA", ack=101))
     trace.out()
     renewed = [
@@ -411,8 +411,8 @@ def test_a_new_connection_with_the_same_ports(build, is_primary_first):
 
 
 @pytest.mark.rule("C2")
-def test_after_a_refused_syn_the_next_one_waits_for_its_own_partner(build):
-    trace = Comparing(build, policy=1)
+def test_after_a_refused_syn_the_next_one_waits_for_its_own_partner():
+    trace = Comparing(policy=1)
     trace.primary(syn_ack(options=SYN_OPTIONS))
     trace.secondary(syn_ack(SECONDARY_ISN))
     assert [kind for _, kind, _ in trace.commands()] == ["SYN_OPTIONS"]
@@ -429,8 +429,8 @@ def test_after_a_refused_syn_the_next_one_waits_for_its_own_partner(build):
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("data", [b"", b"last"])
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_a_fin_waits_for_the_secondarys(build, is_primary_first, data):
-    trace = established(build)
+def test_a_fin_waits_for_the_secondarys(is_primary_first, data):
+    trace = established()
     fin = Tcp(BASE, "FA", data, ack=100)
     order = [trace.primary, trace.secondary]
     for give in order if is_primary_first else reversed(order):
@@ -445,8 +445,8 @@ def test_a_fin_waits_for_the_secondarys(build, is_primary_first, data):
 
 
 @pytest.mark.rule("C2")
-def test_fin_and_data_may_be_cut_differently(build):
-    trace = established(build)
+def test_fin_and_data_may_be_cut_differently():
+    trace = established()
     trace.primary(Tcp(BASE, "A", b"data", ack=100), Tcp(BASE + 4, "FA", ack=100))
     trace.secondary(Tcp(BASE, "FA", b"data", ack=100))
     assert [segment.flags for segment in trace.out()] == ["A", "FA"]
@@ -455,8 +455,8 @@ def test_fin_and_data_may_be_cut_differently(build):
 
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_the_primary_ends_where_the_secondary_goes_on(build, is_primary_first):
-    trace = established(build)
+def test_the_primary_ends_where_the_secondary_goes_on(is_primary_first):
+    trace = established()
     order = [(trace.primary, Tcp(BASE, "FA", ack=100)), (trace.secondary, Tcp(BASE, "A", b"more", ack=100))]
     for give, segment in order if is_primary_first else reversed(order):
         give(segment)
@@ -466,8 +466,8 @@ def test_the_primary_ends_where_the_secondary_goes_on(build, is_primary_first):
 
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_the_secondary_ends_where_the_primary_goes_on(build, is_primary_first):
-    trace = established(build)
+def test_the_secondary_ends_where_the_primary_goes_on(is_primary_first):
+    trace = established()
     order = [(trace.primary, Tcp(BASE, "A", b"more", ack=100)), (trace.secondary, Tcp(BASE, "FA", ack=100))]
     for give, segment in order if is_primary_first else reversed(order):
         give(segment)
@@ -477,8 +477,8 @@ def test_the_secondary_ends_where_the_primary_goes_on(build, is_primary_first):
 
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_a_rst_waits_for_the_secondarys(build, is_primary_first):
-    trace = established(build)
+def test_a_rst_waits_for_the_secondarys(is_primary_first):
+    trace = established()
     rst = Tcp(BASE, "R", window=0)
     order = [trace.primary, trace.secondary]
     for give in order if is_primary_first else reversed(order):
@@ -489,9 +489,9 @@ def test_a_rst_waits_for_the_secondarys(build, is_primary_first):
 
 
 @pytest.mark.rule("C2")
-def test_each_refused_syn_needs_its_own_partner(build):
+def test_each_refused_syn_needs_its_own_partner():
     """A closed port answers every SYN with a RST of its own; one that is sent again has its partner."""
-    trace = Comparing(build)
+    trace = Comparing()
     first, second = (Tcp(0, "RA", ack=ack, window=0) for ack in (100, 200))
     trace.primary(first, second)
     trace.secondary(first)
@@ -504,10 +504,10 @@ def test_each_refused_syn_needs_its_own_partner(build):
 
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_primary_first", [True, False])
-def test_one_refuses_what_the_other_accepts(build, is_primary_first):
+def test_one_refuses_what_the_other_accepts(is_primary_first):
     rst = Tcp(0, "RA", ack=100, window=0)
     for mine, theirs in [(syn_ack(), rst), (rst, syn_ack(SECONDARY_ISN))]:
-        trace = Comparing(build)
+        trace = Comparing()
         order = [(trace.primary, mine), (trace.secondary, theirs)]
         for give, segment in order if is_primary_first else reversed(order):
             give(segment)
@@ -516,8 +516,8 @@ def test_one_refuses_what_the_other_accepts(build, is_primary_first):
 
 
 @pytest.mark.rule("C2")
-def test_a_fin_where_the_secondary_resets(build):
-    trace = established(build)
+def test_a_fin_where_the_secondary_resets():
+    trace = established()
     trace.primary(Tcp(BASE, "FA", ack=100))
     trace.secondary(Tcp(BASE, "RA", ack=100))
     assert trace.out() == []
@@ -529,8 +529,8 @@ def test_a_fin_where_the_secondary_resets(build):
 
 @pytest.mark.rule("C1")
 @pytest.mark.parametrize("flow", [Flow(), Flow(version=6), Flow(tags=(7,)), Flow(version=6, tags=(7, 8))], ids=str)
-def test_a_half_compared_frame_is_split(build, flow):
-    trace = Comparing(build)
+def test_a_half_compared_frame_is_split(flow):
+    trace = Comparing()
     whole = Tcp(BASE, "PA", b"abcdef", ack=100, options=timestamps(3, 4), flow=flow)
     trace.primary(whole)
     trace.secondary(Tcp(BASE, "A", b"abcd", ack=100, options=timestamps(3, 4), flow=flow))
@@ -548,8 +548,8 @@ def test_a_half_compared_frame_is_split(build, flow):
     trace.assert_empty()
 
 
-def test_the_wait_for_the_rest_begins_with_the_last_byte_that_came(build):
-    trace = established(build)
+def test_the_wait_for_the_rest_begins_with_the_last_byte_that_came():
+    trace = established()
     trace.primary(Tcp(BASE, "A", b"abcdef", ack=100))
     trace.wait(10 * limits.SPLIT_WAIT_MS)  # a late secondary is no reason to split
     for at in range(5):
@@ -561,8 +561,8 @@ def test_the_wait_for_the_rest_begins_with_the_last_byte_that_came(build):
     trace.assert_empty()
 
 
-def test_fin_stays_with_the_last_part(build):
-    trace = established(build)
+def test_fin_stays_with_the_last_part():
+    trace = established()
     trace.primary(Tcp(BASE, "FPA", b"abcdef", ack=100))
     trace.secondary(Tcp(BASE, "A", b"abc", ack=100))
     trace.wait(5)
@@ -571,8 +571,8 @@ def test_fin_stays_with_the_last_part(build):
     trace.assert_empty()
 
 
-def test_a_frame_is_split_again_and_again(build):
-    trace = established(build)
+def test_a_frame_is_split_again_and_again():
+    trace = established()
     trace.primary(Tcp(BASE, "A", b"abcdef", ack=100))
     for at in range(6):
         trace.secondary(Tcp(BASE + at, "A", b"abcdef"[at : at + 1], ack=100))
@@ -581,8 +581,8 @@ def test_a_frame_is_split_again_and_again(build):
     trace.assert_empty()
 
 
-def test_a_gso_frame_with_a_partial_checksum_is_split(build):
-    trace = Comparing(build, vnet_len=12)
+def test_a_gso_frame_with_a_partial_checksum_is_split():
+    trace = Comparing(vnet_len=12)
     data = bytes(range(250)) * 12
     vnet = vnet_header(NEEDS_CSUM, GSO_TCPV4, 1448)
     trace.primary(frame(Tcp(BASE, "PA", data, ack=100), vnet))
@@ -601,8 +601,8 @@ def test_a_gso_frame_with_a_partial_checksum_is_split(build):
     trace.assert_empty()
 
 
-def test_a_frame_that_differs_is_not_split(build):
-    trace = established(build)
+def test_a_frame_that_differs_is_not_split():
+    trace = established()
     trace.primary(Tcp(BASE, "A", b"abcdef", ack=100))
     trace.secondary(Tcp(BASE, "A", b"abXdef", ack=100))
     trace.wait(100)
@@ -612,16 +612,16 @@ def test_a_frame_that_differs_is_not_split(build):
 # ── IPv6, VLAN ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_same_addresses_on_two_vlans_are_two_connections(build):
-    trace = Comparing(build)
+def test_the_same_addresses_on_two_vlans_are_two_connections():
+    trace = Comparing()
     trace.primary(Tcp(BASE, "A", b"one", ack=100, flow=Flow(tags=(1,))))
     trace.secondary(Tcp(BASE, "A", b"one", ack=100, flow=Flow(tags=(2,))))
     assert trace.out() == []
 
 
-def test_payload_that_comes_behind_its_fin_does_not_wait_for_it(build):
+def test_payload_that_comes_behind_its_fin_does_not_wait_for_it():
     """The FIN came first, of a segment that was lost on the way here; it follows the payload in front of it."""
-    trace = Comparing(build, commits_input=False)
+    trace = Comparing(commits_input=False)
     trace.primary(Tcp(0, "SA", ack=1))
     trace.secondary(Tcp(0, "SA", ack=1))
     first, fin, late = Tcp(1, "A", b"a", ack=1), Tcp(3, "FA", ack=1), Tcp(2, "A", b"b", ack=1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pycolo import limits
+from pycolo import core, limits
 from support.segments import Flow, Tcp
 from support.traces import Comparing, Rewriting
 
@@ -13,15 +13,15 @@ COUNT = 4000
 FLOWS = [Flow(client_port=1 + number) for number in range(COUNT)]
 
 
-def many(build, kind):
+def many(kind):
     if kind == "comparator":
-        trace = Comparing(build, connections_max=1 << 13)
+        trace = Comparing(connections_max=1 << 13)
         trace.primary(*(Tcp(1, "A", ack=1, flow=flow) for flow in FLOWS))
         trace.commit()
         while trace.frames():
             pass
     else:
-        trace = Rewriting(build, connections_max=1 << 13)
+        trace = Rewriting(connections_max=1 << 13)
         trace.client(*(Tcp(1, "S", flow=flow, from_client=True) for flow in FLOWS))
     assert trace.core.table.used == COUNT
     trace.now_ms += 2 * limits.CONNECTION_IDLE_MS
@@ -31,12 +31,12 @@ def many(build, kind):
 @pytest.mark.rule("C10")
 @pytest.mark.parametrize("kind", ["comparator", "rewriter"])
 @pytest.mark.parametrize("pinned", [0, 10, 3000])
-def test_a_timer_gives_up_so_many_at_most(build, kind, pinned):
+def test_a_timer_gives_up_so_many_at_most(kind, pinned):
     """And comes upon so many pinned ones; the next one goes on, until all are gone that may go."""
-    trace = many(build, kind)
+    trace = many(kind)
     table = trace.core.table
     for row in range(pinned):
-        build("pycolo.conntrack.table").pin(table, row, 1)
+        core.pin(table, row, 1)
     for _ in range(10):
         used, passed = table.used, table.passed_over
         trace.core.timer_fired(round(trace.now_ms * 1000))
@@ -46,9 +46,9 @@ def test_a_timer_gives_up_so_many_at_most(build, kind, pinned):
 
 
 @pytest.mark.parametrize("kind", ["comparator", "rewriter"])
-def test_what_is_new_moves_the_rows_of_one_bucket(build, kind):
+def test_what_is_new_moves_the_rows_of_one_bucket(kind):
     """One at a time, past the index's first size: each adds a bucket, and moves no more than a chain has."""
-    trace = many(build, kind)
+    trace = many(kind)
     table = trace.core.table
     for number in range(COUNT, COUNT + 300):
         segment = Tcp(1, "S", flow=Flow(client_port=1 + number), from_client=kind == "rewriter")

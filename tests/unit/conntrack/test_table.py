@@ -9,12 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycolo import limits
+from pycolo import core, limits
 from pycolo.conntrack.key import ConnectionKey
 from support.strategies import U32
-
-TABLE = "pycolo.conntrack.table"
-PACKET = "pycolo.wire.packet"
 
 NONE = -1
 TCP, UDP = 6, 17
@@ -29,9 +26,9 @@ DATAGRAM_IDLE_US = limits.DATAGRAM_IDLE_MS * MS
 HALF_OPEN_US = limits.HALF_OPEN_MS * MS
 
 
-def packet_of(build, key):
+def packet_of(key):
     """A packet with the fields of `key`; what the table looks at of a parsed one."""
-    packet = build(PACKET).Packet()
+    packet = core.Packet()
     packet.ip_version, packet.ip_proto = key.source.version, key.ip_proto
     packet.source_port, packet.destination_port = key.source_port, key.destination_port
     for tag in key.vlan:
@@ -48,13 +45,13 @@ def numbered_key(number, ip_proto=TCP):
     return ConnectionKey(ip_proto, source, destination, number & 0xFFFF, 80)
 
 
-def new_table(build, rows_max=1 << 10, seed=1, buckets=4):
-    return build(TABLE).ConnectionTable(rows_max, seed, buckets)
+def new_table(rows_max=1 << 10, seed=1, buckets=4):
+    return core.ConnectionTable(rows_max, seed, buckets)
 
 
-def added(build, table, key, now_us=0):
+def added(table, key, now_us=0):
     """The row of a key that is new."""
-    assert table.find(packet_of(build, key), False) == NONE
+    assert table.find(packet_of(key), False) == NONE
     return table.insert(now_us)
 
 
@@ -75,35 +72,35 @@ def keys(draw, protos=(TCP, UDP, 1, 0, 255)):
 
 
 @given(known=st.lists(keys(), unique=True, max_size=30), asked=st.lists(keys(), max_size=30), seed=U32)
-def test_every_key_has_a_row_of_its_own_and_only_it(build, known, asked, seed):
+def test_every_key_has_a_row_of_its_own_and_only_it(known, asked, seed):
     """VLANs, IP versions, protocols, ends: a key that differs anywhere is another connection."""
-    table = new_table(build, seed=seed)
-    rows = {key: added(build, table, key) for key in known}
+    table = new_table(seed=seed)
+    rows = {key: added(table, key) for key in known}
     assert len(set(rows.values())) == len(known)
     for key in known + asked:
-        assert table.find(packet_of(build, key), False) == rows.get(key, NONE)
-        assert table.find(packet_of(build, key), True) == rows.get(key.reversed(), NONE)
+        assert table.find(packet_of(key), False) == rows.get(key, NONE)
+        assert table.find(packet_of(key), True) == rows.get(key.reversed(), NONE)
     for key, row in rows.items():
         assert table.key(row) == key
         assert table.is_tcp(row) == (key.ip_proto == TCP)
 
 
 @given(key=keys(), seed=U32)
-def test_a_connection_that_was_found_reversed_is_inserted_reversed(build, key, seed):
+def test_a_connection_that_was_found_reversed_is_inserted_reversed(key, seed):
     """`insert` takes the key that `find` missed, in the direction in which it was looked for."""
-    table = new_table(build, seed=seed)
-    assert table.find(packet_of(build, key), True) == NONE
+    table = new_table(seed=seed)
+    assert table.find(packet_of(key), True) == NONE
     row = table.insert(0)
     assert table.key(row) == key.reversed()
-    assert table.find(packet_of(build, key.reversed()), False) == row
+    assert table.find(packet_of(key.reversed()), False) == row
 
 
 @given(key=keys(), seeds=st.lists(st.integers(-(2**127), 2**128 - 1), min_size=1, max_size=3))
-def test_any_seed_will_do(build, key, seeds):
+def test_any_seed_will_do(key, seeds):
     for seed in seeds:
-        table = new_table(build, seed=seed)
-        row = added(build, table, key)
-        assert table.find(packet_of(build, key), False) == row
+        table = new_table(seed=seed)
+        row = added(table, key)
+        assert table.find(packet_of(key), False) == row
 
 
 # ── against the model ───────────────────────────────────────────────────────────────────────────────────────
@@ -217,9 +214,8 @@ class Model:
 class Pair:
     """The table and the model, taken through the same steps."""
 
-    def __init__(self, build, rows_max, buckets, seed):
-        self.build = build
-        self.table = new_table(build, rows_max, seed, buckets)
+    def __init__(self, rows_max, buckets, seed):
+        self.table = new_table(rows_max, seed, buckets)
         self.model = Model(rows_max)
         self.now_us = 0
 
@@ -231,7 +227,7 @@ class Pair:
 
     def see(self, key, row):
         """What a core does with a packet."""
-        assert self.table.find(packet_of(self.build, key), False) == row
+        assert self.table.find(packet_of(key), False) == row
         if row != NONE:
             self.table.touch(row, self.now_us)
             if self.now_us - self.model.seen_us[key] >= TOUCH_US:
@@ -300,60 +296,60 @@ class Pair:
 
     def pin(self, key, row):
         if row != NONE:
-            self.build(TABLE).pin(self.table, row, 1)
+            core.pin(self.table, row, 1)
             self.model.pinned.add(key)
 
     def unpin(self, key, row):
         if row != NONE:
-            self.build(TABLE).pin(self.table, row, 0)
+            core.pin(self.table, row, 0)
             self.model.pinned.discard(key)
 
     def assert_all_are_found(self):
         for key in KEYS:
             row = self.model.rows.get(key, NONE)
-            assert self.table.find(packet_of(self.build, key), False) == row
-            assert self.table.find(packet_of(self.build, key.reversed()), True) == row
+            assert self.table.find(packet_of(key), False) == row
+            assert self.table.find(packet_of(key.reversed()), True) == row
             if row != NONE:
                 assert self.table.in_use(row)
                 assert self.table.key(row) == key
 
 
 @given(rows_max=st.integers(1, 12), buckets=st.integers(1, 12), seed=U32, steps=st.lists(STEP, min_size=1, max_size=60))
-def test_the_table_is_the_model(build, rows_max, buckets, seed, steps):
+def test_the_table_is_the_model(rows_max, buckets, seed, steps):
     """What is pinned is never given up, whatever happens to the rest."""
-    pair = Pair(build, rows_max, buckets, seed)
+    pair = Pair(rows_max, buckets, seed)
     for step in steps:
         pair.run(*step)
     pair.assert_all_are_found()
 
 
-def test_a_row_that_was_pinned_is_free_of_pins_for_its_next_connection(build):
-    table = new_table(build)
-    row = added(build, table, numbered_key(0))
-    build(TABLE).pin(table, row, 2)
+def test_a_row_that_was_pinned_is_free_of_pins_for_its_next_connection():
+    table = new_table()
+    row = added(table, numbered_key(0))
+    core.pin(table, row, 2)
     table.remove(row)
-    assert added(build, table, numbered_key(1)) == row
+    assert added(table, numbered_key(1)) == row
     assert table.evict(0) == row
 
 
 @pytest.mark.rule("C10")
-def test_no_scan_stops_at_pinned_rows(build):
+def test_no_scan_stops_at_pinned_rows():
     """However many there are: what is behind them expires, and in the end is found for a newcomer."""
     count = 5 * EVICT_STEPS
-    table = new_table(build, count + 1)
-    rows = [added(build, table, numbered_key(number), number) for number in range(count + 1)]
+    table = new_table(count + 1)
+    rows = [added(table, numbered_key(number), number) for number in range(count + 1)]
     for row in rows[:count]:
-        build(TABLE).pin(table, row, 1)
+        core.pin(table, row, 1)
     assert rows[count] in [table.evict(count) for _ in range(6)]
     assert rows[count] in [table.expired(HALF_OPEN_US + count) for _ in range(6)]
 
 
 @pytest.mark.rule("C10")
 @given(pinned=st.integers(0, 1000), name=st.sampled_from(["expired", "evict"]))
-def test_no_search_comes_upon_more_than_so_many(build, pinned, name):
-    table = new_table(build)
+def test_no_search_comes_upon_more_than_so_many(pinned, name):
+    table = new_table()
     for number in range(pinned):
-        build(TABLE).pin(table, added(build, table, numbered_key(number), 0), 1)
+        core.pin(table, added(table, numbered_key(number), 0), 1)
     for _ in range(3):
         before = table.passed_over
         getattr(table, name)(HALF_OPEN_US)
@@ -364,11 +360,11 @@ def test_no_search_comes_upon_more_than_so_many(build, pinned, name):
 
 
 @pytest.mark.rule("C10")
-def test_what_costs_a_stranger_nothing_goes_first(build):
+def test_what_costs_a_stranger_nothing_goes_first():
     """Half-open before closed, closed before ending, that before what is open, and last what its guest goes on with."""
-    table = new_table(build)
+    table = new_table()
     kinds = ["assured", "open", "datagram", "ending", "closed", "half-open"]
-    rows = {kind: added(build, table, numbered_key(n, UDP if n == 2 else TCP), n) for n, kind in enumerate(kinds)}
+    rows = {kind: added(table, numbered_key(n, UDP if n == 2 else TCP), n) for n, kind in enumerate(kinds)}
     for kind in ("assured", "open", "ending", "closed"):
         table.confirm(rows[kind], 5)
     table.assure(rows["assured"], 0)
@@ -380,26 +376,26 @@ def test_what_costs_a_stranger_nothing_goes_first(build):
 
 
 @pytest.mark.parametrize(("flags", "goes_first"), [(0x02, 0), (0x12, 0), (0x14, 0), (0x10, 1), (0x19, 1)])
-def test_a_segment_behind_the_handshake_assures(build, flags, goes_first):
+def test_a_segment_behind_the_handshake_assures(flags, goes_first):
     """SYN, SYN|ACK, RST|ACK do not; ACK, FIN|ACK with data do."""
-    table = new_table(build)
-    rows = [opened(build, table, number, number) for number in range(2)]
-    packet = packet_of(build, numbered_key(0))
+    table = new_table()
+    rows = [opened(table, number, number) for number in range(2)]
+    packet = packet_of(numbered_key(0))
     packet.kind, packet.flags = 2, flags
     table.heard(rows[0], packet, 10)
     assert table.evict(20) == rows[goes_first]
 
 
 @pytest.mark.rule("C10")
-def test_a_flood_of_claims_costs_no_connection_that_is_kept_up(build):
-    table = new_table(build, 64)
-    kept = [added(build, table, numbered_key(number), number) for number in range(32)]
+def test_a_flood_of_claims_costs_no_connection_that_is_kept_up():
+    table = new_table(64)
+    kept = [added(table, numbered_key(number), number) for number in range(32)]
     for row in kept:
         table.assure(row, 50)
     for number in range(1000, 3000):
-        if table.find(packet_of(build, numbered_key(number)), False) == NONE and table.used == 64:
+        if table.find(packet_of(numbered_key(number)), False) == NONE and table.used == 64:
             table.remove(table.evict(number))
-            table.find(packet_of(build, numbered_key(number)), False)
+            table.find(packet_of(numbered_key(number)), False)
         assert table.insert(number) not in kept
     assert table.evicted_half_open == 2000 - 32
 
@@ -407,8 +403,8 @@ def test_a_flood_of_claims_costs_no_connection_that_is_kept_up(build):
 # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def opened(build, table, number, now_us):
-    return added(build, table, numbered_key(number), now_us)
+def opened(table, number, now_us):
+    return added(table, numbered_key(number), now_us)
 
 
 @pytest.mark.parametrize(
@@ -425,9 +421,9 @@ def opened(build, table, number, now_us):
         (TCP, "assure reopen", HALF_OPEN_US, "evicted_half_open"),
     ],
 )
-def test_a_connection_expires_after_its_time_to_the_microsecond(build, ip_proto, steps, after_us, counter):
-    table = new_table(build)
-    row = added(build, table, numbered_key(1, ip_proto), 1000)
+def test_a_connection_expires_after_its_time_to_the_microsecond(ip_proto, steps, after_us, counter):
+    table = new_table()
+    row = added(table, numbered_key(1, ip_proto), 1000)
     for step in steps.split():
         getattr(table, step)(row, 1000)
     assert table.expired(1000 + after_us - 1) == NONE
@@ -437,32 +433,32 @@ def test_a_connection_expires_after_its_time_to_the_microsecond(build, ip_proto,
 
 
 @pytest.mark.parametrize(("later_us", "first"), [(TOUCH_US - 1, 0), (TOUCH_US, 1)])
-def test_a_row_moves_behind_the_others_at_most_ten_times_a_second(build, later_us, first):
-    table = new_table(build)
-    rows = [opened(build, table, number, 0) for number in range(2)]
+def test_a_row_moves_behind_the_others_at_most_ten_times_a_second(later_us, first):
+    table = new_table()
+    rows = [opened(table, number, 0) for number in range(2)]
     table.touch(rows[0], later_us)
     assert table.evict(later_us) == rows[first]
 
 
-def test_closing_again_does_not_renew_the_grace(build):
-    table = new_table(build)
-    rows = [opened(build, table, number, 0) for number in range(2)]
+def test_closing_again_does_not_renew_the_grace():
+    table = new_table()
+    rows = [opened(table, number, 0) for number in range(2)]
     for row in rows:
         table.close(row, 0)
     table.close(rows[0], CLOSED_GRACE_US - 1)
     assert table.evict(CLOSED_GRACE_US - 1) == rows[0]
 
 
-def test_reopening_what_is_half_open_changes_nothing(build):
-    table = new_table(build)
-    rows = [opened(build, table, number, 0) for number in range(2)]
+def test_reopening_what_is_half_open_changes_nothing():
+    table = new_table()
+    rows = [opened(table, number, 0) for number in range(2)]
     table.reopen(rows[0], 10)
     assert table.evict(10) == rows[0]
 
 
-def test_a_reopened_connection_is_as_young_as_a_new_one(build):
-    table = new_table(build)
-    rows = [opened(build, table, number, number) for number in range(2)]
+def test_a_reopened_connection_is_as_young_as_a_new_one():
+    table = new_table()
+    rows = [opened(table, number, number) for number in range(2)]
     table.close(rows[0], 5)
     table.reopen(rows[0], 10)
     assert table.evict(10) == rows[1]
@@ -476,37 +472,37 @@ GROWING = st.lists(st.tuples(st.sampled_from(["add", "add", "add", "remove"]), s
 
 
 @given(steps=GROWING, buckets=st.integers(1, 9), rows_max=st.integers(1, 128), seed=U32)
-def test_a_table_that_grows_is_a_dictionary(build, steps, buckets, rows_max, seed):
+def test_a_table_that_grows_is_a_dictionary(steps, buckets, rows_max, seed):
     """At every moment of it; and an insertion adds one bucket at most, so that it moves the rows of one chain."""
-    table = new_table(build, rows_max, seed, buckets)
+    table = new_table(rows_max, seed, buckets)
     rows = {}
     for step, number in steps:
         had, moved = table.buckets, table.moved
-        row = table.find(packet_of(build, numbered_key(number)), False)
+        row = table.find(packet_of(numbered_key(number)), False)
         assert row == rows.get(number, NONE)
         assert (table.buckets, table.moved) == (had, moved), "a search changes nothing"
         if step == "remove" and row != NONE:
             table.remove(rows.pop(number))
         elif step == "add" and row == NONE and table.insert(0) != NONE:
-            rows[number] = table.find(packet_of(build, numbered_key(number)), False)
+            rows[number] = table.find(packet_of(numbered_key(number)), False)
             assert had <= table.buckets <= had + 1
             assert table.moved == moved or table.buckets == had + 1
         assert table.used == len(rows) <= max(table.buckets, rows_max)
     for number in range(100):
-        row = table.find(packet_of(build, numbered_key(number)), False)
+        row = table.find(packet_of(numbered_key(number)), False)
         assert row == rows.get(number, NONE)
         assert row == NONE or table.key(row) == numbered_key(number)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_no_insertion_moves_many_rows(build, seed):
+def test_no_insertion_moves_many_rows(seed):
     """Chains are short, and are split before they are long: of 2^16 insertions none moves more than a dozen rows."""
-    table = new_table(build, 1 << 16, seed)
+    table = new_table(1 << 16, seed)
     most = 0
     for number in range(1 << 16):
         moved = table.moved
-        added(build, table, numbered_key(number))
+        added(table, numbered_key(number))
         most = max(most, table.moved - moved)
     assert table.buckets == 1 << 16
     assert table.moved < 2 << 16
@@ -514,84 +510,84 @@ def test_no_insertion_moves_many_rows(build, seed):
 
 
 @given(count=st.integers(0, 20), gone=st.integers(0, 20))
-def test_rows_are_those_that_ever_were(build, count, gone):
-    table = new_table(build)
-    rows = [added(build, table, numbered_key(number)) for number in range(count)]
+def test_rows_are_those_that_ever_were(count, gone):
+    table = new_table()
+    rows = [added(table, numbered_key(number)) for number in range(count)]
     for row in rows[:gone]:
         table.remove(row)
     assert (table.rows, table.used) == (count, max(0, count - gone))
 
 
-def test_a_full_table_takes_no_more(build):
-    table = new_table(build, 10)
+def test_a_full_table_takes_no_more():
+    table = new_table(10)
     for number in range(10):
-        added(build, table, numbered_key(number))
-    assert table.find(packet_of(build, numbered_key(10)), False) == NONE
+        added(table, numbered_key(number))
+    assert table.find(packet_of(numbered_key(10)), False) == NONE
     assert table.insert(0) == NONE
 
 
-def test_a_row_that_was_given_up_serves_another_connection(build):
-    table = new_table(build, 2)
-    first, second = added(build, table, numbered_key(0)), added(build, table, numbered_key(1))
+def test_a_row_that_was_given_up_serves_another_connection():
+    table = new_table(2)
+    first, second = added(table, numbered_key(0)), added(table, numbered_key(1))
     table.remove(first)
-    assert added(build, table, numbered_key(2)) == first
-    assert table.find(packet_of(build, numbered_key(0)), False) == NONE
-    assert table.find(packet_of(build, numbered_key(1)), False) == second
+    assert added(table, numbered_key(2)) == first
+    assert table.find(packet_of(numbered_key(0)), False) == NONE
+    assert table.find(packet_of(numbered_key(1)), False) == second
 
 
 # ── collisions ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def hash_of(build, table, key):
+def hash_of(table, key):
     """The hash by which `table` looks for a key that it does not have."""
-    assert table.find(packet_of(build, key), False) == NONE
+    assert table.find(packet_of(key), False) == NONE
     return table.wanted_hash()
 
 
-def colliding_keys(build, seed, count, buckets):
+def colliding_keys(seed, count, buckets):
     """Keys that all begin in the same of `buckets` chains."""
-    table = new_table(build, seed=seed)
+    table = new_table(seed=seed)
     every = map(numbered_key, itertools.count())
-    return list(itertools.islice((key for key in every if hash_of(build, table, key) % buckets == 0), count))
+    return list(itertools.islice((key for key in every if hash_of(table, key) % buckets == 0), count))
 
 
 @pytest.mark.parametrize("key", [numbered_key(1), ConnectionKey(TCP, IPv6Address("::1"), IPv6Address("::2"), 1, 2)])
-def test_every_bit_of_a_vlan_tag_moves_the_hash(build, key):
-    table = new_table(build)
+def test_every_bit_of_a_vlan_tag_moves_the_hash(key):
+    table = new_table()
     tags = [(1 << bit, 7) for bit in range(12)] + [(7, 1 << bit) for bit in range(12)] + [(0, 0), (0,), (7,), ()]
-    assert len({hash_of(build, table, key._replace(vlan=vlan)) for vlan in tags}) == len(tags)
+    assert len({hash_of(table, key._replace(vlan=vlan)) for vlan in tags}) == len(tags)
 
 
 @pytest.mark.parametrize("key", [numbered_key(1), ConnectionKey(TCP, IPv6Address("::1"), IPv6Address("::2"), 1, 2)])
-def test_every_bit_of_the_seed_moves_the_hash(build, key):
+def test_every_bit_of_the_seed_moves_the_hash(key):
     seeds = [0, *(1 << bit for bit in range(128))]
-    assert len({hash_of(build, new_table(build, seed=seed), key) for seed in seeds}) == len(seeds)
+    assert len({hash_of(new_table(seed=seed), key) for seed in seeds}) == len(seeds)
 
 
 @pytest.mark.slow
 @given(seed=U32, order=st.permutations(range(8)))
-def test_a_chain_of_collisions_may_lose_its_rows_in_any_order(build, seed, order):
-    colliding = colliding_keys(build, seed, 8, 64)
-    table = new_table(build, 64, seed, buckets=64)
-    rows = {key: added(build, table, key) for key in colliding}
+def test_a_chain_of_collisions_may_lose_its_rows_in_any_order(seed, order):
+    colliding = colliding_keys(seed, 8, 64)
+    table = new_table(64, seed, buckets=64)
+    rows = {key: added(table, key) for key in colliding}
     for number in order:
         key = colliding[number]
         table.remove(rows.pop(key))
         for other in colliding:
-            assert table.find(packet_of(build, other), False) == rows.get(other, NONE)
+            assert table.find(packet_of(other), False) == rows.get(other, NONE)
 
 
 @given(seed=U32, order=st.permutations(range(4)))
-def test_the_same_ends_on_other_vlans_are_other_connections(build, seed, order):
+def test_the_same_ends_on_other_vlans_are_other_connections(seed, order):
     on_vlans = [numbered_key(1)._replace(vlan=vlan) for vlan in ((), (1,), (2,), (1, 2))]
-    table = new_table(build, 16, seed)
-    rows = {key: added(build, table, key) for key in on_vlans}
+    table = new_table(16, seed)
+    rows = {key: added(table, key) for key in on_vlans}
     for number in order:
         key = on_vlans[number]
         assert table.key(rows[key]) == key
         table.remove(rows.pop(key))
         for other in on_vlans:
-            assert table.find(packet_of(build, other), False) == rows.get(other, NONE)
+            assert table.find(packet_of(other), False) == rows.get(other, NONE)
 
 
 # ── a million ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -602,11 +598,11 @@ MILLION_SECONDS_MAX = 10
 
 
 @pytest.mark.slow
-def test_a_million_connections(build):
+def test_a_million_connections():
     """As many as the limit allows: each is found again, the oldest goes first, and there is room for one more."""
     started = time.process_time()
-    table = build(TABLE).ConnectionTable(limits.CONNECTIONS_MAX, 12345)
-    packet = packet_of(build, numbered_key(0))
+    table = core.ConnectionTable(limits.CONNECTIONS_MAX, 12345)
+    packet = packet_of(numbered_key(0))
     assert limits.CONNECTIONS_MAX == MILLION
     for number in range(MILLION):
         packet.source0, packet.source_port = number >> 16, number & 0xFFFF
@@ -626,8 +622,8 @@ def test_a_million_connections(build):
 
 
 @pytest.mark.parametrize("row", [-1, 4, MILLION, 2**31 - 1])
-def test_a_row_outside_the_table_is_not_in_use(build, row):
-    table = new_table(build, 4)
+def test_a_row_outside_the_table_is_not_in_use(row):
+    table = new_table(4)
     for number in range(4):
-        opened(build, table, number, 0)
+        opened(table, number, 0)
     assert not table.in_use(row)

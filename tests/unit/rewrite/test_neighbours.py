@@ -16,8 +16,8 @@ def found(trace):
     return [tuple(neighbour) for neighbour in trace.core.neighbours.all()]
 
 
-def test_the_sender_of_arp(build):
-    trace = Rewriting(build)
+def test_the_sender_of_arp():
+    trace = Rewriting()
     trace.guest(arp(), arp(), arp(sender=bytes([10, 0, 0, 9]), mac=b"\x02\xff\xfe\xfd\xfc\xfb"))
     assert found(trace) == [
         (GUEST_MAC, IPv4Address("10.0.0.2"), 0),
@@ -25,8 +25,8 @@ def test_the_sender_of_arp(build):
     ]
 
 
-def test_the_addresses_from_which_the_guest_answers(build):
-    trace = Rewriting(build)
+def test_the_addresses_from_which_the_guest_answers():
+    trace = Rewriting()
     for flow in (Flow(), Flow(version=6), Flow(tags=(5,)), Flow(client_port=9)):
         trace.client(Tcp(1, "S", flow=flow, from_client=True))
         trace.guest(Tcp(1, "SA", ack=2, flow=flow))
@@ -37,8 +37,8 @@ def test_the_addresses_from_which_the_guest_answers(build):
     ]
 
 
-def test_an_older_connection_shows_it_too(build):
-    trace = Rewriting(build)
+def test_an_older_connection_shows_it_too():
+    trace = Rewriting()
     trace.guest(Tcp(1, "PA", b"x"))
     assert found(trace) == [], "it may be forwarded"
     trace.client(Tcp(5, "A", ack=2, from_client=True))
@@ -46,9 +46,9 @@ def test_an_older_connection_shows_it_too(build):
     assert [address for _, address, _ in found(trace)] == [IPv4Address("10.0.0.2")]
 
 
-def test_what_a_guest_forwards_is_not_its_own(build):
+def test_what_a_guest_forwards_is_not_its_own():
     """A router on one network: both directions of other hosts' connections come in, and go out again."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     there = [Tcp(1, "S", from_client=True), Tcp(2, "A", ack=10, from_client=True)]
     back = [Tcp(9, "SA", ack=2), Tcp(10, "A", b"x", ack=2)]
     for segment in (there[0], back[0], there[1], back[1]) * 2:
@@ -65,8 +65,8 @@ def advertisement(target: bytes, hop_limit: int = 255, kind: int = 136) -> bytes
     return b"\x33\x33\0\0\0\x01" + GUEST_MAC + b"\x86\xdd" + header + body
 
 
-def test_the_target_of_a_neighbour_advertisement(build):
-    trace = Rewriting(build)
+def test_the_target_of_a_neighbour_advertisement():
+    trace = Rewriting()
     target = IPv6Address("fd00::77")
     octets = advertisement(target.packed)
     trace.guest(*(octets[:length] for length in range(14, len(octets))))
@@ -76,29 +76,29 @@ def test_the_target_of_a_neighbour_advertisement(build):
     assert found(trace) == [(GUEST_MAC, target, 0)]
 
 
-def test_a_probe_has_no_address_yet(build):
+def test_a_probe_has_no_address_yet():
     """RFC 5227: the sender of an ARP probe is 0.0.0.0."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     trace.guest(arp(sender=bytes(4)))
     assert found(trace) == []
 
 
-def test_cut_off_and_foreign_arp_is_ignored(build):
-    trace = Rewriting(build)
+def test_cut_off_and_foreign_arp_is_ignored():
+    trace = Rewriting()
     octets = arp()
     trace.guest(*(octets[:length] for length in range(14, len(octets))))
     trace.guest(octets[:14] + b"\x00\x06" + octets[16:], octets[:18] + b"\x08" + octets[19:])
     assert found(trace) == []
 
 
-def test_what_comes_from_outside_is_not_the_guest(build):
-    trace = Rewriting(build)
+def test_what_comes_from_outside_is_not_the_guest():
+    trace = Rewriting()
     trace.client(arp(), Tcp(1, "S", from_client=True))
     assert found(trace) == []
 
 
-def test_their_number_is_bounded(build):
-    trace = Rewriting(build)
+def test_their_number_is_bounded():
+    trace = Rewriting()
     trace.guest(*(arp(sender=bytes([10, 1, high, low])) for high in range(2) for low in range(1, 255)))
     assert len(found(trace)) == limits.NEIGHBOURS_MAX
     assert trace.core.neighbours.count == limits.NEIGHBOURS_MAX

@@ -51,9 +51,9 @@ SYN_ACK = guest(SECONDARY_ISN, "SA", ack=CLIENT_ISN + 1, value=SECONDARY_CLOCK, 
 FIRST_ACK = client(CLIENT_ISN + 1, ack=PRIMARY_ISN + 1, echo=PRIMARY_CLOCK)
 
 
-def known(build, *, has_timestamps=True, vnet_len=None, flow=Flow(), header=b""):  # noqa: B008 - frozen
+def known(*, has_timestamps=True, vnet_len=None, flow=Flow(), header=b""):  # noqa: B008 - frozen
     """A rewriter that has seen the handshake."""
-    trace = Rewriting(build, vnet_len)
+    trace = Rewriting(vnet_len)
     for segment, give in [(SYN, trace.client), (SYN_ACK, trace.guest), (FIRST_ACK, trace.client)]:
         options = segment.options if has_timestamps else b""
         give(frame(replace(segment, options=options, flow=flow), header))
@@ -72,8 +72,8 @@ def one(frames):
 
 @pytest.mark.rule("R1")
 @FLOWS
-def test_the_clients_ack_tells_the_offset(build, flow):
-    trace = Rewriting(build)
+def test_the_clients_ack_tells_the_offset(flow):
+    trace = Rewriting()
     assert trace.client(replace(SYN, flow=flow)) == [frame(replace(SYN, flow=flow))]
     assert trace.guest(replace(SYN_ACK, flow=flow)) == [frame(replace(SYN_ACK, flow=flow))]
     ack = one(trace.client(replace(FIRST_ACK, flow=flow)))
@@ -84,8 +84,8 @@ def test_the_clients_ack_tells_the_offset(build, flow):
 
 
 @pytest.mark.rule("R3")
-def test_client_packets_before_the_secondarys_answer_wait_for_it(build):
-    trace = Rewriting(build)
+def test_client_packets_before_the_secondarys_answer_wait_for_it():
+    trace = Rewriting()
     data = client(CLIENT_ISN + 1, "PA", b"GET /", ack=PRIMARY_ISN + 1, echo=PRIMARY_CLOCK)
     trace.client(SYN)
     assert trace.client(FIRST_ACK, data) == []
@@ -98,8 +98,8 @@ def test_client_packets_before_the_secondarys_answer_wait_for_it(build):
 
 
 @pytest.mark.rule("R1")
-def test_a_connection_that_the_guest_begins(build):
-    trace = Rewriting(build)
+def test_a_connection_that_the_guest_begins():
+    trace = Rewriting()
     syn = guest(SECONDARY_ISN, "S", value=SECONDARY_CLOCK)
     assert trace.guest(syn) == [frame(syn)]
     answer = one(trace.client(client(90, "SA", ack=PRIMARY_ISN + 1, echo=PRIMARY_CLOCK)))
@@ -109,15 +109,15 @@ def test_a_connection_that_the_guest_begins(build):
     assert (data.seq, data.options) == ((PRIMARY_ISN + 1) & 0xFFFFFFFF, timestamps(PRIMARY_CLOCK + 5, 0x1234))
 
 
-def test_without_timestamps_only_the_sequence_numbers_shift(build):
-    trace = known(build, has_timestamps=False)
+def test_without_timestamps_only_the_sequence_numbers_shift():
+    trace = known(has_timestamps=False)
     segment = guest(SECONDARY_ISN + 1, "PA", b"x", ack=CLIENT_ISN + 1)
     assert one(trace.guest(segment)) == replace(read(frame(segment)), seq=(PRIMARY_ISN + 1) & 0xFFFFFFFF)
 
 
-def test_a_syn_ack_that_is_sent_again_echoes_the_later_clock(build):
+def test_a_syn_ack_that_is_sent_again_echoes_the_later_clock():
     """Linux accepts the TSecr of any of its SYN|ACKs; the primary's client echoes the latest."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     trace.client(SYN)
     trace.guest(SYN_ACK)
     trace.guest(replace(SYN_ACK, options=TERMS + timestamps(SECONDARY_CLOCK + 1000, 0x1234)))
@@ -125,16 +125,16 @@ def test_a_syn_ack_that_is_sent_again_echoes_the_later_clock(build):
     assert ack.options == timestamps(0x1234, SECONDARY_CLOCK + 1000)
 
 
-def test_once_known_a_syn_ack_that_is_sent_again_is_translated(build):
-    trace = known(build)
+def test_once_known_a_syn_ack_that_is_sent_again_is_translated():
+    trace = known()
     again = one(trace.guest(SYN_ACK))
     assert again.seq == PRIMARY_ISN
     assert trace.offsets() == (KNOWN, SEQ_OFFSET, TS_OFFSET)
 
 
 @pytest.mark.rule("R1")
-def test_a_syn_that_the_client_sends_again_changes_nothing(build):
-    trace = Rewriting(build)
+def test_a_syn_that_the_client_sends_again_changes_nothing():
+    trace = Rewriting()
     trace.client(SYN, SYN)
     trace.guest(SYN_ACK)
     trace.client(SYN)
@@ -148,8 +148,8 @@ def test_a_syn_that_the_client_sends_again_changes_nothing(build):
 
 
 @FLOWS
-def test_towards_the_secondary(build, flow):
-    trace = known(build, flow=flow)
+def test_towards_the_secondary(flow):
+    trace = known(flow=flow)
     segment = client(CLIENT_ISN + 1, "PA", b"data", ack=100, echo=200, flow=flow, blocks=(300, 400, 0xFFFFFFFF, 0x10))
     found = one(trace.client(segment))
     shifted = [(edge + SEQ_OFFSET) & 0xFFFFFFFF for edge in (300, 400, 0xFFFFFFFF, 0x10)]
@@ -162,8 +162,8 @@ def test_towards_the_secondary(build, flow):
 
 @FLOWS
 @pytest.mark.parametrize("flags", ["A", "PA", "FA", "R", "RA"])
-def test_from_the_secondary(build, flow, flags):
-    trace = known(build, flow=flow)
+def test_from_the_secondary(flow, flags):
+    trace = known(flow=flow)
     segment = guest(SECONDARY_ISN + 9, flags, b"data", ack=77, value=SECONDARY_CLOCK + 7, flow=flow)
     found = one(trace.guest(segment))
     assert found == replace(
@@ -173,29 +173,29 @@ def test_from_the_secondary(build, flow, flags):
     )
 
 
-def test_a_rst_without_ack_has_nothing_to_translate(build):
-    trace = known(build)
+def test_a_rst_without_ack_has_nothing_to_translate():
+    trace = known()
     segment = client(CLIENT_ISN + 1, "R")
     assert trace.client(segment) == [frame(segment)]
 
 
-def test_an_echo_of_nothing_stays_nothing(build):
-    trace = known(build)
+def test_an_echo_of_nothing_stays_nothing():
+    trace = known()
     assert one(trace.client(client(CLIENT_ISN + 1, ack=100, echo=0))).options == timestamps(0x1234, 0)
 
 
-def test_options_at_odd_places(build):
-    trace = known(build)
+def test_options_at_odd_places():
+    trace = known()
     for pad in range(4):
         options = b"\x01" * pad + timestamps(7, 8)[2:] + b"\x01" + sack(1, 2)[2:]
         found = one(trace.client(Tcp(CLIENT_ISN + 1, "A", b"odd", 9, 500, options, from_client=True)))
         assert found.ack == (9 + SEQ_OFFSET) & 0xFFFFFFFF
 
 
-def test_a_partial_checksum_is_left_alone(build):
+def test_a_partial_checksum_is_left_alone():
     """With NEEDS_CSUM it covers addresses and length only: none of the numbers is in it."""
     header = vnet_header(NEEDS_CSUM)
-    trace = known(build, vnet_len=12, header=header)
+    trace = known(vnet_len=12, header=header)
     mine = client(CLIENT_ISN + 1, "A", b"data", ack=100, echo=200, blocks=(300, 400))
     (octets,) = trace.client(frame(mine, header))
     assert read(octets, is_partial=True).ack == (100 + SEQ_OFFSET) & 0xFFFFFFFF
@@ -209,8 +209,8 @@ NEW_CLIENT_ISN, NEW_PRIMARY_ISN, NEW_SECONDARY_ISN = 0x40000000, 0x100, 0x900
 
 
 @pytest.mark.rule("R1")
-def test_a_new_syn_that_the_secondary_follows(build):
-    trace = known(build)
+def test_a_new_syn_that_the_secondary_follows():
+    trace = known()
     new_ack = client(NEW_CLIENT_ISN + 1, ack=NEW_PRIMARY_ISN + 1)
     assert len(trace.client(client(NEW_CLIENT_ISN, "S"))) == 1
     assert trace.client(new_ack) == [], "which connection it belongs to is for the secondary to say"
@@ -221,9 +221,9 @@ def test_a_new_syn_that_the_secondary_follows(build):
 
 
 @pytest.mark.rule("R1")
-def test_a_new_syn_that_the_secondary_does_not_follow(build):
+def test_a_new_syn_that_the_secondary_does_not_follow():
     """It answers with an ACK of the old connection (RFC 5961 section 4.2), which lives on."""
-    trace = known(build)
+    trace = known()
     trace.client(client(NEW_CLIENT_ISN, "S"))
     assert trace.client(client(NEW_CLIENT_ISN + 1, ack=100)) == []
     challenge = one(trace.guest(guest(SECONDARY_ISN + 1, ack=CLIENT_ISN + 1)))
@@ -235,14 +235,14 @@ def test_a_new_syn_that_the_secondary_does_not_follow(build):
 
 
 @pytest.mark.rule("R1")
-def test_a_forged_syn_does_not_stop_the_old_connection(build):
-    trace = known(build)
+def test_a_forged_syn_does_not_stop_the_old_connection():
+    trace = known()
     trace.client(client(NEW_CLIENT_ISN, "S"))
     assert one(trace.client(client(CLIENT_ISN + 1, "A", b"upload", ack=100))).data == b"upload"
 
 
-def test_a_new_connection_of_the_guest_with_the_same_ports(build):
-    trace = known(build)
+def test_a_new_connection_of_the_guest_with_the_same_ports():
+    trace = known()
     trace.guest(guest(NEW_SECONDARY_ISN, "S"))
     answer = one(trace.client(client(90, "SA", ack=NEW_PRIMARY_ISN + 1)))
     assert answer.ack == NEW_SECONDARY_ISN + 1
@@ -252,9 +252,9 @@ def test_a_new_connection_of_the_guest_with_the_same_ports(build):
 
 
 @pytest.mark.rule("E1")
-def test_after_a_checkpoint_every_offset_is_nought(build):
+def test_after_a_checkpoint_every_offset_is_nought():
     """Law 6: the secondary's numbers are the primary's."""
-    trace = known(build)
+    trace = known()
     other = Flow(client_port=9)
     trace.client(replace(SYN, flow=other))
     trace.guest(replace(SYN_ACK, flow=other))
@@ -267,8 +267,8 @@ def test_after_a_checkpoint_every_offset_is_nought(build):
         assert trace.guest(theirs) == [frame(theirs)]
 
 
-def test_a_checkpoint_in_the_middle_of_a_handshake(build):
-    trace = Rewriting(build)
+def test_a_checkpoint_in_the_middle_of_a_handshake():
+    trace = Rewriting()
     trace.client(SYN)
     assert trace.client(FIRST_ACK) == []
     trace.core.checkpoint_committed()
@@ -276,9 +276,9 @@ def test_a_checkpoint_in_the_middle_of_a_handshake(build):
     assert trace.offsets() == (KNOWN, 0, 0)
 
 
-def test_after_a_checkpoint_a_handshake_may_be_finished_again(build):
+def test_after_a_checkpoint_a_handshake_may_be_finished_again():
     """The primary's SYN|ACK was not acknowledged when it was copied: the copy repeats it, with the same number."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     trace.client(SYN)
     trace.guest(SYN_ACK)
     trace.core.checkpoint_committed()

@@ -26,8 +26,8 @@ PRIMARY_CLOCK, SECONDARY_CLOCK = 50, 80
 FLOWS = pytest.mark.parametrize("flow", [Flow(), Flow(version=6), Flow(tags=(5, 6))], ids=str)
 
 
-def known(build, flow):
-    trace = Rewriting(build)
+def known(flow):
+    trace = Rewriting()
     trace.client(Tcp(CLIENT, "S", options=timestamps(1), flow=flow, from_client=True))
     trace.guest(Tcp(SECONDARY, "SA", ack=CLIENT + 1, options=timestamps(SECONDARY_CLOCK, 1), flow=flow))
     ack = Tcp(CLIENT + 1, ack=PRIMARY + 1, options=timestamps(2, PRIMARY_CLOCK), flow=flow, from_client=True)
@@ -58,9 +58,9 @@ CUTS = pytest.mark.parametrize(
 
 @FLOWS
 @CUTS
-def test_the_guest_finds_its_own_number_in_an_icmp_error(build, flow, size, has_options):
+def test_the_guest_finds_its_own_number_in_an_icmp_error(flow, size, has_options):
     """Else path MTU discovery is a black hole for the survivor. Whatever is left of the quoted packet."""
-    trace = known(build, flow)
+    trace = known(flow)
     size += 40 if flow.version == 6 else 20
     about_primary, about_secondary = (
         icmp_error(
@@ -73,8 +73,8 @@ def test_the_guest_finds_its_own_number_in_an_icmp_error(build, flow, size, has_
 
 @FLOWS
 @CUTS
-def test_the_guests_own_icmp_error_quotes_what_the_client_sent(build, flow, size, has_options):
-    trace = known(build, flow)
+def test_the_guests_own_icmp_error_quotes_what_the_client_sent(flow, size, has_options):
+    trace = known(flow)
     is_cut = size in {12, 13}  # whether there is an acknowledgement is not known without the flags
     size += 40 if flow.version == 6 else 20
     quoting_sent, quoting_translated = (
@@ -84,10 +84,10 @@ def test_the_guests_own_icmp_error_quotes_what_the_client_sent(build, flow, size
     assert trace.guest(quoting_translated) == [quoting_translated if is_cut else quoting_sent]
 
 
-def test_a_quote_that_ends_within_the_options(build):
+def test_a_quote_that_ends_within_the_options():
     """The quoted checksum then cannot be made what it was; the one of the ICMP message is right."""
     flow = Flow()
-    trace = known(build, flow)
+    trace = known(flow)
     for size in range(20, 44):
         quoting = icmp_error(of_client(SECONDARY, SECONDARY_CLOCK, flow), 3, size=20 + size, flow=flow)
         (got,) = trace.guest(quoting)
@@ -95,9 +95,9 @@ def test_a_quote_that_ends_within_the_options(build):
         assert ones_sum(ip_body(got)) == 0xFFFF
 
 
-def test_other_icmp_passes_untouched(build):
+def test_other_icmp_passes_untouched():
     """An echo, an error about UDP, about another connection, with an impossible quote, too short a one."""
-    trace = known(build, Flow())
+    trace = known(Flow())
     quoted = of_guest(PRIMARY, PRIMARY_CLOCK, Flow())
     others = [icmp_error(quoted, kind, from_client=True) for kind in (0, 5, 8, 13)]
     others += [icmp_error(quoted, 3, size=size, from_client=True) for size in range(28)]
@@ -107,7 +107,7 @@ def test_other_icmp_passes_untouched(build):
         others.append(icmp_error(changed, 3, size=40, from_client=True))
     assert trace.client(*others) == others
     flow = Flow(version=6)
-    trace = known(build, flow)
+    trace = known(flow)
     quoted = of_guest(PRIMARY, PRIMARY_CLOCK, flow)
     others = [icmp_error(quoted, 2, size=size, flow=flow, from_client=True) for size in range(48)]
     for proto in (0, 43, 44, 59, 60):
@@ -116,9 +116,9 @@ def test_other_icmp_passes_untouched(build):
     assert trace.client(*others) == others
 
 
-def test_a_partial_checksum_of_an_icmp_error_is_left_alone(build):
+def test_a_partial_checksum_of_an_icmp_error_is_left_alone():
     flow = Flow(version=6)
-    trace = Rewriting(build, 12)
+    trace = Rewriting(12)
     header = vnet_header(NEEDS_CSUM)
     for segment in (
         Tcp(CLIENT, "S", flow=flow, from_client=True),
@@ -143,9 +143,9 @@ def reassembled(frames, flow):
 
 
 @FLOWS
-def test_the_first_fragment_of_a_segment_is_translated(build, flow):
+def test_the_first_fragment_of_a_segment_is_translated(flow):
     """Its checksum comes out right whatever the others carry: it is corrected, not computed."""
-    trace = known(build, flow)
+    trace = known(flow)
     sent, expected = (ip_body(of_client(isn, clock, flow)) for isn, clock in ((PRIMARY, 50), (SECONDARY, 80)))
     got = trace.client(*fragments(6, sent, [48], 7, flow, from_client=True))
     assert reassembled(got, flow) == expected
@@ -154,16 +154,16 @@ def test_the_first_fragment_of_a_segment_is_translated(build, flow):
     assert reassembled(got, flow) == expected
 
 
-def test_a_header_that_is_cut_in_two_passes(build):
+def test_a_header_that_is_cut_in_two_passes():
     """RFC 1858: no stack sends one."""
-    trace = known(build, Flow())
+    trace = known(Flow())
     frames = fragments(6, ip_body(of_client(PRIMARY, 50, Flow())), [16], 7, from_client=True)
     assert trace.client(*frames) == frames
 
 
-def test_a_fragment_teaches_and_ends_nothing(build):
+def test_a_fragment_teaches_and_ends_nothing():
     """Its checksum cannot be checked."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     trace.client(Tcp(CLIENT, "S", from_client=True))
     trace.guest(Tcp(SECONDARY, "SA", ack=CLIENT + 1))
     frames = fragments(6, ip_body(of_client(PRIMARY, 0, Flow())), [48], 7, from_client=True)

@@ -50,22 +50,22 @@ def test_compiled_code_has_the_same_numbers(name):
     [arp(), udp(b"data"), frame(from_guest())[:40], b"\0" * 14, b""],
     ids=["arp", "udp", "cut off", "nothing", "empty"],
 )
-def test_what_is_not_tcp_passes(build, octets):
-    trace = Rewriting(build)
+def test_what_is_not_tcp_passes(octets):
+    trace = Rewriting()
     handshake(trace)
     assert trace.client(octets) == [octets]
     assert trace.guest(octets) == [octets]
 
 
-def test_a_connection_older_than_the_rewriter_passes(build):
-    trace = Rewriting(build)
+def test_a_connection_older_than_the_rewriter_passes():
+    trace = Rewriting()
     for segment, give in [(from_client(data=b"x"), trace.client), (from_guest(), trace.guest)] * 2:
         assert give(segment) == [frame(segment)]
     assert trace.core.stats.learned == 0
 
 
-def test_without_rewriting_everything_passes(build):
-    trace = Rewriting(build)
+def test_without_rewriting_everything_passes():
+    trace = Rewriting()
     trace.core.is_passing = True
     handshake(trace)
     assert not is_shifted(trace)
@@ -75,8 +75,8 @@ def test_without_rewriting_everything_passes(build):
 
 
 @pytest.mark.rule("R3")
-def test_waiting_is_bounded(build):
-    trace = Rewriting(build)
+def test_waiting_is_bounded():
+    trace = Rewriting()
     trace.client(Tcp(CLIENT_ISN, "S", from_client=True))
     for place in range(limits.HANDSHAKE_HELD_PACKETS_MAX + 5):
         assert trace.client(from_client(data=bytes([place]))) == []
@@ -88,9 +88,9 @@ def test_waiting_is_bounded(build):
 
 
 @pytest.mark.rule("R3")
-def test_waiting_has_a_deadline(build):
+def test_waiting_has_a_deadline():
     """A port that drops everything silently; the frame goes, then the row."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     trace.client(Tcp(CLIENT_ISN, "S", from_client=True), from_client())
     assert trace.core.held.count == 1
     later(trace, limits.HANDSHAKE_HELD_MS)
@@ -102,8 +102,8 @@ def test_waiting_has_a_deadline(build):
 
 
 @pytest.mark.rule("R3")
-def test_what_waits_takes_an_eighth_of_the_memory_at_most(build):
-    trace = Rewriting(build, unacked_bytes_max=1 << 20, connections_max=1 << 12)
+def test_what_waits_takes_an_eighth_of_the_memory_at_most():
+    trace = Rewriting(unacked_bytes_max=1 << 20, connections_max=1 << 12)
     for port in range(1, 400):
         flow = Flow(client_port=port)
         trace.client(Tcp(CLIENT_ISN, "S", flow=flow, from_client=True), from_client(flow=flow, data=bytes(1400)))
@@ -112,16 +112,16 @@ def test_what_waits_takes_an_eighth_of_the_memory_at_most(build):
 
 
 @pytest.mark.rule("R3")
-def test_an_answer_that_refuses_ends_the_waiting(build):
-    trace = Rewriting(build)
+def test_an_answer_that_refuses_ends_the_waiting():
+    trace = Rewriting()
     trace.client(Tcp(CLIENT_ISN, "S", from_client=True), from_client())
     trace.guest(Tcp(0, "RA", ack=CLIENT_ISN + 1))
     assert len(trace.to_guest()) == 1
     assert trace.core.copies.pool.used == 0
 
 
-def test_a_rst_of_the_client_waits_for_nothing(build):
-    trace = Rewriting(build)
+def test_a_rst_of_the_client_waits_for_nothing():
+    trace = Rewriting()
     trace.client(Tcp(CLIENT_ISN, "S", from_client=True))
     rst = Tcp(CLIENT_ISN + 1, "R", from_client=True)
     assert trace.client(rst) == [frame(rst)]
@@ -143,8 +143,8 @@ def later(trace, ms):
 
 
 @pytest.mark.rule("R3")
-def test_an_ended_connection_stays_for_its_grace_time(build):
-    trace = Rewriting(build)
+def test_an_ended_connection_stays_for_its_grace_time():
+    trace = Rewriting()
     handshake(trace)
     close(trace)
     later(trace, limits.CLOSED_GRACE_MS - 1)
@@ -155,10 +155,10 @@ def test_an_ended_connection_stays_for_its_grace_time(build):
 
 
 @pytest.mark.rule("R3")
-def test_fins_that_are_not_acknowledged_end_nothing(build):
+def test_fins_that_are_not_acknowledged_end_nothing():
     """The client is away for a while, its FIN and its ACK with it: the guest goes on with the old numbers."""
     for count in (1, 2):
-        trace = Rewriting(build)
+        trace = Rewriting()
         handshake(trace)
         trace.guest(from_guest(1, "FA", b""))
         if count == 2:
@@ -169,9 +169,9 @@ def test_fins_that_are_not_acknowledged_end_nothing(build):
 
 @pytest.mark.parametrize("away_ms", [limits.CLOSED_GRACE_MS + 1000, 30 * limits.CLOSED_GRACE_MS])
 @pytest.mark.parametrize("last", ["guest", "client"])
-def test_a_client_that_is_away_gets_no_raw_numbers(build, away_ms, last):
+def test_a_client_that_is_away_gets_no_raw_numbers(away_ms, last):
     """Both have sent FIN, and one of the two is not acknowledged yet: by whom is all the same."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     handshake(trace)
     if last == "client":  # the guest's FIN, and its ack of the client's, wait for the client to come back
         trace.client(from_client(1, "FA"))
@@ -186,9 +186,9 @@ def test_a_client_that_is_away_gets_no_raw_numbers(build, away_ms, last):
 
 
 @pytest.mark.rule("R1")
-def test_a_forged_fin_ends_nothing(build):
+def test_a_forged_fin_ends_nothing():
     """It has a number that the guest comes to by itself, and goes beyond."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     handshake(trace)
     trace.guest(from_guest(1, "FA", b""))
     forged = Tcp(CLIENT_ISN + 101, "FA", ack=PRIMARY_ISN + 2, from_client=True)
@@ -200,9 +200,9 @@ def test_a_forged_fin_ends_nothing(build):
 
 @pytest.mark.rule("R1")
 @pytest.mark.parametrize("at", [-1, 1, 5, 999, 70_000, -70_000, 1 << 31])
-def test_only_a_rst_with_the_number_that_the_guest_expects_counts(build, at):
+def test_only_a_rst_with_the_number_that_the_guest_expects_counts(at):
     """RFC 5961 section 3.2; one that is only in the window the guest answers, if it has not just answered another."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     handshake(trace)
     trace.guest(from_guest())
     rst = Tcp(CLIENT_ISN + 1 + at, "R", from_client=True)
@@ -212,9 +212,9 @@ def test_only_a_rst_with_the_number_that_the_guest_expects_counts(build, at):
 
 
 @pytest.mark.rule("R3")
-def test_a_rst_that_counts_ends_the_connection(build):
+def test_a_rst_that_counts_ends_the_connection():
     for is_behind_data in (False, True):
-        trace = Rewriting(build)
+        trace = Rewriting()
         handshake(trace)
         trace.guest(from_guest())
         if is_behind_data:
@@ -225,8 +225,8 @@ def test_a_rst_that_counts_ends_the_connection(build):
 
 
 @pytest.mark.rule("R3")
-def test_what_the_guest_goes_on_with_has_not_ended(build):
-    trace = Rewriting(build)
+def test_what_the_guest_goes_on_with_has_not_ended():
+    trace = Rewriting()
     handshake(trace)
     trace.client(Tcp(CLIENT_ISN + 1, "R", from_client=True))
     trace.guest(Tcp(SECONDARY_ISN + 1, ack=CLIENT_ISN + 1))
@@ -235,8 +235,8 @@ def test_what_the_guest_goes_on_with_has_not_ended(build):
 
 
 @pytest.mark.rule("R1")
-def test_a_rst_with_a_wrong_checksum_is_none(build):
-    trace = Rewriting(build)
+def test_a_rst_with_a_wrong_checksum_is_none():
+    trace = Rewriting()
     handshake(trace)
     octets = bytearray(frame(Tcp(CLIENT_ISN + 1, "R", from_client=True)))
     octets[-4] ^= 1
@@ -246,9 +246,9 @@ def test_a_rst_with_a_wrong_checksum_is_none(build):
 
 
 @pytest.mark.rule("C10")
-def test_half_open_goes_early(build):
+def test_half_open_goes_early():
     """A SYN that is not answered, and one that is and goes no further."""
-    trace = Rewriting(build)
+    trace = Rewriting()
     other = Flow(client_port=9)
     trace.client(Tcp(CLIENT_ISN, "S", from_client=True), Tcp(CLIENT_ISN, "S", flow=other, from_client=True))
     trace.guest(Tcp(SECONDARY_ISN, "SA", ack=CLIENT_ISN + 1, flow=other))
@@ -260,8 +260,8 @@ def test_half_open_goes_early(build):
 
 
 @pytest.mark.rule("R3")
-def test_half_closed_is_not_ended(build):
-    trace = Rewriting(build)
+def test_half_closed_is_not_ended():
+    trace = Rewriting()
     handshake(trace)
     trace.client(from_client(1, "FA"))
     trace.now_ms = 3 * limits.CLOSED_GRACE_MS
@@ -269,16 +269,16 @@ def test_half_closed_is_not_ended(build):
     assert is_shifted(trace)
 
 
-def test_a_silent_connection_is_forgotten_in_the_end(build):
-    trace = Rewriting(build)
+def test_a_silent_connection_is_forgotten_in_the_end():
+    trace = Rewriting()
     handshake(trace)
     trace.now_ms = limits.CONNECTION_IDLE_MS + 1000
     trace.core.timer_fired(round(trace.now_ms * 1000))
     assert trace.core.table.used == 0
 
 
-def test_a_full_table_gives_up_the_least_recently_seen(build):
-    trace = Rewriting(build, connections_max=2)
+def test_a_full_table_gives_up_the_least_recently_seen():
+    trace = Rewriting(connections_max=2)
     flows = [Flow(client_port=port) for port in (1, 2, 3)]
     for flow in flows:
         trace.now_ms += 1000
@@ -289,9 +289,9 @@ def test_a_full_table_gives_up_the_least_recently_seen(build):
 
 
 @pytest.mark.rule("C10")
-def test_a_full_table_gives_up_what_is_half_open_first(build):
+def test_a_full_table_gives_up_what_is_half_open_first():
     """However much of it there is, and whatever waits there: a SYN and a segment to a port that says nothing."""
-    trace = Rewriting(build, connections_max=100)
+    trace = Rewriting(connections_max=100)
     handshake(trace)
     assert is_shifted(trace)
     for port in range(10_000, 11_000):
@@ -305,8 +305,8 @@ def test_a_full_table_gives_up_what_is_half_open_first(build):
     assert is_shifted(trace, new)
 
 
-def test_the_table_grows(build):
-    trace = Rewriting(build, connections_max=1 << 14)
+def test_the_table_grows():
+    trace = Rewriting(connections_max=1 << 14)
     buckets = trace.core.table.buckets
     syns = [Tcp(5, "S", flow=Flow(guest_port=port + 1), from_client=True) for port in range(buckets + 5)]
     assert trace.client(*syns) == [frame(syn) for syn in syns]
@@ -317,8 +317,8 @@ def test_the_table_grows(build):
 # ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_full_output_buffer_leaves_the_rest(build):
-    trace = Rewriting(build)
+def test_a_full_output_buffer_leaves_the_rest():
+    trace = Rewriting()
     handshake(trace)
     octets = batch([frame(from_guest(data=bytes([place]))) for place in range(4)])
     size = len(octets) // 4
@@ -331,8 +331,8 @@ def test_a_full_output_buffer_leaves_the_rest(build):
     assert [read(one).data[0] for one in found] == list(range(4))
 
 
-def test_an_incomplete_frame_is_left(build):
-    trace = Rewriting(build)
+def test_an_incomplete_frame_is_left():
+    trace = Rewriting()
     octets = batch([udp(b"one"), udp(b"two")])
     out = bytearray(1000)
     half = len(octets) // 2
@@ -340,8 +340,8 @@ def test_an_incomplete_frame_is_left(build):
     assert trace.core.client_frames(octets, half, len(octets), 0, out, 0) == len(octets)
 
 
-def test_a_stream_that_cannot_be_read_on_is_named(build):
-    trace = Rewriting(build, client_name="the link", guest_name="the tap")
+def test_a_stream_that_cannot_be_read_on_is_named():
+    trace = Rewriting(client_name="the link", guest_name="the tap")
     out = bytearray(1000)
     for take, name in [(trace.core.client_frames, "the link"), (trace.core.guest_frames, "the tap")]:
         octets = batch([udp(b"x" * 900)]) + b"\xff\xff\xff\xff"
@@ -349,8 +349,8 @@ def test_a_stream_that_cannot_be_read_on_is_named(build):
             take(octets, 0, len(octets), 0, out, 0)
 
 
-def test_counters(build):
-    trace = Rewriting(build)
+def test_counters():
+    trace = Rewriting()
     handshake(trace)
     trace.guest(from_guest(), udp(b"x"), b"short")
     trace.client(from_client(), Tcp(1, "R", flow=Flow(client_port=99), from_client=True))

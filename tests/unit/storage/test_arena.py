@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-MODULE = "pycolo.storage.arena"
+from pycolo import core
 
 SLAB_BYTES = 128 << 10
 BLOCK_BYTES_MIN = 128
@@ -32,9 +32,8 @@ def rounded(size):
 class Model:
     """An arena and what it has lent out: position -> (size, filling)."""
 
-    def __init__(self, module, slabs):
-        self.module = module
-        self.arena = module.Arena(slabs * SLAB_BYTES)
+    def __init__(self, slabs):
+        self.arena = core.Arena(slabs * SLAB_BYTES)
         self.bytes_max = slabs * SLAB_BYTES
         self.lent = {}
         self.turn = 0
@@ -57,13 +56,13 @@ class Model:
             assert pos + rounded(size) <= other or other + rounded(other_size) <= pos, "two blocks overlap"
         self.turn += 1
         filling = self.turn % 255 + 1
-        self.module.arena_write(self.arena, pos, bytes([filling]) * size)
+        core.arena_write(self.arena, pos, bytes([filling]) * size)
         self.lent[pos] = (size, filling)
         return pos
 
     def free(self, pos):
         size, filling = self.lent.pop(pos)
-        assert self.module.arena_bytes(self.arena, pos, size) == bytes([filling]) * size, "another block is in it"
+        assert core.arena_bytes(self.arena, pos, size) == bytes([filling]) * size, "another block is in it"
         self.arena.free(pos)
 
     def free_all(self):
@@ -76,8 +75,8 @@ class Model:
 
 
 @given(slabs=SLABS, steps=STEPS)
-def test_blocks_never_overlap_and_keep_their_bytes(build, slabs, steps):
-    model = Model(build(MODULE), slabs)
+def test_blocks_never_overlap_and_keep_their_bytes(slabs, steps):
+    model = Model(slabs)
     for step, argument in steps:
         if step == "alloc":
             model.alloc(argument)
@@ -89,8 +88,8 @@ def test_blocks_never_overlap_and_keep_their_bytes(build, slabs, steps):
 
 
 @given(slabs=st.integers(4, 8), steps=LARGE_STEPS)
-def test_full_partly_free_and_empty_slabs_take_turns(build, slabs, steps):
-    model = Model(build(MODULE), slabs)
+def test_full_partly_free_and_empty_slabs_take_turns(slabs, steps):
+    model = Model(slabs)
     for _ in range(2 * slabs):
         model.alloc(SLAB_BYTES // 2)
     for step, argument in steps:
@@ -104,9 +103,9 @@ def test_full_partly_free_and_empty_slabs_take_turns(build, slabs, steps):
 
 
 @given(slabs=SLABS, steps=STEPS, size=SIZE)
-def test_memory_that_came_back_serves_any_size(build, slabs, steps, size):
+def test_memory_that_came_back_serves_any_size(slabs, steps, size):
     """Whatever happened before, an empty arena has room for its budget in blocks of one size."""
-    model = Model(build(MODULE), slabs)
+    model = Model(slabs)
     for step, argument in steps:
         if step == "alloc":
             model.alloc(argument)
@@ -121,8 +120,8 @@ def test_memory_that_came_back_serves_any_size(build, slabs, steps, size):
 
 
 @pytest.mark.parametrize("size", BLOCK_SIZES)
-def test_one_slab_holds_as_many_blocks_as_fit(build, size):
-    model = Model(build(MODULE), 1)
+def test_one_slab_holds_as_many_blocks_as_fit(size):
+    model = Model(1)
     arena = model.arena
     positions = [arena.alloc(size) for _ in range(SLAB_BYTES // size)]
     assert sorted(positions) == list(range(0, SLAB_BYTES, size))
@@ -131,8 +130,8 @@ def test_one_slab_holds_as_many_blocks_as_fit(build, size):
 
 
 @given(size=SIZE, victim=st.integers(0, 1000))
-def test_full_says_so_and_recovers_with_the_first_block_that_comes_back(build, size, victim):
-    model = Model(build(MODULE), 2)
+def test_full_says_so_and_recovers_with_the_first_block_that_comes_back(size, victim):
+    model = Model(2)
     size = max(size, 4000)
     while model.alloc(size) != -1:
         pass
@@ -144,8 +143,8 @@ def test_full_says_so_and_recovers_with_the_first_block_that_comes_back(build, s
 
 
 @given(order=st.permutations(range(8)))
-def test_one_slab_that_empties_serves_another_size_while_the_other_is_in_use(build, order):
-    model = Model(build(MODULE), 2)
+def test_one_slab_that_empties_serves_another_size_while_the_other_is_in_use(order):
+    model = Model(2)
     quarter = SLAB_BYTES // 4
     positions = [model.alloc(quarter) for _ in range(8)]
     for number in order:
@@ -159,8 +158,8 @@ def test_one_slab_that_empties_serves_another_size_while_the_other_is_in_use(bui
 
 
 @pytest.mark.parametrize("size", [SLAB_BYTES + 1, 2**31, 2**31 + 1, 2**40, 2**63 - 1])
-def test_what_no_block_can_hold_is_refused(build, size):
-    arena = build(MODULE).Arena(4 * SLAB_BYTES)
+def test_what_no_block_can_hold_is_refused(size):
+    arena = core.Arena(4 * SLAB_BYTES)
     assert arena.alloc(size) == -1
     assert arena.used_bytes == 0
 
@@ -168,9 +167,9 @@ def test_what_no_block_can_hold_is_refused(build, size):
 @pytest.mark.parametrize(
     ("budget", "slabs"), [(0, 1), (1, 1), (SLAB_BYTES, 1), (2 * SLAB_BYTES - 1, 1), (5 * SLAB_BYTES, 5)]
 )
-def test_the_budget_is_whole_slabs_and_at_least_one(build, budget, slabs):
-    arena = build(MODULE).Arena(budget)
+def test_the_budget_is_whole_slabs_and_at_least_one(budget, slabs):
+    arena = core.Arena(budget)
     assert arena.slab_count == slabs
-    assert build(MODULE).arena_bytes(arena, slabs * SLAB_BYTES - 1, 1) == b"\0"
+    assert core.arena_bytes(arena, slabs * SLAB_BYTES - 1, 1) == b"\0"
     with pytest.raises(IndexError):
-        build(MODULE).arena_bytes(arena, slabs * SLAB_BYTES, 1)
+        core.arena_bytes(arena, slabs * SLAB_BYTES, 1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-MODULE = "pycolo.storage.pool"
+from pycolo import core
 
 SLAB_BYTES = 128 << 10
 NONE = -1
@@ -27,8 +27,8 @@ def pick(items, index):
     records_max=st.integers(1, 8),
     steps=st.lists(st.tuples(st.sampled_from(["alloc", "alloc", "free"]), st.integers(0, SLAB_BYTES)), max_size=40),
 )
-def test_records_are_lent_once_within_both_budgets(build, records_max, steps):
-    pool = build(MODULE).Pool(2 * SLAB_BYTES, records_max)
+def test_records_are_lent_once_within_both_budgets(records_max, steps):
+    pool = core.Pool(2 * SLAB_BYTES, records_max)
     assert pool.budget_bytes == 2 * SLAB_BYTES
     live = []
     for step, argument in steps:
@@ -49,8 +49,8 @@ def test_records_are_lent_once_within_both_budgets(build, records_max, steps):
 
 
 @given(order=st.permutations(range(5)))
-def test_all_records_come_back_whatever_the_order(build, order):
-    pool = build(MODULE).Pool(SLAB_BYTES, 5)
+def test_all_records_come_back_whatever_the_order(order):
+    pool = core.Pool(SLAB_BYTES, 5)
     for _ in range(2):
         records = [pool.take(100) for _ in range(5)]
         assert sorted(records) == list(range(5))
@@ -60,8 +60,8 @@ def test_all_records_come_back_whatever_the_order(build, order):
         assert (pool.used, pool.used_bytes) == (0, 0)
 
 
-def test_bytes_without_a_record_cost_none_and_a_record_without_bytes_neither(build):
-    pool = build(MODULE).Pool(SLAB_BYTES, 3)
+def test_bytes_without_a_record_cost_none_and_a_record_without_bytes_neither():
+    pool = core.Pool(SLAB_BYTES, 3)
     whole = pool.take(SLAB_BYTES)
     assert pool.take(1) == NONE
     assert pool.used == 1
@@ -70,36 +70,34 @@ def test_bytes_without_a_record_cost_none_and_a_record_without_bytes_neither(bui
 
 
 @given(octets=st.lists(st.binary(min_size=1, max_size=600), min_size=1, max_size=12), data=st.data())
-def test_a_stored_frame_stays_as_it_was(build, octets, data):
-    module = build(MODULE)
-    pool = module.Pool(SLAB_BYTES, 64)
+def test_a_stored_frame_stays_as_it_was(octets, data):
+    pool = core.Pool(SLAB_BYTES, 64)
     live = {}
     for number, frame in enumerate(octets):
-        record = module.store(pool, bytearray(b"before" + frame + b"after"), 6, len(frame), number)
+        record = core.store(pool, bytearray(b"before" + frame + b"after"), 6, len(frame), number)
         live[record] = (frame, number)
         if data.draw(st.booleans()):
             gone = data.draw(st.sampled_from(sorted(live)))
             del live[gone]
             pool.free(gone)
-    assert {record: module.stored(pool, record) for record in live} == live
+    assert {record: core.stored(pool, record) for record in live} == live
 
 
 @pytest.mark.parametrize(("start", "size"), [(-1, 4), (5, 4), (9, 1), (0, 9)])
-def test_a_range_outside_the_buffer_is_refused(build, start, size):
-    pool = build(MODULE).Pool(SLAB_BYTES, 4)
+def test_a_range_outside_the_buffer_is_refused(start, size):
+    pool = core.Pool(SLAB_BYTES, 4)
     with pytest.raises(IndexError):
-        build(MODULE).store(pool, bytearray(8), start, size, 0)
+        core.store(pool, bytearray(8), start, size, 0)
 
 
 @given(chains=st.lists(st.integers(1, 4), min_size=1, max_size=4))
-def test_a_chain_is_freed_with_its_first_record(build, chains):
-    module = build(MODULE)
-    pool = module.Pool(SLAB_BYTES, 16)
+def test_a_chain_is_freed_with_its_first_record(chains):
+    pool = core.Pool(SLAB_BYTES, 16)
     heads = []
     for length in chains:
         records = [pool.take(50) for _ in range(length)]
         for record, chained in pairwise(records):
-            module.chain(pool, record, chained)
+            core.chain(pool, record, chained)
         heads.append(records[0])
     left = sum(chains)
     for head, length in zip(heads, chains, strict=True):
@@ -124,10 +122,9 @@ STEP = st.one_of(
 class Model:
     """Queues and the lists that they should be."""
 
-    def __init__(self, module, rows=ROWS, records=64):
-        self.module = module
-        self.pool = module.Pool(SLAB_BYTES, records)
-        self.queues = module.Queues(self.pool, rows)
+    def __init__(self, rows=ROWS, records=64):
+        self.pool = core.Pool(SLAB_BYTES, records)
+        self.queues = core.Queues(self.pool, rows)
         self.lists = [[] for _ in range(rows)]
 
     def run(self, step, row, index):
@@ -161,7 +158,7 @@ class Model:
 
     def assert_same(self):
         for row, queue in enumerate(self.lists):
-            assert self.module.queued(self.queues, row) == queue
+            assert core.queued(self.queues, row) == queue
         assert self.pool.used == sum(map(len, self.lists))
 
     def assert_drained_in_order(self):
@@ -171,21 +168,20 @@ class Model:
 
 
 @given(steps=st.lists(STEP, max_size=60))
-def test_queues_are_lists(build, steps):
-    model = Model(build(MODULE))
+def test_queues_are_lists(steps):
+    model = Model()
     for step in steps:
         model.run(*step)
         model.assert_same()
     model.assert_drained_in_order()
 
 
-def test_a_list_that_is_opened_is_empty(build):
+def test_a_list_that_is_opened_is_empty():
     """Lists that are not open cost nothing; each may be opened whatever it was before."""
-    module = build(MODULE)
-    pool = module.Pool(1 << 17, 8)
-    queues = module.Queues(pool, 1 << 20, False)
+    pool = core.Pool(1 << 17, 8)
+    queues = core.Queues(pool, 1 << 20, False)
     for row in (0, 7, (1 << 20) - 1, 7):
         queues.open(row)
-        assert module.queued(queues, row) == []
+        assert core.queued(queues, row) == []
         queues.push(row, pool.take(1))
-        assert len(module.queued(queues, row)) == 1
+        assert len(core.queued(queues, row)) == 1

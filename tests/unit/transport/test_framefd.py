@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from pycolo import limits
+from pycolo import core, limits
 from pycolo.core import BATCH_BUFFER_BYTES
 from support.segments import batch, unbatch, vnet_header
 
@@ -22,8 +22,8 @@ def device(request):
 
 
 @pytest.fixture(params=[False, True], ids=["calls", "batches"])
-def frame_fd(request, build):
-    return partial(build("pycolo.transport.framefd").FrameFd, is_socket=request.param)
+def frame_fd(request):
+    return partial(core.FrameFd, is_socket=request.param)
 
 
 def test_each_read_is_a_frame_of_the_batch(device, frame_fd):
@@ -117,10 +117,10 @@ def test_a_frame_that_the_device_refuses_is_dropped_and_counted(device, frame_fd
     assert found.last_errno in (errno.EPIPE, errno.ECONNREFUSED, errno.ENOTCONN, errno.ECONNRESET)
 
 
-def test_a_frame_that_is_too_large_for_any_batch_is_dropped_and_counted(device, build):
+def test_a_frame_that_is_too_large_for_any_batch_is_dropped_and_counted(device):
     """Not passed on without its end."""
     ours, theirs = device
-    found = build("pycolo.transport.framefd").FrameFd(ours.fileno(), 0, is_socket=True)
+    found = core.FrameFd(ours.fileno(), 0, is_socket=True)
     largest = bytes(limits.STREAM_LENGTH_BYTES_MAX)
     for octets in (FRAMES[0], largest + b"x", largest):
         theirs.send(octets)
@@ -130,11 +130,11 @@ def test_a_frame_that_is_too_large_for_any_batch_is_dropped_and_counted(device, 
     assert (found.frames_in, found.dropped, found.last_errno) == (2, 1, errno.EMSGSIZE)
 
 
-def test_a_device_that_is_gone_is_remembered(build):
+def test_a_device_that_is_gone_is_remembered():
     reading, writing = os.pipe()
     os.close(reading)
     for is_socket, number in ((False, errno.EBADF), (True, errno.ENOTSOCK)):
-        found = build("pycolo.transport.framefd").FrameFd(writing, 0, is_socket=is_socket)
+        found = core.FrameFd(writing, 0, is_socket=is_socket)
         assert found.read_batch(bytearray(BATCH_BUFFER_BYTES), 0) == 0
         assert found.failed_errno == number
     os.close(writing)

@@ -9,9 +9,8 @@ from scapy.layers.inet import IP, in4_pseudoheader
 from scapy.layers.inet6 import IPv6, in6_pseudoheader
 from scapy.utils import checksum as scapy_checksum
 
+from pycolo import core
 from support.strategies import IPV4_ADDRESS, IPV6_ADDRESS, U16, U32
-
-MODULE = "pycolo.wire.checksum"
 
 # RFC 1071 section 3.
 RFC_1071_OCTETS = bytes([0x00, 0x01, 0xF2, 0x03, 0xF4, 0xF5, 0xF6, 0xF7])
@@ -25,14 +24,14 @@ def complement(total):
     return 0xFFFF - total
 
 
-def test_the_example_of_rfc_1071(build):
-    ones_sum = build(MODULE).ones_sum
+def test_the_example_of_rfc_1071():
+    ones_sum = core.ones_sum
     assert ones_sum(bytearray(RFC_1071_OCTETS), 0, 8) == RFC_1071_SUM
 
 
-def test_the_sum_in_groups_of_rfc_1071(build):
+def test_the_sum_in_groups_of_rfc_1071():
     """Section 3's second example: the sum of the parts' sums, the second of which begins at an odd byte."""
-    ones_sum = build(MODULE).ones_sum
+    ones_sum = core.ones_sum
     buf = bytearray(RFC_1071_OCTETS)
     first = ones_sum(buf, 0, 3)
     second = ones_sum(buf, 3, 5)
@@ -40,16 +39,16 @@ def test_the_sum_in_groups_of_rfc_1071(build):
     assert ones_sum(buf, 0, 0, first + swapped) == RFC_1071_SUM
 
 
-def test_the_example_of_rfc_1624(build):
+def test_the_example_of_rfc_1624():
     """Section 4: equation 3 gives 0x0000 where RFC 1141's gave 0xFFFF."""
     buf = bytearray(struct.pack(">H", 0xDD2F))
-    build(MODULE).replace16(buf, 0, 0x5555, 0x3285)
+    core.replace16(buf, 0, 0x5555, 0x3285)
     assert bytes(buf) == b"\0\0"
 
 
 @given(octets=st.binary(max_size=200), before=st.binary(max_size=3), after=st.binary(max_size=3))
-def test_the_sum_is_scapys_at_any_position(build, octets, before, after):
-    total = build(MODULE).ones_sum(bytearray(before + octets + after), len(before), len(octets))
+def test_the_sum_is_scapys_at_any_position(octets, before, after):
+    total = core.ones_sum(bytearray(before + octets + after), len(before), len(octets))
     assert complement(total) == scapy_checksum(octets)
 
 
@@ -60,51 +59,49 @@ def test_the_sum_is_scapys_at_any_position(build, octets, before, after):
     before=st.integers(0, 9),
     fill=st.sampled_from([None, 0, 255]),
 )
-def test_a_long_sum_is_that_of_its_words(build, is_wide, length, seed, before, fill):
+def test_a_long_sum_is_that_of_its_words(is_wide, length, seed, before, fill):
     """Whichever instructions take it, and where every word carries."""
-    module = build(MODULE)
     octets = seed.randbytes(length) if fill is None else bytes([fill]) * length
-    module.use_wide_sum(is_wide)
-    total = module.ones_sum(bytearray(before) + octets, before, length)
-    module.use_wide_sum(True)
+    core.use_wide_sum(is_wide)
+    total = core.ones_sum(bytearray(before) + octets, before, length)
+    core.use_wide_sum(True)
     expected = int.from_bytes(octets + bytes(length % 2)) % 0xFFFF
     assert total == (expected or 0xFFFF * any(octets))
 
 
 @given(octets=st.binary(max_size=100), initial=st.integers(0, 2**40))
-def test_an_initial_sum_is_added(build, octets, initial):
-    module = build(MODULE)
-    alone = module.ones_sum(bytearray(octets), 0, len(octets))
-    assert module.ones_sum(bytearray(octets), 0, len(octets), initial) == module.fold(alone + initial)
+def test_an_initial_sum_is_added(octets, initial):
+    alone = core.ones_sum(bytearray(octets), 0, len(octets))
+    assert core.ones_sum(bytearray(octets), 0, len(octets), initial) == core.fold(alone + initial)
 
 
 @given(total=st.integers(0, 2**62))
-def test_folding_keeps_the_residue_and_fits_in_16_bits(build, total):
-    folded = build(MODULE).fold(total)
+def test_folding_keeps_the_residue_and_fits_in_16_bits(total):
+    folded = core.fold(total)
     assert 0 <= folded <= 0xFFFF
     assert folded % 0xFFFF == total % 0xFFFF
     assert (folded == 0) == (total == 0)
 
 
 @pytest.mark.parametrize(("pos", "length"), [(-1, 1), (0, 9), (8, 1), (9, 0), (0, -1), (2**62, 2**62)])
-def test_a_range_outside_the_buffer_is_refused(build, pos, length):
+def test_a_range_outside_the_buffer_is_refused(pos, length):
     with pytest.raises(IndexError):
-        build(MODULE).ones_sum(bytearray(8), pos, length)
+        core.ones_sum(bytearray(8), pos, length)
 
 
 @given(source=IPV4_ADDRESS, destination=IPV4_ADDRESS, proto=PROTO, length=st.integers(0, 0xFFFF))
-def test_the_ipv4_pseudo_header_is_scapys(build, source, destination, proto, length):
+def test_the_ipv4_pseudo_header_is_scapys(source, destination, proto, length):
     ip = IP(src=source, dst=destination)
     buf = bytearray(ip.build()[12:20])
-    total = build(MODULE).pseudo_sum(buf, 0, 8, proto, length)
+    total = core.pseudo_sum(buf, 0, 8, proto, length)
     assert complement(total) == scapy_checksum(in4_pseudoheader(proto, ip, length))
 
 
 @given(source=IPV6_ADDRESS, destination=IPV6_ADDRESS, proto=PROTO, length=LENGTH)
-def test_the_ipv6_pseudo_header_is_scapys(build, source, destination, proto, length):
+def test_the_ipv6_pseudo_header_is_scapys(source, destination, proto, length):
     ip = IPv6(src=source, dst=destination)
     buf = bytearray(ip.build()[8:40])
-    total = build(MODULE).pseudo_sum(buf, 0, 32, proto, length)
+    total = core.pseudo_sum(buf, 0, 32, proto, length)
     assert complement(total) == scapy_checksum(in6_pseudoheader(proto, ip, length).build())
 
 
@@ -114,12 +111,12 @@ CHECKSUM_POS = 16
 OCTETS = st.binary(min_size=18, max_size=90)
 
 
-def with_checksum(module, octets):
+def with_checksum(octets):
     """`octets` with the checksum of all of them at CHECKSUM_POS; as a segment's, it is never over nothing but 0."""
     buf = bytearray(octets)
     buf[CHECKSUM_POS : CHECKSUM_POS + 2] = b"\0\0"
     assume(any(buf))
-    total = module.ones_sum(buf, 0, len(buf))
+    total = core.ones_sum(buf, 0, len(buf))
     struct.pack_into(">H", buf, CHECKSUM_POS, complement(total))
     return buf
 
@@ -129,53 +126,49 @@ def is_clear_of_the_checksum(pos, size):
 
 
 @given(octets=OCTETS, word=st.integers(0, 44), new=U16)
-def test_a_16_bit_field_replaced(build, octets, word, new):
-    module = build(MODULE)
+def test_a_16_bit_field_replaced(octets, word, new):
     pos = word * 2
     assume(pos + 2 <= len(octets) and is_clear_of_the_checksum(pos, 2))
-    buf = with_checksum(module, octets)
+    buf = with_checksum(octets)
     (old,) = struct.unpack_from(">H", buf, pos)
     struct.pack_into(">H", buf, pos, new)
-    expected = with_checksum(module, buf)
-    module.replace16(buf, CHECKSUM_POS, old, new)
+    expected = with_checksum(buf)
+    core.replace16(buf, CHECKSUM_POS, old, new)
     assert buf == expected
 
 
 @given(octets=OCTETS, pos=st.integers(0, 86), new=U32)
-def test_a_32_bit_field_replaced_at_any_position(build, octets, pos, new):
+def test_a_32_bit_field_replaced_at_any_position(octets, pos, new):
     """Odd ones too: TCP options need no alignment."""
-    module = build(MODULE)
     assume(pos + 4 <= len(octets) and is_clear_of_the_checksum(pos, 4))
-    buf = with_checksum(module, octets)
+    buf = with_checksum(octets)
     (old,) = struct.unpack_from(">I", buf, pos)
     struct.pack_into(">I", buf, pos, new)
-    expected = with_checksum(module, buf)
-    module.replace32(buf, CHECKSUM_POS, old, new, pos % 2 == 1)
+    expected = with_checksum(buf)
+    core.replace32(buf, CHECKSUM_POS, old, new, pos % 2 == 1)
     assert buf == expected
 
 
 @given(checksum=U16, old=U32, new=U32, is_odd=st.booleans())
-def test_a_field_that_stays_leaves_the_checksum_valid(build, checksum, old, new, is_odd):
+def test_a_field_that_stays_leaves_the_checksum_valid(checksum, old, new, is_odd):
     """There and back: the same value, but for the two zeros of one's complement."""
-    module = build(MODULE)
     buf = bytearray(struct.pack(">H", checksum))
-    module.replace32(buf, 0, old, new, is_odd)
-    module.replace32(buf, 0, new, old, is_odd)
+    core.replace32(buf, 0, old, new, is_odd)
+    core.replace32(buf, 0, new, old, is_odd)
     assert struct.unpack(">H", buf)[0] % 0xFFFF == checksum % 0xFFFF
 
 
 @given(octets=OCTETS, pos=st.integers(0, 60), new=U32, wrong=st.integers(1, 0xFFFE))
-def test_a_wrong_checksum_stays_wrong_by_as_much(build, octets, pos, new, wrong):
+def test_a_wrong_checksum_stays_wrong_by_as_much(octets, pos, new, wrong):
     """What was damaged on the way to us must not look sound behind us."""
-    module = build(MODULE)
     assume(pos + 4 <= len(octets) and is_clear_of_the_checksum(pos, 4))
-    right = with_checksum(module, octets)
+    right = with_checksum(octets)
     damaged = bytearray(right)
     (right_sum,) = struct.unpack_from(">H", right, CHECKSUM_POS)
     struct.pack_into(">H", damaged, CHECKSUM_POS, (right_sum + wrong) % 0xFFFF)
     for buf in (right, damaged):
         (old,) = struct.unpack_from(">I", buf, pos)
         struct.pack_into(">I", buf, pos, new)
-        module.replace32(buf, CHECKSUM_POS, old, new, pos % 2 == 1)
+        core.replace32(buf, CHECKSUM_POS, old, new, pos % 2 == 1)
     sums = [struct.unpack_from(">H", buf, CHECKSUM_POS)[0] for buf in (damaged, right)]
     assert (sums[0] - sums[1]) % 0xFFFF == wrong

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-MODULE = "pycolo.wire.octets"
+from pycolo import core
 
 SIZE = 16
 CONTENT = st.binary(min_size=SIZE, max_size=SIZE)
@@ -33,8 +33,8 @@ def is_inside(pos, length):
 
 @WIDTHS
 @given(content=CONTENT, pos=POSITION)
-def test_load_is_big_endian_or_refused(build, bits, content, pos):
-    load = getattr(build(MODULE), f"load{bits}")
+def test_load_is_big_endian_or_refused(bits, content, pos):
+    load = getattr(core, f"load{bits}")
     if is_inside(pos, bits // 8):
         assert load(bytearray(content), pos) == struct.unpack_from(FORMATS[bits], content, pos)[0]
     else:
@@ -44,8 +44,8 @@ def test_load_is_big_endian_or_refused(build, bits, content, pos):
 
 @WIDTHS
 @given(content=CONTENT, pos=POSITION, value=st.integers(-(2**63), 2**63 - 1))
-def test_store_writes_the_low_bits_and_nothing_else_or_is_refused(build, bits, content, pos, value):
-    store = getattr(build(MODULE), f"store{bits}")
+def test_store_writes_the_low_bits_and_nothing_else_or_is_refused(bits, content, pos, value):
+    store = getattr(core, f"store{bits}")
     buf, expected = bytearray(content), bytearray(content)
     if is_inside(pos, bits // 8):
         struct.pack_into(FORMATS[bits], expected, pos, value % 2**bits)
@@ -69,8 +69,8 @@ def pairs_of_ranges(draw):
 
 
 @given(a=CONTENT, ranges=pairs_of_ranges(), changes=st.lists(st.integers(0, SIZE - 1), max_size=2))
-def test_first_difference_is_the_first_or_the_length(build, a, ranges, changes):
-    first_difference = build(MODULE).first_difference
+def test_first_difference_is_the_first_or_the_length(a, ranges, changes):
+    first_difference = core.first_difference
     a_pos, b_pos, length = ranges
     b = bytearray(a)
     for change in changes:
@@ -85,24 +85,23 @@ def test_first_difference_is_the_first_or_the_length(build, a, ranges, changes):
 
 
 @given(content=CONTENT, change=st.integers(0, SIZE - 1), ranges=INSIDE)
-def test_the_first_difference_of_equal_ranges_but_for_one_byte(build, content, change, ranges):
+def test_the_first_difference_of_equal_ranges_but_for_one_byte(content, change, ranges):
     pos, length = ranges
     other = bytearray(content)
     other[change] ^= 1
     expected = change - pos if pos <= change < pos + length else length
-    assert build(MODULE).first_difference(bytearray(content), pos, other, pos, length) == expected
+    assert core.first_difference(bytearray(content), pos, other, pos, length) == expected
 
 
-def test_a_view_of_a_part_of_a_buffer_is_a_buffer_with_its_own_bounds(build):
-    module = build(MODULE)
+def test_a_view_of_a_part_of_a_buffer_is_a_buffer_with_its_own_bounds():
     whole = bytearray(b"outside" + bytes(4) + b"outside")
     part = memoryview(whole)[7:11]
-    module.store32(part, 0, 0x01020304)
+    core.store32(part, 0, 0x01020304)
     assert whole == b"outside\1\2\3\4outside"
     for pos in (-1, 1):
         with pytest.raises(IndexError):
-            module.load32(part, pos)
+            core.load32(part, pos)
 
 
-def test_empty_buffers_do_not_differ(build):
-    assert build(MODULE).first_difference(bytearray(), 0, bytearray(), 0, 0) == 0
+def test_empty_buffers_do_not_differ():
+    assert core.first_difference(bytearray(), 0, bytearray(), 0, 0) == 0

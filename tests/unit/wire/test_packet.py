@@ -28,6 +28,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
+from pycolo import core
 from pycolo.wire.kinds import PacketKind, Refusal
 from support.frames import ethernet, parse, segment, vnet_header
 from support.strategies import (
@@ -49,8 +50,6 @@ from support.strategies import (
     damaged,
     tcp_frames_with_vnet,
 )
-
-MODULE = "pycolo.wire.packet"
 
 ETH_LEN = 14
 TAG_LEN = 4
@@ -115,8 +114,8 @@ def transport_pos(layers, kind, parsed):
 
 
 @given(frame=TCP_FRAMES)
-def test_tcp_agrees_with_scapy(build, frame):
-    parsed = parse(build(MODULE), frame)
+def test_tcp_agrees_with_scapy(frame):
+    parsed = parse(frame)
     packet = parsed.packet
     assert parsed.kind == PacketKind.TCP
     layers, _ = assert_ip_agrees(parsed, frame)
@@ -131,8 +130,8 @@ def test_tcp_agrees_with_scapy(build, frame):
 
 
 @given(frame=TCP_FRAMES)
-def test_tcp_options_agree_with_scapy(build, frame):
-    parsed = parse(build(MODULE), frame)
+def test_tcp_options_agree_with_scapy(frame):
+    parsed = parse(frame)
     packet, options = parsed.packet, dict(segment(frame).tcp.options)
     assert packet.mss == options.get("MSS", 0)
     # RFC 7323 section 2.3: more than 14 counts as 14.
@@ -147,8 +146,8 @@ def test_tcp_options_agree_with_scapy(build, frame):
 
 
 @given(frame=UDP_FRAMES)
-def test_udp_agrees_with_scapy(build, frame):
-    parsed = parse(build(MODULE), frame)
+def test_udp_agrees_with_scapy(frame):
+    parsed = parse(frame)
     packet = parsed.packet
     assert parsed.kind == PacketKind.UDP
     layers, _ = assert_ip_agrees(parsed, frame)
@@ -159,26 +158,26 @@ def test_udp_agrees_with_scapy(build, frame):
 
 
 @given(payload=PAYLOAD, more=st.binary(max_size=20))
-def test_udp_ends_where_its_own_length_says(build, payload, more):
+def test_udp_ends_where_its_own_length_says(payload, more):
     """Not where IP does (RFC 768): nobody reads what is in between."""
     udp = UDP(sport=1, dport=2, len=8 + len(payload))
-    parsed = parse(build(MODULE), ethernet(IP(dst="10.0.0.1") / udp / (payload + more)))
+    parsed = parse(ethernet(IP(dst="10.0.0.1") / udp / (payload + more)))
     assert parsed.kind == PacketKind.UDP
     assert parsed.payload == payload
 
 
 @given(payload=PAYLOAD)
-def test_udp_of_length_0_ends_where_ip_does(build, payload):
+def test_udp_of_length_0_ends_where_ip_does(payload):
     """RFC 2675 section 4, and GSO frames."""
-    parsed = parse(build(MODULE), ethernet(IPv6(dst="fe80::1") / UDP(len=0) / payload))
+    parsed = parse(ethernet(IPv6(dst="fe80::1") / UDP(len=0) / payload))
     assert parsed.payload == payload
 
 
 @given(ip=IP_LAYER, payload=PAYLOAD, tags=TAGS, trailer=TRAILER)
-def test_echo_requests_are_datagrams_with_their_header(build, ip, payload, tags, trailer):
+def test_echo_requests_are_datagrams_with_their_header(ip, payload, tags, trailer):
     kind = ICMP if isinstance(ip, IP) else ICMPv6EchoRequest
     frame = ethernet(ip.copy() / kind() / payload, tags) + trailer
-    parsed = parse(build(MODULE), frame)
+    parsed = parse(frame)
     assert parsed.kind == PacketKind.ICMP
     layers, _ = assert_ip_agrees(parsed, frame)
     assert parsed.payload == layers[kind].original
@@ -186,12 +185,11 @@ def test_echo_requests_are_datagrams_with_their_header(build, ip, payload, tags,
 
 
 @given(frame=FRAMES, tags=TAGS)
-def test_vlan_tags_name_the_network_and_change_nothing_else(build, frame, tags):
-    module = build(MODULE)
+def test_vlan_tags_name_the_network_and_change_nothing_else(frame, tags):
     untagged = frame[:12] + frame[ip_start(frame) - 2 :]
     layers = Ether(untagged)
     tagged = ethernet(layers.payload.original, tags, layers.type)
-    plain, found_tagged = parse(module, untagged), parse(module, tagged)
+    plain, found_tagged = parse(untagged), parse(tagged)
     assert plain.packet.vlan == 0
     assert found_tagged.packet.vlan == tags_number(tags)
     # The tags stand between the frame's first byte and everything else.
@@ -209,22 +207,22 @@ def ip_start(frame):
 
 
 @given(tags=TAGS)
-def test_arp_passes(build, tags):
+def test_arp_passes(tags):
     frame = ethernet(ARP(psrc="10.0.0.1", pdst="10.0.0.2"), tags)
-    assert parse(build(MODULE), frame).kind == PacketKind.PASS
+    assert parse(frame).kind == PacketKind.PASS
 
 
 @given(ethertype=U16.filter(lambda number: number not in (0x0800, 0x86DD, 0x8100, 0x88A8)), payload=PAYLOAD, tags=TAGS)
-def test_what_is_not_ip_passes(build, ethertype, payload, tags):
+def test_what_is_not_ip_passes(ethertype, payload, tags):
     """802.3 lengths and a tag that is no VLAN's too."""
-    assert parse(build(MODULE), ethernet(payload, tags, ethertype)).kind == PacketKind.PASS
+    assert parse(ethernet(payload, tags, ethertype)).kind == PacketKind.PASS
 
 
 @given(ip=IP_LAYER, ethertype=st.sampled_from([0x8100, 0x88A8]))
-def test_a_third_vlan_tag_passes(build, ip, ethertype):
+def test_a_third_vlan_tag_passes(ip, ethertype):
     three = b"".join(struct.pack(">HH", ethertype, tag) for tag in (1, 2, 3))
     frame = ethernet(ip.copy() / TCP())
-    assert parse(build(MODULE), frame[:12] + three + frame[12:]).kind == PacketKind.PASS
+    assert parse(frame[:12] + three + frame[12:]).kind == PacketKind.PASS
 
 
 @pytest.mark.parametrize(
@@ -242,29 +240,29 @@ def test_a_third_vlan_tag_passes(build, ip, ethertype):
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_neighbour_discovery_and_multicast_membership_pass(build, message):
+def test_neighbour_discovery_and_multicast_membership_pass(message):
     ip = IPv6(src="fe80::2", dst="ff02::1")
-    assert parse(build(MODULE), ethernet(ip / message)).kind == PacketKind.PASS
+    assert parse(ethernet(ip / message)).kind == PacketKind.PASS
     # MLD has a router alert before it (RFC 3810 section 5).
-    assert parse(build(MODULE), ethernet(ip / IPv6ExtHdrHopByHop() / message)).kind == PacketKind.PASS
+    assert parse(ethernet(ip / IPv6ExtHdrHopByHop() / message)).kind == PacketKind.PASS
 
 
 @pytest.mark.parametrize("message", [ICMPv6EchoRequest(), ICMPv6EchoReply(), ICMPv6DestUnreach()])
-def test_other_icmpv6_is_compared(build, message):
-    assert parse(build(MODULE), ethernet(IPv6(dst="fe80::1") / message)).kind == PacketKind.ICMP
+def test_other_icmpv6_is_compared(message):
+    assert parse(ethernet(IPv6(dst="fe80::1") / message)).kind == PacketKind.ICMP
 
 
-def test_igmp_passes(build):
-    assert parse(build(MODULE), ethernet(IP(dst="224.0.0.1", proto=2) / bytes(8))).kind == PacketKind.PASS
+def test_igmp_passes():
+    assert parse(ethernet(IP(dst="224.0.0.1", proto=2) / bytes(8))).kind == PacketKind.PASS
 
 
 @pytest.mark.parametrize(
     ("ip", "proto"), [(IPv6(dst="fe80::1"), 1), (IPv6(dst="fe80::1"), 2), (IP(dst="10.0.0.1"), 58)]
 )
-def test_the_other_ip_versions_icmp_is_nothing_special(build, ip, proto):
+def test_the_other_ip_versions_icmp_is_nothing_special(ip, proto):
     ip = ip.copy()
     ip.setfieldval("nh" if isinstance(ip, IPv6) else "proto", proto)
-    assert parse(build(MODULE), ethernet(ip / Raw(bytes([135]) * 8))).kind == PacketKind.OTHER
+    assert parse(ethernet(ip / Raw(bytes([135]) * 8))).kind == PacketKind.OTHER
 
 
 # ── other protocols, fragments ──────────────────────────────────────────────────────────────────────────────
@@ -287,9 +285,9 @@ OTHER_PROTO = st.sampled_from(sorted(WITH_PORTS)) | U8.filter(lambda number: num
 
 
 @given(proto=OTHER_PROTO, payload=PAYLOAD, trailer=TRAILER, data=st.data())
-def test_any_other_protocol_is_a_datagram(build, proto, payload, trailer, data):
+def test_any_other_protocol_is_a_datagram(proto, payload, trailer, data):
     frame = ethernet(data.draw(ip_over(proto)) / Raw(payload)) + trailer
-    parsed = parse(build(MODULE), frame)
+    parsed = parse(frame)
     assert parsed.kind == PacketKind.OTHER
     assert parsed.packet.ip_proto == proto
     assert parsed.payload == payload
@@ -300,8 +298,8 @@ def test_any_other_protocol_is_a_datagram(build, proto, payload, trailer, data):
 
 @pytest.mark.parametrize("proto", WITH_PORTS)
 @given(payload=st.binary(min_size=12, max_size=40), data=st.data())
-def test_ports_of_protocols_that_have_their_like(build, proto, payload, data):
-    parsed = parse(build(MODULE), ethernet(data.draw(ip_over(proto)) / Raw(payload)))
+def test_ports_of_protocols_that_have_their_like(proto, payload, data):
+    parsed = parse(ethernet(data.draw(ip_over(proto)) / Raw(payload)))
     ports = struct.unpack_from(">HH", payload, WITH_PORTS[proto])
     assert (parsed.packet.source_port, parsed.packet.destination_port) == ports
 
@@ -310,18 +308,18 @@ FRAGMENT_PLACE = st.tuples(st.integers(0, 0x1FFF), st.booleans()).filter(lambda 
 
 
 @given(ip=IPV4_LAYER, number=U16, place=FRAGMENT_PLACE, proto=U8, payload=PAYLOAD, tags=TAGS)
-def test_ipv4_fragments(build, ip, number, place, proto, payload, tags):
+def test_ipv4_fragments(ip, number, place, proto, payload, tags):
     ip = ip.copy()
     ip.id, ip.frag, ip.flags, ip.proto = number, place[0], int(place[1]), proto
-    assert_is_fragment(parse(build(MODULE), ethernet(ip / Raw(payload), tags)), number, place, proto, payload)
+    assert_is_fragment(parse(ethernet(ip / Raw(payload), tags)), number, place, proto, payload)
 
 
 @given(ip=IPV6_LAYER, number=U32, place=FRAGMENT_PLACE, proto=U8, payload=PAYLOAD, tags=TAGS)
-def test_ipv6_fragments(build, ip, number, place, proto, payload, tags):
+def test_ipv6_fragments(ip, number, place, proto, payload, tags):
     """Behind other extension headers; what the fragment itself holds is not looked at, not even headers."""
     header = IPv6ExtHdrFragment(id=number, offset=place[0], m=int(place[1]), nh=proto)
     frame = ethernet(ip.copy() / header / Raw(payload), tags)
-    assert_is_fragment(parse(build(MODULE), frame), number, place, proto, payload)
+    assert_is_fragment(parse(frame), number, place, proto, payload)
 
 
 def assert_is_fragment(parsed, number, place, proto, payload):
@@ -338,49 +336,47 @@ def assert_is_fragment(parsed, number, place, proto, payload):
 
 
 @given(framed=tcp_frames_with_vnet())
-def test_a_vnet_header_changes_nothing_about_the_packet(build, framed):
+def test_a_vnet_header_changes_nothing_about_the_packet(framed):
     octets, vnet_len = framed
-    module = build(MODULE)
-    with_header, without = parse(module, octets, vnet_len), parse(module, octets[vnet_len:])
+    with_header, without = parse(octets, vnet_len), parse(octets[vnet_len:])
     assert with_header.payload == without.payload
     assert found(with_header) == found(without, vnet_len) | {"vnet_len": vnet_len}
 
 
 @given(size=st.sampled_from([10, 12]), flags=U8, gso_type=U8, gso_size=U16, frame=FRAMES)
-def test_the_fields_of_a_vnet_header(build, size, flags, gso_type, gso_size, frame):
-    packet = parse(build(MODULE), vnet_header(size, flags, gso_type, gso_size) + frame, size).packet
+def test_the_fields_of_a_vnet_header(size, flags, gso_type, gso_size, frame):
+    packet = parse(vnet_header(size, flags, gso_type, gso_size) + frame, size).packet
     assert (packet.vnet_flags, packet.gso_type, packet.gso_size) == (flags, gso_type, gso_size)
 
 
-def test_without_a_vnet_header_nothing_of_an_earlier_one_is_left(build):
-    module = build(MODULE)
+def test_without_a_vnet_header_nothing_of_an_earlier_one_is_left():
     frame, header = ethernet(IP(dst="10.0.0.1") / TCP()), vnet_header(12, 1, 1, 1448)
-    packet = module.Packet()
-    module.parse_frame(bytearray(header + frame), 0, 12 + len(frame), 12, packet)
-    module.parse_frame(bytearray(frame), 0, len(frame), 0, packet)
+    packet = core.Packet()
+    core.parse_frame(bytearray(header + frame), 0, 12 + len(frame), 12, packet)
+    core.parse_frame(bytearray(frame), 0, len(frame), 0, packet)
     assert (packet.vnet_flags, packet.gso_type) == (0, 0)
 
 
 @pytest.mark.parametrize("ip", [IP(dst="10.0.0.1"), IPv6(dst="fe80::1")], ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize("size", [10, 12])
-def test_a_gso_frame_with_length_0_reaches_to_its_end(build, ip, size):
+def test_a_gso_frame_with_length_0_reaches_to_its_end(ip, size):
     """A segment of more than 64 KiB with headers; the field has no room for that."""
     payload = bytes(range(256)) * 255
     frame = bytearray(ethernet(ip / TCP() / payload))
     at = ETH_LEN + (2 if ip.version == 4 else 4)
     frame[at : at + 2] = b"\0\0"
-    parsed = parse(build(MODULE), vnet_header(size, 1, 1 if ip.version == 4 else 4, 1448) + frame, size)
+    parsed = parse(vnet_header(size, 1, 1 if ip.version == 4 else 4, 1448) + frame, size)
     assert parsed.kind == PacketKind.TCP
     assert parsed.payload == payload
-    not_gso = parse(build(MODULE), vnet_header(size) + frame, size)
+    not_gso = parse(vnet_header(size) + frame, size)
     assert not_gso.kind == PacketKind.REFUSED if ip.version == 4 else not_gso.packet.payload_len == 0
 
 
 # ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def refusal(module, frame, vnet_len=0):
-    parsed = parse(module, bytes(frame), vnet_len)
+def refusal(frame, vnet_len=0):
+    parsed = parse(bytes(frame), vnet_len)
     assert (parsed.kind == PacketKind.REFUSED) == (parsed.packet.refusal != Refusal.NONE)
     return parsed.packet.refusal
 
@@ -427,22 +423,22 @@ IPV6_END = ETH_LEN + 40
         (changed(IPV6_TCP, ETH_LEN + 4, 0, 0, 0), Refusal.IP_HEADER),  # a jumbogram (RFC 2675)
     ],
 )
-def test_why_a_frame_is_refused(build, frame, expected):
-    assert refusal(build(MODULE), frame) == expected
+def test_why_a_frame_is_refused(frame, expected):
+    assert refusal(frame) == expected
 
 
 @pytest.mark.parametrize("vnet_len", [10, 12])
-def test_a_frame_shorter_than_its_vnet_header_and_ethernet_is_short(build, vnet_len):
+def test_a_frame_shorter_than_its_vnet_header_and_ethernet_is_short(vnet_len):
     for length in range(vnet_len + ETH_LEN):
-        assert refusal(build(MODULE), bytes(length), vnet_len) == Refusal.SHORT
+        assert refusal(bytes(length), vnet_len) == Refusal.SHORT
 
 
 @pytest.mark.parametrize(("headers", "is_refused"), [(7, False), (8, False), (9, True), (40, True)])
-def test_extension_headers_have_a_bound(build, headers, is_refused):
+def test_extension_headers_have_a_bound(headers, is_refused):
     ip = IPv6(src="fe80::1", dst="fe80::2")
     for _ in range(headers):
         ip /= IPv6ExtHdrDestOpt()
-    assert refusal(build(MODULE), ethernet(ip / TCP())) == (Refusal.IP_HEADER if is_refused else Refusal.NONE)
+    assert refusal(ethernet(ip / TCP())) == (Refusal.IP_HEADER if is_refused else Refusal.NONE)
 
 
 def raw_option(kind, octets, length_error=0):
@@ -482,12 +478,12 @@ def options_of(header):
 
 
 @given(options=st.lists(RAW_OPTION, max_size=8).map(b"".join), header_words=st.integers(0, 10))
-def test_options_that_cannot_be_end_the_list_and_never_the_packet(build, options, header_words):
+def test_options_that_cannot_be_end_the_list_and_never_the_packet(options, header_words):
     """A stack that took the segment must not be cut off from it. What does not fit in the header is payload."""
     in_header = options[: 4 * header_words].ljust(4 * header_words, b"\1")
     payload = options[4 * header_words :] + b"payload"
     tcp = TCP(dataofs=5 + header_words) / (in_header + payload)
-    parsed = parse(build(MODULE), ethernet(IP(src="10.0.0.1", dst="10.0.0.2") / tcp))
+    parsed = parse(ethernet(IP(src="10.0.0.1", dst="10.0.0.2") / tcp))
     packet = parsed.packet
     assert parsed.kind == PacketKind.TCP
     assert parsed.payload == payload
@@ -502,9 +498,9 @@ def test_options_that_cannot_be_end_the_list_and_never_the_packet(build, options
 
 
 @pytest.mark.parametrize("kind", [2, 3, 4, 5, 8, 99])
-def test_an_option_without_its_length_at_the_end_of_the_buffer(build, kind):
+def test_an_option_without_its_length_at_the_end_of_the_buffer(kind):
     frame = ethernet(IP(src="10.0.0.1", dst="10.0.0.2") / TCP(dataofs=6) / bytes([1, 1, 1, kind]))
-    parsed = parse(build(MODULE), frame, after=b"")
+    parsed = parse(frame, after=b"")
     assert parsed.kind == PacketKind.TCP
     assert parsed.packet.payload_pos == parsed.end == len(parsed.buf)
 
@@ -545,56 +541,52 @@ ANY_BYTES = st.binary(max_size=120) | st.builds(
 
 
 @given(octets=ANY_BYTES | damaged(), vnet_len=st.sampled_from([0, 10, 12]))
-def test_any_bytes_are_a_packet_or_a_refusal(build, octets, vnet_len):
-    parsed = parse(build(MODULE), octets, vnet_len)
+def test_any_bytes_are_a_packet_or_a_refusal(octets, vnet_len):
+    parsed = parse(octets, vnet_len)
     assert parsed.kind in list(PacketKind)
     assert_positions_are_inside(parsed)
 
 
 @given(octets=ANY_BYTES | damaged(), vnet_len=st.sampled_from([0, 10, 12]), around=st.binary(max_size=90))
-def test_bytes_outside_the_frame_have_no_influence(build, octets, vnet_len, around):
+def test_bytes_outside_the_frame_have_no_influence(octets, vnet_len, around):
     """No byte behind the end of a frame, the next one of the batch perhaps, is ever taken for a part of it."""
-    module = build(MODULE)
-    alone = parse(module, octets, vnet_len, before=b"", after=b"")
-    assert found(alone) == found(parse(module, octets, vnet_len, before=around, after=around))
+    alone = parse(octets, vnet_len, before=b"", after=b"")
+    assert found(alone) == found(parse(octets, vnet_len, before=around, after=around))
     assert bytes(alone.buf) == octets
 
 
 @given(frame=FRAMES, vnet_len=st.sampled_from([0, 10, 12]))
-def test_every_truncation_of_a_valid_frame_is_refused(build, frame, vnet_len):
+def test_every_truncation_of_a_valid_frame_is_refused(frame, vnet_len):
     """Up to where IP ends; what Ethernet appended may be missing."""
-    module = build(MODULE)
     octets = vnet_header(vnet_len) + frame
-    whole = parse(module, octets, vnet_len)
+    whole = parse(octets, vnet_len)
     ip_end = whole.packet.ip_end - whole.start
     for length in range(len(octets)):
-        parsed = parse(module, octets[:length], vnet_len)
+        parsed = parse(octets[:length], vnet_len)
         assert_positions_are_inside(parsed)
         assert (parsed.kind == PacketKind.REFUSED) == (length < ip_end)
         assert parsed.kind in (PacketKind.REFUSED, whole.kind)
 
 
 @given(frame=FRAMES, cut=st.integers(1, 400))
-def test_a_frame_that_ends_beyond_the_buffer_is_a_bug_of_the_caller_not_a_read_outside(build, frame, cut):
-    module = build(MODULE)
+def test_a_frame_that_ends_beyond_the_buffer_is_a_bug_of_the_caller_not_a_read_outside(frame, cut):
     assume(cut <= len(frame))
     buf = bytearray(frame[:-cut])
     try:
-        kind = module.parse_frame(buf, 0, len(frame), 0, module.Packet())
+        kind = core.parse_frame(buf, 0, len(frame), 0, core.Packet())
     except IndexError:
         return
     assert kind in list(PacketKind)
 
 
 @given(source=IPV4_ADDRESS, other=IPV6_ADDRESS, frames=st.lists(FRAMES | IPV4_FRAGMENTS | damaged(), max_size=4))
-def test_a_packet_object_is_as_good_as_new(build, source, other, frames):
+def test_a_packet_object_is_as_good_as_new(source, other, frames):
     """It is filled again and again: what one frame left must not show in the next one's fields."""
-    module = build(MODULE)
-    used = module.Packet()
+    used = core.Packet()
     frames += [ethernet(IP(src=source) / TCP()), ethernet(IPv6(src=other) / UDP()), ethernet(IP(src=source) / UDP())]
     for frame in frames:
-        fresh = parse(module, frame)
-        module.parse_frame(fresh.buf, fresh.start, fresh.end, 0, used)
-        again = parse(module, frame)
+        fresh = parse(frame)
+        core.parse_frame(fresh.buf, fresh.start, fresh.end, 0, used)
+        again = parse(frame)
         again.packet = used
         assert found(again) == found(fresh)
