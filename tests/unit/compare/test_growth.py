@@ -38,6 +38,7 @@ def test_steps_are_counted():
     assert many >= few + 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [1, 2, 3], ids=["report", "hold", "reset"])
 @pytest.mark.parametrize("name", names())
 def test_nothing_is_left_of_it(name, policy):
