@@ -381,6 +381,7 @@ def take_over(both):
     tell(both.secondary, both.secondary.take_over)
     wait_for(lambda: both.served, "the takeover")
 
+
 @pytest.mark.rule("E4")
 @pytest.mark.rule("E4")
 def test_a_takeover_in_a_checkpoint_that_did_not_come_to_its_end_keeps_the_offsets(pair):
