@@ -383,7 +383,6 @@ def take_over(both):
 
 
 @pytest.mark.rule("E4")
-@pytest.mark.rule("E4")
 def test_a_takeover_in_a_checkpoint_that_did_not_come_to_its_end_keeps_the_offsets(pair):
     both = pair().synchronised()
     shake_hands(both)
