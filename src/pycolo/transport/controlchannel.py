@@ -12,6 +12,9 @@ as other threads want it: a turn makes three, poll, read and send, and no more.
 
 Events are handed to `on_event` in this thread; an event loop passes its `call_soon_threadsafe` on.
 
+**Nothing heard is as good as nothing confirmed.** A node whose own heartbeats the other one does not confirm suspects
+it as well: a cable that is cut in one direction is seen at both ends at the same time.
+
 Each heartbeat confirms the last one of the other node. Whoever sees its own heartbeat of time t confirmed knows that
 the other node was not silent to it before t, and so will not suspect it before t + timeout: `trusted_until_ns`.
 """
@@ -118,6 +121,8 @@ class ControlChannel:
         self._interval_ms = interval_ms
         now_ms = clock_ns() // 1_000_000
         self._detector = HeartbeatDetector(now_ms, interval_ms, timeout_ms, own_stall_ms)
+        self._confirming = HeartbeatDetector(now_ms, interval_ms, timeout_ms, own_stall_ms)
+        self._doubts: set[HeartbeatDetector] = set()
         self._next_heartbeat_ms = now_ms
         self._sequence = 0
         self._last: Heartbeat | None = None
@@ -125,6 +130,7 @@ class ControlChannel:
         self._trusted_until_ns = 0
         self._has_taken_leave = False  # the other node: by a goodbye, or to serve alone
         self._said_goodbye = False  # by the other node
+        self._is_silent = False
         self._lock = threading.Lock()  # over the three below
         self._outbox: deque[tuple[MessageType, bytes]] = deque()
         self._stop_at_ms: int | None = None
@@ -152,13 +158,23 @@ class ControlChannel:
         """Send a question or an answer. Any thread; raises `StateError` when the outbox is full."""
         self._post(MessageType.ORDER, payload)
 
-    def close(self, reason: GoodbyeReason = GoodbyeReason.SHUTDOWN, text: str = "") -> None:
-        """Say goodbye, if somebody listens, and end. Any thread; waits for the channel's own."""
-        with suppress(StateError):  # full: who asked for so much does not get a goodbye as well
-            self._post(MessageType.GOODBYE, Goodbye(reason, text).pack())
+    def fall_silent(self) -> None:
+        """Send no further heartbeat, and so confirm none: only what is handed over. Any thread."""
+        self._is_silent = True
+
+    def close(self, reason: GoodbyeReason | None = GoodbyeReason.SHUTDOWN, text: str = "") -> None:
+        """Say goodbye, and end; without a reason just end, as a node that dies does.
+
+        Any thread; waits for the channel's own.
+        """
+        if reason is not None:
+            with suppress(StateError):  # full: who asked for so much does not get a goodbye as well
+                self._post(MessageType.GOODBYE, Goodbye(reason, text).pack())
         with self._lock:
             if self._stop_at_ms is None:
                 self._stop_at_ms = self._now_ms() + GOODBYE_MS
+                if not self._finished:
+                    os.eventfd_write(self._wake, 1)
         if self._thread.ident is None:  # never started
             self._finish()
         elif self._thread is not threading.current_thread():
@@ -184,7 +200,8 @@ class ControlChannel:
         self._wait()
         now_ms = self._now_ms()
         self._read(now_ms)
-        self._detector.timer_fired(now_ms)
+        for detector in (self._detector, self._confirming):
+            detector.timer_fired(now_ms)
         self._report()
         self._send(now_ms)
         with self._lock:
@@ -209,12 +226,14 @@ class ControlChannel:
         if messages:
             self._detector.heard(now_ms)
         for message_type, payload in messages:
-            self._message(message_type, payload)
+            self._message(message_type, payload, now_ms)
 
-    def _message(self, message_type: MessageType, payload: memoryview) -> None:
+    def _message(self, message_type: MessageType, payload: memoryview, now_ms: int) -> None:
         if message_type is MessageType.HEARTBEAT:
             heartbeat, before = Heartbeat.unpack(payload), self._last
             self._last = heartbeat
+            if heartbeat.heard_ns and (before is None or heartbeat.heard_ns > before.heard_ns):
+                self._confirming.heard(now_ms)
             if heartbeat.heard_ns and not self._has_taken_leave:
                 heard_ns = min(heartbeat.heard_ns, self._clock_ns())
                 self._trusted_until_ns = heard_ns + self._timeout_ns
@@ -235,14 +254,24 @@ class ControlChannel:
 
     def _report(self, text: str = "") -> None:
         for command in self._detector.commands():
-            if isinstance(command, Recovered):
-                self._on_event(Heard(command.silent_ms, self._clock_ns()))
-            elif not self._said_goodbye:
-                self._suspected(command, text)
+            self._judge(self._detector, command, text or f"no heartbeat for {command.silent_ms} ms")
+        for command in self._confirming.commands():
+            what = f"no heartbeat of this node was confirmed for {command.silent_ms} ms"
+            self._judge(self._confirming, command, what)
 
-    def _suspected(self, command: Suspect, text: str) -> None:
-        line = text or f"{self._link.stream}: no heartbeat for {command.silent_ms} ms"
-        self._on_event(Suspected(command.reason, command.silent_ms, self._clock_ns(), line))
+    def _judge(self, detector: HeartbeatDetector, command: Suspect | Recovered, text: str) -> None:
+        """The other node is suspected for either silence, and is heard again when both have ended."""
+        was_suspected = bool(self._doubts)
+        if isinstance(command, Recovered):
+            self._doubts.discard(detector)
+            if was_suspected and not self._doubts:
+                self._on_event(Heard(command.silent_ms, self._clock_ns()))
+            return
+        self._doubts.add(detector)
+        is_lost = command.reason is SuspicionReason.CONNECTION_LOST
+        if (is_lost or not was_suspected) and not self._said_goodbye:
+            line = text if is_lost else f"{self._link.stream}: {text}"
+            self._on_event(Suspected(command.reason, command.silent_ms, self._clock_ns(), line))
 
     def _lost(self, text: str) -> None:
         self._detector.connection_lost(self._now_ms())
@@ -258,7 +287,7 @@ class ControlChannel:
         if now_ms >= self._next_heartbeat_ms:
             # From now, not from when it was due: after a stall one heartbeat says as much as ten.
             self._next_heartbeat_ms = now_ms + self._interval_ms
-            if self._link.can_queue:
+            if self._link.can_queue and not self._is_silent:
                 term, epoch = self._state()
                 self._sequence += 1
                 heard_ns = self._last.sender_ns if self._last is not None else 0

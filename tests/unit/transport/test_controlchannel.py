@@ -1,11 +1,12 @@
 """The control connection: a living node is never suspected, a dead one soon, a leaving one not at all."""
 
+import itertools
 import queue
 import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -101,8 +102,21 @@ def lone(stack):
     return side, theirs
 
 
-def heartbeat(sequence=1, term=1, epoch=0):
-    return codec.message(MessageType.HEARTBEAT, Heartbeat(sequence, 0, term, epoch).pack())
+def heartbeat(sequence=1, term=1, epoch=0, heard_ns=0):
+    return codec.message(MessageType.HEARTBEAT, Heartbeat(sequence, 0, term, epoch, heard_ns).pack())
+
+
+def everything(peer):
+    """All messages until the connection's end."""
+    octets = b""
+    while part := peer.recv(4096):
+        octets += part
+    found = []
+    while octets:
+        message_type, length = codec.parse_header(octets, 0, CONTROL_TYPES, "peer", 0)
+        found.append((message_type, octets[codec.HEADER_BYTES : codec.HEADER_BYTES + length]))
+        octets = octets[codec.HEADER_BYTES + length :]
+    return found
 
 
 def wait_until(condition):
@@ -222,9 +236,38 @@ def test_silence_is_suspected_and_a_late_heartbeat_withdraws_it(stack):
     assert suspected.text == f"link to b: no heartbeat for {suspected.silent_ms} ms"
     assert began_s * 1e9 <= suspected.at_ns <= time.monotonic_ns()
     assert TIMES["timeout_ms"] - 10 <= took_ms < 20_000
-    peer.sendall(heartbeat())
+    peer.sendall(heartbeat(heard_ns=1))
     assert side.next(Heard).silent_ms >= suspected.silent_ms
     assert side.next(Suspected).reason is SuspicionReason.SILENCE
+
+
+def test_a_node_whose_heartbeats_are_not_confirmed_suspects_too(stack):
+    """The cable is cut in one direction: the other node is heard, and hears nothing."""
+    side, peer = alone(stack, TIMES)
+    side.channel.start()
+    for sequence in itertools.count(1):
+        peer.sendall(heartbeat(sequence, heard_ns=7))
+        with suppress(queue.Empty):
+            if isinstance(found := side.events.get(timeout=TIMES["interval_ms"] / 1000), Suspected):
+                break
+    assert found.reason is SuspicionReason.SILENCE
+    assert found.text == f"link to b: no heartbeat of this node was confirmed for {found.silent_ms} ms"
+    assert found.silent_ms >= TIMES["timeout_ms"]
+    peer.sendall(heartbeat(sequence + 1, heard_ns=8))
+    side.next(Heard)
+
+
+def test_a_silent_channel_says_what_is_left_to_say_and_no_heartbeat(stack):
+    side, peer = alone(stack, PATIENT)
+    side.channel.start()
+    side.channel.fall_silent()
+    time.sleep(3 * PATIENT["interval_ms"] / 1000)
+    side.channel.announce_takeover(5, 0)
+    side.channel.close(None)
+    types = [message_type for message_type, _ in everything(peer)]
+    assert types[-1] is MessageType.TAKEOVER_NOTICE
+    assert types.count(MessageType.HEARTBEAT) <= 1
+    assert MessageType.GOODBYE not in types
 
 
 def test_a_connection_that_ends_is_suspected_at_once(lone):
