@@ -16,6 +16,9 @@ import pytest
 
 from pycolo.link.codec import Channel, MessageType
 from pycolo.link.hello import Hello, Role
+from pycolo.link.orders import Order, encode_order
+from pycolo.node.links import FIRST_WORD
+from pycolo.node.peerrpc import NO_ANSWER
 from pycolo.transport.certs import create
 from pycolo.transport.linksetup import Address, dial
 from support.nodes import HEARTBEAT_TIMEOUT_MS, PATIENCE_S, Relay, World, one_line, wait_for
@@ -181,6 +184,9 @@ def test_a_secondary_that_sends_nonsense_loses_its_connection_and_the_primary_go
     with world.stack.pop_all() as world.stack:
         world.stack.callback(control.link.close)
         world.stack.callback(data.link.close)
+        first_word = encode_order(Order(id=NO_ANSWER, order=FIRST_WORD, arguments={"in_step": False}))
+        control.link.queue(MessageType.ORDER, first_word)
+        control.link.flush()
         wait_for(lambda: "the pair is whole" in world.primary.log, "the pair")
         data.link.queue(MessageType.GUEST_FRAMES, payload)
         data.link.flush()

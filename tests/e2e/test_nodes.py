@@ -232,7 +232,8 @@ def test_a_secondary_that_says_goodbye_leaves_the_primary_to_itself(world):
     connection = world.protected(primary=("--arbiter", "manual")).connect()
     world.secondary.signal(signal.SIGTERM)
     assert world.secondary.end() == 0
-    world.primary.wait_state("waiting")
+    world.primary.wait_state("alone")
+    assert world.primary.status()["term"] == 0, "no arbiter was needed"
     connection.ask(b"x")
     world.start("secondary")
     world.attach("secondary")

@@ -222,10 +222,9 @@ def _given(port: PortSpec | None) -> PortSpec:
 async def _life(options: NodeOptions, open_port: "PortOpener | None") -> tuple[int, str]:
     """The exit code, and why the node has ended by itself."""
     # Imported here: the other commands start faster without the compiled core.
-    from pycolo.node.roles import PrimaryNode, SecondaryNode  # noqa: PLC0415
+    from pycolo.node.roles import make_node  # noqa: PLC0415
 
-    kind = PrimaryNode if options.role is Role.PRIMARY else SecondaryNode
-    node = kind(options) if open_port is None else kind(options, open_port)
+    node = make_node(options) if open_port is None else make_node(options, open_port)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, node.stop, signal.Signals(number).name)

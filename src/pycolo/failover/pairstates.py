@@ -144,8 +144,8 @@ SHOWN: Final[Mapping[State, str]] = {
     State.ASKING: "suspect",
     State.CONFIRMED: "suspect",
     State.SECONDARY_ACTING: "suspect",
-    State.TAKING_OVER: "taking over",
-    State.SWITCHING: "taking over",
+    State.TAKING_OVER: "taking-over",
+    State.SWITCHING: "taking-over",
     State.STARTING: "waiting",
     State.RETIRING: "fenced",
 }

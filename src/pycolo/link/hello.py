@@ -20,7 +20,7 @@ from pycolo import limits
 from pycolo.errors import ConfigError, LinkError
 from pycolo.link.codec import Channel, pack_text, unpack_text
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 """Goes up with every change that an older node would misunderstand."""
 
 PAIR_DEFAULT: Final = "colo"

@@ -10,8 +10,23 @@ May know everything below it; only `proxy`, `vm` and `cli` know it.
     handover        what a path that served leaves to the one that follows it
     announcer       tells the LAN where the guest's addresses are now
     nopath          stands for the path of a node without a guest
+    roles           `colo primary` and `colo secondary`, put together of these parts:
+    node            one node's life (asyncio, in the main thread)
+    decider         the pair's value: facts in, commands out, deadlines
+    commands        carries the commands out
+    guest           the interface of a guest and its data path
+    plainguest      … without a QEMU of the node's own
+    links           the link to the other node, and what is heard over it
+    peerrpc         questions and words over a link
+    ownside         where the links of such a node come from
     linksides       listening for the other node, dialing it
-    supervisor      one node's life: link, heartbeats, arbiter, states (asyncio, in the main thread)
+    permission      the arbiter
+    gate            what the data path asks before each write
+    records         what a restarted node must know
+    journal         what the user is told of the pair's transitions
+    operator        what the user may ask
+    loopcall        from any thread into asyncio's
+    supervisor      base of the nodes with a QEMU, which are not composed yet
     divergences     the last ones, for whoever asks why
     sidebyside      one of them in words, with the bytes of both sides
     planner         runs the plans of `failover.plans`

@@ -1,22 +1,144 @@
-"""The two roles' own part of a node's life."""
+"""`colo primary` and `colo secondary`: nodes without a QEMU of their own, put together."""
 
-from time import monotonic_ns
+import secrets
+from typing import Any, Final
 
 import structlog
 
-from pycolo.link.codec import Channel, GoodbyeReason
-from pycolo.link.hello import Hello
-from pycolo.node.linksides import DialingSide, ListeningSide
+from pycolo.failover import pairstates
+from pycolo.failover.arbiter import make_arbiter
+from pycolo.failover.pair import Record, Settings, restarted
+from pycolo.link.hello import Role
+from pycolo.node.commands import NoOtherPath, Parts
+from pycolo.node.decider import Decider
+from pycolo.node.divergences import Divergences
+from pycolo.node.gate import Gate
+from pycolo.node.journal import Journal
+from pycolo.node.links import Links, MakeControl
+from pycolo.node.loopcall import LoopCall
+from pycolo.node.node import Given, Node
 from pycolo.node.options import NodeOptions
+from pycolo.node.ownside import OwnSide
+from pycolo.node.permission import Permission, run_core
+from pycolo.node.plainguest import PlainPrimary, PlainSecondary
 from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.records import NoRecord
 from pycolo.node.secondarypath import SecondaryPath
-from pycolo.node.supervisor import NodeState, PortOpener, Supervisor, open_port
+from pycolo.node.supervisor import PortOpener, open_port
 from pycolo.path.cores import new_comparator, new_rewriter
-from pycolo.transport import tls
-from pycolo.transport.linksetup import Established
+from pycolo.transport.controlchannel import ControlChannel
+from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
 
+EPOCH: Final = 0
+"""Checkpoints count it: only a node with a QEMU makes any."""
+
 log = structlog.get_logger("colo")
+
+
+def make_node(options: NodeOptions, open_one: PortOpener = open_port) -> Node:
+    """In the event loop's thread. `open_one` opens each of its ports. Raises `ConnectError`, `ConfigError`."""
+    role = pairstates.Role(options.role.value)
+    settings = Settings(timeout_ms=options.heartbeat_timeout_ms, back_off_first_ms=0)
+    pair, commands = restarted(settings, Record(role, is_wished=True), has_guest=True)
+    return put_together(options, Decider(pair), commands, open_one)
+
+
+def put_together(
+    options: NodeOptions,
+    decider: Decider,
+    commands: tuple[pairstates.Command, ...],
+    open_one: PortOpener = open_port,
+    make_control: MakeControl | None = None,
+) -> Node:
+    """Make the parts. `make_control` makes a link's control connection. Raises `ConnectError`, `ConfigError`."""
+    call = LoopCall()
+    journal, divergences = Journal(), Divergences(options.on_divergence.name.lower())
+    links = Links(lambda: decider.pair, make_control or _control_maker(options, decider), decider.tell)
+    arbiter = run_core(make_arbiter(options.arbiter, decider.pair.term))
+    permission = Permission(arbiter, decider.tell, lambda: decider.pair.term)
+    gate = Gate(links.trusted_until_ns, permission.serve_until_ns)
+    sides = OwnSide(options, lambda: decider.pair, links, secrets.randbits(64) | 1)
+    node: Node
+
+    def on_data_lost(link: int, text: str) -> None:
+        call(node.data_lost, link, text)
+
+    def on_retired() -> None:
+        node.retired()
+
+    base: dict[str, Any] = {
+        "on_note": lambda text: call(_note, text),
+        "on_fatal": lambda error: call(node.failed, error),
+        "spin_us": options.spin_us,
+    }
+    guest: PlainPrimary | PlainSecondary
+    if options.role is Role.PRIMARY:
+        guest = PlainPrimary(gate, on_data_lost, on_retired)
+        guest.path = _primary_path(
+            options,
+            open_one,
+            on_commands=lambda found: call(divergences.note, found),
+            on_link_lost=guest.data_lost,
+            **base,
+        )
+    else:
+        guest = PlainSecondary(on_data_lost, on_retired)
+        guest.path = _secondary_path(
+            options,
+            open_one,
+            on_serving=lambda resent: call(journal.served, resent),
+            on_link_lost=guest.data_lost,
+            **base,
+        )
+    parts = Parts(guest, links, permission, NoRecord(), sides, NoOtherPath())
+    warning = f"NEGATIVE CONTROL: this node works without {options.without}" if options.without else ""
+    node = Node(options, decider, parts, sides, gate, journal, divergences, Given(commands, warning))
+    return node
+
+
+def _note(text: str) -> None:
+    log.warning(text)
+
+
+def _control_maker(options: NodeOptions, decider: Decider) -> MakeControl:
+    def make(link: LinkSocket, on_event: Any) -> ControlChannel:
+        return ControlChannel(
+            link,
+            lambda: (decider.pair.term, EPOCH),
+            on_event,
+            interval_ms=options.heartbeat_interval_ms,
+            timeout_ms=options.heartbeat_timeout_ms,
+            own_stall_ms=options.own_stall_ms,
+        )
+
+    return make
+
+
+# ── data paths ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _primary_path(options: NodeOptions, open_one: PortOpener, **callbacks: Any) -> PrimaryPath:
+    comparator = new_comparator(
+        has_vnet=options.has_vnet,
+        policy=options.on_divergence,
+        commits_input=options.commits_input,
+        needs_handshake=True,
+        compare_timeout_ms=options.compare_timeout_ms,
+        queue_packets_max=options.queue_packets_max,
+        primary_name="--guest",
+        secondary_name="data link",
+    )
+    ports = _open_ports(options, open_one)
+    return PrimaryPath(comparator, *ports, compares=options.without != "compare", **callbacks)
+
+
+def _secondary_path(options: NodeOptions, open_one: PortOpener, **callbacks: Any) -> SecondaryPath:
+    rewriter = new_rewriter(keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="--guest")
+    rewriter.is_passing = options.without == "rewrite"
+    lan_in, lan_out, guest_in, guest_out = _open_ports(options, open_one)
+    assert guest_out is not None
+    return SecondaryPath(rewriter, lan_in, lan_out, guest_in, guest_out, **callbacks)
 
 
 def _open_ports(options: NodeOptions, open_one: PortOpener) -> tuple[Port, Port, Port, Port | None]:
@@ -37,155 +159,3 @@ def _open_ports(options: NodeOptions, open_one: PortOpener) -> tuple[Port, Port,
     assert lan_out is not None
     assert guest_in is not None
     return lan_in, lan_out, guest_in, guest_out
-
-
-class PrimaryNode(Supervisor):
-    """`colo primary`: listens for the secondary."""
-
-    path: PrimaryPath
-
-    def __init__(self, options: NodeOptions, open_one: PortOpener = open_port) -> None:
-        """`open_one` opens each of its ports. Raises `ConnectError`, `ConfigError`."""
-        super().__init__(options)
-        self._interface = None
-        self._context = None
-        if options.tls is not None:
-            self._context = tls.server_context(options.tls, options.pair)
-        else:
-            self._interface = tls.check_plaintext_allowed(
-                options.link.host, insecure=options.insecure, allowed_link=options.insecure_link
-            )
-        comparator = new_comparator(
-            has_vnet=options.has_vnet,
-            policy=options.on_divergence,
-            commits_input=options.commits_input,
-            needs_handshake=True,
-            compare_timeout_ms=options.compare_timeout_ms,
-            queue_packets_max=options.queue_packets_max,
-            primary_name="--guest",
-            secondary_name="data link",
-        )
-        lan_in, lan_out, guest_in, guest_out = _open_ports(options, open_one)
-        self.path = PrimaryPath(
-            comparator,
-            lan_in,
-            lan_out,
-            guest_in,
-            guest_out,
-            on_commands=lambda commands: self._call(self._divergences.note, commands),
-            compares=options.without != "compare",
-            **self._path_callbacks(),
-        )
-        self._listening: ListeningSide | None = None
-
-    async def _begin(self) -> None:
-        if self.options.without:
-            log.warning(f"NEGATIVE CONTROL: this node works without {self.options.without}")
-        self._listening = ListeningSide(
-            self.options.link,
-            self._context,
-            self._interface,
-            self.hello,
-            lambda made: self._bind(made.theirs.channel, made),
-            self._call,
-        )
-
-    async def _end(self) -> None:
-        if self._listening is not None:
-            await self._listening.close()
-        await super()._end()
-
-    def _formed(self) -> None:
-        channel = self._control
-        assert channel is not None
-        self.path.post(lambda: self.path.pair_formed(lambda: channel.trusted_until_ns))
-
-    def _granted(self, text: str) -> None:
-        self.path.post(self.path.go_alone)
-        self._enter(NodeState.ALONE, f"going on alone: {text}")
-
-    def _peer_left(self, text: str) -> None:
-        """A secondary that says goodbye does not serve: going on needs nobody's permission."""
-        self._unbind()
-        self.path.post(self.path.go_alone)
-        self._enter(NodeState.WAITING, f"the secondary has left: {text}")
-
-
-class SecondaryNode(Supervisor):
-    """`colo secondary`: dials the primary."""
-
-    path: SecondaryPath
-
-    def __init__(self, options: NodeOptions, open_one: PortOpener = open_port) -> None:
-        """`open_one` opens each of its ports. Raises `ConnectError`, `ConfigError`."""
-        super().__init__(options)
-        self._interface = None
-        self._context = None
-        if options.tls is not None:
-            self._context = tls.client_context(options.tls, options.pair)
-        else:
-            self._interface = tls.check_plaintext_allowed(
-                options.link.host, insecure=options.insecure, allowed_link=options.insecure_link
-            )
-        rewriter = new_rewriter(
-            keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="--guest"
-        )
-        rewriter.is_passing = options.without == "rewrite"
-        lan_in, lan_out, guest_in, guest_out = _open_ports(options, open_one)
-        assert guest_out is not None
-        self.path = SecondaryPath(
-            rewriter,
-            lan_in,
-            lan_out,
-            guest_in,
-            guest_out,
-            on_serving=lambda resent: self._call(self._serving, resent),
-            **self._path_callbacks(),
-        )
-        self._dialing: DialingSide | None = None
-
-    async def _begin(self) -> None:
-        if self.options.without:
-            log.warning(f"NEGATIVE CONTROL: this node works without {self.options.without}")
-        self._dialing = DialingSide(
-            self.options.link, self._context, self._interface, self._hello_for, self._is_free, self._dialed
-        )
-
-    async def _end(self) -> None:
-        if self._dialing is not None:
-            await self._dialing.close()
-        await super()._end()
-
-    def _is_free(self) -> bool:
-        """There is no pair, and this node does not serve."""
-        return self.state in (NodeState.WAITING, NodeState.SUSPECT)
-
-    def _dialed(self, control: Established, data: Established) -> None:
-        self._close_control(GoodbyeReason.REPLACED, "a new connection replaces this one")
-        self._data = None
-        self._bind(Channel.CONTROL, control)
-        self._bind(Channel.DATA, data)
-
-    def _hello_for(self, channel: Channel, peer_instance: int) -> Hello:
-        self._peer_instance = peer_instance
-        return self.hello(channel)
-
-    def _formed(self) -> None:
-        return
-
-    def _granted(self, text: str) -> None:
-        self.path.post(self.path.take_over)
-        self._enter(NodeState.SERVING, f"taking over: {text}")
-
-    def _serving(self, resent: int) -> None:
-        if self.takeover is not None:
-            self.takeover |= {"done_ns": monotonic_ns(), "resent": resent}
-            took_us = (self.takeover["done_ns"] - self.takeover["suspected_ns"]) / 1000
-            log.info("serving", resent=resent, ms_since_suspicion=round(took_us / 1000, 1))
-
-    def _peer_left(self, text: str) -> None:
-        """The primary goes on without this node: it must not take over, and may come back."""
-        if self.state is NodeState.SERVING:
-            return
-        self._unbind()
-        self._enter(NodeState.WAITING, f"the primary has left: {text}")

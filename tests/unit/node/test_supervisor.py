@@ -1,4 +1,4 @@
-"""A node's states: what each fact leads to, and that nothing follows once the other node serves."""
+"""A node's states: what each fact leads to, what its parts are told, and that nothing follows once the other serves."""
 
 import asyncio
 import time
@@ -7,13 +7,25 @@ from contextlib import contextmanager
 import pytest
 
 from pycolo.failover.heartbeat import SuspicionReason
+from pycolo.failover.pair import Record, Settings, restarted
+from pycolo.failover.pairstates import Role as PairRole
+from pycolo.failover.pairstates import State
 from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.hello import Hello, Role, Welcome
+from pycolo.link.orders import Order, decode_order, encode_order
+from pycolo.node.decider import Decider
 from pycolo.node.linksides import ListeningSide
 from pycolo.node.options import NodeOptions
-from pycolo.node.roles import PrimaryNode, SecondaryNode
-from pycolo.node.supervisor import NodeState, Supervisor
-from pycolo.transport.controlchannel import ChannelClosed, Heard, PeerGoodbye, PeerState, PeerTakeover, Suspected
+from pycolo.node.roles import put_together
+from pycolo.transport.controlchannel import (
+    ChannelClosed,
+    Heard,
+    PeerGoodbye,
+    PeerOrder,
+    PeerState,
+    PeerTakeover,
+    Suspected,
+)
 from pycolo.transport.linksetup import Address, Established
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.portspec import parse_port
@@ -23,6 +35,10 @@ LOST = Suspected(SuspicionReason.CONNECTION_LOST, 0, 1, "gone")
 CLOSED = ChannelClosed("gone")
 TAKEOVER = PeerTakeover(1, 0)
 GOODBYE = PeerGoodbye(GoodbyeReason.SHUTDOWN, "bye")
+
+
+def order(name, number=0, **arguments):
+    return PeerOrder(encode_order(Order(id=number, order=name, arguments=arguments)))
 
 
 class FakePath:
@@ -55,17 +71,33 @@ class FakeLink(LinkSocket):
 class FakeChannel:
     trusted_until_ns = 0
 
-    def __init__(self):
+    def __init__(self, on_event):
+        self.on_event = on_event
         self.said = []
+        self.orders = []
 
     def start(self):
         self.said.append("start")
+
+    def fall_silent(self):
+        """Heard at its end only."""
+
+    def order(self, payload):
+        self.orders.append(decode_order(payload))
 
     def announce_takeover(self, term, epoch):
         self.said.append(f"takeover {term}")
 
     def close(self, reason, text):
-        self.said.append(f"goodbye {reason.name}")
+        self.said.append(f"goodbye {reason.name}" if reason is not None else "cut")
+
+
+class FakeSides:
+    def __init__(self):
+        self.roles = []
+
+    def become(self, role):
+        self.roles.append(role.value)
 
 
 def options(role, arbiter, tmp_path):
@@ -87,37 +119,76 @@ def options(role, arbiter, tmp_path):
 class Driver:
     """Feeds a node the facts that its threads would bring."""
 
-    def __init__(self, node):
-        self.node = node
-        self.path = node.path = FakePath()
+    def __init__(self, given):
+        self.given = given
+        self.is_primary = given.role is Role.PRIMARY
+        settings = Settings(timeout_ms=30, back_off_first_ms=0, retry_ms=5)
+        pair, commands = restarted(settings, Record(PairRole(given.role.value), is_wished=True), has_guest=True)
         self.links = []
         self.channels = []
-        node._make_control = self._make_control
+        self.node = put_together(given, Decider(pair), commands, make_control=self._make_control)
+        self.path = self.node.parts.guest.path = FakePath()
+        self.sides = self.node.parts.sides
+        self.node.parts.sides = FakeSides()
+        self.node.begin()
+        self.path.done.clear()
 
-    def _make_control(self, link):
-        self.channels.append(FakeChannel())
+    def _make_control(self, link, on_event):
+        self.channels.append(FakeChannel(on_event))
         return self.channels[-1]
 
-    def bind(self, channel, *, instance=7, term=0):
-        node = self.node
+    def made(self, channel, *, instance=7, term=0):
         theirs = Hello(
-            program="test", pair="colo", role=node.options.role.other, channel=channel, term=term, epoch=0,
+            program="test", pair="colo", role=self.given.role.other, channel=channel, term=term, epoch=0,
             features=frozenset(), instance=instance,
         )  # fmt: skip
         self.links.append(FakeLink())
-        node._bind(channel, Established(self.links[-1], theirs, Welcome(max(term, node.term), frozenset())))
+        return Established(self.links[-1], theirs, Welcome(term, frozenset()))
+
+    def connect(self, **more):
+        """Both connections; nothing was said yet."""
+        control, data = (self.made(channel, **more) for channel in (Channel.CONTROL, Channel.DATA))
+        if self.is_primary:
+            self.node.parts.links.accepted(control)
+            self.node.parts.links.accepted(data)
+        else:
+            self.node.parts.links.dialed(control, data)
 
     def form(self, **more):
-        self.bind(Channel.CONTROL, **more)
-        self.bind(Channel.DATA, **more)
+        """A whole pair."""
+        self.connect(**more)
+        if self.is_primary:
+            self.hear(order("linked", in_step=False))
+        else:
+            self.hear(order("prepare"), order("protected"))
+        self.turn_until(lambda: self.state == "protected")
 
     def hear(self, *events, channel=None):
         for event in events:
-            self.node._heard(channel or self.channels[-1], event)
+            (channel or self.channels[-1]).on_event(event)
+        self.turn(0)
+        self.turn(0)
+
+    def asked(self, channel=None):
+        return [
+            order.order or ("refused" if order.error else "answer") for order in (channel or self.channels[-1]).orders
+        ]
+
+    def promise(self):
+        """The secondary's answer to the last `discard`."""
+        number = next(order.id for order in reversed(self.channels[-1].orders) if order.order == "discard")
+        self.hear(PeerOrder(encode_order(Order(id=number, answer={}))))
+
+    def failover(self):
+        return self.loop.run_until_complete(self.node.operator.failover())
+
+    def stop(self):
+        self.loop.call_soon(self.node.stop, "SIGTERM")
+        self.turn(0)
 
     @property
     def state(self):
-        return self.node.state
+        return self.node.pair.shown
 
 
 @contextmanager
@@ -126,9 +197,10 @@ def driven(role, arbiter, tmp_path):
     loop = asyncio.new_event_loop()
 
     async def make():
-        return (PrimaryNode if role is Role.PRIMARY else SecondaryNode)(options(role, arbiter, tmp_path))
+        return Driver(options(role, arbiter, tmp_path))
 
-    driver = Driver(loop.run_until_complete(make()))
+    driver = loop.run_until_complete(make())
+    driver.loop = loop
     driver.turn = lambda seconds=0.02: loop.run_until_complete(asyncio.sleep(seconds))
 
     def turn_until(condition):
@@ -162,17 +234,35 @@ def drive(tmp_path, request):
 BOTH = pytest.mark.parametrize("role", list(Role))
 
 
-@BOTH
-def test_a_pair_needs_both_connections(drive, role):
-    driver = drive(role)
-    assert driver.state is NodeState.WAITING
-    driver.bind(Channel.CONTROL)
-    assert driver.state is NodeState.WAITING
-    assert driver.path.done == []
-    driver.bind(Channel.DATA)
-    assert driver.state is NodeState.PROTECTED
-    assert driver.path.done[0] == "attach"
+def test_a_primary_believes_in_a_link_when_the_secondarys_first_word_has_come(drive):
+    driver = drive()
+    assert driver.state == "waiting"
+    driver.node.parts.links.accepted(driver.made(Channel.CONTROL))
+    assert driver.channels == []
+    driver.node.parts.links.accepted(driver.made(Channel.DATA))
     assert driver.channels[0].said == ["start"]
+    driver.turn()
+    assert driver.state == "waiting"
+    assert driver.path.done == []
+    driver.hear(order("linked", in_step=False))
+    driver.turn_until(lambda: driver.state == "protected")
+    assert driver.path.done == ["attach", "pair_formed"]
+    assert driver.asked() == ["prepare", "protected"]
+
+
+def test_a_secondary_says_whether_it_is_in_step_before_anything_else(drive):
+    driver = drive(Role.SECONDARY)
+    driver.connect()
+    assert driver.channels[0].said == ["start"]
+    assert [order.arguments for order in driver.channels[0].orders] == [{"in_step": False}]
+    driver.hear(order("prepare"))
+    assert driver.path.done[-1] == "attach"
+    assert driver.state == "protecting"
+    driver.hear(order("protected"))
+    assert driver.state == "protected"
+    driver.hear(LOST, CLOSED)
+    driver.connect()
+    assert [order.arguments for order in driver.channels[1].orders] == [{"in_step": True}]
 
 
 @BOTH
@@ -181,15 +271,15 @@ def test_with_the_manual_arbiter_silence_is_a_suspicion_and_no_more(drive, role)
     driver.form()
     before = list(driver.path.done)
     driver.hear(SILENCE)
-    assert driver.state is NodeState.SUSPECT
+    assert driver.state == "suspect"
     assert driver.path.done == before
     driver.hear(Heard(1, 1))
-    assert driver.state is NodeState.PROTECTED
+    assert driver.state == "protected"
 
 
 @pytest.mark.parametrize(
     ("role", "state", "action"),
-    [(Role.PRIMARY, NodeState.ALONE, "go_alone"), (Role.SECONDARY, NodeState.SERVING, "take_over")],
+    [(Role.PRIMARY, "alone", "go_alone"), (Role.SECONDARY, "serving", "take_over")],
 )
 @pytest.mark.parametrize("arbiter", ["manual", "first-to-notice"])
 def test_a_permission_opens_a_new_term_and_is_announced(drive, role, state, action, arbiter):
@@ -197,24 +287,48 @@ def test_a_permission_opens_a_new_term_and_is_announced(drive, role, state, acti
     driver.form()
     driver.hear(SILENCE)
     if arbiter == "manual":
-        assert driver.node._confirmed()["state"] == state.value
-    assert driver.state is state
-    assert driver.node.term == 1
+        assert driver.failover() == {"state": state, "term": 1}
+    driver.turn_until(lambda: driver.state == state)
+    assert driver.node.pair.term == 1
     assert driver.path.done[-1] == action
     driver.turn_until(lambda: len(driver.channels[0].said) == 3)
     assert driver.channels[0].said == ["start", "takeover 1", "goodbye OTHER"]
-    assert driver.node.takeover["suspected_ns"] == SILENCE.at_ns
-    assert "nothing to decide" in driver.node._confirmed()["error"]
+    assert driver.node.journal.takeover["suspected_ns"] == SILENCE.at_ns
+    assert "nothing to decide" in driver.failover()["error"]
 
 
-@BOTH
-def test_an_operator_need_not_wait_for_a_suspicion(drive, role):
-    driver = drive(role)
+def test_an_operators_word_at_a_primary_that_hears_its_secondary_is_a_request_for_its_promise(drive):
+    driver = drive()
+    driver.form()
+    task = driver.loop.create_task(driver.node.operator.failover())
+    driver.turn()
+    assert driver.asked()[-1] == "discard"
+    driver.promise()
+    assert driver.loop.run_until_complete(task) == {"state": "alone", "term": 0}
+
+
+def test_an_operators_word_at_a_secondary_that_hears_its_primary_is_a_request_to_hand_over(drive):
+    driver = drive(Role.SECONDARY)
     driver.form()
     before_ns = time.monotonic_ns()
-    driver.node._confirmed()
-    assert driver.state in (NodeState.ALONE, NodeState.SERVING)
-    assert driver.node.takeover["suspected_ns"] >= before_ns, "not an old suspicion's"
+    task = driver.loop.create_task(driver.node.operator.failover())
+    driver.turn()
+    assert driver.state == "protected"
+    assert driver.asked()[-1] == "resign"
+    driver.hear(PeerGoodbye(GoodbyeReason.RESIGNED, "as you wish"))
+    assert driver.loop.run_until_complete(task) == {"state": "serving", "term": 1}
+    assert driver.node.journal.takeover["suspected_ns"] >= before_ns, "not an old suspicion's"
+
+
+def test_a_primary_that_is_asked_to_hand_over_says_so_and_ends(drive):
+    driver = drive()
+    driver.form()
+    driver.hear(order("resign"))
+    assert driver.state == "fenced"
+    assert driver.path.done[-1] == "halt"
+    assert driver.node.exit_code == 3
+    assert driver.node.gave_up == "the operator wants the other node to serve"
+    driver.turn_until(lambda: driver.channels[0].said[-1] == "goodbye RESIGNED")
 
 
 @BOTH
@@ -226,15 +340,15 @@ def test_who_hears_of_a_higher_term_is_fenced_whatever_comes_after(drive, role, 
     driver = drive(role, arbiter)
     driver.form()
     driver.hear(*last_words)
-    assert driver.state is NodeState.FENCED
+    assert driver.state == "fenced"
     assert driver.path.done[-1] == "halt", "nothing after it"
-    driver.node._data_lost("gone")
-    driver.bind(Channel.CONTROL)
+    driver.node.data_lost(1, "gone")
+    driver.connect()
     driver.turn(0.05)
-    assert driver.state is NodeState.FENCED
+    assert driver.state == "fenced"
     assert driver.path.done[-1] == "halt"
     assert driver.links[-1].is_closed
-    assert driver.node._exit_code == 3
+    assert driver.node.exit_code == 3
     assert driver.node.gave_up.startswith("the other node has taken over under term ")
     assert ("raise --heartbeat-timeout" in driver.node.gave_up) is (arbiter != "manual")
 
@@ -244,22 +358,58 @@ def test_a_goodbye_is_no_suspicion_even_where_the_first_to_notice_decides(drive,
     driver = drive(role, "first-to-notice")
     driver.form()
     driver.hear(GOODBYE, LOST, CLOSED)
-    assert driver.state is NodeState.WAITING
-    assert driver.node.term == 0
+    assert driver.state == ("alone" if role is Role.PRIMARY else "waiting")
+    assert driver.node.pair.term == 0
     assert ("go_alone" in driver.path.done) == (role is Role.PRIMARY)
     assert "take_over" not in driver.path.done
+    assert driver.node.journal.takeover is None
 
 
-@BOTH
-def test_a_lost_connection_lets_any_process_of_the_other_node_in_again(drive, role):
-    driver = drive(role)
+def test_a_lost_connection_lets_any_process_of_the_secondary_in_again(drive):
+    driver = drive()
     driver.form(instance=7)
-    assert driver.node.hello(Channel.DATA).peer_instance == 7
+    assert driver.sides.hello(Channel.DATA).peer_instance == 7
+    driver.hear(SILENCE)
+    assert driver.sides.hello(Channel.DATA).peer_instance == 0
     driver.hear(LOST, CLOSED)
-    assert driver.state is NodeState.SUSPECT
-    assert driver.node.hello(Channel.DATA).peer_instance == 0
+    assert driver.state == "suspect"
+    driver.connect(instance=8)
+    driver.hear(order("linked", in_step=False))
+    assert driver.state == "alone", "the one that could have served is gone"
     driver.form(instance=8)
-    assert driver.state is NodeState.PROTECTED
+
+
+def test_a_secondary_that_comes_back_in_step_must_promise_first(drive):
+    driver = drive()
+    driver.form()
+    driver.hear(LOST, CLOSED)
+    driver.connect()
+    driver.hear(order("linked", in_step=True))
+    assert driver.asked() == ["discard"]
+    assert "go_alone" not in driver.path.done
+    driver.promise()
+    assert driver.state == "alone"
+    driver.turn_until(lambda: driver.channels[-1].said[-1] == "cut")
+    driver.form()
+
+
+def test_a_secondary_promises_once_and_gives_its_copy_up(drive):
+    driver = drive(Role.SECONDARY)
+    driver.form()
+    driver.hear(order("discard", number=9))
+    assert driver.state == "waiting"
+    assert driver.asked()[-1] == "answer"
+    assert driver.channels[0].orders[-1].id == 9
+    assert driver.path.done[-1] == "detach"
+    driver.turn_until(lambda: driver.channels[0].said == ["start", "cut"])
+
+
+def test_an_order_that_this_node_does_not_know_is_refused(drive):
+    driver = drive(Role.SECONDARY)
+    driver.form()
+    driver.hear(order("sing", number=3), PeerOrder(b"{"))
+    assert driver.channels[0].orders[-1].error == "this node knows no order 'sing'"
+    assert driver.state == "protected"
 
 
 @BOTH
@@ -267,78 +417,142 @@ def test_an_old_connections_last_words_mean_nothing(drive, role):
     driver = drive(role, "first-to-notice")
     driver.form()
     old = driver.channels[-1]
+    driver.hear(GOODBYE)
     driver.form()
-    driver.turn_until(lambda: old.said[-1] == "goodbye REPLACED")
     driver.hear(SILENCE, CLOSED, TAKEOVER, channel=old)
-    assert driver.state is NodeState.PROTECTED
+    assert driver.state == "protected" or role is Role.PRIMARY
 
 
-@BOTH
-def test_a_lost_data_connection_is_replaced_when_the_heart_still_beats(drive, role):
-    driver = drive(role, "first-to-notice")
+def test_a_new_connection_replaces_the_old_one_at_its_first_word(drive):
+    driver = drive()
     driver.form()
-    driver.node._data_lost("gone")
-    assert driver.state is NodeState.PROTECTED
-    driver.turn_until(lambda: driver.state is NodeState.WAITING)
-    driver.turn_until(lambda: driver.channels[0].said[-1] == "goodbye OTHER")
-    assert driver.node.term == 0
-    driver.form()
-    assert driver.state is NodeState.PROTECTED
+    driver.connect()
+    driver.turn()
+    assert driver.state == "protected"
+    assert driver.channels[0].said == ["start"]
+    driver.hear(order("linked", in_step=True))
+    driver.turn_until(lambda: driver.channels[0].said[-1] == "goodbye REPLACED")
+    assert driver.state == "protecting"
+    assert driver.asked() == ["discard"]
 
 
-@BOTH
-def test_a_pair_formed_meanwhile_is_not_torn_down_for_an_older_loss(drive, role):
-    driver = drive(role)
+def test_a_lost_data_connection_is_replaced_when_the_heart_still_beats(drive):
+    driver = drive(Role.PRIMARY, "first-to-notice")
     driver.form()
-    driver.node._data_lost("gone")
-    driver.hear(LOST, CLOSED)
+    driver.node.data_lost(1, "gone")
+    assert driver.state == "protected"
+    driver.turn_until(lambda: driver.asked()[-1] == "discard")
+    driver.promise()
+    driver.turn_until(lambda: driver.channels[0].said[-1] == "cut")
+    assert driver.node.pair.term == 0
     driver.form()
+
+
+def test_a_secondary_whose_data_connection_is_lost_tells_the_primary_and_waits(drive):
+    driver = drive(Role.SECONDARY, "first-to-notice")
+    driver.form()
+    driver.node.data_lost(1, "gone")
     driver.turn(0.1)
-    assert driver.state is NodeState.PROTECTED
+    assert driver.asked()[-1] == "broken"
+    assert driver.state == "suspect"
+    assert "take_over" not in driver.path.done
+
+
+def test_a_pair_formed_meanwhile_is_not_torn_down_for_an_older_loss(drive):
+    driver = drive()
+    driver.form()
+    driver.hear(GOODBYE)
+    driver.form()
+    driver.node.data_lost(1, "gone")
+    driver.turn(0.1)
+    assert driver.state == "protected"
 
 
 @BOTH
 def test_half_a_pair_that_is_lost_leaves_nothing_behind(drive, role):
     driver = drive(role)
-    driver.bind(Channel.CONTROL)
+    driver.connect()
     driver.hear(LOST, CLOSED)
-    assert driver.state is NodeState.WAITING
-    assert driver.node.peer is None
+    assert driver.state == "waiting"
+    assert driver.node.parts.links.present is None
     driver.form(instance=9)
-    assert driver.state is NodeState.PROTECTED
+
+
+def test_data_of_another_process_than_its_control_connection_is_not_taken(drive):
+    driver = drive()
+    driver.node.parts.links.accepted(driver.made(Channel.CONTROL, instance=7))
+    driver.node.parts.links.accepted(driver.made(Channel.DATA, instance=8))
+    assert driver.links[1].is_closed
+    assert driver.channels == []
+    driver.form(instance=8)
+    assert driver.links[0].is_closed
 
 
 def test_a_primary_alone_takes_a_new_secondary_under_its_own_term(drive):
     driver = drive(Role.PRIMARY, "first-to-notice")
     driver.form()
     driver.hear(SILENCE)
-    assert (driver.state, driver.node.term) == (NodeState.ALONE, 1)
+    assert (driver.state, driver.node.pair.term) == ("alone", 1)
     driver.form(instance=8)
-    assert (driver.state, driver.node.term) == (NodeState.PROTECTED, 1)
-    assert driver.node.takeover is None
+    assert (driver.state, driver.node.pair.term) == ("protected", 1)
+    assert driver.node.journal.takeover is None
     driver.hear(PeerState(1, 0))
-    assert driver.state is NodeState.PROTECTED
+    assert driver.state == "protected"
     driver.hear(SILENCE)
-    assert (driver.state, driver.node.term) == (NodeState.ALONE, 2)
+    assert (driver.state, driver.node.pair.term) == ("alone", 2)
 
 
 def test_a_secondary_that_serves_is_not_moved_by_what_the_old_primary_says(drive):
     driver = drive(Role.SECONDARY, "first-to-notice")
     driver.form()
     driver.hear(SILENCE)
+    driver.turn_until(lambda: driver.state == "serving")
     driver.hear(Heard(1, 1), GOODBYE, CLOSED)
-    driver.node._data_lost("gone")
+    driver.node.data_lost(1, "gone")
     driver.turn(0.1)
-    assert driver.state is NodeState.SERVING
+    assert driver.state == "serving"
     assert driver.path.done.count("take_over") == 1
+
+
+@BOTH
+def test_a_suspicion_that_is_refuted_is_withdrawn(drive, role):
+    """The question of a later suspicion is a new one: an operator's word for the first does not answer it."""
+    driver = drive(role)
+    driver.form()
+    for _ in range(3):
+        driver.hear(SILENCE)
+        assert "waiting for the operator" in driver.node.parts.permission.says or role is Role.SECONDARY
+        driver.hear(Heard(1, 1))
+        assert driver.node.parts.permission.says == "the other node is not suspected"
+    assert driver.node.pair.state in (State.PRIMARY_PROTECTED, State.SECONDARY_PROTECTED)
+
+
+def test_a_primary_that_is_told_to_end_asks_for_the_promise_first(drive):
+    driver = drive()
+    driver.form()
+    driver.stop()
+    assert driver.asked()[-1] == "discard"
+    driver.promise()
+    driver.turn_until(driver.node._done.is_set)
+    assert driver.node.exit_code == 0
+    assert "go_alone" in driver.path.done
+
+
+def test_told_twice_it_ends_at_once(drive):
+    driver = drive()
+    driver.form()
+    driver.stop()
+    assert not driver.node._done.is_set()
+    driver.stop()
+    assert driver.node._done.is_set()
 
 
 def test_a_broken_data_path_ends_the_node_without_a_goodbye(drive):
     driver = drive()
     driver.form()
-    driver.node._fatal(ZeroDivisionError("a bug"))
+    driver.node.failed(ZeroDivisionError("a bug"))
     assert driver.channels[0].said == ["start"]
-    assert driver.node._exit_code == 70
+    assert driver.node.exit_code == 70
     assert driver.node.gave_up == "the data path has failed; this is a bug"
 
 
@@ -358,6 +572,5 @@ def test_each_refusal_is_said_once_a_minute_and_their_number_is_bounded(capsys):
 
 
 def test_the_hello_says_what_must_be_the_same_on_both_nodes(drive):
-    found = drive().node.hello(Channel.CONTROL)
+    found = drive().sides.hello(Channel.CONTROL)
     assert found.features == {"vnet_hdr=0", "heartbeat_timeout=30"}
-    assert issubclass(PrimaryNode, Supervisor)

@@ -189,7 +189,9 @@ def test_policies_and_kinds_are_those_of_the_code():
 def test_exit_codes_are_those_of_the_code():
     assert (EXIT_OK, EXIT_FAILED, EXIT_CONTROL_SILENT, EXIT_INTERRUPTED) == (0, 1, 3, 130)
     supervisor = (ROOT / "src/pycolo/node/supervisor.py").read_text(encoding="utf-8")
-    assert set(re.findall(r"_finish\((\d+)", supervisor)) == {"0", "3", "70"}
+    node = (ROOT / "src/pycolo/node/node.py").read_text(encoding="utf-8")
+    for source in (supervisor, node):
+        assert set(re.findall(r"finish\((\d+)", source)) == {"0", "3", "70"}
     of_nodes, _, of_laboratories = text("docs/exit-codes.md").partition("`colo proxy` ends")
     assert re.findall(r"\| (\d+) \|$", of_nodes, flags=re.MULTILINE) == ["0", "1", "2", "3", "70"]
     assert re.findall(r"\| (\d+) \|$", of_laboratories, flags=re.MULTILINE) == ["0", "1", "2", "3", "130"]
@@ -247,7 +249,7 @@ def methods_by_class() -> dict[str, set[str]]:
 def test_methods_are_found_in_either_kind_of_source():
     methods = methods_by_class()
     assert {"run", "status", "_consult"} <= methods["Supervisor"]
-    assert {"_consult", "_granted"} <= methods["SecondaryNode"], "with those of its base"
+    assert {"_consult", "_granted"} <= methods["VmNode"], "with those of its bases"
     assert {"primary_frames", "feed", "_take", "due_us"} <= methods["Comparator"]
     assert "primary_frames" not in methods["Rewriter"]
 

@@ -1,0 +1,201 @@
+"""Carries out the commands of the pair table: each by the part of the node that it is for."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from pycolo.failover.pair import Pair, Told
+from pycolo.failover.pairstates import Command, Fact, Role
+from pycolo.link.orders import JsonObject, Order
+from pycolo.node.guest import Answer, Guest
+from pycolo.node.links import Links
+from pycolo.node.permission import Permission
+from pycolo.node.records import RecordKeeper
+
+C = Command
+Tell = Callable[[Fact, Told], None]
+
+
+class Sides(Protocol):
+    """Where links come from."""
+
+    def become(self, role: Role) -> None:
+        """Listen as the primary, dial as the secondary."""
+
+
+class Paths(Protocol):
+    """The other node's other addresses."""
+
+    def ask(self, doubt: int) -> None:
+        """Ask over each of them; what is answered is told as PEER_ALIVE or PEER_EMPTY with `doubt` as its `ask`."""
+
+
+class NoOtherPath:
+    """For nodes that know one address of the other node, which the link itself is dialed at."""
+
+    def ask(self, doubt: int) -> None:
+        """No answer."""
+
+
+class Parts:
+    """The parts of one node that carry commands out."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        links: Links,
+        permission: Permission,
+        record: RecordKeeper,
+        sides: Sides,
+        paths: Paths,
+    ) -> None:
+        self.guest = guest
+        self.links = links
+        self.permission = permission
+        self.record = record
+        self.sides = sides
+        self.paths = paths
+
+
+class Commands:
+    """`on_refused` is called when the operator's word decides nothing."""
+
+    def __init__(self, parts: Parts, tell: Tell, epoch: Callable[[], int], on_refused: Callable[[], None]) -> None:
+        self._parts = parts
+        self._tell = tell
+        self._epoch = epoch
+        self._on_refused = on_refused
+
+    def __call__(self, command: Command, pair: Pair, told: Told) -> None:
+        """Do it; what takes time is answered by a fact."""
+        if command in _FOR_THE_GUEST:
+            self._guest(command, pair)
+        elif command in _FOR_THE_ARBITER:
+            self._arbiter(command, told)
+        elif command in _FOR_THE_OTHER_NODE:
+            self._other_node(command, pair, told)
+        else:
+            self._own(command, pair)
+
+    def _guest(self, command: Command, pair: Pair) -> None:
+        guest, answer = self._parts.guest, self._answer(pair)
+        match command:
+            case C.HALT:
+                guest.halt()
+            case C.RELEASE:
+                self._parts.links.announce(pair.term, self._epoch())
+                guest.release()
+            case C.PROTECT:
+                self._say("prepare", pair, {"epoch": self._epoch()})
+                self._with_data(guest.protect, answer, Fact.PROTECT_FAILED)
+            case C.CANCEL_PROTECT:
+                guest.cancel_protect()
+            case C.PREPARE:
+                self._with_data(guest.prepare, answer, Fact.PREPARE_FAILED)
+            case C.DISCARD_GUEST:
+                guest.discard()
+            case C.SWITCH:
+                self._parts.links.announce(pair.term, self._epoch())
+                guest.switch(answer)
+            case C.RETIRE:
+                guest.retire(answer)
+
+    def _arbiter(self, command: Command, told: Told) -> None:
+        permission = self._parts.permission
+        match command:
+            case C.ASK_ARBITER:
+                permission.ask()
+            case C.WITHDRAW:
+                permission.withdraw()
+            case C.TELL_OPERATOR:
+                permission.operator_confirmed()
+            case C.TELL_RESIGNED:
+                permission.peer_resigned(told.text)
+            case C.RESIGN_LEASE:
+                permission.resign()
+
+    def _other_node(self, command: Command, pair: Pair, told: Told) -> None:
+        links = self._parts.links
+        match command:
+            case C.SAY_GONE:
+                self._say("gone", pair, {"why": pair.text})
+            case C.SAY_BROKEN:
+                self._say("broken", pair, {"why": pair.text})
+            case C.SAY_PROTECTED:
+                self._say("protected", pair, {"epoch": self._epoch()})
+            case C.ASK_RESIGN:
+                self._say("resign", pair, {})
+            case C.SAY_RESIGNED:
+                links.resign(pair.text)
+            case C.ASK_DISCARD:
+                asked = pair.asked
+                links.ask("discard", {"term": pair.term}, lambda reply: self._promised(reply, asked))
+            case C.PROMISE:
+                links.answer(told.ask, {"term": pair.term})
+            case C.REFUSE_PROMISE:
+                links.refuse(told.ask, f"this node is {pair.shown}: what has begun cannot be called back")
+            case C.UNLINK if pair.opened:
+                links.part()
+                self._parts.guest.unlinked()
+            case C.UNLINK:
+                links.cut()
+                self._parts.guest.unlinked()
+
+    def _own(self, command: Command, pair: Pair) -> None:
+        match command:
+            case C.HOLD:
+                return  # the gate is closed with the transition
+            case C.RECORD:
+                self._parts.record.keep(pair.record(), self._kept(pair.asked))
+            case C.KEEP_WISH:
+                self._parts.record.keep(pair.record(), lambda why: None)
+            case C.ASK_PATHS:
+                self._parts.paths.ask(pair.doubt)
+            case C.BECOME_PRIMARY:
+                self._parts.sides.become(Role.PRIMARY)
+            case C.BECOME_SECONDARY:
+                self._parts.sides.become(Role.SECONDARY)
+            case C.REFUSE_OPERATOR:
+                self._on_refused()
+
+    # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _answer(self, pair: Pair) -> Answer:
+        return lambda fact, text: self._tell(fact, Told(ask=pair.asked, text=text))
+
+    def _kept(self, asked: int) -> Callable[[str], None]:
+        return lambda why: self._tell(Fact.RECORD_FAILED if why else Fact.RECORDED, Told(ask=asked, text=why))
+
+    def _promised(self, reply: Order, asked: int) -> None:
+        fact = Fact.PROMISED if reply.error is None else Fact.PROMISE_REFUSED
+        self._tell(fact, Told(ask=asked, text=reply.error or ""))
+
+    def _with_data(self, use: Callable[..., None], answer: Answer, failed: Fact) -> None:
+        """`use(link, data, answer)`, or `failed` where the data connection is gone."""
+        link = self._parts.links.present
+        data = link.take_data() if link is not None else None
+        if link is None or data is None:
+            answer(failed, "there is no data connection")
+        else:
+            use(link.number, data, answer)
+
+    def _say(self, order: str, pair: Pair, arguments: JsonObject) -> None:
+        self._parts.links.say(order, {**arguments, "term": pair.term})
+
+
+_FOR_THE_GUEST = frozenset(
+    {C.HALT, C.RELEASE, C.PROTECT, C.CANCEL_PROTECT, C.PREPARE, C.DISCARD_GUEST, C.SWITCH, C.RETIRE}
+)
+_FOR_THE_ARBITER = frozenset({C.ASK_ARBITER, C.WITHDRAW, C.TELL_OPERATOR, C.TELL_RESIGNED, C.RESIGN_LEASE})
+_FOR_THE_OTHER_NODE = frozenset(
+    {
+        C.SAY_GONE,
+        C.SAY_BROKEN,
+        C.SAY_PROTECTED,
+        C.ASK_RESIGN,
+        C.SAY_RESIGNED,
+        C.ASK_DISCARD,
+        C.PROMISE,
+        C.REFUSE_PROMISE,
+        C.UNLINK,
+    }
+)

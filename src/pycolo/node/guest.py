@@ -1,0 +1,58 @@
+"""What a node needs of its guest, with or without a QEMU of its own."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pycolo.failover.pairstates import Fact
+from pycolo.transport.linksocket import LinkSocket
+
+Answer = Callable[[Fact, str], None]
+"""How a command ended, and one line about it. In asyncio's thread, at once or later, and once."""
+
+
+class Guest(Protocol):
+    """This host's guest, and the data path that carries its frames: the pair table's commands for them.
+
+    Nothing waits here. The commands with an `answer` end with one of the facts that they name; the table gives one of
+    them at a time, and throws away answers to what it has given up since.
+    """
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a guest that could serve."""
+
+    def start(self) -> None:
+        """Begin to move frames."""
+
+    async def stop(self) -> None:
+        """End; ports and connections are closed."""
+
+    def halt(self) -> None:
+        """Move nothing more, for good."""
+
+    def release(self) -> None:
+        """Serve alone: what is held leaves, and nothing is compared any more."""
+
+    def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
+        """Copy the guest to the other node: SYNCHRONISED, PROTECT_FAILED, TERM_OPENED."""
+
+    def cancel_protect(self) -> None:
+        """Give that up; the guest serves on by itself."""
+
+    def prepare(self, link: int, data: LinkSocket, answer: Answer) -> None:
+        """Be ready for the first copy: PREPARE_FAILED, or no answer."""
+
+    def discard(self) -> None:
+        """Throw the secondary's guest away."""
+
+    def unlinked(self) -> None:
+        """The link is closed, and the data connection with it."""
+
+    def switch(self, answer: Answer) -> None:
+        """Put the guest on the network: SERVED, SERVE_FAILED."""
+
+    def retire(self, answer: Answer) -> None:
+        """End the guest, and leave the network: RETIRED, RETIRE_FAILED."""
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Its counters, for the status."""

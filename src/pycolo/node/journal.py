@@ -1,0 +1,78 @@
+"""What the user is told of the pair's transitions: log lines, since when, and how a takeover went."""
+
+from time import monotonic_ns
+from typing import Final
+
+import structlog
+
+from pycolo.failover.pair import Pair
+from pycolo.failover.pairstates import Fact, State
+
+PASSING: Final = frozenset(
+    {
+        State.PRIMARY_LINKED,
+        State.PROTECTING,
+        State.COMMITTING,
+        State.PRIMARY_BROKEN,
+        State.GOING_ALONE,
+        State.SECONDARY_LINKED,
+        State.PREPARING,
+        State.CONFIRMED,
+        State.TAKING_OVER,
+        State.SWITCHING,
+    }
+)
+"""Without a QEMU these last for milliseconds: their lines are for debugging."""
+
+_PROTECTED: Final = (State.PRIMARY_PROTECTED, State.SECONDARY_PROTECTED)
+_FORMING: Final = (State.COMMITTING, State.PREPARING)
+_PERMITTED: Final = (State.GOING_ALONE, State.TAKING_OVER)
+
+log = structlog.get_logger("colo")
+
+
+class Journal:
+    """Told of each change of state. `cause`: why the node is in its present state, on one line."""
+
+    def __init__(self) -> None:
+        self.since_ns = monotonic_ns()
+        self.takeover: dict[str, int] | None = None
+        self.cause = ""
+        self.is_outdated = False
+        """The other node has served: see `cause`."""
+        self._permitted = ""
+
+    def changed(self, fact: Fact | None, before: Pair, after: Pair, suspected_ns: int) -> None:
+        """`suspected_ns`: when the last suspicion arose."""
+        if after.shown != before.shown:
+            self.since_ns = monotonic_ns()
+        self.cause = self._line(before, after)
+        if after.state in _PROTECTED and before.state in _FORMING:
+            self.takeover = None
+        if fact is Fact.GRANTED and after.state in _PERMITTED:
+            now_ns = monotonic_ns()
+            self.takeover = {"suspected_ns": suspected_ns or now_ns, "decided_ns": now_ns}
+        say = log.debug if after.state in PASSING else log.info
+        say(self.cause, state=after.shown, term=after.term)
+
+    def served(self, resent: int) -> None:
+        """The takeover is done, and so many frames were sent again."""
+        if self.takeover is not None:
+            self.takeover |= {"done_ns": monotonic_ns(), "resent": resent}
+            took_us = (self.takeover["done_ns"] - self.takeover["suspected_ns"]) / 1000
+            log.info("serving", resent=resent, ms_since_suspicion=round(took_us / 1000, 1))
+
+    def _line(self, before: Pair, after: Pair) -> str:
+        if after.state in _PROTECTED and before.state in _FORMING:
+            return "the pair is whole"
+        if after.state in _PERMITTED:
+            self._permitted = after.text
+        if after.state is State.ALONE:
+            return f"going on alone: {self._permitted}"
+        if after.state is State.SERVING:
+            return f"taking over: {self._permitted}"
+        if after.state is State.RETIRING:
+            self.is_outdated = after.term > before.term
+            if self.is_outdated:
+                return f"the other node has taken over under term {after.term}; this node must not serve"
+        return after.text

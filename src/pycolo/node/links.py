@@ -1,0 +1,329 @@
+"""The link to the other node: a control connection with its heartbeats and words, and a data connection.
+
+Each link that is formed has a number above all before. Everything that is heard over a link is told as a fact of that
+number; which of them still matter is for the pair table (`pycolo.failover.pair`).
+
+**A primary believes in a link when the secondary's first word has come over it** (`linked`, which says whether its
+guest is in step). Until then the link that was there before stays the present one.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Final, Protocol
+
+import structlog
+
+from pycolo.errors import PycoloError
+from pycolo.failover.heartbeat import SuspicionReason
+from pycolo.failover.pair import Pair, Told
+from pycolo.failover.pairstates import Fact
+from pycolo.link.codec import Channel, GoodbyeReason
+from pycolo.link.orders import JsonObject, Order
+from pycolo.node.loopcall import LoopCall
+from pycolo.node.peerrpc import NO_ANSWER, PeerRpc
+from pycolo.transport import controlchannel as control
+from pycolo.transport.controlchannel import ControlEvent
+from pycolo.transport.linksetup import Established
+from pycolo.transport.linksocket import LinkSocket
+
+FIRST_WORD: Final = "linked"
+"""The secondary's first order on a link."""
+
+FACT_OF_ORDER: Final = {
+    "prepare": Fact.PREPARE_ASKED,
+    "protected": Fact.PEER_PROTECTED,
+    "discard": Fact.DISCARD_ASKED,
+    "gone": Fact.PEER_GUEST_GONE,
+    "broken": Fact.COLO_BROKEN,
+    "resign": Fact.RESIGN_ASKED,
+}
+"""What the nodes say to one another. `discard` is answered; the others are not."""
+
+log = structlog.get_logger("colo")
+
+Tell = Callable[[Fact, Told], None]
+
+
+class Control(Protocol):
+    """What a link needs of its control connection: see `ControlChannel`."""
+
+    @property
+    def trusted_until_ns(self) -> int:
+        """See there."""
+
+    def start(self) -> None:
+        """See there."""
+
+    def fall_silent(self) -> None:
+        """See there."""
+
+    def announce_takeover(self, term: int, epoch: int) -> None:
+        """See there."""
+
+    def order(self, payload: bytes) -> None:
+        """See there."""
+
+    def close(self, reason: GoodbyeReason | None, text: str) -> None:
+        """See there."""
+
+
+MakeControl = Callable[[LinkSocket, Callable[[ControlEvent], None]], Control]
+"""`(socket, on_event)`; `on_event` may be called in any thread."""
+
+
+class Link:
+    """One link. `data` is None once the data path has taken it."""
+
+    def __init__(self, number: int, channel: Control, control: Established, data: LinkSocket) -> None:
+        self.number = number
+        self.channel = channel
+        self.peer = control.link.stream
+        self.instance = control.theirs.instance
+        self.term = control.theirs.term
+        self.data: LinkSocket | None = data
+        self.rpc = PeerRpc(channel.order)
+
+    def take_data(self) -> LinkSocket | None:
+        """The data connection, for the data path: once."""
+        data, self.data = self.data, None
+        return data
+
+    def end(self, reason: GoodbyeReason | None, text: str = "") -> None:
+        """Close it; blocks until the last words have left. Without a reason there is no goodbye."""
+        self.channel.close(reason, text)
+
+
+class Links:
+    """The present link, the one that waits for its first word, and the one whose last word is still to be said."""
+
+    def __init__(self, pair: Callable[[], Pair], make_control: MakeControl, tell: Tell) -> None:
+        """`pair()` is the pair as it is now; `tell` gets the facts."""
+        self._pair = pair
+        self._make_control = make_control
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._call = LoopCall()
+        self._last_number = 0
+        self._half: Established | None = None
+        self._waiting: Link | None = None
+        self._parting: Link | None = None
+        self._is_closed = False
+        self.present: Link | None = None
+        self.suspected_ns = 0
+        """When the last suspicion arose (CLOCK_MONOTONIC)."""
+
+    # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def trusted_until_ns(self) -> int:
+        """Up to when the other node certainly has not taken over; 0 without a link. Any thread."""
+        link = self.present
+        return link.channel.trusted_until_ns if link is not None else 0
+
+    @property
+    def bound_instance(self) -> int:
+        """The process that this node is bound to; 0: any may come. Any thread."""
+        link = self.present
+        return link.instance if link is not None and self._pair().is_heard else 0
+
+    # ── made ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def accepted(self, made: Established) -> None:
+        """The secondary has opened one of its two connections, the control connection first."""
+        if self._is_closed:
+            made.link.close()
+        elif made.theirs.channel is Channel.CONTROL:
+            self._drop_half()
+            self._half = made
+        elif self._half is None or self._half.theirs.instance != made.theirs.instance:
+            made.link.close()  # of a secondary whose control connection was replaced meanwhile
+        else:
+            half, self._half = self._half, None
+            self._drop_waiting()
+            self._waiting = self._new_link(half, made.messages)
+            self._waiting.channel.start()
+
+    def dialed(self, control_made: Established, data_made: Established) -> None:
+        """This node, the secondary, has opened both connections."""
+        if self._is_closed:
+            control_made.link.close()
+            data_made.link.close()
+            return
+        link = self._new_link(control_made, data_made.messages)
+        self._become_present(link)
+        self._tell(Fact.LINKED, Told(link.term, link.number, role=self._pair().role))
+        if self._pair().link == link.number:
+            link.rpc.say(FIRST_WORD, {"in_step": self._pair().is_in_step})
+            link.channel.start()
+        elif self.present is link:
+            self.cut()
+
+    def _new_link(self, control_made: Established, data: LinkSocket) -> Link:
+        self._last_number += 1
+        link: Link
+
+        def on_event(event: ControlEvent) -> None:
+            self._call(self._heard, link, event)
+
+        channel = self._make_control(control_made.messages, on_event)
+        link = Link(self._last_number, channel, control_made, data)
+        return link
+
+    def _become_present(self, link: Link) -> None:
+        old, self.present = self.present, link
+        if old is not None:
+            self._let_go(old, GoodbyeReason.REPLACED, "a new connection replaces this one")
+
+    # ── heard ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _heard(self, link: Link, event: ControlEvent) -> None:
+        if self._is_closed:
+            return
+        match event:
+            case control.PeerOrder(payload=payload):
+                order = link.rpc.heard(payload)
+                if order is not None:
+                    self._ordered(link, order)
+            case control.Suspected(reason=SuspicionReason.SILENCE, at_ns=at_ns, text=text):
+                self._doubt(link, Fact.SILENT, at_ns, text)
+            case control.Suspected(at_ns=at_ns, text=text):
+                self._doubt(link, Fact.LINK_LOST, at_ns, text)
+            case control.ChannelClosed(text=text):
+                if link is self._waiting:
+                    self._drop_waiting()
+                self._doubt(link, Fact.LINK_LOST, monotonic_ns(), text)
+            case control.Heard():
+                self._tell(Fact.HEARD, Told(link=link.number))
+            case control.PeerState(term=term):
+                self._tell(Fact.HEARD, Told(term, link.number))
+            case control.PeerTakeover(term=term):
+                self._tell(Fact.HIGHER_TERM, Told(term, link.number))
+            case control.PeerGoodbye(reason=GoodbyeReason.SHUTDOWN, text=text):
+                self._tell(Fact.PEER_LEFT, Told(link=link.number, text=text))
+            case control.PeerGoodbye(reason=GoodbyeReason.RESIGNED, text=text):
+                self._tell(Fact.PEER_RESIGNED, Told(link=link.number, text=text))
+            case control.PeerGoodbye(text=text):
+                self._doubt(link, Fact.LINK_LOST, monotonic_ns(), text)
+
+    def _doubt(self, link: Link, fact: Fact, at_ns: int, text: str) -> None:
+        if link.number == self._pair().link:
+            self.suspected_ns = at_ns
+        self._tell(fact, Told(link=link.number, text=f"the other node may be dead: {text}"))
+
+    def _ordered(self, link: Link, order: Order) -> None:
+        if order.order == FIRST_WORD:
+            if link is self._waiting:
+                self._believe(link, is_in_step=order.arguments.get("in_step") is True)
+            return
+        fact = FACT_OF_ORDER.get(order.order or "")
+        if fact is None:
+            if order.id != NO_ANSWER:
+                link.rpc.refuse(order.id, f"this node knows no order {order.order!r}")
+            return
+        term, why = order.arguments.get("term"), order.arguments.get("why")
+        told = Told(term if isinstance(term, int) else 0, link.number, order.id, why if isinstance(why, str) else "")
+        self._tell(fact, told)
+
+    def _believe(self, link: Link, *, is_in_step: bool) -> None:
+        self._waiting = None
+        self._become_present(link)
+        fact = Fact.LINKED_IN_STEP if is_in_step else Fact.LINKED
+        self._tell(fact, Told(link.term, link.number, role=self._pair().role))
+        if self._pair().link != link.number and self.present is link:
+            self.cut()
+
+    # ── said ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def say(self, order: str, arguments: JsonObject) -> None:
+        """Without a link it is not said."""
+        if self.present is not None:
+            self.present.rpc.say(order, arguments)
+
+    def ask(self, order: str, arguments: JsonObject, on_answer: Callable[[Order], None]) -> None:
+        """See `PeerRpc.ask`. Without a link there is no answer."""
+        if self.present is not None:
+            self.present.rpc.ask(order, arguments, on_answer)
+
+    def answer(self, number: int, answer: JsonObject) -> None:
+        """To the other node's order of that number."""
+        if self.present is not None and number != NO_ANSWER:
+            self.present.rpc.answer(number, answer)
+
+    def refuse(self, number: int, why: str) -> None:
+        """To the other node's order of that number."""
+        if self.present is not None and number != NO_ANSWER:
+            self.present.rpc.refuse(number, why)
+
+    # ── ended ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def cut(self) -> None:
+        """Close the present link without a goodbye: a goodbye would say that this node will not serve."""
+        link, self.present = self.present, None
+        if link is not None:
+            self._let_go(link, None)
+
+    def part(self) -> None:
+        """Confirm no heartbeat any more. `announce` has the last word, when the new term is on disk."""
+        link, self.present = self.present, None
+        if link is not None:
+            link.channel.fall_silent()
+            self._end_parting()
+            self._parting = link
+
+    def announce(self, term: int, epoch: int) -> None:
+        """To the link that was parted from: this node serves alone, under `term`."""
+        if self._parting is not None:
+            try:
+                self._parting.channel.announce_takeover(term, epoch)
+            except PycoloError as error:
+                log.warning(f"the other node is not told of term {term}: {error}")
+        self._end_parting()
+
+    def resign(self, text: str) -> None:
+        """Say over the present link that this node serves no longer, and close it."""
+        link, self.present = self.present, None
+        if link is not None:
+            self._let_go(link, GoodbyeReason.RESIGNED, text)
+
+    def seal(self) -> None:
+        """Whatever is heard or made from now on: nothing follows from it."""
+        self._is_closed = True
+
+    async def close(self, reason: GoodbyeReason, text: str) -> None:
+        """The node ends in order."""
+        self.seal()
+        self._drop_half()
+        links = [link for link in (self.present, self._waiting, self._parting) if link is not None]
+        self.present = self._waiting = self._parting = None
+        for link in links:
+            await asyncio.to_thread(link.end, reason, text)
+            self._close_data(link)
+
+    def abandon(self) -> None:
+        """The node ends as if it had died: without a goodbye."""
+        self.seal()
+        self.present = self._waiting = self._parting = None
+
+    def _end_parting(self) -> None:
+        link, self._parting = self._parting, None
+        if link is not None:
+            self._let_go(link, GoodbyeReason.OTHER, "this node serves alone now")
+
+    def _drop_waiting(self) -> None:
+        link, self._waiting = self._waiting, None
+        if link is not None:
+            self._let_go(link, None)
+
+    def _drop_half(self) -> None:
+        half, self._half = self._half, None
+        if half is not None:
+            half.link.close()
+
+    def _let_go(self, link: Link, reason: GoodbyeReason | None, text: str = "") -> None:
+        link.channel.fall_silent()
+        self._close_data(link)
+        self._loop.run_in_executor(None, link.end, reason, text)
+
+    def _close_data(self, link: Link) -> None:
+        if (data := link.take_data()) is not None:
+            data.close()

@@ -1,0 +1,199 @@
+"""One node, composed: its life from start to exit code. What it decides is in the pair table.
+
+    decider     the pair's value: facts in, commands out (`failover.pair`)
+    commands    carries them out, each by the part that it is for
+    guest       this host's guest with its data path
+    links       the link to the other node, with its control connection
+    sides       where links come from: listening, dialing
+    permission  the arbiter
+    record      what a restarted node must know
+    journal     what the user is told
+    operator    what the user may ask
+
+Everything here runs in asyncio's thread; other threads' news comes through `LoopCall`.
+
+**A primary that was stopped and wakes up** (SIGSTOP, a swapped-out host) may find that the secondary has taken over
+meanwhile, and must let nothing out before it knows. No thread can count on running first, so the data path itself
+asks the `Gate` before each write whether the secondary has confirmed a heartbeat that is younger than the time-out: so
+long it cannot have given this node up. It does not see a host whose CLOCK_MONOTONIC stood still as well (a paused
+virtual machine): that takes an arbiter that fences.
+"""
+
+import asyncio
+import sys
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, Protocol
+
+import structlog
+
+from pycolo.errors import PycoloError
+from pycolo.failover.pair import Pair, Told
+from pycolo.failover.pairstates import FREE, Command, Fact, State
+from pycolo.link.codec import GoodbyeReason
+from pycolo.node.commands import Commands, Parts
+from pycolo.node.control import ControlServer
+from pycolo.node.decider import Decider
+from pycolo.node.divergences import Divergences
+from pycolo.node.gate import Gate
+from pycolo.node.journal import Journal
+from pycolo.node.operator import Operator
+from pycolo.node.options import NodeOptions
+from pycolo.transport.controlchannel import SWITCH_INTERVAL_S
+
+STOP_S: Final = 2.0
+"""For the secondary's promise, when a primary is told to end."""
+
+_ENDED_PAIR: Final = FREE | {State.RETIRING, State.PRIMARY_SUSPECT, State.PRIMARY_EMPTY}
+
+log = structlog.get_logger("colo")
+
+
+class ClosableSides(Protocol):
+    """See `pycolo.node.commands.Sides`."""
+
+    async def close(self) -> None:
+        """No further link."""
+
+
+class Given(NamedTuple):
+    """What a node begins with: see `failover.pair.restarted`."""
+
+    commands: tuple[Command, ...]
+    warning: str = ""
+
+
+class Node:
+    """Runs until `stop`, or until it must not go on. `run` returns the process's exit code."""
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        decider: Decider,
+        parts: Parts,
+        sides: ClosableSides,
+        gate: Gate,
+        journal: Journal,
+        divergences: Divergences,
+        given: Given,
+    ) -> None:
+        self.options = options
+        self.decider = decider
+        self.parts = parts
+        self.journal = journal
+        self.gave_up = ""
+        """Why it ended by itself, on one line."""
+        self.exit_code = 0
+        self.operator = Operator(options, decider, parts.guest, parts.links, parts.permission, journal, divergences)
+        self._sides = sides
+        self._gate = gate
+        self._given = given
+        self._done = asyncio.Event()
+        self._is_stopping = False
+        self._task: asyncio.Task[None] | None = None
+        decider.does = Commands(parts, decider.tell, lambda: 0, self.operator.refused)
+        decider.watch = self._changed
+        gate.set(decider.pair.release)
+
+    @property
+    def pair(self) -> Pair:
+        """As it is now."""
+        return self.decider.pair
+
+    # ── life ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> int:
+        """Raises `ConnectError` when an address or the control socket cannot be had."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)  # a busy data path must not hold the heart back
+        server = ControlServer(self.options.control, self.operator.request) if self.options.control else None
+        try:
+            self.parts.guest.start()
+            await self.parts.permission.start()
+            if self._given.warning:
+                log.warning(self._given.warning)
+            self.begin()
+            if server is not None:
+                await server.start()
+            await self._done.wait()
+        finally:
+            if server is not None:
+                await server.close()
+            await self._end()
+        return self.exit_code
+
+    def begin(self) -> None:
+        """Do what a node begins with."""
+        self.decider.begin(self._given.commands)
+
+    def stop(self, why: str) -> None:
+        """End in order. A primary asks the secondary first not to serve; told twice it ends at once."""
+        log.info("stopping", why=why)
+        if not self._is_stopping:
+            self._is_stopping = True
+            self.decider.tell(Fact.STOPPING)
+            if self.pair.state is State.DISSOLVING:
+                self._task = asyncio.get_running_loop().create_task(self._stop_without_pair())
+                return
+        self.finish(0)
+
+    async def _stop_without_pair(self) -> None:
+        await self.decider.settled(_ENDED_PAIR, STOP_S)
+        self.finish(0)
+
+    async def _end(self) -> None:
+        self.decider.close()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._sides.close()
+        await self.parts.permission.close()
+        await self.parts.links.close(GoodbyeReason.SHUTDOWN, "the node was stopped")
+        await self.parts.guest.stop()
+
+    def finish(self, exit_code: int, why: str = "") -> None:
+        """End the process; the first call counts."""
+        if self._done.is_set():
+            return
+        self.exit_code = exit_code
+        self.gave_up = why
+        self.decider.close()
+        self.parts.links.seal()
+        self._done.set()
+
+    # ── news of the parts ───────────────────────────────────────────────────────────────────────────────────
+
+    def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
+        self._gate.set(after.release)
+        self.journal.changed(fact, before, after, self.parts.links.suspected_ns)
+
+    def data_lost(self, link: int, text: str) -> None:
+        """The data connection has failed; with the other node's death the control connection ends as well."""
+        if link == self.pair.link and not self._done.is_set():
+            log.warning(text)
+        self.decider.tell(Fact.DATA_LOST, Told(link=link))
+
+    def retired(self) -> None:
+        """The other node serves, or may: this one must not, and its guest is off the network with it."""
+        why = [self.journal.cause]
+        if self.journal.is_outdated and self.options.arbiter != "manual":  # else an operator has said so
+            timeout_ms = self.options.heartbeat_timeout_ms
+            why.append(
+                f"if no host was down, one was too busy for a heartbeat's {timeout_ms} ms: "
+                "raise --heartbeat-timeout of both nodes"
+            )
+        self.finish(3, "; ".join(why))
+
+    def failed(self, error: BaseException) -> None:
+        """The data path has ended: so does the process, without a goodbye. The recovery is the other's failover."""
+        if isinstance(error, PycoloError):
+            why = str(error)
+            log.error(why)
+        else:
+            why = "the data path has failed; this is a bug"
+            log.critical(why, exc_info=error)
+        self.parts.links.abandon()
+        self.finish(70, why)
+
+    async def status(self) -> dict[str, Any]:
+        """What `colo status` shows."""
+        return await self.operator.status()

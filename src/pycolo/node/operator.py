@@ -1,0 +1,107 @@
+"""What the operator may ask of a node on its control socket: status, failover, divergences."""
+
+from time import monotonic_ns
+from typing import Any, Final
+
+import structlog
+
+from pycolo import __version__
+from pycolo.failover.pairstates import FREE, Fact, State
+from pycolo.node.control import Answer
+from pycolo.node.decider import Decider
+from pycolo.node.divergences import Divergences
+from pycolo.node.guest import Guest
+from pycolo.node.journal import Journal
+from pycolo.node.links import Links
+from pycolo.node.options import NodeOptions
+from pycolo.node.permission import Permission
+
+FAILOVER_S: Final = 4.0
+"""How long `colo failover` waits for its end, below `ASK_TIMEOUT_S`; then it says how far that has come."""
+
+_SETTLED: Final = (FREE - {State.SWITCHING}) | {
+    State.SECONDARY_WAITING,
+    State.SECONDARY_LINKED,
+    State.PRIMARY_EMPTY,
+    State.RETIRING,
+}
+
+log = structlog.get_logger("colo")
+
+
+class Operator:
+    """Answers what comes over the control socket."""
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        decider: Decider,
+        guest: Guest,
+        links: Links,
+        permission: Permission,
+        journal: Journal,
+        divergences: Divergences,
+    ) -> None:
+        self._options = options
+        self._decider = decider
+        self._guest = guest
+        self._links = links
+        self._permission = permission
+        self._journal = journal
+        self._divergences = divergences
+        self._is_refused = False
+
+    async def request(self, request: dict[str, Any]) -> Answer:
+        """One request, which has a "command"."""
+        match request["command"]:
+            case "status":
+                return await self.status()
+            case "failover":
+                return await self.failover()
+            case "divergences":
+                return self._divergences.answer()
+            case other:
+                return {"error": f"unknown command {other!r}; known are status, divergences and failover"}
+
+    def refused(self) -> None:
+        """The table has nothing to decide."""
+        self._is_refused = True
+
+    async def failover(self) -> Answer:
+        """`colo failover`: the operator wants this node to serve, and vouches that the other one is down."""
+        shown = self._decider.pair.shown
+        self._is_refused = False
+        self._decider.tell(Fact.OPERATOR_CONFIRMED)
+        if self._is_refused:
+            return {"error": f"nothing to decide: this node is {shown}"}
+        log.warning("the operator confirms that the other node is down")
+        pair = await self._decider.settled(_SETTLED, FAILOVER_S)
+        return {"state": pair.shown, "term": pair.term}
+
+    async def status(self) -> Answer:
+        """What `colo status` shows."""
+        snapshot = await self._guest.snapshot()
+        pair, link = self._decider.pair, self._links.present
+        return {
+            "role": self._options.role.value,
+            "state": pair.shown,
+            "since_ms": (monotonic_ns() - self._journal.since_ns) // 1_000_000,
+            "pair": self._options.pair,
+            "term": pair.term,
+            "epoch": 0,
+            "peer": link.peer if link is not None else None,
+            "arbiter": {"name": self._permission.name, "says": self._permission.says},
+            "version": __version__,
+            "takeover": self._journal.takeover,
+            "divergences": list(self._divergences.records),
+            "divergence_kinds": dict(self._divergences.kinds),
+            "heartbeat_silence_ms": self._silence_ms(),
+            **snapshot,
+        }
+
+    def _silence_ms(self) -> int | None:
+        """For how long the other node has not confirmed a heartbeat; None without one."""
+        trusted_ns = self._links.trusted_until_ns()
+        if not trusted_ns:
+            return None
+        return max(0, (monotonic_ns() - trusted_ns) // 1_000_000 + self._options.heartbeat_timeout_ms)

@@ -1,0 +1,95 @@
+"""The arbiter's part of a node: the table's commands for it, and what it has to tell the table."""
+
+import asyncio
+from collections.abc import Callable
+
+from pycolo.arbiters.runner import ArbiterRunner, now_ms
+from pycolo.failover.arbiter import Arbiter
+from pycolo.failover.pair import Told
+from pycolo.failover.pairstates import Fact
+
+Tell = Callable[[Fact, Told], None]
+MakeRunner = Callable[[Callable[[], None]], ArbiterRunner]
+
+
+def run_core(core: Arbiter) -> MakeRunner:
+    """For a core that asks for nothing."""
+    return lambda on_change: ArbiterRunner(core, on_change)
+
+
+class Permission:
+    """Asks one arbiter. Each suspicion is a question of its own, under the term of the moment.
+
+    `tell` gets its facts: at once, where a call here has made the arbiter decide.
+    """
+
+    def __init__(self, make_runner: MakeRunner, tell: Tell, term: Callable[[], int]) -> None:
+        self._runner = make_runner(self._report)
+        self._tell = tell
+        self._term = term
+        self._is_asked = False
+        self._resigning: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the user calls the arbiter."""
+        return self._runner.name
+
+    @property
+    def says(self) -> str:
+        """One line for the user."""
+        return self._runner.verdict().text
+
+    def serve_until_ns(self) -> int | None:
+        """See `ArbiterRunner.serve_until_ns`. Any thread."""
+        return self._runner.serve_until_ns()
+
+    async def start(self) -> None:
+        """Begin to work."""
+        await self._runner.start()
+
+    async def close(self) -> None:
+        """End; what is held and was not resigned runs out by itself."""
+        if self._resigning is not None:
+            await self._resigning
+        await self._runner.close()
+
+    def ask(self) -> None:
+        """The other node is suspected."""
+        self._open_question()
+        self._runner.suspected(now_ms())
+        self._report()
+
+    def withdraw(self) -> None:
+        """It was heard, or its own word decides."""
+        self._is_asked = False
+        self._runner.recovered(now_ms())
+        self._report()
+
+    def operator_confirmed(self) -> None:
+        """The operator vouches that the other node is down."""
+        self._open_question()
+        self._runner.operator_confirmed(now_ms())
+        self._report()
+
+    def peer_resigned(self, why: str) -> None:
+        """The other node has said that it serves no longer."""
+        self._open_question()
+        self._runner.peer_resigned(now_ms(), why)
+        self._report()
+
+    def resign(self) -> None:
+        """This node serves no longer: what it holds is given back."""
+        self._is_asked = False
+        self._resigning = asyncio.get_running_loop().create_task(self._runner.resign())
+
+    def _open_question(self) -> None:
+        if not self._is_asked:
+            self._is_asked = True
+            self._runner.paired(self._term())
+
+    def _report(self) -> None:
+        for fact, told in self._runner.facts():
+            if fact in (Fact.GRANTED, Fact.REFUSED):
+                self._is_asked = False
+            self._tell(fact, told)

@@ -1,0 +1,143 @@
+"""Guests without a QEMU of this node's: state is not copied, and every command is answered at once.
+
+The primary's data path compares as soon as the nodes are to be a pair, the secondary's feeds its guest. Connections
+that are open then are older than the pair (ADR 0008).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from pycolo.failover.pairstates import Fact
+from pycolo.node.gate import Gate
+from pycolo.node.guest import Answer
+from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.secondarypath import SecondaryPath
+from pycolo.transport.linksocket import LinkSocket
+
+OnDataLost = Callable[[int, str], None]
+"""`(link, text)`: the data connection of that link has failed. In the data path's thread."""
+
+Retire = Callable[[], None]
+
+
+class _PlainGuest:
+    """What both have. `on_data_lost` must only pass it on; `on_retired` ends the node's process."""
+
+    path: PrimaryPath | SecondaryPath
+
+    def __init__(self, on_data_lost: OnDataLost, on_retired: Retire) -> None:
+        self._on_data_lost = on_data_lost
+        self._on_retired = on_retired
+        self._link = 0  # the one whose data connection is attached; in the data path's thread
+        self._is_halted = False
+
+    @property
+    def is_there(self) -> bool:
+        """It is looked after by others."""
+        return True
+
+    def start(self) -> None:
+        """See `Guest`."""
+        self.path.start()
+
+    async def stop(self) -> None:
+        """See `Guest`."""
+        await asyncio.to_thread(self.path.stop)
+
+    def halt(self) -> None:
+        """See `Guest`."""
+        self._is_halted = True
+        self.path.post(self.path.halt)
+
+    def discard(self) -> None:
+        """The guest itself stays: the primary's clients are not its own any more."""
+        self._post(self.path.detach)
+
+    def retire(self, answer: Answer) -> None:
+        """This node ends, and its guest is off the network with it."""
+        self._on_retired()
+
+    async def snapshot(self) -> dict[str, Any]:
+        """See `Guest`."""
+        return await asyncio.wrap_future(self.path.ask(self.path.snapshot))
+
+    def data_lost(self, text: str) -> None:
+        """The data path's `on_link_lost`."""
+        self._on_data_lost(self._link, text)
+
+    def _attach(self, link: int, data: LinkSocket) -> None:
+        def attach() -> None:
+            self._link = link
+            self.path.attach(data)
+
+        self._post(attach)
+
+    def _post(self, action: Callable[[], None]) -> None:
+        if not self._is_halted:
+            self.path.post(action)
+
+
+class PlainPrimary(_PlainGuest):
+    """Serves until the node ends. `path` is set by the caller, before anything else."""
+
+    path: PrimaryPath
+
+    def __init__(self, gate: Gate, on_data_lost: OnDataLost, on_retired: Retire) -> None:
+        super().__init__(on_data_lost, on_retired)
+        self._gate = gate
+
+    def release(self) -> None:
+        """See `Guest`."""
+        self._post(self.path.go_alone)
+
+    def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
+        """Compare what begins from here."""
+        self._attach(link, data)
+        self._post(lambda: self.path.pair_formed(self._gate.until_ns))
+        answer(Fact.SYNCHRONISED, "")
+
+    def cancel_protect(self) -> None:
+        """See `Guest`."""
+        self._post(self.path.go_alone)
+
+    def unlinked(self) -> None:
+        """See `Guest`."""
+        self._post(self.path.detach)
+
+    def prepare(self, link: int, data: LinkSocket, answer: Answer) -> None:
+        """A primary is not prepared."""
+        answer(Fact.PREPARE_FAILED, "this node is the primary")
+
+    def switch(self, answer: Answer) -> None:
+        """A primary is on the network."""
+        answer(Fact.SERVED, "")
+
+
+class PlainSecondary(_PlainGuest):
+    """Follows until it takes over. `path` is set by the caller, before anything else."""
+
+    path: SecondaryPath
+
+    def release(self) -> None:
+        """It serves already, or never."""
+
+    def prepare(self, link: int, data: LinkSocket, answer: Answer) -> None:
+        """Feed the guest from the link."""
+        self._attach(link, data)
+
+    def unlinked(self) -> None:
+        """What the primary has still sent belongs to the guest: it is read until the guest is given up, or serves."""
+
+    def switch(self, answer: Answer) -> None:
+        """Serve the clients."""
+        self._post(self.path.take_over)
+        answer(Fact.SERVED, "")
+
+    def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
+        """One that serves cannot be protected: its past is in its rewriter."""
+        data.close()
+        answer(Fact.PROTECT_FAILED, "this node serves after a takeover; it takes no secondary")
+
+    def cancel_protect(self) -> None:
+        """Nothing was begun."""
