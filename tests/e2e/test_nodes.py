@@ -252,6 +252,36 @@ def test_a_primary_that_says_goodbye_is_not_taken_over_from(world):
     assert world.secondary.end() == 0
 
 
+# ── handing over ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("arbiter", ["manual", "first-to-notice"])
+def test_a_secondary_that_hears_its_primary_has_it_hand_over(world, arbiter):
+    options = ("--arbiter", arbiter)
+    connection = world.protected(primary=options, secondary=options).connect()
+    connection.ask(b"before")
+    answer = world.secondary.ask("failover")
+    assert answer["state"] == "serving"
+    assert answer["term"] >= 1
+    assert world.primary.end() == 3
+    assert "the operator wants the other node to serve" in world.primary.log.splitlines()[-1]
+    world.lan = world.lans["secondary"]
+    connection.ask(b"after")
+    world.connect().ask(b"new")
+
+
+def test_a_primary_that_hears_its_secondary_asks_for_its_promise_and_forms_the_pair_anew(world):
+    manual = ("--arbiter", "manual")
+    connection = world.protected(primary=manual, secondary=manual).connect()
+    assert world.primary.ask("failover") == {"state": "alone", "term": 0}
+    connection.ask(b"x")
+    for node in world.nodes.values():
+        node.wait_log("the pair is whole", 2)
+        node.wait_state("protected")
+    world.connect().ask(b"y")
+    assert "may be dead" not in world.primary.log + world.secondary.log
+
+
 # ── at random moments ───────────────────────────────────────────────────────────────────────────────────────
 
 

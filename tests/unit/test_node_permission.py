@@ -9,7 +9,7 @@ from pycolo.failover.arbiter import FirstToNoticeArbiter, ManualArbiter
 from pycolo.failover.pairstates import Fact, Release
 from pycolo.link.orders import Order, decode_order, encode_order
 from pycolo.node.gate import WITHOUT_BOUND, Gate
-from pycolo.node.peerrpc import PeerRpc
+from pycolo.node.peerrpc import OPEN_MAX, PeerRpc
 from pycolo.node.permission import Permission, run_core
 
 
@@ -87,6 +87,16 @@ def test_an_answer_finds_its_question_once():
     for _ in range(2):
         assert rpc.heard(encode_order(reply)) is None
     assert answers == [reply]
+
+
+def test_questions_that_are_never_answered_are_forgotten():
+    answers, numbers = [], []
+    rpc = PeerRpc(lambda payload: numbers.append(decode_order(payload).id))
+    for _ in range(3 * OPEN_MAX):
+        rpc.ask("discard", {}, answers.append)
+    for number in numbers:
+        rpc.heard(encode_order(Order(id=number, answer={})))
+    assert [order.id for order in answers] == numbers[-OPEN_MAX:]
 
 
 def test_questions_of_the_other_node_are_handed_on_and_nonsense_is_not():

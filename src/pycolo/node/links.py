@@ -40,6 +40,9 @@ FACT_OF_ORDER: Final = {
 }
 """What the nodes say to one another. `discard` is answered; the others are not."""
 
+TERM_MAX: Final = (1 << 64) - 1
+"""What the link's messages have room for."""
+
 log = structlog.get_logger("colo")
 
 Tell = Callable[[Fact, Told], None]
@@ -220,8 +223,8 @@ class Links:
             if order.id != NO_ANSWER:
                 link.rpc.refuse(order.id, f"this node knows no order {order.order!r}")
             return
-        term, why = order.arguments.get("term"), order.arguments.get("why")
-        told = Told(term if isinstance(term, int) else 0, link.number, order.id, why if isinstance(why, str) else "")
+        why = order.arguments.get("why")
+        told = Told(_term_of(order), link.number, order.id, why if isinstance(why, str) else "")
         self._tell(fact, told)
 
     def _believe(self, link: Link, *, is_in_step: bool) -> None:
@@ -327,3 +330,9 @@ class Links:
     def _close_data(self, link: Link) -> None:
         if (data := link.take_data()) is not None:
             data.close()
+
+
+def _term_of(order: Order) -> int:
+    """The term under which the other node says it; 0 where it names none that could be one."""
+    term = order.arguments.get("term")
+    return term if type(term) is int and 0 <= term <= TERM_MAX else 0

@@ -164,7 +164,10 @@ class Node:
 
     def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
         self._gate.set(after.release)
-        self.journal.changed(fact, before, after, self.parts.links.suspected_ns)
+        links = self.parts.links
+        self.journal.changed(fact, before, after, links.suspected_ns)
+        if after.state in (State.PRIMARY_PROTECTED, State.SECONDARY_PROTECTED):
+            links.suspected_ns = 0
 
     def data_lost(self, link: int, text: str) -> None:
         """The data connection has failed; with the other node's death the control connection ends as well."""

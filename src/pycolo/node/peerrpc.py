@@ -5,14 +5,18 @@ with it, and the numbers of another connection are others.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from pycolo.errors import LinkError, PycoloError
 from pycolo.link.orders import JsonObject, Order, decode_order, encode_order
 
-NO_ANSWER: int = 0
+NO_ANSWER: Final = 0
 """The number of an order that wants no answer."""
+
+OPEN_MAX: Final = 16
+"""Questions that wait for an answer: what is asked again and again is about the last one."""
 
 log = structlog.get_logger("colo")
 
@@ -34,6 +38,8 @@ class PeerRpc:
     def ask(self, order: str, arguments: JsonObject, on_answer: OnAnswer) -> None:
         """`on_answer` gets what the other node answers; with `error` set it has refused. Perhaps it never comes."""
         number, self._next = self._next, self._next + 1
+        if len(self._open) >= OPEN_MAX:
+            del self._open[next(iter(self._open))]
         self._open[number] = on_answer
         self._put(Order(id=number, order=order, arguments=arguments))
 

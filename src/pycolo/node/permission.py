@@ -25,6 +25,8 @@ class Permission:
 
     def __init__(self, make_runner: MakeRunner, tell: Tell, term: Callable[[], int]) -> None:
         self._runner = make_runner(self._report)
+        self.serve_until_ns: Callable[[], int | None] = self._runner.serve_until_ns
+        """See `ArbiterRunner.serve_until_ns`. Any thread."""
         self._tell = tell
         self._term = term
         self._is_asked = False
@@ -39,10 +41,6 @@ class Permission:
     def says(self) -> str:
         """One line for the user."""
         return self._runner.verdict().text
-
-    def serve_until_ns(self) -> int | None:
-        """See `ArbiterRunner.serve_until_ns`. Any thread."""
-        return self._runner.serve_until_ns()
 
     async def start(self) -> None:
         """Begin to work."""

@@ -310,6 +310,7 @@ def test_an_operators_word_at_a_primary_that_hears_its_secondary_is_a_request_fo
 def test_an_operators_word_at_a_secondary_that_hears_its_primary_is_a_request_to_hand_over(drive):
     driver = drive(Role.SECONDARY)
     driver.form()
+    driver.hear(SILENCE, Heard(1, 1))
     before_ns = time.monotonic_ns()
     task = driver.loop.create_task(driver.node.operator.failover())
     driver.turn()
@@ -410,6 +411,14 @@ def test_an_order_that_this_node_does_not_know_is_refused(drive):
     driver.hear(order("sing", number=3), PeerOrder(b"{"))
     assert driver.channels[0].orders[-1].error == "this node knows no order 'sing'"
     assert driver.state == "protected"
+
+
+@pytest.mark.parametrize("term", [-1, 1 << 64, True, "9", None, 1.5])
+def test_a_term_that_is_none_is_not_believed(drive, term):
+    driver = drive(Role.SECONDARY)
+    driver.form()
+    driver.hear(order("discard", number=3, term=term))
+    assert driver.node.pair.term == 0
 
 
 @BOTH

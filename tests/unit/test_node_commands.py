@@ -1,0 +1,160 @@
+"""The table's commands: each reaches its part, and what takes time is answered by a fact with its question's number."""
+
+import pytest
+
+from pycolo.failover.pair import Pair, Settings, Told
+from pycolo.failover.pairstates import Command, Fact, State
+from pycolo.link.orders import Order
+from pycolo.node.commands import Commands, Parts
+
+C, F = Command, Fact
+
+
+class Part:
+    """Notes what it is told to do."""
+
+    def __init__(self, name, done):
+        self._name = name
+        self._done = done
+        self.present = None
+
+    def __getattr__(self, verb):
+        def note(*arguments):
+            self._done.append((f"{self._name}.{verb}", arguments))
+
+        return note
+
+
+class FakeLink:
+    number = 7
+
+    def __init__(self):
+        self.data = "data"
+
+    def take_data(self):
+        data, self.data = self.data, None
+        return data
+
+
+class World:
+    def __init__(self):
+        self.done = []
+        self.facts = []
+        names = ("guest", "links", "permission", "record", "sides", "paths")
+        self.parts = Parts(*(Part(name, self.done) for name in names))
+        self.parts.links.present = FakeLink()
+        self.commands = Commands(
+            self.parts,
+            lambda fact, told: self.facts.append((fact, told.ask)),
+            lambda: 5,
+            lambda: self.done.append(("refused", ())),
+        )
+        self.pair = Pair(Settings(150), State.PRIMARY_SUSPECT, 3, link=7, asked=11, doubt=4)
+
+    def do(self, command, told=None, **changes):
+        self.commands(command, self.pair._replace(**changes), told or Told(ask=9, text="why"))
+        return [name for name, _ in self.done]
+
+    @property
+    def last(self):
+        return self.done[-1][1]
+
+
+DOES = {
+    C.HALT: ["guest.halt"],
+    C.HOLD: [],
+    C.RELEASE: ["links.announce", "guest.release"],
+    C.RECORD: ["record.keep"],
+    C.KEEP_WISH: ["record.keep"],
+    C.UNLINK: ["links.cut", "guest.unlinked"],
+    C.SAY_RESIGNED: ["links.resign"],
+    C.SAY_GONE: ["links.say"],
+    C.SAY_BROKEN: ["links.say"],
+    C.SAY_PROTECTED: ["links.say"],
+    C.ASK_RESIGN: ["links.say"],
+    C.ASK_PATHS: ["paths.ask"],
+    C.ASK_ARBITER: ["permission.ask"],
+    C.WITHDRAW: ["permission.withdraw"],
+    C.TELL_OPERATOR: ["permission.operator_confirmed"],
+    C.TELL_RESIGNED: ["permission.peer_resigned"],
+    C.RESIGN_LEASE: ["permission.resign"],
+    C.ASK_DISCARD: ["links.ask"],
+    C.PROMISE: ["links.answer"],
+    C.REFUSE_PROMISE: ["links.refuse"],
+    C.PROTECT: ["links.say", "guest.protect"],
+    C.CANCEL_PROTECT: ["guest.cancel_protect"],
+    C.PREPARE: ["guest.prepare"],
+    C.DISCARD_GUEST: ["guest.discard"],
+    C.SWITCH: ["links.announce", "guest.switch"],
+    C.BECOME_PRIMARY: ["sides.become"],
+    C.BECOME_SECONDARY: ["sides.become"],
+    C.RETIRE: ["guest.retire"],
+    C.REFUSE_OPERATOR: ["refused"],
+}
+
+
+@pytest.mark.parametrize("command", list(Command))
+def test_each_command_reaches_its_part(command):
+    assert World().do(command) == DOES[command]
+
+
+@pytest.mark.parametrize(
+    ("command", "fact"), [(C.SWITCH, F.SERVE_FAILED), (C.RETIRE, F.RETIRED), (C.PROTECT, F.TERM_OPENED)]
+)
+def test_a_guest_may_answer_late_and_the_answer_has_the_number_of_its_question(command, fact):
+    """The guest with a QEMU takes seconds; what the table has given up meanwhile is told apart by the number."""
+    world = World()
+    world.do(command)
+    answer = world.last[-1]
+    world.pair = world.pair._replace(asked=12)
+    assert world.facts == []
+    answer(fact, "a reason")
+    assert world.facts == [(fact, 11)]
+
+
+@pytest.mark.parametrize(("why", "fact"), [("", F.RECORDED), ("no space left on device", F.RECORD_FAILED)])
+def test_a_record_is_kept_when_it_is_on_disk(why, fact):
+    world = World()
+    world.do(C.RECORD, opened=4)
+    record, on_kept = world.last
+    assert record.term == 4
+    on_kept(why)
+    assert world.facts == [(fact, 11)]
+
+
+def test_a_wish_that_is_kept_answers_nothing():
+    world = World()
+    world.do(C.KEEP_WISH)
+    world.last[1]("")
+    assert world.facts == []
+
+
+@pytest.mark.parametrize(("reply", "fact"), [({"answer": {}}, F.PROMISED), ({"error": "no"}, F.PROMISE_REFUSED)])
+def test_the_other_nodes_promise_is_an_answer_to_this_question(reply, fact):
+    world = World()
+    world.do(C.ASK_DISCARD)
+    order, arguments, on_answer = world.last
+    assert (order, arguments) == ("discard", {"term": 3})
+    on_answer(Order(id=1, **reply))
+    assert world.facts == [(fact, 11)]
+
+
+def test_a_promise_answers_the_order_that_asked_for_it():
+    world = World()
+    world.do(C.PROMISE)
+    assert world.last[0] == 9
+
+
+def test_while_a_new_term_is_not_on_disk_the_link_is_kept_for_the_last_word():
+    assert World().do(C.UNLINK, opened=4) == ["links.part", "guest.unlinked"]
+
+
+@pytest.mark.parametrize(("command", "fact"), [(C.PROTECT, F.PROTECT_FAILED), (C.PREPARE, F.PREPARE_FAILED)])
+@pytest.mark.parametrize("has_link", [False, True])
+def test_without_a_data_connection_there_is_nothing_to_copy_over(command, fact, has_link):
+    world = World()
+    world.parts.links.present.data = None
+    if not has_link:
+        world.parts.links.present = None
+    assert f"guest.{command.name.lower()}" not in world.do(command)
+    assert world.facts == [(fact, 11)]
