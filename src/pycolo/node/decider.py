@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Container
 from contextlib import suppress
-from time import monotonic_ns
 from typing import Protocol
 
 import structlog
@@ -30,11 +29,6 @@ Watch = Callable[[Fact | None, Pair, Pair], None]
 """Called at each change of state, before its commands: the fact (None: the deadline), the old value, the new one."""
 
 
-def clock_ms() -> int:
-    """CLOCK_MONOTONIC in milliseconds."""
-    return monotonic_ns() // 1_000_000
-
-
 class Decider:
     """`does` and `watch` are set before `begin`."""
 
@@ -49,6 +43,11 @@ class Decider:
         self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Container[State], asyncio.Future[Pair]]] = []
+
+    @property
+    def now_ms(self) -> int:
+        """The loop's clock, which is CLOCK_MONOTONIC, in milliseconds."""
+        return int(self._loop.time() * 1000)
 
     def begin(self, commands: tuple[Command, ...]) -> None:
         """Carry out what a node begins with."""
@@ -97,7 +96,7 @@ class Decider:
         self._arm()
 
     def _step(self, fact: Fact | None, told: Told) -> None:
-        before, now_ms = self.pair, clock_ms()
+        before, now_ms = self.pair, self.now_ms
         if fact is None:
             self.pair, commands = before.deadline_passed(now_ms)
         else:
@@ -119,5 +118,4 @@ class Decider:
             self._timer.cancel()
             self._timer = None
         if self.pair.deadline_ms is not None and not self._is_closed:
-            delay_s = max(0, self.pair.deadline_ms * 1_000_000 - monotonic_ns()) / 1e9
-            self._timer = self._loop.call_later(delay_s, self._take, None, NOTHING_TOLD)
+            self._timer = self._loop.call_at(self.pair.deadline_ms / 1000, self._take, None, NOTHING_TOLD)
