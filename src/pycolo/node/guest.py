@@ -17,10 +17,6 @@ class Guest(Protocol):
     them at a time, and throws away answers to what it has given up since.
     """
 
-    @property
-    def is_there(self) -> bool:
-        """Whether there is a guest that could serve."""
-
     def start(self) -> None:
         """Begin to move frames."""
 

@@ -22,7 +22,7 @@ virtual machine): that takes an arbiter that fences.
 import asyncio
 import sys
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
@@ -196,7 +196,3 @@ class Node:
             log.critical(why, exc_info=error)
         self.parts.links.abandon()
         self.finish(70, why)
-
-    async def status(self) -> dict[str, Any]:
-        """What `colo status` shows."""
-        return await self.operator.status()

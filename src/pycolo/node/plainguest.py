@@ -32,11 +32,6 @@ class _PlainGuest:
         self._link = 0  # the one whose data connection is attached; in the data path's thread
         self._is_halted = False
 
-    @property
-    def is_there(self) -> bool:
-        """It is looked after by others."""
-        return True
-
     def start(self) -> None:
         """See `Guest`."""
         self.path.start()
