@@ -57,6 +57,7 @@ class End(LinkSocket):
         self.other = None
         self.on_event = None
         self.is_started = self.is_silent = self.is_closed = self.is_suspecting = False
+        self.is_paused = lambda: False
         self.inbox = []
         self.heard_s = world.loop.now
         self.trusted_until_ns = 0
@@ -100,7 +101,7 @@ class End(LinkSocket):
 
     def tick(self):
         now_s, other = self.world.loop.now, self.other
-        if not self.is_started or self.is_closed:
+        if not self.is_started or self.is_closed or self.is_paused():
             return
         if self.world.is_wired:
             while self.inbox and not self.is_closed:
@@ -109,7 +110,7 @@ class End(LinkSocket):
                 if isinstance(event, control.ChannelClosed):
                     self.is_closed = True
                     return
-            if other.is_started and not other.is_closed and not other.is_silent:
+            if other.is_started and not other.is_closed and not other.is_silent and not other.is_paused():
                 self._hear(now_s)
         if now_s - self.heard_s >= TIMEOUT_MS / 1000 and not self.is_suspecting:
             self.is_suspecting = True
@@ -183,12 +184,14 @@ class Host:
         self.path = self.node.parts.guest.path = Path(world.check)
         self.node.parts.sides = type("Sides", (), {"become": lambda self, role: None})()
         self.is_up = True
+        self.is_paused = False
         self.ends = []
         self.node.begin()
 
     def _make_control(self, end, on_event):
         end.on_event = on_event
         end.term = lambda: self.node.pair.term
+        end.is_paused = lambda: self.is_paused
         self.ends.append(end)
         return end
 
@@ -202,7 +205,7 @@ class Host:
 
     @property
     def serves(self):
-        if not self.is_alive or self.path.is_halted:
+        if not self.is_alive or self.path.is_halted or self.is_paused:
             return False
         if self.role is Role.SECONDARY:
             return self.path.has_taken_over
@@ -285,7 +288,7 @@ class World:
 
     def dial(self):
         one, other = self.primary, self.secondary
-        if not (self.is_wired and one.is_alive and other.is_alive and other.pair.state in DIALS):
+        if one.is_paused or not (self.is_wired and one.is_alive and other.is_alive and other.pair.state in DIALS):
             return
         if one.pair.term < other.pair.term or one.node.parts.links.bound_instance not in (0, other.instance):
             return
@@ -407,6 +410,39 @@ class World:
         assert one.serves or other.serves, f"none serves: {states} {self.story}"
         if one.is_alive and other.is_alive and not other.path.has_taken_over:
             assert one.pair.shown == other.pair.shown == "protected", f"not whole again: {states} {self.story}"
+
+
+@pytest.mark.parametrize("asleep_s", [0, 0.001, 0.3])
+def test_a_primary_that_was_stopped_does_not_serve_when_it_wakes_up_after_a_takeover(tmp_path, asleep_s):
+    """The operator has found its host frozen. Nothing has told it of the takeover yet; the gate alone holds it back."""
+    loop = VirtualLoop()
+
+    async def life():
+        world = World(loop, 1, tmp_path)
+        world.tasks = []
+        for role in Role:
+            world.boot(role)
+        ticking = loop.create_task(world.run_ticks())
+        await asyncio.sleep(0.2)
+        assert world.primary.serves
+        world.primary.is_paused = True
+        await asyncio.sleep(2 * TIMEOUT_MS / 1000)
+        world.word_at_secondary()
+        assert (await world.tasks[0])["state"] == "serving"
+        await asyncio.sleep(asleep_s)
+        world.primary.is_paused = False
+        world.check()
+        await asyncio.sleep(1)
+        assert not ticking.done()
+        ticking.cancel()
+        return world.primary.node
+
+    try:
+        node = loop.run_until_complete(life())
+    finally:
+        loop.close()
+    assert node.exit_code == 3
+    assert "has taken over under term 1" in node.gave_up
 
 
 @pytest.mark.parametrize("seed", seeds())
