@@ -469,7 +469,12 @@ def test_the_world_can_break_the_law(tmp_path):
         await asyncio.sleep(0.2)
         world.word_at_primary()
         world.word_at_secondary()
-        await asyncio.gather(ticking)
+        try:
+            await ticking
+        finally:
+            for task in world.tasks:
+                task.cancel()
+            await asyncio.gather(*world.tasks, return_exceptions=True)
 
     try:
         with pytest.raises(AssertionError, match="both serve"):
