@@ -36,7 +36,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "e2e/test_vm_node.py": (
         "what two processes and two QEMUs do together",
-        "node/nopath vm/guestnode vm/linkednode vm/memory vm/node vm/primaryguest vm/secondaryguest vm/survivingnode",
+        "node/nopath node/supervisor vm/guestnode vm/linkednode vm/memory vm/node vm/primaryguest vm/secondaryguest vm/survivingnode",
     ),
     "unit/arbiters/test_command.py": ("what the command arbiter starts", "arbiters/usercommand"),
     "unit/arbiters/test_etcdclient.py": ("its only user", "arbiters/httprequest"),
@@ -67,7 +67,13 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/metrics/test_collector.py": ("the values that it collects", "metrics/readings"),
     "unit/metrics/test_server.py": ("the parts of the server", "metrics/listening metrics/scraping"),
     "unit/node/test_secondarypath.py": ("a takeover announces", "node/announcer"),
-    "unit/node/test_supervisor.py": ("parts of a node's life", "node/linksides node/roles"),
+    "unit/node/test_node.py": (
+        "a node's parts, by what they do together",
+        (
+            "node/gate node/journal node/links node/linksides node/loopcall node/operator node/ownside node/peerrpc "
+            "node/plainguest node/records node/roles"
+        ),
+    ),
     "unit/path/test_nodes.py": ("both nodes' loops, one against the other", "path/link path/primary path/secondary"),
     "unit/path/test_pump.py": ("stages of the loop", "node/clock path/comparing path/rewriting path/streams"),
     "unit/proxy/test_capture.py": ("a packet's fate, as a capture shows it", "compare/trace"),
