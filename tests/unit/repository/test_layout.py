@@ -36,7 +36,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "e2e/test_vm_node.py": (
         "what two processes and two QEMUs do together",
-        "node/nopath node/supervisor vm/guestnode vm/linkednode vm/memory vm/node vm/primaryguest vm/secondaryguest vm/survivingnode",
+        (
+            "node/nopath node/supervisor vm/guestnode vm/linkednode vm/memory vm/node vm/primaryguest "
+            "vm/secondaryguest vm/survivingnode"
+        ),
     ),
     "unit/arbiters/test_command.py": ("what the command arbiter starts", "arbiters/usercommand"),
     "unit/arbiters/test_etcdclient.py": ("its only user", "arbiters/httprequest"),
