@@ -1,12 +1,11 @@
 """The Linux kernel's jhash family: Bob Jenkins' lookup3 (2006) as in the kernel's `include/linux/jhash.h`.
 
-Bit-exact, on any machine, with the kernel on a little-endian one: bytes are read as little-endian words, as
-lookup3's `hashlittle` does. Words, seeds and results are unsigned 32-bit numbers; of a larger or negative one
+On any machine it is bit-exact with a little-endian machine's kernel: bytes are read as little-endian words, as
+lookup3's `hashlittle` does. Words, seeds and results are unsigned 32-bit numbers; of a larger or negative number
 (within 64 bits) the low 32 bits count. Keys are contiguous buffers, read and never kept.
 
-Strategy: three 32-bit registers start at a constant that depends on the key's length and the seed; every 12
-bytes are added in and mixed reversibly; the last 1 to 12 bytes go through a stronger final mix, and the third
-register is the hash.
+Algorithm: three 32-bit registers start at a constant that depends on the key's length and the seed; every 12 bytes are
+added and mixed reversibly; the last 1 to 12 bytes go through a stronger final mix, and the third register is the hash.
 """
 
 JHASH_INITVAL = 0xDEADBEEF
@@ -103,7 +102,7 @@ cdef inline uint32_t _word(const uint8_t* key, Py_ssize_t count) noexcept nogil:
 def jhash(const uint8_t[::1] key, long long initval):
     """Hash of any bytes (bytes, bytearray, memoryview of unsigned bytes) under the seed `initval`.
 
-    An empty key is not mixed at all: its hash is JHASH_INITVAL + initval.
+    An empty key is not mixed: its hash is JHASH_INITVAL + initval.
     """
     cdef Py_ssize_t left = len(key)
     cdef const uint8_t* octets = &key[0]
@@ -136,7 +135,7 @@ def jhash2_words(const uint32_t[::1] words, Py_ssize_t start, Py_ssize_t count, 
         ValueError: the range does not lie inside `words`.
     """
     if start < 0 or count < 0 or start > len(words) - count:
-        raise ValueError("jhash2_words: the words asked for do not lie inside the buffer")
+        raise ValueError("jhash2_words: the range lies outside the buffer")
     return hash_words(&words[start], count, initval)
 
 
@@ -162,17 +161,16 @@ def connection_hash(long long source, long long destination, long long source_po
         long long ip_proto, long long initval=0):
     """QEMU's hash of an IPv4 connection key (net/colo.c, connection_key_hash), plus a seed.
 
-    The function takes numbers and knows no byte order. QEMU reads the two addresses from memory as they stand
-    in the packet, and turns the two ports with ntohs first. So, to get QEMU's value on x86 (initval 0), pass
+    The function takes numbers and knows no byte order. QEMU reads the two addresses from memory as they are in the
+    packet, and first converts the two ports with ntohs. So, to get QEMU's value on x86 (initval 0), pass
 
     * addresses as the little-endian numbers of their four octets: 10.0.0.1 is 0x0100000A;
     * ports as their plain numbers: port 80 is 80.
 
-    QEMU at first took the first port of the packet as the source's; later releases (those in which
-    filter-rewriter has the key filled in reversed) take the second on a little-endian machine: for their
-    value pass the two ports exchanged.
+    QEMU at first used the packet's first port as the source's. Later releases (in which filter-rewriter has the key
+    filled in reversed) use the second on a little-endian machine: for their value swap the two ports.
 
-    The steps are those of `jhash` for a key of 13 bytes, so `jhash` of the five numbers packed as `struct`'s
+    The steps are those of `jhash` for a key of 13 bytes, so `jhash` of the five numbers packed with `struct`'s
     "<IIHHB" gives the same value.
     """
     cdef uint32_t ports = <uint32_t>(source_port | (destination_port << 16))

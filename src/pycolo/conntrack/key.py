@@ -19,8 +19,8 @@ _PROTO_NAMES = {
 class ConnectionKey(NamedTuple):
     """(ip proto, source, destination, source port, destination port) as the guest sends; QEMU's `ConnectionKey`.
 
-    `vlan`: the 802.1Q/802.1ad identifiers, outermost first; the same addresses on two VLANs are two connections.
-    Ports are 0 where the protocol has none; ESP, AH and SCTP carry what QEMU takes for ports.
+    `vlan`: the 802.1Q/802.1ad identifiers, outermost first; the same addresses on two VLANs are two connections. Ports
+    are 0 if the protocol has none; for ESP, AH and SCTP they hold what QEMU uses as ports.
     """
 
     ip_proto: int

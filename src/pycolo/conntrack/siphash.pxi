@@ -1,7 +1,7 @@
 """SipHash-1-3 (Aumasson, Bernstein 2012): the hash of the connection tables.
 
-Keys of the table come from strangers, who would make them collide if they could. jhash is no keyed function: pairs of
-keys that collide under many seeds can be found without knowing the seed. SipHash was made for tables like these.
+Keys of the table come from strangers, and an attacker would make them collide. jhash is not a keyed function: pairs of
+keys that collide under many seeds can be found without knowing the seed. SipHash was designed for such tables.
 """
 
 cdef inline uint64_t _rotated64(uint64_t value, int shift) noexcept nogil:
@@ -50,7 +50,7 @@ cdef inline uint64_t _sip_end(SipState* s) noexcept nogil:
 
 
 cdef inline uint64_t _sip_octets(SipState* s, const uint8_t* octets, Py_ssize_t length) noexcept nogil:
-    """The hash, with these bytes as the last; words are little-endian, as in the paper."""
+    """The final hash, with these as the last bytes; words are little-endian, as in the paper."""
     cdef uint64_t last = <uint64_t>(length & 0xFF) << 56
     cdef int i = 0
     while length >= 8:
@@ -65,7 +65,7 @@ cdef inline uint64_t _sip_octets(SipState* s, const uint8_t* octets, Py_ssize_t 
 
 
 cdef uint64_t siphash(const uint8_t* octets, Py_ssize_t length, uint64_t key0, uint64_t key1) noexcept nogil:
-    """Of any bytes."""
+    """The hash of any bytes."""
     cdef SipState state
     _sip_begin(&state, key0, key1)
     return _sip_octets(&state, octets, length)
@@ -73,7 +73,7 @@ cdef uint64_t siphash(const uint8_t* octets, Py_ssize_t length, uint64_t key0, u
 
 cdef uint64_t siphash_behind(uint64_t word, const uint8_t* octets, Py_ssize_t length, uint64_t key0,
         uint64_t key1) noexcept nogil:
-    """Of bytes behind a word, and of how many there are."""
+    """The hash of a word, bytes after it, and their number."""
     cdef SipState state
     _sip_begin(&state, key0, key1)
     _sip_word(&state, word | <uint64_t>length << 32)
@@ -87,16 +87,16 @@ cdef inline uint64_t _little64(const uint8_t* octets) noexcept nogil:
 
 
 cdef inline uint32_t hash_key(const uint32_t* key, uint64_t key0, uint64_t key1) noexcept nogil:
-    """The hash of a packed connection key (see `table`): numbers, so no byte order matters.
+    """The hash of a packed connection key (see `table`): of numbers, so byte order does not matter.
 
-    The words of an IPv4 key that are always 0 are left out; the version stands in word 9, so no IPv6 key can be meant.
+    The words of an IPv4 key that are always 0 are left out; word 9 holds the version, so IPv6 keys differ.
     """
     cdef SipState state
     _sip_begin(&state, key0, key1)
     _sip_word(&state, key[0] | <uint64_t>key[4] << 32)
     _sip_word(&state, key[8] | <uint64_t>(key[9] | key[10] << 12) << 32)
     if key[10] >> 13:
-        _sip_word(&state, key[10])  # of an outer tag there was no room for all
+        _sip_word(&state, key[10])  # there was no room for all of an outer tag
     if key[9] >> 8 == 6:
         _sip_word(&state, key[1] | <uint64_t>key[2] << 32)
         _sip_word(&state, key[3] | <uint64_t>key[5] << 32)

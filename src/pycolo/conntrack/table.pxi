@@ -1,32 +1,32 @@
-"""The connection table: bounded, seeded, evicted one by one.
+"""The connection table: bounded, seeded; evicts one connection at a time.
 
-A connection is a *row*: an index that stays the same while it lives. Cores keep their own columns beside the table's;
-all have room for `rows_max` from the beginning, which costs nothing until it is used (see `column`). Rows are found
-through a chained hash over the packed key::
+A connection is a *row*: an index that does not change while the connection lives. Cores keep their own columns beside
+the table's; all have room for `rows_max` from the beginning, which costs nothing until it is used (see `column`). Rows
+are found through a chained hash over the packed key::
 
     word 0-3 source   4-7 destination   8 source_port | destination_port << 16   9 ip_proto | ip_version << 8   10 vlan
 
-The hash is SipHash-1-3 under `seed`, 128 random bits from outside: a fixed one invites collision attacks. Its buckets
-grow one at a time (linear hashing): a connection for which there is none yet splits one of the others ::
+The hash is SipHash-1-3 under `seed`, 128 random bits from the caller: a fixed seed invites collision attacks. The
+number of buckets grows one by one (linear hashing): a row beyond their number splits one of them ::
 
     buckets │ 0 … split-1 │ split … mask │ mask+1 … mask+split │     in front of `split`, and behind `mask`, one bit
               split           not yet      the new halves           more of the hash counts
 
-so an insertion moves the rows of one chain and no more, whatever the size of the table. Rows stand in one of six lists,
-least recently seen first ::
+so an insertion moves the rows of one chain and no more, however large the table is. Rows are in one of six lists, least
+recently seen first ::
 
-    HALF_OPEN   a TCP connection begins here, and stays until `confirm`: nothing but a claim
+    HALF_OPEN   a new TCP connection, until `confirm`: nothing but a claim
     CLOSED      `close`: it has ended
-    ENDING      `ending`: both ends have said their last word, as far as one of them tells
+    ENDING      `ending`: both ends seem to have finished, as far as one of them shows
     DATAGRAM    anything but TCP
     OPEN        `confirm`: its handshake is complete
-    ASSURED     `assure`: the guest has gone on with it
+    ASSURED     `assure`: the guest has continued it
 
-Each list has its time-out. A full table gives up in that order (DATAGRAM and OPEN are one, least recently seen
-first), so that what costs a stranger one packet goes first and what two ends keep up goes last. A *pinned* row (one
-that holds packets) is never given up: a search that comes upon it puts it at the back, as seen just now, and goes on;
-behind so many (`_EVICT_STEPS`) it ends, and the next one goes on from there. A row moves to the back of its list at
-most ten times a second: order is exact to 100 ms and costs little.
+Each list has its time-out. A full table evicts in that order (DATAGRAM and OPEN count as one, least recently seen
+first): connections that cost an attacker one packet go first, connections that both ends keep alive go last. A *pinned*
+row (one that holds packets) is never evicted: a search that meets one moves it to the back, as seen just now, and goes
+on. After `_EVICT_STEPS` such rows the search ends; the next one continues from there. A row moves to the back of its
+list at most ten times a second: the order is exact to 100 ms, at little cost.
 """
 
 
@@ -50,7 +50,7 @@ cdef enum:
 
 
 cdef struct TableRow:
-    # A place for a connection: `key` as above, then its hash, and the lists that it stands in.
+    # The place of a connection: `key` as above, then its hash, and its links in the lists.
     uint32_t[11] key
     uint32_t hash
     int chain
@@ -71,11 +71,11 @@ cdef inline bint _same_key(const uint32_t* a, const uint32_t* b) noexcept nogil:
 
 @cython.final
 cdef class ConnectionTable:
-    """Of `rows_max` places the first `rows` were a connection's at some time, and `used` are now.
+    """Of `rows_max` places, the first `rows` have been used at some time, and `used` are in use now.
 
     `pins` counts reasons not to evict a row; the core that owns the table sets it. `half_open_ms`: how long a row may
-    stay half-open. `moved`: how many rows have been put into another bucket, `passed_over`: how many pinned ones a
-    search has come upon.
+    stay half-open. `moved`: how many rows have changed their bucket. `passed_over`: how many pinned rows searches have
+    met.
     """
 
     cdef readonly int rows_max
@@ -131,7 +131,7 @@ cdef class ConnectionTable:
 
     @property
     def buckets(self):
-        """How many chains the rows are distributed over."""
+        """The number of chains."""
         return self._mask + 1 + self._split
 
     def key(self, row):
@@ -147,7 +147,7 @@ cdef class ConnectionTable:
         return 0
 
     cpdef bint in_use(self, int row) noexcept nogil:
-        """Whether the row is a connection now."""
+        """Whether the row is in use."""
         return 0 <= row < self.rows and self.at[row].list != _FREE
 
     cpdef bint is_tcp(self, int row) noexcept nogil:
@@ -179,7 +179,7 @@ cdef class ConnectionTable:
         return self.lookup(self._wanted, self._wanted_hash)
 
     cdef inline int lookup(self, const uint32_t* key, uint32_t hash) noexcept nogil:
-        """The row of a key, whose hash under this table's seed is `hash`; or -1."""
+        """The row of a key with the hash `hash` under this table's seed, or -1."""
         cdef int row = self._buckets[self._bucket(hash)]
         while row != _NONE:
             if _same_key(self.at[row].key, key):
@@ -188,12 +188,12 @@ cdef class ConnectionTable:
         return _NONE
 
     cdef inline int prefetch_bucket(self, uint32_t hash) noexcept nogil:
-        """The hash is looked up soon."""
+        """Prefetch the bucket of the hash."""
         prefetch(&self._buckets[self._bucket(hash)])
         return 0
 
     cdef inline int prefetch_row(self, uint32_t hash) noexcept nogil:
-        """The first row of a hash's bucket, which is looked at soon; or -1."""
+        """The first row of a hash's bucket, prefetched; or -1."""
         cdef int row = self._buckets[self._bucket(hash)]
         if row != _NONE:
             prefetch(&self.at[row])
@@ -205,7 +205,7 @@ cdef class ConnectionTable:
         return bucket if bucket >= self._split else hash & (2 * self._mask + 1)
 
     cdef int _add_bucket(self) noexcept nogil:
-        """Split the next one: of its rows those move to the new one whose hash has the next bit."""
+        """Split the next bucket: rows whose hash has the next bit set move to the new one."""
         cdef Py_ssize_t size = self._mask + 1
         cdef int row = self._buckets[self._split]
         cdef int* half
@@ -224,11 +224,11 @@ cdef class ConnectionTable:
         return 0
 
     cpdef Py_ssize_t wanted_hash(self) noexcept nogil:
-        """The hash of the key that was looked for last."""
+        """The hash of the last key searched for."""
         return self._wanted_hash
 
     cpdef int insert(self, long long now_us) noexcept nogil:
-        """Make a row for the key that `find` just missed; -1 if there is no place (see `evict`)."""
+        """Make a row for the key that `find` has just missed; -1 if there is no place (see `evict`)."""
         row: cython.int = self._oldest[_FREE]
         if row != _NONE:
             self._unlink(row)
@@ -254,36 +254,36 @@ cdef class ConnectionTable:
         return row
 
     cpdef int touch(self, int row, long long now_us) noexcept nogil:
-        """The connection was seen."""
+        """Record that the connection was seen."""
         if now_us - self.at[row].last_seen_us >= _TOUCH_US:
             self._move(row, self.at[row].list, now_us)
         return 0
 
     cpdef int close(self, int row, long long now_us) noexcept nogil:
-        """The connection has ended; it stays for CLOSED_GRACE_MS, or until its place is needed."""
+        """The connection has ended; its row stays for CLOSED_GRACE_MS, or until its place is needed."""
         if self.at[row].list != _CLOSED:
             self._move(row, _CLOSED, now_us)
         return 0
 
     cpdef bint is_closed(self, int row) noexcept nogil:
-        """Whether it has ended, and no new one has taken the key."""
+        """Whether it has ended and its key has not been reused."""
         return self.at[row].list == _CLOSED
 
     cpdef int ending(self, int row, long long now_us) noexcept nogil:
-        """It seems to have ended: so it has if nothing more is said for ENDING_SILENT_MS."""
+        """It seems to have ended; silence for ENDING_SILENT_MS confirms that."""
         kind: cython.int = self.at[row].list
         if kind != _CLOSED and kind != _DATAGRAM and kind != _ENDING:
             self._move(row, _ENDING, now_us)
         return 0
 
     cpdef int resume(self, int row, long long now_us) noexcept nogil:
-        """What seemed to have ended has not."""
+        """A connection that seemed to have ended has not."""
         if self.at[row].list == _ENDING:
             self._move(row, _ASSURED, now_us)
         return 0
 
     cpdef int reopen(self, int row, long long now_us) noexcept nogil:
-        """A new TCP connection has taken the key."""
+        """A new TCP connection has reused the key."""
         if self.at[row].list != _HALF_OPEN and self.at[row].list != _DATAGRAM:
             self._move(row, _HALF_OPEN, now_us)
         return 0
@@ -295,13 +295,13 @@ cdef class ConnectionTable:
         return 0
 
     cpdef int assure(self, int row, long long now_us) noexcept nogil:
-        """The guest has gone on with it."""
+        """The guest has continued it."""
         if self.at[row].list == _HALF_OPEN or self.at[row].list == _OPEN:
             self._move(row, _ASSURED, now_us)
         return 0
 
     cpdef int heard(self, int row, Packet packet, long long now_us) noexcept nogil:
-        """A further packet of the guest: a segment that is neither SYN nor RST is behind the handshake."""
+        """A further packet of the guest: a segment that is neither SYN nor RST comes after the handshake."""
         if packet.kind == PacketKind.TCP and not packet.flags & (TcpFlag.SYN | TcpFlag.RST):
             self.assure(row, now_us)
         return self.touch(row, now_us)
@@ -328,7 +328,7 @@ cdef class ConnectionTable:
         return row
 
     cpdef int evict(self, long long now_us) noexcept nogil:
-        """The row to give up when the table is full: expired, else the first in the order of the lists; or -1."""
+        """The row to evict when the table is full: expired, otherwise the first in the order of the lists; or -1."""
         row: cython.int = self.expired(now_us)
         if row != _NONE:
             return row
@@ -355,12 +355,12 @@ cdef class ConnectionTable:
         return row
 
     cdef int _aged(self, int kind, long long age_us, long long now_us) noexcept nogil:
-        """The first of a list that is not pinned, if it is as old as that."""
+        """The first unpinned row of a list, if it has reached that age."""
         row: cython.int = self._unpinned(kind, age_us, now_us)
         return row if row != _NONE and now_us - self.at[row].last_seen_us >= age_us else _NONE
 
     cdef int _unpinned(self, int kind, long long age_us, long long now_us) noexcept nogil:
-        """The first of a list that is not pinned, looked for among so many of that age."""
+        """The first unpinned row of a list; the search ends at a younger row, or after `_EVICT_STEPS`."""
         steps: cython.int = 0
         row: cython.int = self._oldest[kind]
         while row != _NONE and self.at[row].pins and now_us - self.at[row].last_seen_us >= age_us:
@@ -373,7 +373,7 @@ cdef class ConnectionTable:
         return _NONE if row == _NONE or self.at[row].pins else row
 
     cpdef int remove(self, int row) noexcept nogil:
-        """Forget a row."""
+        """Remove a row."""
         bucket: cython.Py_ssize_t = self._bucket(self.at[row].hash)
         other: cython.int = self._buckets[bucket]
         if other == row:

@@ -4,11 +4,10 @@
 
     memory │ slab 0 (128 KiB) │ slab 1 │ …      a slab holds blocks of one size: 128 B, 256 B, … 128 KiB
 
-A frame lies in one piece, so that it can be compared, patched and sent without a walk over chunks; a free block's
-first four bytes link to the next free one. Slabs with a free block are listed per block size; a slab whose last
-block comes back serves any size again. Costs at most half of the memory in rounding, never more than the budget
-(whole slabs, at least one).
-The memory is mapped anonymously: pages that were never used cost nothing.
+A frame is contiguous, so it can be compared, patched and sent without a walk over chunks. The first four bytes of a
+free block link to the next free one. Slabs with a free block are listed per block size; a slab without used blocks
+serves any size again. Rounding costs at most half of the memory, and never more than the budget (whole slabs, at least
+one). The memory is mapped anonymously: unused pages cost nothing.
 """
 
 
@@ -21,13 +20,13 @@ cdef enum:
 
 
 cdef inline int block_kind(Py_ssize_t size) noexcept nogil:
-    """Which of the sizes a block has that holds `size` bytes: 0 for 128, 1 for 256, …"""
+    """The class of the smallest block for `size` bytes: 0 for 128, 1 for 256, …"""
     return 0 if size <= 128 else 57 - __builtin_clzll(size - 1)
 
 
 @cython.final
 cdef class Arena:
-    """`memory` is the block; `alloc` gives positions in it. `used_bytes` counts allocated blocks."""
+    """`memory` is the block; `alloc` returns positions in it. `used_bytes` counts allocated blocks."""
 
     cdef uint8_t* memory
     cdef readonly int slab_count
@@ -69,7 +68,7 @@ cdef class Arena:
         self._empty = _END
 
     cpdef Py_ssize_t alloc(self, Py_ssize_t size) noexcept nogil:
-        """Position of a block of at least `size` bytes; -1 if the budget is used up or no block is that large."""
+        """Position of a block of at least `size` bytes; -1 if the budget is exhausted or no block is that large."""
         if size > _SLAB_BYTES:
             return -1
         kind: cython.int = block_kind(size)
@@ -100,7 +99,7 @@ cdef class Arena:
         return size << shift
 
     cpdef int free(self, long long pos) noexcept nogil:
-        """Give the block at `pos` back."""
+        """Free the block at `pos`."""
         slab: cython.int = pos >> _SLAB_SHIFT
         kind: cython.int = self._class[slab]
         shift: cython.int = kind + _BLOCK_SHIFT_MIN

@@ -1,9 +1,9 @@
-"""Columns: arrays of numbers, one per connection or record, made for as many as there may ever be.
+"""Columns: arrays of numbers, one per connection or record, allocated for the maximum count.
 
-What was never written costs no memory: the kernel gives pages when they are touched. So a column of a million places is
-address space only, nothing moves when there are more connections, and there is nothing to make ready beforehand.
+Unwritten places cost no memory: the kernel supplies pages when they are touched. So a column of a million places is
+only address space, nothing moves when connections are added, and no preparation is needed.
 
-A column begins at a cache line; the line in front of it says in which block it lies.
+A column begins at a cache line; the line before it says in which block it lies.
 """
 
 cdef enum:
@@ -11,7 +11,7 @@ cdef enum:
 
 
 cdef void* column(void* old, Py_ssize_t count, Py_ssize_t size, int fill) except NULL:
-    """Room for `count` numbers of `size` bytes, which are 0, or -1; in the place of `old` (NULL: none), which is freed.
+    """Room for `count` numbers of `size` bytes, initialised to 0 or -1; it replaces `old` (NULL: none), which is freed.
 
     Raises MemoryError.
     """

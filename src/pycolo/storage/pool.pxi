@@ -1,20 +1,20 @@
-"""Waiting packets: one record each, in columns, and first-in-first-out queues of them.
+"""Waiting packets: one record each, in columns, and first-in-first-out queues of records.
 
-A record is an index into the columns of a `Pool`; its bytes lie in the pool's arena at `pos[record]`. Columns that
-describe the packet are filled by whoever stores it. `NONE` (-1) is no record.
+A record is an index into the columns of a `Pool`; its bytes lie in the pool's arena at `pos[record]`. The module that
+stores a packet fills the columns that describe it. `NONE` (-1) means no record.
 """
 
 
 cdef enum:
     _NONE = -1
-# So many records of each size are set aside with their blocks when they are freed.
+# This many freed records of each size keep their blocks.
 cdef enum:
     _SPARES_MAX = 1024
 
 
 cdef struct Record:
-    # One packet that waits: one cache line. `chain` is the first fragment of a reassembled datagram; `kept_next` links
-    # what is kept to compare again (see `history`), `marks` are bits of `held`.
+    # One waiting packet: one cache line. `chain` is the first fragment of a reassembled datagram; `kept_next` links
+    # packets kept for later comparison (see `history`), `marks` are bits of `held`.
     long long pos
     long long arrived_us
     uint32_t seq
@@ -42,13 +42,13 @@ cdef struct Queue:
 
 @cython.final
 cdef class Pool:
-    """Records and their bytes. Both budgets are fixed; `store` says -1 when either is used up.
+    """Records and their bytes. Both budgets are fixed; `store` returns -1 when either is exhausted.
 
-    `at[record]`: `next` (in whatever list it is), `pos`, `length`, `vnet_len` (bytes in the arena), `row` (its
-    connection), `arrived_us`, `flags`, `seq`, `ack`, `window`, `payload_pos` (from `pos`), `payload_len`, `extra`
-    (of a datagram the hash of its payload, of TCP see `segments`), `chain` (first fragment of a reassembled datagram).
+    `at[record]`: `next` (in its list), `pos`, `length`, `vnet_len` (bytes in the arena), `row` (its connection),
+    `arrived_us`, `flags`, `seq`, `ack`, `window`, `payload_pos` (from `pos`), `payload_len`, `extra` (for a datagram
+    the hash of its payload, for TCP see `segments`), `chain` (first fragment of a reassembled datagram).
 
-    `walked`: steps along lists of records whose length a guest chooses, for tests: a packet takes few, whatever waits.
+    `walked`: steps along lists whose length a guest chooses, for tests: a packet takes few, however many packets wait.
     """
 
     cdef readonly Arena arena
@@ -88,11 +88,11 @@ cdef class Pool:
 
     @property
     def budget_bytes(self):
-        """Bytes of the arena in all."""
+        """Total bytes of the arena."""
         return self.arena.slab_count << 17
 
     cdef inline int alloc(self, Py_ssize_t size) noexcept nogil:
-        """A record with room for `size` bytes, or NONE. `length` is set, all else but `chain` is left over."""
+        """A record with room for `size` bytes, or NONE. `length` is set; all other fields but `chain` are stale."""
         cdef int kind = block_kind(size)
         cdef int record
         if size > _SLAB_BYTES:
@@ -135,7 +135,7 @@ cdef class Pool:
         return record
 
     cdef int _return_spares(self) noexcept nogil:
-        """Memory is short: what was set aside for its size serves any."""
+        """Memory is short: let blocks that were set aside for one size serve any size."""
         cdef int kind, record
         for kind in range(_CLASSES):
             while self._spare[kind] != _NONE:
@@ -157,14 +157,14 @@ cdef class Pool:
         return record
 
     cpdef int free(self, int record) noexcept nogil:
-        """Give a record and its bytes back, and those chained to it."""
+        """Free a record and its bytes, and those chained to it."""
         cdef int chained, kind
         while record != _NONE:
             chained = self.at[record].chain
             kind = self.at[record].kind
             self.at[record].chain = _NONE
             if self._spare_count[kind] < _SPARES_MAX:
-                # With its block: the next packet of that size finds it in the cache, and the arena has no work.
+                # Keep its block: the next packet of that size finds it in the cache, without work for the arena.
                 self.at[record].next = self._spare[kind]
                 self._spare[kind] = record
                 self._spare_count[kind] += 1
@@ -193,7 +193,7 @@ cdef class Pool:
         return 0
 
     cdef inline int pop_first(self, Queue* queue) noexcept nogil:
-        """Take the first, which must be there."""
+        """Remove and return the first, which must exist."""
         cdef int record = queue.head
         queue.head = self.at[record].next
         if queue.head == _NONE:
@@ -202,11 +202,11 @@ cdef class Pool:
         return record
 
     cdef inline int pop(self, Queue* queue) noexcept nogil:
-        """Take the first, or NONE."""
+        """Remove and return the first, or NONE."""
         return _NONE if queue.head == _NONE else self.pop_first(queue)
 
     cdef inline int take_after(self, Queue* queue, int before) noexcept nogil:
-        """Take the record behind `before` (NONE: the first), which must be there."""
+        """Remove and return the record after `before` (NONE: the first), which must exist."""
         cdef int record = queue.head if before == _NONE else self.at[before].next
         cdef int after = self.at[record].next
         if before == _NONE:
@@ -220,7 +220,7 @@ cdef class Pool:
         return record
 
     cdef inline int insert_after(self, Queue* queue, int before, int record) noexcept nogil:
-        """Put `record` behind `before` (NONE: first)."""
+        """Insert `record` after `before` (NONE: first)."""
         if before == _NONE:
             self.at[record].next = queue.head
             queue.head = record
@@ -233,7 +233,7 @@ cdef class Pool:
         return 0
 
     cdef int free_all(self, Queue* queue) noexcept nogil:
-        """Free every record of a list; how many there were is returned."""
+        """Free every record of a list; returns how many there were."""
         cdef int freed = queue.count
         cdef int record = self.pop(queue)
         while record != _NONE:
@@ -244,7 +244,7 @@ cdef class Pool:
 
 @cython.final
 cdef class Queues:
-    """`rows` lists over the records of one pool. Without `are_open` each must be opened before it is used."""
+    """`rows` lists of records from one pool. Without `are_open` each must be opened before use."""
 
     cdef readonly Pool pool
     cdef Queue* at
@@ -271,17 +271,17 @@ cdef class Queues:
         return self.pool.push(&self.at[row], record)
 
     cpdef int pop(self, int row) noexcept nogil:
-        """Take the first, or NONE."""
+        """Remove and return the first, or NONE."""
         return self.pool.pop(&self.at[row])
 
     cpdef int take_after(self, int row, int before) noexcept nogil:
-        """Take the record behind `before` (NONE: the first), which must be there."""
+        """Remove and return the record after `before` (NONE: the first), which must exist."""
         return self.pool.take_after(&self.at[row], before)
 
     cpdef int insert_after(self, int row, int before, int record) noexcept nogil:
-        """Put `record` behind `before` (NONE: first)."""
+        """Insert `record` after `before` (NONE: first)."""
         return self.pool.insert_after(&self.at[row], before, record)
 
     cpdef int free_all(self, int row) noexcept nogil:
-        """Free every record of a list; how many there were is returned."""
+        """Free every record of a list; returns how many there were."""
         return self.pool.free_all(&self.at[row])

@@ -1,4 +1,4 @@
-"""For tests: what lies in memory that only C sees. Nothing of the program calls this; each place is checked."""
+"""For tests: memory that only C sees. The program itself calls none of this; every position is checked."""
 
 
 def arena_bytes(Arena arena, Py_ssize_t pos, Py_ssize_t size):
@@ -21,13 +21,13 @@ def store(Pool pool, uint8_t[::1] buf, Py_ssize_t start, Py_ssize_t size, int vn
 
 
 def stored(Pool pool, int record):
-    """The bytes of a record, and how many of them are its vnet header."""
+    """The bytes of a record, and the length of its vnet header."""
     check_range(pool._untouched, record, record + 1)
     return arena_bytes(pool.arena, pool.at[record].pos, pool.at[record].length), pool.at[record].vnet_len
 
 
 def chain(Pool pool, int record, int chained):
-    """Let `chained` be freed with `record`."""
+    """Free `chained` together with `record`."""
     check_range(pool._untouched, record, record + 1)
     check_range(pool._untouched, chained, chained + 1)
     pool.at[record].chain = chained
@@ -46,6 +46,6 @@ def queued(Queues queues, int row):
 
 
 def pin(ConnectionTable table, int row, int pins):
-    """Set how many reasons there are not to evict a row."""
+    """Set the number of reasons not to evict a row."""
     check_range(table.rows, row, row + 1)
     table.at[row].pins = pins

@@ -1,4 +1,4 @@
-"""The type of what the whole packet path takes."""
+"""The buffer type of the packet path."""
 
 from typing import TypeAlias
 

@@ -1,4 +1,4 @@
-"""Whole frames of our own: what tells a LAN that an address has moved.
+"""Complete frames of our own that tell a LAN of a moved address.
 
 Not on the packet path; plain Python.
 """
@@ -16,7 +16,7 @@ _ALL_NODES = IPv6Address("ff02::1")
 def gratuitous_arp(mac: bytes, address: bytes, *, vlan: int = 0, is_reply: bool = False) -> bytes:
     """An ARP packet that announces `address` (4 bytes) at `mac`: RFC 5227 section 3 as a request, or as a reply.
 
-    Hosts differ in which of the two they heed: send both. `vlan`: the tags as the parser packs them.
+    Hosts differ in which of the two they accept: send both. `vlan`: the tags as the parser packs them.
     """
     target_mac = _BROADCAST if is_reply else b"\0" * 6
     operation = 2 if is_reply else 1
@@ -38,7 +38,7 @@ def unsolicited_advertisement(mac: bytes, address: bytes, *, vlan: int = 0) -> b
 
 
 def _sum(octets: bytes) -> int:
-    """Of an even number of bytes."""
+    """RFC 1071 checksum of an even number of bytes."""
     return sum(int.from_bytes(octets[i : i + 2], "big") for i in range(0, len(octets), 2))
 
 

@@ -33,7 +33,7 @@ _PCAP: Final[dict[bytes, tuple[ByteOrder, int]]] = {
 
 
 class _Kind(IntEnum):
-    """Of pcapng's blocks."""
+    """Block types of pcapng."""
 
     INTERFACE = 1
     OLD_PACKET = 2
@@ -42,12 +42,12 @@ class _Kind(IntEnum):
     SECTION_HEADER = 0x0A0D0D0A
 
 
-_SECTION: Final = pack("<I", _Kind.SECTION_HEADER)  # a palindrome: it says nothing of the byte order
+_SECTION: Final = pack("<I", _Kind.SECTION_HEADER)  # a palindrome: it does not show the byte order
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedFrame:
-    """A frame of a capture. `at_us`: microseconds since 1970; `missing_bytes`: what the capture cut off its end."""
+    """A frame of a capture. `at_us`: microseconds since 1970; `missing_bytes`: how much the capture cut off."""
 
     octets: bytes
     at_us: int
@@ -72,9 +72,9 @@ class _Interface:
 
 
 def captured_frames(read: Callable[[int], bytes], name: str) -> Iterator[CapturedFrame]:
-    """The frames of a capture in the file's order. `read` as a file's; `name`: of the file, for errors.
+    """The frames of a capture in file order. `read` as a file's; `name`: the file's name, for errors.
 
-    Raises `WireError` where the bytes are no capture (any more); frames before that place have been yielded.
+    Raises `WireError` where the data is not a valid capture, after it has yielded all earlier frames.
     """
     reader = _Reader(read, name)
     magic = reader.take(4)
@@ -88,14 +88,14 @@ def captured_frames(read: Callable[[int], bytes], name: str) -> Iterator[Capture
 
 @dataclass(slots=True)
 class _Reader:
-    """A file and how far it was read."""
+    """A file and the offset read so far."""
 
     read: Callable[[int], bytes]
     name: str
     offset: int = 0
 
     def take(self, size: int, *, may_end: bool = False) -> bytes:
-        """The next bytes; with `may_end` b"" where the file ends."""
+        """The next bytes; with `may_end`, b"" at the end of the file."""
         octets = self.read(size)
         if len(octets) != size and not (may_end and not octets):
             raise WireError(WireReason.TRUNCATED, self.offset + len(octets), self.name)
@@ -110,7 +110,7 @@ class _Reader:
 
 
 def _pcap_frames(reader: _Reader, order: ByteOrder, ticks_per_second: int) -> Iterator[CapturedFrame]:
-    link_type = unpack(f"{order}HHiIII", reader.take(20))[5] & 0xFFFF  # above it: whether frames end with a checksum
+    link_type = unpack(f"{order}HHiIII", reader.take(20))[5] & 0xFFFF  # above it: is there a frame check sequence
     if link_type != _LINKTYPE_ETHERNET:
         raise reader.not_ethernet(link_type)
     while head := reader.take(16, may_end=True):
@@ -123,7 +123,7 @@ def _pcap_frames(reader: _Reader, order: ByteOrder, ticks_per_second: int) -> It
 
 @dataclass(slots=True)
 class _Pcapng:
-    """Block after block of a pcapng file whose first four bytes have been read."""
+    """The blocks of a pcapng file whose first four bytes have been read."""
 
     reader: _Reader
     order: ByteOrder = "<"
@@ -151,7 +151,7 @@ class _Pcapng:
         self._body(length, taken=4)
 
     def _body(self, length: bytes, taken: int = 0) -> bytes:
-        """What is left of a block behind its length word, of which `taken` bytes have been read."""
+        """The rest of a block after its length word; `taken` bytes of the block have been read."""
         size: int = unpack(f"{self.order}I", length)[0]
         if size % 4 or size < 12 + taken or size > limits.CAPTURE_BLOCK_BYTES_MAX:
             raise self.reader.malformed(f"a block of {size} bytes")
@@ -201,7 +201,7 @@ class _Pcapng:
 
     def _interface_at(self, index: int) -> _Interface:
         if index >= len(self.interfaces):
-            raise self.reader.malformed(f"a packet of interface {index}, which is not described")
+            raise self.reader.malformed(f"a packet of interface {index}, which has no description block")
         interface = self.interfaces[index]
         if not interface.is_ethernet:
             raise WireError(
@@ -223,7 +223,7 @@ class _Pcapng:
         return body[start : start + size]
 
     def _options(self, octets: bytes) -> dict[int, bytes]:
-        """The first of each kind, up to the end or to one that is longer than what is left."""
+        """The first option of each kind, up to the end or to one that exceeds the block."""
         found: dict[int, bytes] = {}
         while len(octets) >= 4:
             code, size = unpack(f"{self.order}HH", octets[:4])
@@ -238,30 +238,30 @@ class _Pcapng:
 
 
 def pcap_head() -> bytes:
-    """The beginning of a pcap file."""
+    """The header of a pcap file."""
     return pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, _SNAP_BYTES, _LINKTYPE_ETHERNET)
 
 
 def pcap_frame(frame: CapturedFrame) -> bytes:
-    """A frame of it."""
+    """One frame of a pcap file."""
     size = len(frame.octets)
     seconds, microseconds = divmod(frame.at_us, 1_000_000)
     return pack("<IIII", seconds & 0xFFFFFFFF, microseconds, size, size + frame.missing_bytes) + frame.octets
 
 
 def pcapng_head() -> bytes:
-    """The beginning of a pcapng file."""
+    """The header of a pcapng file."""
     return _block(_Kind.SECTION_HEADER, pack("<IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1))
 
 
 def pcapng_interface(name: str) -> bytes:
-    """The next interface of it; they count from 0."""
+    """The next interface of a pcapng file, counted from 0."""
     named = _option(_IF_NAME, name) + pack("<HH", _OPT_END, 0) if name else b""
     return _block(_Kind.INTERFACE, pack("<HHI", _LINKTYPE_ETHERNET, 0, 0) + named)
 
 
 def pcapng_frame(interface: int, frame: CapturedFrame) -> bytes:
-    """A frame of it, of an interface that has been written."""
+    """One frame of a pcapng file, on an interface that has been written."""
     size = len(frame.octets)
     stamp = frame.at_us & 0xFFFFFFFFFFFFFFFF
     head = pack("<IIIII", interface, stamp >> 32, stamp & 0xFFFFFFFF, size, size + frame.missing_bytes)

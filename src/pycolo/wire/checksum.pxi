@@ -7,7 +7,7 @@ Sums are one's-complement sums folded to 16 bits; a header's checksum field is t
 cdef enum:
     _WIDE_BYTES_MIN = 256
     _WIDE_BLOCKS_MAX = 1024
-# Not a constant, so that both ways can be tested.
+# A variable, so that tests can choose either way.
 cdef bint _has_wide_sum = HAS_WIDE_SUM()
 
 
@@ -19,7 +19,7 @@ cdef long long fold(long long total) noexcept nogil:
 
 
 cdef inline void _add_word(const uint8_t* octets, uint64_t* total, uint64_t* carries) noexcept nogil:
-    """Eight bytes, and what they carry: two instructions where the processor can add with carry."""
+    """Add eight bytes and the carry: two instructions if the processor can add with carry."""
     cdef uint64_t word
     memcpy(&word, octets, 8)
     total[0] += word
@@ -30,7 +30,7 @@ cdef inline long long ones_sum(const uint8_t* buf, Py_ssize_t pos, Py_ssize_t le
         long long initial=0) noexcept nogil:
     """One's-complement sum of `length` bytes (an odd last byte is padded with zero), plus `initial`, folded.
 
-    Words are added in the machine's order and the sum's bytes are swapped at the end (RFC 1071 section 2(B)).
+    Words are added in the machine's byte order; the sum's bytes are swapped at the end (RFC 1071 section 2(B)).
     """
     cdef const uint8_t* octets = buf + pos
     cdef uint64_t total = 0
@@ -80,7 +80,7 @@ cdef long long pseudo_sum(uint8_t* buf, Py_ssize_t address_pos, Py_ssize_t addre
         long long length) noexcept nogil:
     """Folded sum of the pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1).
 
-    `address_pos`, `address_bytes`: where source and destination stand, one behind the other (8 or 32 bytes in all).
+    `address_pos`, `address_bytes`: position of source and destination, adjacent (8 or 32 bytes in all).
     """
     return ones_sum(buf, address_pos, address_bytes, proto + (length >> 16) + (length & 0xFFFF))
 
@@ -95,10 +95,10 @@ cdef int replace16(uint8_t* buf, Py_ssize_t checksum_pos, long long old, long lo
 
 
 cdef int replace32(uint8_t* buf, Py_ssize_t checksum_pos, long long old, long long new, bint is_odd) noexcept nogil:
-    """The same for a 32-bit field; `is_odd` if it starts at an odd byte of the checksummed range.
+    """The same for a 32-bit field; `is_odd`: it starts at an odd byte of the checksummed range.
 
-    A field at an odd position (an unaligned TCP option) has its bytes swapped within the words of the sum; by
-    RFC 1071 section 2(B) the sum of the swapped words is the swapped sum.
+    The bytes of a field at an odd position (an unaligned TCP option) are swapped within the words of the sum; by RFC
+    1071 section 2(B) the sum of the swapped words is the swapped sum.
     """
     difference: cython.longlong = fold(
         (0xFFFF - (old >> 16)) + (0xFFFF - (old & 0xFFFF)) + (new >> 16) + (new & 0xFFFF)

@@ -4,16 +4,16 @@
 
     u32 big-endian length │ (only with vnet_hdr_support) u32 big-endian vnet_hdr_len │ length bytes
 
-`length` counts the vnet header and the Ethernet frame, not the words before them. A length above QEMU's largest
-buffer, or a vnet_hdr_len that no virtio device has, is a protocol error: nothing after it can be trusted.
-A *batch* is such a stream in one buffer; its last frame may be incomplete.
+`length` counts the vnet header and the Ethernet frame, not the words before them. A length above QEMU's largest buffer,
+or a vnet_hdr_len that no virtio device has, is a protocol error: the data after it is not trustworthy. A *batch* is
+such a stream in one buffer; its last frame may be incomplete.
 """
 
 
 # Bounds of `limits` that each frame is held to. The compiler knows them, which saves loads; they cannot drift apart.
 cdef enum:
     _FRAMING_LENGTH_MAX = 69632
-    _VNET_LENGTHS = 1 | 1 << 10 | 1 << 12  # bit n: a vnet header may have n bytes
+    _VNET_LENGTHS = 1 | 1 << 10 | 1 << 12  # bit n: n bytes are allowed
     _FRAME_BYTES_MIN = 14
     _TAGS_MAX = 2
     _EXTENSIONS_MAX = 8
@@ -31,10 +31,10 @@ IMPOSSIBLE = 2
 
 @cython.final
 cdef class Span:
-    """Where one frame of a batch stands; filled by `frame_at`.
+    """The position of one frame of a batch; filled by `frame_at`.
 
-    `start`: first byte behind the words (the vnet header, if there is one); `end`: behind the last byte;
-    `vnet_len`: bytes of vnet header at `start`; `word`: the impossible length word after IMPOSSIBLE.
+    `start`: first byte after the words (the vnet header, if there is one); `end`: after the last byte; `vnet_len`:
+    bytes of vnet header at `start`; `word`: after IMPOSSIBLE, the impossible length word.
     """
 
     cdef public Py_ssize_t start
@@ -51,12 +51,12 @@ cdef class Span:
 
 
 cdef inline bint is_vnet_len(Py_ssize_t length) noexcept nogil:
-    """Whether a vnet header may be as long as that."""
+    """Whether a vnet header may have this length."""
     return 0 <= length < 32 and _VNET_LENGTHS >> length & 1
 
 
 cdef int frame_at(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has_vnet, Span span) noexcept nogil:
-    """Find the frame whose length word stands at `pos`: 0 incomplete, 1 complete (`span` says where), 2 impossible."""
+    """Locate the frame whose length word is at `pos`: 0 incomplete, 1 complete (see `span`), 2 impossible."""
     words: cython.Py_ssize_t = 8 if has_vnet else 4
     if end - pos < words:
         if end - pos >= 4:
@@ -80,7 +80,7 @@ cdef int frame_at(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has_vnet, S
 
 
 cdef Py_ssize_t frame_boundary(uint8_t* buf, Py_ssize_t pos, Py_ssize_t limit, bint has_vnet) noexcept nogil:
-    """The last frame boundary at or before `limit`, in a batch whose first length word stands at `pos`."""
+    """The last frame boundary at or before `limit`, in a batch whose first length word is at `pos`."""
     words: cython.Py_ssize_t = 8 if has_vnet else 4
     following: cython.Py_ssize_t
     while limit - pos >= words:

@@ -1,15 +1,15 @@
-"""Names for what the parser finds. `kinds.pxd` holds the same numbers for compiled code; a test compares the two."""
+"""Names of the parser's results. `kinds.pxd` holds the same numbers for compiled code; a test compares the two."""
 
 from enum import IntEnum, IntFlag
 
 
 class PacketKind(IntEnum):
-    """How a frame is to be treated."""
+    """How to treat a frame."""
 
     REFUSED = 0
-    """No packet: see `Refusal`."""
+    """Not a packet: see `Refusal`."""
     PASS = 1
-    """ARP, IPv6 neighbour discovery, multicast membership, non-IP: never compared, passes at once."""
+    """ARP, IPv6 neighbour discovery, multicast membership, non-IP: passes at once, never compared."""
     TCP = 2
     UDP = 3
     ICMP = 4
@@ -20,17 +20,17 @@ class PacketKind(IntEnum):
 
 
 class Refusal(IntEnum):
-    """Why a frame is no packet."""
+    """Why a frame is not a packet."""
 
     NONE = 0
     SHORT = 1
     """Shorter than an Ethernet header, or than its own vnet header."""
     IP_HEADER = 2
-    """The IP header or one of its extension headers is cut off or impossible."""
+    """The IP header or one of its extension headers is truncated or invalid."""
     IP_LENGTH = 3
-    """The IP total length goes beyond the frame."""
+    """The IP total length exceeds the frame."""
     TRANSPORT_HEADER = 4
-    """The transport header is cut off or impossible."""
+    """The transport header is truncated or invalid."""
 
 
 class TcpFlag(IntFlag):
@@ -52,7 +52,7 @@ class VnetFlag(IntFlag):
     NEEDS_CSUM = 0x01
     """The checksum covers the pseudo-header only."""
     DATA_VALID = 0x02
-    """The checksum was found right."""
+    """The checksum has been verified."""
 
 
 class IpProto(IntEnum):

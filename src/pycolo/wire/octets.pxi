@@ -1,10 +1,10 @@
 """Load, store, copy and compare bytes at a pointer.
 
-Nothing is checked here: whoever calls knows that the bytes are there. The parser has checked a frame's lengths once
-(see `packet`), and positions that it gives lie inside the frame.
+Nothing is checked here: the caller guarantees that the bytes exist. The parser has checked a frame's lengths once (see
+`packet`), and the positions that it returns lie inside the frame.
 """
 
-# Not a constant: for pieces whose bound it knows the compiler starts the string instructions itself.
+# A variable, not a constant: with a known bound the compiler would emit the string instructions itself.
 cdef Py_ssize_t _piece_bytes = 1536
 
 
@@ -38,13 +38,13 @@ cdef inline int store32(uint8_t* buf, Py_ssize_t pos, long long value) noexcept 
 
 cdef inline int copy(uint8_t* target, Py_ssize_t target_pos, const uint8_t* source, Py_ssize_t source_pos,
         Py_ssize_t length) noexcept nogil:
-    """Copy `length` bytes between two different ranges."""
+    """Copy `length` bytes between two disjoint ranges."""
     memcpy(target + target_pos, source + source_pos, length)
     return 0
 
 
 cdef inline int copy_many(uint8_t* target, const uint8_t* source, Py_ssize_t length) noexcept nogil:
-    """Copy what has just been written: in pieces, for which the C library does not start the string instructions."""
+    """Copy recently written bytes in pieces, for which the C library does not use the string instructions."""
     cdef Py_ssize_t piece
     while length > 0:
         piece = min(length, _piece_bytes)
@@ -73,7 +73,7 @@ cdef inline Py_ssize_t first_difference(const uint8_t* a, Py_ssize_t a_pos, cons
 
 
 cdef int check_range(Py_ssize_t size, Py_ssize_t start, Py_ssize_t end) except -1:
-    """Where Python hands a buffer over: raises IndexError unless `start` … `end` lie inside its `size` bytes."""
+    """Check a buffer from Python: raises IndexError unless `start` … `end` lie inside its `size` bytes."""
     if start < 0 or end < start or end > size:
         raise IndexError("range outside the buffer")
     return 0

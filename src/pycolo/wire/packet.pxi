@@ -1,6 +1,6 @@
-"""The total parser: any bytes give a packet, or a refusal with a reason; never an exception, never a read outside.
+"""The total parser: any bytes give a packet, or a refusal with a reason; no exception, no read out of bounds.
 
-One `Packet` object is filled again and again: it holds numbers and positions in the caller's buffer, no bytes.
+One `Packet` object is reused for all frames: it holds numbers and positions in the caller's buffer, no bytes.
 
 Sources: IEEE 802.3, 802.1Q and 802.1ad; RFC 791 (IPv4), RFC 8200 (IPv6 and its extension headers), RFC 9293 (TCP),
 RFC 7323 (window scale, timestamps), RFC 2018 (SACK), RFC 768 (UDP), RFC 792/4443 (ICMP), RFC 4861 (ND), RFC 3810
@@ -41,7 +41,7 @@ cdef enum:
 cdef class Packet:
     """One parsed frame. Positions (`*_pos`, `*_end`) count from the start of the buffer that was parsed.
 
-    Fields of a layer that the frame does not have are stale: `kind` says what may be read.
+    Fields of a layer that the frame lacks are stale: `kind` says which fields are valid.
     """
 
     cdef public Py_ssize_t start
@@ -106,7 +106,7 @@ cdef class Packet:
 
 cdef int parse_frame(uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
         Packet packet) noexcept nogil:
-    """Parse the frame at `start` … `end` (vnet header of `vnet_len` bytes first) into `packet`; returns its kind."""
+    """Parse the frame at `start` … `end` (first `vnet_len` bytes of vnet header) into `packet`; returns its kind."""
     packet.start = start
     packet.end = end
     packet.vnet_len = vnet_len
@@ -162,7 +162,7 @@ cdef int _parse_ipv4(uint8_t* buf, Packet packet) noexcept nogil:
         return _refuse(packet, Refusal.IP_HEADER)
     total: cython.longlong = load16(buf, pos + IPV4_TOTAL_LENGTH)
     if total == 0 and packet.gso_type != 0:
-        total = packet.end - pos  # Linux leaves 0 where a GSO datagram is longer than the field can say
+        total = packet.end - pos  # Linux leaves 0 if a GSO datagram is too long for the field
     if total < header_len or packet.end - pos < total:
         return _refuse(packet, Refusal.IP_LENGTH)
     packet.ip_version = 4
@@ -238,7 +238,7 @@ cdef int _parse_extensions(uint8_t* buf, Packet packet) noexcept nogil:
 
 
 cdef int _fragment(Packet packet) noexcept nogil:
-    """Leave ports at 0: only the first fragment has them, and all of a datagram must meet under one key."""
+    """Leave ports at 0: only the first fragment has them, and all fragments of a datagram need the same key."""
     packet.payload_pos = packet.l4_pos
     packet.payload_len = packet.ip_end - packet.l4_pos
     packet.source_port = packet.destination_port = 0
@@ -260,7 +260,7 @@ cdef int _parse_transport(uint8_t* buf, Packet packet) noexcept nogil:
         return PacketKind.ICMP
     if proto == IpProto.PROTO_ICMPV6 and packet.ip_version == 6:
         return _classify_icmpv6(buf, packet)
-    # The words that the seed's connection key takes as ports: the first of DCCP, ESP, SCTP and UDP-Lite, AH's SPI.
+    # The words that serve as ports in the connection key: the first of DCCP, ESP, SCTP and UDP-Lite, AH's SPI.
     ports_pos: cython.Py_ssize_t = packet.l4_pos
     if proto == IpProto.PROTO_AH:
         ports_pos += 4
@@ -328,7 +328,7 @@ cdef int _parse_tcp(uint8_t* buf, Packet packet) noexcept nogil:
 
 
 cdef int _parse_tcp_options(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, Packet packet) noexcept nogil:
-    """RFC 9293 section 3.1. An option that cannot be is where the list ends for us, as for most stacks."""
+    """RFC 9293 section 3.1. An invalid option ends the list, as in most stacks."""
     while pos < end:
         kind: cython.int = buf[pos]
         if kind == 0:
@@ -357,10 +357,10 @@ cdef int _parse_tcp_options(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, Packet
 
 
 cdef bint is_intact(uint8_t* buf, Packet packet) noexcept nogil:
-    """Whether a TCP segment's checksum is right.
+    """Whether a TCP segment's checksum is correct.
 
-    Where it is partial (NEEDS_CSUM), was looked at by the card (DATA_VALID), or the frame is one made of many (GSO),
-    the host's own stack vouches for the segment: there is nothing that could be checked.
+    If it is partial (NEEDS_CSUM), was verified by the card (DATA_VALID), or the frame combines many segments (GSO), the
+    host's own stack guarantees it: there is nothing to check.
     """
     if packet.vnet_flags & (VnetFlag.NEEDS_CSUM | VnetFlag.DATA_VALID) or packet.gso_type:
         return True

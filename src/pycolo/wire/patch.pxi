@@ -1,10 +1,10 @@
-"""Change fields of a TCP segment in place, and make smaller segments from one.
+"""Change fields of a TCP segment in place, and make smaller segments from a larger one.
 
-In place: no other byte changes but the checksum, which is corrected incrementally (RFC 1624). With a partial checksum
-(NEEDS_CSUM) the field holds only the pseudo-header's sum, in which none of these fields is: it is left alone.
-Made anew (`make_part`, `make_bare`, `make_ack`): lengths, flags and checksums are those of the new segment.
+In place: no other byte changes except the checksum, which is corrected incrementally (RFC 1624). A partial checksum
+(NEEDS_CSUM) holds only the pseudo-header's sum, which covers none of these fields: it stays. New segments (`make_part`,
+`make_bare`, `make_ack`) get their own lengths, flags and checksums.
 
-Every function takes the `Packet` that `parse_frame` filled from the same buffer, and keeps its numbers true.
+Every function takes the `Packet` that `parse_frame` filled from the same buffer, and keeps it up to date.
 """
 
 
@@ -81,7 +81,7 @@ cdef int shift_timestamps(uint8_t* buf, Packet packet, long long value_delta, lo
 
 
 cdef int keep_sack_blocks(uint8_t* buf, Packet packet, int kept) noexcept nogil:
-    """Keep only the SACK blocks whose bit is set in `kept` (bit 0: the first); without any it becomes padding."""
+    """Keep only the SACK blocks whose bit is set in `kept` (bit 0: the first); without any, pad the whole option."""
     if packet.sack_len == 0:
         return 0
     options_pos: cython.Py_ssize_t = packet.l4_pos + TCP_LEN
@@ -89,7 +89,7 @@ cdef int keep_sack_blocks(uint8_t* buf, Packet packet, int kept) noexcept nogil:
     source: cython.Py_ssize_t = packet.sack_pos
     end: cython.Py_ssize_t = source + packet.sack_len
     target: cython.Py_ssize_t = source
-    option_end: cython.Py_ssize_t = source - 2 + buf[source - 1]  # its length may be no whole number of blocks
+    option_end: cython.Py_ssize_t = source - 2 + buf[source - 1]  # its length may not be a whole number of blocks
     while source < end:
         if kept & 1:
             store32(buf, target, load32(buf, source))
@@ -107,7 +107,7 @@ cdef int keep_sack_blocks(uint8_t* buf, Packet packet, int kept) noexcept nogil:
 
 
 cdef int strip_options(uint8_t* buf, Packet packet) noexcept nogil:
-    """Replace what cannot survive a change of replica by padding: MPTCP (30, RFC 8684), Fast Open (34, RFC 7413)."""
+    """Pad out options that cannot survive a change of replica: MPTCP (30, RFC 8684), Fast Open (34, RFC 7413)."""
     pos: cython.Py_ssize_t = packet.l4_pos + TCP_LEN
     end: cython.Py_ssize_t = packet.payload_pos
     before: cython.longlong = ones_sum(buf, pos, end - pos, 0)
@@ -135,7 +135,7 @@ cdef bint has_authentication(uint8_t* buf, Packet packet) noexcept nogil:
 
 
 cdef Py_ssize_t _option_len(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end) noexcept nogil:
-    """Bytes of the option at `pos`; all that is left where its length cannot be (RFC 9293 section 3.2)."""
+    """Bytes of the option at `pos`; if its length is invalid, all the rest (RFC 9293 section 3.2)."""
     if buf[pos] == NO_OPERATION:
         return 1
     length: cython.Py_ssize_t = buf[pos + 1] if pos + 1 < end else 0
@@ -150,7 +150,7 @@ cdef int _pad(uint8_t* buf, Py_ssize_t pos, Py_ssize_t end) noexcept nogil:
 
 
 cdef int _options_changed(uint8_t* buf, Packet packet, long long before) noexcept nogil:
-    """Correct the checksum; `before` is the options' sum as it was."""
+    """Correct the checksum; `before` is the options' previous sum."""
     if packet.vnet_flags & VnetFlag.NEEDS_CSUM:
         return 0
     options_pos: cython.Py_ssize_t = packet.l4_pos + TCP_LEN
@@ -160,7 +160,7 @@ cdef int _options_changed(uint8_t* buf, Packet packet, long long before) noexcep
 
 cdef int _finish(uint8_t* target, Py_ssize_t start, Packet packet, Py_ssize_t segment_len,
         bint is_partial) noexcept nogil:
-    """Set IP length, IP checksum and TCP checksum of the new frame at `start`; its layout is that of `packet`."""
+    """Set IP length, IP checksum and TCP checksum of the new frame at `start`; its layout equals `packet`'s."""
     ip_pos: cython.Py_ssize_t = start + packet.ip_pos - packet.start
     l4_pos: cython.Py_ssize_t = start + packet.l4_pos - packet.start
     addresses: cython.longlong
@@ -181,7 +181,7 @@ cdef int _finish(uint8_t* target, Py_ssize_t start, Packet packet, Py_ssize_t se
 
 
 cdef int _move_urgent(uint8_t* target, Py_ssize_t l4_pos, Py_ssize_t count) noexcept nogil:
-    """The segment begins `count` bytes later now."""
+    """Let the segment begin `count` bytes later."""
     pointer: cython.longlong = load16(target, l4_pos + URGENT)
     if pointer < count:
         target[l4_pos + FLAGS] = target[l4_pos + FLAGS] & ~TcpFlag.URG
@@ -193,9 +193,9 @@ cdef Py_ssize_t make_part(uint8_t* target, Py_ssize_t start, uint8_t* source, Pa
         Py_ssize_t last) noexcept nogil:
     """Write the segment with payload bytes `first` … `last` of `packet` at `start`; returns the frame's length.
 
-    FIN and PSH stay only with the last byte; the urgent pointer, which counts from the segment's own sequence
-    number, with the parts up to its byte. A GSO frame of at most one segment is no GSO frame any more.
-    `target` and `source` are different buffers, or different ranges of one.
+    FIN and PSH stay only with the last byte; the urgent pointer, which counts from the segment's own sequence number,
+    stays with the parts up to its byte. A GSO frame of at most one segment becomes an ordinary frame. `target` and
+    `source` are different buffers, or different ranges of one.
     """
     header_len: cython.Py_ssize_t = packet.payload_pos - packet.start
     count: cython.Py_ssize_t = last - first
@@ -223,8 +223,8 @@ cdef Py_ssize_t make_bare(uint8_t* target, Py_ssize_t start, uint8_t* source, Pa
         long long seq, long long ack, int window) noexcept nogil:
     """Write a segment without payload in the name of `packet`'s sender at `start`; returns the frame's length.
 
-    Of the options only the timestamps stay (others speak of the moment when `packet` was sent). The vnet header
-    is cleared and the checksum complete.
+    Of the options only the timestamps stay (others describe the moment when `packet` was sent). The vnet header is
+    cleared and the checksum complete.
     """
     l4_offset: cython.Py_ssize_t = packet.l4_pos - packet.start
     copy(target, start, source, packet.start, l4_offset + TCP_LEN)
@@ -250,9 +250,9 @@ cdef Py_ssize_t make_bare(uint8_t* target, Py_ssize_t start, uint8_t* source, Pa
 
 cdef Py_ssize_t make_ack(uint8_t* target, Py_ssize_t start, Packet packet, uint8_t* header, Py_ssize_t header_pos,
         Py_ssize_t header_len, long long seq, long long ack, int window) noexcept nogil:
-    """Write a bare ACK without options at `start`, behind a cleared vnet header; returns the frame's length.
+    """Write a bare ACK without options at `start`, after a cleared vnet header; returns the frame's length.
 
-    `header`: a frame's bytes up to its TCP ports, these included. `packet` has only its layout: `start`, `vnet_len`,
+    `header`: a frame's bytes up to and including its TCP ports. `packet` has only the layout: `start`, `vnet_len`,
     `ip_pos`, `l4_pos`, `ip_version`. `add_timestamps` and `add_sack_block` append options to it.
     """
     l4_pos: cython.Py_ssize_t = start + packet.l4_pos - packet.start
@@ -273,7 +273,7 @@ cdef Py_ssize_t make_ack(uint8_t* target, Py_ssize_t start, Packet packet, uint8
 
 cdef Py_ssize_t add_timestamps(uint8_t* target, Py_ssize_t start, Packet packet, Py_ssize_t segment_len,
         long long value, long long echo) noexcept nogil:
-    """Append timestamps to a segment without payload that `make_ack` wrote; its new length (TCP header) is returned."""
+    """Append timestamps to a segment without payload from `make_ack`; returns the new length of its TCP header."""
     pos: cython.Py_ssize_t = start + packet.l4_pos - packet.start + segment_len
     store32(target, pos, 0x0101080A)  # NOP, NOP, kind 8, length 10: RFC 7323 appendix A
     store32(target, pos + 4, value)

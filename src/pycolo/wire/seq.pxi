@@ -1,13 +1,13 @@
 """Serial arithmetic for TCP sequence numbers, modulo 2^32 (RFC 1982; RFC 9293 section 3.4).
 
-This is the only module that orders sequence numbers: a test forbids `<`, `>`, `min` and `max` on them elsewhere.
-Arguments may lie outside 0 … 2^32-1 (a sum that was not reduced); results of `seq_add` never do. Nothing raises.
-Two numbers exactly 2^31 apart have no order (RFC 1982 section 3.2); here the difference then is -2^31.
+Only this module orders sequence numbers: a test forbids `<`, `>`, `min` and `max` on them elsewhere. Arguments may lie
+outside 0 … 2^32-1 (an unreduced sum); results of `seq_add` never do. No function raises. Two numbers exactly 2^31 apart
+have no order (RFC 1982 section 3.2); here their difference is -2^31.
 """
 
 
 cdef inline long long seq_add(long long seq, long long count) noexcept nogil:
-    """`seq` moved on by `count` (which may be negative), reduced to 0 … 2^32-1."""
+    """`seq` advanced by `count` (which may be negative), reduced to 0 … 2^32-1."""
     return <uint32_t>(seq + count)
 
 

@@ -1,17 +1,17 @@
-"""What Python may call of the functions over bytes: the same names, with the range checked where it is handed over.
+"""The functions over bytes for Python: the same names, with a range check on each buffer.
 
-Positions of a `Packet` are those that `parse_frame` found in the same buffer.
+Positions of a `Packet` are valid for the buffer that `parse_frame` parsed.
 """
 
 
 cdef uint8_t* _inside(uint8_t[::1] buf, Packet packet) except NULL:
-    """The buffer that a packet was parsed in. Raises IndexError for one that is too short."""
+    """The buffer that a packet was parsed from. Raises IndexError if it is too short."""
     check_range(len(buf), packet.start, packet.end)
     return &buf[0]
 
 
 class views:
-    """Namespace of functions; they become the module's own below."""
+    """Namespace of functions, which become module functions below."""
 
     @staticmethod
     def seq_add(long long seq, long long count):
@@ -40,7 +40,7 @@ class views:
 
     @staticmethod
     def use_wide_sum(bint wanted):
-        """Whether long sums are taken with the wide instructions, as far as the processor has them; True at start."""
+        """Whether long sums use the wide instructions if the processor has them; True at start."""
         global _has_wide_sum
         _has_wide_sum = wanted and HAS_WIDE_SUM()
 

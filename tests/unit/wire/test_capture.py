@@ -121,7 +121,7 @@ def test_each_section_has_its_own_byte_order_and_interfaces() -> None:
         section(order, interface(order, option(order, 2, order.encode())), packet[order]) for order in ("<", ">")
     )
     assert [each.interface for each in read(octets)] == ["<", ">"]
-    with pytest.raises(WireError, match="a packet of interface 0, which is not described"):
+    with pytest.raises(WireError, match="a packet of interface 0, which has no description block"):
         read(section("<", interface("<")) + section("<", packet["<"]))
 
 
