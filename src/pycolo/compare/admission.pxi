@@ -1,25 +1,25 @@
-"""Whether a packet may be held: full queues (rule C6), and the share of what differs (C10).
+"""Whether a packet may be held: full queues (rule C6), and the share of connections that differ (C10).
 
-A full queue stops the reading of its side. That ends when the other side's packets come, by time-out, or by the
-checkpoint that is asked for. What waits for a side that stands still waits because of us: that time does not count
-(`stood_us`), or one connection would have all others found different.
+A full queue stops reading on its side. Packets of the other side, a time-out, or the requested checkpoint end that. A
+packet that waits for a stopped side waits because of us: that time does not count (`stood_us`), otherwise one
+connection would make all others count as different.
 
 Only one side stands still at a time: if both did, each because of a full queue, neither could be read on, and which
-connection is to blame would be a guess. So the other side is read beyond max_queue_size (`overruns`), up to the
-memory, until time shows what never comes.
+connection is the cause would be a guess. So the other side is read beyond max_queue_size (`overruns`), up to the memory
+limit, until time shows which packets never come.
 
-Where no checkpoint is to be had a connection may have to *give way*: it counts as different (`queue_full`,
-`memory_full`), and the policy is applied to it. A queue of datagrams does that when it has been full for
-DATAGRAM_REORDER_MS, under `report` and `reset`, rather than stop all others for seconds. Where the memory is full of
-what is held it is the connection for which a side stands still, or else the one that holds most (see `relief`).
+If no checkpoint is possible, a connection may have to *give way*: it counts as different (`queue_full`, `memory_full`),
+and the policy is applied to it. A queue of datagrams gives way when it has been full for DATAGRAM_REORDER_MS, under
+`report` and `reset`, rather than stop all others for seconds. If the memory is full of held packets, the connection for
+which a side stands still gives way, otherwise the one that holds most (see `relief`).
 
-Under `hold` what differs stays in memory without an end: all of it together gets a share of records and bytes, and a
-connection that says nothing any more loses it.
+Under `hold` differing packets stay in memory without an end: all of them together get a share of records and bytes, and
+a connection that falls silent loses its packets.
 """
 
 
 cdef long long _SILENT_US = limits.DIVERGED_SILENT_MS * 1000
-# What is said of a packet.
+# Verdicts on a packet.
 cdef enum:
     _WELCOME = 0
     _BLOCKED = 1
@@ -28,8 +28,8 @@ cdef enum:
 
 @cython.final
 cdef class Admission:
-    """By side (1 primary, 0 secondary) `_full_row` is whose queue stopped it when it was offered last, or -1;
-    `_stood_us` when it stood still last.
+    """By side (1 primary, 0 secondary): `_full_row` is the row whose queue stopped it when it was last offered, or -1;
+    `_stood_us` is when it last stood still.
     """
 
     cdef Held held
@@ -75,7 +75,7 @@ cdef class Admission:
         self._bytes_max = held.pool.budget_bytes // limits.SHARE_MAX
 
     cdef bint begin(self, bint is_primary, long long now_us) noexcept nogil:
-        """A side is offered; whether it stood still."""
+        """A side is offered. Returns whether it stood still."""
         self._was_full = self._full_row[is_primary]
         if self._was_full == _NONE:
             return False
@@ -89,15 +89,15 @@ cdef class Admission:
         return 0
 
     cdef Py_ssize_t stood_us(self, bint is_primary, long long now_us) noexcept nogil:
-        """When the side stood still last; what waits for its packets waits in earnest from then on."""
+        """When the side last stood still; waiting for its packets counts from then on."""
         return self._stood_us[is_primary] if self._full_row[is_primary] == _NONE else now_us
 
     cdef Py_ssize_t last_stood_us(self, long long now_us) noexcept nogil:
-        """When either side stood still last."""
+        """When either side last stood still."""
         return max(self.stood_us(True, now_us), self.stood_us(False, now_us))
 
     cpdef long long due_us(self) noexcept nogil:
-        """When a side that stands still is to be offered again at the latest."""
+        """The latest time to offer a stopped side again."""
         return min(self._full_due_us[0], self._full_due_us[1])
 
     cdef int timer(self, long long now_us) noexcept nogil:
@@ -109,7 +109,7 @@ cdef class Admission:
         return 0
 
     cdef bint settle(self, long long now_us) noexcept nogil:
-        """After a scan: a side whose queue has room again does not stand still; whether either still does."""
+        """After a scan: a side whose queue has room again stands still no longer. Returns whether either side does."""
         if self._full_row[0] != _NONE and not self._stands_still(False):
             self._resume(False, now_us)
         if self._full_row[1] != _NONE and not self._stands_still(True):
@@ -117,7 +117,7 @@ cdef class Admission:
         return self._full_row[0] != _NONE or self._full_row[1] != _NONE
 
     def begin_epoch(self, now_us):
-        """What was full has been emptied."""
+        """The full queues have been emptied."""
         self._next_full_report_us = 0
         self._resume(False, now_us)
         self._resume(True, now_us)
@@ -138,14 +138,14 @@ cdef class Admission:
         return record
 
     cdef int no_room(self, int record, long long now_us) noexcept nogil:
-        """What a frame is to become has no room: it stays where it came from, whole. Its record (-1: none) goes."""
+        """There is no room for what a frame would become: it stays in the batch, whole. Frees its record (-1: none)."""
         if record != _NONE:
             self.held.pool.free(record)
         self.report_full(DifferenceKind.MEMORY_FULL, _NONE, now_us)
         return _BLOCKED
 
     cdef int admit(self, int row, Packet packet, bint is_primary, long long now_us) noexcept nogil:
-        """Whether a packet of the connection is welcome, its side must wait, or it is refused for good."""
+        """Whether a packet of the connection is admitted, its side must wait, or it is refused for good."""
         cdef Row* r = &self.held.rows[row]
         needed: cython.int = 1 if packet.gso_type == 0 else datagrams_in(packet)
         held: cython.int = r.primary.count if is_primary else r.secondary.count
@@ -160,7 +160,7 @@ cdef class Admission:
         return self._stop(row, needed, is_primary, now_us)
 
     cdef bint _proves_nothing(self, int row, Packet packet) noexcept nogil:
-        """The secondary's packets behind a difference; but TCP may begin anew."""
+        """The secondary's packets after a difference; but TCP may start a new incarnation."""
         cdef Row* r = &self.held.rows[row]
         if packet.kind != PacketKind.TCP:
             return True
@@ -194,21 +194,21 @@ cdef class Admission:
         return held and held + self._full_needed[is_primary] > self.held.queue_packets_max
 
     cdef int _give_way(self, int row, bint is_primary, long long now_us) noexcept nogil:
-        """Datagrams: none of the queue finds a partner in time any more."""
+        """Datagrams: none of the queue will find a partner in time."""
         self.held.stats.gave_way += 1
         self._resume(is_primary, now_us)
         self.datagram.give_way(row, is_primary, now_us)
         return _WELCOME
 
     cdef int report_full(self, int kind, int row, long long now_us) noexcept nogil:
-        """Once per epoch and scan cycle: a side that stays full is offered again and again."""
+        """Report once per epoch and scan cycle: a full side is offered again and again."""
         if self.held.checkpoint_wanted or now_us < self._next_full_report_us:
             return 0
         self._next_full_report_us = now_us + self.scan_cycle_us
         self.held.report(kind, row, 0, 0)
         return 0
 
-    # ── the share of what differs ─────────────────────────────────────────────────────────────────────────────
+    # ── the share of differing connections ────────────────────────────────────────────────────────────────────
 
     cdef int _admit_to_share(self, Packet packet, int needed, bint is_full) noexcept nogil:
         if is_full or self._share_packets >= self._packets_max or self._share_bytes >= self._bytes_max:
@@ -218,14 +218,14 @@ cdef class Admission:
         return _WELCOME
 
     cdef bint _relieve(self, long long now_us) noexcept nogil:
-        """The memory is full, and no checkpoint will empty it: whether it is worth another try.
+        """The memory is full, and no checkpoint will empty it. Returns whether to try again.
 
-        Not where much is about to leave, and only cannot for want of a taker.
+        Do nothing if much is about to leave and only the output is blocked.
         """
         if self.held.policy == DivergencePolicy.CHECKPOINT or self.held.has_ready():
             return False
         row: cython.int = _NONE
-        is_short: cython.bint = False  # this time not all are looked at
+        is_short: cython.bint = False  # this time not all are examined
         if self._stands_still(True):
             row = self._full_row[1]
         elif self._stands_still(False):
@@ -248,7 +248,7 @@ cdef class Admission:
         return True
 
     cdef int review(self, long long now_us) noexcept nogil:
-        """Under HOLD: count what the connections that differ hold; what is too much, or too old, goes."""
+        """Under HOLD: count what differing connections hold; drop what is too much or too old."""
         if self.held.policy != DivergencePolicy.HOLD:
             return 0
         self._share_packets = self._share_bytes = 0

@@ -1,4 +1,4 @@
-"""For how long packets wait (rules C5 and C8): what waits too long, or only one side has done, is a difference.
+"""Ages of packets (rules C5 and C8): a packet that waits too long, or an act of one side only, is a difference.
 
 The time for which the other side was not read (see `admission`) does not count.
 """
@@ -23,7 +23,7 @@ cdef class Ages:
         self.timeout_us = timeout_us
 
     cdef int time_out(self, int row, long long now_us) noexcept nogil:
-        """Report what has waited for too long, and apply the policy."""
+        """Report packets that have waited too long, and apply the policy."""
         cdef Row* r = &self.held.rows[row]
         if r.flags & RowFlag.DIVERGED or self.held.checkpoint_wanted:
             return 0
@@ -50,7 +50,7 @@ cdef class Ages:
         return self.tcp.timed_out(row, kind, record, now_us)
 
     cdef int _oldest(self, int record) noexcept nogil:
-        """The packet of a queue that came first: what comes late, or again, goes in front of what begins behind it."""
+        """The oldest packet of a queue: late and repeated packets are inserted before those that begin after them."""
         cdef int oldest = record
         while record != _NONE:
             if self.held.pool.at[record].arrived_us < self.held.pool.at[oldest].arrived_us:
@@ -62,10 +62,10 @@ cdef class Ages:
         return _NEVER if record == _NONE else self.held.pool.at[record].arrived_us
 
     cdef Py_ssize_t _waits_since_us(self, long long since_us, bint for_primary, long long now_us) noexcept nogil:
-        """Since when something that came at `since_us` waits in earnest for the primary, or the secondary."""
+        """Since when something that arrived at `since_us` has really waited for the primary, or the secondary."""
         return max(since_us, self.admission.stood_us(for_primary, now_us))
 
     cdef Py_ssize_t _bound_us(self, bint is_primary, long long now_us) noexcept nogil:
-        """A packet of that side that came by then waits for too long; -1: none does."""
+        """A packet of that side that arrived by then has waited too long; -1: none has."""
         bound_us: cython.longlong = now_us - self.timeout_us
         return bound_us if self.admission.stood_us(not is_primary, now_us) <= bound_us else _NONE

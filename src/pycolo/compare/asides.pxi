@@ -1,8 +1,8 @@
-"""What only some connections have, and those only for a time: a debt, a SYN, RSTs or a FIN of one side alone.
+"""State that only some connections have, and only for a time: a debt, a SYN, RSTs or a FIN of one side alone.
 
-It would be most of a row. So it stands aside, and `Row.aside` says where: from the first word of it until none of it
-means anything any more (`tidy`). Place 0 is that of all who have none, and has zeros: reading asks no question. It is
-never written.
+It would be most of a row, so it is stored apart, and `Row.aside` is its place: from the first write until none of it
+has a meaning any more (`tidy`). Place 0 is shared by all connections without such state; it holds zeros and is never
+written, so that reading needs no check.
 """
 
 
@@ -17,7 +17,7 @@ cdef struct Aside:
     uint32_t echo
     int has_time
     uint8_t[72] header
-    # A SYN of the secondary that has found no partner: what it promises, its options, and when it came.
+    # A SYN of the secondary without a partner: its promise, its options, and its arrival time.
     uint32_t next_ack
     int next_space
     int secondary_options
@@ -31,13 +31,13 @@ cdef struct Aside:
     # A FIN of the secondary.
     uint32_t secondary_fin
     long long fin_us
-    # The latest TSval among what has overtaken, and the first byte that two of the primary's held segments contradict.
+    # The latest TSval among overtaking segments, and the first byte in which two of the primary's held segments differ.
     uint32_t newest_value
     uint32_t contradicted_seq
     int next
 
 
-# With one of these flags a row has something aside.
+# With one of these flags a row has state here.
 cdef enum:
     _KEPT_ASIDE = (
         RowFlag.OWED | RowFlag.SECONDARY_SYN | RowFlag.SECONDARY_FIN | RowFlag.OVERTAKEN | RowFlag.CONTRADICTED
@@ -46,7 +46,7 @@ cdef enum:
 
 @cython.final
 cdef class Asides:
-    """One place for each connection there may be: there is always one. `used` of them are taken."""
+    """One place for each possible connection, so there is always one. `used` of them are taken."""
 
     cdef readonly int used
     cdef Aside* at
@@ -67,11 +67,11 @@ cdef class Asides:
         return (<char*>self.at)[: sizeof(Aside)]
 
     cdef inline const Aside* of(self, const Row* r) noexcept nogil:
-        """To read."""
+        """For reading."""
         return &self.at[r.aside]
 
     cdef inline Aside* own(self, Row* r) noexcept nogil:
-        """To write."""
+        """For writing."""
         if not r.aside:
             self._take(r)
         return &self.at[r.aside]
@@ -88,13 +88,13 @@ cdef class Asides:
         return 0
 
     cdef int no_resets(self, Row* r) noexcept nogil:
-        """The secondary's RSTs count no more."""
+        """The secondary's RSTs no longer count."""
         if r.aside:
             self.at[r.aside].resets = self.at[r.aside].next_resets = 0
         return 0
 
     cdef int tidy(self, Row* r) noexcept nogil:
-        """Give the place back, if nothing in it means anything any more."""
+        """Free the place if nothing in it has a meaning any more."""
         cdef const Aside* aside = &self.at[r.aside]
         if not r.aside or r.flags & _KEPT_ASIDE or r.block_count:
             return 0
@@ -103,7 +103,7 @@ cdef class Asides:
         return self.drop(r)
 
     cdef int drop(self, Row* r) noexcept nogil:
-        """Give the place back, if there is one."""
+        """Free the place, if there is one."""
         if r.aside:
             self.at[r.aside].next = self._free
             self._free = r.aside

@@ -1,10 +1,10 @@
-"""The client's frames, where they are seen: what they tell (rule C8), and which the secondary is not to get (rule R1).
+"""The client's frames, if they are seen: their information (rule C8), and which the secondary must not get (rule R1).
 
-The secondary's rewriter takes the primary's ISN from the ACK that completes a handshake, and cannot tell a lie. This
-node can, for it knows what its own guest has sent: a segment that this guest turns down, since it acknowledges
-something else (RFC 9293 sections 3.10.7.3 and 3.10.7.4), is *withheld*. So is one that follows a SYN which this guest
-has not answered yet: no client acknowledges what has not left. For that the SYNs are remembered, the latest of each
-hash; one that is displaced costs no more than this protection.
+The secondary's rewriter takes the primary's ISN from the ACK that completes a handshake, and cannot detect a forged
+one. This node can, for it knows what its own guest has sent: a segment that this guest refuses because it acknowledges
+something else (RFC 9293 sections 3.10.7.3 and 3.10.7.4) is *withheld*. So is a segment after a SYN that this guest has
+not answered yet: no client acknowledges what has not left. For that the SYNs are remembered, the latest of each hash;
+when one is displaced, only this protection is lost.
 """
 
 
@@ -15,7 +15,7 @@ cdef long long _WINDOW_BYTES = limits.HANDSHAKE_WINDOW_BYTES
 
 @cython.final
 cdef class Clients:
-    """`behind`: where the frame ends that is withheld, or the last one that is not."""
+    """`behind`: the end of the withheld frame, or of the last frame that is not withheld."""
 
     cdef readonly ConnectionTable table
     cdef readonly TcpComparison tcp
@@ -39,7 +39,7 @@ cdef class Clients:
 
     cdef Py_ssize_t take(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, Span span, Packet packet,
             long long now_us) noexcept nogil:
-        """Hear frames until one is to be withheld: where that begins, or the end of the last whole one."""
+        """Process frames until one is to be withheld: returns where it begins, or the end of the last whole frame."""
         self.tcp.sees_client = True
         while frame_at(buf, pos, end, self.tcp.held.has_vnet, span) == 1:
             parse_frame(buf, span.start, span.end, span.vnet_len, packet)

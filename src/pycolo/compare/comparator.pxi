@@ -1,12 +1,11 @@
 """The comparator: colo-compare without sockets, clocks or threads.
 
-A shell feeds it batches (`primary_frames`, `secondary_frames`), tells it the time (`timer_fired` when `deadline_us`
-has come) and what happened (`checkpoint_committed`, `pair_formed`, `pair_lost`, `epoch_marker`), sends what `drain`
-writes, and acts on `commands`. Times are monotonic microseconds. One owner: nothing here is locked. Batches run with
-the GIL released.
+A shell feeds it batches (`primary_frames`, `secondary_frames`), reports the time (`timer_fired` at `deadline_us`) and
+events (`checkpoint_committed`, `pair_formed`, `pair_lost`, `epoch_marker`), sends what `drain` writes, and executes
+`commands`. Times are monotonic microseconds. One owner, no locks. Batches run with the GIL released.
 
-Back-pressure (rule C6): a call that returns less than `end` took no more because a queue, memory or the table is full;
-the shell stops reading that side and offers the rest again after anything else has happened. Nothing taken is dropped.
+Back-pressure (rule C6): a call that returns less than `end` stopped because a queue, memory or the table is full; the
+shell stops reading that side and offers the rest again after any other event. Nothing taken is dropped.
 """
 
 
@@ -14,7 +13,7 @@ cdef enum:
     _EVICTED_PER_SCAN = 1024
 _COMPARATOR_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
 
-# What became of one frame of a batch.
+# The result for one frame of a batch.
 cdef enum:
     _TAKEN = 0
     _IMPOSSIBLE = -1
@@ -25,8 +24,8 @@ cdef class Comparator:
     """Compares two replicas' output. Options are colo-compare's, in milliseconds and packets.
 
     `seed`: random 128 bits for the connection table. `policy`: a `DivergencePolicy`. `commits_input`: ack_policy=commit
-    (else immediate). `needs_handshake`: connections whose SYN was not seen pass uncompared, for pairs that do not copy
-    state. `is_passing`: nothing is compared (no secondary).
+    (otherwise immediate). `needs_handshake`: connections whose SYN was not seen pass uncompared, for pairs that do not
+    copy state. `is_passing`: nothing is compared (no secondary).
     """
 
     cdef readonly ConnectionTable table
@@ -71,7 +70,7 @@ cdef class Comparator:
         primary_name="primary_in",
         secondary_name="secondary_in",
     ):
-        # A client that has connected and says nothing looks half-open from here: it goes first, but not sooner.
+        # A silent client looks half-open from here: its connection is evicted first, but not sooner.
         self.table = ConnectionTable(connections_max, seed, half_open_ms=limits.CONNECTION_IDLE_MS)
         self.pool = Pool(held_bytes_max, held_packets_max)
         self.held = Held(self.table, self.pool, int(policy), queue_packets_max, has_vnet)
@@ -104,9 +103,9 @@ cdef class Comparator:
     def primary_frames(
         self, uint8_t[::1] buf, Py_ssize_t start, Py_ssize_t end, long long now_us
     ):
-        """Frames of the primary; the position up to which they were taken is returned.
+        """Frames of the primary; returns the position up to which they were taken.
 
-        Raises FramingError where the stream cannot be read on.
+        Raises FramingError if the rest of the stream cannot be read.
         """
         check_range(len(buf), start, end)
         return self._batch(&buf[0], start, end, now_us, True)
@@ -121,9 +120,9 @@ cdef class Comparator:
     def client_frames(
         self, uint8_t[::1] buf, Py_ssize_t start, Py_ssize_t end, long long now_us
     ):
-        """Frames of the client on their way to the primary, where they are seen (rules C8 and R1): (until, behind).
+        """Client frames on their way to the primary, if they are seen (rules C8 and R1): (until, behind).
 
-        Those up to `until` are for the secondary too, the one from there to `behind` is not; the rest is offered again.
+        Frames before `until` are for the secondary too, the one from there to `behind` is not; offer the rest again.
         """
         if self.is_passing:
             return end, end
@@ -135,7 +134,7 @@ cdef class Comparator:
         return until, self.clients.behind
 
     cdef int _note_alone(self, long long now_us) noexcept nogil:
-        """A segment of a primary that is alone: where it is, for the checkpoint that gives it a secondary."""
+        """A segment of a primary without a secondary: record its position, for the checkpoint that adds a secondary."""
         row: cython.int = self._row_for(now_us)
         if row >= 0:
             self.tcp.alone(row, self.packet, now_us)
@@ -147,9 +146,9 @@ cdef class Comparator:
             self._timer(now_us)
 
     def checkpoint_committed(self, long long now_us, awaits_marker: cython.bint = False):
-        """The secondary is a copy of the primary: release all held, discard the secondary's, begin a new epoch.
+        """The secondary is a copy of the primary: release all held packets, discard the secondary's, begin a new epoch.
 
-        `awaits_marker`: what the secondary's stream brings before `epoch_marker` belongs to its old state (rule E2).
+        `awaits_marker`: the secondary's stream before `epoch_marker` belongs to its old state (rule E2).
         """
         self.epoch += 1
         self.awaits_marker = awaits_marker
@@ -164,7 +163,7 @@ cdef class Comparator:
             self.awaits_marker = False
 
     def pair_lost(self, now_us: cython.longlong):
-        """There is no secondary any more and the arbiter has decided: release all held, pass everything on."""
+        """The secondary is gone and the arbiter has decided: release all held packets, pass everything on."""
         with nogil:
             self._flush(now_us)
             self._restart_rows(False, now_us)
@@ -172,7 +171,7 @@ cdef class Comparator:
         self.is_passing = True
 
     def pair_formed(self, now_us: cython.longlong):
-        """A secondary is there. What was open before is older than the pair: see `needs_handshake`."""
+        """There is a secondary. Open connections are older than the pair: see `needs_handshake`."""
         with nogil:
             self._flush(now_us)
             self._restart_rows(False, now_us)
@@ -185,10 +184,10 @@ cdef class Comparator:
         self.admission.begin_epoch(now_us)
         self._is_requested = False
 
-    # ── what comes out ────────────────────────────────────────────────────────────────────────────────────────
+    # ── output ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def drain(self, uint8_t[::1] out, Py_ssize_t start):
-        """Write released frames with their length words to `out` from `start`; the new end is returned."""
+        """Write released frames with their length words to `out` from `start`; returns the new end."""
         check_range(len(out), start, len(out))
         cdef uint8_t* base = &out[0]
         end: cython.Py_ssize_t = len(out)
@@ -197,7 +196,7 @@ cdef class Comparator:
         return end
 
     def commands(self):
-        """What was decided since the last call, in order."""
+        """The decisions since the last call, in order."""
         found = []
         for difference in self.held.take_differences():
             if self.held.checkpoint_wanted and not self._is_requested:
@@ -208,7 +207,7 @@ cdef class Comparator:
         return found
 
     def deadline_us(self):
-        """When `timer_fired` is to be called next, or None."""
+        """When to call `timer_fired` next, or None."""
         cdef long long due = self.due_us()
         return None if due == _NEVER else due
 
@@ -219,7 +218,7 @@ cdef class Comparator:
         return min(due, self._next_scan_us) if self.secondary_fragments.slots.used else due
 
     def hold_histogram(self):
-        """[(upper bound in µs, packets)]: for how long released packets were held."""
+        """[(upper bound in µs, packets)]: how long released packets were held."""
         return self.held.hold_histogram()
 
     def has_ready(self):
@@ -227,11 +226,11 @@ cdef class Comparator:
         return self.held.has_ready()
 
     def held_packets(self):
-        """Packets of both sides in memory, released but undrained ones included; not what is kept to compare again."""
+        """Packets of both sides in memory, with released undrained ones, without those kept for retransmissions."""
         return self.pool.used - self.history.used + self.held.shared
 
     def held_bytes(self):
-        """The memory that those packets take."""
+        """The memory of these packets."""
         return self.pool.used_bytes - self.history.used_bytes + self.held.shared_bytes
 
     # ── batches ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,9 +250,9 @@ cdef class Comparator:
 
     cdef Py_ssize_t feed(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, bint is_primary,
             long long now_us) noexcept nogil:
-        """Take frames; the position up to which they were taken is returned, and `_outcome` says why no more were.
+        """Take frames; returns the position up to which they were taken, and `_outcome` says why it ended.
 
-        What leaves may still lie in `buf`: until the outbox is settled.
+        Released frames may still lie in `buf` until the outbox is settled.
         """
         cdef Py_ssize_t pos = self._run(buf, start, end, is_primary, now_us)
         if is_primary:
@@ -322,13 +321,13 @@ cdef class Comparator:
         record: cython.int = self.admission.store(buf, self.span, now_us)
         if record == _NONE:
             return _BLOCKED
-        while not self._compare(row, record, is_primary, kind, now_us):
+        while not self._dispatch(row, record, is_primary, kind, now_us):
             if not self.history.make_room():
                 return self.admission.no_room(record, now_us)
         return _TAKEN
 
-    cdef bint _compare(self, int row, int record, bint is_primary, int kind, long long now_us) noexcept nogil:
-        """False: it is to be cut, and there is no room."""
+    cdef bint _dispatch(self, int row, int record, bint is_primary, int kind, long long now_us) noexcept nogil:
+        """Pass a packet to the comparison of its protocol. False: it must be cut, and there is no room."""
         if kind != PacketKind.TCP:
             if is_primary:
                 return self.datagram.primary(row, record, self.packet, now_us)
@@ -340,7 +339,7 @@ cdef class Comparator:
         return True
 
     cdef int _row_for(self, long long now_us) noexcept nogil:
-        """The row of `packet`'s connection, made if need be; -1 where none is to be had."""
+        """The row of `packet`'s connection, created if needed; -1 if there is no place."""
         row: cython.int = self.table.find(self.packet, False)
         if row != _NONE:
             self.table.heard(row, self.packet, now_us)
@@ -378,7 +377,7 @@ cdef class Comparator:
         return outcome
 
     cdef int _take_whole(self, Reassembly fragments, int slot, bint is_primary, long long now_us) noexcept nogil:
-        """A datagram that is whole now is a packet like any other; `packet` is its parsed form afterwards."""
+        """A complete datagram is handled like any other packet; `packet` is its parsed form afterwards."""
         whole: cython.int = fragments.assemble(slot, now_us)
         while whole == _NONE and self.history.make_room():
             whole = fragments.assemble(slot, now_us)
@@ -387,7 +386,7 @@ cdef class Comparator:
         pos: cython.longlong = self.pool.at[whole].pos
         end: cython.longlong = pos + self.pool.at[whole].length
         kind: cython.int = parse_frame(self.pool.arena.memory, pos, end, self.pool.at[whole].vnet_len, self.packet)
-        if kind == PacketKind.FRAGMENT:  # fragments within fragments: nothing that can be compared
+        if kind == PacketKind.FRAGMENT:  # fragments within fragments cannot be compared
             self.pool.free(whole)
             fragments.give_up(slot, now_us)
             return _TAKEN
@@ -408,7 +407,7 @@ cdef class Comparator:
                 return self.held.discard(whole)
             self.stats.refused_marked += 1
             return self.pool.free(whole)
-        self._compare(row, whole, is_primary, kind, now_us)
+        self._dispatch(row, whole, is_primary, kind, now_us)
         return _TAKEN
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -440,7 +439,7 @@ cdef class Comparator:
         return self._expire(now_us)
 
     cdef int _expire(self, long long now_us) noexcept nogil:
-        """Incomplete datagrams, and rows that were closed or idle for long enough."""
+        """Remove incomplete datagrams, and rows that were closed or idle for long enough."""
         if not self.admission.settle(now_us):
             self.primary_fragments.review(now_us)
             self.secondary_fragments.review(now_us)
@@ -475,7 +474,7 @@ cdef class Comparator:
         return 0
 
     cdef int _restart_rows(self, bint is_commit, long long now_us) noexcept nogil:
-        """Every connection begins anew: as equal (a checkpoint was committed), or as older than the pair."""
+        """Every connection starts anew: as equal (after a checkpoint), or as older than the pair."""
         row: cython.int = 0
         while row < self.table.rows:
             if self.table.in_use(row):

@@ -3,10 +3,10 @@
 The IP header is not compared (identification, TTL and options are the stacks' own); neither is the UDP header beyond
 the ports, which are part of the key. Packets of a connection still leave in the order in which the primary sent them.
 
-There is no number that says which datagram should equal which, so a difference is a matter of time: when the first
-held packet found no partner for DATAGRAM_REORDER_MS although the secondary has sent something that found none
-either, the two differ; when the other side is silent, or finds partners for all else, compare_timeout decides, for
-each side for itself (rule C8).
+No number says which datagram should equal which, so a difference is a matter of time. If the first held packet has
+found no partner for DATAGRAM_REORDER_MS although the secondary has sent a packet without a partner too, the two differ.
+If the other side is silent, or its packets all have partners, compare_timeout decides, for each side separately (rule
+C8).
 """
 
 
@@ -20,7 +20,7 @@ cdef enum:
 cdef class DatagramComparison:
     """`reorder_due_us`: when the earliest connection with unmatched datagrams of both sides counts as different.
 
-    A USO frame (see `uso`) becomes as many records as it stands for; the primary's leaves when the last of them does.
+    A USO frame (see `uso`) becomes one record per datagram; the primary's frame leaves when the last of them does.
     """
 
     cdef Held held
@@ -37,7 +37,7 @@ cdef class DatagramComparison:
         self.reorder_due_us = _NEVER
 
     cdef bint primary(self, int row, int record, Packet packet, long long now_us) noexcept nogil:
-        """A primary packet, stored as `record`; False: there is no room for what it is cut into."""
+        """A primary packet, stored as `record`; False: there is no room for its parts."""
         count: cython.int = datagrams_in(packet)
         if count == 1:
             self._place(record, packet)
@@ -55,7 +55,7 @@ cdef class DatagramComparison:
         return True
 
     cdef int _add_primary(self, int row, int record, int flags) noexcept nogil:
-        """Hold it, with its partner found or not."""
+        """Hold it, with or without a partner."""
         cdef Row* r = &self.held.rows[row]
         cdef bint is_hashed = r.flags & RowFlag.SECONDARY_INDEXED and r.secondary.head != _NONE
         cdef int partner = self._partner(row, False, record)
@@ -98,10 +98,10 @@ cdef class DatagramComparison:
         self.held.hold_secondary(row, last, record)
         return self._index(row, False, last, record, is_hashed)
 
-    # ── what equals ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── matching ──────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int _partner(self, int row, bint of_primary, int record) noexcept nogil:
-        """The oldest of one side that has no partner and equals `record`, or -1; `_before` stands in front of it."""
+        """The oldest packet of one side without a partner that equals `record`, or -1; `_before` is its predecessor."""
         cdef Row* r = &self.held.rows[row]
         cdef int flag = RowFlag.PRIMARY_INDEXED if of_primary else RowFlag.SECONDARY_INDEXED
         cdef int other = r.primary.head if of_primary else r.secondary.head
@@ -119,7 +119,7 @@ cdef class DatagramComparison:
         return other
 
     cdef int _index(self, int row, bint is_primary, int before, int record, bint is_hashed) noexcept nogil:
-        """A datagram stands behind `before` (-1: alone) at the end of its queue; without partner it is to be found.
+        """A datagram is after `before` (-1: alone) at the end of its queue; index it if it has no partner.
 
         `is_hashed`: its hash is set.
         """
@@ -155,7 +155,7 @@ cdef class DatagramComparison:
         return 0
 
     cdef int reorder_due(self, int row, long long stood_us, long long now_us) noexcept nogil:
-        """Both sides wait: is it long enough to say that they differ? `stood_us`: until when one was not read."""
+        """Both sides wait: have they waited long enough to differ? `stood_us`: until when one was not read."""
         cdef Row* r = &self.held.rows[row]
         first: cython.int = r.primary.head
         theirs: cython.int = r.secondary.head
@@ -169,9 +169,9 @@ cdef class DatagramComparison:
 
     cdef int timed_out(self, int row, long long primary_since_us, long long secondary_since_us,
             long long now_us) noexcept nogil:
-        """What waits since so long, or longer, on either side, has waited for longer than compare_timeout.
+        """Packets that have waited since then, or longer, on either side, exceed compare_timeout.
 
-        One report speaks for all of its side that is as late.
+        One report covers all equally late packets of its side.
         """
         cdef Row* r = &self.held.rows[row]
         told: cython.int = 0
@@ -189,7 +189,7 @@ cdef class DatagramComparison:
         return 0
 
     cdef int give_way(self, int row, bint is_primary, long long now_us) noexcept nogil:
-        """A queue that stays full: what it holds differs, whatever may still come (REPORT and RESET)."""
+        """A queue that stays full: its packets differ, whatever may still come (REPORT and RESET)."""
         cdef Row* r = &self.held.rows[row]
         queue_head: cython.int = r.primary.head if is_primary else r.secondary.head
         self._report(
@@ -201,20 +201,20 @@ cdef class DatagramComparison:
         return self.held.drop_all_secondary(row)
 
     cdef int apply_policy(self, int row, long long now_us) noexcept nogil:
-        """All that the connection holds differs."""
+        """All held packets of the connection differ."""
         if self.held.policy == DivergencePolicy.HOLD:
             return self._stand_still(row)
         self.held.stats.let_through += self.held.release_all(row, now_us)
         return self.held.drop_all_secondary(row)
 
     cdef int _stand_still(self, int row) noexcept nogil:
-        """Nothing leaves any more; what the secondary has sent, and will send, proves nothing."""
+        """Nothing leaves any more; the secondary's packets, past and future, prove nothing."""
         cdef Row* r = &self.held.rows[row]
         r.flags |= RowFlag.DIVERGED
         return self.held.drop_all_secondary(row)
 
     cdef int _differ(self, int row, int kind, bint is_told, long long now_us) noexcept nogil:
-        """Report the first held packet as different, and apply the policy to it alone: datagrams stand alone."""
+        """Report the first held packet as different, and apply the policy to it alone: datagrams are independent."""
         cdef Row* r = &self.held.rows[row]
         is_mine: cython.bint = kind != DifferenceKind.SECONDARY_TIMEOUT
         is_theirs: cython.bint = kind != DifferenceKind.TIMEOUT
@@ -236,7 +236,7 @@ cdef class DatagramComparison:
         return self._release_matched(row, now_us)
 
     cdef int _report(self, int row, int kind, bint is_mine, bint is_theirs, long long waited_us) noexcept nogil:
-        """Report a difference of the first packet that each side holds, or of one side's alone."""
+        """Report a difference of each side's first packet, or of one side's alone."""
         cdef Row* r = &self.held.rows[row]
         index: cython.int = self.held.report(kind, row, 0, waited_us)
         first: cython.int = r.primary.head if is_mine else _NONE
@@ -248,7 +248,7 @@ cdef class DatagramComparison:
         return 0
 
     cdef int _place(self, int record, Packet packet) noexcept nogil:
-        """Where the compared bytes are: UDP's payload, else all behind the IP header."""
+        """The compared range: UDP's payload, otherwise everything after the IP header."""
         cdef Record* rec = &self.pool.at[record]
         start: cython.Py_ssize_t = packet.payload_pos
         length: cython.Py_ssize_t = packet.payload_len

@@ -1,4 +1,4 @@
-"""What the comparator tells the outside: differences, and the commands that carry them."""
+"""The comparator's output besides frames: differences, and the commands that carry them."""
 
 from dataclasses import dataclass
 
@@ -13,20 +13,20 @@ _SENTENCES = {
     DifferenceKind.TIMEOUT: "a primary packet found no partner within {waited_ms} ms",
     DifferenceKind.SECONDARY_TIMEOUT: "a secondary packet found no partner within {waited_ms} ms",
     DifferenceKind.DATAGRAM: "no datagram of the secondary equals the primary's",
-    DifferenceKind.QUEUE_FULL: "as many packets wait as max_queue_size allows",
+    DifferenceKind.QUEUE_FULL: "max_queue_size packets are waiting",
     DifferenceKind.MEMORY_FULL: "the memory for held packets is used up",
-    DifferenceKind.TABLE_FULL: "every connection that fits the table holds packets",
+    DifferenceKind.TABLE_FULL: "the table is full of connections that hold packets",
     DifferenceKind.UNPROTECTED: "TCP-MD5 or TCP-AO signs its segments: this connection cannot be protected",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference: where it was, what it was, and the bytes around it.
+    """One difference: its place, its kind, and the bytes around it.
 
-    `connection`: as the guest sends, None where no single one is to blame. `seq`: sequence number in the primary's
-    space, for TCP. `primary`, `secondary`: up to DIFFERENCE_CONTEXT_BYTES before the first difference and as many
-    from it on; `primary_index`, `secondary_index` say where in them it is. `waited_ms`: for the time-outs.
+    `connection`: as the guest sends, None if no single one is the cause. `seq`: sequence number in the primary's space,
+    for TCP. `primary`, `secondary`: up to DIFFERENCE_CONTEXT_BYTES before the first difference and as many from it on;
+    `primary_index`, `secondary_index` are its positions. `waited_ms`: for the time-outs.
     """
 
     kind: DifferenceKind
@@ -45,14 +45,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class RequestCheckpoint:
-    """A checkpoint is to copy the primary's state over the secondary's; once per epoch."""
+    """Request a checkpoint, which copies the primary's state to the secondary; once per epoch."""
 
     difference: Difference
 
 
 @dataclass(frozen=True, slots=True)
 class ReportDifference:
-    """A difference for the record: the policy has been applied, or a checkpoint is asked for already."""
+    """A difference to record: the policy has been applied, or a checkpoint is requested already."""
 
     difference: Difference
 

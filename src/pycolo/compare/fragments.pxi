@@ -1,13 +1,13 @@
-"""IP datagrams put together from their fragments (RFC 791 section 3.2, RFC 8200 section 4.5, RFC 5722).
+"""IP datagrams reassembled from their fragments (RFC 791 section 3.2, RFC 8200 section 4.5, RFC 5722).
 
-Identifications differ between the two guests and so may the cuts: only whole datagrams can be compared. Per side a
-bounded number of datagrams is in the making; a complete one becomes one record that looks like an unfragmented frame
-and carries its fragments along (`pool.chain`), so that what leaves is what the primary sent.
+Identifications differ between the two guests, and the cuts may: only whole datagrams can be compared. Each side has a
+bounded number of incomplete datagrams. A complete one becomes one record that looks like an unfragmented frame and
+keeps its fragments (`pool.chain`), so that the primary's own fragments leave.
 
-A datagram that stays incomplete for the compare time-out, or can never become whole (overlap, contradicting ends, too
-many pieces), is *given up*: its fragments are dropped, never released (rule C9), and so are those that come later,
-for as long as a client could put them together. It is a difference (C8), unless the other side has an incomplete one
-of the same ends: then both guests did alike (routers do, with what a stranger sends), and the client gets neither.
+A datagram that stays incomplete for the compare time-out, or can never be completed (overlap, contradicting ends, too
+many pieces), is *given up*: its fragments are dropped, never released (rule C9), and so are later ones, for as long as
+a client could reassemble them. It is a difference (C8), unless the other side has an incomplete one with the same ends:
+then both guests behave alike (routers do, with a stranger's packets), and the client gets neither.
 """
 
 
@@ -19,14 +19,14 @@ cdef long long _FORGET_US = limits.FRAGMENT_FORGET_MS * 1000
 
 @cython.final
 cdef class Reassembly:
-    """Datagrams of one side: in the making, or given up and not forgotten yet. `other`: the other side's.
+    """Datagrams of one side: incomplete, or given up and not forgotten yet. `other`: the other side's.
 
-    A datagram is known by its ends, protocol and VLAN (eleven words, as in the connection table, ports 0) and its
+    A datagram is identified by its ends, protocol and VLAN (eleven words, as in the connection table, ports 0) and its
     identification; it needs no row of that table. For fragment records `pool.seq` is the offset of the data,
-    `pool.payload_pos`/`payload_len` where it lies, and `pool.flags` 1 if more fragments follow. `received` counts the
-    bytes that are here, copies apart; `total` is -1 until the last fragment is. `reach`: where the
-    farthest ends. `told`: it is no difference, or was
-    reported as one. `stood_us`: when this side was not read, and no fragment could come, for the last time.
+    `pool.payload_pos`/`payload_len` its place, and `pool.flags` 1 if more fragments follow. `received` counts the bytes
+    that have arrived, without copies; `total` is -1 until the last fragment arrives. `reach`: the farthest end. `told`:
+    it is not a difference, or was reported as one. `stood_us`: when this side was last not read, so that no fragment
+    could arrive.
     """
 
     cdef Held held
@@ -88,15 +88,15 @@ cdef class Reassembly:
 
     @property
     def used(self):
-        """Datagrams that are in the making, or given up and not forgotten."""
+        """Datagrams that are incomplete, or given up and not forgotten."""
         return self.slots.used
 
-    # ── fragments come ────────────────────────────────────────────────────────────────────────────────────────
+    # ── arriving fragments ────────────────────────────────────────────────────────────────────────────────────
 
     cdef int add(self, int record, Packet packet, long long now_us) noexcept nogil:
-        """A fragment, stored as `record`: the slot of the datagram that is whole with it, else -1.
+        """A fragment, stored as `record`: returns the slot of the datagram that it completes, otherwise -1.
 
-        A whole one is to be `assemble`d, then either `finish`ed, or the fragment `retract`ed, to come again.
+        `assemble` a complete one, then either `finish` it, or `retract` the fragment, which will be offered again.
         """
         self.pool.at[record].seq = packet.fragment_offset
         self.pool.at[record].payload_pos = packet.payload_pos - packet.start
@@ -130,7 +130,7 @@ cdef class Reassembly:
         return _NONE
 
     cdef int _fits(self, int slot, int record) noexcept nogil:
-        """1: it adds to what is there; 2: it is an exact copy (RFC 8200 section 4.5); 0: it can be no part of it."""
+        """1: a new part; 2: an exact copy (RFC 8200 section 4.5); 0: it cannot be a part."""
         start: cython.longlong = self.pool.at[record].seq
         length: cython.longlong = self.pool.at[record].payload_len
         end: cython.longlong = start + length
@@ -150,7 +150,7 @@ cdef class Reassembly:
         return 1
 
     cdef int _put(self, int slot, int record) noexcept nogil:
-        """It adds to what is there."""
+        """Add a new part."""
         cdef int start = self.pool.at[record].seq
         cdef int end = start + self.pool.at[record].payload_len
         self._pieces.put(slot, start, end, record)
@@ -219,7 +219,7 @@ cdef class Reassembly:
         return whole
 
     cdef int finish(self, int slot, int whole) noexcept nogil:
-        """The datagram is taken: the primary's carries its fragments along, the secondary's have done their work."""
+        """The datagram was taken: the primary's keeps its fragments, the secondary's are freed."""
         chained: cython.int = self._take(slot)
         self.slots.free(slot)
         if not self.is_primary:
@@ -228,7 +228,7 @@ cdef class Reassembly:
         return 0
 
     cdef int retract(self, int slot) noexcept nogil:
-        """Undo the `add` that made the datagram whole: its fragment will come again."""
+        """Undo the `add` that completed the datagram: its fragment will be offered again."""
         record: cython.int = self._tail[slot]
         before: cython.int = self._head[slot]
         while self.pool.at[before].chain != record:
@@ -251,7 +251,7 @@ cdef class Reassembly:
     # ── giving up ─────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int give_up(self, int slot, long long now_us) noexcept nogil:
-        """It cannot become whole any more: nothing of it leaves. Whether it is a difference `review` will tell."""
+        """It cannot be completed any more: nothing of it leaves. `review` decides whether it is a difference."""
         if self._is_late(slot, now_us):
             self._tell(slot, now_us)
         self.held.stats.incomplete_datagrams += 1
@@ -274,7 +274,7 @@ cdef class Reassembly:
         return 0
 
     cdef int flush(self, long long now_us) noexcept nogil:
-        """A checkpoint: what the primary has sent leaves. What was given up before stays so, and is no difference."""
+        """A checkpoint: the primary's fragments leave. Datagrams given up before stay so, and are no difference."""
         slot: cython.int = 0
         while slot < _SLOTS and self.slots.used:
             self._told[slot] = 1
@@ -311,7 +311,7 @@ cdef class Reassembly:
         return 0
 
     cdef int _tell(self, int slot, long long now_us) noexcept nogil:
-        """Report it, if the other guest has no incomplete datagram like it, or one request answers all anyway."""
+        """Report it, unless the other guest has a similar incomplete datagram, or one request covers all anyway."""
         if self._told[slot]:
             return 0
         self._told[slot] = 1
@@ -329,7 +329,7 @@ cdef class Reassembly:
         return 0
 
     cdef bint excuse(self, const uint32_t* key) noexcept nogil:
-        """Whether there is an incomplete datagram of this key that excuses none yet; it counts as told from now on."""
+        """Whether there is an incomplete datagram of this key that has excused none yet; it then counts as told."""
         slot: cython.int = 0
         while slot < _SLOTS:
             if self.slots.state[slot] != _FREE and not self._told[slot] and self.slots.has_key(slot, key):
@@ -341,7 +341,7 @@ cdef class Reassembly:
     # ── slots ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int _take(self, int slot) noexcept nogil:
-        """The first fragment of a datagram in the making, the others chained to it; the slot has none any more."""
+        """The first fragment of an incomplete datagram, with the others chained to it; the slot then has none."""
         head: cython.int = self._head[slot]
         record: cython.int = head
         while record != _NONE:
@@ -385,12 +385,12 @@ cdef class Reassembly:
         return slot
 
     cdef int _forget(self, int slot, long long now_us) noexcept nogil:
-        """A datagram that was given up: fragments that come now begin a new one."""
+        """A datagram that was given up is forgotten: later fragments begin a new one."""
         self._tell(slot, now_us)
         return self.slots.free(slot)
 
     cdef int _make_room(self, int slot, long long now_us) noexcept nogil:
-        """Too many slots, records or bytes: the oldest is given up; where slots are short one that holds nothing."""
+        """Too many slots, records or bytes: give up the oldest; if slots are short, one that holds nothing."""
         if not self._told[slot]:
             self._told[slot] = 1
             if now_us >= self._next_full_us and not self.held.checkpoint_wanted:
@@ -419,7 +419,7 @@ cdef class Reassembly:
             )
             return 0
         store16(self.pool.arena.memory, ip_pos + 4, min(ip_header_len - 40 + total, _DATAGRAM_MAX))
-        # Whatever named the fragment header (kind 44) as its next now names what followed it.
+        # The field that named the fragment header (kind 44) as next now names the header after it.
         pos: cython.longlong = ip_pos + 6
         following: cython.longlong = ip_pos + 40
         while self.pool.arena.memory[pos] != 44:

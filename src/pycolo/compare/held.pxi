@@ -1,19 +1,19 @@
-"""Packets that wait: the queues of both sides, and what is ready to leave.
+"""Packets that wait: the queues of both sides, and packets ready to leave.
 
 ::
 
     primary frames ─► primary[row] ──released──► ready ──drain──► out
     secondary frames ─► secondary[row] ──matched or flushed──► freed
 
-Everything here is by *row* of the connection table, or by *record* of the pool. A row with waiting packets is pinned
-in the table and stands in the list of active rows, which the timer walks.
+Everything here is by *row* of the connection table, or by *record* of the pool. A row with waiting packets is pinned in
+the table and is in the list of active rows, which the timer walks.
 """
 
 
 cdef enum:
     _HOLD_BUCKETS = 128
-    _LOUD = TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST  # such a segment is no bare ACK
-# Bits of `pool.flags` above TCP's eight: what we have done to a packet.
+    _LOUD = TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST  # such a segment is not a bare ACK
+# Bits of `pool.flags` above TCP's eight: what was done to a packet.
 cdef enum:
     _CLAMPED = 256
     _MADE = 512
@@ -70,17 +70,17 @@ cdef class Held(Reports):
     # ── queues ────────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef inline int hold_primary(self, int row, int before, int record) noexcept nogil:
-        """Put a primary packet behind `before` (-1: first) in its connection's queue."""
+        """Insert a primary packet after `before` (-1: first) in its connection's queue."""
         self.pool.insert_after(&self.rows[row].primary, before, record)
         return self._pin(row)
 
     cdef inline int hold_secondary(self, int row, int before, int record) noexcept nogil:
-        """Put a secondary packet behind `before` (-1: first) in its connection's queue."""
+        """Insert a secondary packet after `before` (-1: first) in its connection's queue."""
         self.pool.insert_after(&self.rows[row].secondary, before, record)
         return self._pin(row)
 
     cdef inline int append_extent(self, int row, int record) noexcept nogil:
-        """Put a secondary TCP packet, which has payload, at the end of its connection's queue."""
+        """Append a secondary TCP packet, which has payload, to its connection's queue."""
         cdef Row* r = &self.rows[row]
         self.pool.push(&r.secondary, record)
         if r.secondary_tree != _NONE:
@@ -98,7 +98,7 @@ cdef class Held(Reports):
         return 0
 
     cdef inline int take_primary(self, int row) noexcept nogil:
-        """Take the first primary packet out of its queue."""
+        """Remove the first primary packet from its queue."""
         cdef Row* r = &self.rows[row]
         cdef int record = r.primary.head
         self._leave_index(record)
@@ -108,7 +108,7 @@ cdef class Held(Reports):
         return record
 
     cdef int drop_secondary(self, int row, int before) noexcept nogil:
-        """Discard the secondary packet behind `before` (-1: the first)."""
+        """Discard the secondary packet after `before` (-1: the first)."""
         cdef Row* r = &self.rows[row]
         cdef int record = r.secondary.head if before == _NONE else self.pool.at[before].next
         self._leave_index(record)
@@ -119,7 +119,7 @@ cdef class Held(Reports):
         return self._unpin(row, 1)
 
     cdef inline int retire_secondary(self, int row) noexcept nogil:
-        """Take the first secondary packet, a TCP one, out: it is done with, and the caller keeps its record."""
+        """Remove the first secondary packet, a TCP one: it is done with, and the caller keeps its record."""
         cdef Row* r = &self.rows[row]
         cdef int record = self.pool.pop_first(&r.secondary)
         if r.secondary_tree != _NONE:
@@ -143,7 +143,7 @@ cdef class Held(Reports):
         return 0
 
     cdef int watch(self, int row) noexcept nogil:
-        """Let the timer see a connection that holds no packet; it cannot be evicted meanwhile."""
+        """Make the timer see a connection without held packets; it cannot be evicted meanwhile."""
         self.rows[row].flags |= RowFlag.ALONE
         return self._pin(row)
 
@@ -153,21 +153,21 @@ cdef class Held(Reports):
         return self._unpin(row, 1)
 
     cdef int discard(self, int record) noexcept nogil:
-        """Discard a packet that is in no queue (any more)."""
+        """Discard a packet that is in no queue."""
         if self.trace.is_on:
             self.trace.note(record, 1, PacketFate.DISCARDED, 0)
         self.stats.discarded += 1
         return self.pool.free(record)
 
     cdef int drop(self, int record) noexcept nogil:
-        """Drop a packet of the primary that is in no queue (any more) and may not leave: rule C9."""
+        """Drop a packet of the primary that is in no queue and may not leave: rule C9."""
         if self.trace.is_on:
             self.trace.note(record, 0, PacketFate.DISCARDED, 0)
         self.stats.dropped += 1
         return self.pool.free(record)
 
     cdef int discard_unstored(self, uint8_t* buf, Span span, long long now_us) noexcept nogil:
-        """Discard a packet of the secondary that is still in the batch it came in."""
+        """Discard a packet of the secondary that is still in its batch."""
         self.stats.discarded += 1
         if self.trace.is_on:
             self.trace.note_bytes(
@@ -192,7 +192,7 @@ cdef class Held(Reports):
         return self._unpin(row, dropped)
 
     cdef int release(self, int record, long long now_us) noexcept nogil:
-        """Let a packet out that is in no queue (any more). A reassembled datagram leaves as its fragments."""
+        """Release a packet that is in no queue. A reassembled datagram leaves as its fragments."""
         cdef Record* rec = &self.pool.at[record]
         chained: cython.int = rec.chain
         if chained == _NONE and rec.flags & _PART:
@@ -210,7 +210,7 @@ cdef class Held(Reports):
         return 0
 
     cdef int pass_on(self, int record, int kind, long long now_us) noexcept nogil:
-        """Let a packet of the primary out that is never compared; `kind`: a PacketKind."""
+        """Release a packet of the primary that is never compared; `kind`: a PacketKind."""
         if kind == PacketKind.REFUSED:
             self.stats.refused += 1
         else:
@@ -230,7 +230,7 @@ cdef class Held(Reports):
         return self.make_ready(record)
 
     def oldest_us(self):
-        """When the packet that has waited longest came, or None."""
+        """Arrival time of the packet that has waited longest, or None."""
         oldest = None
         row: cython.int = self.active_head
         while row != _NONE:
@@ -241,7 +241,7 @@ cdef class Held(Reports):
         return oldest
 
     def trace_held(self, now_us: cython.longlong):
-        """Note every packet that is still held: for the end of a trace."""
+        """Trace every packet that is still held: for the end of a trace."""
         row: cython.int = self.active_head
         while row != _NONE:
             for side, record in enumerate((self.rows[row].primary.head, self.rows[row].secondary.head)):
@@ -269,7 +269,7 @@ cdef class Held(Reports):
         return mine, self.segments.lists(r), theirs, self.trees.listed(r.secondary_tree)
 
     cdef long long bytes_of(self, int record) noexcept nogil:
-        """Of the frames of a queue, from `record` on."""
+        """Bytes of the frames of a queue, from `record` on."""
         cdef long long size = 0
         while record != _NONE:
             size += self.pool.at[record].length
@@ -277,7 +277,7 @@ cdef class Held(Reports):
         return size
 
     cdef int release_all(self, int row, long long now_us) noexcept nogil:
-        """Let every held primary packet of a connection out, in order; how many is returned."""
+        """Release every held primary packet of a connection, in order; returns how many."""
         cdef Row* r = &self.rows[row]
         released: cython.int = r.primary.count
         while r.primary.head != _NONE:
@@ -285,7 +285,7 @@ cdef class Held(Reports):
         return released
 
     cdef Py_ssize_t drain(self, uint8_t* out, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
-        """Write released frames, with their length words, to `out` from `start`; the new end is returned."""
+        """Write released frames, with their length words, to `out` from `start`; returns the new end."""
         cdef Py_ssize_t words = 8 if self.has_vnet else 4
         cdef int record = self.ready.at[0].head
         cdef Record* r
@@ -310,7 +310,7 @@ cdef class Held(Reports):
         return not self.outbox.is_empty() or self.ready.at[0].head != _NONE
 
     cdef inline int make_ready(self, int record) noexcept nogil:
-        """Let a released packet leave behind the others."""
+        """Let a released packet leave after the others."""
         cdef Record* r = &self.pool.at[record]
         if self.ready.at[0].head == _NONE and self.outbox.leave(self.pool.arena.memory + r.pos, r.length, r.vnet_len):
             return 0 if r.marks & _RETAINED else self.pool.free(record)
@@ -320,7 +320,7 @@ cdef class Held(Reports):
         return self.pool.push(&self.ready.at[0], record)
 
     cdef inline bint leave_unheld(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
-        """Let a frame of a batch out that was never stored; False where it would have to wait."""
+        """Release a frame of a batch that was never stored; False if it would have to wait."""
         cdef Py_ssize_t words = 8 if self.has_vnet else 4
         if self.ready.at[0].head != _NONE or not self.outbox.leave_in_place(buf, start - words, end):
             return False
@@ -337,13 +337,13 @@ cdef class Held(Reports):
         return self._share(record, -1)
 
     cdef inline int _share(self, int record, int sign) noexcept nogil:
-        """Count what is both to be written and kept to compare again."""
+        """Count records that are both to be written and kept for retransmissions."""
         self.shared += sign
         self.shared_bytes += sign * self.pool.block_bytes(record)
         return 0
 
     cdef inline int let_go_of_history(self, int record) noexcept nogil:
-        """What was kept to compare again is not any more."""
+        """A record is no longer kept for retransmissions."""
         cdef Record* rec = &self.pool.at[record]
         if not rec.marks & _READY:
             return self.pool.free(record)
@@ -353,11 +353,11 @@ cdef class Held(Reports):
     # ── active rows ───────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int next_active(self, int row) noexcept nogil:
-        """The active row behind `row`, or -1."""
+        """The active row after `row`, or -1."""
         return self.rows[row].active_next
 
     cdef int replace_first(self, int row, int part, int rest) noexcept nogil:
-        """Put two packets in the place of the first held one, which is freed."""
+        """Replace the first held packet, which is freed, by two packets."""
         cdef Row* r = &self.rows[row]
         self.segments.take_first(r, r.primary.head)
         self.pool.free(self.pool.pop_first(&r.primary))
@@ -385,7 +385,7 @@ cdef class Held(Reports):
     cdef inline int _unpin(self, int row, int count) noexcept nogil:
         cdef Row* r = &self.rows[row]
         self.table.at[row].pins = self.table.at[row].pins - count
-        # Not by the pins: fragments in reassembly pin the row, too.
+        # Not by the pins: fragments in reassembly pin the row as well.
         if r.primary.count or r.secondary.count or not r.flags & RowFlag.ACTIVE:
             return 0
         if r.flags & RowFlag.ALONE:
@@ -403,7 +403,7 @@ cdef class Held(Reports):
             self.rows[after].active_previous = before
         return 0
 
-    # ── how long packets were held ────────────────────────────────────────────────────────────────────────────
+    # ── hold times ────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef inline int _count_hold(self, long long held_us) noexcept nogil:
         """Four buckets per doubling: each at most 25 % wide."""
@@ -416,7 +416,7 @@ cdef class Held(Reports):
         return 0
 
     def hold_histogram(self):
-        """[(upper bound in µs, packets)] of the times that released packets were held."""
+        """[(upper bound in µs, packets)]: hold times of released packets."""
         bounds = []
         for bucket in range(_HOLD_BUCKETS):
             shift = max(0, (bucket - 4) // 4)

@@ -1,11 +1,11 @@
-"""TCP, what was equal: the secondary's payload below the frontier, kept while the primary may send it again (rule C9).
+"""TCP, equal payload: the secondary's bytes below the frontier, kept while the primary may retransmit them (rule C9).
 
-Payload that is sent again is compared again, with what the secondary sent the first time. Bounded per connection, and
-given up first when memory is short: payload whose first copy is not here any more leaves.
+Retransmitted payload is compared again, with the secondary's first copy. The history is bounded per connection, and
+freed first when memory is short: payload whose first copy is gone leaves.
 
-What a connection keeps stands in the order of its numbers, as do the secondary's segments that wait, and none contains
-another. A long list has a tree (see `ordered`), in which one in four stands, and what came late: what is kept is kept
-to no end nearly always, so that keeping it has to cost little.
+A connection's history is in sequence order, as are the secondary's waiting segments, and no record contains another. A
+long list has a tree (see `ordered`) with every fourth record and those that came late: most of the history is never
+used, so keeping it must be cheap.
 """
 
 
@@ -18,7 +18,7 @@ cdef int _SHARE_PACKETS = limits.RETAINED_SHARE_PACKETS
 
 @cython.final
 cdef class History:
-    """`used`, `used_bytes`: the share of the pool that is kept here. The first that began to keep goes first."""
+    """`used`, `used_bytes`: the share of the pool that is kept here. The connection that began first loses first."""
 
     cdef Held held
     cdef readonly Pool pool
@@ -51,10 +51,10 @@ cdef class History:
         return False
 
     cdef inline bint keep(self, int row, int record) noexcept nogil:
-        """Keep a record whose payload lies below the frontier: of whichever guest, the bytes are the same.
+        """Keep a record whose payload lies below the frontier: of either guest, as the bytes are the same.
 
-        It is in no queue, or about to leave from `ready`; whatever is given up for it, it is there when this returns.
-        False: it is not kept, for others have its payload, or there is no room.
+        It is in no queue, or about to leave from `ready`; whatever is freed for it, it still exists when this returns.
+        False: it is not kept, because other records have its payload, or there is no room.
         """
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
@@ -87,7 +87,7 @@ cdef class History:
         self.used_bytes += self.pool.block_bytes(record)
 
     cdef inline bint _bound(self, int row, int record) noexcept nogil:
-        """What the connection keeps too much of goes, but not `record`: the caller has still to let it out."""
+        """Free what the connection keeps above its limit, but not `record`, which the caller has yet to release."""
         cdef Row* r = &self.held.rows[row]
         while r.kept.count > _PACKETS_MAX or (r.kept.count > 1 and r.kept_bytes > _BYTES_MAX):
             if r.kept.head == record:
@@ -98,7 +98,7 @@ cdef class History:
         return True
 
     cdef int _keep_less(self, int row, int record) noexcept nogil:
-        """All together keep too much: this connection gives up what is above its share, or the oldest one all."""
+        """All together keep too much: this connection frees what is above its share, or the oldest one everything."""
         cdef Row* r = &self.held.rows[row]
         if r.kept.count <= _SHARE_PACKETS and self._oldest != row:
             return self.forget(self._oldest)
@@ -109,18 +109,18 @@ cdef class History:
         return 0
 
     cdef bint _keep_apart(self, int row, int record) noexcept nogil:
-        """Keep what does not begin where the last one ends."""
+        """Keep a record that does not begin where the last one ends."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         cdef int before, after
         if not -_WINDOW_MAX <= seq_diff(rec.seq, self.pool.at[r.kept.head].seq) <= _WINDOW_MAX:
-            self.forget(row)  # their numbers would not be in one order
+            self.forget(row)  # their numbers would have no common order
             return self.keep(row, record)
         before = self._begins_before(r, rec.seq)
         if before != _NONE and seq_diff(self._end(before), self._end(record)) >= 0:
             return False
         if before == _NONE and self._is_full(r, record):
-            return False  # it would be the first to go
+            return False  # it would be freed first
         after = r.kept.head if before == _NONE else self.pool.at[before].kept_next
         while after != _NONE and seq_diff(self._end(after), self._end(record)) <= 0:
             after = self._drop_contained(row, before, after)
@@ -139,7 +139,7 @@ cdef class History:
         return self._bound(row, record)
 
     cdef int _begins_before(self, Row* r, uint32_t seq) noexcept nogil:
-        """The last that begins at `seq` or before it, or -1."""
+        """The last record that begins at `seq` or before it, or -1."""
         cdef int found = self.trees.find(r.kept_tree - 1, r.kept.head, seq, False)
         cdef int other = r.kept.head if found == _NONE else self.pool.at[found].kept_next
         while other != _NONE and seq_diff(self.pool.at[other].seq, seq) <= 0:
@@ -149,7 +149,7 @@ cdef class History:
         return found
 
     cdef bint _is_full(self, Row* r, int record) noexcept nogil:
-        """Whether something has to go for one more."""
+        """Whether something must be freed for one more."""
         if r.kept.count >= _PACKETS_MAX or r.kept_bytes + self.pool.at[record].length > _BYTES_MAX:
             return True
         return self.used >= self._packets_max or self.used_bytes + self.pool.block_bytes(record) > _ALL_BYTES_MAX
@@ -164,7 +164,7 @@ cdef class History:
         return 0
 
     cdef int _drop_contained(self, int row, int before, int record) noexcept nogil:
-        """Take out the one behind `before` (-1: the first), whose payload another one has; what was behind it."""
+        """Remove the record after `before` (-1: the first), whose payload another one has; returns the one after it."""
         cdef Row* r = &self.held.rows[row]
         cdef int after = self.pool.at[record].kept_next
         if before == _NONE:
@@ -186,7 +186,7 @@ cdef class History:
         return self._count_out(row, record, 0)
 
     cdef inline int _count_out(self, int row, int record, int after) noexcept nogil:
-        """A record is in the list no more; `after` is returned."""
+        """A record is no longer in the list; returns `after`."""
         cdef Row* r = &self.held.rows[row]
         r.kept.count -= 1
         r.kept_bytes -= self.pool.at[record].length
@@ -201,7 +201,7 @@ cdef class History:
         return after
 
     cdef int forget(self, int row) noexcept nogil:
-        """The connection begins anew, or is not compared any more."""
+        """The connection starts anew, or is no longer compared."""
         cdef Row* r = &self.held.rows[row]
         while r.kept.count:
             self._drop_first(row)
@@ -217,7 +217,7 @@ cdef class History:
         return 0
 
     cdef bint make_room(self) noexcept nogil:
-        """Give up what the connection that has kept something for longest keeps; False when nothing is kept at all."""
+        """Free the history of the connection that has kept it longest; False if there is none."""
         if self._oldest == _NONE:
             return False
         self.forget(self._oldest)
@@ -226,7 +226,7 @@ cdef class History:
     # ── comparing again ───────────────────────────────────────────────────────────────────────────────────────
 
     cdef Py_ssize_t differs(self, int row, int record, long long end) noexcept nogil:
-        """How far into the payload of `record`, a primary's packet, the first byte below `end` is that differs, or -1.
+        """The offset in `record`'s payload, a primary's packet, of the first differing byte below `end`, or -1.
 
         `theirs` is then the kept record that it differs from.
         """
@@ -237,7 +237,7 @@ cdef class History:
         last: cython.longlong
         same: cython.longlong
         if r.kept.count == 0 or not 0 <= seq_diff(r.compared_seq, self.pool.at[r.kept.head].seq) <= _WINDOW_MAX:
-            return -1  # nothing that is near enough for its number to tell the order
+            return -1  # no record is near enough for its number to give an order
         end = seq_min(end, self._end(record))
         kept = self._begins_before(r, rec.seq)
         if kept == _NONE:
@@ -271,7 +271,7 @@ cdef class History:
     # ── the list of connections ───────────────────────────────────────────────────────────────────────────────
 
     cdef int _link(self, int row) noexcept nogil:
-        """Put a connection that begins to keep something at the end of the list."""
+        """Append a connection that begins to keep a history to the list."""
         cdef Row* r = &self.held.rows[row]
         r.kept_older = self._newest
         r.kept_newer = _NONE

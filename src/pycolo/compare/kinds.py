@@ -11,9 +11,9 @@ class DifferenceKind(IntEnum):
     SYN_OPTIONS = 2
     """MSS, window scale, SACK-permitted or timestamps of the two SYNs."""
     FIN = 3
-    """One side's stream ends where the other's goes on."""
+    """One side's stream ends but the other's continues."""
     RST = 4
-    """One side resets where the other does not."""
+    """One side resets but the other does not."""
     TIMEOUT = 5
     """A primary packet waited longer than compare_timeout."""
     SECONDARY_TIMEOUT = 6
@@ -31,20 +31,20 @@ class DifferenceKind(IntEnum):
 
 
 class DivergencePolicy(IntEnum):
-    """What a difference does to its connection."""
+    """What happens to a connection that differs."""
 
     CHECKPOINT = 0
-    """Hold everything of it until the checkpoint that is asked for is committed."""
+    """Hold all its packets until the requested checkpoint is committed."""
     REPORT = 1
     """Mark it and let it through."""
     HOLD = 2
-    """Mark it and hold what it has; what comes above max_queue_size is refused."""
+    """Mark it and hold its packets; packets above max_queue_size are refused."""
     RESET = 3
-    """Mark it, discard what it has and send the client a RST."""
+    """Mark it, discard its packets and send the client a RST."""
 
 
 class RowFlag(IntFlag):
-    """What is known of a TCP connection."""
+    """The state of a TCP connection."""
 
     BASE_KNOWN = 0x001
     """`compared_seq` is valid."""
@@ -61,17 +61,17 @@ class RowFlag(IntFlag):
     PRIMARY_ACK = 0x040
     """`primary_ack` and `primary_space` are valid."""
     CONTRADICTED = 0x080
-    """The primary has sent two different things among what is held, first at `contradicted_seq`."""
+    """Held primary packets contradict each other, first at `contradicted_seq`."""
     OWED = 0x100
     """An ack or window was lowered on its way out; the rest is owed to the client."""
     LET_THROUGH = 0x200
-    """Not compared (any more): see DivergencePolicy.REPORT; or older than the pair."""
+    """Not, or no longer, compared: see DivergencePolicy.REPORT; or older than the pair."""
     DIVERGED = 0x400
     """A difference was found; nothing leaves."""
     ACTIVE = 0x800
     """In the list of connections that hold packets."""
     OVERTAKEN = 0x1000
-    """Payload that was sent again goes before what is held: `newest_value` is valid."""
+    """Retransmitted payload has overtaken held packets: `newest_value` is valid."""
     RST_MATCHED = 0x2000
     """Both have sent a RST in this life of the connection: further ones pass."""
     ALONE = 0x4000
@@ -87,19 +87,19 @@ class RowFlag(IntFlag):
     ACK_STEPPED = 0x80000
     """A guest's ack has risen by one, as a client's FIN makes it: to `stepped_ack`."""
     PRIMARY_RST = 0x100000
-    """The primary has sent a RST in this life: a copy of it has reset the connection too."""
+    """The primary has sent a RST in this incarnation: a copy of it has reset the connection too."""
     CONFIRMED = 0x200000
     """The client has acknowledged the primary's SYN."""
     REPEATED = 0x400000
-    """The secondary has repeated an ACK since it misses something, and no ACK of the primary waited to say so."""
+    """The secondary has repeated an ACK because a segment is missing, and no ACK of the primary waited to carry it."""
     PRIMARY_INDEXED = 0x800000
-    """The datagrams of the primary that wait for a partner are found by their payloads (see `payloads`)."""
+    """The primary's datagrams without a partner are indexed by payload (see `payloads`)."""
     SECONDARY_INDEXED = 0x1000000
     """The same of the secondary's."""
 
 
 class Verdict(IntEnum):
-    """What is to be done with the first held packet of a connection."""
+    """What to do with the first held packet of a connection."""
 
     WAIT = 0
     RELEASE = 1
@@ -110,16 +110,16 @@ class Verdict(IntEnum):
 
 
 class PacketFate(IntEnum):
-    """What became of a packet; `aux` is the number that goes with it (see `pycolo.compare.trace`)."""
+    """The fate of a packet; `aux` is the number that goes with it (see `pycolo.compare.trace`)."""
 
     RELEASED = 1
-    """aux: µs for which it was held."""
+    """aux: hold time in µs."""
     CLAMPED = 2
-    """Released with a lowered ack or window; aux: µs for which it was held."""
+    """Released with a lowered ack or window; aux: hold time in µs."""
     MADE = 3
     """An ACK or RST of our own making, released."""
     DISCARDED = 4
     DIFFERS = 5
-    """aux: index of the first different byte in its payload. It is held, or the policy disposes of it."""
+    """aux: index of the first different byte in its payload. It is held, or the policy decides."""
     HELD = 6
     """Still held at the end; aux: µs so far."""

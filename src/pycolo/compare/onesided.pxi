@@ -1,9 +1,9 @@
-"""TCP, one side alone (rule C8): what the secondary has done and the primary not, and what only the client can end.
+"""TCP, one side alone (rule C8): acts of the secondary without the primary's, and waits that only the client can end.
 
-A secondary's payload ages where it is held. Its SYN, FIN or RST is held nowhere: the row is *watched* until the primary
-does the same. Where the client's segments are seen, a wait that its ACK will end does not age, for CLIENT_WAIT_MS.
+A secondary's payload ages where it is held. Its SYN, FIN or RST is not held: the row is *watched* until the primary
+does the same. If the client's segments are seen, a wait that its ACK will end does not age, for CLIENT_WAIT_MS.
 
-A primary without a secondary is heard, too: a checkpoint begins where it is.
+A primary without a secondary is followed, too: a checkpoint starts at its position.
 """
 
 
@@ -13,7 +13,7 @@ cdef long long _NEVER = 0x4000000000000000
 
 
 cdef class OneSide(ByteStreams):
-    """`_client_moved_us`, by row: when the client's ack moved last."""
+    """`_client_moved_us`, by row: when the client's ack last advanced."""
 
     cdef long long* _client_moved_us
 
@@ -27,9 +27,9 @@ cdef class OneSide(ByteStreams):
         )
 
     cdef int client(self, int row, uint8_t* buf, Packet packet, long long now_us) noexcept nogil:
-        """A segment of the client, on its way to the primary: what it has got. Never needed, and never believed alone.
+        """A segment of the client on its way to the primary: it shows what the client has. A hint, never proof alone.
 
-        Its number must be one that the primary could expect, its ack something that has left, its checksum right.
+        Its number must be one that the primary could expect, its ack a number that has left, its checksum correct.
         """
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
@@ -50,16 +50,16 @@ cdef class OneSide(ByteStreams):
             r.flags |= RowFlag.CLIENT_FIN
         if is_news:
             r.flags |= RowFlag.CLIENT_SEEN
-            self.held.table.resume(row, now_us)  # from now on the client tells when it ends
+            self.held.table.resume(row, now_us)  # from now on the client's segments show when it ends
             r.client_ack = packet.ack
             self._client_moved_us[row] = now_us
             self.history.acknowledged(row, packet.ack)
         return self._close_if_done(row, now_us)
 
     cdef int _close_if_done(self, int row, long long now_us) noexcept nogil:
-        """Both FINs are acknowledged: the row goes CLOSED_GRACE_MS later. Until then it may still be half-open.
+        """Both FINs are acknowledged: the row is removed CLOSED_GRACE_MS later. Until then it may still be half-open.
 
-        Where the client is not seen only its FIN's ack tells, and no more than likely: then silence decides.
+        If the client is not seen, only its FIN's ack is a sign, and an uncertain one: then silence decides.
         """
         cdef Row* r = &self.held.rows[row]
         both: cython.int = RowFlag.FIN_MATCHED | RowFlag.CLIENT_FIN
@@ -76,7 +76,7 @@ cdef class OneSide(ByteStreams):
         return self.held.table.close(row, now_us)
 
     cdef int alone(self, int row, Packet packet, long long now_us) noexcept nogil:
-        """A segment of a primary that has no secondary, before it leaves: end, ack, window and scale are noted."""
+        """A segment of a primary without a secondary, before it leaves: record end, ack, window and scale."""
         if packet.flags & TcpFlag.SYN:
             self._primary_syn(row, packet, now_us)
         if packet.flags & TcpFlag.RST:
@@ -87,7 +87,7 @@ cdef class OneSide(ByteStreams):
         return self._note_end(row, seq_add(packet.seq, packet.payload_len + one))
 
     cdef int _note_end(self, int row, long long end) noexcept nogil:
-        """What is not compared counts as equal."""
+        """Uncompared payload counts as equal."""
         cdef Row* r = &self.held.rows[row]
         if not r.flags & RowFlag.BASE_KNOWN or seq_diff(end, r.primary_end) > 0:
             r.primary_end = r.compared_seq = end
@@ -95,7 +95,7 @@ cdef class OneSide(ByteStreams):
         return 0
 
     cdef int _keep_equal_part(self, int row) noexcept nogil:
-        """Before the secondary's extents go: the part of the first that lies below the frontier becomes history."""
+        """Before the secondary's segments are freed: the first one's part below the frontier becomes history."""
         cdef Row* r = &self.held.rows[row]
         if not r.flags & RowFlag.BASE_KNOWN:
             return 0
@@ -108,12 +108,12 @@ cdef class OneSide(ByteStreams):
             self.history.take(row, self.held.retire_secondary(row))
         return 0
 
-    # ── what the secondary is not to get (rule R1) ────────────────────────────────────────────────────────────
+    # ── segments to withhold from the secondary (rule R1) ─────────────────────────────────────────────────────
 
     cdef bint turns_down(self, int row, Packet packet) noexcept nogil:
-        """Whether the primary's guest, which has sent a SYN, turns a client's ACK down: it is of something else.
+        """Whether the primary's guest, which has sent a SYN, refuses a client's ACK of something else.
 
-        Where it is of that, and its number the one that the guest expects, there is no need to ask again.
+        If it acknowledges that SYN, with the number that the guest expects, there is no need to check again.
         """
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
@@ -131,7 +131,7 @@ cdef class OneSide(ByteStreams):
         return False
 
     cdef bint may_take(self, int row, Packet packet) noexcept nogil:
-        """Whether one of the guests may take a client's segment into the connection that it has."""
+        """Whether one of the guests may accept a client's segment into its present connection."""
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
         if state & RowFlag.LET_THROUGH or state & (RowFlag.PRIMARY_SYN | RowFlag.CONFIRMED) == RowFlag.PRIMARY_SYN:
@@ -145,9 +145,9 @@ cdef class OneSide(ByteStreams):
         return seq_diff(packet.seq, first) >= -1 and ahead <= r.primary_space
 
     cdef bint answers_a_lie(self, int row, Packet packet) noexcept nogil:
-        """Whether a RST of the primary answers what was withheld: no client believes its number.
+        """Whether a RST of the primary answers a withheld segment: no client accepts its number.
 
-        The primary has said nothing but its SYN, and that is not the end of it.
+        The primary has sent only its SYN, and this RST does not end the connection.
         """
         cdef Row* r = &self.held.rows[row]
         known: cython.int = RowFlag.PRIMARY_SYN | RowFlag.LET_THROUGH
@@ -160,7 +160,7 @@ cdef class OneSide(ByteStreams):
     # ── the secondary alone ───────────────────────────────────────────────────────────────────────────────────
 
     cdef int _secondary_reset(self, int row, Packet packet, long long now_us) noexcept nogil:
-        """A RST of the secondary. It counts where its number is one that the client could believe (RFC 5961)."""
+        """A RST of the secondary. It counts if the client could accept its number (RFC 5961)."""
         cdef Row* r = &self.held.rows[row]
         cdef Aside* aside
         state: cython.int = r.flags
@@ -177,7 +177,7 @@ cdef class OneSide(ByteStreams):
             if not is_answer and (ahead > _RESET_SPAN or ahead < -_RESET_SPAN):
                 return 0
             if not is_answer and state & RowFlag.PRIMARY_SYN and not state & RowFlag.SYN_MATCHED:
-                return 0  # the primary has begun a new life, the secondary not yet: it resets the old one
+                return 0  # only the primary has a new incarnation: the secondary resets the old one
             if state & RowFlag.RST_MATCHED:
                 return 0
         elif is_further and (ack == 0 or (state & RowFlag.RST_MATCHED and self._is_refused(row, ack))):
@@ -195,7 +195,7 @@ cdef class OneSide(ByteStreams):
         return ack == <uint32_t>(acks >> 32) or ack == <uint32_t>acks
 
     cdef Py_ssize_t alone_since_us(self, int row) noexcept nogil:
-        """Since when the secondary has done something besides payload that the client could notice, the primary not."""
+        """Since when an act of the secondary that the client could notice, besides payload, lacks the primary's."""
         cdef Row* r = &self.held.rows[row]
         cdef const Aside* aside = self.asides.of(r)
         state: cython.int = r.flags
@@ -216,7 +216,7 @@ cdef class OneSide(ByteStreams):
         return self.alone_since_us(row) != _NEVER
 
     cdef int _watch_alone(self, int row, bint is_alone) noexcept nogil:
-        """The timer sees a row that is watched, whether it holds packets or not."""
+        """Let the timer see a watched row, with or without packets."""
         cdef Row* r = &self.held.rows[row]
         if is_alone and not r.flags & RowFlag.ALONE:
             return self.held.watch(row)
@@ -225,7 +225,7 @@ cdef class OneSide(ByteStreams):
         return 0
 
     cdef Py_ssize_t waits_from_us(self, int row, int record, long long since_us, long long now_us) noexcept nogil:
-        """From when on a wait that began at `since_us` counts: not while only the client's ACK can end it.
+        """From when a wait that began at `since_us` counts: not while only the client's ACK can end it.
 
         No ACK of the client ends a SYN or a RST of one side alone. `record`: the packet that waits, or -1.
         """

@@ -1,9 +1,9 @@
-"""For tests: a tree of `ordered` by itself. Nothing of the program uses this."""
+"""For tests: a tree of `ordered` on its own. The program does not use it."""
 
 
 @cython.final
 cdef class OneTree:
-    """Records in it have a number and nothing else."""
+    """Its records have a number and nothing else."""
 
     cdef Pool pool
     cdef Trees trees
@@ -22,29 +22,29 @@ cdef class OneTree:
         return record
 
     def append(self, seq):
-        """A record with the largest number; it is returned."""
+        """Append a record with the largest number; returns it."""
         cdef int record = self._record(seq)
         self.trees.append(self._tree, record)
         return record
 
     def put_first(self, seq):
-        """A record with the smallest number; it is returned."""
+        """Insert a record with the smallest number; returns it."""
         cdef int record = self._record(seq)
         self.trees.put_first(self._tree, record)
         return record
 
     def insert(self, seq):
-        """A record, which is returned."""
+        """Insert a record; returns it."""
         cdef int record = self._record(seq)
         self.trees.insert(self._tree, record)
         return record
 
     def take_first(self, record):
-        """The first record, or one that does not stand here."""
+        """Remove the first record, or one that the tree does not have."""
         self.trees.take_first(self._tree, record)
 
     def take_out(self, record):
-        """A record, the first of those with its number."""
+        """Remove a record, the first with its number."""
         check_range(self.pool._untouched, record, record + 1)
         self.trees.take_out(self._tree, record)
         self.pool.free(record)
@@ -54,7 +54,7 @@ cdef class OneTree:
         return self.trees.find(self._tree, _NONE, seq, False)
 
     def nodes(self):
-        """How many nodes are in use."""
+        """The number of nodes in use."""
         cdef int node = self.trees._free_node
         cdef int count = self.trees._untouched_nodes
         while node != _NONE:
@@ -67,7 +67,7 @@ cdef class OneTree:
         return self.trees.listed(self._tree)
 
     def renew(self):
-        """Give the tree back, and begin another one."""
+        """Free the tree, and begin another one."""
         self.trees.give_back(self._tree)
         assert self.nodes() == 0
         self._tree = self.trees.make()

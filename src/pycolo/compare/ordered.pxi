@@ -1,27 +1,27 @@
-"""A place in a long list of segments, found by sequence number: what it costs does not grow with the list.
+"""The position in a long list of segments, found by sequence number at a cost that does not grow with the list.
 
-A list in the order of sequence numbers has a *tree* when it is long: a B+-tree (Bayer and McCreight, 1972; Comer, 1979)
-of nodes with fifteen numbers each, which lie in one cache line, and what they lead to in a second one. So a search in
-100,000 segments looks at five nodes and at no segment but the one that it finds, whatever numbers a guest chooses.
-Appending and taking the first away look at one node; fourteen times in fifteen nothing else happens.
+A list in sequence order has a *tree* when it is long: a B+-tree (Bayer and McCreight, 1972; Comer, 1979) whose nodes
+have fifteen numbers each, in one cache line, and their records or nodes in a second one. So a search in 100,000
+segments reads five nodes and no segment but the one that it finds, whatever numbers a guest chooses. Appending and
+removing the first read one node; fourteen times in fifteen nothing else happens.
 
-A full node is split. A node that has become small is merged with a neighbour that is small too, so that there are fewer
-nodes than segments. Numbers in inner nodes are bounds, and the first of each is no matter: all that is compared lies
-between numbers that are in the list, so it has their order.
+A full node is split. A node that has become small is merged with a small neighbour, so that there are fewer nodes than
+segments. Numbers in inner nodes are bounds, and the first of each does not matter: all compared numbers lie between
+numbers in the list, so they have its order.
 """
 
 
 cdef enum:
     _FAN = 15
-    _FULL = 12  # at the end of a list a leaf is left with so many: there is room for what comes late
-    _FEW = 4  # a node with so many, and a neighbour with no more, become one
+    _FULL = 12  # a split at the end of a list leaves so many in a leaf: room for late ones
+    _FEW = 4  # a node with so many, and a neighbour with no more, are merged
     _LEVELS = 13
     _TREE_FROM = 32
     _TREE_UNTIL = 8
 
 
 cdef struct Node:
-    # Two cache lines. `at`: records in a leaf, nodes above; `free` links what is free.
+    # Two cache lines. `at`: records in a leaf, nodes above; `free` links free nodes.
     int count
     uint32_t[15] seq
     int free
@@ -29,7 +29,7 @@ cdef struct Node:
 
 
 cdef struct Tree:
-    # `gone`: so many of the first leaf's entries have been taken away. `root` links what is free.
+    # `gone`: the number of entries removed from the front of the first leaf. `root` links free trees.
     int root
     int height
     int first_leaf
@@ -39,9 +39,9 @@ cdef struct Tree:
 
 @cython.final
 cdef class Trees:
-    """`_path` and `_slot` are the way that was gone last, by level, leaves first.
+    """`_path` and `_slot` are the last path, by level, leaves first.
 
-    `_way`: the tree in which `find` has gone it for `_way_seq`, while nothing has changed there; else -1.
+    `_way`: the tree in which `find` has followed it for `_way_seq`, while that tree is unchanged; otherwise -1.
     """
 
     cdef Pool pool
@@ -61,7 +61,7 @@ cdef class Trees:
         release_column(self._nodes)
 
     def __init__(self, pool: Pool, records_max):
-        """`records_max`: so many may stand in trees at once. A list with a tree has _TREE_UNTIL at least."""
+        """`records_max`: the maximum of records in all trees. A list with a tree has _TREE_UNTIL at least."""
         self.pool = pool
         self._trees = <Tree*>column(self._trees, records_max // _TREE_UNTIL + 2, sizeof(Tree), 0)
         self._nodes = <Node*>column(self._nodes, records_max + _LEVELS, sizeof(Node), 0)
@@ -69,7 +69,7 @@ cdef class Trees:
         self._untouched_trees = self._untouched_nodes = 0
 
     cdef int make(self) noexcept nogil:
-        """An empty one."""
+        """Make an empty tree."""
         cdef int tree = self._free_tree
         cdef Tree* t
         if tree == _NONE:
@@ -84,7 +84,7 @@ cdef class Trees:
         return tree
 
     cdef int give_back(self, int tree) noexcept nogil:
-        """Its list is short, or empty."""
+        """Free a tree: its list is short, or empty."""
         cdef Tree* t
         if tree != _NONE:
             t = &self._trees[tree]
@@ -118,7 +118,7 @@ cdef class Trees:
     # ── both ends ─────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef inline int append(self, int tree, int record) noexcept nogil:
-        """The record is the last of the list now."""
+        """The record is now the last of the list."""
         cdef Tree* t = &self._trees[tree]
         cdef Node* leaf = &self._nodes[t.last_leaf]
         if leaf.count >= _FULL:
@@ -129,13 +129,13 @@ cdef class Trees:
         return 0
 
     cdef int _append_leaf(self, Tree* t, int record) noexcept nogil:
-        """The last leaf has as many as it is left with."""
+        """Whether the last leaf has as many as a split leaves in it."""
         self._close_gap(t)
         self._go_to_end(t, False)
         return self._put(t, self.pool.at[record].seq, record, _FULL)
 
     cdef inline int take_first(self, int tree, int record) noexcept nogil:
-        """The record was the first of the list; it may not stand here, see `put_first`."""
+        """The record was the first of the list; it may be missing here, see `put_first`."""
         cdef Tree* t = &self._trees[tree]
         cdef Node* leaf = &self._nodes[t.first_leaf]
         if t.gone == leaf.count or leaf.at[t.gone] != record:
@@ -152,10 +152,10 @@ cdef class Trees:
         return self._remove(t)
 
     cdef int put_first(self, int tree, int record) noexcept nogil:
-        """The record is the first of the list now.
+        """The record is now the first of the list.
 
-        It has no place here where the next one begins no later, and so contains it: what is left of a frame that was
-        split, if its first part had been sent again as part of a longer one.
+        It is not entered if the next one begins no later, and so contains it: the rest of a split frame, when its first
+        part had been retransmitted as part of a longer one.
         """
         cdef Tree* t = &self._trees[tree]
         cdef Node* leaf = &self._nodes[t.first_leaf]
@@ -166,7 +166,7 @@ cdef class Trees:
         return self._put(t, self.pool.at[record].seq, record, _FAN)
 
     cdef int _close_gap(self, Tree* t) noexcept nogil:
-        """What was taken from the first leaf leaves no room in it."""
+        """Close the gap at the front of the first leaf."""
         cdef Node* leaf = &self._nodes[t.first_leaf]
         if t.gone:
             self._way = _NONE
@@ -177,7 +177,7 @@ cdef class Trees:
         return 0
 
     cdef int _go_to_end(self, Tree* t, bint to_first) noexcept nogil:
-        """Let the path lead in front of the first, or behind the last."""
+        """Set the path before the first entry, or after the last."""
         cdef int node = t.root
         cdef int level = t.height - 1
         self._way = _NONE
@@ -192,7 +192,7 @@ cdef class Trees:
     # ── anywhere ──────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int find(self, int tree, int first, uint32_t seq, bint is_secondary) noexcept nogil:
-        """The last of the list that begins at `seq` or before it, or -1. `tree` -1: a list without.
+        """The last of the list that begins at `seq` or before it, or -1. `tree` -1: a list without one.
 
         `first`: of the list, which is linked by `next` on the secondary's side, and by `kept_next` elsewhere.
         """
@@ -216,14 +216,14 @@ cdef class Trees:
         self._descend(t, seq)
         self._way = tree
         self._way_seq = seq
-        # Who looks at the one that is found looks at the next one too.
+        # The caller examines the next one after the one that is found.
         leaf = &self._nodes[self._path[0]]
         if self._slot[0] < leaf.count:
             prefetch(&self.pool.at[leaf.at[self._slot[0]]])
         return self._in_front(t)
 
     cdef inline int _descend(self, Tree* t, uint32_t seq) noexcept nogil:
-        """Let the path lead behind the last that begins at `seq` or before it."""
+        """Set the path after the last that begins at `seq` or before it."""
         cdef int level = t.height - 1
         cdef int node = t.root
         cdef int i
@@ -246,7 +246,7 @@ cdef class Trees:
             level -= 1
 
     cdef inline int _in_front(self, Tree* t) noexcept nogil:
-        """The record in front of where the path leads, or -1."""
+        """The record before the path, or -1."""
         cdef int level = 1
         cdef int node = self._path[0]
         if self._slot[0] > (t.gone if node == t.first_leaf else 0):
@@ -262,7 +262,7 @@ cdef class Trees:
         return self._nodes[node].at[self._nodes[node].count - 1]
 
     cdef int insert(self, int tree, int record) noexcept nogil:
-        """The record takes its place, behind others that begin where it does."""
+        """Insert the record after others that begin at the same number."""
         cdef Tree* t = &self._trees[tree]
         self._close_gap(t)
         if self._way != tree or self._way_seq != self.pool.at[record].seq:
@@ -270,9 +270,9 @@ cdef class Trees:
         return self._put(t, self.pool.at[record].seq, record, _FAN)
 
     cdef int take_out(self, int tree, int record) noexcept nogil:
-        """The record, the first of those that begin where it does, is about to leave the list.
+        """Remove the record, the first of those that begin at its number.
 
-        It may not stand here, see `put_first`.
+        It may be missing here, see `put_first`.
         """
         cdef Tree* t = &self._trees[tree]
         self._close_gap(t)
@@ -283,7 +283,7 @@ cdef class Trees:
         return self._remove(t) if self._nodes[self._path[0]].at[self._slot[0]] == record else 0
 
     cdef bint _to_next_leaf(self, Tree* t) noexcept nogil:
-        """Let the path lead in front of the next leaf's first; False: this is the last."""
+        """Set the path before the next leaf's first entry; False: this is the last leaf."""
         cdef int level = 1
         while level < t.height and self._slot[level] + 1 == self._nodes[self._path[level]].count:
             level += 1
@@ -299,7 +299,7 @@ cdef class Trees:
     # ── nodes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int _put(self, Tree* t, uint32_t seq, int what, int room) noexcept nogil:
-        """Put an entry where the path leads; a leaf with `room` entries, and nodes that are full, are split."""
+        """Insert an entry at the path; a leaf with `room` entries, and full nodes, are split."""
         cdef int level = 0
         cdef int slot = self._slot[0]
         cdef int node, right
@@ -324,7 +324,7 @@ cdef class Trees:
         return 0
 
     cdef int _open(self, int node, int slot, uint32_t seq, int what) noexcept nogil:
-        """Put an entry into a node that has room."""
+        """Insert an entry into a node that has room."""
         cdef Node* n = &self._nodes[node]
         memmove(&n.seq[slot + 1], &n.seq[slot], (n.count - slot) * sizeof(uint32_t))
         memmove(&n.at[slot + 1], &n.at[slot], (n.count - slot) * sizeof(int))
@@ -334,7 +334,7 @@ cdef class Trees:
         return 0
 
     cdef int _split(self, int node, int slot, uint32_t seq, int what) noexcept nogil:
-        """A node, and one more entry, become two nodes; the second is returned. Behind its end, that has it alone."""
+        """Split a node, with one more entry; returns the second node. Beyond the end, the new entry is alone in it."""
         cdef int right = self._take_node()
         cdef Node* n = &self._nodes[node]
         cdef int kept = n.count if slot == n.count else n.count // 2 + 1
@@ -350,7 +350,7 @@ cdef class Trees:
         return right
 
     cdef int _remove(self, Tree* t) noexcept nogil:
-        """Take the entry out to which the path leads; nodes that are empty, or small beside small ones, go."""
+        """Remove the entry at the path; free empty nodes, merge small neighbours."""
         cdef int level = 0
         cdef int node
         cdef Node* n
@@ -379,12 +379,12 @@ cdef class Trees:
         return 0
 
     cdef inline bint _give_up(self, int node) noexcept nogil:
-        """An empty node goes, and its entry in the one above."""
+        """Free an empty node, and its entry in the node above."""
         self._give_node(node)
         return True
 
     cdef bint _vanishes(self, int level) noexcept nogil:
-        """Whether a node that has lost an entry becomes one with a neighbour; `_slot` above tells which entry goes."""
+        """Whether a node that has lost an entry merges with a neighbour; `_slot` above is the entry to remove."""
         cdef Node* above = &self._nodes[self._path[level + 1]]
         cdef int slot = self._slot[level + 1]
         cdef Node* left
@@ -406,7 +406,7 @@ cdef class Trees:
         return True
 
     cdef listed(self, int tree):
-        """For tests: the records that stand here, in order, or None."""
+        """For tests: the records in the tree, in order, or None."""
         cdef Tree* t
         cdef Node* n
         cdef int i

@@ -1,11 +1,11 @@
-"""Payloads of datagrams that wait, found by their content: what it costs does not grow with how many there are.
+"""Payloads of waiting datagrams, found by content at a cost that does not grow with their number.
 
-One hash table for all connections, by SipHash of row and payload, so that no guest can choose what meets in a bucket.
-Those that are equal on one side of one connection are *twins*: the oldest stands in the bucket, the others in line
-behind it. Only the oldest ever goes: what is matched is the first of its equals, and what leaves unmatched is the
-first of its queue.
+One hash table for all connections, by SipHash of row and payload, so that no guest can choose which payloads share a
+bucket. Equal payloads on one side of one connection are *twins*: the oldest is in the bucket, the others are queued
+behind it. Only the oldest is ever removed: a match takes the first of its equals, and an unmatched datagram leaves as
+the first of its queue.
 
-A queue of a few is looked through, and stands in no table: see `_INDEXED_FROM`.
+A queue of a few is searched directly, and is not in the table: see `_INDEXED_FROM`.
 """
 
 
@@ -14,8 +14,8 @@ cdef enum:
 
 
 cdef struct Place:
-    # Of a record that is in the table: `chain` is the next in its bucket, `twin` the next of its equals, `last` the
-    # last of them, `older` the one before it in its queue, `owner` its row and side.
+    # For a record in the table: `chain` is the next in its bucket, `twin` the next of its equals, `last` the last of
+    # them, `older` its predecessor in its queue, `owner` its row and side.
     int chain
     int twin
     int last
@@ -48,7 +48,7 @@ cdef class Payloads:
         self._buckets = <int*>column(self._buckets, size, sizeof(int), 0)  # record + 1: an untouched page is empty
 
     cdef inline uint32_t hash(self, int row, int record) noexcept nogil:
-        """Of a record's payload, as one of that row."""
+        """The hash of a record's payload in that row."""
         cdef Record* rec = &self.pool.at[record]
         cdef const uint8_t* payload = self.pool.arena.memory + rec.pos + rec.payload_pos
         return <uint32_t>siphash_behind(row, payload, rec.payload_len, self._key0, self._key1)
@@ -74,7 +74,7 @@ cdef class Payloads:
         return _NONE
 
     cdef int add(self, int row, bint is_primary, int older, int record) noexcept nogil:
-        """Put a record, whose hash is set, into the table; `older` stands before it in its queue (-1: none)."""
+        """Insert a record, whose hash is set; `older` is its predecessor in its queue (-1: none)."""
         cdef Record* rec = &self.pool.at[record]
         cdef Place* place = &self._places[record]
         cdef int* bucket = &self._buckets[rec.extra & self._mask]
@@ -93,7 +93,7 @@ cdef class Payloads:
         return 0
 
     cdef int remove(self, int record) noexcept nogil:
-        """Take a record, the oldest of its equals, out of the table; it still stands in its queue."""
+        """Remove a record, the oldest of its equals; it is still in its queue."""
         cdef Place* place = &self._places[record]
         cdef Record* rec = &self.pool.at[record]
         cdef int* link = &self._buckets[rec.extra & self._mask]
@@ -116,5 +116,5 @@ cdef class Payloads:
         return 0
 
     cdef inline int older(self, int record) noexcept nogil:
-        """What stands before a record of the table in its queue, or -1."""
+        """The predecessor of a record of the table in its queue, or -1."""
         return self._places[record].older

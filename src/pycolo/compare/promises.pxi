@@ -1,4 +1,4 @@
-"""TCP, what the client is told it may forget and send (rule C3): acks, windows and SACK blocks of both guests.
+"""TCP, what the client is told that it may forget and send (rule C3): acks, windows and SACK blocks of both guests.
 
 ::
 
@@ -6,8 +6,8 @@
                               │ no: lowered to what the secondary has acknowledged and offered
                               └──► the rest is *owed*: an ACK of our own follows when the secondary has caught up
 
-A debt is state of its connection, no packet: the header that such an ACK needs is kept aside. So a connection
-that is silent for hours with a debt costs no record, and a debt that finds no room for its ACK is paid later.
+A debt is state of its connection, not a packet: the header that such an ACK needs is kept aside. So a connection that
+is silent for hours with a debt costs no record, and if there is no room for its ACK, the debt is paid later.
 """
 
 
@@ -30,11 +30,11 @@ cdef enum:
 cdef class Promises:
     """`commits_input` is ack_policy=commit; without it acks and windows leave as the primary sent them.
 
-    `primary_ack` and `secondary_ack` are the highest that each guest has acknowledged, `*_space` the window in bytes
-    behind that; `next_*` are those of the secondary's latest SYN|ACK, until it is matched. `scale` is the window scale
-    that both SYNs agreed in; where no SYN was seen it is the largest that what both have offered allows. `blocks`: the
-    secondary's latest SACK blocks. `told_ack`, `told_window`: what the client was told last while something is owed.
-    `stepped_ack`: a guest's ack that was one more than the one before it.
+    `primary_ack` and `secondary_ack` are the highest acks of each guest, `*_space` the window in bytes after them;
+    `next_*` are those of the secondary's latest SYN|ACK, until it is matched. `scale` is the window scale that both
+    SYNs agreed on; if no SYN was seen, the largest that both guests' offers permit. `blocks`: the secondary's latest
+    SACK blocks. `told_ack`, `told_window`: the last numbers sent to the client while something is owed. `stepped_ack`:
+    a guest's ack that was one more than its previous one.
     """
 
     cdef readonly Held held
@@ -68,10 +68,10 @@ cdef class Promises:
             self._asides.tidy(r)
         return 0
 
-    # ── what the guests say ───────────────────────────────────────────────────────────────────────────────────
+    # ── input from the guests ─────────────────────────────────────────────────────────────────────────────────
 
     cdef int note_primary(self, int row, Packet packet) noexcept nogil:
-        """Remember the most that the primary has acknowledged, and its window there."""
+        """Record the highest ack of the primary, and its window there."""
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
         if state & RowFlag.PRIMARY_ACK:
@@ -86,7 +86,7 @@ cdef class Promises:
         return 0
 
     cdef bint note_secondary(self, int row, int record, Packet packet) noexcept nogil:
-        """Remember the secondary's ack, window and SACK blocks; whether this one acknowledges nothing new."""
+        """Record the secondary's ack, window and SACK blocks. Returns whether this one acknowledges nothing new."""
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
         is_repeat: cython.bint = False
@@ -101,8 +101,8 @@ cdef class Promises:
                 state &= ~RowFlag.REPEATED
         space: cython.longlong = self._space(row, packet.window, packet.flags)
         if state & RowFlag.SECONDARY_ACK:
-            # RFC 6675 section 2: SACK blocks make a duplicate of an ACK whatever its window is. Linux widens that with
-            # each segment that comes out of order.
+            # RFC 6675 section 2: SACK blocks make an ACK a duplicate whatever its window is. Linux increases the window
+            # with each segment that arrives out of order.
             is_repeat = ahead == 0 and (space == r.secondary_space or packet.sack_len > 0)
         r.secondary_ack = packet.ack
         r.secondary_space = space
@@ -111,7 +111,7 @@ cdef class Promises:
         return is_repeat
 
     cdef int _note_step(self, int row, long long ack, long long ahead) noexcept nogil:
-        """The flag that says so, if an ack is one more than the one before it."""
+        """The flag for an ack that is one more than the previous one."""
         cdef Row* r = &self.held.rows[row]
         if ahead != 1:
             return 0
@@ -119,7 +119,7 @@ cdef class Promises:
         return RowFlag.ACK_STEPPED
 
     cdef bint has_taken_fin(self, int row) noexcept nogil:
-        """Whether both guests seem to have acknowledged the client's FIN last: a byte of its own looks the same."""
+        """Whether both guests' last acks seem to be of the client's FIN: a single byte looks the same."""
         cdef Row* r = &self.held.rows[row]
         both: cython.int = RowFlag.ACK_STEPPED | RowFlag.PRIMARY_ACK | RowFlag.SECONDARY_ACK
         if r.flags & both != both or r.primary_ack != r.stepped_ack:
@@ -127,7 +127,7 @@ cdef class Promises:
         return r.primary_ack == r.secondary_ack
 
     cdef int note_early(self, int row, Packet packet) noexcept nogil:
-        """The secondary's SYN|ACK: what it promises counts when it is matched, and not for an older life."""
+        """The secondary's SYN|ACK: its promises count when it is matched, and not for an older incarnation."""
         cdef Aside* aside = self._asides.own(&self.held.rows[row])
         aside.next_ack = packet.ack
         aside.next_space = packet.window if packet.flags & TcpFlag.ACK else -1
@@ -136,14 +136,14 @@ cdef class Promises:
     cdef bint answers(self, int row, long long ack) noexcept nogil:
         """Whether the secondary's latest SYN is a SYN|ACK and answers the SYN that `ack` acknowledges.
 
-        One of the two may have taken the payload of that SYN (RFC 7413), and the other not.
+        One of the two may have accepted the payload of that SYN (RFC 7413), and the other not.
         """
         cdef const Aside* aside = self._asides.of(&self.held.rows[row])
         apart: cython.longlong = seq_diff(ack, aside.next_ack)
         return aside.next_space >= 0 and -_SYN_DATA <= apart <= _SYN_DATA
 
     cdef int take_early(self, int row, bint has_ack) noexcept nogil:
-        """Both SYNs agree: the secondary's promise counts from now on."""
+        """Both SYNs agree: the secondary's promises count from now on."""
         cdef Row* r = &self.held.rows[row]
         cdef const Aside* aside = self._asides.of(r)
         if has_ack:
@@ -153,7 +153,7 @@ cdef class Promises:
         return 0
 
     cdef bint misses(self, int row) noexcept nogil:
-        """Whether the secondary has a SACK block above what it acknowledges (below, it has got something twice)."""
+        """Whether the secondary has a SACK block above its ack (one below it reports a duplicate)."""
         cdef Row* r = &self.held.rows[row]
         i: cython.int = 0
         while i < r.block_count:
@@ -182,10 +182,10 @@ cdef class Promises:
         return window if flags & TcpFlag.SYN else window << r.scale
 
     cdef int _bound_scale(self, int row, long long ahead, long long space, long long window) noexcept nogil:
-        """Where no SYN was seen: a guest's right edge does not move back (RFC 9293 section 3.8.6.2.1).
+        """If no SYN was seen: a guest's right edge does not move back (RFC 9293 section 3.8.6.2.1).
 
-        So its window shrinks by no more than what it has acknowledged meanwhile, rounded up to one unit. Too large a
-        scale would take back what the client has been told.
+        So its window shrinks by no more than it has acknowledged meanwhile, rounded up to one unit. Too large a scale
+        would withdraw what the client has been told.
         """
         cdef Row* r = &self.held.rows[row]
         if r.flags & RowFlag.PRIMARY_SYN or ahead == 0:
@@ -207,10 +207,10 @@ cdef class Promises:
         r.block_count = 0
         return 0
 
-    # ── whether a packet may say what it says ─────────────────────────────────────────────────────────────────
+    # ── whether a packet may leave as it is ───────────────────────────────────────────────────────────────────
 
     cdef int judge(self, int row, int record) noexcept nogil:
-        """A bare ACK that runs ahead waits; anything else leaves clamped (fragments cannot be: they wait)."""
+        """A bare ACK that runs ahead waits; any other packet leaves clamped (fragments cannot be: they wait)."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         flags: cython.int = rec.flags
@@ -230,7 +230,7 @@ cdef class Promises:
         return Verdict.CLAMP
 
     cdef bint is_bare(self, int record) noexcept nogil:
-        """Whether a held packet says nothing but an ack and a window."""
+        """Whether a held packet carries only an ack and a window."""
         cdef Record* rec = &self.pool.at[record]
         return not rec.payload_len and not rec.flags & (
             TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST
@@ -239,7 +239,7 @@ cdef class Promises:
     # ── leaving ───────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int leaves(self, int row, int record, bint is_clamped, long long end) noexcept nogil:
-        """The packet is about to leave; `end`: the number behind it. What it may not say is taken out, and owed."""
+        """The packet is about to leave; `end`: the number after it. Remove what it must not promise; that is owed."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         flags: cython.int = rec.flags
@@ -272,16 +272,16 @@ cdef class Promises:
         if rec.flags & TcpFlag.SYN:
             if self.shaper.packet.ack == rec.ack:
                 return 0
-            window = -1  # it is in other units
+            window = -1  # it is in different units
         self._note_told(row, self.shaper.packet.ack, window)
         return self._note_header(row, record, end)
 
     cdef int owe(self, int row, int record) noexcept nogil:
-        """A bare ACK that runs ahead does not leave at all; what it says is owed."""
+        """A bare ACK that runs ahead does not leave at all; its contents are owed."""
         cdef Row* r = &self.held.rows[row]
         self.shaper.parse(record)
         if not r.flags & RowFlag.OWED:
-            # The client has been told no more than the secondary has said: the ACK that is owed says more.
+            # The client knows no more than the secondary has acknowledged: the owed ACK carries more.
             self._note_told(row, r.secondary_ack, -1)
         return self._note_header(row, record, self.pool.at[record].seq)
 
@@ -301,7 +301,7 @@ cdef class Promises:
         ip_at: cython.Py_ssize_t = self.shaper.packet.ip_pos - self.shaper.packet.frame_pos
         l4_at: cython.Py_ssize_t = self.shaper.packet.l4_pos - self.shaper.packet.frame_pos
         if l4_at + 4 > _PROMISES_HEADER_BYTES:
-            return self.forget(row)  # IP options or extension headers: nothing that a guest's bare ACK has
+            return self.forget(row)  # IP options or extension headers: a guest's bare ACK has none
         copy(debt.header, 0, self.pool.arena.memory, self.shaper.packet.frame_pos, l4_at + 4)
         debt.layout = (
             ip_at | (l4_at << 8) | (self.pool.at[record].vnet_len << 16) | (self.shaper.packet.ip_version << 24)
@@ -314,7 +314,7 @@ cdef class Promises:
         return 0
 
     cdef int _common_window(self, int row, long long ack, int flags) noexcept nogil:
-        """The window field with which the right edge behind `ack` is the nearer of the two guests' edges."""
+        """The window field at which the right edge after `ack` is the nearer of the two guests' edges."""
         cdef Row* r = &self.held.rows[row]
         scale: cython.int = 0 if flags & TcpFlag.SYN else r.scale
         room: cython.longlong = r.secondary_space + seq_diff(r.secondary_ack, ack)
@@ -328,7 +328,7 @@ cdef class Promises:
         return self._keep_common_blocks(row, self.shaper.packet)
 
     cdef int _keep_common_blocks(self, int row, Packet packet) noexcept nogil:
-        """Take out every SACK block of the primary's that the secondary does not have."""
+        """Remove every SACK block of the primary's that the secondary does not have."""
         kept: cython.int = 0
         every: cython.int = 0
         i: cython.int = 0
@@ -357,7 +357,7 @@ cdef class Promises:
     # ── paying ────────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int pay(self, int row, long long now_us) noexcept nogil:
-        """The secondary has caught up a little: tell the client what could not be told before."""
+        """The secondary has made progress: tell the client what had to be withheld before."""
         cdef Row* r = &self.held.rows[row]
         if not r.flags & RowFlag.OWED:
             return 0
@@ -376,10 +376,10 @@ cdef class Promises:
         return 0
 
     cdef int repeat(self, int row, int record, long long now_us) noexcept nogil:
-        """The secondary repeats an ACK: it misses a segment that the primary has.
+        """The secondary repeats an ACK: it lacks a segment that the primary has.
 
-        Say so in the place of `record`, a waiting bare ACK of the primary, with the secondary's own SACK blocks: the
-        client then counts a duplicate (RFC 5681 section 2, RFC 6675 section 2) and sends the segment again at once
+        Show that in place of `record`, a waiting bare ACK of the primary, with the secondary's own SACK blocks: the
+        client then counts a duplicate (RFC 5681 section 2, RFC 6675 section 2) and retransmits the segment at once
         instead of after its time-out.
         """
         cdef Row* r = &self.held.rows[row]
@@ -388,7 +388,7 @@ cdef class Promises:
         return self._say(row, ack, self._common_window(row, ack, 0), True, now_us)
 
     cdef int settle(self, int row, long long now_us) noexcept nogil:
-        """The secondary's word counts no more, or is the primary's now: pay what is owed in full."""
+        """The secondary's promises no longer count, or equal the primary's now: pay all that is owed."""
         cdef Row* r = &self.held.rows[row]
         if r.flags & RowFlag.OWED:
             r.secondary_ack = r.primary_ack
@@ -397,7 +397,7 @@ cdef class Promises:
         return self.forget(row)
 
     cdef bint _say(self, int row, long long ack, int window, bint with_blocks, long long now_us) noexcept nogil:
-        """Let an ACK of our own making out; False where there is no room for it now, or nothing to make it from."""
+        """Send an ACK of our own; False if there is no room for it now, or no header to make it from."""
         cdef Row* r = &self.held.rows[row]
         cdef Aside* debt = self._asides.own(r)
         layout: cython.int = debt.layout

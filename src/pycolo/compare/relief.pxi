@@ -1,19 +1,19 @@
-"""Which connection gives way when the memory is full: the one that holds most, without a look at all for each packet.
+"""Which connection gives way when the memory is full: the one that holds most, without a scan for each packet.
 
-All that hold something are looked at once, and stand in a heap, the largest on top. The next that has to give way is
-on top then; where it holds less by now it sinks. Connections that have come since, or have grown, are seen when all are
-looked at again: each time where that is little, or after so many that gave way that it costs each of them little.
+A scan puts all connections with held packets into a heap, the largest on top. The next to give way is then on top; if
+it holds less by now, it sinks. Connections that are new or have grown are seen at the next scan: each time if a scan is
+short, otherwise after so many connections gave way that it costs each of them little.
 """
 
 
 cdef enum:
-    _STEPS_FREE = 2048  # a look at all that is no longer is made each time
-    _STEPS_EACH = 64  # of a longer one, for each that gives way
-    _VAIN_US = 10000  # a look that found nothing is not repeated sooner
+    _STEPS_FREE = 2048  # a scan of at most so many is made each time
+    _STEPS_EACH = 64  # steps of a longer scan, for each that gives way
+    _VAIN_US = 10000  # a scan that found nothing is not repeated sooner
 
 
 cdef struct Holder:
-    # A connection, what it held when all were looked at, in bytes and packets.
+    # A connection, and its held bytes and packets at the last scan.
     long long size
     int row
     int count
@@ -21,7 +21,7 @@ cdef struct Holder:
 
 @cython.final
 cdef class Relief:
-    """The heap is `_at[0]` to `_at[_count - 1]`. `has_looked`: all were looked at when `largest` was called last."""
+    """The heap is `_at[0]` to `_at[_count - 1]`. `has_looked`: the last call of `largest` made a scan."""
 
     cdef Held held
     cdef Holder* _at
@@ -60,7 +60,7 @@ cdef class Relief:
         return row
 
     cdef int _look(self) noexcept nogil:
-        """At all connections that hold something."""
+        """Scan all connections that hold packets."""
         cdef int row = self.held.active_head
         cdef Row* r
         cdef Holder* one
@@ -85,7 +85,7 @@ cdef class Relief:
         return 0
 
     cdef int _pop(self) noexcept nogil:
-        """Take the largest, or -1."""
+        """Remove and return the largest, or -1."""
         cdef Holder* top = &self._at[0]
         cdef Row* r
         cdef int count
@@ -111,7 +111,7 @@ cdef class Relief:
         return row
 
     cdef int _sink(self, int place) noexcept nogil:
-        """What stands there changes places with larger ones below it."""
+        """Let an entry sink below larger ones."""
         cdef Holder one = self._at[place]
         cdef int below = 2 * place + 1
         while below < self._count:

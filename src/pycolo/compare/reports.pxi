@@ -1,6 +1,6 @@
 """The record of differences, until the shell takes them.
 
-What is reported of a packet is copied: it may leave, or be dropped, right after.
+Reported bytes of a packet are copied: it may leave, or be dropped, right afterwards.
 """
 
 
@@ -61,7 +61,7 @@ cdef class Reports:
         self._report_bytes = <uint8_t*>column(self._report_bytes, 2 * _REPORTS * 2 * _CONTEXT, 1, 0)
 
     cdef int report(self, int kind, int row, long long seq, long long waited_us) noexcept nogil:
-        """Record a difference (row -1: of no single connection); its index for `add_context`, or -1 when full."""
+        """Record a difference (row -1: of no single connection); returns its index for `add_context`, -1 if full."""
         self.stats.differences += 1
         if self.policy == DivergencePolicy.CHECKPOINT:
             self.checkpoint_wanted = True
@@ -81,7 +81,7 @@ cdef class Reports:
         return index
 
     cdef int report_key(self, int kind, uint32_t* words, Py_ssize_t pos, long long waited_us) noexcept nogil:
-        """Record a difference of a connection that has no row: its key is the eleven `words` from `pos`."""
+        """Record a difference of a connection without a row: its key is the eleven `words` from `pos`."""
         index: cython.int = self.report(kind, _NONE, 0, waited_us)
         if index != _NONE:
             self._report_has_key[index] = True
@@ -98,7 +98,7 @@ cdef class Reports:
             return 0
         first: cython.longlong = rec.pos + rec.payload_pos
         end: cython.longlong = first + rec.payload_len
-        if at < first or at > end:  # a SYN, or an older packet: show how it begins
+        if at < first or at > end:  # a SYN, or an older packet: show its beginning
             at = first
         kind: cython.int = self._report_kind[index]
         if self.trace.is_on and kind != _TIMEOUT and kind != _SECONDARY_TIMEOUT:

@@ -1,20 +1,20 @@
-"""What is known of a connection and of a packet that waits, and what is counted."""
+"""The state of a connection and of a waiting packet, and the counters."""
 
 # Released frames are written here; when it is full they wait as records.
 cdef enum:
     _OUTBOX_BYTES = 1 << 18
-# Bits of `pool.marks`: what else has a hold on a record.
+# Bits of `pool.marks`: further users of a record.
 cdef enum:
     _READY = 1  # it waits to be written
-    _RETAINED = 2  # it is kept to compare again
-    _IN_PLACE = 4  # payload of it was compared with a frame of the secondary's that was never stored
-    _INDEXED = 8  # a datagram that is found by its payload: see `payloads`
+    _RETAINED = 2  # it is kept for retransmissions
+    _IN_PLACE = 4  # its payload was compared with a frame of the secondary's that was not stored
+    _INDEXED = 8  # a datagram indexed by payload: see `payloads`
     _FOLLOWED = 16  # a leader with followers: see `segments`
 
 
 cdef struct Row:
-    # What is known of a connection: see `ByteStreams`, `Promises`, `History`, `Segments`; trees are -1 where there is
-    # none (`kept_tree`: 0). What a connection has only for a time is an `Aside`.
+    # The state of a connection: see `ByteStreams`, `Promises`, `History`, `Segments`; trees are -1 if there is none
+    # (`kept_tree`: 0). State that a connection has only for a time is an `Aside`.
     int flags
     uint32_t compared_seq
     Queue primary

@@ -1,4 +1,4 @@
-"""The primary's held segments by what they have to say: payload in the order of its numbers, and what goes with it.
+"""The primary's held segments by content: payload in sequence order, and other segments attached to it.
 
 ::
 
@@ -6,10 +6,10 @@
     leads         ●──────────────────►●─────────►●
     followers     └────────►●───►●
 
-In the queue of a connection they stand in the order in which they leave. Those with payload *lead*, but for those that
-a single leader contains: both beginnings and ends of the leaders rise from one to the next, so that one look tells
-where a byte is. What else is no bare ACK *follows* the leader in front of it: copies; SYN, FIN or RST without payload.
-When a leader has left its followers are *loose*: they are the first in the queue besides bare ACKs.
+A connection's queue has them in the order in which they leave. Segments with payload *lead*, except those that a single
+leader contains: both beginnings and ends of the leaders increase from one to the next, so one search finds a byte. Any
+other segment that is not a bare ACK *follows* the leader before it: copies; SYN, FIN or RST without payload. When a
+leader has left, its followers are *loose*: they are the first in the queue, apart from bare ACKs.
 """
 
 cdef enum:
@@ -20,7 +20,7 @@ cdef enum:
 cdef class Segments:
     """The lists are the row's: `leads`, `loose_head`, `loose_tail`; linked by `kept_next`.
 
-    A leader that is marked so has its last follower in `extra`, from which a ring leads to the first.
+    A leader with this mark has its last follower in `extra`, from which a ring leads to the first.
     """
 
     cdef Pool pool
@@ -31,11 +31,11 @@ cdef class Segments:
         self.trees = trees
 
     cdef inline int first(self, Row* r) noexcept nogil:
-        """The first in the queue that is no bare ACK, or -1."""
+        """The first in the queue that is not a bare ACK, or -1."""
         return r.leads.head if r.loose_head == _NONE else r.loose_head
 
     cdef inline int append_leader(self, Row* r, int record) noexcept nogil:
-        """Payload above all that the primary has sent, at the end of the queue."""
+        """Append payload above all earlier payload of the primary to the queue."""
         self.pool.at[record].kept_next = _NONE
         if r.leads.tail == _NONE:
             r.leads.head = record
@@ -58,11 +58,11 @@ cdef class Segments:
         return 0
 
     cdef int append_follower(self, Row* r, int record) noexcept nogil:
-        """A SYN, FIN or RST without payload, at the end of the queue."""
+        """Append a SYN, FIN or RST without payload to the queue."""
         return self.follow(r, r.leads.tail, record, record)
 
     cdef int follow(self, Row* r, int leader, int first, int last) noexcept nogil:
-        """Put what is linked from `first` to `last` behind the followers of a leader (-1: what is loose)."""
+        """Put the segments linked from `first` to `last` after the followers of a leader (-1: among the loose ones)."""
         cdef Record* rec
         if leader == _NONE:
             self.pool.at[last].kept_next = _NONE
@@ -110,7 +110,7 @@ cdef class Segments:
         return self.follow(r, _NONE, self.pool.at[rec.extra].kept_next, rec.extra)
 
     cdef int put_first(self, Row* r, int record) noexcept nogil:
-        """A leader in front of all else; what is loose follows it."""
+        """Insert a leader before all others; loose segments follow it."""
         self.pool.at[record].kept_next = r.leads.head
         r.leads.head = record
         if r.leads.tail == _NONE:
@@ -126,16 +126,16 @@ cdef class Segments:
         return 0 if first == _NONE else self.follow(r, record, first, r.loose_tail)
 
     cdef int forget(self, Row* r) noexcept nogil:
-        """The queue is to be emptied."""
+        """The queue will be emptied."""
         r.leads.head = r.leads.tail = r.loose_head = r.loose_tail = r.cursor = _NONE
         r.leads.count = 0
         r.primary_tree = self.trees.give_back(r.primary_tree)
         return 0
 
     cdef lists(self, Row* r):
-        """For tests: what is loose, (leader, followers, number, end) of each, and what its tree has.
+        """For tests: the loose segments, (leader, followers, number, end) of each leader, and the contents of its tree.
 
-        The number is the frontier's where that is higher: what is left of a frame that was split begins there.
+        The number is the frontier's if that is higher: the rest of a split frame begins there.
         """
         cdef int record = r.loose_head
         cdef int follower
@@ -156,10 +156,10 @@ cdef class Segments:
             record = self.pool.at[record].kept_next
         return loose, leads, self.trees.listed(r.primary_tree)
 
-    # ── payload that is sent again ────────────────────────────────────────────────────────────────────────────
+    # ── retransmitted payload ─────────────────────────────────────────────────────────────────────────────────
 
     cdef inline uint32_t end(self, int record) noexcept nogil:
-        """The number behind a segment's payload."""
+        """The number after a segment's payload."""
         return self.pool.at[record].seq + self.pool.at[record].payload_len
 
     cdef int leader_for(self, Row* r, uint32_t seq) noexcept nogil:
@@ -167,10 +167,10 @@ cdef class Segments:
         return self.trees.find(r.primary_tree, r.leads.head, seq, False)
 
     cdef int behind_which(self, int leader, int record) noexcept nogil:
-        """Behind which packet of the queue (-1: none) a segment goes that is sent again: see `insert`.
+        """The packet of the queue (-1: none) after which a retransmitted segment belongs: see `insert`.
 
-        Behind the leader's followers, but not behind a FIN or RST among them that begins behind it, unless there are
-        many of them: those stand last.
+        After the leader's followers, but not after a FIN or RST among them that begins after it, unless there are many
+        of them: those are last.
         """
         cdef int before = leader
         cdef int other, last
@@ -191,12 +191,12 @@ cdef class Segments:
         return before
 
     cdef inline bint _begins_behind(self, int follower, int record) noexcept nogil:
-        """Whether a follower is a FIN or RST without payload, of a number above a segment's."""
+        """Whether a follower is a FIN or RST without payload, with a number above a segment's."""
         cdef Record* rec = &self.pool.at[follower]
         return rec.payload_len == 0 and seq_diff(rec.seq, self.pool.at[record].seq) > 0
 
     cdef int _follow_behind(self, Row* r, int leader, int before, int record) noexcept nogil:
-        """A copy takes its place among the followers of `leader`."""
+        """Insert a copy among the followers of `leader`."""
         cdef Record* rec = &self.pool.at[leader]
         if not rec.marks & _FOLLOWED or before == <int>rec.extra:
             return self.follow(r, leader, record, record)
@@ -207,7 +207,7 @@ cdef class Segments:
         return 0
 
     cdef int _hand_over(self, Row* r, int leader, int before, int record) noexcept nogil:
-        """Those that follow `leader` behind `before` follow `record` from now on."""
+        """Followers of `leader` after `before` follow `record` from now on."""
         cdef Record* rec = &self.pool.at[leader]
         cdef int last = rec.extra
         cdef int first = self.pool.at[last].kept_next
@@ -223,9 +223,9 @@ cdef class Segments:
         return self.follow(r, record, moved, last)
 
     cdef int insert(self, Row* r, int leader, int before, int record) noexcept nogil:
-        """Payload that is sent again takes its place behind `leader`, found right before (-1: none), or follows it.
+        """Insert retransmitted payload after `leader`, which was just found (-1: none), or as its follower.
 
-        In the queue it stands behind `before`, which `behind_which` has found.
+        In the queue its place is after `before`, which `behind_which` has found.
         """
         cdef Record* rec = &self.pool.at[record]
         cdef int after
@@ -255,7 +255,7 @@ cdef class Segments:
         return 0
 
     cdef int _take_in(self, Row* r, int record, int contained) noexcept nogil:
-        """A leader, the next behind where `record` is put, follows it from now on; what was next behind it is next."""
+        """The next leader after `record`'s place follows it from now on; the leader after that is next."""
         cdef Record* rec = &self.pool.at[contained]
         cdef int after = rec.kept_next
         if r.primary_tree != _NONE:

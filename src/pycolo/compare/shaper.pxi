@@ -7,7 +7,7 @@ cdef enum:
 
 @cython.final
 cdef class Shaper:
-    """`packet` is the parsed form of the record that was parsed last; positions count in the arena."""
+    """`packet` is the last parsed record; positions count in the arena."""
 
     cdef Pool pool
     cdef readonly Packet packet
@@ -18,7 +18,7 @@ cdef class Shaper:
         self.packet = Packet()
 
     cdef int parse(self, int record) noexcept nogil:
-        """Parse a record's frame into `packet`; its kind is returned."""
+        """Parse a record's frame into `packet`; returns its kind."""
         pos: cython.longlong = self.pool.at[record].pos
         return parse_frame(
             self.pool.arena.memory,
@@ -32,7 +32,7 @@ cdef class Shaper:
         """A new record with a segment without payload in the name of `record`'s sender; -1 if there is no room."""
         self.parse(record)
         if self.packet.payload_pos - self.packet.start > _SHAPER_BARE_BYTES_MAX:
-            return _NONE  # IPv6 extension headers without end: nothing that a TCP stack sends
+            return _NONE  # endless IPv6 extension headers: no TCP stack sends them
         made: cython.int = self.pool.alloc(_SHAPER_BARE_BYTES_MAX)
         if made == _NONE:
             return _NONE

@@ -1,7 +1,7 @@
-"""Datagrams in the making: where each has its place, and where the pieces of each lie.
+"""Incomplete datagrams: the slot of each, and the places of its pieces.
 
-A place is found by a hash of the datagram's name, a piece by where it begins; whether one overlaps others is seen in a
-bitmap, for what lies in a datagram begins at a multiple of eight. So a fragment costs the same whatever is there.
+A slot is found by a hash of the datagram's name, a piece by its beginning. A bitmap shows overlaps, for the pieces of a
+datagram begin at multiples of eight. So a fragment costs the same whatever is stored.
 """
 
 
@@ -9,7 +9,7 @@ cdef int _SLOTS = limits.FRAGMENT_DATAGRAMS_MAX
 cdef enum:
     _SLOT_BUCKETS_SHIFT = 23  # 512 of them
     _UNIT_WORDS = 128  # of 64 bits: one for each eight bytes of 64 KiB
-    _STARTS = 512  # places for the beginnings of one datagram's pieces: twice as many as there may be
+    _STARTS = 512  # places for the beginnings of one datagram's pieces: twice the maximum
     _STARTS_SHIFT = 23
 # States of a slot.
 cdef enum:
@@ -19,9 +19,9 @@ cdef enum:
 
 @cython.final
 cdef class Slots:
-    """By slot: `key` (eleven words) and `identification`, which name it, and `state`. `used` of them are not free.
+    """By slot: `key` (eleven words) and `identification`, its name, and `state`. `used` slots are not free.
 
-    Those in the making, and those given up, stand in a list each, as they came to it.
+    Incomplete ones, and those given up, are in a list each, by arrival.
     """
 
     cdef Pool pool
@@ -66,7 +66,7 @@ cdef class Slots:
 
     cdef inline int* _bucket(self, const uint32_t* key, uint32_t identification) noexcept nogil:
         cdef uint32_t hash = hash_key(key, self._key0, self._key1)
-        hash ^= identification * <uint32_t>(self._key1 >> 32 | 1)  # odd, and unknown to who chooses identifications
+        hash ^= identification * <uint32_t>(self._key1 >> 32 | 1)  # odd, and unknown to an attacker
         return &self._buckets[hash >> _SLOT_BUCKETS_SHIFT]
 
     cdef int find(self, const uint32_t* key, uint32_t identification) noexcept nogil:
@@ -85,7 +85,7 @@ cdef class Slots:
         return memcmp(&self.key[slot * _KEY_WORDS], key, _KEY_WORDS * sizeof(uint32_t)) == 0
 
     cdef int take(self, const uint32_t* key, uint32_t identification) noexcept nogil:
-        """A free slot, which there is, for a datagram that has none."""
+        """A free slot, which must exist, for a new datagram."""
         cdef int slot = self.oldest[_FREE]
         cdef int* bucket = self._bucket(key, identification)
         memcpy(&self.key[slot * _KEY_WORDS], key, _KEY_WORDS * sizeof(uint32_t))
@@ -97,7 +97,7 @@ cdef class Slots:
         return slot
 
     cdef int free(self, int slot) noexcept nogil:
-        """Its datagram is whole, or forgotten."""
+        """Its datagram is complete, or forgotten."""
         cdef int* link = self._bucket(&self.key[slot * _KEY_WORDS], self.identification[slot])
         while link[0] != slot:
             self.pool.walked += 1
@@ -107,7 +107,7 @@ cdef class Slots:
         return self.move(slot, _FREE)
 
     cdef int move(self, int slot, int state) noexcept nogil:
-        """To the end of another list."""
+        """Move to the end of another list."""
         cdef int before = self._older[slot]
         cdef int after = self._newer[slot]
         cdef int was = self.state[slot]
@@ -136,7 +136,7 @@ cdef class Slots:
 
 @cython.final
 cdef class Pieces:
-    """Where the pieces of each slot's datagram lie."""
+    """The places of the pieces of each slot's datagram."""
 
     cdef Pool pool
     cdef uint64_t* _units
@@ -154,7 +154,7 @@ cdef class Pieces:
         self._starts = <int*>column(self._starts, _SLOTS * _STARTS, sizeof(int), 0)
 
     cdef int clear(self, int slot) noexcept nogil:
-        """The slot's datagram has no pieces any more."""
+        """Remove all pieces of the slot's datagram."""
         memset(&self._units[slot * _UNIT_WORDS], 0, _UNIT_WORDS * sizeof(uint64_t))
         memset(&self._starts[slot * _STARTS], 0, _STARTS * sizeof(int))
         return 0
@@ -180,7 +180,7 @@ cdef class Pieces:
         return False
 
     cdef int put(self, int slot, int start, int end, int record) noexcept nogil:
-        """A piece that overlaps none."""
+        """Add a piece that overlaps none."""
         cdef uint64_t* units = &self._units[slot * _UNIT_WORDS]
         cdef int first = start >> 3
         cdef int last = (end - 1) >> 3
@@ -191,7 +191,7 @@ cdef class Pieces:
         return 0
 
     cdef int take(self, int slot, int start, int end) noexcept nogil:
-        """The piece that was put last goes again."""
+        """Remove the piece that was added last."""
         cdef uint64_t* units = &self._units[slot * _UNIT_WORDS]
         cdef int first = start >> 3
         cdef int last = (end - 1) >> 3
@@ -206,7 +206,7 @@ cdef class Pieces:
         return self._place(slot, start)[0] - 1
 
     cdef int* _place(self, int slot, int start) noexcept nogil:
-        """Where the piece that begins at `start` stands, or would."""
+        """The place of the piece that begins at `start`, or where it would be."""
         cdef int* starts = &self._starts[slot * _STARTS]
         cdef uint32_t i = (<uint32_t>start >> 3) * self._odd >> _STARTS_SHIFT
         while starts[i] and self.pool.at[starts[i] - 1].seq != <uint32_t>start:

@@ -1,15 +1,15 @@
-"""TCP, the straight path: segments in the middle of a connection's life, which are nearly all that there are.
+"""TCP, the straight path: segments in the middle of a connection, which are nearly all segments.
 
-The rules are those of `stream`, `promises` and `tcp`; here they are cut down to the case where they are simple: no flag
-but ACK and PSH, no option but timestamps, in order, nothing owed, nothing unusual known of the connection. Whatever is
-not as simple is left to them: `take` says False then, and has changed nothing.
+The rules are those of `stream`, `promises` and `tcp`, reduced to the simple case: no flag but ACK and PSH, no option
+but timestamps, in order, nothing owed, no unusual state. Any other segment is left to those modules: `take` then
+returns False and has changed nothing.
 
-Whichever comes first is stored, and waits; the other is compared with it where it lies in the batch. What was stored
-serves as history afterwards, of whichever guest: the bytes are the same.
+The first of two equal segments is stored, and waits; the second is compared with it in its batch. The stored one then
+serves as history, of either guest: the bytes are the same.
 """
 
 cdef struct Segment:
-    # A TCP segment of a frame, as far as the straight path looks at it. `payload` counts from the frame's start.
+    # A TCP segment of a frame, as far as the straight path reads it. `payload` counts from the frame's start.
     uint32_t[11] key
     uint32_t seq
     uint32_t ack
@@ -21,7 +21,7 @@ cdef struct Segment:
 
 cdef enum:
     _NO_OPTION_BUT_TIMESTAMPS = 0x0101080A  # NOP, NOP, kind 8, length 10: RFC 7323 appendix A
-# What may be known of a connection on the straight path, and must.
+# Flags that a connection on the straight path may have, and must have.
 cdef enum:
     _PLAIN = (
         RowFlag.BASE_KNOWN | RowFlag.PRIMARY_SYN | RowFlag.SYN_MATCHED | RowFlag.SECONDARY_ACK | RowFlag.PRIMARY_ACK
@@ -50,7 +50,7 @@ cdef inline bint find_segment(const uint8_t* frame, Py_ssize_t size, Segment* s)
     return True
 
 
-# A table with more rows than this is in no cache: so many segments of a batch are looked at together then.
+# A table with more rows than this fits no cache: then so many segments of a batch are looked up together.
 cdef enum:
     _LARGE = 16384
     _AHEAD_MAX = 16
@@ -68,7 +68,7 @@ cdef struct Ahead:
 
 cdef int find_ahead(const uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has_vnet, int most,
         Ahead* found) noexcept nogil:
-    """How many of the next frames, `most` at the most, are such segments; until one is not."""
+    """How many of the next frames, at most `most`, are such segments."""
     cdef Py_ssize_t words = 8 if has_vnet else 4
     cdef Ahead* a
     cdef int count = 0
@@ -113,7 +113,7 @@ cdef class Steady:
 
     cdef Py_ssize_t run(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint is_primary,
             long long now_us) noexcept nogil:
-        """Take frames of a batch as long as they are on the straight path; the position behind them is returned."""
+        """Take frames of a batch while they are on the straight path; returns the position after them."""
         cdef bint has_vnet = self.held.has_vnet
         cdef Py_ssize_t words = 8 if has_vnet else 4
         cdef Py_ssize_t length
@@ -154,7 +154,7 @@ cdef class Steady:
 
     cdef inline bint take(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len, bint is_primary,
             long long now_us) noexcept nogil:
-        """Whether the frame was dealt with."""
+        """Whether the frame was handled."""
         cdef Segment s
         if not find_segment(buf + start + vnet_len, end - start - vnet_len, &s):
             return False
@@ -171,18 +171,18 @@ cdef class Steady:
         if self._is_news(&self.held.rows[row], s.ack, is_primary):
             return False
         if is_primary:
-            if not self._take_primary(row, buf, start, end, vnet_len, s, now_us):
+            if not self._take_primary_segment(row, buf, start, end, vnet_len, s, now_us):
                 return False
-        elif not self._take_secondary(row, buf, start, end, vnet_len, s, now_us):
+        elif not self._take_secondary_segment(row, buf, start, end, vnet_len, s, now_us):
             return False
         self.table.touch(row, now_us)
         return True
 
     cdef Py_ssize_t _take_ahead(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, int window, bint is_primary,
             long long now_us) noexcept nogil:
-        """Take so many segments where the table is in no cache: each step for all of them, before what it needs next.
+        """Take several segments when the table fits no cache: each step for all of them, with prefetches for the next.
 
-        The position behind what was dealt with is returned, `_taken` is how many. No row comes or goes meanwhile.
+        Returns the position after the handled ones; `_taken` is their number. No row is added or removed meanwhile.
         """
         cdef Ahead[16] ahead
         cdef int count = find_ahead(buf, pos, end, self.held.has_vnet, window, ahead)
@@ -220,14 +220,14 @@ cdef class Steady:
         return pos
 
     cdef inline bint _is_news(self, Row* r, uint32_t ack, bint is_primary) noexcept nogil:
-        """Whether an ack tells more than how far it is: of a FIN of the client's, or of a scale that was never seen."""
+        """Whether an ack has a further meaning: it is of a client's FIN, or its scale was never seen."""
         cdef long long ahead = seq_diff(ack, r.primary_ack if is_primary else r.secondary_ack)
         return ahead == 1 or (ahead > 0 and r.scale and not r.flags & RowFlag.PRIMARY_SYN)
 
-    # ── the primary's ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── primary ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    cdef inline bint _take_primary(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
-            Segment* s, long long now_us) noexcept nogil:
+    cdef inline bint _take_primary_segment(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
+            Py_ssize_t vnet_len, Segment* s, long long now_us) noexcept nogil:
         cdef Row* r = &self.held.rows[row]
         cdef bint may_leave = False
         if r.primary.count >= self.held.queue_packets_max or (s.payload_len and s.seq != r.primary_end):
@@ -271,11 +271,11 @@ cdef class Steady:
         if s.payload_len:
             self.segments.append_leader(r, record)
         if r.secondary.head != _NONE or not s.payload_len:
-            self.tcp._compare(row, now_us)
+            self.tcp._compare_streams(row, now_us)
         return True
 
     cdef inline bint _equals_stored(self, Row* r, const uint8_t* payload, Py_ssize_t length) noexcept nogil:
-        """Whether the bytes at the frontier are those that the secondary's stored packets have, all of them."""
+        """Whether the bytes at the frontier equal the secondary's stored packets, all of them."""
         cdef int record = r.secondary.head
         cdef uint32_t frontier = r.compared_seq
         cdef Record* stored
@@ -299,7 +299,7 @@ cdef class Steady:
         return False
 
     cdef inline int _advance_stored(self, int row, Row* r, int length, long long now_us) noexcept nogil:
-        """What `_equals_stored` has found: the frontier moves on, and what lies below it becomes history."""
+        """What `_equals_stored` has found: advance the frontier; packets below it become history."""
         cdef int record = r.secondary.head
         r.compared_seq += length
         r.advanced_us = now_us
@@ -323,9 +323,9 @@ cdef class Steady:
         cdef long long ahead = seq_diff(ack, r.secondary_ack)
         return ahead <= 0 and (<long long>window << r.scale) <= r.secondary_space - ahead
 
-    # ── the secondary's ───────────────────────────────────────────────────────────────────────────────────────
+    # ── secondary ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    cdef inline bint _take_secondary(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
+    cdef inline bint _take_secondary_segment(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
             Py_ssize_t vnet_len, Segment* s, long long now_us) noexcept nogil:
         cdef Row* r = &self.held.rows[row]
         cdef bint is_repeat
@@ -333,7 +333,7 @@ cdef class Steady:
             is_repeat = self._note_secondary(r, s)
             self.held.stats.discarded += 1
             if r.primary.head != _NONE:
-                self.tcp._compare(row, now_us)
+                self.tcp._compare_streams(row, now_us)
                 if is_repeat:
                     self.tcp._release_repeated_ack(row, now_us)
             return self._pay(row, now_us)
@@ -355,7 +355,7 @@ cdef class Steady:
 
     cdef inline bint _store_secondary(self, int row, Row* r, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
             Py_ssize_t vnet_len, Segment* s, long long now_us) noexcept nogil:
-        """In order, and ahead of the primary."""
+        """Store a segment that is in order, and ahead of the primary."""
         cdef uint32_t expected = r.compared_seq
         cdef Record* held
         cdef int record
@@ -397,7 +397,7 @@ cdef class Steady:
         return is_repeat
 
     cdef inline bint _equals_held(self, Row* r, const uint8_t* payload, Py_ssize_t length) noexcept nogil:
-        """Whether the bytes at the frontier are those that the primary's held packets have, all of them."""
+        """Whether the bytes at the frontier equal the primary's held packets, all of them."""
         cdef int record = r.cursor if r.cursor != _NONE else r.leads.head
         cdef uint32_t frontier = r.compared_seq
         cdef Record* held
@@ -425,7 +425,7 @@ cdef class Steady:
             record = held.kept_next
 
     cdef inline int _release_compared(self, int row, Row* r, long long now_us) noexcept nogil:
-        """Let payload out that lies below the frontier and may say what it says, as long as it comes first."""
+        """Release payload below the frontier that may leave as it is, as long as it comes first."""
         cdef int record = r.primary.head
         cdef Record* held
         while record != _NONE:

@@ -1,8 +1,8 @@
-"""UDP, the straight path: whole datagrams that come in the same order from both guests.
+"""UDP, the straight path: whole datagrams that arrive in the same order from both guests.
 
-The rules are those of `datagram`, cut down as in `steady`: whichever comes first is stored, and the other is compared
-with the first of those that wait. In another order the partner is looked for as in `datagram`. Whatever is not as
-simple is left to the long way: `take` says False then, and has changed nothing.
+The rules are those of `datagram`, reduced as in `steady`: the first of two equal datagrams is stored, and the second is
+compared with the first waiting one. In another order the partner is searched for as in `datagram`. Any other frame is
+left to the general path: `take` then returns False and has changed nothing.
 """
 
 
@@ -63,7 +63,7 @@ cdef class SteadyDatagrams:
 
     cdef bint take(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len, bint is_primary,
             long long now_us) noexcept nogil:
-        """Whether the frame was dealt with."""
+        """Whether the frame was handled."""
         cdef uint32_t[11] key
         cdef const uint8_t* frame = buf + start + vnet_len
         cdef Py_ssize_t stop
@@ -80,9 +80,9 @@ cdef class SteadyDatagrams:
         cdef Py_ssize_t payload = l4 + 8 + vnet_len
         cdef bint is_done
         if is_primary:
-            is_done = self._take_primary(row, buf, start, end, vnet_len, payload, length, now_us)
+            is_done = self._take_primary_datagram(row, buf, start, end, vnet_len, payload, length, now_us)
         else:
-            is_done = self._take_secondary(row, buf, start, end, vnet_len, payload, length, now_us)
+            is_done = self._take_secondary_datagram(row, buf, start, end, vnet_len, payload, length, now_us)
         if is_done:
             self.table.touch(row, now_us)
         return is_done
@@ -93,8 +93,8 @@ cdef class SteadyDatagrams:
             return False
         return memcmp(self.pool.arena.memory + rec.pos + rec.payload_pos, payload, length) == 0
 
-    cdef inline bint _take_primary(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
-            Py_ssize_t payload, int length, long long now_us) noexcept nogil:
+    cdef inline bint _take_primary_datagram(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
+            Py_ssize_t vnet_len, Py_ssize_t payload, int length, long long now_us) noexcept nogil:
         cdef Row* r = &self.held.rows[row]
         cdef int record = r.secondary.head
         if (
@@ -111,8 +111,8 @@ cdef class SteadyDatagrams:
         self._count(length)
         return True
 
-    cdef inline bint _take_secondary(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
-            Py_ssize_t payload, int length, long long now_us) noexcept nogil:
+    cdef inline bint _take_secondary_datagram(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
+            Py_ssize_t vnet_len, Py_ssize_t payload, int length, long long now_us) noexcept nogil:
         cdef Row* r = &self.held.rows[row]
         cdef int record = r.primary.head
         if record == _NONE or r.secondary.head != _NONE or not self._equals(record, buf + start + payload, length):
@@ -134,7 +134,7 @@ cdef class SteadyDatagrams:
 
     cdef inline bint _store(self, int row, bint is_primary, uint8_t* buf, Py_ssize_t start, Py_ssize_t end,
             Py_ssize_t vnet_len, Py_ssize_t payload, int length, long long now_us) noexcept nogil:
-        """It is not equal to the first of the other guest's that wait, or there is none."""
+        """It does not equal the other guest's first waiting datagram, or there is none."""
         cdef Row* r = &self.held.rows[row]
         cdef Queue* queue = &r.primary if is_primary else &r.secondary
         cdef int flag = RowFlag.PRIMARY_INDEXED if is_primary else RowFlag.SECONDARY_INDEXED

@@ -1,4 +1,4 @@
-"""TCP, the streams: what both sides have said, and how far they are equal.
+"""TCP, the streams: what both sides have sent, and how far they are equal.
 
 ::
 
@@ -6,7 +6,7 @@
                             │ compared_seq: both streams are equal below (FIN counts as one, RFC 9293 section 3.4)
     secondary ───discarded──┴──── payload extents, sorted by seq ──────►
 
-The comparison knows bytes, not segments: neither segmentation, retransmission, overlap nor order of arrival matters.
+The comparison works on bytes, not segments: segmentation, retransmission, overlap and order of arrival do not matter.
 `pycolo.compare.tcp` builds the rules of release on it.
 """
 
@@ -16,19 +16,20 @@ cdef enum:
     _EARLY = 4096
     _ACKS_IN_FRONT_MAX = 16
 cdef long long _WINDOW_MAX = limits.WINDOW_BYTES_MAX
-# What a primary's SYN leaves of the row's state: the queue's own mark, and what the secondary has said before it.
+# The state that survives a primary's SYN: the queue's own mark, and what the secondary has sent before it.
 cdef int _STREAM_KEPT_BY_SYN = int(_Row.ACTIVE | _Row.ALONE | _Row.SECONDARY_SYN)
 
 
 cdef class ByteStreams:
-    """`needs_handshake` leaves connections alone whose SYN was not seen. `sees_client`: so it was, at least once.
+    """`needs_handshake`: ignore connections whose SYN was not seen. `sees_client`: a client's segment was seen.
 
-    By row: `compared_seq` and `primary_end` (behind the last byte or FIN the primary sent) are numbers of TCP. `cursor`
-    is a leader in front of which all is compared (see `segments`; -1: the first); `newest_value` the latest TSval among
-    what overtook; `advanced_us` is when `compared_seq` moved last. `resets` counts the secondary's RSTs that have found
-    no partner, `next_resets` those of a life that the primary has not begun; `reset_ack` is the latest one's ack,
-    `matched_acks` those of the last two that found their partner. `syn_us`, `reset_us`, `fin_us`: when the secondary
-    sent what the primary has not. `history`: the secondary's payload below the frontier, which may be sent again.
+    By row: `compared_seq` and `primary_end` (after the last byte or FIN that the primary sent) are TCP's numbers.
+    `cursor` is a leader before which everything is compared (see `segments`; -1: the first); `newest_value` the latest
+    TSval among overtaking segments; `advanced_us` the time when `compared_seq` last advanced. `resets` counts the
+    secondary's RSTs without a partner, `next_resets` those of an incarnation that the primary has not begun;
+    `reset_ack` is the latest one's ack, `matched_acks` those of the last two with a partner. `syn_us`, `reset_us`,
+    `fin_us`: when the secondary sent what the primary has not. `history`: the secondary's payload below the frontier,
+    for retransmissions.
     """
 
     cdef readonly Held held
@@ -60,15 +61,15 @@ cdef class ByteStreams:
             self.held.rows[row].flags = RowFlag.LET_THROUGH
         return 0
 
-    # ── what the packets say ──────────────────────────────────────────────────────────────────────────────────
+    # ── the guests' packets ───────────────────────────────────────────────────────────────────────────────────
 
     cdef int _primary_syn(self, int row, Packet packet, long long now_us) noexcept nogil:
-        """A SYN of the primary; with a number that is not known yet it begins a new life of the connection (C9)."""
+        """A SYN of the primary; one with a new number begins a new incarnation of the connection (C9)."""
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
         if state & RowFlag.PRIMARY_SYN and r.primary_isn == packet.seq:
             return 0  # the same SYN again
-        # What the old life still holds was not compared, and never leaves.
+        # Packets held from the old incarnation were not compared, and never leave.
         self.held.stats.superseded += r.primary.count
         self.held.drop_all_primary(row)
         r.cursor = _NONE
@@ -87,21 +88,21 @@ cdef class ByteStreams:
         return self.held.table.reopen(row, now_us)
 
     cdef int _begin_resets(self, int row, Packet packet) noexcept nogil:
-        """Which of the secondary's RSTs are of the life that the primary begins."""
+        """Decide which of the secondary's RSTs belong to the incarnation that the primary begins."""
         cdef Row* r = &self.held.rows[row]
         if not r.aside:
             return 0
         cdef Aside* aside = self.asides.own(r)
         if r.flags & RowFlag.SECONDARY_SYN:
             aside.resets = aside.next_resets
-        # A RST that answers the same SYN of the client is this life's; all others were the old one's.
+        # A RST that answers the same SYN of the client belongs to this incarnation; all others were the old one's.
         elif not packet.flags & TcpFlag.ACK or aside.reset_ack != packet.ack:
             aside.resets = 0
         aside.next_resets = 0
         return 0
 
     cdef int _begin_with_secondary(self, int row, long long primary_isn, bint is_first_life) noexcept nogil:
-        """The secondary has begun this life already: what it sent in an older one goes.
+        """The secondary has begun this incarnation already: its packets of an older one are dropped.
 
         Payload on its SYN (RFC 7413) has its own numbers until the primary's are known.
         """
@@ -123,15 +124,15 @@ cdef class ByteStreams:
         return 0
 
     cdef bint _secondary_syn(self, int row, Packet packet, long long now_us) noexcept nogil:
-        """A SYN of the secondary; whether it begins a life of the connection that the primary has not begun."""
+        """A SYN of the secondary. Returns whether it begins an incarnation that the primary has not begun."""
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
         known: cython.int = RowFlag.SYN_MATCHED | RowFlag.SECONDARY_SYN
         if state & known and r.secondary_isn == packet.seq:
             return False
         if state & RowFlag.SYN_MATCHED and r.primary_isn == packet.seq:
-            return False  # sent again when its number was translated already
-        # What it has said before is of the old life, which the primary may not have ended yet.
+            return False  # retransmitted with a number that is translated already
+        # Its earlier packets belong to the old incarnation, which the primary may not have ended yet.
         self.promises.note_early(row, packet)
         cdef Aside* aside = self.asides.own(r)
         aside.next_resets = 0
@@ -142,13 +143,13 @@ cdef class ByteStreams:
         return True
 
     cdef bint _note_primary_payload(self, int row, int record, Packet packet) noexcept nogil:
-        """Remember how far the primary has spoken; whether this begins with what it has sent before."""
+        """Record the end of the primary's stream. Returns whether this segment begins with retransmitted payload."""
         cdef Row* r = &self.held.rows[row]
         is_again: cython.bint = False
         seq: cython.longlong = self.pool.at[record].seq
         end: cython.longlong = seq_add(seq, packet.payload_len + (1 if packet.flags & TcpFlag.FIN else 0))
         if not r.flags & RowFlag.BASE_KNOWN:
-            # A connection from before our time: what the primary sends first is where the comparison begins.
+            # A connection from before the start: the comparison begins with the primary's first segment.
             r.flags |= RowFlag.BASE_KNOWN
             r.compared_seq = seq
             r.primary_end = end
@@ -159,13 +160,13 @@ cdef class ByteStreams:
         return is_again
 
     cdef bint _is_far(self, int row, long long seq) noexcept nogil:
-        """Whether a number is of no window that there is or was: RFC 7323 section 2.3 has 1 GiB as the largest."""
+        """Whether a number lies outside every possible window: RFC 7323 section 2.3 has 1 GiB as the largest."""
         cdef Row* r = &self.held.rows[row]
         ahead: cython.longlong = seq_diff(seq, r.compared_seq)
         return r.flags & RowFlag.BASE_KNOWN and not -_WINDOW_MAX <= ahead <= _WINDOW_MAX
 
     cdef bint _hold_again(self, int row, int record, long long now_us) noexcept nogil:
-        """Payload that is sent again takes its place; True: it contradicts what was equal, and that was acted upon."""
+        """Insert retransmitted payload. True: it contradicts equal payload, and the difference was reported."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         at: cython.Py_ssize_t = -1
@@ -182,7 +183,7 @@ cdef class ByteStreams:
         if seq_diff(seq, r.compared_seq) < 0:
             self._differ_at(row, DifferenceKind.PAYLOAD, record, theirs, seq, now_us)
             return True
-        # Neither is compared yet: the first byte that cannot equal the secondary's in both.
+        # Neither is compared yet: find the first byte in which one of the two must differ from the secondary's.
         if r.flags & RowFlag.CONTRADICTED:
             seq = seq_min(self.asides.of(r).contradicted_seq, seq)
         self.asides.own(r).contradicted_seq = seq
@@ -190,7 +191,7 @@ cdef class ByteStreams:
         return False
 
     cdef int _place_again(self, int row, int record, int leader) noexcept nogil:
-        """It goes in front of what begins behind it, and behind bare ACKs that do not, if they are not many."""
+        """Insert it before segments that begin after it, and after bare ACKs that do not, if those are few."""
         cdef Row* r = &self.held.rows[row]
         behind: cython.int = self.held.segments.behind_which(leader, record)
         before: cython.int = behind
@@ -208,7 +209,7 @@ cdef class ByteStreams:
         return self.held.segments.insert(r, leader, behind, record)
 
     cdef int _lift(self, int row, int record) noexcept nogil:
-        """What was overtaken must not have an older TSval: the client would drop it (PAWS, RFC 7323 section 5.3)."""
+        """Overtaken segments must not have an older TSval: the client would drop them (PAWS, RFC 7323 section 5.3)."""
         cdef Row* r = &self.held.rows[row]
         if self.pool.at[record].chain != _NONE:
             return 0
@@ -226,7 +227,7 @@ cdef class ByteStreams:
         return 0
 
     cdef int release_all(self, int row, long long now_us) noexcept nogil:
-        """Let every held primary packet of a connection out; how many is returned."""
+        """Release every held primary packet of a connection; returns how many."""
         cdef Row* r = &self.held.rows[row]
         cdef int released = r.primary.count
         cdef int record
@@ -241,7 +242,7 @@ cdef class ByteStreams:
         return released
 
     cdef inline int _keep_if_in_place(self, int row, int record) noexcept nogil:
-        """What was compared with bytes of the secondary that were never stored is itself the first copy."""
+        """A packet compared with secondary bytes that were never stored becomes the first copy itself."""
         cdef Record* rec = &self.pool.at[record]
         cdef long long equal = seq_diff(self.held.rows[row].compared_seq, rec.seq)
         if rec.marks & _IN_PLACE and equal > 0:
@@ -250,7 +251,7 @@ cdef class ByteStreams:
         return 0
 
     cdef int _queue_secondary(self, int row, int record) noexcept nogil:
-        """Insert by sequence number; what is below the frontier, or wholly there already, is discarded."""
+        """Insert by sequence number; discard payload below the frontier, or wholly stored already."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         seq: cython.longlong = rec.seq
@@ -271,12 +272,12 @@ cdef class ByteStreams:
         return 0
 
     cdef int _drop_contained(self, int row, int before, int record) noexcept nogil:
-        """What `record`, which goes behind `before`, contains of what comes next: so ends rise as beginnings do."""
+        """Trim the segments after `before` that `record` contains, so that ends increase as beginnings do."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         other: cython.int = r.secondary.head if before == _NONE else self.pool.at[before].next
         while other != _NONE and seq_diff(self._end(other), self._end(record)) <= 0:
-            rec.arrived_us = min(rec.arrived_us, self.pool.at[other].arrived_us)  # it has waited for so long
+            rec.arrived_us = min(rec.arrived_us, self.pool.at[other].arrived_us)  # it has waited since then
             if r.secondary_tree != _NONE:
                 self.held.trees.take_out(r.secondary_tree, other)
             self.held.drop_secondary(row, before)
@@ -290,9 +291,9 @@ cdef class ByteStreams:
     # ── comparing ─────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int _advance(self, int row) noexcept nogil:
-        """Move `compared_seq` on as far as both sides' payload is here and equal.
+        """Advance `compared_seq` as far as both sides' payload is present and equal.
 
-        What stopped it is returned: 0 nothing to compare, else a DifferenceKind, between `_mine` and `_theirs`.
+        Returns why it stopped: 0 for nothing to compare, otherwise a DifferenceKind, between `_mine` and `_theirs`.
         """
         cdef Row* r = &self.held.rows[row]
         mine: cython.int
@@ -325,7 +326,7 @@ cdef class ByteStreams:
                 return DifferenceKind.PAYLOAD
 
     cdef Py_ssize_t _equal_bytes(self, int row, int mine, int theirs, long long count) noexcept nogil:
-        """How many of the next `count` bytes agree: `mine` with `theirs`, and every other copy the primary sent."""
+        """How many of the next `count` bytes agree: `mine` with `theirs`, and with the primary's other copies."""
         cdef Row* r = &self.held.rows[row]
         frontier: cython.longlong = r.compared_seq
         equal: cython.longlong = first_difference(
@@ -340,12 +341,12 @@ cdef class ByteStreams:
         return equal
 
     cdef Py_ssize_t _byte_pos(self, int record, long long seq) noexcept nogil:
-        """Where the byte with sequence number `seq` lies in the arena."""
+        """The arena position of the byte with sequence number `seq`."""
         cdef Record* rec = &self.pool.at[record]
         return rec.pos + rec.payload_pos + seq_diff(seq, rec.seq)
 
     cdef int _secondary_at_frontier(self, int row) noexcept nogil:
-        """The secondary's extent that holds the byte at `compared_seq`, or -1; extents below it become history."""
+        """The secondary's segment with the byte at `compared_seq`, or -1; segments below it become history."""
         cdef Row* r = &self.held.rows[row]
         record: cython.int = r.secondary.head
         while record != _NONE and seq_diff(self._end(record), r.compared_seq) <= 0:
@@ -358,7 +359,7 @@ cdef class ByteStreams:
     cdef int _primary_at_frontier(self, int row) noexcept nogil:
         """The first held primary packet with the byte at `compared_seq`, or -1.
 
-        `cursor` remembers behind how many leaders there is nothing left to compare.
+        `cursor` remembers after which leader there may be more to compare.
         """
         cdef Row* r = &self.held.rows[row]
         record: cython.int = r.leads.head if r.cursor == _NONE else r.cursor
@@ -372,7 +373,7 @@ cdef class ByteStreams:
         return record if seq_diff(self.pool.at[record].seq, r.compared_seq) <= 0 else _NONE
 
     cdef int _differ(self, int row, int kind, int mine, int theirs, long long now_us) noexcept nogil:
-        """Report a difference at `compared_seq` and do to the connection what the policy says."""
+        """Report a difference at `compared_seq` and apply the policy to the connection."""
         cdef Row* r = &self.held.rows[row]
         return self._differ_at(row, kind, mine, theirs, r.compared_seq, now_us)
 
@@ -386,10 +387,11 @@ cdef class ByteStreams:
         return self.apply_policy(row, now_us)
 
     cdef Py_ssize_t _differs_again(self, int row, int record, int leader) noexcept nogil:
-        """How far into a primary's packet a byte is that differs from an earlier copy, or -1; `_theirs` is that copy.
+        """The offset in a primary's packet of a byte that differs from an earlier copy, or -1; `_theirs` is that copy.
 
-        Below the frontier it is what the secondary sent (rule C9), or the primary: there they are the same. Of what
-        waits the first is enough that has a byte: all have been compared with one another. `leader`: the last in front.
+        Below the frontier, the copy is the secondary's (rule C9), or the primary's: there they are equal. Of the
+        waiting segments, the first with a byte is enough: all have been compared with one another. `leader`: the last
+        one before it.
         """
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
@@ -417,7 +419,7 @@ cdef class ByteStreams:
         return -1
 
     cdef Py_ssize_t _differs_from(self, int record, int other, long long begin, long long end) noexcept nogil:
-        """How far into `record` the first byte from `begin` to `end` is that `other` has too, and differs; or -1."""
+        """The offset in `record` of the first byte from `begin` to `end` that `other` has too, and differs; or -1."""
         cdef Record* rec = &self.pool.at[record]
         first: cython.longlong = seq_max(self.pool.at[other].seq, begin)
         last: cython.longlong = seq_min(seq_min(self._end(other), self._end(record)), end)
@@ -449,7 +451,7 @@ cdef class ByteStreams:
             self.release_all(row, now_us)
             self.history.forget(row)
             self.held.drop_all_secondary(row)
-            # A client whose window is shut waits for the word that it is open again.
+            # A client with a closed window waits for a segment that opens it.
             self.promises.settle(row, now_us)
             r.flags |= RowFlag.LET_THROUGH
             return 0
@@ -457,9 +459,9 @@ cdef class ByteStreams:
         return 0
 
     cdef int _reset_client(self, int row, long long now_us) noexcept nogil:
-        """RFC 9293 section 3.5.2: a RST that the client accepts, since its number is what it expects next.
+        """RFC 9293 section 3.5.2: a RST that the client accepts, since its number is the one it expects next.
 
-        That is where the first held packet begins, though more may be compared already (RFC 5961 section 3.2).
+        That is where the first held packet begins, even if more is compared already (RFC 5961 section 3.2).
         """
         cdef Row* r = &self.held.rows[row]
         first: cython.int = r.primary.head
@@ -474,7 +476,7 @@ cdef class ByteStreams:
 
 
 cdef long long syn_options(Packet packet) noexcept nogil:
-    """C2: what both SYNs must agree in, packed into one number."""
+    """C2: the options on which both SYNs must agree, packed into one number."""
     packed: cython.longlong = packet.mss
     return (
         packed

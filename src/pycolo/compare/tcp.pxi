@@ -2,17 +2,17 @@
 
 C1  a packet with payload leaves when all its bytes lie below `compared_seq`;
 C2  SYN, FIN and RST leave when the secondary sent the same, the SYNs with the same options;
-C3  the client is never told to forget, or to send, what the secondary could not carry on with: see `promises`;
-C8  what one guest alone does, and a client could notice, is a difference after compare_timeout: see `onesided`;
-C9  what is superseded never leaves; payload that is sent again is compared again: see `history`;
-C11 options that cannot survive a change of replica are taken off both SYNs.
+    C3  the client must not be told to forget or send data with which the secondary could not carry on: see `promises`;
+    C8  an act of one guest alone that a client could notice is a difference after compare_timeout: see `onesided`;
+    C9  superseded packets never leave; retransmitted payload is compared again: see `history`;
+    C11 options that cannot survive a change of replica are removed from both SYNs.
 
-Packets of a connection leave in order of arrival: the first that must wait holds the others. But payload that is sent
-again goes before what begins behind it: the secondary may be waiting for the client's ACK of just that payload, and
-so would never send what the others wait for. And a bare ACK that waits holds no payload: it becomes a debt.
+Packets of a connection leave in order of arrival: the first that must wait holds the others. But retransmitted payload
+overtakes packets that begin after it: the secondary may be waiting for the client's ACK of just that payload, and would
+otherwise never send what the others wait for. And a bare ACK that waits does not hold payload: it becomes a debt.
 
-A frame whose first part is compared but whose rest stays away is split after SPLIT_WAIT_MS: the secondary may be
-waiting for the client's ACK of just that part (Nagle, congestion window), and then nothing else would ever end it.
+A frame whose first part is compared but whose rest does not come is split after SPLIT_WAIT_MS: the secondary may be
+waiting for the client's ACK of just that part (Nagle, congestion window), and then nothing else would end the wait.
 """
 
 
@@ -22,7 +22,7 @@ cdef long long _SPLIT_WAIT_US = limits.SPLIT_WAIT_MS * 1000
 
 @cython.final
 cdef class TcpComparison(OneSide):
-    """`split_due_us`: when the earliest frame that waits to be split may be."""
+    """`split_due_us`: when the earliest frame that waits for a split may be split."""
 
     cdef long long split_due_us
 
@@ -32,14 +32,14 @@ cdef class TcpComparison(OneSide):
         self.split_due_us = _NEVER
 
     cdef int close_row(self, int row) noexcept nogil:
-        """The row is about to be given up; it holds no packets."""
+        """The row will be removed; it holds no packets."""
         self.asides.drop(&self.held.rows[row])
         return self.history.forget(row)
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int primary(self, int row, int record, Packet packet, long long now_us) noexcept nogil:
-        """A primary packet, stored as `record`; `packet` is its parsed form. Afterwards all that may leave is ready."""
+        """A primary packet, stored as `record`; `packet` is its parsed form. Readies every packet that may leave."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         flags: cython.int = packet.flags
@@ -71,13 +71,13 @@ cdef class TcpComparison(OneSide):
                 return 0
         else:
             self._hold_last(row, record)
-        self._compare(row, now_us)
+        self._compare_streams(row, now_us)
         if r.flags & RowFlag.REPEATED:
             return self._release_repeated_ack(row, now_us)
         return 0
 
     cdef int _let_through(self, int row, int record, bint has_bytes, long long now_us) noexcept nogil:
-        """Nothing is compared. How far the primary has come is noted, for a checkpoint that makes both equal."""
+        """Nothing is compared. Record the primary's position, for a checkpoint that makes both equal."""
         cdef Row* r = &self.held.rows[row]
         if has_bytes or not r.flags & RowFlag.BASE_KNOWN:
             self._note_end(row, self._end_with_fin(record))
@@ -87,7 +87,7 @@ cdef class TcpComparison(OneSide):
         return self.held.release(record, now_us)
 
     cdef int _hold_last(self, int row, int record) noexcept nogil:
-        """Whatever is not sent again stands behind all that came before."""
+        """Append a segment that is not a retransmission."""
         cdef Row* r = &self.held.rows[row]
         self.held.hold_primary(row, r.primary.tail, record)
         if self.pool.at[record].payload_len and not self.pool.at[record].flags & TcpFlag.RST:
@@ -129,7 +129,7 @@ cdef class TcpComparison(OneSide):
         if flags & TcpFlag.SYN:
             is_early = self._secondary_syn(row, packet, now_us)
         if r.flags & RowFlag.LET_THROUGH:
-            # A SYN is of a new connection with the same key, perhaps: the primary's will tell.
+            # A SYN may begin a new connection with the same key: the primary's SYN will show that.
             return self.held.discard(record)
         rec.seq = packet.seq
         has_bytes: cython.bint = packet.payload_len or flags & TcpFlag.FIN
@@ -153,33 +153,33 @@ cdef class TcpComparison(OneSide):
             self._queue_secondary(row, record)
         else:
             self.held.discard(record)
-        self._compare(row, now_us)
+        self._compare_streams(row, now_us)
         if r.flags & (RowFlag.DIVERGED | RowFlag.LET_THROUGH):
-            return 0  # what follows a difference proves nothing
+            return 0  # packets after a difference prove nothing
         if is_repeat and not flags & TcpFlag.FIN and packet.payload_len == 0:
             self._release_repeated_ack(row, now_us)
         return self.promises.pay(row, now_us)
 
     cdef int _secondary_early(self, int row, int record, Packet packet, bint is_early,
             long long now_us) noexcept nogil:
-        """A SYN of the secondary. Its payload (RFC 7413) belongs behind the primary's SYN, once that is known."""
+        """A SYN of the secondary. Its payload (RFC 7413) belongs after the primary's SYN, once that is known."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
         is_next: cython.bint = is_early and (state & RowFlag.SYN_MATCHED or not state & RowFlag.PRIMARY_SYN)
         if not packet.payload_len or (is_next and r.secondary.count):
             self.held.discard(record)
-            return self._compare(row, now_us)
+            return self._compare_streams(row, now_us)
         if is_next:
             rec.flags |= _EARLY
         rec.seq = seq_add(packet.seq if is_next else r.primary_isn, 1)
         rec.payload_pos = packet.payload_pos - packet.start
         rec.payload_len = packet.payload_len
         self._queue_secondary(row, record)
-        return self._compare(row, now_us)
+        return self._compare_streams(row, now_us)
 
-    cdef int _compare(self, int row, long long now_us) noexcept nogil:
-        """Compare what both sides have; what was found equal leaves before a difference is acted upon."""
+    cdef int _compare_streams(self, int row, long long now_us) noexcept nogil:
+        """Compare what both sides have; equal packets leave before a difference takes effect."""
         cdef Row* r = &self.held.rows[row]
         frontier: cython.longlong = r.compared_seq
         kind: cython.int = self._advance(row)
@@ -195,7 +195,7 @@ cdef class TcpComparison(OneSide):
     # ── epochs and time ───────────────────────────────────────────────────────────────────────────────────────
 
     cdef int flush(self, int row, long long now_us) noexcept nogil:
-        """Let everything out that is held; what the secondary has done counts no more, but what was equal."""
+        """Release everything that is held; the secondary's state no longer counts, except for equal payload."""
         self._watch_alone(row, False)
         self._keep_equal_part(row)
         self.held.drop_all_secondary(row)
@@ -235,7 +235,7 @@ cdef class TcpComparison(OneSide):
         r.flags &= RowFlag.ACTIVE | RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK | RowFlag.PRIMARY_SYN
         if self.needs_handshake:
             r.flags = (r.flags | RowFlag.LET_THROUGH) & ~RowFlag.PRIMARY_SYN
-        r.flags = r.flags | RowFlag.CONFIRMED  # a copy turns down what the primary does
+        r.flags = r.flags | RowFlag.CONFIRMED  # a copy refuses what the primary refuses
         self.asides.no_resets(r)
         r.cursor = _NONE
         r.compared_seq = r.primary_end
@@ -255,14 +255,14 @@ cdef class TcpComparison(OneSide):
         if record != _NONE:
             self._add_context(index, side, record, seq)
         if self.held.policy == DivergencePolicy.CHECKPOINT:
-            return 0  # the streams may still turn out equal before the checkpoint comes: only ask for it
+            return 0  # the streams may become equal before the checkpoint: only request it
         self.apply_policy(row, now_us)
         return self._watch_alone(row, self._is_alone(row))
 
     # ── releasing ─────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int release_ready(self, int row, long long now_us) noexcept nogil:
-        """Let out, in order of arrival, every packet that may leave."""
+        """Release, in order of arrival, every packet that may leave."""
         cdef Row* r = &self.held.rows[row]
         record: cython.int
         verdict: cython.int
@@ -280,7 +280,7 @@ cdef class TcpComparison(OneSide):
                 self._let_out(row, record, verdict == Verdict.CLAMP, now_us)
 
     cdef bint _pass_bare(self, int row, int record, long long now_us) noexcept nogil:
-        """Whether a bare ACK that waits became a debt, since something behind it may leave, or a part of it soon."""
+        """Whether a waiting bare ACK became a debt, because a packet after it may leave, or a part of it soon."""
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
         if not self.promises.is_bare(record) or state & RowFlag.DIVERGED:
@@ -301,7 +301,7 @@ cdef class TcpComparison(OneSide):
         return True
 
     cdef int _drop_first(self, int row) noexcept nogil:
-        """Free the first held packet, a bare ACK whose word is owed now."""
+        """Free the first held packet, a bare ACK whose contents are now owed."""
         self.held.stats.acks_owed += 1
         return self.pool.free(self.held.take_primary(row))
 
@@ -327,7 +327,7 @@ cdef class TcpComparison(OneSide):
         return seq_add(self._end(record), 1 if self.pool.at[record].flags & TcpFlag.FIN else 0)
 
     cdef int _judge(self, int row, int record, long long now_us) noexcept nogil:
-        """C1-C3 for a held packet in front of which nothing waits."""
+        """C1-C3 for a held packet before which nothing waits."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         state: cython.int = r.flags
@@ -352,7 +352,7 @@ cdef class TcpComparison(OneSide):
         return self.promises.judge(row, record)
 
     cdef int _wait_for_payload(self, int row, int record, long long now_us) noexcept nogil:
-        """A secondary that has reset the connection sends nothing any more: that is certain at once (C8)."""
+        """A secondary that has reset the connection sends nothing more: that is certain at once (C8)."""
         cdef Row* r = &self.held.rows[row]
         if self.asides.of(r).resets and r.flags & RowFlag.SYN_MATCHED and not r.secondary.count:
             self._differ(row, DifferenceKind.RST, record, _NONE, now_us)
@@ -360,7 +360,7 @@ cdef class TcpComparison(OneSide):
         return Verdict.WAIT
 
     cdef int _judge_reset(self, int row, int record, long long now_us) noexcept nogil:
-        """After one RST of both further ones of that life pass; a closed port's answer one SYN of the client each."""
+        """After one RST of each side, further ones of this incarnation pass; a closed port sends one per client SYN."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         cdef Aside* aside
@@ -421,7 +421,7 @@ cdef class TcpComparison(OneSide):
         return Verdict.WAIT
 
     cdef int _release_repeated_ack(self, int row, long long now_us) noexcept nogil:
-        """The secondary repeats an ACK: a waiting ACK of the primary says so to the client, or the next that has to."""
+        """The secondary repeats an ACK: a waiting ACK of the primary carries that to the client, or the next one."""
         cdef Row* r = &self.held.rows[row]
         record: cython.int = r.primary.head
         if r.flags & (RowFlag.DIVERGED | RowFlag.LET_THROUGH):
@@ -438,7 +438,7 @@ cdef class TcpComparison(OneSide):
     # ── splitting ─────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef Py_ssize_t _covered(self, int row, int record) noexcept nogil:
-        """How many payload bytes of the first held packet are compared, if it waits for just the rest; else 0."""
+        """How many payload bytes of the first held packet are compared, if it waits only for the rest; otherwise 0."""
         cdef Record* rec = &self.pool.at[record]
         cdef Row* r = &self.held.rows[row]
         if (
@@ -457,12 +457,12 @@ cdef class TcpComparison(OneSide):
         return 0
 
     cdef Py_ssize_t _waits_since_us(self, int row, int record) noexcept nogil:
-        """Since when the first held packet waits for its rest alone: while bytes come it may be whole soon."""
+        """Since when the first held packet has waited for its rest alone; arriving bytes may soon complete it."""
         cdef Row* r = &self.held.rows[row]
         return max(self.pool.at[record].arrived_us, r.advanced_us)
 
     cdef int split_due(self, int row, long long now_us) noexcept nogil:
-        """Let the compared part of the first held packet out, if the rest has kept it waiting long enough."""
+        """Release the compared part of the first held packet, if the rest has delayed it long enough."""
         cdef Row* r = &self.held.rows[row]
         record: cython.int = r.primary.head
         if record == _NONE or not self._covered(row, record):

@@ -1,4 +1,4 @@
-"""What became of each packet, for who wants to know (`colo proxy --pcap`): off unless `start` was called.
+"""The fate of each packet (`colo proxy --pcap`): off unless `start` was called.
 
 An entry is 32 bytes of numbers and the frame: u32 length, u8 side, u8 fate, u16 vnet_len, u64 arrived_us, i64 aux,
 u64 zero, in the machine's own byte order. The shell takes them after each batch; what does not fit is counted.
@@ -11,7 +11,7 @@ cdef enum:
 
 @cython.final
 cdef class Trace:
-    """`is_on`: whether anything is noted; `lost`: entries that found no room."""
+    """`is_on`: whether fates are recorded; `lost`: entries without room."""
 
     cdef Pool pool
     cdef readonly bint is_on
@@ -32,7 +32,7 @@ cdef class Trace:
         self._end = 0
 
     def start(self, buffer_bytes):
-        """Note from now on, up to so many bytes between two calls of `take`."""
+        """Record from now on, up to so many bytes between two calls of `take`."""
         self._buf = <uint8_t*>column(self._buf, buffer_bytes, 1, 0)
         self._size = buffer_bytes
         self.is_on = True

@@ -1,4 +1,4 @@
-"""What became of each packet, as values: the entries that the compiled `Trace` has noted."""
+"""The fate of each packet, as values: the entries that the compiled `Trace` has recorded."""
 
 import struct
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class TracedPacket:
 
 
 def traced_packets(entries: bytes) -> list[TracedPacket]:
-    """The packets of a buffer of entries, in the order in which they were noted."""
+    """The packets of a buffer of entries, in the order in which they were recorded."""
     found = []
     pos = 0
     while pos < len(entries):

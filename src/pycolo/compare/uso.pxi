@@ -1,7 +1,7 @@
-"""UDP frames that the host is to cut into datagrams (USO; virtio 1.2 section 5.1.6: VIRTIO_NET_HDR_GSO_UDP_L4).
+"""UDP frames that the host cuts into datagrams (USO; virtio 1.2 section 5.1.6: VIRTIO_NET_HDR_GSO_UDP_L4).
 
-The client sees the datagrams, so these are compared: one guest may leave the cutting to the host where the other cuts
-itself. Each becomes a record of its own, a frame with headers that are right but for the checksum, which is 0.
+The client sees the datagrams, so these are compared: one guest may leave the cutting to the host while the other cuts
+itself. Each becomes a record of its own, a frame with correct headers except for the checksum, which is 0.
 """
 
 
@@ -12,11 +12,11 @@ cdef int _DATAGRAMS_MAX = limits.USO_DATAGRAMS_MAX
 
 
 cdef int datagrams_in(Packet packet) noexcept nogil:
-    """How many datagrams a frame stands for: 1 where it is not cut, or cannot be."""
+    """How many datagrams a frame contains: 1 if it is not cut, or cannot be."""
     if packet.kind != PacketKind.UDP or packet.gso_type & ~_GSO_ECN != _GSO_UDP_L4 or packet.gso_size == 0:
         return 1
     if packet.payload_len > packet.gso_size * _DATAGRAMS_MAX:
-        return 1  # no host takes it
+        return 1  # every host refuses it
     return max(1, (packet.payload_len + packet.gso_size - 1) // packet.gso_size)
 
 

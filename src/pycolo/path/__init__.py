@@ -1,15 +1,15 @@
-"""The loop that moves frames: what it reads and writes, its stages, and the cores that it asks.
+"""The loop that moves frames: its inputs and outputs, its stages, and the cores that they call.
 
 The compiled files are part of `pycolo.core` and are read in this order:
 
     batch                   a buffer of frames
-    streams                 where frames are read and written: sockets, devices, other ports
-    link                    where the messages between the nodes are read, and put to be sent
-    pump                    the loop: epoll, receive, core, send, as long as nothing but frames comes
-    comparing, rewriting    the stages, which all shells share, and `colo proxy`'s loop with each
+    streams                 the sources and destinations of frames: sockets, devices, other ports
+    link                    received messages of the other node, and messages to send
+    pump                    the loop: epoll, receive, core, send, as long as only frames arrive
+    comparing, rewriting    the stages, shared by all shells, and `colo proxy`'s loop with each
     nodes                   what both nodes' loops have in common
     primary, secondary      the nodes' loops
 
-`cores` makes the cores that all shells use, and says what they count; `faces` says what is asked of ports and the link.
-Nothing here opens, accepts, closes or logs anything.
+`cores` makes the cores for all shells and lists their counters; `faces` has the interfaces of ports and the link.
+Nothing here opens, accepts, closes or logs.
 """

@@ -1,13 +1,13 @@
-"""One buffer of frames in QEMU's framing, on its way."""
+"""One buffer of frames in QEMU's framing, between input and output."""
 
 BATCH_BUFFER_BYTES = limits.BATCH_BYTES + limits.STREAM_LENGTH_BYTES_MAX + 8
 
 
 @cython.final
 cdef class Batch:
-    """Bytes `start` … `end` of `buf` are there; whatever takes them moves `start` on.
+    """Bytes `start` … `end` of `buf` are valid; a consumer advances `start`.
 
-    The size: a batch, and room for one more frame of any size.
+    Size: a batch, and room for one more frame of any size.
     """
 
     cdef readonly object buf
@@ -22,7 +22,7 @@ cdef class Batch:
     def __init__(self):
         cdef uint8_t[::1] whole
         self.buf = bytearray(BATCH_BUFFER_BYTES)
-        self.view = whole = memoryview(self.buf)  # and nothing moves the bytes any more
+        self.view = whole = memoryview(self.buf)  # from here on the bytes cannot move
         self.base = &whole[0]
         self.size = len(whole)
         self.start = self.end = 0
@@ -31,20 +31,20 @@ cdef class Batch:
 
     @property
     def is_empty(self):
-        """Whether nothing is left."""
+        """Whether no bytes are left."""
         return self.start == self.end
 
     def clear(self):
-        """Forget what is left."""
+        """Discard what is left."""
         self.start = self.end = 0
         self._voids_part = False
 
     def void_part(self):
-        """The part of a frame that is left belongs to the past: forget that frame when the rest of it has come."""
+        """The partial frame that is left belongs to an old epoch: discard it once the rest has arrived."""
         self._voids_part = self.start != self.end
 
     def compact(self):
-        """Move what is left to the front, so that there is room for the next read."""
+        """Move what is left to the front, to make room for the next read."""
         self.move_to_front()
 
     cdef int move_to_front(self) noexcept nogil:
@@ -55,9 +55,9 @@ cdef class Batch:
         return 0
 
     def fill(self, port):
-        """Read from a port behind what is left; whether anything came.
+        """Append data read from a port. Returns whether any was read.
 
-        A stream that ended takes the part of a frame that it left with it; it may have ended while it was written to.
+        When a stream ends, its partial frame is discarded; a stream may also have ended during a write.
         """
         cdef Py_ssize_t before
         cdef bint has_come
@@ -78,7 +78,7 @@ cdef class Batch:
             self._voids_part = False
 
     def complete_end(self, port):
-        """Behind the last complete frame. Raises `FramingError` when the next length word is impossible."""
+        """The end of the last complete frame. Raises `FramingError` if the next length word is impossible."""
         cdef bint has_vnet = port.vnet_len != 0
         cdef Py_ssize_t boundary = frame_boundary(self.base, self.start, self.end, has_vnet)
         if boundary < self.end and frame_at(self.base, boundary, self.end, has_vnet, self._span) == 2:
@@ -86,7 +86,7 @@ cdef class Batch:
         return boundary
 
     def write_to(self, port):
-        """Hand the frames to a port; whether all have gone."""
+        """Write the frames to a port. Returns whether all were written."""
         if self.start < self.end:
             self.start = port.write_batch(self.buf, self.start, self.end)
         return self.start == self.end

@@ -4,19 +4,19 @@
 
     secondary ─► recv ─► comparator ─► outbox ─► send ─► output
     primary ───► recv ─►     │
-                             └─► a difference: back to Python
+                              └─► a difference: return to Python
 
-What is released leaves from where it was received if its equal had come before, else from the comparator's outbox; what
-found no room there goes through the output's own buffer.
-A side that the comparator has no room for is not waited for meanwhile, and offered again after each turn.
+A released frame is sent from the receive buffer if the secondary's equal frame came first, otherwise from the
+comparator's outbox; frames that do not fit there go through the output's own buffer. While the comparator has no room
+for a side, that side is not polled; its batch is offered again after each turn.
 """
 
 
 @cython.final
 cdef class Comparing:
-    """The comparator between what was read and `output`: the stage that all shells share.
+    """The comparator between the inputs and `output`: the stage that all shells share.
 
-    `octets`: of released frames, length words included, that have left the comparator for the output.
+    `octets`: bytes of released frames, length words included, that have moved from the comparator to the output.
     """
 
     cdef Comparator comparator
@@ -33,7 +33,7 @@ cdef class Comparing:
         self.octets = 0
 
     cdef inline int take(self, Inlet side, bint is_primary) noexcept nogil:
-        """Have the comparator take what was read of one side; how far it came is its `_outcome`, which is returned."""
+        """Feed one side's batch to the comparator. Returns its `_outcome`."""
         side.batch.start = self.comparator.feed(
             side.batch.base, side.batch.start, side.batch.end, is_primary, clock_us()
         )
@@ -41,7 +41,7 @@ cdef class Comparing:
         return self.comparator._outcome
 
     cdef inline int send_in_place(self) noexcept nogil:
-        """What was released in the primary's batch, if all that is older has gone; the rest waits in the outbox."""
+        """Send frames released in the primary's batch if all older ones are sent; otherwise they wait in the outbox."""
         if self.outbox.run_start < self.outbox.run_end and self._send_copied() == _GONE:
             self.octets += self.outbox.run_end - self.outbox.run_start
             self.output.send(
@@ -51,7 +51,7 @@ cdef class Comparing:
         return self.outbox.settle()
 
     cdef inline int send(self) noexcept nogil:
-        """What was released, in order: what is `ready` is newer than what was copied."""
+        """Send released frames in order: those in `ready` are newer than the copied ones."""
         cdef int sent = self._send_copied()
         while sent == _GONE and self.held.ready.at[0].head != _NONE:
             self.output.batch.end = self.held.drain(self.output.batch.base, 0, self.output.batch.size)
@@ -60,7 +60,7 @@ cdef class Comparing:
         return sent
 
     cdef inline int _send_copied(self) noexcept nogil:
-        """What stands in the output's batch, which is older than what stands in the outbox, and that."""
+        """Send the output's batch, which is older than the outbox, then the outbox."""
         cdef int sent = self.output.send_kept(self.held.has_vnet)
         if sent == _GONE and self.outbox.start < self.outbox.end:
             self.octets += self.outbox.end - self.outbox.start
@@ -71,7 +71,7 @@ cdef class Comparing:
         return sent
 
     cdef inline bint has_unsent(self) noexcept nogil:
-        """Whether something that was released has not left."""
+        """Whether any released frame has not been sent."""
         if self.output.batch.start < self.output.batch.end or not self.outbox.is_empty():
             return True
         return self.held.ready.at[0].head != _NONE
@@ -79,7 +79,7 @@ cdef class Comparing:
 
 @cython.final
 cdef class ComparePump(Pump):
-    """`secondary`, `primary` and `output` are connected by Python before each `run`, and looked at after."""
+    """Python connects `secondary`, `primary` and `output` before each `run`, and inspects them afterwards."""
 
     cdef Comparing _stage
     cdef readonly StreamInlet secondary
@@ -87,7 +87,7 @@ cdef class ComparePump(Pump):
     cdef readonly StreamOutlet output
 
     def __init__(self, epoll_fd, spin_us, comparator, secondary, primary, output):
-        """The last three: the streams' batches."""
+        """The last three arguments: the streams' batches."""
         super().__init__(epoll_fd, spin_us)
         self.secondary = StreamInlet(secondary)
         self.primary = StreamInlet(primary)
@@ -129,7 +129,7 @@ cdef class ComparePump(Pump):
         )
 
     cdef inline bint _take(self, StreamInlet side, bint is_primary) noexcept nogil:
-        """Read one side, if there is room for what it says; False: Python is to go on from here."""
+        """Read one side if the comparator has room. False: return to Python."""
         cdef int outcome
         if not side.is_blocked:
             if not side.is_ready:

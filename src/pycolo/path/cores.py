@@ -1,4 +1,4 @@
-"""The two cores as shells use them: made in one place, with random keys, and their counters under one name each."""
+"""The two cores as the shells use them: made in one place, with random keys; and the names of their counters."""
 
 import secrets
 from typing import Any
@@ -9,14 +9,14 @@ _KEY_BITS = 128
 
 
 def new_comparator(**options: Any) -> Comparator:
-    """A comparator whose tables a stranger cannot aim at. `options`: those of the class, but the key."""
+    """A comparator with random hash keys, against aimed collisions. `options`: the class's, except the key."""
     return Comparator(secrets.randbits(_KEY_BITS), **options)
 
 
 def new_rewriter(*, keeps_copies: bool, **options: Any) -> Rewriter:
-    """A rewriter whose tables a stranger cannot aim at. `options`: those of the class, but the key.
+    """A rewriter with random hash keys, against aimed collisions. `options`: the class's, except the key.
 
-    `keeps_copies`: of what the guest sends, for a takeover.
+    `keeps_copies`: of the guest's frames, for a takeover.
     """
     rewriter = Rewriter(secrets.randbits(_KEY_BITS), **options)
     rewriter.keeps_copies = keeps_copies
@@ -24,12 +24,12 @@ def new_rewriter(*, keeps_copies: bool, **options: Any) -> Rewriter:
 
 
 def comparator_counters(comparator: Comparator) -> dict[str, int]:
-    """All that a comparator counts from its start."""
+    """All counters of a comparator since its start."""
     return _counters(comparator.stats, comparator.table) | {"refused_full": comparator.table.refused_full}
 
 
 def rewriter_counters(rewriter: Rewriter) -> dict[str, int]:
-    """All that a rewriter counts from its start."""
+    """All counters of a rewriter since its start."""
     return _counters(rewriter.stats, rewriter.table)
 
 

@@ -1,4 +1,4 @@
-"""What the loops need of a port and of the link between the nodes."""
+"""Interfaces that the loops require of a port and of the link between the nodes."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class FramePort(Protocol):
-    """See `pycolo.transport.ports.Port`. One with `frames`, a `FrameFd`, is read and written without Python."""
+    """See `pycolo.transport.ports.Port`. A port with `frames`, a `FrameFd`, is read and written without Python."""
 
     name: str
     vnet_len: int
@@ -18,10 +18,10 @@ class FramePort(Protocol):
         """The descriptor to wait on."""
 
     def read_batch(self, buf: Buffer, pos: int) -> int:
-        """Read what is there to `buf` from `pos`; the new end is returned."""
+        """Read into `buf` from `pos`; returns the new end."""
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
-        """Write frames; the frame boundary up to which they were taken is returned."""
+        """Write frames; returns the frame boundary up to which they were accepted."""
 
     def take_reset(self) -> bool:
         """Whether the stream has ended since the last call."""
@@ -32,29 +32,29 @@ class MessageLink(Protocol):
 
     @property
     def inlet(self) -> "LinkInlet":
-        """Where messages that have come are."""
+        """The buffer of received messages."""
 
     @property
     def outlet(self) -> "LinkOutlet":
-        """Where messages are put to be sent."""
+        """The buffer of messages to send."""
 
     @property
     def has_pending(self) -> bool:
-        """Whether `fill` is to be called although the descriptor may not be readable."""
+        """Whether to call `fill` although the descriptor may not be readable."""
 
     @property
     def has_failed(self) -> bool:
-        """Whether nothing more will be sent or read."""
+        """Whether the connection is over."""
 
     @property
     def wants_write(self) -> bool:
-        """Whether `flush` is to be called as soon as the descriptor is writable."""
+        """Whether to call `flush` as soon as the descriptor is writable."""
 
     def fileno(self) -> int:
         """The descriptor."""
 
     def fill(self) -> None:
-        """Read what has come."""
+        """Read available data."""
 
     def flush(self) -> None:
-        """Send as much as the socket takes."""
+        """Send as much as the socket accepts."""

@@ -1,22 +1,21 @@
-"""The messages of the data connection between the nodes, where they are read and where they are put to be sent.
+"""The buffers of the data connection's messages between the nodes, received and to send.
 
-What a message is, and what is said of a bad one, stands in `pycolo.link.codec`; the bytes are moved by
-`pycolo.transport.linksocket`.
+`pycolo.link.codec` defines the messages and the errors for invalid ones; `pycolo.transport.linksocket` moves the bytes.
 """
 
 cdef enum:
     _MESSAGE_HEADER = 8
-    # What stands at the front of an inlet, where it is no message's type.
+    # Values of the first message's type that are no type.
     _NO_MESSAGE = 0
     _BAD_MESSAGE = -1
 
 
 @cython.final
 cdef class LinkInlet:
-    """Cuts a stream into messages, in place. `accepted`: number of a type → (shortest, longest payload).
+    """Splits a stream into messages, in place. `accepted`: number of a type → (shortest, longest payload).
 
-    `pos`: so much of the payload in front was taken already. `offset`: bytes of the stream before the message in front.
-    The buffer holds a longest message, and behind it as much as is read at once; it never grows.
+    `pos`: how much of the first payload was consumed. `offset`: bytes of the stream before the first message. The
+    buffer holds the longest message and one more read; it never grows.
     """
 
     cdef readonly Py_ssize_t read_bytes
@@ -46,7 +45,7 @@ cdef class LinkInlet:
         self._is_sound = False
 
     def writable(self):
-        """Where the next bytes go, `read_bytes` or more where no message is left; ends the life of all payloads."""
+        """Where to write the next bytes, at least `read_bytes` if no message is left; invalidates all payloads."""
         cdef Py_ssize_t used = self.end - self.start
         if used == 0:
             self.start = self.end = 0
@@ -61,9 +60,9 @@ cdef class LinkInlet:
         self.end += count
 
     def front(self):
-        """(type, what is left of the payload) of the first message; None: it is not whole yet, or `is_bad`.
+        """(type, rest of the payload) of the first message; None: it is incomplete, or `is_bad`.
 
-        The payload is a view, which is good until the next `writable()`.
+        The payload is a view, valid until the next `writable()`.
         """
         cdef int kind = self.peek()
         if kind <= 0:
@@ -72,19 +71,19 @@ cdef class LinkInlet:
 
     @property
     def is_bad(self):
-        """Whether no message can begin with the header in front: the stream cannot be read on."""
+        """Whether the first header is invalid: the stream cannot be read any further."""
         return self.peek() == _BAD_MESSAGE
 
     def header(self):
-        """The bytes of the header in front."""
+        """The bytes of the first header."""
         return bytes(self._view[self.start : self.start + _MESSAGE_HEADER])
 
     def advance(self):
-        """The message in front is done with."""
+        """Remove the first message."""
         self.drop()
 
     cdef int peek(self) noexcept nogil:
-        """The type of the message in front, _NO_MESSAGE or _BAD_MESSAGE."""
+        """The type of the first message, _NO_MESSAGE or _BAD_MESSAGE."""
         cdef const uint8_t* at = self._buf + self.start
         cdef int kind
         cdef long long length
@@ -98,11 +97,11 @@ cdef class LinkInlet:
         return kind if self.end - self.start - _MESSAGE_HEADER >= length else _NO_MESSAGE
 
     cdef inline Py_ssize_t payload_at(self) noexcept nogil:
-        """Where in the buffer the payload in front begins; `peek` has found it."""
+        """Position of the first payload in the buffer; `peek` has found it."""
         return self.start + _MESSAGE_HEADER
 
     cdef bint holds_frames(self, bint has_vnet) noexcept nogil:
-        """Whether the payload in front ends with a frame's end: what followed would never be taken."""
+        """Whether the first payload ends at a frame boundary: the rest of a partial frame would never come."""
         cdef Py_ssize_t at = self.payload_at()
         if not self._is_sound:
             self._is_sound = frame_boundary(self._buf, at, at + self._length, has_vnet) == at + self._length
@@ -118,10 +117,10 @@ cdef class LinkInlet:
 
 @cython.final
 cdef class LinkOutlet:
-    """Bytes `head` … `tail` of `view` are to be sent. `queue_bytes_max`: above that `can_queue` is False.
+    """Bytes `head` … `tail` of `view` are to be sent. `queue_bytes_max`: above it `can_queue` is False.
 
-    `view` has twice the room for that and one longest message: moving what is unsent to the front is then paid for by
-    as many bytes that were sent before.
+    `view` has twice the room for that and one longest message: before unsent bytes are moved to the front, at least as
+    many bytes have been sent.
     """
 
     cdef readonly object view
@@ -145,7 +144,7 @@ cdef class LinkOutlet:
         return self.has_room()
 
     def queue(self, int kind, *buffers):
-        """Copy one message behind what waits already; its payload is all `buffers` in a row. False: no room."""
+        """Append one message to the queue; its payload is the concatenation of `buffers`. False: no room."""
         cdef const uint8_t[::1] octets
         cdef Py_ssize_t length = sum(map(len, buffers))
         cdef uint8_t* target = self.reserve(length)
@@ -163,7 +162,7 @@ cdef class LinkOutlet:
         return self.tail - self.head < self.queue_bytes_max
 
     cdef uint8_t* reserve(self, Py_ssize_t length) noexcept nogil:
-        """Where a payload of `length` bytes may be written, for `put`; NULL where there is no room for it."""
+        """Where to write a payload of `length` bytes, for `put`; NULL if there is no room."""
         cdef Py_ssize_t unsent = self.tail - self.head
         if unsent + _MESSAGE_HEADER + length > self._size // 2:
             return NULL
@@ -173,7 +172,7 @@ cdef class LinkOutlet:
         return self._buf + self.tail + _MESSAGE_HEADER
 
     cdef int put(self, int kind, Py_ssize_t length) noexcept nogil:
-        """The payload that was written to what `reserve` gave, or the beginning of that, is a message's."""
+        """Make a message of the payload that was written to `reserve`'s result; `length` may be less than reserved."""
         store32(self._buf, self.tail, length)
         self._buf[self.tail + 4] = kind
         self._buf[self.tail + 5] = self._buf[self.tail + 6] = self._buf[self.tail + 7] = 0

@@ -1,4 +1,4 @@
-"""What the loops of both nodes have in common: ports, the data connection, and what is waited for.
+"""What both nodes' loops share: ports, the data connection, and the descriptors to wait for.
 
 ::
 
@@ -7,8 +7,8 @@
                          │ ▼
     link ─► fill ─► messages, messages ─► flush ─► link
 
-Unlike a `Stream`'s, a port's descriptor may change in each call of the port: it is asked for it again after each turn
-that has entered Python. TLS and the connection's end are Python's too (`LinkSocket`), once for each batch.
+Unlike a `Stream`, a port may change its descriptor in any of its calls: the loop asks for it again after each turn that
+has entered Python. TLS and the end of the connection are Python's work too (`LinkSocket`), once per batch.
 """
 
 cdef enum:
@@ -22,9 +22,9 @@ cdef struct Watched:
 
 
 cdef class NodePump(Pump):
-    """`attach` the link, set what the stage says, `run`. `is_link_held`: Python has messages that go before all others.
+    """`attach` the link, set the stage's attributes, `run`. `is_link_held`: Python has messages that must go first.
 
-    `is_front_held`: the message in front waits for something that Python is about to say; nothing is read behind it.
+    `is_front_held`: the first message waits for a decision by Python; nothing is read after it.
     """
 
     cdef public bint is_link_held
@@ -67,7 +67,7 @@ cdef class NodePump(Pump):
     # ── Python's ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def attach(self, link):
-        """Read and write this `LinkSocket` from now on."""
+        """Use this `LinkSocket` from now on."""
         self._link = link
         self._link_in = link.inlet
         self._link_out = link.outlet
@@ -78,7 +78,7 @@ cdef class NodePump(Pump):
         self.is_link_held = self.is_front_held = False
 
     def detach(self):
-        """There is no link any more; before it is closed."""
+        """Stop using the link; call it before the link is closed."""
         if self._has_link:
             self.forget(self._link_fd)
         self._link = self._link_in = self._link_out = None
@@ -86,7 +86,7 @@ cdef class NodePump(Pump):
         self._has_link = self._is_link_ready = self._is_link_pending = self._link_wants_write = False
 
     def forget(self, int fd):
-        """A descriptor is about to be closed: its number may come back as another's."""
+        """Stop watching a descriptor that is about to be closed: its number may be reused."""
         cdef int i
         for i in range(self._watches):
             if self._watched[i].fd == fd and self._watched[i].registered:
@@ -94,9 +94,9 @@ cdef class NodePump(Pump):
                 self._watched[i].registered = 0
 
     def look(self):
-        """Ports may have another descriptor now. To be called before one of them may get a new connection, too.
+        """Read the ports' descriptors again. Call it also before a port may get a new connection.
 
-        The number of one that was closed may come back at once: what was known of it is forgotten.
+        The number of a closed descriptor may be reused at once: the loop forgets what it knew of it.
         """
         cdef PortInlet inlet
         cdef PortOutlet outlet
@@ -109,9 +109,9 @@ cdef class NodePump(Pump):
         self._must_look = True
 
     def run(self, until_us):
-        """As of any pump, but that frames are moved at once: what Python has done may have made room.
+        """As of any pump, but it moves frames at once: Python may have made room.
 
-        Raises what a port has raised.
+        Raises the exception that a port has raised.
         """
         cdef _Port port
         cdef bint goes_on
@@ -133,7 +133,7 @@ cdef class NodePump(Pump):
             yield outlet.port
 
     cdef bint _look(self) noexcept with gil:
-        """The ports' descriptors as they are now; False: one is not connected any more, which is Python's."""
+        """Update the ports' descriptors. False: a port has disconnected; return to Python."""
         cdef PortInlet inlet
         cdef PortOutlet outlet
         cdef bint is_well = True
@@ -151,7 +151,7 @@ cdef class NodePump(Pump):
     # ── the link ──────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef bint _fill(self) noexcept with gil:
-        """Read what has come over the link; what is wrong with it is said behind the last message, to Python."""
+        """Read from the link; Python reports an error of the link, after the last message."""
         self._is_link_ready = False
         self._link.fill()
         self._is_link_pending = self._link.has_pending
@@ -160,27 +160,27 @@ cdef class NodePump(Pump):
         return True
 
     cdef bint _read_link(self) noexcept nogil:
-        """Read if messages are wanted and there may be some."""
+        """Read the link if messages are wanted and there may be some."""
         if self._has_link and (self._is_link_ready or self._is_link_pending) and self._wants_messages():
             return self._fill()
         return True
 
     cdef bint _wants_messages(self) noexcept nogil:
-        """Whether all that came before was taken."""
+        """Whether all earlier messages were consumed."""
         return not self.is_front_held and self._link_in.peek() == _NO_MESSAGE
 
     cdef inline bint _is_told(self) noexcept nogil:
-        """Behind the last message: False where Python has to say that the link cannot be read any more."""
+        """After the last message: False if Python must report that the link has failed."""
         return not self._has_link_failed
 
     cdef inline bint _can_queue(self) noexcept nogil:
-        """Whether the link takes more, or there is none."""
+        """Whether the link accepts more, or there is none."""
         return not self._has_link or (not self.is_link_held and self._link_out.has_room())
 
     cdef bint _flush(self) noexcept with gil:
         try:
             self._link.flush()
-        except LinkError:  # said again behind the last message
+        except LinkError:  # reported after the last message
             self._has_link_failed = True
             return False
         self._is_link_writable = False
@@ -188,7 +188,7 @@ cdef class NodePump(Pump):
         return True
 
     cdef inline bint _flush_link(self) noexcept nogil:
-        """Send what was queued, unless the socket has no room; False: for Python."""
+        """Send the queue, unless the socket has no room. False: return to Python."""
         if not self._has_link:
             return True
         if self._is_link_writable or (not self._link_wants_write and self._link_out.head < self._link_out.tail):
@@ -199,7 +199,7 @@ cdef class NodePump(Pump):
     # ── waiting ───────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef bint _is_frames(self, int fd, uint32_t events) noexcept nogil:
-        """Events of the link are the turn's; those of a port are for the stage to tell."""
+        """Note events of the link; the stage handles those of a port."""
         if fd != self._link_fd or not self._has_link:
             return self._is_ports(fd, events)
         if events & ~<uint32_t>EPOLLOUT:
@@ -209,11 +209,11 @@ cdef class NodePump(Pump):
         return True
 
     cdef bint _is_ports(self, int fd, uint32_t events) noexcept nogil:
-        """Whether `_turn` deals with these events of a port; notes them."""
+        """Whether `_turn` handles these events of a port; notes them."""
         return False
 
     cdef bint _hear(self, PortInlet inlet, int fd, uint32_t events) noexcept nogil:
-        """Whether that is the inlet's descriptor, with something to read or an end to notice."""
+        """Whether this is the inlet's descriptor; notes that it has data or has ended."""
         if fd != inlet.fd or not inlet.port.is_open:
             return False
         if events & ~<uint32_t>EPOLLOUT:
@@ -221,7 +221,7 @@ cdef class NodePump(Pump):
         return True
 
     cdef bint _is_room(self, PortOutlet outlet, int fd, uint32_t events) noexcept nogil:
-        """Whether that is the outlet's descriptor, with room and nothing else."""
+        """Whether this is the outlet's descriptor, writable and nothing else."""
         return fd == outlet.fd and outlet.port.is_open and events == EPOLLOUT
 
     cdef int _want(self, int fd, uint32_t events) noexcept nogil:
@@ -240,11 +240,11 @@ cdef class NodePump(Pump):
         return 0
 
     cdef int _want_inlet(self, PortInlet inlet, bint is_wanted) noexcept nogil:
-        """To be read; and where it is not connected yet, that it comes."""
+        """Wait for data; or for a connection, if not connected."""
         return self._want(inlet.fd, EPOLLIN if is_wanted or not inlet.port.is_open else 0)
 
     cdef int _want_outlet(self, PortOutlet outlet, bint has_unsent) noexcept nogil:
-        """Room, where something waits for it. A stream that is only written says by an event that it has ended."""
+        """Wait for room if data is unsent. A port that is only written also reports its end by an event."""
         if not outlet.port.is_open:
             return self._want(outlet.fd, EPOLLIN)
         if outlet.port.is_stream and outlet.is_alone:
@@ -252,7 +252,7 @@ cdef class NodePump(Pump):
         return self._want(outlet.fd, EPOLLOUT if has_unsent else 0)
 
     cdef bint _watch(self) noexcept nogil:
-        """Have epoll wait for what is wanted now, which seldom changes; False: a port has left, which is Python's."""
+        """Register the wanted events, which seldom change. False: a port has disconnected; return to Python."""
         cdef int i, what
         cdef Watched* one
         cdef int kept = 0
@@ -264,10 +264,10 @@ cdef class NodePump(Pump):
         for i in range(self._watches):
             one = &self._watched[i]
             if one.wanted != one.registered:
-                # What waits for no event is left out: epoll would report its end again and again.
+                # A descriptor without wanted events is removed: epoll would report its end again and again.
                 what = EPOLL_CTL_DEL if one.wanted == 0 else EPOLL_CTL_MOD if one.registered else EPOLL_CTL_ADD
                 if not _control(self._epoll_fd, what, one.fd, one.wanted) and one.wanted:
-                    # Closed, and its number given to another; or known here no more, but to epoll.
+                    # It was closed and its number reused; or epoll still has it although this loop does not.
                     what = EPOLL_CTL_ADD if what == EPOLL_CTL_MOD else EPOLL_CTL_MOD
                     if not _control(self._epoll_fd, what, one.fd, one.wanted):
                         one.wanted = 0
@@ -280,5 +280,5 @@ cdef class NodePump(Pump):
         return is_well
 
     cdef int _want_ports(self) noexcept nogil:
-        """Say what is wanted of the ports."""
+        """Set the wanted events of the ports."""
         return 0

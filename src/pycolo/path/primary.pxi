@@ -6,11 +6,11 @@
     guest ──► (rewriter ──►) comparator ──┐
     link ──► comparator ──────────────────┴─ released ──► lan
 
-What it all means, and what a checkpoint does with it, stands in `pycolo.node.primarypath`.
+`pycolo.node.primarypath` describes the meaning, and the effect of a checkpoint.
 """
 
 cdef enum:
-    # While nothing may leave: how often to look whether the secondary was heard again.
+    # While nothing may leave: how often to check whether the secondary was heard again.
     _TRUST_CHECK_US = 5000
     _REWRITER_TIMER_US = 1000000
 
@@ -20,11 +20,11 @@ cdef int _GUEST_FRAMES = int(_MessageType.GUEST_FRAMES)
 
 @cython.final
 cdef class PrimaryPump(NodePump):
-    """`guest_out` None: frames from the LAN reach the guest by themselves. `rewriter`: of a primary that serves.
+    """`guest_out` None: frames from the LAN reach the guest by themselves. `rewriter`: for a primary after a takeover.
 
-    `is_mirroring`: the secondary gets what comes from the LAN. `trust`: None, or whether what was released may leave is
-    asked before each write. `lan_complete`: up to where what came from the LAN was mirrored. `is_lan_held`: Python has
-    frames for the guest that go before what comes from the LAN.
+    `is_mirroring`: LAN frames are copied to the secondary. `trust`: None, or the function that allows each write of
+    released frames. `lan_complete`: end of the LAN frames that were mirrored. `is_lan_held`: Python has frames for the
+    guest that must go before those from the LAN.
     """
 
     cdef readonly PortInlet lan_in
@@ -85,7 +85,7 @@ cdef class PrimaryPump(NodePump):
 
     @property
     def is_guest_blocked(self):
-        """Whether the comparator has no room for what the guest has sent."""
+        """Whether the comparator has no room for the guest's frames."""
         return self._is_guest_blocked
 
     @is_guest_blocked.setter
@@ -93,11 +93,11 @@ cdef class PrimaryPump(NodePump):
         self._is_guest_blocked = value
 
     def may_release(self):
-        """Whether what was released may leave now."""
+        """Whether released frames may leave now."""
         return self._may_release()
 
     def take_guest(self):
-        """Read the guest, if there is room for it, and compare; whether anything was read."""
+        """Read the guest's frames if there is room, and compare them. Returns whether any were read."""
         self.guest_in.is_ready = True
         self._has_read = False
         self._take_guest()
@@ -106,11 +106,11 @@ cdef class PrimaryPump(NodePump):
 
     @property
     def released_octets(self):
-        """Of frames that were released, length words included, from the start."""
+        """Bytes of all released frames, length words included."""
         return self._stage.octets
 
     def send_released(self):
-        """Send what was released, if it may; whether nothing is left, or may leave."""
+        """Send released frames if allowed. Returns whether none are left, or none may leave."""
         self._stage.outbox.settle()
         return not self._may_release() or self._send() == _GONE
 
@@ -141,7 +141,7 @@ cdef class PrimaryPump(NodePump):
             goes_on = False
         if not self._flush_link():
             goes_on = False
-        # What had no room may have some now, and no descriptor would say so.
+        # Frames that had no room may have some now, and no descriptor would report it.
         moved = before != self._comparator.stats.primary_bytes + self._comparator.stats.secondary_bytes
         self._goes_on_at_once = moved and (self._is_guest_blocked or self._has_message())
         return self._watch() and goes_on and not self._stage.held._reports
@@ -150,10 +150,10 @@ cdef class PrimaryPump(NodePump):
         return self._has_link and not self.is_front_held and self._link_in.peek() > 0
 
     cdef bint _release(self) noexcept nogil:
-        """Let time pass for the comparator, and send what was released; False: for Python."""
+        """Advance the comparator's time, and send released frames. False: return to Python."""
         cdef long long now = clock_us()
         if not self._may_release():
-            self._stage.outbox.settle()  # the guest's batch is read into next
+            self._stage.outbox.settle()  # the guest's batch is overwritten next
             return True
         self._stage.send_in_place()
         if self._comparator.due_us() <= now:
@@ -161,7 +161,7 @@ cdef class PrimaryPump(NodePump):
         return self._send() != _FAILED
 
     cdef int _send(self) noexcept nogil:
-        """What a takeover has still to send again goes first."""
+        """Send first what a takeover has still to send again."""
         cdef int sent
         if self._rewrites:
             sent = self._rewriting.send(self.lan_out, False)
@@ -169,10 +169,10 @@ cdef class PrimaryPump(NodePump):
                 return sent
         return self._stage.send()
 
-    # ── from the guests ───────────────────────────────────────────────────────────────────────────────────────
+    # ── input from the guests ─────────────────────────────────────────────────────────────────────────────────
 
     cdef bint _take_guest(self) noexcept nogil:
-        """The guest's output. What the comparator cannot take stays, and no more is read; False: for Python."""
+        """The guest's output. If the comparator has no room, it stays and reading stops. False: return to Python."""
         cdef Py_ssize_t before
         if not self._is_guest_blocked and self.guest_in.is_ready:
             before = self.guest_in.batch.end - self.guest_in.batch.start
@@ -180,10 +180,10 @@ cdef class PrimaryPump(NodePump):
                 return False
             self._has_read = self.guest_in.batch.end - self.guest_in.batch.start > before
         if not self._rewrites:
-            return self._compare(self.guest_in.batch, self.guest_in)
+            return self._feed_comparator(self.guest_in.batch, self.guest_in)
         if self.translated.start == self.translated.end and not self._translate_guest():
             return False
-        return self._compare(self.translated, self.guest_in)
+        return self._feed_comparator(self.translated, self.guest_in)
 
     cdef bint _translate_guest(self) noexcept nogil:
         self.guest_in.batch.start = self._rewriting.rewriter.feed(
@@ -195,14 +195,14 @@ cdef class PrimaryPump(NodePump):
         self.guest_in.has_ended = self._rewriting.rewriter._outcome != _SEND
         return not self.guest_in.has_ended
 
-    cdef bint _compare(self, Batch batch, PortInlet inlet) noexcept nogil:
+    cdef bint _feed_comparator(self, Batch batch, PortInlet inlet) noexcept nogil:
         batch.start = self._comparator.feed(batch.base, batch.start, batch.end, True, clock_us())
         inlet.has_ended = self._comparator._outcome == _IMPOSSIBLE
         self._is_guest_blocked = self._comparator._outcome == _BLOCKED
         return not inlet.has_ended
 
     cdef bint _take_messages(self) noexcept nogil:
-        """The secondary's output. A message that is not fully taken is offered again; False: for Python."""
+        """The secondary's output. A partly consumed message is offered again. False: return to Python."""
         cdef int kind
         cdef Py_ssize_t at
         if not self._has_link or self.is_front_held:
@@ -221,7 +221,7 @@ cdef class PrimaryPump(NodePump):
                 return self._comparator._outcome == _BLOCKED
             self._link_in.drop()
 
-    # ── from the LAN ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── input from the LAN ────────────────────────────────────────────────────────────────────────────────────
 
     cdef inline bint _can_mirror(self) noexcept nogil:
         return not self.is_mirroring or self._can_queue()
@@ -232,7 +232,7 @@ cdef class PrimaryPump(NodePump):
         return self._gives and self.guest_out.batch.start < self.guest_out.batch.end
 
     cdef bint _take_lan(self) noexcept nogil:
-        """Clients' frames to the link and the guest; False: for Python."""
+        """Client frames to the link and the guest. False: return to Python."""
         cdef Py_ssize_t start, end
         cdef int sent = _GONE
         if self._rewrites:
@@ -251,7 +251,7 @@ cdef class PrimaryPump(NodePump):
         return sent != _FAILED
 
     cdef bint _translate_lan(self) noexcept nogil:
-        """The same, with the guest's numbers on the way to it."""
+        """The same, translated to the guest's numbers."""
         cdef bint has_read = False
         cdef int sent
         cdef long long now = clock_us()
@@ -279,7 +279,7 @@ cdef class PrimaryPump(NodePump):
                     return False
 
     cdef bint _read_lan(self) noexcept nogil:
-        """Clients' frames, mirrored. Read only while the link can take them too; False: for Python."""
+        """Read client frames and mirror them, only while the link has room. False: return to Python."""
         if not self.lan_in.is_ready or not self._can_mirror():
             return True
         self.lan_complete = 0
@@ -301,7 +301,7 @@ cdef class PrimaryPump(NodePump):
         return True
 
     cdef int _mirror(self) noexcept nogil:
-        """What has just come, to the secondary; but not what this guest turns down and that one might not (rule R1)."""
+        """Mirror new frames, except those that this guest refuses and the secondary might accept (rule R1)."""
         cdef Py_ssize_t pos = self.lan_in.batch.start
         cdef uint8_t* base = self.lan_in.batch.base
         cdef uint8_t* payload = self._link_out.reserve(self.lan_complete - pos)

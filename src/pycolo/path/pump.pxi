@@ -1,7 +1,7 @@
-"""The loop of a thread that moves frames, as long as nothing else happens: epoll, receive, core, send.
+"""The loop of a thread that moves frames while nothing else happens: epoll, receive, core, send.
 
-Python starts it (`run`) where it would wait, and it returns when there is something for Python: a descriptor that no
-frames come from, an end or a failure of a stream, a difference, what is due. Meanwhile the GIL is released.
+Python starts it (`run`) instead of waiting. It returns when Python has work: an event on another descriptor, an end or
+failure of a stream, a difference, a deadline. Meanwhile the GIL is released.
 """
 
 cdef enum:
@@ -17,7 +17,7 @@ cdef inline long long clock_us() noexcept nogil:
 
 
 cdef class Pump:
-    """`spin_us`: look again for that long before sleeping."""
+    """`spin_us`: poll for that long before sleeping."""
 
     cdef int _epoll_fd
     cdef long long _spin_us
@@ -32,7 +32,7 @@ cdef class Pump:
         self._count = 0
 
     def run(self, long long until_us):
-        """Move frames until there is something else to do; descriptor → events that were not dealt with."""
+        """Move frames until there is other work; returns descriptor → events that were not handled."""
         cdef int number
         with nogil:
             number = self._run(until_us)
@@ -71,7 +71,7 @@ cdef class Pump:
         return 0 if count < 0 and errno == _EINTR else count
 
     cdef bint _are_frames(self) noexcept nogil:
-        """Mark what is ready; whether all of it is for `_turn`."""
+        """Note ready descriptors. Returns whether `_turn` handles all of them."""
         cdef bint found = True
         cdef int i
         for i in range(self._count):
@@ -82,17 +82,17 @@ cdef class Pump:
     # ── for the stages ────────────────────────────────────────────────────────────────────────────────────────
 
     def _ends(self):
-        """Descriptor → EPOLLIN of streams that cannot be read any more."""
+        """Descriptor → EPOLLIN of streams that cannot be read any further."""
         return {}
 
     cdef long long _due_us(self) noexcept nogil:
-        """When `_turn` is to be called at the latest."""
+        """The latest time for the next `_turn`."""
         return _NEVER
 
     cdef bint _is_frames(self, int fd, uint32_t events) noexcept nogil:
-        """Whether `_turn` deals with these events; notes them."""
+        """Whether `_turn` handles these events; notes them."""
         return False
 
     cdef bint _turn(self) noexcept nogil:
-        """Move frames; whether Python has nothing to do with what happened."""
+        """Move frames. Returns whether Python has nothing to do."""
         return False

@@ -1,18 +1,18 @@
-"""filter-rewriter's stage: two ways, each from a stream through the rewriter to another.
+"""filter-rewriter's stage: two directions, each from a stream through the rewriter to another stream.
 
 ::
 
     guest in ──► recv ─► seq -= seq_offset ─► send ─► client out
     client in ─► recv ─► ack += seq_offset ─► send ─► guest out
 
-Frames are translated where they were received, and leave from there; what finds no room is put into the other
-stream's own buffer. A way is not read while that waits. What the rewriter had kept leaves behind each batch.
+Frames are translated in the receive buffer and sent from there; what cannot be sent is put into the output's own
+buffer. While that is not empty, the direction is not read. Frames that the rewriter had kept follow each batch.
 """
 
 
 @cython.final
 cdef class Rewriting:
-    """The rewriter between what was read and where it goes: the stage that all shells share."""
+    """The rewriter between inputs and outputs: the stage that all shells share."""
 
     cdef Rewriter rewriter
 
@@ -20,7 +20,7 @@ cdef class Rewriting:
         self.rewriter = rewriter
 
     cdef int take(self, Batch source, Outlet sink, bint is_client) noexcept nogil:
-        """Through the rewriter, as long as its output leaves; _FAILED also where the frames cannot be read on."""
+        """Translate as long as the output is sent; _FAILED also if the input is invalid."""
         cdef Py_ssize_t before
         cdef int sent = self.send(sink, is_client)
         while sent == _GONE and source.start < source.end:
@@ -38,11 +38,11 @@ cdef class Rewriting:
 
     cdef inline Py_ssize_t translate(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t room,
             bint is_client) noexcept nogil:
-        """Translate where the frames stand, `room` bytes at most: up to `out_end`; what was taken is returned."""
+        """Translate in place, `room` bytes at most, up to `out_end`. Returns what was consumed."""
         return self.rewriter.feed(buf, start, end, is_client, clock_us(), buf, start, start + room)
 
     cdef inline int leave(self, uint8_t* buf, Py_ssize_t start, Outlet sink) noexcept nogil:
-        """Send what was translated in place from `start` on; what is left goes into the sink's batch."""
+        """Send the translated frames from `start` on; the rest goes into the sink's batch."""
         cdef Py_ssize_t end = self.rewriter.out_end
         cdef int sent = sink.send(buf, &start, &end, self.rewriter.has_vnet)
         if start < end:
@@ -50,7 +50,7 @@ cdef class Rewriting:
         return sent
 
     cdef int send(self, Outlet sink, bint is_client) noexcept nogil:
-        """What was translated, and what the rewriter had kept."""
+        """Send translated frames, then those that the rewriter had kept."""
         cdef int sent
         while True:
             sent = sink.send_kept(self.rewriter.has_vnet)
@@ -63,7 +63,7 @@ cdef class Rewriting:
 
 @cython.final
 cdef class RewritePump(Pump):
-    """The four streams are connected by Python before each `run`, and looked at after."""
+    """Python connects the four streams before each `run`, and inspects them afterwards."""
 
     cdef Rewriting _stage
     cdef readonly StreamInlet guest_in
@@ -72,7 +72,7 @@ cdef class RewritePump(Pump):
     cdef readonly StreamOutlet guest_out
 
     def __init__(self, epoll_fd, spin_us, rewriter, guest_in, client_out, client_in, guest_out):
-        """The last four: the streams' batches."""
+        """The last four arguments: the streams' batches."""
         super().__init__(epoll_fd, spin_us)
         self._stage = Rewriting(rewriter)
         self.guest_in = StreamInlet(guest_in)
@@ -96,13 +96,13 @@ cdef class RewritePump(Pump):
         cdef bint goes_on = self._move(self.guest_in, self.client_out, False)
         if not self._move(self.client_in, self.guest_out, True):
             goes_on = False
-        # The one way may have let go of what was kept for the other.
+        # One direction may have released frames that were kept for the other.
         if not goes_on or not self._leave(self.client_in, self.guest_out, True):
             return False
         return self._leave(self.guest_in, self.client_out, False)
 
     cdef bint _move(self, StreamInlet source, StreamOutlet sink, bint is_client) noexcept nogil:
-        """Read one way while what was translated leaves; False: Python is to go on from here."""
+        """Read one direction while its output is sent. False: return to Python."""
         cdef int sent = self._stage.take(source.batch, sink, is_client)
         if sent == _GONE and source.is_ready:
             if not source.receive():
@@ -111,7 +111,7 @@ cdef class RewritePump(Pump):
         return sent != _FAILED
 
     cdef bint _leave(self, StreamInlet source, StreamOutlet sink, bint is_client) noexcept nogil:
-        """Send what is left of one way, and have epoll wait for what can be dealt with; False: for Python."""
+        """Send the rest of one direction, and register the events to wait for. False: return to Python."""
         cdef int sent = self._stage.send(sink, is_client)
         source.is_blocked = sent == _WAITS
         if sent == _FAILED or not source.watch(self._epoll_fd):

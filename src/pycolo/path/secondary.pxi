@@ -5,14 +5,14 @@
     in service   link ──► rewriter ──► guest          guest ──► rewriter ──► link          lan ──► nothing
     serving      lan  ──► rewriter ──► guest          guest ──► rewriter ──► lan
 
-When it is in service, held and serving, and what waits meanwhile, stands in `pycolo.node.secondarypath`.
+`pycolo.node.secondarypath` describes when it is in service, held and serving, and what waits meanwhile.
 """
 
 
 @cython.final
 cdef class SecondaryPump(NodePump):
-    """`is_held`: nothing goes to the guest or comes from it. `has_mirrored`: Python has frames for the guest that go
-    before all others. `is_resending`: what a takeover sends again has not left yet; the guest is not read before.
+    """`is_held`: no frames to or from the guest. `has_mirrored`: Python has frames for the guest that must go first.
+    `is_resending`: a takeover has frames to send again; the guest is not read before they are sent.
     """
 
     cdef readonly PortInlet lan_in
@@ -60,7 +60,7 @@ cdef class SecondaryPump(NodePump):
         return self._watch() and goes_on
 
     cdef bint _take_link(self) noexcept nogil:
-        """Clients' frames that the primary has mirrored; False: for Python."""
+        """Client frames that the primary has mirrored. False: return to Python."""
         cdef int kind, sent
         cdef Py_ssize_t at, before
         if self.is_held:
@@ -89,7 +89,7 @@ cdef class SecondaryPump(NodePump):
                 self._link_in.drop()
 
     cdef bint _take_lan(self) noexcept nogil:
-        """What comes from the LAN: to the guest, when this node serves; False: for Python."""
+        """Frames from the LAN: to the guest while this node serves. False: return to Python."""
         cdef int sent
         if not self.lan_in.is_ready:
             return True
@@ -114,7 +114,7 @@ cdef class SecondaryPump(NodePump):
         return sent != _FAILED
 
     cdef bint _take_guest(self) noexcept nogil:
-        """The guest's output: to the link; to the LAN, when this node serves; False: for Python."""
+        """The guest's output: to the link; to the LAN while this node serves. False: return to Python."""
         cdef int sent
         if self.is_held:
             return True
@@ -133,11 +133,11 @@ cdef class SecondaryPump(NodePump):
         else:
             sent = self._mirror_back()
         self.guest_in.has_ended = self._rewriter._outcome == _IMPOSSIBLE
-        # What the guest has said may have let go of what waited for it.
+        # The guest's frames may have released frames that waited for it.
         return sent != _FAILED and not self.guest_in.has_ended and self._stage.send(self.guest_out, True) != _FAILED
 
     cdef int _mirror_back(self) noexcept nogil:
-        """What the guest has sent, in the primary's numbers, to the link."""
+        """The guest's frames, translated to the primary's numbers, to the link."""
         cdef Py_ssize_t start = self.guest_in.batch.start
         cdef uint8_t* payload
         self.guest_in.batch.start = self._stage.translate(

@@ -1,31 +1,31 @@
-"""The ends of the packet path: where frames are read, and where they are written.
+"""The ends of the packet path: inputs and outputs of frames.
 
-Both belong to a pump (see `pump`) while that runs, and to Python between. What was read and not taken yet, or could not
-be written yet, stands in the end's batch. Nothing here closes a descriptor or waits for one.
+They belong to a pump (see `pump`) while it runs, and to Python in between. Data that was read and not consumed, or
+could not be written yet, is in the end's batch. Nothing here closes a descriptor or waits for one.
 
-A `Stream` is a socket that is read and written here. Other ports (`PortInlet`, `PortOutlet`) know themselves how: a
-device by the batch, as everything here without Python; any other by its `read_batch` and `write_batch`, for which
-Python's lock is taken once a batch.
+A `Stream` is a socket that is read and written here. Other ports (`PortInlet`, `PortOutlet`) have their own methods: a
+device reads and writes batches without Python, like everything here; any other port uses its `read_batch` and
+`write_batch`, for which the GIL is taken once per batch.
 """
 
 cdef enum:
-    # Read at once at most: what is received, compared and sent stays in a processor's second cache.
+    # One read at most: data that is received, compared and sent stays in a processor's second-level cache.
     _AT_ONCE = 1 << 17
-    # What became of sending.
+    # Results of sending.
     _FAILED = -1
     _WAITS = 0
     _GONE = 1
 
 
 cdef inline bint _try_again(int number) noexcept nogil:
-    """Whether an errno says that there is nothing now, or no room now."""
+    """Whether an errno means that there is no data, or no room, at the moment."""
     return number == _EAGAIN or number == _EINTR
 
 
 cdef class Inlet:
-    """`fd` -1: not connected. `is_blocked`: what was read has no room where it is to go, so that no more is read.
+    """`fd` -1: not connected. `is_blocked`: data that was read has no room at its destination, so reading stops.
 
-    `is_ready`: epoll says that there is something; `has_ended`: what comes cannot be read on here.
+    `is_ready`: epoll reports an event; `has_ended`: the data cannot be read any further here.
     """
 
     cdef public int fd
@@ -40,7 +40,7 @@ cdef class Inlet:
         self.is_blocked = self.is_ready = self.has_ended = False
 
     cdef bint receive(self) noexcept nogil:
-        """Read what there is, behind what is left; False: it cannot be read any more, or only by Python."""
+        """Append available data to the batch. False: it cannot be read any further, or only by Python."""
         return False
 
 
@@ -55,15 +55,15 @@ cdef class Outlet:
         self.batch = batch
 
     cdef int send(self, uint8_t* buf, Py_ssize_t* start, Py_ssize_t* end, bint has_vnet) noexcept nogil:
-        """Send frames `start` … `end` of a buffer: _GONE, then both are 0; _WAITS for room, or _FAILED."""
+        """Send frames `start` … `end` of a buffer: _GONE, and both are 0; _WAITS for room; or _FAILED."""
         return _FAILED
 
     cdef int send_kept(self, bint has_vnet) noexcept nogil:
-        """Send what stands in the batch."""
+        """Send the batch."""
         return self.send(self.batch.base, &self.batch.start, &self.batch.end, has_vnet)
 
     cdef int keep(self, const uint8_t* buf, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
-        """Take over frames that did not leave from another buffer; the batch is empty, and has room for them."""
+        """Copy unsent frames from another buffer into the batch, which is empty and has room for them."""
         if buf + start != self.batch.base:
             copy_many(self.batch.base, buf + start, end - start)
         self.batch.start = 0
@@ -75,7 +75,7 @@ cdef class Outlet:
 
 
 cdef bint _control(int epoll_fd, int what, int fd, uint32_t events) noexcept nogil:
-    """Have epoll wait for `events`; False: it cannot."""
+    """Let epoll wait for `events`. False: it cannot."""
     cdef epoll_event wanted
     wanted.events = events
     wanted.data.fd = fd
@@ -84,20 +84,20 @@ cdef bint _control(int epoll_fd, int what, int fd, uint32_t events) noexcept nog
 
 @cython.final
 cdef class StreamInlet(Inlet):
-    """`events`: what epoll waits for, 0 for nothing. `octets`: read since `fd` was set."""
+    """`events`: what epoll waits for, 0 for nothing. `octets`: bytes read since `fd` was set."""
 
     cdef public uint32_t events
     cdef public long long octets
 
     def connect(self, int fd, uint32_t events):
-        """The descriptor as it is now."""
+        """The current descriptor."""
         self.fd = fd
         self.events = events
         self.octets = 0
         self.is_ready = self.has_ended = False
 
     cdef inline bint watch(self, int epoll_fd) noexcept nogil:
-        """Have epoll wait for what can be read, as long as there is room for it; False: it cannot."""
+        """Let epoll wait for data while there is room for it. False: it cannot."""
         if self.fd < 0 or self.is_blocked == (self.events == 0):
             return True
         self.events = 0 if self.is_blocked else EPOLLIN
@@ -121,8 +121,8 @@ cdef class StreamInlet(Inlet):
 
 @cython.final
 cdef class StreamOutlet(Outlet):
-    """`events`, `octets`: as of a `StreamInlet`. `sent_of_frame`: bytes of the first frame that is left, length words
-    included, which have gone already: what is not sent whole before the stream ends is sent again, whole, on the next.
+    """`events`, `octets`: as in `StreamInlet`. `sent_of_frame`: sent bytes of the first frame left, length words too;
+    a frame that is incomplete when the stream ends is sent again, whole, on the next one.
     """
 
     cdef public uint32_t events
@@ -130,13 +130,13 @@ cdef class StreamOutlet(Outlet):
     cdef public Py_ssize_t sent_of_frame
 
     def connect(self, int fd, uint32_t events):
-        """The descriptor as it is now."""
+        """The current descriptor."""
         self.fd = fd
         self.events = events
         self.octets = 0
 
     cdef inline bint watch(self, int epoll_fd, bint has_unsent) noexcept nogil:
-        """Have epoll wait for room as well, if something waits for it; False: it cannot."""
+        """Let epoll wait for room as well, if data is unsent. False: it cannot."""
         if self.fd < 0 or has_unsent == (self.events & EPOLLOUT != 0):
             return True
         self.events ^= EPOLLOUT
@@ -167,9 +167,9 @@ cdef class StreamOutlet(Outlet):
 
 
 cdef class _Port:
-    """What both ends of a port have in common. `is_open`: connected; otherwise it may listen meanwhile, with an `fd`.
+    """What the two ends of a port share. `is_open`: connected; otherwise it may be listening, with an `fd`.
 
-    `has_left`: it was connected until now. `failure`: what a call of the port has raised.
+    `has_left`: it has just disconnected. `failure`: the exception that a call of the port has raised.
     """
 
     cdef object port
@@ -190,7 +190,7 @@ cdef class _Port:
         self.failure = None
 
     cdef int look(self):
-        """The port's descriptor now; notes whether it is connected."""
+        """The port's current descriptor; notes whether it is connected."""
         cdef bint was_open = self.is_open
         self.is_open = self.port.is_connected if self.is_stream else True
         self.has_left = was_open and not self.is_open
@@ -199,7 +199,7 @@ cdef class _Port:
 
 @cython.final
 cdef class PortInlet(Inlet):
-    """Where a port is read."""
+    """The input end of a port."""
 
     cdef _Port port
 
@@ -215,13 +215,13 @@ cdef class PortInlet(Inlet):
         self.batch.move_to_front()
         before = self.batch.end
         self.batch.end = self.port.device._read(self.batch.base, before, self.batch.size)
-        # Whether an interface is down or gone is for the port to say.
+        # The port reports whether an interface is down or gone.
         return self.batch.end > before or not self.port.device.failed_errno or self._ask()
 
     cdef bint _ask(self) noexcept with gil:
         try:
             self.batch.fill(self.port.port)
-        except BaseException as error:  # nothing of this may be lost between here and Python
+        except BaseException as error:  # no exception may be lost between here and Python
             self.port.failure = error
             return False
         return True
@@ -229,7 +229,7 @@ cdef class PortInlet(Inlet):
 
 @cython.final
 cdef class PortOutlet(Outlet):
-    """Where a port is written. A frame that could not be written stands first in what is offered next.
+    """The output end of a port. A frame that could not be written is first in the next call.
 
     `is_alone`: the port is not read as well.
     """
@@ -243,7 +243,7 @@ cdef class PortOutlet(Outlet):
         self.is_alone = True
 
     cdef int send(self, uint8_t* buf, Py_ssize_t* start, Py_ssize_t* end, bint has_vnet) noexcept nogil:
-        """As of any `Outlet`, but that what waits may have been moved to the batch: then both are 0 as well."""
+        """As of any `Outlet`, but unsent frames may have been moved to the batch: then both are 0 as well."""
         if start[0] == end[0]:
             return _GONE
         if not self.port.is_device:

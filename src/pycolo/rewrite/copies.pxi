@@ -1,9 +1,9 @@
-"""Copies of what the secondary sent and the client has not acknowledged, to be sent again at takeover.
+"""Copies of the secondary's frames that the client has not acknowledged, to be sent again at takeover.
 
-The client may have missed any of it: until the takeover only the primary's packets reach it. The guest itself would
-repeat its payload after its retransmission time-out, and bare ACKs never; with the copies the gap ends at once. They
-are an optimisation: when their memory is used up, further packets are simply not copied, and counted; and what the
-client has not acknowledged for UNACKED_MS goes. One eighth of the pool is left to others who share it.
+The client may have missed any of them: until the takeover only the primary's packets reach it. The guest itself would
+repeat its payload only after its retransmission time-out, and bare ACKs never; with the copies the gap ends at once.
+They are an optimisation: when their memory is used up, further packets are not copied, only counted; a copy without an
+acknowledgement expires after UNACKED_MS. One eighth of the pool is left to the other users.
 """
 
 
@@ -43,7 +43,7 @@ cdef class UnackedCopies:
 
     cdef inline int keep_frame(self, int row, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len,
             bint is_bare, uint32_t behind, long long now_us) noexcept nogil:
-        """The same; what acknowledges `behind` acknowledges all of it. `is_bare`: it only acknowledges."""
+        """The same; an ack of `behind` acknowledges all of it. `is_bare`: it only acknowledges."""
         record: cython.int
         if is_bare:
             if self.last_ack[row] != _NONE:
@@ -57,14 +57,14 @@ cdef class UnackedCopies:
         return self.pool.push(&self.queues.at[row], record)
 
     cdef inline int acknowledged(self, int row, uint32_t ack) noexcept nogil:
-        """The client has everything before `ack`."""
+        """The client has acknowledged everything before `ack`."""
         cdef Queue* queue = &self.queues.at[row]
         while queue.head != _NONE and seq_diff(self.pool.at[queue.head].seq, ack) <= 0:
             self.pool.free(self.pool.pop_first(queue))
         return 0
 
     cdef int forget(self, int row) noexcept nogil:
-        """The copies of a connection are of no use any more."""
+        """Drop the copies of a connection."""
         self.queues.free_all(row)
         if self.last_ack[row] != _NONE:
             self.pool.free(self.last_ack[row])
@@ -72,7 +72,7 @@ cdef class UnackedCopies:
         return 0
 
     cdef int take(self, int row) noexcept nogil:
-        """The next packet to send again, or -1: payload in order, or, where there is none, the latest bare ACK."""
+        """The next packet to send again, or -1: payload in order, or, without payload, the latest bare ACK."""
         record: cython.int = self.queues.pop(row)
         if record == _NONE:
             record = self.last_ack[row]
@@ -82,14 +82,14 @@ cdef class UnackedCopies:
         return record
 
     cdef int parse(self, int record, Packet packet) noexcept nogil:
-        """Make `packet` that of a record of the pool."""
+        """Point `packet` at a record of the pool."""
         pos: cython.longlong = self.pool.at[record].pos
         end: cython.longlong = pos + self.pool.at[record].length
         return parse_frame(self.pool.arena.memory, pos, end, self.pool.at[record].vnet_len, packet)
 
     cdef Py_ssize_t write(self, Queues frames, uint8_t* out, Py_ssize_t pos, Py_ssize_t end,
             bint has_vnet) noexcept nogil:
-        """Write the frames of list 0 with their length words to `out` from `pos`; the new end is returned."""
+        """Write the frames of list 0 with their length words to `out` from `pos`; returns the new end."""
         words: cython.Py_ssize_t = 8 if has_vnet else 4
         record: cython.int = frames.at[0].head
         while record != _NONE:
@@ -106,7 +106,7 @@ cdef class UnackedCopies:
         return pos
 
     cdef int age(self, int row, long long before_us) noexcept nogil:
-        """Forget what was copied before that."""
+        """Drop copies made before that time."""
         record: cython.int = self.queues.at[row].head
         while record != _NONE and self.pool.at[record].arrived_us < before_us:
             self.pool.free(self.queues.pop(row))

@@ -4,7 +4,7 @@ from enum import IntEnum, IntFlag
 
 
 class OffsetState(IntEnum):
-    """What is known of a connection's seq_offset. ::
+    """The state of a connection's seq_offset. ::
 
     client's SYN ──► UNKNOWN ──secondary's SYN|ACK──► AWAITING_PRIMARY ──the ACK that completes it──► KNOWN
                           guest's SYN ───────────────►        │       ◄── outside's SYN|ACK
@@ -13,26 +13,26 @@ class OffsetState(IntEnum):
     """
 
     UNKNOWN = 0
-    """The client has sent a SYN, the secondary has not answered."""
+    """The client has sent a SYN; the secondary has not answered."""
     AWAITING_PRIMARY = 1
-    """`secondary_isn` is known; the outside's answer will tell the primary's."""
+    """`secondary_isn` is known; the outside's answer will show the primary's."""
     KNOWN = 2
 
 
 class ConnectionFlag(IntFlag):
-    """What else is remembered of a connection. Those below OWN travel with a table of offsets."""
+    """Further facts about a connection. Those below OWN are included in a table of offsets."""
 
     OPENS = 0x0001
-    """The guest has begun it: its SYN acknowledged nothing."""
+    """The guest opened it: its SYN acknowledged nothing."""
     DUE = 0x0002
-    """`due` is valid: with which number the client's side begins behind its SYN, as the guest has said."""
+    """`due` is valid: the client's first sequence number after its SYN, as the guest expects it."""
     HAS_TIMESTAMP = 0x0004
     """`secondary_value` (TSval of the secondary's SYN) is valid."""
     GUEST_FIN = 0x0008
     GUEST_FIN_ACKED = 0x0010
     CLIENT_FIN = 0x0020
     RESET = 0x0040
-    """A RST counted, and the guest has said nothing since."""
+    """A RST counted, and the guest has sent nothing since."""
     ENDED = 0x0080
     """Both FINs are acknowledged, or RESET."""
     HAS_ISN = 0x0100
@@ -44,14 +44,14 @@ class ConnectionFlag(IntFlag):
     TENTATIVE = 0x0800
     """Learned from an outside's SYN|ACK that the guest has not acknowledged yet."""
     ALTERNATIVE = 0x1000
-    """There was another such SYN|ACK before: the guest may mean that one."""
+    """An earlier such SYN|ACK exists: the guest may mean that one."""
     SPOKEN = 0x2000
-    """What the guest has sent and taken in its present state is known."""
+    """What the guest has sent and received in its current state is known."""
     ECHOED = 0x4000
     """`echoed` (the latest TSecr from the client) is valid."""
     SENT_VALUE = 0x8000
     """`sent_value` (the latest TSval towards the client) is valid."""
     HEARD = 0x10000
-    """Something has come from outside."""
+    """A packet has come from outside."""
     NOTED = 0x20000
-    """The guest has answered, and its address is noted."""
+    """The guest has answered, and its address is recorded."""

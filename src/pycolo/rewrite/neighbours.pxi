@@ -1,7 +1,7 @@
-"""The guest's addresses as its own frames show them: what a takeover has to announce on the LAN (rule R4).
+"""The guest's addresses, learned from its own frames: a takeover announces them on the LAN (rule R4).
 
-Learned from ARP (sender), from neighbour advertisements (target), and from what it answers to the outside; never from
-a packet that may only be forwarded. Bounded, first come.
+Sources: ARP (sender), neighbour advertisements (target), and the guest's answers to the outside; never a packet that
+the guest may only forward. Bounded; the first ones are kept.
 """
 
 
@@ -25,7 +25,7 @@ cdef class Neighbours:
         self._words = <uint32_t*>column(self._words, _MAX * _WORDS, sizeof(uint32_t), 0)
 
     cdef int note_packet(self, uint8_t* buf, Packet packet) noexcept nogil:
-        """The sender of an IP packet that is an answer."""
+        """Learn the sender of an IP packet that is an answer."""
         self._begin(buf, packet.frame_pos + 6, packet)
         base: cython.Py_ssize_t = self.count * _WORDS
         if self.count == _MAX:
@@ -38,7 +38,7 @@ cdef class Neighbours:
         return self._keep_if_new(packet.source0 | packet.source1 | packet.source2 | packet.source3)
 
     cdef int note_arp(self, uint8_t* buf, Packet packet) noexcept nogil:
-        """The sender of an ARP packet (RFC 826: Ethernet and IPv4); any other frame is ignored."""
+        """Learn the sender of an ARP packet (RFC 826: Ethernet and IPv4); ignore any other frame."""
         pos: cython.Py_ssize_t = packet.ip_pos
         if packet.end - pos < 28 or load16(buf, pos - 2) != 0x0806 or self.count == _MAX:
             return 0
@@ -52,7 +52,7 @@ cdef class Neighbours:
         return self._keep_if_new(self._words[base + 3])
 
     cdef int note_advertisement(self, uint8_t* buf, Packet packet) noexcept nogil:
-        """The target of a neighbour advertisement (RFC 4861 section 4.4): the sender's own, since routers drop them."""
+        """Learn the target of a neighbour advertisement (RFC 4861 section 4.4), which routers do not forward."""
         pos: cython.Py_ssize_t = packet.l4_pos
         if load16(buf, packet.ip_pos - 2) != 0x86DD or packet.ip_end - pos < 24 or self.count == _MAX:
             return 0
@@ -77,7 +77,7 @@ cdef class Neighbours:
         return 0
 
     cdef int _keep_if_new(self, bint is_specified) noexcept nogil:
-        """Count the row in the making, unless it is the unspecified address or there already."""
+        """Keep the row under construction, unless it is the unspecified address or a duplicate."""
         if not is_specified:
             return 0
         base: cython.Py_ssize_t = self.count * _WORDS
@@ -93,7 +93,7 @@ cdef class Neighbours:
         return 0
 
     def all(self):
-        """The addresses, in the order in which they were seen."""
+        """The addresses in the order in which they were seen."""
         found = []
         for row in range(self.count):
             words = [self._words[row * 8 + i] for i in range(8)]

@@ -1,4 +1,4 @@
-"""The offsets between the secondary's numbers and those that the client knows, per connection.
+"""The offsets between the secondary's numbers and the client's, per connection.
 
 ``seq_offset = secondary_isn - primary_isn`` (mod 2^32) and ``ts_offset = secondary's TSval - primary's TSval``, both
 learned from one handshake::
@@ -8,19 +8,19 @@ learned from one handshake::
       │ ◄── SYN|ACK seq=p ───────│                        │ ── SYN|ACK seq=s, TSval=t ──► (compared, discarded)
       │ ── ACK ack=p+1 TSecr=e ─►│ ──────────────────────►│  seq_offset = s - p, ts_offset = t - e
 
-and for a connection that the guest begins from the outside's SYN|ACK, which acknowledges the primary's ISN. Towards
-the secondary acks, SACK edges and TSecr grow by the offsets; from the secondary seq and TSval shrink by them. Linux
-6.15 and later drop a handshake ACK whose TSecr is not one they sent: hence the timestamps.
+and, for a connection that the guest opens, from the outside's SYN|ACK, which acknowledges the primary's ISN. Towards
+the secondary, acks, SACK edges and TSecr increase by the offsets; from the secondary, seq and TSval decrease by them.
+Linux 6.15 and later drop a handshake ACK whose TSecr is not one that they sent: hence the timestamps.
 
-What comes from outside is a claim until the guest confirms it (rule R1). A client's SYN makes frames that follow it
-wait for the guest's answer, for HANDSHAKE_HELD_MS, and nothing else. The ACK that teaches has exactly the number with
-which the guest said the client's side begins (`due`), and a right checksum. Where the guest took payload of the SYN
-(RFC 7413) and the primary did not, the client begins in front of that (`first`). A SYN|ACK from outside may be a lie:
-the one that the guest acknowledges counts, out of the last two.
+A packet from outside is a claim until the guest confirms it (rule R1). A client's SYN makes the frames after it wait
+for the guest's answer, for HANDSHAKE_HELD_MS, and has no other effect. The offset is learned from an ACK with exactly
+the number at which, by the guest, the client's side begins (`due`), and with a correct checksum. If the guest accepted
+payload of the SYN (RFC 7413) and the primary did not, the client begins before that (`first`). A SYN|ACK from outside
+may be forged: of the last two, the one that the guest acknowledges counts.
 """
 
 
-# What a new SYN of the guest leaves of the flags, and what a checkpoint takes from them.
+# The flags that survive a new SYN of the guest, and those that survive a checkpoint.
 cdef int _OFFSETS_KEPT_BY_SYN = int(_Flag.CLAIM | _Flag.HEARD | _Flag.NOTED)
 cdef int _VOIDED_BY_CHECKPOINT = int(
     _Flag.CLAIM | _Flag.HAS_TIMESTAMP | _Flag.TENTATIVE | _Flag.ALTERNATIVE | _Flag.SPOKEN | _Flag.SENT_VALUE
@@ -40,7 +40,7 @@ cdef class SeqOffsets:
         self.at = <RewriteRow*>column(self.at, rows, sizeof(RewriteRow), 0)
 
     cdef int open_row(self, int row, int state) noexcept nogil:
-        """A new row of the table: begin with `state` and offsets of 0."""
+        """Initialise a new row of the table with `state` and offsets of 0."""
         cdef RewriteRow* r = &self.at[row]
         r.state = state
         r.flags = 0
@@ -51,13 +51,13 @@ cdef class SeqOffsets:
     # ── claims ────────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int client_syn(self, int row, Packet packet, long long now_us) noexcept nogil:
-        """A SYN from the client. With a new ISN on an old connection only the guest's answer tells what it is."""
+        """A SYN from the client. If an old connection gets a new ISN, the guest's answer decides what it is."""
         cdef RewriteRow* r = &self.at[row]
         begin: cython.longlong = seq_add(packet.seq, 1)
         if r.flags & ConnectionFlag.DUE and (r.due == begin or r.first == begin):
             return 0  # the guest has answered it
         if not r.flags & ConnectionFlag.CLAIM or r.claim_isn != packet.seq or packet.payload_len:
-            r.claim_end = seq_add(begin, packet.payload_len)  # sent again it has no payload any more
+            r.claim_end = seq_add(begin, packet.payload_len)  # a retransmission has no payload
         r.claim_isn = packet.seq
         r.claim_us = now_us
         r.flags |= ConnectionFlag.CLAIM
@@ -71,14 +71,14 @@ cdef class SeqOffsets:
         return 0 < seq_diff(packet.seq, r.claim_isn) <= _WINDOW_BYTES
 
     cdef int refused(self, int row, Packet packet) noexcept nogil:
-        """A RST of the guest: the answer to a claim if it acknowledges that."""
+        """A RST of the guest: it answers a claim if it acknowledges that."""
         cdef RewriteRow* r = &self.at[row]
         if packet.flags & TcpFlag.ACK and packet.ack == seq_add(r.claim_isn, 1):
             r.flags &= ~ConnectionFlag.CLAIM
         return 0
 
     cdef bint must_wait(self, int row, Packet packet, long long now_us) noexcept nogil:
-        """Whether a client's segment (no SYN, no RST) has to wait while the offset is not known."""
+        """Whether a client's segment (no SYN, no RST) must wait while the offset is unknown."""
         cdef RewriteRow* r = &self.at[row]
         if self.completes(row, packet):
             return False
@@ -91,7 +91,7 @@ cdef class SeqOffsets:
     # ── learning ──────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef bint guest_syn(self, int row, uint8_t* buf, Packet packet, bint is_serving) noexcept nogil:
-        """A SYN or SYN|ACK from the secondary; whether it begins a new incarnation (else it is sent again)."""
+        """A SYN or SYN|ACK from the secondary. Returns whether it begins a new incarnation, not a retransmission."""
         cdef RewriteRow* r = &self.at[row]
         is_new: cython.bint = r.secondary_isn != packet.seq or not r.flags & ConnectionFlag.HAS_ISN
         if is_new:
@@ -112,7 +112,7 @@ cdef class SeqOffsets:
         return is_new
 
     cdef int _note_due(self, int row, long long due, bint is_new) noexcept nogil:
-        """With which number the client's side begins; with which the client does, if the primary took no payload."""
+        """Where the client's side begins for the guest; and for the client, if the primary accepted no payload."""
         cdef RewriteRow* r = &self.at[row]
         begin: cython.longlong = seq_add(r.claim_isn, 1)
         takes_payload: cython.bint = r.flags & ConnectionFlag.CLAIM and due == r.claim_end
@@ -127,14 +127,14 @@ cdef class SeqOffsets:
         return 0
 
     cdef bint completes(self, int row, Packet packet) noexcept nogil:
-        """Whether a client's segment (no SYN, no RST) is the one that completes the handshake that the guest is in."""
+        """Whether a client's segment (no SYN, no RST) completes the guest's current handshake."""
         cdef RewriteRow* r = &self.at[row]
         if not r.flags & ConnectionFlag.DUE or not packet.flags & TcpFlag.ACK:
             return False
         return packet.seq == r.due or packet.seq == r.first
 
     cdef bint answers(self, int row, Packet packet) noexcept nogil:
-        """Whether a segment from outside is a SYN|ACK to the guest's SYN, and the guest has not acknowledged one."""
+        """Whether a segment from outside is a SYN|ACK to the guest's SYN, and the guest has acknowledged none yet."""
         cdef RewriteRow* r = &self.at[row]
         both: cython.int = TcpFlag.SYN | TcpFlag.ACK
         if packet.flags & (both | TcpFlag.RST) != both:
@@ -144,7 +144,7 @@ cdef class SeqOffsets:
         return r.flags & ConnectionFlag.TENTATIVE != 0
 
     cdef int learn(self, int row, uint8_t* buf, Packet packet, bint is_answer) noexcept nogil:
-        """What acknowledges the primary's SYN, and echoes its TSval. `is_answer`: it is a SYN|ACK."""
+        """A segment that acknowledges the primary's SYN and echoes its TSval. `is_answer`: it is a SYN|ACK."""
         cdef RewriteRow* r = &self.at[row]
         if is_answer:
             if r.flags & ConnectionFlag.TENTATIVE:
@@ -167,9 +167,9 @@ cdef class SeqOffsets:
         return 0
 
     cdef int goes_on(self, int row, Packet packet) noexcept nogil:
-        """The guest said something that is neither SYN nor RST: it follows no claim, and has chosen its SYN|ACK.
+        """The guest sent a segment other than SYN and RST: it follows no claim, and has chosen its SYN|ACK.
 
-        It holds on to what it has (RFC 5961 section 4.2), which may be a connection older than we are.
+        It keeps its connection (RFC 5961 section 4.2), which may be older than this rewriter.
         """
         cdef RewriteRow* r = &self.at[row]
         flags: cython.int = r.flags & ~(ConnectionFlag.CLAIM | ConnectionFlag.TENTATIVE)
@@ -184,7 +184,7 @@ cdef class SeqOffsets:
         return 0
 
     cdef int committed(self, int row) noexcept nogil:
-        """A checkpoint: the secondary's numbers are the primary's now."""
+        """A checkpoint: the secondary's numbers are now the primary's."""
         cdef RewriteRow* r = &self.at[row]
         flags: cython.int = r.flags & ~_VOIDED_BY_CHECKPOINT
         if not flags & ConnectionFlag.GUEST_FIN_ACKED:
@@ -218,10 +218,10 @@ cdef class SeqOffsets:
             shift_timestamps(buf, packet, sign * cython.cast(cython.longlong, r.ts_offset), 0)
         return 0
 
-    # ── what another rewriter has to know ─────────────────────────────────────────────────────────────────────
+    # ── for another rewriter ──────────────────────────────────────────────────────────────────────────────────
 
     cdef bint is_told(self, ConnectionTable table, int row) noexcept nogil:
-        """Whether a row's offsets are not 0, or not known yet."""
+        """Whether a row's offsets are nonzero, or not known yet."""
         cdef RewriteRow* r = &self.at[row]
         if not table.in_use(row):
             return False
@@ -230,7 +230,7 @@ cdef class SeqOffsets:
         return r.state == OffsetState.AWAITING_PRIMARY and not r.flags & ConnectionFlag.OWN
 
     def has_any(self, table):
-        """Whether a connection that has not ended has offsets that are not 0."""
+        """Whether a connection that has not ended has nonzero offsets."""
         connections: ConnectionTable = table
         row: cython.int = 0
         found: cython.bint = False

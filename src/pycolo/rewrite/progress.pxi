@@ -1,21 +1,20 @@
-"""How far each end of a connection has come, as its guest says: which of the client's claims are to be believed.
+"""How far each end of a connection is, by the guest's segments: they decide which client segments are believable.
 
 Numbers are those that the client knows. ::
 
-    sent       behind the last byte that the guest has sent          acked      the client has everything before it
-    taken      the guest has acknowledged everything before it       received   … and may have taken so much by now
+    sent       after the last byte that the guest has sent           acked      the client has everything before it
+    taken      the guest has acknowledged everything before it       received   … and may have received up to this
     edge       the right end of the window that it offers
 
-A client's segment is *believable* if the guest would take it (RFC 9293 section 3.10.7.4): in the window, and it
-acknowledges nothing that was not sent; and what it changes counts only with a right checksum. A RST counts if its
-number is exactly the one that the guest expects (RFC 5961 section 3.2); one that is only in the window is answered by
-the guest with an ACK, and if the client meant it, by the client with an exact one. Whatever counted wrongly ends with
-the next thing that the guest says.
+A client's segment is *believable* if the guest would accept it (RFC 9293 section 3.10.7.4): it lies in the window and
+acknowledges nothing unsent; and its changes count only with a correct checksum. A RST counts if its number is exactly
+the one that the guest expects (RFC 5961 section 3.2). To a RST elsewhere in the window the guest answers with an ACK; a
+genuine client then sends an exact one. An error here ends with the guest's next segment.
 """
 
 
 cdef long long segment_end(Packet packet) noexcept nogil:
-    """The number behind a segment."""
+    """The sequence number after a segment."""
     count: cython.longlong = packet.payload_len
     if packet.flags & TcpFlag.SYN:
         count += 1
@@ -26,7 +25,7 @@ cdef long long segment_end(Packet packet) noexcept nogil:
 
 @cython.final
 cdef class Progress:
-    """Its numbers stand in the rows of `offsets`."""
+    """Its numbers are in the rows of `offsets`."""
 
     cdef readonly SeqOffsets offsets
 
@@ -34,7 +33,7 @@ cdef class Progress:
         self.offsets = offsets
 
     cdef int open_row(self, int row) noexcept nogil:
-        """A new row, of which nothing is known."""
+        """Initialise a new row: nothing is known."""
         cdef RewriteRow* r = &self.offsets.at[row]
         r.scale = _SCALE_UNKNOWN
         return 0
@@ -59,7 +58,7 @@ cdef class Progress:
             r.flags |= ConnectionFlag.SPOKEN
         return 0
 
-    # ── what the guest says ───────────────────────────────────────────────────────────────────────────────────
+    # ── segments of the guest ─────────────────────────────────────────────────────────────────────────────────
 
     cdef int guest(self, int row, uint8_t* buf, Packet packet) noexcept nogil:
         """A translated segment of the guest."""
@@ -104,17 +103,17 @@ cdef class Progress:
         r.edge = seq_max(r.edge, edge)
         return 0
 
-    # ── what the client says ──────────────────────────────────────────────────────────────────────────────────
+    # ── segments of the client ────────────────────────────────────────────────────────────────────────────────
 
     cdef bint is_in_window(self, int row, long long seq) noexcept nogil:
-        """Whether the guest would look at a segment with that number (a keep-alive's is one below)."""
+        """Whether the guest would process a segment with this number (a keep-alive's is one below)."""
         cdef RewriteRow* r = &self.offsets.at[row]
         if not r.flags & ConnectionFlag.SPOKEN:
             return False
         return seq_diff(seq, r.taken) >= -1 and seq_diff(seq, r.edge) <= 0
 
     cdef bint client(self, int row, uint8_t* buf, Packet packet) noexcept nogil:
-        """A segment of the client, before it is translated; whether `acked` has moved."""
+        """A segment of the client, before translation. Returns whether `acked` has advanced."""
         cdef RewriteRow* r = &self.offsets.at[row]
         flags: cython.int = packet.flags
         if flags & TcpFlag.RST:
@@ -122,7 +121,7 @@ cdef class Progress:
             return False
         if not flags & TcpFlag.ACK or not self.is_in_window(row, packet.seq):
             return False
-        # A keep-alive is answered, and what it says is not taken.
+        # A keep-alive is answered, and its contents are ignored.
         if seq_diff(packet.ack, r.sent) > 0 or seq_diff(packet.seq, r.taken) < 0:
             return False
         end: cython.longlong = segment_end(packet)
@@ -153,7 +152,7 @@ cdef class Progress:
         return 0
 
     cdef bint _is_newer_echo(self, int row, uint8_t* buf, Packet packet) noexcept nogil:
-        """Whether the client echoes a TSval that is newer than any that the guest has sent.
+        """Whether the client echoes a TSval newer than any that the guest has sent.
 
         The primary's clock may be ahead. 0 is "nothing to echo" (RFC 7323 section 3.2).
         """
@@ -169,12 +168,12 @@ cdef class Progress:
             return seq_max(r.echoed, r.sent_value)
         return r.sent_value
 
-    # ── an end ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the end of a connection ───────────────────────────────────────────────────────────────────────────────
 
     cdef bint has_ended(self, int row) noexcept nogil:
-        """Both FINs are acknowledged, the client's by being the last number that the guest expects; or a RST counted.
+        """Whether both FINs are acknowledged (the client's is the last number the guest expects), or a RST counted.
 
-        A FIN that the guest has not taken (a forged one) lies behind what it goes on to acknowledge.
+        A FIN that the guest has not accepted (a forged one) lies beyond its later acks.
         """
         cdef RewriteRow* r = &self.offsets.at[row]
         flags: cython.int = r.flags
@@ -188,9 +187,9 @@ cdef class Progress:
     # ── takeover ──────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int catch_up(self, int row) noexcept nogil:
-        """No TSval may be older than what the client has echoed, or it drops the segment (PAWS, RFC 7323 section 5).
+        """Keep TSval from falling behind the client's TSecr: it would drop the segment (PAWS, RFC 7323 section 5).
 
-        The primary's clock may have been read a little later than the secondary's: move ts_offset by what is missing.
+        The primary's clock may have been read a little later than the secondary's: correct ts_offset by the deficit.
         """
         cdef RewriteRow* r = &self.offsets.at[row]
         both: cython.int = ConnectionFlag.ECHOED | ConnectionFlag.SENT_VALUE
@@ -202,7 +201,7 @@ cdef class Progress:
         return 0
 
     cdef int lift(self, int row, uint8_t* buf, Packet packet) noexcept nogil:
-        """The same for a frame that was already translated and is to be sent again: it is as new as the newest."""
+        """The same for a translated frame that is sent again: it is as recent as the newest."""
         cdef RewriteRow* r = &self.offsets.at[row]
         if not packet.timestamp_pos or not r.flags & ConnectionFlag.SENT_VALUE:
             return 0

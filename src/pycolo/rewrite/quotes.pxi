@@ -1,8 +1,8 @@
-"""TCP headers that are no segment's: quoted in an ICMP error, or in the first fragment of a datagram (rule R2).
+"""TCP headers outside segments: quoted in an ICMP error, or in the first fragment of a datagram (rule R2).
 
-An ICMP error quotes the packet that it is about (RFC 792, RFC 4443 section 3): path MTU discovery is in vain for a
-guest that does not find its own number in there. Both functions make a `Packet` of what is there of the segment, on
-which the functions of `wire.patch` work; `seal` then corrects the checksum of the ICMP message around it.
+An ICMP error quotes the packet that it concerns (RFC 792, RFC 4443 section 3): path MTU discovery fails if the guest
+does not find its own number there. Both functions fill a `Packet` with the available part of the segment, for the
+functions of `wire.patch`; `seal` then corrects the checksum of the ICMP message.
 """
 
 
@@ -11,9 +11,9 @@ cdef enum:
 
 
 cdef bint parse_first_fragment(uint8_t* buf, Packet packet) noexcept nogil:
-    """Whether a fragment has all of a TCP header: `packet` is that of its segment then, without the rest's payload.
+    """Whether a fragment contains a whole TCP header: `packet` then describes its segment, without the rest's payload.
 
-    A header that is cut in two (RFC 1858) cannot be translated, and no stack sends one.
+    A header cut in two (RFC 1858) cannot be translated, and no stack sends one.
     """
     if packet.fragment_offset or packet.ip_proto != IpProto.PROTO_TCP:
         return False
@@ -21,7 +21,7 @@ cdef bint parse_first_fragment(uint8_t* buf, Packet packet) noexcept nogil:
 
 
 cdef bint parse_quote(uint8_t* buf, Packet packet, Packet quoted) noexcept nogil:
-    """Whether an ICMP packet is an error about a TCP segment, of which there is enough to find the connection."""
+    """Whether an ICMP packet is an error about a TCP segment, with enough of it to find the connection."""
     pos: cython.Py_ssize_t = packet.l4_pos
     if packet.ip_end - pos < 28:
         return False
@@ -103,7 +103,7 @@ cdef bint _quoted_ipv6(uint8_t* buf, Packet quoted) noexcept nogil:
 
 
 cdef bint _quoted_tcp(uint8_t* buf, Packet quoted) noexcept nogil:
-    """What is there of the header. Where its checksum is not, the patches take it for partial, and leave it alone."""
+    """The available part of the header. If its checksum is missing, the patches treat it as partial and skip it."""
     pos: cython.Py_ssize_t = quoted.l4_pos
     room: cython.Py_ssize_t = quoted.ip_end - pos
     quoted.source_port = load16(buf, pos)

@@ -5,13 +5,13 @@
     client frames ─► client_frames: ack += seq_offset ─► out ─► secondary guest
     secondary guest ─► guest_frames: seq -= seq_offset ─► out ─► the primary node, or after takeover the client
 
-Batches run with the GIL released; translated frames are written to the caller's `out` with their length words, from
-`out_start` on; `out_end` says how far. What could not leave at once (client frames that came before the secondary's
-SYN|ACK, copies that are sent again at takeover) is written by `drain_guest` and `drain_client`. Both are to be called
-after each batch. Times are monotonic microseconds. One owner: nothing here is locked.
+Batches run with the GIL released. Translated frames are written to the caller's `out` with their length words, from
+`out_start` on; `out_end` is the end. Frames that could not leave at once (client frames that came before the
+secondary's SYN|ACK, copies to send again at takeover) are written by `drain_guest` and `drain_client`; call both after
+each batch. Times are monotonic microseconds. One owner, no locks.
 
-Connections without a row pass untouched: their offset is 0 (they are older than the handshakes that we saw). A row is
-kept up by what its guest says, never by what comes from outside.
+Connections without a row pass untouched: their offset is 0 (they are older than the handshakes seen here). Only the
+guest's segments keep a row alive, never packets from outside.
 """
 
 
@@ -19,7 +19,7 @@ cdef long long _SCAN_US = limits.EXPIRED_SCAN_CYCLE_MS * 1000
 cdef long long _UNACKED_US = limits.UNACKED_MS * 1000
 _REWRITER_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
 
-# What became of one frame of a batch: those of `Translator`, and no frame at all.
+# The result for one frame of a batch: those of `Translator`, and no frame.
 
 
 @cython.final
@@ -89,7 +89,7 @@ cdef class Rewriter:
 
     @property
     def keeps_copies(self):
-        """Whether there may be a takeover."""
+        """Whether a takeover is possible."""
         return self.translator.keeps_copies
 
     @keeps_copies.setter
@@ -98,7 +98,7 @@ cdef class Rewriter:
 
     @property
     def is_serving(self):
-        """Whether the clients talk with this guest."""
+        """Whether this guest serves the clients."""
         return self.translator.is_serving
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,10 +112,10 @@ cdef class Rewriter:
         uint8_t[::1] out,
         Py_ssize_t out_start,
     ):
-        """Frames for the guest: the position up to which they were taken is returned (`buf` is changed on the way).
+        """Frames for the guest; returns the position up to which they were consumed (`buf` is modified).
 
-        `out` may be `buf` itself, with `out_start` no further than `start`: what need not move is not copied then.
-        Raises FramingError where the stream cannot be read on. Less than all is taken when `out` is full.
+        `out` may be `buf` itself, with `out_start` no further than `start`: bytes already in place are not copied then.
+        Raises FramingError if the rest of the stream cannot be read. Consumes less than all if `out` is full.
         """
         check_range(len(buf), start, end)
         check_range(len(out), out_start, len(out))
@@ -136,18 +136,18 @@ cdef class Rewriter:
         return self._batch(&buf[0], start, end, now_us, &out[0], out_start, len(out), False)
 
     def checkpoint_committed(self):
-        """The secondary is a copy of a primary without offsets now: see `adopt_offsets`."""
+        """The secondary is now a copy of a primary without offsets: see `adopt_offsets`."""
         self.adopt_offsets(b"", 0)
 
     def export_offsets(self):
-        """The table for `adopt_offsets` of the node whose guest becomes a copy of this one's; b"" for no offsets."""
+        """The table for `adopt_offsets` on the node whose guest becomes a copy of this one's; b"" for no offsets."""
         return self.traveling.export()
 
     def adopt_offsets(self, table, now_us: cython.longlong):
-        """This guest is a copy of the primary's now: offsets are those of `table`, or 0; what it sent before is void.
+        """The guest is now a copy of the primary's: use the offsets of `table`, or 0; its earlier frames are void.
 
-        Client frames that wait here go to the guest, with the new offsets: it has the handshake that they belong to.
-        Raises LinkError for anything but a table, and nothing has changed then.
+        Client frames that wait here go to the guest, with the new offsets: it has their handshake. Raises LinkError if
+        it is not a table, and then changes nothing.
         """
         octets = bytearray(table)
         self.traveling.check(octets)
@@ -163,7 +163,7 @@ cdef class Rewriter:
             self._release_all_held()
 
     def shift_client(self, uint8_t[::1] buf, Py_ssize_t start, Py_ssize_t end, int sign):
-        """Take the offsets out of translated frames that have not left yet (`sign` -1), or put them in again (1)."""
+        """Remove the offsets from translated frames that have not left yet (`sign` -1), or add them again (1)."""
         check_range(len(buf), start, end)
         cdef uint8_t* base = &buf[0]
         with nogil:
@@ -173,23 +173,23 @@ cdef class Rewriter:
                 start = self.span.end
 
     def takeover(self):
-        """This node serves the clients from now on: what they may have missed is ready for `drain_client`.
+        """This node serves the clients from now on: frames that they may have missed are ready for `drain_client`.
 
-        Tracked connections keep their offsets until they are closed; new ones learn an offset of 0.
+        Tracked connections keep their offsets until they close; new ones learn an offset of 0.
         """
         self.translator.is_serving = True
         with nogil:
             self._resend()
 
     def timer_fired(self, now_us: cython.longlong):
-        """Forget rows, held frames and copies whose time has passed; to be called about once a second."""
+        """Remove expired rows, held frames and copies; call it about once a second."""
         with nogil:
             self._expire(now_us)
 
-    # ── what comes out ────────────────────────────────────────────────────────────────────────────────────────
+    # ── output ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def drain_guest(self, uint8_t[::1] out, Py_ssize_t start):
-        """Write frames that have become ready for the guest; the new end is returned."""
+        """Write frames that are ready for the guest; returns the new end."""
         check_range(len(out), start, len(out))
         cdef uint8_t* base = &out[0]
         end: cython.Py_ssize_t = len(out)
@@ -198,7 +198,7 @@ cdef class Rewriter:
         return start
 
     def drain_client(self, uint8_t[::1] out, Py_ssize_t start):
-        """Write frames that are to be sent again to the client; the new end is returned."""
+        """Write frames to be sent again to the client; returns the new end."""
         check_range(len(out), start, len(out))
         cdef uint8_t* base = &out[0]
         end: cython.Py_ssize_t = len(out)
@@ -244,7 +244,7 @@ cdef class Rewriter:
 
     cdef Py_ssize_t feed(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, bint is_client, long long now_us,
             uint8_t* out, Py_ssize_t out_start, Py_ssize_t room) noexcept nogil:
-        """Translate frames; the position up to which they were taken is returned, and `_outcome` says why no more."""
+        """Translate frames; returns the position up to which they were consumed, and `_outcome` says why it ended."""
         cdef Py_ssize_t pos
         self.out_end = out_start
         pos = self._run(buf, start, end, is_client, now_us, out, room)
@@ -280,7 +280,7 @@ cdef class Rewriter:
             pos = self.span.end
 
     cdef inline void _put(self, uint8_t* out, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end) noexcept nogil:
-        """Append to what goes out, unless it lies there already."""
+        """Append to the output, unless it is in place already."""
         if out != buf:
             copy_many(out + self.out_end, buf + pos, end - pos)
         elif self.out_end != pos:
@@ -299,7 +299,7 @@ cdef class Rewriter:
         return 0
 
     cdef Py_ssize_t _adopt(self, uint8_t* records, Py_ssize_t pos, Py_ssize_t size, long long now_us) noexcept nogil:
-        """Take records over."""
+        """Adopt the records of a table."""
         while pos < size:
             self.traveling.read_key(records, pos, self.packet)
             row: cython.int = self.table.find(self.packet, False)
@@ -361,7 +361,7 @@ cdef class Rewriter:
         return 0
 
     cdef int _age(self, long long now_us) noexcept nogil:
-        """Held frames and copies have a deadline, each."""
+        """Held frames and copies each have a deadline."""
         row: cython.int = 0
         while row < self.table.rows:
             if self.held.queues.at[row].head != _NONE:

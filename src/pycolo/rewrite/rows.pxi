@@ -1,9 +1,9 @@
-"""What is known of a connection: a row beside that of the connection table. The rules that change it are in `offsets`
-and `progress`, which say what each number means.
+"""The state of a connection: a row beside that of the connection table. `offsets` and `progress` have the rules that
+change it, and say what each number means.
 """
 
 cdef struct RewriteRow:
-    # What each segment needs comes first: one cache line, or two.
+    # Fields that each segment needs come first: one cache line, or two.
     int state
     int flags
     uint32_t seq_offset

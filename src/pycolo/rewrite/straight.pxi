@@ -1,12 +1,11 @@
-"""The straight path: segments in the middle of a connection's life, and datagrams, which are nearly all that there are.
+"""The straight path: segments in the middle of a connection, and datagrams, which are nearly all frames.
 
-The rules are those of `translator`, `offsets` and `progress`, cut down to the case where they are simple: no flag but
-ACK and PSH, no option but timestamps, the offset known, nothing claimed, nothing that waits, no end begun. A frame is
-translated where it lies. Whatever is not as simple is left to `Translator`: `take` says False then, and has changed
-nothing.
+The rules are those of `translator`, `offsets` and `progress`, reduced to the simple case: no flag but ACK and PSH, no
+option but timestamps, the offset known, no claim, nothing waiting, no end begun. A frame is translated in place. Any
+other frame is left to `Translator`: `take` then returns False and has changed nothing.
 """
 
-# What may be known of a connection on the straight path; that its guest has SPOKEN must be.
+# Flags that a connection on the straight path may have; its guest must have SPOKEN.
 cdef enum:
     _STEADY = (
         ConnectionFlag.OPENS | ConnectionFlag.DUE | ConnectionFlag.HAS_TIMESTAMP | ConnectionFlag.HAS_ISN
@@ -19,7 +18,7 @@ cdef enum:
 
 
 cdef inline void turn_key(uint32_t* key) noexcept nogil:
-    """The key of the opposite direction; of an IPv4 key the words that are always 0 need not be set."""
+    """The key of the opposite direction; the words of an IPv4 key that are always 0 need not be set."""
     key[0], key[4] = key[4], key[0]
     key[8] = key[8] >> 16 | key[8] << 16
     if key[9] >> 8 == 6:
@@ -29,7 +28,7 @@ cdef inline void turn_key(uint32_t* key) noexcept nogil:
 
 
 cdef inline long long pseudo_total(const uint32_t* key) noexcept nogil:
-    """The sum of a TCP pseudo-header but for the length: folded, it is that of its 16-bit words."""
+    """The sum of a TCP pseudo-header without the length: folded, it is that of its 16-bit words."""
     cdef long long total = <long long>key[0] + key[4] + IpProto.PROTO_TCP
     if key[9] >> 8 == 6:
         total += <long long>key[1] + key[2] + key[3] + key[5] + key[6] + key[7]
@@ -37,12 +36,12 @@ cdef inline long long pseudo_total(const uint32_t* key) noexcept nogil:
 
 
 cdef inline Py_ssize_t header_pos(Segment* s) noexcept nogil:
-    """Where the TCP header begins in a frame that `find_segment` has found."""
+    """Position of the TCP header in a frame that `find_segment` has found."""
     return 54 if s.key[9] >> 8 == 6 else 34
 
 
 cdef inline long long add32(uint8_t* field, uint32_t delta) noexcept nogil:
-    """Add to a number of a header; what to add to its checksum's complement is returned (RFC 1624, equation 3)."""
+    """Add to a number of a header; returns what to add to its checksum's complement (RFC 1624, equation 3)."""
     cdef uint32_t old = load32(field, 0)
     cdef uint32_t new = old + delta
     store32(field, 0, new)
@@ -50,7 +49,7 @@ cdef inline long long add32(uint8_t* field, uint32_t delta) noexcept nogil:
 
 
 cdef inline bint is_datagram(const uint8_t* frame, Py_ssize_t size) noexcept nogil:
-    """Whether the frame is a whole UDP datagram: nothing of it is ever changed."""
+    """Whether the frame is a whole UDP datagram: those are never changed."""
     cdef uint32_t[11] key
     cdef Py_ssize_t stop
     cdef Py_ssize_t l4 = find_transport(frame, size, IpProto.PROTO_UDP, key, &stop)
@@ -62,7 +61,7 @@ cdef inline bint is_datagram(const uint8_t* frame, Py_ssize_t size) noexcept nog
 
 @cython.final
 cdef class StraightTranslator:
-    """What is known is `general`'s. `taken` frames were dealt with here; `is_on`: False leaves all of them to that."""
+    """Its state is `general`'s. `taken` frames were handled here; `is_on` False leaves all of them to `general`."""
 
     cdef public bint is_on
     cdef readonly long long taken
@@ -86,7 +85,7 @@ cdef class StraightTranslator:
 
     cdef Py_ssize_t run(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, bint has_vnet, bint is_client,
             long long now_us) noexcept nogil:
-        """Translate frames of a batch as long as they are on the straight path; the position behind them is returned.
+        """Translate frames of a batch while they are on the straight path; returns the position after them.
         """
         cdef Py_ssize_t words = 8 if has_vnet else 4
         cdef Py_ssize_t vnet_len = 0
@@ -116,7 +115,7 @@ cdef class StraightTranslator:
 
     cdef inline bint take(self, uint8_t* buf, Py_ssize_t start, Py_ssize_t end, Py_ssize_t vnet_len, bint is_client,
             long long now_us) noexcept nogil:
-        """Whether the frame was dealt with."""
+        """Whether the frame was handled."""
         cdef Segment s
         cdef uint8_t* frame = buf + start + vnet_len
         cdef bint is_partial
@@ -154,7 +153,7 @@ cdef class StraightTranslator:
         return True
 
     cdef inline void _correct(self, uint8_t* header, long long change, bint is_partial) noexcept nogil:
-        """The header has been changed by so much. A partial checksum has none of these numbers in it."""
+        """The header has changed by this sum. A partial checksum includes none of these numbers."""
         if change and not is_partial:
             store16(header, CHECKSUM, 0xFFFF - fold(0xFFFF - load16(header, CHECKSUM) + change))
         self.stats.rewritten += 1

@@ -1,16 +1,16 @@
 """The offsets as a table, for the rewriter of another node.
 
-A primary that has taken over before has offsets of its own, and a secondary that becomes a copy of it needs the same
-ones. They travel as a table: the number of its format, then a record per connection, in big-endian words of 32 bits ::
+A primary that has taken over has offsets of its own, and a secondary that becomes a copy of it needs the same ones.
+They are sent as a table: the number of its format, then a record per connection, in big-endian words of 32 bits ::
 
     kind  source (1 or 4 words)  destination (1 or 4)  source_port | destination_port << 16  vlan
     seq_offset  ts_offset  secondary_isn  secondary_value  due  guest_fin  client_fin
 
-`kind` is IP version | state << 8 | flags << 16. No table at all says that every offset is 0.
+`kind` is IP version | state << 8 | flags << 16. An empty table means that every offset is 0.
 """
 
 
-# The table's format, and the bytes of its parts.
+# The table's format, and the sizes of its parts.
 cdef enum:
     _TABLES_FORMAT = 1668218882
     _TABLES_HEADER_BYTES = 4
@@ -18,7 +18,7 @@ cdef enum:
     _RECORD4_BYTES = 48
     _RECORD6_BYTES = 72
     _VLAN_MAX = 0x3FFFFFF
-# What of a connection's flags means something to another rewriter: those below OWN.
+# The flags of a connection that matter to another rewriter: those below OWN.
 cdef enum:
     _TRAVELS = 511
 
@@ -40,7 +40,7 @@ cdef class OffsetTable:
         self._key = <uint32_t*>column(self._key, 11, sizeof(uint32_t), 0)
 
     def export(self):
-        """The bytes of the table of all rows whose offsets are not 0, or not known yet; b"" for none."""
+        """The bytes of the table of all rows whose offsets are nonzero, or not known yet; b"" if there are none."""
         size: cython.Py_ssize_t
         with nogil:
             size = self._table_bytes()
@@ -97,14 +97,14 @@ cdef class OffsetTable:
         return pos + 36
 
     def check(self, octets):
-        """Raises LinkError unless `octets` are a table (or nothing) of no more connections than there may be."""
+        """Raises LinkError unless `octets` is a table (or empty) of no more connections than this node has room for."""
         size: cython.Py_ssize_t = len(octets)
         if size == 0:
             return
         view: cython.uchar[::1] = octets
         cdef uint8_t* table = &view[0]
         if size < _TABLES_HEADER_BYTES or load32(table, 0) != _TABLES_FORMAT:
-            raise LinkError("table of offsets: not of this version's format; the nodes must be of the same version")
+            raise LinkError("table of offsets: unknown format; both nodes must have the same version")
         pos: cython.Py_ssize_t = _TABLES_HEADER_BYTES
         count: cython.Py_ssize_t = 0
         while pos < size:
@@ -115,10 +115,10 @@ cdef class OffsetTable:
             count += 1
         room: cython.int = self.connections.rows_max
         if count > room:
-            raise LinkError(f"table of offsets: {count} connections, this node takes {room} at most; link closed")
+            raise LinkError(f"table of offsets: {count} connections, but this node has room for {room}; link closed")
 
     cdef Py_ssize_t _check_record(self, uint8_t* table, Py_ssize_t pos, Py_ssize_t size) noexcept nogil:
-        """Its length, or 0 for anything that is no record."""
+        """Its length, or 0 if it is not a record."""
         if size - pos < _RECORD4_BYTES:
             return 0
         kind: cython.longlong = load32(table, pos)
@@ -132,7 +132,7 @@ cdef class OffsetTable:
         return length if load32(table, pos + length - _NUMBERS_BYTES - 4) <= _VLAN_MAX else 0
 
     cdef int read_key(self, uint8_t* table, Py_ssize_t pos, Packet packet) noexcept nogil:
-        """Make `packet` one of the connection of the record at `pos`."""
+        """Fill `packet` with the connection of the record at `pos`."""
         packet.ip_version = load32(table, pos) & 0xFF
         packet.ip_proto = IpProto.PROTO_TCP
         packet.source0 = load32(table, pos + 4)
@@ -156,9 +156,9 @@ cdef class OffsetTable:
         return 0
 
     cdef Py_ssize_t adopt(self, int row, long long now_us, uint8_t* table, Py_ssize_t pos) noexcept nogil:
-        """Take the record at `pos` over into `row` (-1: none), after `committed`; where the next begins is returned.
+        """Adopt the record at `pos` into `row` (-1: none), after `committed`; returns where the next record begins.
 
-        What came from outside stays: it is of the client, not of a guest.
+        Facts from outside stay: they are the client's, not a guest's.
         """
         kind: cython.longlong = load32(table, pos)
         if row < 0:

@@ -1,10 +1,10 @@
-"""What becomes of one frame: the rules of rewriting, frame by frame (docs/rules.md, R1 to R4).
+"""The rules of rewriting, frame by frame (docs/rules.md, R1 to R4).
 
-What comes from outside is a claim: it changes what is known of a connection only as far as the guest confirms it.
+A packet from outside is a claim: it changes the state of a connection only as far as the guest confirms it.
 """
 
 
-# What became of a frame.
+# The fate of a frame.
 cdef enum:
     _SEND = 0
     _KEPT = 1
@@ -37,9 +37,9 @@ cdef class RewriteStats:
 
 @cython.final
 cdef class Translator:
-    """The connections and what is known of them. `packet` is the frame in question, in the buffer that is passed.
+    """The connections and their state. `packet` is the current frame, in the buffer that is passed.
 
-    `take_client` and `take_guest` say whether it is to be sent on (0; it is translated then) or was kept (1).
+    `take_client` and `take_guest` return whether to send it on (0; it is translated then) or it was kept (1).
     """
 
     cdef readonly ConnectionTable table
@@ -73,7 +73,7 @@ cdef class Translator:
         self.keeps_copies = True
 
     cdef int row_for(self, int state, long long now_us) noexcept nogil:
-        """A row for the key that was just missed; -1 where none is to be had."""
+        """A row for the key that was just missed; -1 if there is no place."""
         row: cython.int = self.table.insert(now_us)
         if row == _NONE:
             victim: cython.int = self.table.evict(now_us)
@@ -89,7 +89,7 @@ cdef class Translator:
         return row
 
     cdef int give_up(self, int row) noexcept nogil:
-        """Forget a connection and all that is kept of it."""
+        """Remove a connection and everything kept of it."""
         self.copies.forget(row)
         self.stats.handshake_dropped += self.held.forget(row)
         return self.table.remove(row)
@@ -124,7 +124,7 @@ cdef class Translator:
         return _SEND
 
     cdef int _client_syn(self, int row, uint8_t* buf, long long now_us) noexcept nogil:
-        """Claims that a connection begins; what follows it may have to wait for the guest's answer."""
+        """A claim that a connection begins; packets after it may have to wait for the guest's answer."""
         if not is_intact(buf, self.packet):
             return _SEND
         if row == _NONE:
@@ -139,7 +139,7 @@ cdef class Translator:
             return False
         if self.offsets.at[row].state != OffsetState.KNOWN:
             return self.offsets.must_wait(row, self.packet, now_us)
-        # The old connection goes on until the guest follows the claim: a forged SYN must not stop it.
+        # The old connection goes on until the guest follows the claim: a forged SYN must not end it.
         if not self.offsets.follows_claim(row, self.packet, now_us):
             return False
         return self.progress.has_ended(row) or not self.progress.is_in_window(row, self.packet.seq)
@@ -164,7 +164,7 @@ cdef class Translator:
         return self._note_end(row, now_us)
 
     cdef bint _learn(self, int row, uint8_t* buf, long long now_us) noexcept nogil:
-        """Whether the offset is known, perhaps by this packet."""
+        """Whether the offset is known, perhaps through this packet."""
         is_known: cython.bint = self.offsets.at[row].state == OffsetState.KNOWN
         is_answer: cython.bint = self.offsets.answers(row, self.packet)
         if not is_answer and is_known:
@@ -179,12 +179,12 @@ cdef class Translator:
             return True
         opens: cython.int = self.offsets.at[row].flags & (ConnectionFlag.OPENS | ConnectionFlag.OWN)
         if not is_known and opens == ConnectionFlag.OPENS and flags & TcpFlag.RST and flags & TcpFlag.ACK:
-            # Refused: what it acknowledges is the primary's SYN, so to this guest its own.
+            # Refused: it acknowledges the primary's SYN, so for this guest its own.
             set_ack(buf, self.packet, seq_add(self.offsets.at[row].secondary_isn, 1))
         return is_known
 
     cdef int _note_end(self, int row, long long now_us) noexcept nogil:
-        """What has ended goes CLOSED_GRACE_MS after its guest's last segment, and may be given up before."""
+        """An ended connection is removed CLOSED_GRACE_MS after its guest's last segment, or evicted before."""
         was_ended: cython.bint = self.offsets.at[row].flags & ConnectionFlag.ENDED != 0
         if self.progress.has_ended(row) == was_ended:
             return 0
@@ -256,7 +256,7 @@ cdef class Translator:
         elif flags & TcpFlag.SYN:
             self._guest_syn(row, buf, now_us)
         else:
-            # Without a SYN the connection is older than we are: its offset is 0, and it is tracked for its copies.
+            # Without a SYN the connection is older than the rewriter: its offset is 0; it is tracked for its copies.
             self.offsets.goes_on(row, self.packet)
             self.table.assure(row, now_us)
         if self.offsets.at[row].flags & (ConnectionFlag.HEARD | ConnectionFlag.NOTED) == ConnectionFlag.HEARD:
@@ -282,7 +282,7 @@ cdef class Translator:
         return 0
 
     cdef int _note_address(self, int row, uint8_t* buf) noexcept nogil:
-        """Rule R4: the guest answers, so it is its address; unless it sends the other end's packets too: a router."""
+        """Rule R4: the guest answers from its own address, unless it is a router and sends other hosts' packets."""
         if self.packet.flags & TcpFlag.RST:
             return 0
         self.offsets.at[row].flags = self.offsets.at[row].flags | ConnectionFlag.NOTED
@@ -291,7 +291,7 @@ cdef class Translator:
         return 0
 
     cdef int release_held(self, int row, long long now_us) noexcept nogil:
-        """Something is known that was not: what need not wait any more goes on, in order. `packet` is used up."""
+        """The offset has become known: packets that need not wait any longer go on, in order. Uses `packet`."""
         left: cython.int = self.held.queues.at[row].count
         while left > 0:
             record: cython.int = self.held.take(row)

@@ -1,7 +1,7 @@
 """Client frames that wait for their guest's part of the handshake: each with a deadline, all within a budget (R3).
 
-They share the pool of the copies, of which they may take one eighth. What is not asked for in time goes: the client
-sends it again.
+They share the pool of the copies, of which they may use one eighth. Frames that are not needed in time are dropped: the
+client sends them again.
 """
 
 
@@ -41,7 +41,7 @@ cdef class HandshakeFrames:
         return True
 
     cdef int take(self, int row) noexcept nogil:
-        """The oldest of a row, or -1; it is the caller's from now on, or is put back."""
+        """Remove and return the oldest of a row, or -1; the caller owns it, or puts it back."""
         record: cython.int = self.queues.pop(row)
         if record != _NONE:
             self.count -= 1
@@ -49,13 +49,13 @@ cdef class HandshakeFrames:
         return record
 
     cdef int put_back(self, int row, int record) noexcept nogil:
-        """It has to wait on, behind the others of the row."""
+        """Put it back behind the others of the row: it must wait on."""
         self.count += 1
         self.used_bytes += self.pool.at[record].length
         return self.queues.push(row, record)
 
     cdef int age(self, int row, long long now_us) noexcept nogil:
-        """Drop those of a row that have waited for long enough; how many is returned."""
+        """Drop those of a row that have waited too long; returns how many."""
         dropped: cython.int = 0
         record: cython.int = self.queues.at[row].head
         while record != _NONE and now_us - self.pool.at[record].arrived_us >= _HELD_US:
@@ -65,7 +65,7 @@ cdef class HandshakeFrames:
         return dropped
 
     cdef int forget(self, int row) noexcept nogil:
-        """Drop all of a row; how many is returned."""
+        """Drop all of a row; returns how many."""
         dropped: cython.int = 0
         record: cython.int = self.take(row)
         while record != _NONE:
