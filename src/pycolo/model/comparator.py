@@ -1,18 +1,18 @@
-"""The comparator as a referee over frames: hears both guests and the client, is shown what an implementation does.
+"""The comparator as a referee over frames: receives both guests' and the client's frames, and checks the output.
 
-    referee.primary(frame, now_ms)      both guests' frames, as the comparator gets them
+    referee.primary(frame, now_ms)      both guests' frames, as the comparator receives them
     referee.secondary(frame, now_ms)
-    referee.client(frame, now_ms)       where the client's frames are seen (C8): whether the secondary gets it too (R1)
-    referee.left(frame, now_ms)         what the implementation let out: BrokenRuleError where it may not
-    referee.reported(kind, key, now_ms) what it reported as different
-    referee.forgot(key, now_ms)         it has no row for that connection any more
-    referee.committed(now_ms)           a checkpoint: what is held leaves, whatever it is
+    referee.client(frame, now_ms)       if the client's frames are seen (C8): whether the secondary gets it too (R1)
+    referee.left(frame, now_ms)         the implementation released it: BrokenRuleError if it must not
+    referee.reported(kind, key, now_ms) the implementation reported a difference
+    referee.forgot(key, now_ms)         it has removed that connection's row
+    referee.committed(now_ms)           a checkpoint: all held packets leave
     referee.marker()                    the secondary's stream has reached that checkpoint
-    referee.lost(now_ms)                there is no secondary any more: what is held leaves, and all that follows
-    referee.formed()                    there is one again
-    referee.settle(now_ms)              all that must have happened by now has happened, or BrokenRuleError
+    referee.lost(now_ms)                the secondary is gone: held packets leave, and all later ones
+    referee.formed()                    there is a secondary again
+    referee.settle(now_ms)              checks that everything due by now has happened, or BrokenRuleError
 
-A vnet header is told in one number, `cut`: into datagrams of how many bytes the host cuts a UDP frame (USO); else 0.
+A vnet header is reduced to one number, `cut`: the size of the datagrams into which the host cuts a UDP frame; or 0.
 """
 
 from collections import Counter, deque
@@ -27,16 +27,16 @@ from pycolo.model.tracked import HELD_MS, UNSCALED
 from pycolo.model.verdicts import BrokenRuleError, require
 
 TOUCH_MS = 100
-"""Times are exact to so much."""
+"""Precision of times."""
 
 ROOM = ("QUEUE_FULL", "MEMORY_FULL", "TABLE_FULL")
-"""No disagreement but a lack of room: an implementation's own affair."""
+"""A lack of room, not a disagreement: the implementation decides."""
 
 SEGMENTS_MAX = 128
-"""Linux cuts no frame into more datagrams (UDP_MAX_SEGMENTS), and takes none that says so."""
+"""Linux cuts no frame into more datagrams (UDP_MAX_SEGMENTS), and refuses a frame that demands it."""
 
 Passing = tuple[Key, bytes] | bytes
-"""What passes uncompared: a frame, or a datagram put together from fragments."""
+"""A unit that passes uncompared: a frame, or a datagram reassembled from fragments."""
 
 
 class Comparator:
@@ -76,7 +76,7 @@ class Comparator:
         self.mine.meet(self.theirs)
 
     def secondary(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
-        """A frame of the secondary; what passes uncompared is discarded, and what its state of before has sent."""
+        """A frame of the secondary; uncompared frames are discarded, and those of its old state."""
         if self.is_alone or self.awaits_marker:
             return
         packet, _ = self._whole(self.theirs, frame, now_ms)
@@ -87,9 +87,9 @@ class Comparator:
         self.mine.meet(self.theirs)
 
     def client(self, frame: bytes, now_ms: int, *, is_partial: bool = False) -> bool:
-        """A frame of the client, on its way to the primary; False: the secondary is not to get it (R1).
+        """A frame of the client, on its way to the primary; False: the secondary must not get it (R1).
 
-        What has a wrong checksum, and not a partial one, no guest will believe.
+        A guest rejects a wrong checksum, unless it is a partial one.
         """
         packet = read(frame)
         if self.is_alone or not isinstance(packet, Segment):
@@ -119,7 +119,7 @@ class Comparator:
     def committed(self, now_ms: int, *, awaits_marker: bool = False) -> None:
         """A checkpoint was made: the secondary is a copy of the primary.
 
-        `awaits_marker`: its stream still brings what it sent before, up to `marker`.
+        `awaits_marker`: its stream still brings earlier frames, up to `marker`.
         """
         self.requests = 0
         self.awaits_marker = awaits_marker
@@ -131,7 +131,7 @@ class Comparator:
         self.theirs.committed(now_ms)
 
     def marker(self) -> None:
-        """What the secondary's stream brings from here on was sent after the last checkpoint."""
+        """The secondary's stream from here on was sent after the last checkpoint."""
         self.awaits_marker = False
 
     def lost(self, now_ms: int) -> None:
@@ -140,13 +140,13 @@ class Comparator:
         self.is_alone = True
 
     def formed(self) -> None:
-        """What is open is older than the pair."""
+        """Open connections are older than the pair."""
         for connection in self.connections.values():
             connection.is_older()
         self.exchanges = {}
         self.awaits_marker = self.is_alone = False
 
-    # ── what an implementation did ────────────────────────────────────────────────────────────────────────────
+    # ── output of the implementation ──────────────────────────────────────────────────────────────────────────
 
     def left(self, frame: bytes, now_ms: int, cut: int = 0) -> None:
         """The frame went to the client."""
@@ -173,7 +173,7 @@ class Comparator:
             )
 
     def reported(self, kind: str, key: Key | None, now_ms: int, *, is_request: bool) -> None:
-        """A difference was reported, or a checkpoint was asked for because of it (C5: once per epoch)."""
+        """A difference was reported, or requested a checkpoint (C5: once per epoch)."""
         self.requests += is_request
         require("C5", self.requests <= 1, "a checkpoint was asked for twice in one epoch")
         if kind in ROOM:
@@ -190,13 +190,13 @@ class Comparator:
             raise BrokenRuleError("C5", f"{kind} was reported of a connection that no guest has")
 
     def forgot(self, key: Key, now_ms: int) -> None:
-        """C10: what has ended may go, and what has been silent for hours; nothing that is held goes with it."""
+        """C10: ended connections and those silent for hours may be removed; a row with held packets must not."""
         connection = self.connections.pop(key)
         silent, patience = now_ms - connection.heard_ms, connection.patience_ms()
         require("C10", silent >= patience - TOUCH_MS, f"{key} was forgotten after {silent} ms of silence")
 
     def settle(self, now_ms: int) -> None:
-        """All that the rules demand by now has happened."""
+        """Check that everything that the rules demand by now has happened."""
         require("C4", not self.passing, "an uncompared frame has not left")
         require("C4", not +self.owed, "a datagram that a checkpoint set free has not left")
         require("C9", not self.out.incomplete, "fragments left of a datagram that is not whole")
@@ -227,12 +227,12 @@ class Comparator:
         return self.exchanges.setdefault(key, new)
 
     def _is_of_fragments(self, kind: str, key: Key | None, now_ms: int) -> bool:
-        """Whether the report is of a datagram in fragments that is not whole; then it is noted."""
+        """Whether the report is of an incomplete datagram; then it is recorded."""
         parts = {"TIMEOUT": self.mine, "SECONDARY_TIMEOUT": self.theirs}.get(kind)
         return parts is not None and key is not None and parts.reported(key, now_ms)
 
     def _whole(self, side: Reassembly, frame: bytes, now_ms: int) -> tuple[Packet | None, Passing | None]:
-        """The packet that is whole with this frame; or what passes uncompared."""
+        """The packet that this frame completes; or the unit that passes uncompared."""
         packet = read(frame)
         if not isinstance(packet, Fragment):
             return packet, frame
@@ -243,7 +243,7 @@ class Comparator:
 
 
 def _bodies(datagram: Datagram, cut: int) -> Bodies:
-    """USO: a frame against the datagrams that it stands for."""
+    """USO: a frame and its datagrams."""
     body = datagram.body
     if datagram.key.proto != UDP or not 0 < cut < len(body) <= cut * SEGMENTS_MAX:
         return (body,)

@@ -8,7 +8,7 @@ from pycolo.model.verdicts import require
 REORDER_MS = 50
 
 Bodies = tuple[bytes, ...]
-"""What one frame stands for: one datagram, or the several into which a host cuts a USO frame."""
+"""The contents of one frame: one datagram, or the several into which a host cuts a USO frame."""
 
 
 @dataclass
@@ -22,14 +22,14 @@ class Sent:
 
 @dataclass(frozen=True)
 class Alone:
-    """A datagram of the secondary that has found no equal one."""
+    """A datagram of the secondary without a partner."""
 
     body: bytes
     since_ms: int
 
 
 class Exchange:
-    """The referee of one connection without sequence numbers. `stops`: whether a difference holds all that follows."""
+    """The referee of one connection without sequence numbers. `stops`: whether a difference holds all later packets."""
 
     def __init__(self, compare_timeout_ms: int, scan_ms: int, *, stops: bool = True) -> None:
         self.compare_timeout_ms = compare_timeout_ms
@@ -43,7 +43,7 @@ class Exchange:
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def primary(self, bodies: Bodies, now_ms: int) -> None:
-        """A frame of the primary: each of its datagrams looks for an equal one, the oldest first."""
+        """A frame of the primary: each of its datagrams takes the oldest equal one of the secondary."""
         sent = Sent(bodies, now_ms, [])
         for body in bodies:
             partner = next((other for other in self.theirs if other.body == body), None)
@@ -63,17 +63,17 @@ class Exchange:
                 partner.missing.remove(body)
 
     def committed(self) -> list[Bodies]:
-        """All that the primary has sent leaves; the secondary's is void."""
+        """All frames of the primary leave; the secondary's are void."""
         frames = [sent.bodies for sent in self.mine]
         self.mine, self.theirs, self.is_stopped, self.is_crowded = [], [], False, False
         return frames
 
-    # ── what an implementation did ────────────────────────────────────────────────────────────────────────────
+    # ── output of the implementation ──────────────────────────────────────────────────────────────────────────
 
     def left(self, bodies: Bodies) -> None:
-        """A frame left: in the primary's order, whole, and each datagram in it is equal to one of the secondary.
+        """A frame left: in the primary's order, whole, and each of its datagrams equals one of the secondary.
 
-        Where a queue is full and no checkpoint can empty it, what it holds leaves as different.
+        If a queue is full and no checkpoint can empty it, its frames leave as different.
         """
         require("C4", self.mine and self.mine[0].bodies == bodies, "a datagram left out of its order")
         require("C5", not self.is_stopped, "a datagram of a connection that differs left")
@@ -81,7 +81,7 @@ class Exchange:
         require("C4", self.is_crowded or not first.missing, "a datagram left that the secondary has not sent")
 
     def reported(self, kind: str, now_ms: int) -> None:
-        """It was reported as different"""
+        """It was reported as different."""
         if kind == "QUEUE_FULL":
             self.is_crowded = not self.stops
             return
@@ -89,7 +89,7 @@ class Exchange:
         if self.stops:
             self.is_stopped = True
             return
-        # Datagrams stand alone: what differs leaves, or is discarded; the others are looked at for themselves.
+        # Datagrams are independent: a differing one leaves, or is discarded; the others are checked separately.
         late = now_ms - self.compare_timeout_ms
         if kind == "DATAGRAM":
             next(sent for sent in self.mine if sent.missing).missing.pop(0)
@@ -105,10 +105,10 @@ class Exchange:
         found = dict(self.differences())
         return not self.is_stopped and kind in found and now_ms - found[kind] >= self.patience(kind)
 
-    # ── what must have happened ───────────────────────────────────────────────────────────────────────────────
+    # ── obligations ───────────────────────────────────────────────────────────────────────────────────────────
 
     def differences(self) -> Iterator[tuple[str, int]]:
-        """(kind, since when) of what has found no equal one, each side for itself (C8), and both together."""
+        """(kind, since when) of datagrams without a partner, each side separately (C8), and both together."""
         mine = [sent.since_ms for sent in self.mine if sent.missing]
         theirs = [alone.since_ms for alone in self.theirs]
         if mine and theirs:
@@ -119,11 +119,11 @@ class Exchange:
             yield "SECONDARY_TIMEOUT", theirs[0]
 
     def patience(self, kind: str) -> int:
-        """For how long what differs may wait."""
+        """How long a difference may wait."""
         return REORDER_MS if kind == "DATAGRAM" else self.compare_timeout_ms
 
     def overdue(self, now_ms: int) -> Iterator[str]:
-        """What the rules demand by now and did not happen."""
+        """Obligations by now that were not met."""
         if self.is_stopped:
             return
         if self.mine and not self.mine[0].missing:

@@ -1,6 +1,6 @@
-"""Where a frame speaks of a TCP connection, and what the frame is with other numbers in it (rules of rewriting).
+"""The TCP header in a frame, and the frame with other numbers in it (rules of rewriting).
 
-Checksums are judged by what makes them right: the sum of what one covers, itself included, does not change.
+A checksum is correct if the sum of its range, itself included, does not change.
 """
 
 import struct
@@ -17,9 +17,8 @@ ICMP_ERRORS = {4: (3, 4, 11, 12), 6: (1, 2, 3, 4)}
 
 @dataclass(frozen=True)
 class Mention:
-    """`key`: of the packet that the TCP header belongs to. `start`, `end`: where it stands, and where the packet (or
-    what is there of it) ends. `icmp`: where the ICMP message that quotes it begins. `is_whole`: neither quoted nor a
-    fragment."""
+    """`key`: of the packet with the TCP header. `start`, `end`: the header's position, and the end of the packet (or of
+    its available part). `icmp`: start of the ICMP message that quotes it. `is_whole`: neither quoted nor a fragment."""
 
     key: Key
     start: int
@@ -92,7 +91,7 @@ def with_numbers(
     echo: int = 0,
     refused: int | None = None,
 ) -> bytes:
-    """The frame with so much added to its numbers, as far as they are there; checksums are left as they were.
+    """The frame with these amounts added to its numbers, if present; checksums are unchanged.
 
     `ack` also moves SACK edges (RFC 2018); TSecr 0 says nothing (RFC 7323). `refused`: the whole acknowledgement.
     """
@@ -136,7 +135,7 @@ def _options(frame: bytes, place: Mention) -> list[tuple[int, int, int]]:
 
 
 def judge(rule: str, before: bytes, expected: bytes, got: bytes, place: Mention | None, *, is_partial: bool) -> None:
-    """Raise `BrokenRuleError` unless `got` is `expected` (made of `before`) but for checksums, and those are right."""
+    """Raise `BrokenRuleError` unless `got` is `expected` (made of `before`), with correct checksums."""
     covered: list[tuple[int, int]] = []
     if place is not None and not is_partial:
         covered += [(place.start, place.start + 16)] if place.end - place.start >= 18 else []

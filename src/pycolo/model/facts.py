@@ -1,6 +1,6 @@
-"""TCP, what both guests and the client have said of one connection: which life it belongs to, and what it changes.
+"""TCP, the packets of both guests and the client in one connection: their incarnation, and their effect.
 
-Rule R1 is here too: what the client says to the primary only.
+Rule R1 is here too: it concerns what the client sends to the primary only.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Settings:
 
 
 class Facts:
-    """What is known of one connection. `now_ms`: monotonic, of the moment a fact came."""
+    """The state of one connection. `now_ms`: monotonic time of the current fact."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.life: Incarnation | None = None
-        self.ahead: Segment | None = None  # a SYN of the secondary for a life that the primary has not begun
+        self.ahead: Segment | None = None  # a SYN of the secondary for an incarnation that the primary has not begun
         self.client_origin: int | None = None
         self.client_ack: int | None = None
         self.client_moved_ms = 0
@@ -39,8 +39,8 @@ class Facts:
         self.stepped: int | None = None  # an ack of a guest that was one more than the one before it
         self.sees_client = False
         self.is_confirmed = False  # the client has acknowledged the primary's SYN
-        self.step = 0  # of facts and departures, to say what came after what
-        self.flushed: list[Segment] = []  # held at a checkpoint: they leave, whatever they are
+        self.step = 0  # of facts and departures, for their order
+        self.flushed: list[Segment] = []  # held at a checkpoint: they leave in any case
         self.is_passing = False
         self.is_stopped = False  # diverged: nothing leaves until the policy or a checkpoint says so
         self.is_excused = False  # reported in this epoch: no further report is demanded
@@ -75,7 +75,7 @@ class Facts:
         if segment.flags & Flag.RST and life.primary.syn and not life.syns_agree:
             is_answer = life.primary.ack is not None and near(segment.ack, life.primary.ack) == life.primary.ack
             if not segment.flags & Flag.ACK or not is_answer:
-                return  # C2: it resets the old life, the new one it has not begun
+                return  # C2: it resets the old incarnation; it has not begun the new one
         at = 0 if segment.flags & Flag.SYN else life.place(segment.seq)
         if self._is_far(life, segment, at):
             return
@@ -86,7 +86,7 @@ class Facts:
         life.advance(now_ms)
 
     def _is_far(self, life: Incarnation, segment: Segment, at: int) -> bool:
-        """Whether what it says is of no window that there is or was (RFC 7323 section 2.3): then it is dropped (C9)."""
+        """Whether its numbers lie outside every possible window (RFC 7323 section 2.3): then it is dropped (C9)."""
         is_plain = not segment.flags & (Flag.SYN | Flag.RST) and not self.is_passing
         return is_plain and bool(segment.length) and abs(at - life.frontier) > WINDOW_MAX
 
@@ -95,7 +95,7 @@ class Facts:
             self.stepped = now
 
     def client(self, segment: Segment, now_ms: int) -> None:
-        """A segment of the client, as it goes to the primary: what it has got. Believed only where it can be true."""
+        """A segment of the client, on its way to the primary: it shows what the client has, if it can be true."""
         life = self.life
         if life is None or not segment.flags & Flag.ACK or segment.flags & (Flag.SYN | Flag.RST):
             return
@@ -103,7 +103,7 @@ class Facts:
         if mine.ack is None or self.is_passing:
             return
         if not 0 <= near(segment.seq, mine.ack) - mine.ack <= mine.space(self._scale(life)):
-            return  # nothing that the primary could take
+            return  # nothing that the primary could accept
         ack = life.place(segment.ack)
         if ack > life.frontier:
             return  # nothing that has left
@@ -113,7 +113,7 @@ class Facts:
             self.client_ack, self.client_moved_ms = ack, now_ms
 
     def turns_down(self, segment: Segment) -> bool:
-        """R1: the primary's guest has sent a SYN, and this acknowledges something else. What goes on, confirms it."""
+        """R1: the primary's guest has sent a SYN, and this acknowledges something else. Others confirm it."""
         mine = self.life.primary if self.life else None
         if self.life is None or mine is None or mine.syn is None or self.is_passing or self.is_confirmed:
             return False
@@ -127,7 +127,7 @@ class Facts:
         return False
 
     def may_take(self, segment: Segment) -> bool:
-        """R1: whether a guest may take it into the connection that it has."""
+        """R1: whether a guest may accept it into its present connection."""
         life = self.life
         if life is None or self.is_passing:
             return life is not None
@@ -140,13 +140,13 @@ class Facts:
         return first - 1 <= near(segment.seq, mine.ack) <= mine.ack + mine.space(self._scale(life))
 
     def _answers_a_lie(self, life: Incarnation, segment: Segment) -> bool:
-        """R1: a RST of a guest that has said nothing but its SYN, with a number that no client believes."""
+        """R1: a RST of a guest that has sent only its SYN, with a number that no client accepts."""
         if not self.sees_client or life.primary.syn is None or self.is_passing or life.primary.said != 1:
             return False
         return segment.flags & (Flag.RST | Flag.ACK) == Flag.RST and life.place(segment.seq) != 1
 
     def committed(self, now_ms: int) -> None:
-        """The secondary is a copy of the primary: it has said, acknowledged and offered the same."""
+        """The secondary is a copy of the primary: it has sent, acknowledged and offered the same."""
         self.is_stopped = self.is_excused = self.is_passing = False
         self.ahead = None
         if self.life is None:
@@ -172,11 +172,11 @@ class Facts:
         life.advance(now_ms)
 
     def is_older(self) -> None:
-        """The connection is older than the pair: what is compared begins where the primary has come to."""
+        """The connection is older than the pair: the comparison begins at the primary's position."""
         before = self.life
         self.is_stopped = self.is_excused = False
         self.ahead = self.client_ack = self.client_fin = self.stepped = None
-        self.is_confirmed = True  # a copy of the primary turns down what that turns down
+        self.is_confirmed = True  # a copy of the primary refuses what the primary refuses
         self.is_passing = self.settings.needs_handshake
         if before is None:
             return
@@ -189,7 +189,7 @@ class Facts:
             self.life.primary.syn = mine.syn
             self.life.told.syns = 1
 
-    # ── what belongs to which life ────────────────────────────────────────────────────────────────────────────
+    # ── incarnations ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _life(self, segment: Segment) -> Incarnation:
         if self.life is None:
@@ -203,7 +203,7 @@ class Facts:
         return known is not None and known.seq == segment.seq
 
     def _begin_life(self, syn: Segment, now_ms: int) -> None:
-        """C9: what the old life still held is superseded, and never released."""
+        """C9: packets still held from the old incarnation are superseded, and never released."""
         self.life = Incarnation(syn.seq, has_syn=True)
         self.client_origin = self.client_ack = self.client_fin = self.stepped = None
         self.is_confirmed = False
@@ -213,7 +213,7 @@ class Facts:
             self.ahead = None
 
     def _takes_syn(self, segment: Segment) -> bool:
-        """Whether a SYN of the secondary belongs to the present life."""
+        """Whether a SYN of the secondary belongs to the present incarnation."""
         life = self.life
         if life is None or life.primary.syn is None:
             return False
@@ -230,10 +230,10 @@ class Facts:
     def _scale(self, life: Incarnation) -> int:
         return life.primary.syn.scale if life.primary.syn else life.scale_max
 
-    # ── how long it is kept ───────────────────────────────────────────────────────────────────────────────────
+    # ── lifetime of a row ─────────────────────────────────────────────────────────────────────────────────────
 
     def patience_ms(self) -> int:
-        """C10: for how long it has to be silent before it may be forgotten."""
+        """C10: how long it must be silent before it may be removed."""
         life = self.life
         if life is None or self.is_passing:
             return CLOSED_MS if life is not None and life.told.resets else IDLE_MS

@@ -1,8 +1,8 @@
 """IP datagrams from their fragments (C4, C8, C9): RFC 791 section 3.2, RFC 8200 section 4.5, RFC 5722.
 
-What leaves are fragments whose datagram is whole and was compared: `Reassembly` says which bodies they make. A
-datagram that cannot become whole, or does not within the compare time-out, is given up: none of its fragments leaves,
-those to come included, and it is a difference if the other guest has none like it.
+Fragments may leave if their datagram is complete and was compared: `Reassembly` says which bodies they make. A datagram
+that cannot be completed, or is not within the compare time-out, is given up: none of its fragments leaves, including
+later ones, and it is a difference if the other guest has none like it.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ BODY_BYTES_MAX = 65_535
 
 @dataclass
 class Parts:
-    """What has come of one datagram. `total`: its length, once the last fragment is here."""
+    """The parts of one datagram. `total`: its length, once the last fragment has arrived."""
 
     key: Key
     since_ms: int
@@ -36,7 +36,7 @@ class Parts:
         return b"".join(data for _, (data, _) in sorted(self.pieces.items()))
 
     def add(self, frame: bytes, fragment: Fragment) -> bool:
-        """Whether the datagram is whole with this."""
+        """Add a fragment; returns whether the datagram is now complete."""
         piece = fragment.data, fragment.is_last
         if self.pieces.get(fragment.offset) != piece:  # an exact copy adds nothing (RFC 8200 section 4.5)
             self.is_given_up |= not self._fits(fragment)
@@ -48,7 +48,7 @@ class Parts:
         return not self.is_given_up and self.total is not None and len(self.body) == self.total
 
     def _fits(self, fragment: Fragment) -> bool:
-        """Whether it may stand beside what is there: RFC 5722 condemns the datagram of fragments that overlap."""
+        """Whether it may be added: RFC 5722 rejects datagrams with overlapping fragments."""
         end = fragment.offset + len(fragment.data)
         if end == fragment.offset or end > BODY_BYTES_MAX:
             return False
@@ -62,7 +62,7 @@ class Parts:
 
 
 class Reassembly:
-    """The fragments of one side. What does not become whole within `patience_ms` is given up, and never released."""
+    """The fragments of one side. A datagram that is incomplete after `patience_ms` is given up, and never released."""
 
     def __init__(self, patience_ms: int, scan_ms: int = 0) -> None:
         self.patience_ms = patience_ms
@@ -71,7 +71,7 @@ class Reassembly:
         self._gone: list[Parts] = []
 
     def add(self, frame: bytes, fragment: Fragment, now_ms: int) -> Parts | None:
-        """Return the datagram that is whole with this fragment."""
+        """Return the datagram that this fragment completes."""
         name = fragment.key, fragment.identification
         parts = self._parts.get(name)
         if parts is not None and now_ms - parts.since_ms >= self.patience_ms + FORGET_MS:
@@ -89,7 +89,7 @@ class Reassembly:
         return self._parts.pop(name)
 
     def committed(self, now_ms: int) -> list[bytes]:
-        """The frames of what is not whole, but not given up either: they leave."""
+        """The frames of incomplete datagrams that are not given up: they leave."""
         for parts in self._parts.values():
             parts.is_given_up |= now_ms - parts.since_ms >= self.patience_ms
         frames = [frame for parts in self._parts.values() if not parts.is_given_up for frame in parts.frames]
@@ -101,7 +101,7 @@ class Reassembly:
 
     @property
     def incomplete(self) -> list[Parts]:
-        """All that is not whole, given up or not yet."""
+        """All incomplete datagrams, given up or not."""
         return [*self._parts.values(), *self._gone]
 
     def meet(self, other: "Reassembly") -> None:
@@ -112,7 +112,7 @@ class Reassembly:
                     mine.has_rival = theirs.has_rival = True
 
     def reported(self, key: Key, now_ms: int) -> bool:
-        """A difference of these ends was reported; whether it can be of a datagram that is not whole."""
+        """A difference of these ends was reported. Returns whether it can be an incomplete datagram's."""
         for parts in self.incomplete:
             if parts.key == key and not parts.is_told and now_ms - parts.since_ms >= self.patience_ms:
                 parts.is_told = True
@@ -120,7 +120,7 @@ class Reassembly:
         return False
 
     def overdue(self, now_ms: int) -> Iterator[tuple[Key, int]]:
-        """Of whom, and since when: what is not reported although it has not become whole for too long."""
+        """Whose, and since when: incomplete datagrams that are overdue and unreported."""
         for parts in self.incomplete:
             is_due = now_ms - parts.since_ms > self.patience_ms + self.scan_ms
             if is_due and not parts.is_told and not parts.has_rival:

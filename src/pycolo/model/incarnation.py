@@ -1,4 +1,4 @@
-"""One life of a TCP connection, from its SYN to the next: both guests' voices, what waits, what the client was told."""
+"""One incarnation of a TCP connection, from its SYN to the next: voices, waiting packets, the client's knowledge."""
 
 from dataclasses import dataclass, field
 
@@ -59,7 +59,7 @@ class Incarnation:
         return answers_same(mine, theirs) and terms(mine) == terms(theirs)
 
     def advance(self, now_ms: int) -> None:
-        """Move the frontier (C1): all positions below it are said by both, and equal; a FIN takes one."""
+        """Advance the frontier (C1): all positions below it were sent by both, and are equal; a FIN takes one."""
         before = self.frontier
         while self.syns_agree and self._is_equal(self.frontier):
             self.frontier += 1

@@ -1,4 +1,4 @@
-"""Bytes -> what the rules speak of. Written from the RFCs, apart from `pycolo.wire`, so that they share no mistake.
+"""Bytes -> packets as the rules see them. Written from the RFCs, separately from `pycolo.wire`, to share no mistake.
 
 `read` is total: any bytes give a segment, a datagram, a fragment, or None for what passes uncompared.
 """
@@ -69,7 +69,7 @@ class Segment:
     options: tuple[tuple[int, bytes], ...]
     data: bytes
     is_intact: bool
-    """Whether its checksum is right."""
+    """Whether its checksum is correct."""
 
     def option(self, kind: int) -> bytes | None:
         """The contents of the first option of that kind."""
@@ -101,7 +101,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Datagram:
-    """Anything else over IP. `body` is what is compared (rule C4): UDP's payload, else all behind the IP header."""
+    """Anything else over IP. `body` is compared (rule C4): UDP's payload, otherwise everything after the IP header."""
 
     key: Key
     body: bytes
@@ -122,7 +122,7 @@ Packet = Segment | Datagram | Fragment
 
 
 def read(frame: bytes) -> Packet | None:
-    """Return the packet, or None for what passes uncompared: ARP, MLD, ND, IGMP, non-IP, and what cannot be read."""
+    """Return the packet, or None for frames that pass uncompared: ARP, MLD, ND, IGMP, non-IP, and malformed ones."""
     try:
         return _ethernet(frame)
     except (struct.error, IndexError, _UnreadableError):
@@ -130,7 +130,7 @@ def read(frame: bytes) -> Packet | None:
 
 
 class _UnreadableError(Exception):
-    """The packet ends within a header, or says of itself what cannot be."""
+    """The packet is truncated within a header, or has an impossible field."""
 
 
 def _need(condition: bool) -> None:  # noqa: FBT001 - a condition is a condition
@@ -193,7 +193,7 @@ def _behind_extensions(key: Key, octets: bytes) -> Packet | None:
 
 
 def whole(key: Key, body: bytes) -> Packet | None:
-    """The packet that a datagram is which was put together from fragments; total, as `read` is."""
+    """The packet in a reassembled datagram; total, as `read` is."""
     try:
         return _behind_extensions(key, body) if key.version == 6 else transport(key, body)
     except (struct.error, IndexError, _UnreadableError):

@@ -1,14 +1,14 @@
-"""The rewriter as a referee over frames: hears client and secondary guest, is shown what an implementation does.
+"""The rewriter as a referee over frames: receives the client's and the secondary guest's, and checks the output.
 
-    referee.client(frame, now_ms)      frames from outside, and of the guest, as the rewriter gets them
+    referee.client(frame, now_ms)      frames from outside, and of the guest, as the rewriter receives them
     referee.guest(frame, now_ms)
-    referee.to_guest(frame, now_ms)    what the implementation gave on: BrokenRuleError where it may not
+    referee.to_guest(frame, now_ms)    the implementation passed it on: BrokenRuleError if it must not
     referee.to_client(frame, now_ms)
-    referee.again(frame)               what a takeover sends again to the client
-    referee.forgot(key, now_ms)        it has no row for that connection any more
-    referee.settle()                   all that must have been given on has been
+    referee.again(frame)               a takeover sent it again to the client
+    referee.forgot(key, now_ms)        it has removed that connection's row
+    referee.settle()                   checks that everything due was passed on
 
-A connection's numbers are what its *guest* confirms (R1): a client's claims wait for that, and lie for free.
+A connection's numbers are those that its *guest* confirms (R1): a client's claims wait for that, and have no effect.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ from pycolo.model.verdicts import BrokenRuleError, require
 
 HALF_OPEN_MS, CLOSED_MS, IDLE_MS = 120_000, 60_000, 7_440_000
 TOUCH_MS = 100
-"""Times are exact to so much."""
+"""Precision of times."""
 SCAN_MS = 1_000
 
 
@@ -79,7 +79,7 @@ class Rewriter:
                 row.guest_fin = None  # of a state that is no more
 
     def adopted(self, other: "Rewriter", now_ms: int) -> None:
-        """A checkpoint of a guest that is itself translated, by `other`: this one's guest has the same numbers now."""
+        """A checkpoint of a guest that is itself translated, by `other`: this one's guest now has the same numbers."""
         self.committed()
         for key, row in other.connections.items():
             if row.isn is None or row.offsets == (0, 0) or (row.offsets is None and row.is_own):
@@ -101,7 +101,7 @@ class Rewriter:
             )
 
     def took_over(self) -> None:
-        """From now on the client talks with this guest: what begins anew has its numbers.
+        """From now on the client uses this guest: new connections have its numbers.
 
         No TSval may be older than what the client has echoed (PAWS, RFC 7323 section 5).
         """
@@ -110,7 +110,7 @@ class Rewriter:
             if row.offsets is not None and row.value is not None and row.echo is not None:
                 row.offsets = row.offsets[0], row.offsets[1] - max(0, near(row.echo, row.value) - row.value)
 
-    # ── what an implementation did ────────────────────────────────────────────────────────────────────────────
+    # ── output of the implementation ──────────────────────────────────────────────────────────────────────────
 
     def to_guest(self, frame: bytes, now_ms: int, *, is_partial: bool = False) -> None:
         """It gave a frame to the guest: the next of those that need not wait, or one that does not have to any more."""
@@ -143,7 +143,7 @@ class Rewriter:
         raise wrong or BrokenRuleError("R1", f"a frame went to the guest that no client sent: {frame.hex()}")
 
     def to_client(self, frame: bytes) -> None:
-        """It gave a frame of the guest on."""
+        """It passed on a frame of the guest."""
         require("R1", self.owed[1], "a frame came out that the guest has not sent")
         before, expected, is_partial = self.owed[1].popleft()
         judge("R1", before, expected, frame, mention(before), is_partial=is_partial)
@@ -164,21 +164,21 @@ class Rewriter:
             require("takeover", is_new, "what was sent again is older than what the client has echoed")
 
     def forgot(self, key: Key, now_ms: int) -> None:
-        """It has no row for a connection. R3: only what is half-open, closed or silent for long enough may go."""
+        """It removed a row. R3: only one that is half-open, closed or silent for long enough may be removed."""
         row = self.connections.pop(key)
         limit = CLOSED_MS if row.has_ended else IDLE_MS if row.is_complete else HALF_OPEN_MS
         require("R3", now_ms - row.seen_ms >= limit - TOUCH_MS, f"{key} was forgotten after {now_ms - row.seen_ms} ms")
 
     def settle(self) -> None:
-        """Nothing is kept back that need not wait."""
+        """Check that no frame is kept that need not wait."""
         require("R1", not self.owed[0] and not self.owed[1], "a frame has not left")
 
     def announced(self, addresses: set[bytes]) -> None:
-        """These it would announce on the LAN at takeover."""
+        """The addresses to announce on the LAN at takeover."""
         require("R4", addresses <= self.own_addresses, f"{addresses - self.own_addresses} is not the guest's own")
 
     def offsets(self, key: Key) -> tuple[int, int]:
-        """What is added towards the guest: (seq, ts), modulo 2^32."""
+        """The amounts added towards the guest: (seq, ts), modulo 2^32."""
         row = self.connections.get(key)
         return (0, 0) if row is None or row.offsets is None else (row.offsets[0] % 2**32, row.offsets[1] % 2**32)
 
@@ -197,7 +197,7 @@ class Rewriter:
             if is_intact and row is not None and (segment.seq + 1) % 2**32 not in (row.due, row.first):
                 end = (segment.seq + segment.length) % 2**32
                 if row.claim is not None and row.claim[0] == segment.seq and not segment.data:
-                    end = row.claim[2]  # sent again it has no payload any more
+                    end = row.claim[2]  # a retransmission has no payload
                 row.claim = segment.seq, now_ms, end
             if row is not None:
                 row.is_heard = True

@@ -1,9 +1,9 @@
-"""TCP under comparison: what may leave, what must have left, what must be reported (C1-C3, C5, C8, C9, C11).
+"""TCP under comparison: what may leave, what must have left, and what must be reported (C1-C3, C5, C8, C9, C11).
 
-The rules say what the client may be told, not in which frames. So this is no second comparator but a referee: it hears
-what both guests say (`primary`, `secondary`, `client`), is shown what left (`left`) and what was reported
-(`reported`), and raises `BrokenRuleError` where a rule forbids it. `overdue` says what the rules demand by now and
-did not happen.
+The rules say what the client may be told, not in which frames. So this is a referee, not a second comparator: it
+receives the packets of both guests and the client (`primary`, `secondary`, `client`), the output (`left`) and the
+reports (`reported`), and raises `BrokenRuleError` where a rule forbids them. `overdue` lists obligations that were not
+met in time.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ SPLIT_WAIT_MS = 2
 class Connection(Facts):
     """The referee of one connection."""
 
-    # ── what left ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── output ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def left(self, segment: Segment, now_ms: int) -> None:
-        """A segment went to the client. Raises `BrokenRuleError` where it may not."""
+        """A segment went to the client. Raises `BrokenRuleError` if it must not."""
         life = self.life
         assert life is not None, "it left before anything was said"
         self.step += 1
@@ -59,13 +59,13 @@ class Connection(Facts):
         require("C11", not any(segment.option(kind) for kind in STRIPPED), "MPTCP or a TFO cookie was offered")
 
     def _check_reset(self, life: Incarnation, segment: Segment) -> None:
-        """C2. After one RST on which both agreed further ones of that life pass."""
+        """C2. After one RST from each side, further ones of that incarnation pass."""
         if segment.flags & Flag.RST and not life.is_reset:
             require("C2", life.primary.resets, "a RST left that the primary has not sent")
             require("C2", life.secondary.resets, "a RST left that the secondary has not sent")
 
     def _check_payload(self, life: Incarnation, segment: Segment, at: int) -> None:
-        """C1, and C9: what is sent again is compared again; nothing is sent that the primary did not send."""
+        """C1, and C9: retransmitted payload is compared again; only what the primary sent may leave."""
         if segment.flags & Flag.RST:
             return
         start = at + bool(segment.flags & Flag.SYN)
@@ -136,10 +136,10 @@ class Connection(Facts):
             ack = near(segment.ack, self.client_origin or 0)
             told.ack = max(told.ack, ack)
 
-    # ── what must have left ───────────────────────────────────────────────────────────────────────────────────
+    # ── obligations ───────────────────────────────────────────────────────────────────────────────────────────
 
     def overdue(self, now_ms: int) -> Iterator[str]:
-        """What the rules demand by now and did not happen, in words."""
+        """Obligations by now that were not met, in words."""
         if self.life is not None and not (self.is_passing or self.is_stopped):
             yield from self._unreleased(self.life, now_ms)
         if not self.is_excused:
@@ -172,7 +172,7 @@ class Connection(Facts):
     def _is_due(self, life: Incarnation, place: int, now_ms: int) -> bool:
         """Whole packets leave at once; the compared part of one after SPLIT_WAIT_MS (ADR 0006).
 
-        In order: one that begins at the same place or before, and came earlier, goes first (ADR 0015).
+        In order: a packet that begins at the same place or before, and came earlier, goes first (ADR 0015).
         """
         ahead = [packet for packet in life.waiting if packet.at <= place and packet.segment.length]
         if all(packet.at + packet.segment.length <= life.frontier for packet in ahead):
@@ -206,18 +206,18 @@ class Connection(Facts):
         reaches = other.at + other.segment.length > self.life.frontier
         return bool(other.segment.length) and other.at <= packet.at and reaches
 
-    # ── what must be reported ─────────────────────────────────────────────────────────────────────────────────
+    # ── reports ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _unreported(self, now_ms: int) -> Iterator[str]:
         patience = self.settings.compare_timeout_ms + self.settings.scan_ms
         for kind, since, is_certain in self.differences(now_ms):
             if kind.endswith("?"):
-                continue  # an implementation may ask, and need not
+                continue  # an implementation may request, but need not
             if is_certain or now_ms - since > patience:
                 yield f"C5: {kind} is not reported"
 
     def differences(self, now_ms: int) -> Iterator[tuple[str, int, bool]]:
-        """(kind, since when, whether it must be reported at once) of everything that the two do not agree on."""
+        """(kind, since when, whether it must be reported at once) of every disagreement."""
         life = self.life
         if self.ahead is not None:
             yield "SECONDARY_TIMEOUT", self._ahead_ms, False
@@ -285,7 +285,7 @@ class Connection(Facts):
         return now_ms
 
     def reported(self, kind: str, now_ms: int) -> None:
-        """The connection was reported as different. Raises `BrokenRuleError` where nothing differs."""
+        """The connection was reported as different. Raises `BrokenRuleError` if nothing differs."""
         patience = self.settings.compare_timeout_ms
         found = list(self.differences(now_ms))
         for actual, since, _ in found:

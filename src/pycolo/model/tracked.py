@@ -1,4 +1,4 @@
-"""What the rewriter knows of one connection: what its guest has said, and what of the client's words counts."""
+"""The rewriter's state of one connection: its guest's segments, and which client segments count."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ Said = tuple[int, int, int, int, bytes, bool]
 
 @dataclass
 class Connection:
-    """One key. `isn` is the guest's, `due` the number with which the client's side begins: both as the guest said.
+    """One key. `isn` is the guest's, `due` the number at which the client's side begins: both from the guest.
 
     `first`: the same where only this guest took the payload of the client's SYN. `offsets`: (seq, ts), or None while
     they are not known. `claim`: a client's SYN that no guest has answered, when it came, and where its payload ends.
@@ -53,7 +53,7 @@ class Connection:
     echo: int | None = None
 
     def follows_claim(self, seq: int, now_ms: int) -> bool:
-        """Whether the number is one of a connection that the client claims to begin, and the guest may still answer."""
+        """Whether the number belongs to a connection that the client claims to open, and the guest may still answer."""
         if self.claim is None or now_ms - self.claim[1] >= HELD_MS:
             return False
         return 0 < near(seq, self.claim[0]) - self.claim[0] <= UNSCALED
@@ -67,7 +67,7 @@ class Connection:
         return self.due is not None and not self.is_own and 0 < near(seq, self.due) - self.due <= UNSCALED
 
     def is_foreign(self, seq: int) -> bool:
-        """Whether the number is none of the connection that the guest has."""
+        """Whether the number lies outside the guest's present connection."""
         return self.has_ended or not self.is_in_window(seq)
 
     @property

@@ -1,8 +1,8 @@
-"""What the specification says of an implementation: something left that may not, or did not happen that must."""
+"""The verdict on an implementation: forbidden output, or a missed obligation."""
 
 
 class BrokenRuleError(AssertionError):
-    """`rule`: its name in docs/rules.md; `text`: what was seen."""
+    """`rule`: its name in docs/rules.md; `text`: the observation."""
 
     def __init__(self, rule: str, text: str) -> None:
         super().__init__(f"{rule}: {text}")
@@ -10,6 +10,6 @@ class BrokenRuleError(AssertionError):
 
 
 def require(rule: str, condition: object, text: str) -> None:
-    """Raise `BrokenRuleError` where the condition does not hold."""
+    """Raise `BrokenRuleError` unless the condition holds."""
     if not condition:
         raise BrokenRuleError(rule, text)

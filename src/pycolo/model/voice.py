@@ -1,4 +1,4 @@
-"""What one guest has said of one connection, and what the client has been told of it."""
+"""The packets of one guest in a connection, and what they promise."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from pycolo.model.numbers import near
 from pycolo.model.packet import FAST_OPEN, MPTCP, MSS, SACK_PERMITTED, TIMESTAMPS, WINDOW_SCALE, Flag, Segment
 
 SYN_DATA = 9_000
-"""RFC 7413: a SYN has one segment of payload at most, and a guest may take it or not."""
+"""RFC 7413: a SYN has one segment of payload at most, and a guest may accept it or not."""
 SCALE_MAX = 14
 """RFC 7323 section 2.3."""
 NEGOTIATED = (MSS, WINDOW_SCALE, SACK_PERMITTED)
@@ -15,19 +15,19 @@ STRIPPED = (MPTCP, FAST_OPEN)
 
 
 def terms(syn: Segment) -> tuple[object, ...]:
-    """What a SYN negotiates (rule C2): a timestamp's value is no term, its presence is one."""
+    """The options that a SYN negotiates (rule C2): not a timestamp's value, but its presence."""
     return (*(syn.option(kind) for kind in NEGOTIATED), syn.option(TIMESTAMPS) is not None)
 
 
 @dataclass
 class Voice:
-    """What one guest has said in one incarnation of a connection.
+    """Everything that one guest has sent in one incarnation of a connection.
 
-    Positions count from its SYN, which is 0; without a SYN from the first number that either guest has said. `ack` is
+    Positions count from its SYN, which is 0; without a SYN, from the first number that either guest has sent. `ack` is
     the client's number, without its wrap; `offers` are (ack, window, whether it is scaled), those that reach farthest
-    and the latest; `scale_max` is the largest scale with which none of them took back what the one before it offered.
-    `copies`: how often a position was said, `last` at which step. `since`: when each event that the client could notice
-    was first said.
+    and the latest; `scale_max` is the largest scale with which none of them withdraws the previous offer. `copies`: how
+    often a position was sent, `last` at which step. `since`: when each event that the client could notice was first
+    sent.
     """
 
     syn: Segment | None = None
@@ -45,7 +45,7 @@ class Voice:
     since: dict[object, int] = field(default_factory=dict)
 
     def hear(self, segment: Segment, at: int, client_origin: int, now_ms: int, step: int = 0) -> None:
-        """Take a segment whose first number stands at `at`."""
+        """Add a segment whose first number is at `at`."""
         if segment.flags & Flag.RST:
             self.resets.append(at)
             self.since.setdefault("RST", now_ms)
@@ -70,7 +70,7 @@ class Voice:
             self._promise(segment, client_origin)
 
     def _promise(self, segment: Segment, client_origin: int) -> None:
-        """Rule C3 speaks of the most that a guest has acknowledged and offered: an older segment takes nothing back."""
+        """Rule C3 uses the highest ack and offer of a guest: an older segment withdraws nothing."""
         ack = near(segment.ack, client_origin if self.ack is None else self.ack)
         if self.ack is None or ack >= self.ack:
             if self.ack is not None and ack > self.ack:
@@ -89,11 +89,11 @@ class Voice:
 
     @property
     def said(self) -> int:
-        """The position behind its last byte, SYN or FIN; a bare ACK may have a number farther on."""
+        """The position after its last byte, SYN or FIN; a bare ACK may have a number farther on."""
         return max([0, self.fin or 0, *self.octets]) + 1
 
     def edge(self, scale: int) -> int:
-        """The right end of the window: the farthest that was offered."""
+        """The right end of the window: the farthest offer."""
         return max(ack + (window << scale * is_scaled) for ack, window, is_scaled in self.offers)
 
     def space(self, scale: int) -> int:
