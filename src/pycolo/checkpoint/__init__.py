@@ -1,5 +1,5 @@
-"""Checkpoints: when the primary's state is copied over the secondary's, and what became of it.
+"""Checkpoints: when the primary's state is copied to the secondary, and with what outcome.
 
-`coordinator` is told facts and gives commands, `table` says what follows from what, `records` is what is kept of each
-checkpoint, `diagram` draws the table for the documentation.
+`coordinator` receives facts and gives commands, `table` has the transitions, `records` is the history of checkpoints,
+`diagram` draws the table for the documentation.
 """

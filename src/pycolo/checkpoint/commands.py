@@ -1,4 +1,4 @@
-"""What the coordinator commands."""
+"""The coordinator's commands."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pycolo.checkpoint.records import CheckpointRecord, Reason
 
 @dataclass(frozen=True, slots=True)
 class AskHypervisor:
-    """Command: ask QEMU for a checkpoint (migrate-set-parameters). `epoch` is the one that it will open."""
+    """Command: request a checkpoint from QEMU (migrate-set-parameters). `epoch` is the one that it will begin."""
 
     epoch: int
     reasons: tuple[Reason, ...]
@@ -15,10 +15,10 @@ class AskHypervisor:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Command: drain the primary's sockets, release all that is held, discard the secondary's.
+    """Command: drain the primary's sockets, release all held packets, discard the secondary's.
 
-    Answered by `committed`, behind which LOADED may pass, or by `colo_ended` when it cannot be done: LOADED must not
-    pass then. `epoch` is the one that begins.
+    The answer is `committed`, after which LOADED may pass, or `colo_ended` if the commit fails: LOADED must not pass
+    then. `epoch` is the one that begins.
     """
 
     epoch: int
@@ -34,9 +34,9 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Dissolve:
-    """Command: COLO has ended in QEMU. If the other node lives it discards its guest, and this node's serves on.
+    """Command: COLO has ended in QEMU. The other node, if alive, discards its guest; this node's guest serves on.
 
-    The coordinator is disarmed already, and the checkpoint that was under way is recorded as aborted.
+    The coordinator is disarmed already, and the running checkpoint is recorded as aborted.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Dissolve:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Command: report that `reason` will have no checkpoint."""
+    """Command: report that no checkpoint will answer `reason`."""
 
     reason: Reason
     why: str

@@ -4,23 +4,23 @@ One checkpoint at a time: ::
 
     requested ─► AskHypervisor ─► secondary_stopped ─► primary_stopped ─► loaded ─► Commit ─► committed ─► Record
 
-**Which requests a checkpoint answers.** All that come before its commit, also those that come when the primary has
-stopped already. A divergence that is found then is one between outputs of the epoch that ends: the commit releases
-what the primary sent in it and discards what the secondary sent. And the state that is copied is the present one: the
-primary has not run since. A request may come late, from another thread; so it can say in which epoch its reason arose,
-and one of an ended epoch is settled and only counted.
+**Which requests a checkpoint answers.** All requests before its commit, even those after the primary has stopped. A
+divergence found then lies between outputs of the ending epoch: the commit releases the primary's output of that epoch
+and discards the secondary's. And the copied state is the current one: the primary has not run since. A request from
+another thread may arrive late; so it can name the epoch of its reason, and a request of an ended epoch is settled and
+only counted.
 
-**Whose word commits.** Only LOADED of a checkpoint whose REPLY was heard here. Any other LOADED means that the pair is
-out of step: nothing may be released on it, and the pair is suspect. The shell lets LOADED pass to the primary after
-`committed`; without `Commit` LOADED never passes, and the shell ends the stream.
+**What commits.** Only the LOADED of a checkpoint whose REPLY was seen here. Any other LOADED means that the pair is out
+of step: it releases nothing, and the pair is suspect. The shell passes LOADED to the primary after `committed`; without
+`Commit`, LOADED never passes, and the shell ends the stream.
 
-**How one fails.** A request that QEMU refuses costs nothing: the pair stays, and the reasons are wanted again. Once
-QEMU has begun it gives a checkpoint up only by leaving COLO (`colo_ended`): the checkpoint is recorded as aborted and
-`Dissolve` is commanded. The secondary's guest is then discarded, and the primary's serves on alone.
+**How one fails.** If QEMU refuses a request, nothing is lost: the pair stays, and the reasons are pending again. Once
+QEMU has begun, it can abandon a checkpoint only by leaving COLO (`colo_ended`): the checkpoint is recorded as aborted
+and `Dissolve` is commanded. The secondary's guest is then discarded, and the primary's serves on alone.
 
-**STOP and RESUME** come over QMP, the rest through the relay of the migration stream. The two may overtake one
-another, so STOP and RESUME decide nothing but the pause that the record shows, and when the guest has run for the
-minimum distance. They are matched in order: a STOP belongs to the oldest committed checkpoint that has none.
+**STOP and RESUME** come over QMP, the rest through the relay of the migration stream. Either may overtake the other, so
+STOP and RESUME decide only the recorded pause, and when the guest has run for the minimum distance. They are matched in
+order: a STOP belongs to the oldest committed checkpoint without one.
 """
 
 from collections import Counter, deque
@@ -34,19 +34,19 @@ from pycolo.checkpoint.records import CheckpointRecord, History, Outcome, Reason
 from pycolo.checkpoint.table import RUNNING, TRANSITIONS, Action, Fact, State
 
 MIN_DISTANCE_MS: Final = 20
-"""Three idle pauses of a small guest: a pair that differs all the time still runs three quarters of it."""
+"""Three idle pauses of a small guest: if the pair differs all the time, the guest still runs three quarters of it."""
 
 MAX_INTERVAL_MS: Final = 10_000
-"""A takeover then repeats at most 10 s of what the clients cannot see, and the state to copy stays small."""
+"""A takeover then repeats at most 10 s of work that clients cannot see, and the state to copy stays small."""
 
 TIMEOUT_MS: Final = 5_000
-"""A guest's gigabyte of changed memory over a 10 Gbit/s link takes 1 s; a peer that hangs takes for ever."""
+"""A gigabyte of changed memory takes 1 s over a 10 Gbit/s link; a hanging peer would take for ever."""
 
 RESUME_WAIT_US: Final = 1_000_000
-"""RESUME is heard some 0.3 ms after LOADED was let pass. After this the record ends without a pause."""
+"""RESUME arrives some 0.3 ms after LOADED has passed. After this time the record ends without a pause."""
 
 RETRY_DISTANCE_US: Final = 100_000
-"""Between an aborted checkpoint and the next attempt: what has just failed would fail fifty times a second."""
+"""Pause between an aborted checkpoint and the next attempt: otherwise it would fail fifty times a second."""
 
 
 class _Told(NamedTuple):
@@ -63,7 +63,7 @@ class _Told(NamedTuple):
 
 
 class _Running:
-    """The checkpoint under way, or a committed one while its RESUME has not been heard."""
+    """The running checkpoint, or a committed one until its RESUME."""
 
     def __init__(self, began_us: int) -> None:
         self.began_us = began_us
@@ -76,13 +76,13 @@ class _Running:
 
     @property
     def resume_due_us(self) -> int:
-        """When to wait for RESUME no longer."""
+        """When to stop waiting for RESUME."""
         assert self.record is not None
         return self.record.ended_us + RESUME_WAIT_US
 
     @property
     def pause_us(self) -> int | None:
-        """None when it is not known, or when the host's clock was set back in between."""
+        """None if it is unknown, or if the host's clock was set back meanwhile."""
         if self.stopped_at_us is None or self.resumed_at_us is None:
             return None
         pause_us = self.resumed_at_us - self.stopped_at_us
@@ -90,7 +90,7 @@ class _Running:
 
 
 class Coordinator:
-    """Facts, in any order, never raise; see the module. Read `commands()` after each, and `deadline_us()`."""
+    """Facts in any order never raise; see the module. Read `commands()` and `deadline_us()` after each."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Coordinator:
         max_interval_ms: int = MAX_INTERVAL_MS,
         timeout_ms: int = TIMEOUT_MS,
     ) -> None:
-        """`epoch`: the node's, counted on here at each commit. `max_interval_ms` 0: none is made for its age alone."""
+        """`epoch`: the node's, incremented here at each commit. `max_interval_ms` 0: no periodic checkpoints."""
         assert min_distance_ms >= 0
         assert max_interval_ms >= 0
         assert timeout_ms > 0
@@ -111,11 +111,11 @@ class Coordinator:
         self.state = State.DISARMED
         self.history = History()
         self.unexpected: Counter[tuple[State, Fact]] = Counter()
-        """Facts that fit no transition: each is a bug somewhere, or a QEMU that works differently."""
+        """Facts without a transition: each is a bug, or a QEMU that works differently."""
         self.settled = 0
-        """Requests whose epoch had ended already."""
+        """Requests whose epoch had already ended."""
         self.refused = 0
-        """Requests without a pair, or with a pair that was lost before their turn."""
+        """Requests without a pair, or whose pair was lost before their turn."""
         self._pending = ReasonList()
         self._running: _Running | None = None
         self._awaiting: deque[_Running] = deque()  # committed, oldest first; RESUME_WAIT_US bounds it
@@ -160,51 +160,51 @@ class Coordinator:
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def synchronised(self, now_us: int) -> None:
-        """READY is here: the secondary runs the primary's first state. The epoch that this began is counted already."""
+        """READY has arrived: the secondary runs the primary's first state. Its epoch is counted already."""
         self._happened(Fact.SYNCHRONISED, _Told(now_us))
 
     def pair_entered_colo(self, now_us: int) -> None:
         """Both QEMUs are in COLO state and the primary runs again: its first RESUME after MIGRATION `colo`.
 
-        Not earlier: between the two QEMU is still setting up what a request for a checkpoint acts on.
+        Not earlier: between the two, QEMU is still setting up what a checkpoint request needs.
         """
         self._happened(Fact.ENTERED, _Told(now_us))
 
     def pair_lost(self, why: str, now_us: int) -> None:
-        """This node has decided that the pair is over (unprotect, a failover): no checkpoint any more."""
+        """This node has decided that the pair is over (unprotect, a failover): no more checkpoints."""
         self._happened(Fact.LOST, _Told(now_us, why=why))
 
     def requested(self, reason: Reason, now_us: int, epoch: int | None = None) -> None:
-        """A checkpoint is wanted. `epoch`: the one in which the reason arose; None is the present one."""
+        """Request a checkpoint. `epoch`: the one in which the reason arose; None: the current one."""
         if self.state is not State.DISARMED and epoch is not None and epoch < self.epoch:
             self.settled += 1
             return
         self._happened(Fact.REQUESTED, _Told(now_us, reason=reason, epoch=epoch))
 
     def ask_failed(self, why: str, now_us: int) -> None:
-        """QMP refused `AskHypervisor`, or did not answer; means nothing when the checkpoint began all the same."""
+        """QMP refused `AskHypervisor`, or did not answer; ignored if the checkpoint has begun all the same."""
         since_us = self._running.reasons.since_us if self._running is not None else None
         is_too_long = since_us is not None and now_us >= since_us + self.timeout_us
         is_new = self.state is State.ADMITTED and is_too_long and not self._is_refusal_suspected
         self._happened(Fact.REFUSED_TOO_LONG if is_new else Fact.ASK_FAILED, _Told(now_us, why=why))
 
     def secondary_stopped(self, now_us: int) -> None:
-        """REPLY is here: the secondary has stopped, and its node has read everything that it sent."""
+        """REPLY has arrived: the secondary has stopped, and its node has read everything that it sent."""
         self._happened(Fact.SECONDARY_STOPPED, _Told(now_us))
 
     def primary_stopped(self, at_us: int, now_us: int) -> None:
         """QMP STOP of the primary; `at_us` is the event's own time stamp."""
         told = _Told(now_us, at_us=at_us)
         for _ in range(sum(one.stopped_at_us is not None for one in self._awaiting)):
-            self._happened(Fact.RESUME_MISSED, told)  # it has stopped again, so it has run
+            self._happened(Fact.RESUME_MISSED, told)  # it has stopped again, so it ran in between
         self._happened(Fact.LATE_STOPPED if self._awaiting else Fact.PRIMARY_STOPPED, told)
 
     def loaded(self, now_us: int) -> None:
-        """LOADED is here, and held: the secondary runs the primary's state."""
+        """LOADED has arrived, and is held: the secondary runs the primary's state."""
         self._happened(Fact.LOADED, _Told(now_us))
 
     def committed(self, released_frames: int, released_bytes: int, discarded_frames: int, now_us: int) -> None:
-        """`Commit` has been done: LOADED may pass, and RESUME will follow."""
+        """`Commit` is done: LOADED may pass, and RESUME will follow."""
         told = _Told(
             now_us,
             released_frames=released_frames,
@@ -218,11 +218,11 @@ class Coordinator:
         self._happened(Fact.LATE_RESUMED if self._awaiting else Fact.RESUMED, _Told(now_us, at_us=at_us))
 
     def colo_ended(self, why: str, now_us: int) -> None:
-        """QEMU has left COLO after an error, the migration stream has ended, or `Commit` could not be done."""
+        """QEMU has left COLO after an error, the migration stream has ended, or `Commit` failed."""
         self._happened(Fact.COLO_ENDED, _Told(now_us, why=why))
 
     def timer_fired(self, now_us: int) -> None:
-        """`deadline_us` has come (calls that come early or twice do no harm)."""
+        """`deadline_us` has been reached (early or repeated calls do no harm)."""
         self._now_us = now_us = max(now_us, self._now_us)
         told = _Told(now_us)
         running = self._running
@@ -242,7 +242,7 @@ class Coordinator:
         return drained
 
     def deadline_us(self) -> int | None:
-        """When to call `timer_fired` next; None when only a fact can change anything."""
+        """When to call `timer_fired` next; None if only a fact can change anything."""
         due: list[int] = []
         if self.state is State.IDLE and self.max_interval_us:
             due.append(self._ended_us + self.max_interval_us)
@@ -256,16 +256,16 @@ class Coordinator:
 
     @property
     def is_running(self) -> bool:
-        """A checkpoint is under way."""
+        """Whether a checkpoint is running."""
         return self.state in RUNNING
 
     @property
     def refusal(self) -> str | None:
-        """Why a request would be refused now; None when it would be taken."""
+        """Why a request would be refused now; None if it would be accepted."""
         return "the pair is not in COLO: protect the VM first" if self.state is State.DISARMED else None
 
     def status(self, unix_minus_monotonic_us: int) -> dict[str, Any]:
-        """`checkpoint` in the control socket's answer; the argument makes wall-clock time of monotonic time."""
+        """`checkpoint` in the control socket's answer; the argument converts monotonic time to wall-clock time."""
         pauses = self.history.pauses()
         return {
             "phase": self.state.value,
@@ -277,14 +277,14 @@ class Coordinator:
             "last": [record.to_dict(unix_minus_monotonic_us) for record in self.history.last],
         }
 
-    # ── the table at work ───────────────────────────────────────────────────────────────────────────────────────
+    # ── running the table ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _wanted(self) -> tuple[Reason, ...]:
         """Reasons that no committed checkpoint has answered yet."""
         return (self._running.reasons.kept if self._running else ()) + self._pending.kept
 
     def _happened(self, fact: Fact, told: _Told) -> None:
-        self._now_us = max(told.now_us, self._now_us)  # facts of two threads: time stands still rather than goes back
+        self._now_us = max(told.now_us, self._now_us)  # facts of two threads: time must not go back
         told = told._replace(now_us=self._now_us)
         self._apply(fact, told)
         self._follow_up(told)
@@ -298,7 +298,7 @@ class Coordinator:
         self.state = transition.next
 
     def _follow_up(self, told: _Told) -> None:
-        """What the new state, or the time, makes a fact of."""
+        """Turn the new state, or the time, into further facts."""
         if self.state is State.SECONDARY_STOPPED and self._early_stop_at_us is not None:
             at_us, self._early_stop_at_us = self._early_stop_at_us, None
             self._apply(Fact.PRIMARY_STOPPED, told._replace(at_us=at_us))
@@ -328,7 +328,7 @@ class Coordinator:
             self._commands.append(Refused(told.reason, self.refusal))
 
     def _want(self, told: _Told, says: str) -> None:
-        if told.reason is not None:  # None: what an aborted checkpoint has left
+        if told.reason is not None:  # None: reasons left by an aborted checkpoint
             self._pending.add(told.reason, told.now_us)
 
     def _want_periodic(self, told: _Told, says: str) -> None:
@@ -336,13 +336,13 @@ class Coordinator:
         self._pending.add(Reason(ReasonKind.PERIODIC, text), told.now_us)
 
     def _join(self, told: _Told, says: str) -> None:
-        """Unless the data path is ahead of us, and the reason is of the epoch that this one opens."""
+        """Note the reason; not if the data path is ahead and the reason belongs to the next epoch."""
         assert self._running is not None
         if told.reason is not None:
             is_next = told.epoch is not None and told.epoch > self.epoch
             (self._pending if is_next else self._running.reasons).add(told.reason, told.now_us)
 
-    # ── actions: the checkpoint under way ───────────────────────────────────────────────────────────────────────
+    # ── actions: the running checkpoint ───────────────────────────────────────────────────────────────────────────
 
     def _ask(self, told: _Told, says: str) -> None:
         self._running = _Running(told.now_us)

@@ -1,6 +1,6 @@
 """The state table as a picture and as text, for docs/checkpoint.md.
 
-`python -m pycolo.checkpoint.diagram < docs/checkpoint.md` writes the page with what is between its marks made anew.
+`python -m pycolo.checkpoint.diagram < docs/checkpoint.md` writes the page with the part between its marks renewed.
 """
 
 import sys
@@ -20,14 +20,14 @@ _COMMANDS: Final = {
     Action.DISSOLVE: "Dissolve",
     Action.ABANDON_AND_DISSOLVE: "Dissolve",
 }
-"""Actions that give one, and how the picture names it."""
+"""Actions that give a command, and its name in the picture."""
 
 _NOTES: Final = frozenset({Fact.LATE_STOPPED, Fact.LATE_RESUMED, Fact.RESUME_MISSED})
-"""Of earlier checkpoints: in the table, but not worth an arrow."""
+"""Facts about earlier checkpoints: in the table, but without an arrow."""
 
 
 def picture() -> str:
-    """Mermaid: an arrow for each change of state, and for each command that is given without one."""
+    """Mermaid: an arrow for each change of state, and for each command without one."""
     arrows: dict[tuple[State, State], list[str]] = {}
     for (state, fact), transition in TRANSITIONS.items():
         is_command = transition.action in (Action.REFUSE, Action.SUSPECT)
@@ -52,12 +52,12 @@ def table() -> str:
 
 
 def block() -> str:
-    """What stands between the marks of the page."""
+    """The text between the marks of the page."""
     return f"{BEGIN}\n```mermaid\n{picture()}\n```\n\n{table()}\n{END}"
 
 
 def renewed(page: str) -> str:
-    """`page` with its block made anew. Raises ValueError when the marks are not there."""
+    """`page` with its block renewed. Raises ValueError if the marks are missing."""
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:

@@ -2,11 +2,11 @@
 
 
 class Epoch:
-    """The pair's epoch as one node knows it. A node has one; what shows, sends or stores the number reads it here.
+    """The pair's epoch as one node knows it. A node has one; all who show, send or store the number read it here.
 
-    It grows by one with each state of the primary that the secondary's guest has loaded. The primary's coordinator
-    counts at the commit, the secondary's barrier when its guest has loaded; both count the first synchronisation. One
-    thread counts at a time, and reading an int needs no lock.
+    It increases by one with each state of the primary that the secondary's guest has loaded. The primary's coordinator
+    counts at the commit, the secondary's barrier when its guest has loaded; both count the first synchronisation. Only
+    one thread counts at a time, and reading an int needs no lock.
     """
 
     __slots__ = ("_number",)
@@ -16,7 +16,7 @@ class Epoch:
 
     @property
     def number(self) -> int:
-        """The present epoch."""
+        """The current epoch."""
         return self._number
 
     @property
@@ -25,10 +25,10 @@ class Epoch:
         return self._number + 1
 
     def begin(self) -> int:
-        """The next epoch has begun; its number."""
+        """Begin the next epoch; returns its number."""
         self._number += 1
         return self._number
 
     def meet(self, number: int) -> None:
-        """The other node knows of `number`: the pair goes on from the higher one."""
+        """The other node has reached `number`: the pair continues from the higher one."""
         self._number = max(self._number, number)

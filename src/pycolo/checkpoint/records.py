@@ -1,4 +1,4 @@
-"""What is kept of a checkpoint: why it was made, how it ended, how long the guest stood still."""
+"""The record of a checkpoint: its reasons, its outcome, the guest's pause."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -8,52 +8,52 @@ from enum import StrEnum
 from typing import Any, Final
 
 REASONS_PER_KIND_MAX: Final = 4
-"""Reasons kept of each kind, per checkpoint: a broken pair differs in every connection, and four say as much as all.
-The bound is per kind so that a storm of one kind does not hide that an operator asked as well."""
+"""Reasons kept of each kind, per checkpoint: a broken pair differs in every connection, and four show as much as all.
+The limit is per kind, so that many of one kind do not hide an operator's request."""
 
 HISTORY_RECORDS: Final = 64
 """The last checkpoints that `colo status` can show."""
 
 PAUSES_KEPT: Final = 1024
-"""Pauses behind median and p99: ten of them are above the 99th percentile."""
+"""Pauses behind median and p99: ten of them lie above the 99th percentile."""
 
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ReasonKind(StrEnum):
-    """What a checkpoint was requested for."""
+    """The kind of reason for a checkpoint."""
 
     DIVERGENCE = "divergence"
     """The replicas' output differs; the text says how."""
     TIMEOUT = "timeout"
     """A packet waited longer than compare_timeout for the other replica's."""
     QUEUE_FULL = "queue_full"
-    """What is held needs room."""
+    """Memory for held packets is short."""
     PERIODIC = "periodic"
     """The maximum interval has passed."""
     OPERATOR = "operator"
     """`colo checkpoint`."""
     FIRST = "first"
-    """The pair has just entered COLO: from this one on, the secondary stands for the primary."""
+    """The pair has just entered COLO: from this checkpoint on, the secondary can replace the primary."""
     HYPERVISOR = "hypervisor"
     """Not requested here: the hypervisor began by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`text` is one line for the user; `connection` is None where the reason is not one connection's."""
+    """`text` is one line for the user; `connection` is None if the reason concerns no single connection."""
 
     kind: ReasonKind
     text: str
     connection: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As in the control socket's answers."""
+        """As the control socket's answers show it."""
         return {"kind": self.kind.value, "text": self.text, "connection": self.connection}
 
 
 class ReasonList:
-    """Reasons in the order in which they came, `REASONS_PER_KIND_MAX` of each kind, and the number of the others."""
+    """Reasons in order of arrival, `REASONS_PER_KIND_MAX` of each kind, and the number of the others."""
 
     def __init__(self) -> None:
         self._reasons: list[Reason] = []
@@ -65,11 +65,11 @@ class ReasonList:
 
     @property
     def kept(self) -> tuple[Reason, ...]:
-        """The reasons themselves."""
+        """The reasons kept."""
         return tuple(self._reasons)
 
     def add(self, reason: Reason, now_us: int) -> None:
-        """A checkpoint is wanted at `now_us`."""
+        """Add a reason for a checkpoint, arisen at `now_us`."""
         self.since_us = now_us if self.since_us is None else min(self.since_us, now_us)
         if sum(one.kind is reason.kind for one in self._reasons) < REASONS_PER_KIND_MAX:
             self._reasons.append(reason)
@@ -77,7 +77,7 @@ class ReasonList:
             self.more += 1
 
     def take(self, other: "ReasonList") -> None:
-        """Everything of `other`, which is empty afterwards."""
+        """Move all reasons from `other`."""
         for reason in other._reasons:
             assert other.since_us is not None
             self.add(reason, other.since_us)
@@ -85,18 +85,18 @@ class ReasonList:
         other.clear()
 
     def clear(self) -> None:
-        """Nothing is wanted any more."""
+        """Remove all reasons."""
         self._reasons, self.more, self.since_us = [], 0, None
 
     def drop(self, kind: ReasonKind) -> None:
-        """Forget the reasons of `kind`."""
+        """Remove the reasons of `kind`."""
         self._reasons = [reason for reason in self._reasons if reason.kind is not kind]
         if not self._reasons:
             self.clear()
 
 
 class Outcome(StrEnum):
-    """How a checkpoint ended."""
+    """The outcome of a checkpoint."""
 
     COMMITTED = "committed"
     """The secondary runs the primary's state; a new epoch has begun."""
@@ -106,10 +106,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """One checkpoint that has ended. Times are monotonic microseconds of this node.
+    """One finished checkpoint. Times are monotonic microseconds of this node.
 
-    `epoch` is the one that it opened, or would have opened. `pause_us` is the primary's STOP to RESUME by QEMU's own
-    time stamps; None when one of the two was not seen. `resumed_us` is when RESUME was heard here.
+    `epoch` is the one that it began, or would have begun. `pause_us` is the primary's STOP to RESUME by QEMU's own time
+    stamps; None if one of the two was not seen. `resumed_us` is when RESUME arrived here.
     """
 
     epoch: int
@@ -127,7 +127,7 @@ class CheckpointRecord:
     discarded_frames: int = 0
 
     def to_dict(self, unix_minus_monotonic_us: int) -> dict[str, Any]:
-        """As in the control socket's answers; the argument makes wall-clock time of monotonic time."""
+        """As the control socket's answers show it; the argument converts monotonic time to wall-clock time."""
         at = _UNIX + timedelta(microseconds=self.began_us + unix_minus_monotonic_us)
         whole_us = None if self.resumed_us is None else self.resumed_us - self.requested_us
         return {
@@ -147,19 +147,19 @@ class CheckpointRecord:
 
 @dataclass(frozen=True, slots=True)
 class PauseSummary:
-    """Of the last `PAUSES_KEPT` pauses."""
+    """Statistics of the last `PAUSES_KEPT` pauses."""
 
     median_us: int
     p99_us: int
     max_us: int
 
     def to_dict(self) -> dict[str, Any]:
-        """In milliseconds, as in the control socket's answers."""
+        """In milliseconds, as the control socket's answers show it."""
         return {"median": _ms(self.median_us), "p99": _ms(self.p99_us), "max": _ms(self.max_us)}
 
 
 def summarise(pauses_us: Iterable[int]) -> PauseSummary | None:
-    """Nearest rank: each number is a pause that was seen. None of nothing."""
+    """Nearest rank: each number is a pause that occurred. None without pauses."""
     ordered = sorted(pauses_us)
     if not ordered:
         return None
@@ -168,18 +168,18 @@ def summarise(pauses_us: Iterable[int]) -> PauseSummary | None:
 
 
 class History:
-    """The last records, and counts over all."""
+    """The last records, and counts of all."""
 
     def __init__(self) -> None:
         self.last: deque[CheckpointRecord] = deque(maxlen=HISTORY_RECORDS)
         self.committed = 0
         self.aborted = 0
         self.count: dict[ReasonKind, int] = dict.fromkeys(ReasonKind, 0)
-        """Committed checkpoints by the kind of their first reason: the sum is their number."""
+        """Committed checkpoints by the kind of their first reason; the sum is their number."""
         self._pauses_us: deque[int] = deque(maxlen=PAUSES_KEPT)
 
     def add(self, record: CheckpointRecord) -> None:
-        """A checkpoint has ended."""
+        """Add a finished checkpoint."""
         self.last.append(record)
         if record.outcome is Outcome.ABORTED:
             self.aborted += 1

@@ -13,6 +13,6 @@ The primary node listens, the secondary node connects twice::
 
 Two connections, so that a heartbeat never waits behind eight megabytes of frames.
 
-* `codec`: the messages of both connections; header, bounds, decoder.
-* `hello`: who may talk to whom, as a pure function of the two hellos.
+* `codec`: the messages of both connections; header, limits, decoder.
+* `hello`: which nodes may connect, as a pure function of the two hellos.
 """

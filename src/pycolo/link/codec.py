@@ -11,10 +11,10 @@
     ├───────────────┴───────────────┴───────────────────────────────┤
     │                            payload                            │
 
-Frames travel as batches in QEMU's own stream framing, just as they were read, so the data connection costs
-Python once per message (up to `limits.LINK_MESSAGE_BYTES_MAX`) and never once per frame.
+Frames travel as batches in QEMU's own stream framing, just as they were read: the data connection runs Python once per
+message (up to `limits.LINK_MESSAGE_BYTES_MAX`), never once per frame.
 
-A stream has no way to find the next message after a bad header: it is refused, and stays refused.
+After a bad header the next message cannot be found: the stream is refused, and stays refused.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,14 +29,14 @@ _HEADER: Final = Struct(">IBBH")
 HEADER_BYTES: Final = _HEADER.size
 
 TLS_RECORD_BYTES_MAX: Final = 1 << 14
-"""RFC 8446 section 5.1. A read with this much room leaves no decrypted bytes inside the TLS library."""
+"""RFC 8446 section 5.1. A read with this much room leaves no decrypted bytes in the TLS library."""
 
 TEXT_BYTES_MAX: Final = 512
-"""One line for the other node's log, and a half."""
+"""Enough for one and a half lines in the other node's log."""
 
 
 class Channel(Enum):
-    """Which of the connections. MIGRATION carries QEMU's migration stream as it is, once both have said hello."""
+    """The connection. MIGRATION carries QEMU's migration stream unchanged, after both hellos."""
 
     CONTROL = "control"
     DATA = "data"
@@ -44,7 +44,7 @@ class Channel(Enum):
 
 
 class MessageType(IntEnum):
-    """What a message is; the numbers are the protocol's."""
+    """The type of a message; the numbers are the protocol's."""
 
     HELLO = 1
     WELCOME = 2
@@ -83,7 +83,7 @@ _PAYLOAD_BYTES: Final = {
     MessageType.GOODBYE: (1, 1 + TEXT_BYTES_MAX),
     MessageType.ORDER: (2, limits.ORDER_BYTES_MAX),
 }
-"""Shortest and longest payload of each type. Four bytes is the length word of one empty frame."""
+"""Shortest and longest payload of each type. Four bytes are the length word of one empty frame."""
 
 
 def header(message_type: MessageType, length: int) -> bytes:
@@ -92,12 +92,12 @@ def header(message_type: MessageType, length: int) -> bytes:
 
 
 def message(message_type: MessageType, payload: bytes) -> bytes:
-    """A whole message, for the short ones."""
+    """A whole message with header, for short ones."""
     return header(message_type, len(payload)) + payload
 
 
 def payload_bytes_max(types: Iterable[MessageType]) -> int:
-    """The longest payload that any of `types` may have."""
+    """The longest payload of any of `types`."""
     return max(_PAYLOAD_BYTES[message_type][1] for message_type in types)
 
 
@@ -115,8 +115,8 @@ def parse_header(
 ) -> tuple[MessageType, int]:
     """Type and payload length of the header at `position`.
 
-    `types` are those that may come now; `stream` and `offset` (bytes before this header) are for the
-    error's line. Raises `LinkError` for anything that is not a header of one of `types`.
+    `types` are those allowed now; `stream` and `offset` (bytes before this header) are for the error message. Raises
+    `LinkError` for anything that is not a header of one of `types`.
     """
     length, number, flags, reserved = _HEADER.unpack_from(octets, position)
     where = f"{stream}: message at byte {offset}"
@@ -124,10 +124,10 @@ def parse_header(
         message_type = MessageType(number)
     except ValueError:
         raise LinkError(
-            f"{where} has unknown type {number}; link closed (is it the other node, of the same version?)"
+            f"{where} has unknown type {number}; link closed (is the peer a node of the same version?)"
         ) from None
     if message_type not in types:
-        raise LinkError(f"{where} is {message_type.name}, which has no place here; link closed")
+        raise LinkError(f"{where} is {message_type.name}, which is not allowed here; link closed")
     if flags or reserved:
         raise LinkError(f"{where} has flags {flags:#x} and reserved bits {reserved:#x}, must be 0; link closed")
     shortest, longest = _PAYLOAD_BYTES[message_type]
@@ -142,25 +142,25 @@ def parse_header(
 
 
 def pack_epoch(epoch: int) -> bytes:
-    """Payload of EPOCH_MARKER: everything behind it in this direction belongs to `epoch`."""
+    """Payload of EPOCH_MARKER: everything after it in this direction belongs to `epoch`."""
     return _EPOCH.pack(epoch)
 
 
 def unpack_epoch(payload: bytes | memoryview) -> int:
-    """The epoch that an EPOCH_MARKER opens."""
+    """The epoch that an EPOCH_MARKER begins."""
     (epoch,) = _EPOCH.unpack(payload)
     assert isinstance(epoch, int)
     return epoch
 
 
 def offsets_payloads(epoch: int, table: bytes) -> Iterator[bytes]:
-    """The payloads of the OFFSETS messages that carry the primary's table of offsets of `epoch`, one at least."""
+    """The payloads of the OFFSETS messages with the primary's table of offsets of `epoch`, at least one."""
     for start in range(0, max(1, len(table)), limits.BATCH_BYTES):
         yield _OFFSETS.pack(epoch, len(table), start) + table[start : start + limits.BATCH_BYTES]
 
 
 class OffsetsAssembly:
-    """Puts the pieces of OFFSETS messages together. They come in order; the first of a table ends the one before."""
+    """Assembles the pieces of OFFSETS messages. They arrive in order; a first piece drops an unfinished table."""
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
@@ -168,7 +168,7 @@ class OffsetsAssembly:
         self._table = bytearray()
 
     def add(self, payload: bytes | memoryview) -> tuple[int, bytes] | None:
-        """(epoch, table) when the table is whole. Raises `LinkError` for a piece that does not fit."""
+        """(epoch, table) when the table is complete. Raises `LinkError` for a piece that does not fit."""
         epoch, size, start = _OFFSETS.unpack_from(payload)
         piece = payload[_OFFSETS.size :]
         if start == 0:
@@ -189,10 +189,10 @@ class OffsetsAssembly:
 
 
 class Heartbeat(NamedTuple):
-    """Sign of life; `sender_ns` is the sender's own monotonic clock, comparable only with itself.
+    """A sign of life. `sender_ns` is the sender's own monotonic clock, comparable only with itself.
 
-    `heard_ns` is the `sender_ns` of the last heartbeat that the sender got, 0 for none: it tells the other node up to
-    when it was certainly heard.
+    `heard_ns` is the `sender_ns` of the last heartbeat that the sender received, 0 for none: it tells the other node
+    until when it was certainly heard.
     """
 
     sequence: int
@@ -207,12 +207,12 @@ class Heartbeat(NamedTuple):
 
     @classmethod
     def unpack(cls, payload: bytes | memoryview) -> "Heartbeat":
-        """From a payload whose length the decoder has checked."""
+        """Parse a payload; the decoder has checked its length."""
         return cls._make(_HEARTBEAT.unpack(payload))
 
 
 class TakeoverNotice(NamedTuple):
-    """The sender serves alone from now on, under `term`; a primary that gets this must stop releasing."""
+    """The sender serves alone from now on, under `term`; a primary that receives this must stop releasing."""
 
     term: int
     epoch: int
@@ -223,7 +223,7 @@ class TakeoverNotice(NamedTuple):
 
     @classmethod
     def unpack(cls, payload: bytes | memoryview) -> "TakeoverNotice":
-        """From a payload whose length the decoder has checked."""
+        """Parse a payload; the decoder has checked its length."""
         return cls._make(_TAKEOVER.unpack(payload))
 
 
@@ -235,15 +235,15 @@ class GoodbyeReason(IntEnum):
     PROTOCOL = 2
     REPLACED = 3
     RESIGNED = 4
-    """The sender's guest is gone and the sender will not serve: the other node may, without asking anybody."""
+    """The sender's guest is gone and the sender will not serve: the other node may, without an arbiter decision."""
 
     @classmethod
     def _missing_(cls, value: object) -> "GoodbyeReason":
-        return cls.OTHER  # a later version's reason is still a goodbye
+        return cls.OTHER  # an unknown reason of a later version is still a goodbye
 
 
 class Goodbye(NamedTuple):
-    """The sender leaves on purpose: its silence from here on is no failure."""
+    """The sender leaves on purpose: its silence from here on is not a failure."""
 
     reason: GoodbyeReason
     text: str
@@ -254,16 +254,16 @@ class Goodbye(NamedTuple):
 
     @classmethod
     def unpack(cls, payload: bytes | memoryview) -> "Goodbye":
-        """From a payload whose length the decoder has checked."""
+        """Parse a payload; the decoder has checked its length."""
         return cls(GoodbyeReason(payload[0]), unpack_text(payload[1:]))
 
 
 def pack_text(text: str) -> bytes:
-    """`text` as UTF-8, cut to `TEXT_BYTES_MAX` at a character's boundary."""
+    """`text` as UTF-8, truncated to `TEXT_BYTES_MAX` at a character boundary."""
     return text.encode("utf-8", "replace")[:TEXT_BYTES_MAX].decode("utf-8", "ignore").encode()
 
 
 def unpack_text(payload: bytes | memoryview) -> str:
-    """One printable line: the other node writes into our log, but neither new lines nor terminal commands."""
+    """One printable line: text from the other node must not bring newlines or terminal sequences into our log."""
     decoded = bytes(payload).decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "?" for character in decoded)

@@ -1,13 +1,11 @@
 """The first message of each connection, and the verdict on it.
 
-The connecting node sends a `Hello`, the listening one answers with its own (WELCOME) or a reason (REFUSED).
-Both sides judge, by the same pure function. A hello is JSON: it is read by people with a capture at hand,
-once per connection, and `protocol` and `program` stay readable for every later version whatever becomes of
-the other fields.
+The connecting node sends a `Hello`, the listening one answers with its own (WELCOME) or a reason (REFUSED). Both sides
+decide by the same pure function. A hello is JSON, because people read it in captures, and it is sent only once per
+connection; `protocol` and `program` stay readable for every later version, whatever happens to the other fields.
 
-**Terms.** The term counts takeovers of a pair. A secondary learns its primary's term, so the primary's is
-never the lower one: a primary below its secondary's term, or below another primary's, is an old one that
-came back.
+**Terms.** The term counts takeovers of a pair. A secondary learns its primary's term, so the primary's is never the
+lower one: a primary below its secondary's term, or below another primary's, is an outdated one that has returned.
 """
 
 import re
@@ -21,13 +19,13 @@ from pycolo.errors import ConfigError, LinkError
 from pycolo.link.codec import Channel, pack_text, unpack_text
 
 PROTOCOL_VERSION: Final = 4
-"""Goes up with every change that an older node would misunderstand."""
+"""Incremented by every change that an older node would misunderstand."""
 
 PAIR_DEFAULT: Final = "colo"
-"""Name of a pair that was given none."""
+"""Name of a pair without a given name."""
 
 PAIR_PATTERN: Final = r"^[A-Za-z0-9_.-]{1,64}\Z"
-"""A pair's name is a part of certificate URIs, file names and log lines."""
+"""Characters of a pair's name, which becomes a part of certificate URIs, file names and log lines."""
 
 _U64_MAX: Final = (1 << 64) - 1
 
@@ -38,7 +36,7 @@ Features = Annotated[frozenset[Feature], msgspec.Meta(max_length=32)]
 
 
 class Role(StrEnum):
-    """Which of the two replicas a node serves."""
+    """The replica that a node serves."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
@@ -50,11 +48,11 @@ class Role(StrEnum):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node says of itself.
+    """A node's description of itself.
 
-    `features`: ``name=value`` must be the same on both nodes (``vnet_hdr=1``); a bare ``name`` is an
-    offer, in use when both make it. `instance` is drawn at random by each process at start (64 bits, not
-    0); `peer_instance` is the instance at the other end of this node's other connection, 0 for none.
+    `features`: ``name=value`` must be the same on both nodes (``vnet_hdr=1``); a bare ``name`` is an offer, used if
+    both make it. Each process draws `instance` at random when it starts (64 bits, not 0); `peer_instance` is the
+    instance at the other end of this node's other connection, 0 for none.
     """
 
     protocol: int = PROTOCOL_VERSION
@@ -89,30 +87,30 @@ class RefusalReason(IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "RefusalReason":
-        return cls.OTHER  # a later version's reason is still a refusal, and has its text
+        return cls.OTHER  # an unknown reason of a later version is still a refusal, with its text
 
     @property
     def is_passing(self) -> bool:
-        """True when the same two processes may agree later: one is still bound to an instance now gone."""
+        """Whether the same two processes may agree later: one is still bound to an instance that has ended."""
         return self is RefusalReason.INSTANCE
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """Both may talk: under the primary's `term`, with the `features` that both have."""
+    """The nodes may connect: under the primary's `term`, with the `features` that both have."""
 
     term: int
     features: frozenset[str]
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """They may not. `text` is one line that reads the same on both nodes."""
+    """The nodes may not connect. `text` is one line, the same on both nodes."""
 
     reason: RefusalReason
     text: str
 
 
 class HelloError(LinkError):
-    """A hello could not be read, or one of the two nodes refused the other's."""
+    """A hello is not readable, or one of the two nodes refused the other's."""
 
     def __init__(self, reason: RefusalReason, text: str) -> None:
         super().__init__(text)
@@ -120,7 +118,7 @@ class HelloError(LinkError):
 
 
 class _AnyVersion(msgspec.Struct):
-    """The two fields that every version of the hello has."""
+    """The two fields of the hello in every version."""
 
     protocol: int
     program: Program
@@ -132,23 +130,23 @@ _any_version_decoder: Final = msgspec.json.Decoder(_AnyVersion)
 
 
 def check_pair_name(name: str) -> str:
-    """`name` itself. Raises `ConfigError` when no pair can have it."""
+    """`name` itself. Raises `ConfigError` if it is not a valid name of a pair."""
     if not re.fullmatch(PAIR_PATTERN, name):
         raise ConfigError("--pair", "1 to 64 letters, digits, dots, dashes or underscores", name)
     return name
 
 
 def encode_hello(hello: Hello) -> bytes:
-    """Payload of HELLO and WELCOME. Raises `HelloError` for what the other node would not read."""
+    """Payload of HELLO and WELCOME. Raises `HelloError` if the other node would refuse to read it."""
     payload = _hello_encoder.encode(hello)
     decode_hello(payload, "own hello")
     return payload
 
 
 def decode_hello(payload: bytes | memoryview, stream: str) -> Hello:
-    """Raises `HelloError` (BAD_HELLO or VERSION, with the line for both nodes) for anything but a hello."""
+    """Raises `HelloError` (BAD_HELLO or VERSION, with the line for both nodes) unless it is a hello."""
     if len(payload) > limits.HELLO_BYTES_MAX:
-        raise HelloError(RefusalReason.BAD_HELLO, f"{stream}: hello above {limits.HELLO_BYTES_MAX} bytes")
+        raise HelloError(RefusalReason.BAD_HELLO, f"{stream}: hello longer than {limits.HELLO_BYTES_MAX} bytes")
     try:
         found = _any_version_decoder.decode(payload)
         if found.protocol != PROTOCOL_VERSION:
@@ -156,7 +154,7 @@ def decode_hello(payload: bytes | memoryview, stream: str) -> Hello:
         return _hello_decoder.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         detail = unpack_text(pack_text(str(error)))
-        raise HelloError(RefusalReason.BAD_HELLO, f"{stream}: hello cannot be read: {detail}") from error
+        raise HelloError(RefusalReason.BAD_HELLO, f"{stream}: hello cannot be parsed: {detail}") from error
 
 
 def encode_refusal(refusal: Refusal) -> bytes:
@@ -165,14 +163,14 @@ def encode_refusal(refusal: Refusal) -> bytes:
 
 
 def decode_refusal(payload: bytes | memoryview) -> Refusal:
-    """Of a payload whose length the codec has checked; total."""
+    """Parse a payload; the codec has checked its length. Never raises."""
     return Refusal(RefusalReason(payload[0]), unpack_text(payload[1:]))
 
 
 def judge(own: Hello, theirs: Hello) -> Welcome | Refusal:
-    """May these two nodes talk over this connection?
+    """Whether these two nodes may use this connection.
 
-    Symmetric: both nodes reach the same verdict, with the same text, about the same two hellos.
+    Symmetric: from the same two hellos both nodes reach the same verdict with the same text.
     """
     if own.protocol != theirs.protocol:
         low, high = sorted((own, theirs), key=lambda hello: hello.protocol)
@@ -194,7 +192,7 @@ def _judge_roles(own: Hello, theirs: Hello) -> Refusal | None:
     if own.role is theirs.role is Role.PRIMARY and low != high:
         return Refusal(
             RefusalReason.STALE_TERM,
-            f"a primary of term {low} came back after the takeover of term {high}; start it as secondary",
+            f"a primary of term {low} returned after the takeover of term {high}; start it as secondary",
         )
     if own.role is theirs.role:
         return Refusal(RefusalReason.ROLE, f"both nodes are {own.role}; one must be primary, one secondary")
@@ -203,7 +201,7 @@ def _judge_roles(own: Hello, theirs: Hello) -> Refusal | None:
         return Refusal(
             RefusalReason.STALE_TERM,
             f"the primary is of term {primary.term}, its secondary has seen term {secondary.term}: this "
-            f"primary was taken over from and must not serve; start it as secondary",
+            f"primary was replaced in a takeover and must not serve; start it as secondary",
         )
     return None
 
@@ -227,13 +225,13 @@ def _judge_instances(own: Hello, theirs: Hello) -> Welcome | Refusal:
                 RefusalReason.INSTANCE,
                 f"the {hello.role} is connected to another process of the {other.role} "
                 f"(instance {hello.peer_instance:016x}, not {other.instance:016x}); "
-                "try again when that one is gone",
+                "try again when that process has ended",
             )
     return Welcome(max(own.term, theirs.term), own.features & theirs.features)
 
 
 def _version_text(protocol: int, program: str) -> str:
     return (
-        f"the other node speaks protocol version {protocol} ({program}), this one version "
+        f"the other node uses protocol version {protocol} ({program}), this one version "
         f"{PROTOCOL_VERSION}; run the same version of pycolo on both nodes"
     )

@@ -1,12 +1,12 @@
-"""What the two nodes of a VM ask of one another on the control connection, and the answers: JSON, one object each.
+"""Questions between the two nodes of a VM on the control connection, and their answers: one JSON object each.
 
 ::
 
     {"id": 7, "order": "prepare", "arguments": {"epoch": 3}}        question
     {"id": 7, "answer": {"version": "7.2.22"}}                      it was done
-    {"id": 7, "error": "vm1: qemu-system-x86_64: no such file"}     it was not, and one line says why
+    {"id": 7, "error": "vm1: qemu-system-x86_64: no such file"}     it failed; one line says why
 
-Either node may ask. An id is the asker's own; an answer to nobody's question is ignored.
+Either node may ask. Each node numbers its own questions; an answer without a question is ignored.
 """
 
 from typing import Any, Final
@@ -34,7 +34,7 @@ _decoder: Final = msgspec.json.Decoder(Order)
 
 
 def encode_order(order: Order) -> bytes:
-    """Payload of ORDER. Raises `LinkError` for one that is too long."""
+    """Payload of ORDER. Raises `LinkError` if it is too long."""
     payload = _encoder.encode(order)
     if len(payload) > limits.ORDER_BYTES_MAX:
         raise LinkError(f"order {order.order or order.id}: {len(payload)} bytes, above {limits.ORDER_BYTES_MAX}")
@@ -42,8 +42,8 @@ def encode_order(order: Order) -> bytes:
 
 
 def decode_order(payload: bytes | memoryview) -> Order:
-    """Raises `LinkError` for anything that is no order."""
+    """Raises `LinkError` unless it is an order."""
     try:
         return _decoder.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise LinkError(f"control link: an order cannot be read: {error}") from error
+        raise LinkError(f"control link: an order cannot be parsed: {error}") from error

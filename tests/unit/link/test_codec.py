@@ -103,7 +103,7 @@ def test_a_decoder_whose_messages_nobody_takes_says_so_instead_of_looking_like_a
     ("octets", "text"),
     [
         (struct.pack(">IBBH", 4, 99, 0, 0), "unknown type 99"),
-        (struct.pack(">IBBH", 4, MessageType.HEARTBEAT, 0, 0), "HEARTBEAT, which has no place here"),
+        (struct.pack(">IBBH", 4, MessageType.HEARTBEAT, 0, 0), "HEARTBEAT, which is not allowed here"),
         (struct.pack(">IBBH", 4, MessageType.CLIENT_FRAMES, 1, 0), "flags 0x1"),
         (struct.pack(">IBBH", 4, MessageType.CLIENT_FRAMES, 0, 7), "reserved bits 0x7"),
         (struct.pack(">IBBH", 3, MessageType.CLIENT_FRAMES, 0, 0), "has 3 bytes"),

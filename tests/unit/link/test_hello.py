@@ -99,7 +99,7 @@ def test_a_new_secondary_joins_and_learns_term_and_common_features():
         (
             {"role": Role.PRIMARY, "term": 4},
             RefusalReason.STALE_TERM,
-            "term 3 came back after the takeover of term 4",
+            "term 3 returned after the takeover of term 4",
         ),
         ({"term": 4}, RefusalReason.STALE_TERM, "the primary is of term 3, its secondary has seen term 4"),
         ({"channel": Channel.DATA}, RefusalReason.CHANNEL, "data connection"),
@@ -150,7 +150,7 @@ def test_a_later_version_is_told_apart_whatever_its_other_fields_are():
         {"protocol": PROTOCOL_VERSION + 1, "program": "pycolo 9", "pair": ["now", "a", "list"]}
     ).encode()
     with pytest.raises(
-        HelloError, match=rf"link from b: the other node speaks protocol version {PROTOCOL_VERSION + 1} \(pycolo 9\)"
+        HelloError, match=rf"link from b: the other node uses protocol version {PROTOCOL_VERSION + 1} \(pycolo 9\)"
     ) as found:
         decode_hello(payload, "link from b")
     assert found.value.reason is RefusalReason.VERSION
