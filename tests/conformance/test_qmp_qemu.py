@@ -171,7 +171,7 @@ def test_closing_does_not_wait_for_a_qemu_that_stands_still():
 def test_a_second_client_of_one_socket_is_told_what_is_wrong():
     async def scenario(qemu):
         second = Qmp(qemu.qmp.path, "vm1", lambda event: None, lambda reason: None)
-        with pytest.raises(QmpTimeout, match="has another program this socket open"):
+        with pytest.raises(QmpTimeout, match="does another program use this socket"):
             await second.connect(0.2)
         await qemu.qmp.close()
         await second.connect(LONG_S)

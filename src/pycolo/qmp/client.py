@@ -1,10 +1,10 @@
 """One QMP connection to one QEMU, over the library `qemu.qmp` (docs/adr/0018-qmp-library.md).
 
-What is added to the library: a time-out on every command, a bound on what a hanging QEMU can make us keep, events as
-calls instead of as a list that only grows, errors of one line, and silence in the log.
+It adds to the library: a time-out for every command, a bound on what a hanging QEMU can make us keep, events as calls
+(not as a list that only grows), one-line errors, and no log messages of its own.
 
-A QEMU serves one client per QMP socket. A second one is accepted by the kernel and gets no greeting until the first
-has gone; so does everybody whose QEMU's main loop hangs. Both end as `QmpTimeout`.
+A QEMU serves one client per QMP socket. The kernel accepts a second client, which gets no greeting until the first has
+left; the same happens while QEMU's main loop hangs. Both cases end as `QmpTimeout`.
 """
 
 import asyncio
@@ -29,24 +29,24 @@ from qemu.qmp.qmp_client import BadReplyError, GreetingError, NegotiationError, 
 from pycolo.errors import ConnectError, PeerError, QmpError, QmpTimeout, StateError
 
 CONNECT_TIMEOUT_S: Final = 5.0
-"""From the first attempt to the end of the negotiation, which takes milliseconds. Who starts a QEMU passes more."""
+"""From the first attempt to the end of the negotiation, which takes milliseconds. Allow more for a starting QEMU."""
 
 COMMAND_TIMEOUT_S: Final = 5.0
-"""A command takes about a millisecond; at a checkpoint it waits for the main loop, some tens of them."""
+"""A command takes about a millisecond; during a checkpoint it waits for the main loop, some tens of milliseconds."""
 
 CONNECT_PAUSE_S: Final = 0.05
-"""Between two looks whether the socket is there yet: a QEMU takes some tenths of a second to start."""
+"""Interval at which the socket is looked for: a QEMU takes some tenths of a second to start."""
 
 LINE_BYTES_MAX: Final = 4 << 20
-"""One message. The longest known, the answer to query-qmp-schema, has 0.2 MB in 7.2."""
+"""Longest message. The longest known, the answer to query-qmp-schema, has 0.2 MB in 7.2."""
 
 UNANSWERED_MAX: Final = 256
-"""Commands that QEMU owes an answer, timed out or not. It reads eight ahead; what is beyond is kept by us."""
+"""Commands that QEMU has not answered yet, timed out or not. It reads eight ahead; the rest stays in our memory."""
 
 MESSAGES_IN_A_ROW_MAX: Final = 64
-"""Then the loop's other work has its turn: 64 events take about a millisecond."""
+"""After this many events the loop gets a turn: 64 take about a millisecond."""
 
-# Every one of its reasons arrives here as an exception and is told once, in one line.
+# Each reason reaches this module as an exception and is reported once, in one line.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
 
 _NOT_THERE_YET: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN})
@@ -55,9 +55,9 @@ _HINTS: Final = (
     ("Vhost is not supported", "filters cannot see what vhost carries: start QEMU with vhost=off on this netdev"),
     ("multiqueue is not supported", "filters take one queue: start QEMU with queues=1 and mq=off"),
     ("expects a network backend id", "this QEMU has no such netdev: compare with `info network`"),
-    ("duplicate property", "left over from before? `colo unprotect` takes it away"),
-    ("Duplicate ID", "left over from before? `colo unprotect` takes it away"),
-    ("There's a migration process in progress", "wait for it, or give it up with migrate_cancel"),
+    ("duplicate property", "left over from an earlier run? `colo unprotect` removes it"),
+    ("Duplicate ID", "left over from an earlier run? `colo unprotect` removes it"),
+    ("There's a migration process in progress", "wait for it, or cancel it with migrate_cancel"),
     ("Migration is disabled when", "a device or disk of this VM cannot migrate: start QEMU without it"),
 )
 
@@ -73,23 +73,22 @@ Fact = TypeVar("Fact")
 
 @dataclass(frozen=True, slots=True)
 class QmpEvent:
-    """Something that QEMU tells of itself."""
+    """An event from QEMU."""
 
     name: str
     data: Mapping[str, Any]
     at_us: int
-    """When it happened, by the wall clock of QEMU's host, µs since 1970; 0 when QEMU could not tell."""
+    """Wall-clock time of QEMU's host, µs since 1970; 0 if QEMU could not read its clock."""
     received_ns: int
-    """When it was read here, by this process's monotonic clock."""
+    """Monotonic time of this process when it was read."""
 
 
 class Qmp:
-    """The QMP socket at `path` of the VM `name`, which begins every message to the user.
+    """The QMP socket at `path` of the VM `name`; every message to the user begins with that name.
 
     `on_event` is called in the loop for each event, in order, from the end of the negotiation on, which may be before
-    `connect` returns. `on_closed` is called once for each connection that is lost, with the reason, before the
-    outstanding commands fail; not for one that `close` ends. Neither may wait. After a loss `connect` may be called
-    again.
+    `connect` returns. `on_closed` is called once for each lost connection, with the reason, before the outstanding
+    commands fail; it is not called after `close`. Neither may block. After a loss, `connect` may be called again.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Qmp:
         self.path = path
         self.name = name
         self.version = ""
-        """QEMU's version as in its greeting, "7.2.22"; empty before the first connection."""
+        """QEMU's version from its greeting, "7.2.22"; empty before the first connection."""
         self._on_event = on_event
         self._on_closed = on_closed
         self._client: _Client | None = None
@@ -115,10 +114,10 @@ class Qmp:
     # ── connect, close ────────────────────────────────────────────────────────────────────────────────────────
 
     async def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-        """Wait for the socket and for QEMU behind it.
+        """Wait until the socket exists and QEMU greets.
 
-        Raises `QmpTimeout` when somebody accepts and does not speak until the time is over, `ConnectError` when
-        nobody accepts until then, or what speaks is not QMP, `StateError` when connected.
+        Raises `QmpTimeout` if a program accepts the connection and sends nothing before the time-out, `ConnectError` if
+        no program accepts by then or the peer does not speak QMP, and `StateError` if already connected.
         """
         if self._is_connecting or self._watcher is not None:
             raise StateError(f"{self.name}: connect", "connected or connecting", "disconnected")
@@ -134,7 +133,7 @@ class Qmp:
         self._watcher = asyncio.get_running_loop().create_task(self._watch(client), name=f"{self.name}: QMP")
 
     async def _connected(self, deadline: float, timeout_s: float) -> "_Client":
-        """A client that has negotiated."""
+        """A client after negotiation."""
         while True:
             try:
                 return await self._attempt(deadline, timeout_s)
@@ -147,11 +146,11 @@ class Qmp:
                 await asyncio.sleep(min(CONNECT_PAUSE_S, left_s))
 
     async def _attempt(self, deadline: float, timeout_s: float) -> "_Client":
-        """Raises what `connect` does, and OSError where another attempt may succeed."""
+        """Raises the errors of `connect`, and OSError if another attempt may succeed."""
         client = _Client(self._deliver)
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            # Here and not in asyncio, which takes EAGAIN (the listener's queue is full) for success.
+            # Here and not in asyncio, which mistakes EAGAIN (the listener's queue is full) for success.
             end.connect(str(self.path))
             async with asyncio.timeout_at(deadline):
                 await client.connect(end)
@@ -160,13 +159,13 @@ class Qmp:
         except AssertionError as error:
             if client.runstate is Runstate.RUNNING:
                 raise
-            # The library takes for certain that who has just answered is still there.
+            # The library assumes that a peer that has just answered is still connected.
             with suppress(Exception):
                 await client.disconnect()
-            raise ConnectionResetError(errno.ECONNRESET, "it is closed at once") from error
+            raise ConnectionResetError(errno.ECONNRESET, "closed immediately") from error
         except LibraryConnectError as error:
             if isinstance(error.exc, EOFError):
-                raise ConnectionResetError(errno.ECONNRESET, "it is closed at once") from error
+                raise ConnectionResetError(errno.ECONNRESET, "closed immediately") from error
             if isinstance(error.exc, OSError):
                 raise error.exc from error
             raise self._refused(_why(error.exc)) from error
@@ -177,19 +176,19 @@ class Qmp:
 
     def _no_session(self, client: "_Client", timeout_s: float) -> QmpTimeout:
         if client.greeting is not None:
-            return QmpTimeout(self.name, "qmp_capabilities", timeout_s, "QEMU greets and then does not answer")
+            return QmpTimeout(self.name, "qmp_capabilities", timeout_s, "QEMU greeted and did not answer")
         return QmpTimeout(
             self.name,
             f"QMP socket {self.path}",
             timeout_s,
-            "no greeting (does QEMU hang, or has another program this socket open? QEMU serves one)",
+            "no greeting (does QEMU hang, or does another program use this socket? QEMU serves one client)",
         )
 
     def _refused(self, why: str) -> ConnectError:
         return ConnectError(f"{self.name}: QMP socket {self.path}: {why}")
 
     async def close(self) -> None:
-        """End the connection; outstanding commands fail. At once, also when QEMU hangs. Nothing when there is none."""
+        """Close the connection; outstanding commands fail. Never waits for QEMU. Harmless if not connected."""
         if self._watcher is None or self._client is None:
             return
         self._is_closing = True
@@ -197,18 +196,18 @@ class Qmp:
         await asyncio.wait((self._watcher,))
 
     async def wait_closed(self) -> str:
-        """Until there is no connection (any more): why."""
+        """Wait until there is no connection. Returns the reason."""
         if self._watcher is not None:
             await asyncio.wait((self._watcher,))
         return self._reason
 
     async def _watch(self, client: "_Client") -> None:
-        """Until the connection ends; then collect what the library left behind, and say so."""
+        """Wait for the end of the connection, then clean up after the library and report the reason."""
         while client.runstate is Runstate.RUNNING:
             await client.runstate_changed()
         try:
             await client.disconnect()
-        except Exception as error:  # whatever its reader or writer ended with
+        except Exception as error:  # any error of its reader or writer
             reason = client.broken or _why(error)
         else:
             reason = client.broken or "closed"
@@ -227,10 +226,10 @@ class Qmp:
         timeout_s: float = COMMAND_TIMEOUT_S,
         oob: bool = False,
     ) -> Any:
-        """What QEMU returns. `oob`: out of band, past a hanging main loop; only a few commands can.
+        """QEMU's return value. `oob`: out of band, works while the main loop hangs; only a few commands allow it.
 
-        Raises `QmpError` when QEMU refuses, `QmpTimeout`, after which the command may still be carried out, and
-        `ConnectError` when there is no connection or it breaks before the answer.
+        Raises `QmpError` if QEMU refuses; `QmpTimeout`, after which QEMU may still carry the command out; and
+        `ConnectError` if there is no connection or it is lost before the answer.
         """
         client, watcher = self._client, self._watcher
         if client is None or watcher is None or client.runstate is not Runstate.RUNNING:
@@ -238,7 +237,7 @@ class Qmp:
         if client.unanswered >= UNANSWERED_MAX:
             raise QmpTimeout(self.name, command, 0, f"not sent: QEMU owes {UNANSWERED_MAX} answers; none came")
         message = client.make_execute_msg(command, arguments, oob)
-        bytes(message)  # arguments that are no JSON: here, and not in the library's writer
+        bytes(message)  # arguments that JSON cannot represent: fail here, not in the library's writer
         client.unanswered += 1
         try:
             async with asyncio.timeout(timeout_s):
@@ -263,33 +262,33 @@ class Qmp:
 
 
 class _Client(QMPClient):
-    """The library's client, which gives events away instead of keeping all of them."""
+    """The library's client, except that events are passed on, not kept."""
 
     def __init__(self, deliver: Callable[[QmpEvent], None]) -> None:
         super().__init__(None, LINE_BYTES_MAX)
         self.unanswered = 0
         self.broken = ""
-        """Why we ended it, where the library's own reason would only be that it ended."""
+        """Why we closed it; the library's own reason would only say that it was closed."""
         self._deliver = deliver
         self._in_a_row = 0
 
     def abort(self) -> None:
-        """End at once: an orderly end waits until QEMU has read what is on its way, and it may hang."""
+        """Close at once: an orderly close waits until QEMU has read all data, and QEMU may hang."""
         if self._writer is not None:
             self._writer.transport.abort()
 
     def _cb_outbound(self, msg: Message) -> Message:
-        # The library's own prepares each message for the log, indented, whether or not anybody reads it.
+        # The library's own formats each message for the log, indented, even if no handler logs it.
         return msg
 
     def _cb_inbound(self, msg: Message) -> Message:
-        self.unanswered = max(0, self.unanswered - 1)  # the greeting was not asked for
+        self.unanswered = max(0, self.unanswered - 1)  # the greeting answers no command
         return msg
 
     async def _do_recv(self) -> Message:
-        """The next message that is no event: those never reach the library, whose list of them has no end.
+        """The next message that is not an event. Events bypass the library, whose list of them grows without bound.
 
-        During the negotiation too, where the library takes an event for a wrong answer.
+        This matters during the negotiation too: there the library mistakes an event for a wrong answer.
         """
         while True:
             self._in_a_row += 1
@@ -306,19 +305,19 @@ def _event_of(message: Message) -> QmpEvent:
     """Raises ProtocolError."""
     name, data, at = message["event"], message.get("data", {}), message.get("timestamp", {})
     if not isinstance(name, str) or not isinstance(data, dict) or not isinstance(at, dict):
-        raise ProtocolError("an event without a name, or with data that is no object")
+        raise ProtocolError("an event without a name, or with data that is not an object")
     return QmpEvent(name, data, _microseconds(at.get("seconds"), at.get("microseconds")), monotonic_ns())
 
 
 def _microseconds(seconds: object, microseconds: object) -> int:
-    # QEMU says -1 for what it does not know.
+    # QEMU sends -1 for an unknown time.
     if isinstance(seconds, int) and isinstance(microseconds, int) and seconds >= 0 and microseconds >= 0:
         return seconds * 1_000_000 + microseconds
     return 0
 
 
 def _call(callback: Callable[[Fact], None], fact: Fact) -> None:
-    """A callback that fails is a bug of its owner, shown by the loop; it ends neither connection nor watcher."""
+    """A callback that fails is its owner's bug; the loop reports it. Connection and watcher go on."""
     try:
         callback(fact)
     except Exception as error:
@@ -337,11 +336,11 @@ def _version_of(version: Mapping[str, Any]) -> str:
 def _os_reason(error: OSError) -> str:
     match error.errno:
         case errno.ENOENT:
-            return "there is no such socket (is QEMU running, and started with -qmp?)"
+            return "no such socket (is QEMU running, and started with -qmp?)"
         case errno.ECONNREFUSED:
-            return "nobody listens (QEMU has ended?)"
+            return "no program listens (has QEMU ended?)"
         case errno.EAGAIN:
-            return "others wait for it already (QEMU serves one client per QMP socket)"
+            return "other clients are already waiting (QEMU serves one client per QMP socket)"
         case errno.EACCES:
             return "permission denied (run the node as the user that QEMU runs as, or as root)"
         case _:
@@ -349,29 +348,29 @@ def _os_reason(error: OSError) -> str:
 
 
 def _why(error: Exception) -> str:
-    """One line on why a session ended or did not begin."""
+    """One line: why a session ended or did not begin."""
     match error:
         case GreetingError() | NegotiationError() if not isinstance(error.exc, KeyError | TypeError | AssertionError):
             return _why(error.exc)
         case GreetingError():
-            return "what came first is no greeting; closed (is this a QMP socket?)"
+            return "the first message is not a greeting; closed (is this a QMP socket?)"
         case NegotiationError():
-            return "QEMU refuses qmp_capabilities; closed"
+            return "QEMU refused qmp_capabilities; closed"
         case EOFError():
-            return "QEMU closed the connection (it has ended?)"
+            return "QEMU closed the connection (has it ended?)"
         case OSError():
             return _os_reason(error)
         case DeserializationError(raw=raw) if not raw.endswith(b"\n"):
-            return "the connection broke off in the middle of a message (QEMU was killed?)"
+            return "the connection ended in the middle of a message (was QEMU killed?)"
         case DeserializationError() | UnicodeDecodeError() | RecursionError() | json.JSONDecodeError():
-            return "what came is not JSON; closed (is this a QMP socket?)"
+            return "received data is not JSON; closed (is this a QMP socket?)"
         case UnexpectedTypeError():
-            return "what came is JSON, but no object; closed (is this a QMP socket?)"
+            return "received JSON is not an object; closed (is this a QMP socket?)"
         case ServerParseError():
-            return "QEMU could not read what was sent, and says so without naming a command; closed"
+            return "QEMU could not parse a message and named no command; closed"
         case QMPError():
             return " ".join(str(error).split())[:200] + "; closed"
         case ValueError():
-            return f"a message above {LINE_BYTES_MAX} bytes; closed"
+            return f"a message longer than {LINE_BYTES_MAX} bytes; closed"
         case _:
-            return f"what came cannot be read ({type(error).__name__}); closed"
+            return f"received data cannot be parsed ({type(error).__name__}); closed"

@@ -1,4 +1,4 @@
-"""Whether COLO can work with a QEMU, from its `Facts`: what refuses it, what to be warned of, and what to do.
+"""Whether COLO can work with a QEMU, judged from its `Facts`: what prevents it, what to warn of, and what to do.
 
 Pure. "Seen" in a text means: in this project's own runs with QEMU 7.2 and 10.0.
 """
@@ -10,11 +10,11 @@ from typing import Final, Literal
 from pycolo.qmp.probe import Disk, Facts
 
 TCG_RAM_STEP_BYTES: Final = 256 << 10
-"""RAM that is a multiple of this loses dirty bits under software emulation (seen with 7.2 and 10.0)."""
+"""With RAM of a multiple of this, software emulation loses dirty bits (seen with 7.2 and 10.0)."""
 
 TESTED_VERSIONS: Final = frozenset({(7, 2), (10, 0)})
 DOUBTED_VERSIONS: Final = frozenset({(10, 0), (10, 1)})
-"""QEMU's own list of known problems calls the COLO of these broken."""
+"""QEMU's own list of known problems calls COLO in these versions broken."""
 
 ACTIVE_MIGRATIONS: Final = frozenset({
     "setup", "cancelling", "active", "postcopy-active", "postcopy-paused", "postcopy-recover",
@@ -29,7 +29,7 @@ Role = Literal["primary", "secondary"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be. `code` is for programs, `text` one line for people."""
+    """A problem. `code` is for programs, `text` one line for people."""
 
     severity: Severity
     code: str
@@ -37,9 +37,9 @@ class Finding:
 
 
 def judge(facts: Facts, role: Role, netdev: str, *, has_yank_socket: bool = True) -> list[Finding]:
-    """What is wrong with this QEMU as `role`, with filters on `netdev`; refusals first. Empty: nothing.
+    """The problems of this QEMU as `role`, with filters on `netdev`; refusals first. Empty: none.
 
-    A primary is judged before it is protected, a secondary when it waits for its migration.
+    A primary is judged before it is protected, a secondary while it waits for its migration.
     """
     findings = [
         *_abilities(facts),
@@ -54,7 +54,7 @@ def judge(facts: Facts, role: Role, netdev: str, *, has_yank_socket: bool = True
         findings.append(
             _warn(
                 "no-yank-socket",
-                "no QMP socket for yank: where the other host hangs instead of dying, failover waits until its "
+                "no QMP socket for yank: if the other host hangs instead of dying, failover waits until its "
                 "connections time out; start QEMU with a second -qmp socket and set [qemu] yank",
             )
         )
@@ -91,7 +91,7 @@ def _abilities(facts: Facts) -> Iterator[Finding]:
     if "yank" not in facts.commands:
         yield _warn(
             "no-yank",
-            "this QEMU has no command yank: where the other host hangs instead of dying, failover waits until its "
+            "this QEMU has no command yank: if the other host hangs instead of dying, failover waits until its "
             "connections time out; use QEMU 6.0 or newer",
         )
 
@@ -106,7 +106,7 @@ def _machine(facts: Facts) -> Iterator[Finding]:
             )
         else:
             yield _warn(
-                "q35-untested", "q35 was not tried with COLO, and breaks it in QEMU 7.2: better use -machine pc"
+                "q35-untested", "q35 has not been tried with COLO and breaks it in QEMU 7.2: prefer -machine pc"
             )
 
 
@@ -115,41 +115,39 @@ def _network(facts: Facts, netdev: str) -> Iterator[Finding]:
     if found is None:
         known = ", ".join(sorted(facts.netdevs)) or "none"
         yield _refuse(
-            "no-netdev", f"there is no netdev {netdev}: set [qemu] netdev to the id of the tap; there is: {known}"
+            "no-netdev", f"there is no netdev {netdev}: set [qemu] netdev to the id of the tap; known: {known}"
         )
     elif found.refusal is not None and "vhost" in found.refusal.lower():
-        yield _refuse(
-            "vhost", f"netdev {netdev} uses vhost, which carries frames past QEMU's filters: start QEMU with vhost=off"
-        )
+        yield _refuse("vhost", f"netdev {netdev} uses vhost, which bypasses QEMU's filters: start QEMU with vhost=off")
     elif found.queues > 1 or (found.refusal is not None and "multiqueue" in found.refusal):
         yield _refuse(
-            "multiqueue", f"netdev {netdev} has several queues, filters take one: start QEMU with queues=1 and mq=off"
+            "multiqueue", f"netdev {netdev} has several queues, filters need one: start QEMU with queues=1 and mq=off"
         )
     elif found.refusal is not None:
-        yield _refuse("filter-refused", f"QEMU takes no filter on netdev {netdev}: {' '.join(found.refusal.split())}")
+        yield _refuse("filter-refused", f"QEMU accepts no filter on netdev {netdev}: {' '.join(found.refusal.split())}")
     elif all(nic.netdev != netdev for nic in facts.nics):
         yield _refuse("no-nic", f"no network device of the guest uses netdev {netdev}: add -device …,netdev={netdev}")
     if len(facts.nics) > 1:
         others = ", ".join(nic.name for nic in facts.nics if nic.netdev != netdev)
         yield _warn(
             "several-nics",
-            f"only frames of netdev {netdev} are compared and held; those of {others} leave unseen, from both hosts: "
+            f"only frames of netdev {netdev} are compared and held; both hosts send those of {others} unchecked: "
             "remove the others, or keep them off the network",
         )
 
 
 def _state(facts: Facts, role: Role) -> Iterator[Finding]:
     if role == "primary" and not facts.is_running:
-        yield _refuse("not-running", f"the VM is {facts.status}, and only a running one can be protected: `cont` it")
+        yield _refuse("not-running", f"the VM is {facts.status}, but only a running VM can be protected: `cont` it")
     if role == "secondary" and facts.status != "inmigrate":
         yield _refuse(
             "not-incoming",
-            f"the VM is {facts.status}, and a secondary waits for the primary's state: start it with -incoming defer",
+            f"the VM is {facts.status}, but a secondary must wait for a migration: start it with -incoming defer",
         )
     if facts.migration in ACTIVE_MIGRATIONS:
         yield _refuse(
             "migration-active",
-            f"a migration is under way ({facts.migration}): wait until it has ended, or give it up with migrate_cancel",
+            f"a migration is under way ({facts.migration}): wait until it has ended, or cancel it with migrate_cancel",
         )
     for blocker in facts.migration_blockers:
         yield _refuse(
@@ -169,20 +167,20 @@ def _storage(facts: Facts) -> Iterator[Finding]:
         if _is_replicated(disk):
             yield _warn(
                 "replicated-disk",
-                f"disk {disk.device} ({disk.driver}) is replicated by QEMU; colo neither starts, checks nor ends that: "
-                "failover and `protect` are only as good as what you do about it",
+                f"disk {disk.device} ({disk.driver}) is replicated by QEMU; colo does not start, check or stop that: "
+                "failover and `protect` rely on your set-up",
             )
         elif disk.device.startswith("pflash"):
             yield _warn(
                 "writable-firmware",
-                f"{disk.device} ({disk.file}) is the firmware's variables: each host keeps its own file, which must "
+                f"{disk.device} ({disk.file}) holds the firmware's variables: each host needs its own file, which must "
                 "not be shared",
             )
         else:
             yield _refuse(
                 "writable-disk",
-                f"disk {disk.device} ({disk.file}) can be written, and COLO does not replicate disks: after a failover "
-                "the guest would find another content. Make it read-only, keep data on a network file system, or set "
+                f"disk {disk.device} ({disk.file}) is writable, and COLO does not replicate disks: after a failover "
+                "the guest would see different content. Make it read-only, keep data on a network file system, or set "
                 "up QEMU's block replication (quorum and replication) on both",
             )
 
@@ -207,7 +205,7 @@ def _emulation(facts: Facts) -> Iterator[Finding]:
         )
     if facts.vcpus > 1:
         yield _warn(
-            "tcg-smp", f"{facts.vcpus} vCPUs under software emulation were not tried with COLO: better use -smp 1"
+            "tcg-smp", f"{facts.vcpus} vCPUs under software emulation have not been tried with COLO: prefer -smp 1"
         )
 
 
@@ -217,11 +215,11 @@ def _version(facts: Facts) -> Iterator[Finding]:
     if release in DOUBTED_VERSIONS:
         yield _warn(
             "doubted-version",
-            f"QEMU's list of known problems calls the COLO of 10.0 and 10.1 broken (this is {shown}). With "
-            "x-colo on both sides 10.0.13 made its checkpoints and failovers in this project's runs; 7.2 is surer",
+            f"QEMU's list of known problems calls COLO in 10.0 and 10.1 broken (this is {shown}). With "
+            "x-colo on both sides 10.0.13 passed this project's checkpoint and failover runs; 7.2 is safer",
         )
     elif release not in TESTED_VERSIONS:
-        yield _warn("untested-version", f"QEMU {shown} was not tried; 7.2 and 10.0 were")
+        yield _warn("untested-version", f"QEMU {shown} has not been tried; 7.2 and 10.0 have")
 
 
 # ── two QEMUs ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,7 +237,7 @@ _SAME: Final[tuple[tuple[str, str, Callable[[Facts], object]], ...]] = (
 
 
 def compare(primary: Facts, secondary: Facts) -> list[Finding]:
-    """What keeps these two from being a pair; refusals first. Empty: nothing."""
+    """What keeps these two from forming a pair; refusals first. Empty: nothing."""
     findings = []
     for code, what, value in _SAME:
         ours, theirs = value(primary), value(secondary)
@@ -257,7 +255,7 @@ def compare(primary: Facts, secondary: Facts) -> list[Finding]:
             findings.append(
                 _refuse(
                     "different-vnet-header",
-                    f"netdev {name} has vnet headers on one host only: set vnet_hdr to the same on both taps",
+                    f"netdev {name} has vnet headers on one host only: set vnet_hdr to the same value on both taps",
                 )
             )
     if primary.package != secondary.package and primary.version == secondary.version:

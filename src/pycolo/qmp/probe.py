@@ -1,8 +1,9 @@
-"""What a QEMU is and can do, asked once when a node connects. `pycolo.qmp.judge` says what follows from it.
+"""What a QEMU is and can do, queried once when a node connects. `pycolo.qmp.judge` draws the conclusions.
 
-QMP has no command that lists netdevs; `info network` of the human monitor does. Whether filters can be put on one is
-asked by putting one on it that lacks what a redirector needs: QEMU looks at the netdev first and refuses with that
-reason (vhost, several queues), else with the redirector's own. It refuses in any case, and so nothing is changed.
+QMP has no command that lists netdevs; `info network` of the human monitor does. To learn whether a netdev accepts
+filters, the probe adds one that lacks a property which a redirector needs: QEMU checks the netdev first and refuses for
+that reason (vhost, several queues), otherwise for the missing property. QEMU refuses in any case, so nothing is
+changed.
 """
 
 import re
@@ -14,7 +15,7 @@ from pycolo.errors import PeerError, QmpError
 from pycolo.qmp.client import Qmp
 
 PROBE_TIMEOUT_S: Final = 10.0
-"""One question. The first one for types loads QEMU's modules: some tens of milliseconds, and more on a busy host."""
+"""Time-out of one query. The first one for types loads QEMU's modules: tens of milliseconds, more on a busy host."""
 
 PROBE_FILTER_ID: Final = "colo-probe"
 
@@ -33,9 +34,9 @@ class Netdev:
     """As `info network` shows it: "ifname=tap0,script=no,downscript=no"."""
     queues: int = 1
     refusal: str | None = None
-    """Why QEMU takes no filter on it ("Vhost is not supported"), in QEMU's words; None: it takes one."""
+    """Why QEMU accepts no filter on it ("Vhost is not supported"), in QEMU's words; None: it accepts one."""
     vnet_header: bool | None = None
-    """Whether frames carry a virtio-net header that says something; None: not a virtio-net device, or not told."""
+    """Whether frames carry a virtio-net header with content; None: not a virtio-net device, or unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class Nic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """A block device with something in it."""
+    """A block device with a medium."""
 
     device: str
     driver: str
@@ -76,23 +77,23 @@ class Facts:
     machine: str
     """"pc-i440fx-7.2-machine"."""
     accelerator: Literal["kvm", "tcg"]
-    """"tcg", software emulation, is whatever is not KVM."""
+    """"tcg", software emulation, means anything but KVM."""
     status: str
-    """RunState of QEMU: "running", "paused", "inmigrate" …"""
+    """QEMU's RunState: "running", "paused", "inmigrate" …"""
     is_running: bool
     vcpus: int
     cpu_type: str
     ram_bytes: int
-    """Plugged memory included."""
+    """Includes hot-plugged memory."""
     commands: frozenset[str]
     object_types: frozenset[str]
-    """Those that are network filters."""
+    """Ids of the network filters."""
     objects: Mapping[str, str]
-    """Id → type of what was made with -object or object-add."""
+    """Id → type of objects made with -object or object-add."""
     capabilities: Mapping[str, bool]
-    """Migration capabilities that exist → whether they are on."""
+    """Migration capability → whether it is on."""
     migration: str
-    """Status of the last migration, "none" when there was none."""
+    """Status of the last migration; "none" if there was none."""
     migration_blockers: tuple[str, ...]
     """Why this VM cannot migrate, in QEMU's words."""
     colo: str
@@ -109,22 +110,22 @@ class Facts:
 
 
 async def probe(qmp: Qmp, timeout_s: float = PROBE_TIMEOUT_S) -> Facts:
-    """Ask everything; `timeout_s` is for each question. Changes nothing in the VM.
+    """Query everything; `timeout_s` applies to each query. Changes nothing in the VM.
 
-    Raises what `Qmp.execute` does, and `PeerError` for an answer that cannot be read.
+    Raises the errors of `Qmp.execute`, and `PeerError` for an answer that cannot be parsed.
     """
     asker = _Asker(qmp, timeout_s)
     try:
         return await _facts(asker)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise PeerError(
-            f"{qmp.name}: {asker.last}: the answer cannot be read ({type(error).__name__}: {error}); "
+            f"{qmp.name}: {asker.last}: the answer cannot be parsed ({type(error).__name__}: {error}); "
             "is this a QEMU 7.2 or newer?"
         ) from error
 
 
 class _Asker:
-    """Questions with one time-out; remembers the last, for the message when its answer cannot be read."""
+    """Queries with one time-out; remembers the last one, for the message about an answer that cannot be parsed."""
 
     def __init__(self, qmp: Qmp, timeout_s: float) -> None:
         self.name = qmp.name
@@ -138,7 +139,7 @@ class _Asker:
         return await self._qmp.execute(command, arguments or None, timeout_s=self._timeout_s)
 
     async def ask_if(self, commands: frozenset[str], command: str, otherwise: Any, **arguments: Any) -> Any:
-        """The answer, or `otherwise` where `commands` has no such command or QEMU refuses it."""
+        """The answer, or `otherwise` if `commands` lacks the command or QEMU refuses it."""
         if command not in commands:
             return otherwise
         try:
@@ -223,10 +224,10 @@ async def _network(
 
 
 def network_lines(text: str) -> tuple[tuple[Nic, ...], dict[str, tuple[str, str, int]]]:
-    r"""`info network`'s text: the devices, and netdev id → (type, the rest of its line, queues).
+    r"""Parse `info network`: the devices, and netdev id → (type, the rest of its line, queues).
 
-    A device's line is followed by its netdev's, which begins with " \ "; both come once for each queue. Lines about
-    filters and hubs are others.
+    A device's line is followed by its netdev's line, which begins with " \ "; both appear once per queue. Other lines
+    describe filters and hubs.
     """
     nics: list[Nic] = []
     netdevs: dict[str, tuple[str, str, int]] = {}
@@ -263,7 +264,7 @@ async def _filter_refusal(asker: _Asker, netdev: str) -> str | None:
 
 
 async def _vnet_headers(asker: _Asker, commands: frozenset[str]) -> dict[str, bool]:
-    """Netdev id → whether frames have a vnet header: then, and only then, the device offers checksum offload."""
+    """Netdev id → whether frames have a vnet header: exactly then the device offers checksum offload."""
     found = {}
     for device in await asker.ask_if(commands, "x-query-virtio", ()):
         path = device["path"]

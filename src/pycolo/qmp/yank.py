@@ -1,8 +1,8 @@
-"""Freeing a QEMU that waits for a dead peer: `yank` shuts the sockets down that it waits on.
+"""Frees a QEMU that waits for a dead peer: `yank` shuts down the sockets that it waits on.
 
 The connection for it must be **open and idle beforehand**, on a QMP socket of its own. A QEMU whose main loop hangs
-answers out-of-band commands on connections it already serves; a new one gets neither a greeting nor an answer to
-qmp_capabilities, which is no out-of-band command (seen with 7.2 and 10.0).
+answers out-of-band commands only on connections that it already serves; a new one gets neither a greeting nor an answer
+to qmp_capabilities, which is not an out-of-band command (seen with 7.2 and 10.0).
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from pycolo.errors import PeerError, QmpError, QmpTimeout
 from pycolo.qmp.client import Qmp
 
 YANK_TIMEOUT_S: Final = 2.0
-"""An out-of-band command takes less than a millisecond, also while QEMU's main loop hangs."""
+"""An out-of-band command takes less than a millisecond, even while QEMU's main loop hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class YankInstance:
-    """Something whose sockets QEMU can shut down: a chardev with its `id`, or the migration (no id)."""
+    """An instance whose sockets QEMU can shut down: a chardev with its `id`, or the migration (no id)."""
 
     kind: Literal["chardev", "migration"]
     id: str = ""
@@ -28,7 +28,7 @@ class YankInstance:
         return f"{self.kind} {self.id}".rstrip()
 
     def as_argument(self) -> dict[str, str]:
-        """As QEMU's QMP spells it."""
+        """The object that QEMU's QMP expects."""
         return {"type": self.kind, "id": self.id} if self.id else {"type": self.kind}
 
 
@@ -43,10 +43,10 @@ def chardev(name: str) -> YankInstance:
 async def yank(
     line: Qmp, instances: Iterable[YankInstance], timeout_s: float = YANK_TIMEOUT_S
 ) -> tuple[YankInstance, ...]:
-    """Shut down those of `instances` that exist, over the connected `line`; those it was.
+    """Shut down those of `instances` that exist, over the connected `line`. Returns those.
 
-    One that vanishes meanwhile makes QEMU refuse all of them: asked again, until `timeout_s` is over. Raises what
-    `Qmp.execute` does.
+    If one vanishes meanwhile, QEMU refuses all of them: the call is repeated until `timeout_s` is over. Raises the
+    errors of `Qmp.execute`.
     """
     wanted = tuple(dict.fromkeys(instances))
     try:
@@ -76,4 +76,4 @@ def _instances(line: Qmp, answer: Any) -> set[YankInstance]:
             if instance["type"] in ("chardev", "migration")
         }
     except (TypeError, KeyError, AttributeError) as error:
-        raise PeerError(f"{line.name}: query-yank: the answer cannot be read: {answer!r:.100}") from error
+        raise PeerError(f"{line.name}: query-yank: the answer cannot be parsed: {answer!r:.100}") from error

@@ -1,6 +1,6 @@
-"""What stands in a certificate, written and read with `cryptography`.
+"""The content of a certificate, written and read with `cryptography`.
 
-That takes a tenth of a second to import: import this module where a certificate is made or read, not before.
+Importing that takes a tenth of a second: import this module only where a certificate is made or read.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from pycolo.link.hello import Role
 
 
 def said_by(pem: bytes) -> tuple[list[str], tuple[datetime, datetime]]:
-    """The URIs that a certificate is for, and from when until when it counts. Raises ValueError when it is none."""
+    """The URIs of a certificate, and its validity period. Raises ValueError if it is not a certificate."""
     certificate = x509.load_pem_x509_certificate(pem)
     return _uris(certificate), validity(certificate)
 
 
 def validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
-    """From when and until when it counts. Debian 12's cryptography has the naive properties only, which are UTC."""
+    """The validity period. Debian 12's cryptography has only the naive properties, which are UTC."""
     if hasattr(certificate, "not_valid_before_utc"):
         return certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return certificate.not_valid_before.replace(tzinfo=UTC), certificate.not_valid_after.replace(tzinfo=UTC)
@@ -36,7 +36,7 @@ def _uris(certificate: x509.Certificate) -> list[str]:
 
 
 def contents_of(pair: str, uris: Mapping[Role, str], valid: tuple[datetime, datetime]) -> dict[str, bytes]:
-    """Name of the file -> its content: an authority, and a certificate with that URI for each role."""
+    """File name → content: an authority, and a certificate with that URI for each role."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name(f"colo {pair} authority")
     authority = (
@@ -52,7 +52,7 @@ def contents_of(pair: str, uris: Mapping[Role, str], valid: tuple[datetime, date
             _builder(_name(f"colo {pair} {role}"), authority_name, key, authority_key, valid)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            # Both: after a failover the secondary may be the node that listens.
+            # Both usages: after a failover the secondary may be the node that listens.
             .add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
                 critical=False,
@@ -69,7 +69,7 @@ def contents_of(pair: str, uris: Mapping[Role, str], valid: tuple[datetime, date
 
 
 def _name(common_name: str) -> x509.Name:
-    # RFC 5280 allows 64 characters; the pair is told by the URI, the common name is for people.
+    # RFC 5280 allows 64 characters; the URI identifies the pair, the common name is for people.
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
 
 
@@ -112,7 +112,7 @@ def _certificate_pem(certificate: x509.Certificate) -> bytes:
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    # Not encrypted: a node must start without a human. The file's mode protects it.
+    # Not encrypted: a node must start unattended. The file's mode protects it.
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -1,4 +1,4 @@
-"""A small certificate authority for one pair of nodes, and the files it leaves.
+"""A small certificate authority for one pair of nodes, and its files.
 
 ::
 
@@ -9,9 +9,9 @@
     DIR/secondary.pem        secondary host
     DIR/secondary-key.pem    secondary host
 
-One authority per pair: there is nobody else to trust. A node's certificate says pair and role in a URI,
-``colo:PAIR/primary``, and no host name: a node may move to another host, but not to another pair or role.
-To revoke a certificate, make a new authority (`--force`) and copy the new files.
+One authority per pair: a node trusts no other. A node's certificate names pair and role in a URI,
+``colo:PAIR/primary``, and no host: a node may move to another host, but not to another pair or role. To revoke a
+certificate, make a new authority (`--force`) and copy the new files.
 """
 
 import os
@@ -24,12 +24,12 @@ from pycolo.errors import ConfigError, ConnectError
 from pycolo.link.hello import Role, check_pair_name
 
 VALID_DAYS_DEFAULT: Final = 730
-"""Two years: few renewals, and somebody still remembers how."""
+"""Two years: few renewals, and the procedure is still known."""
 
 VALID_DAYS_MAX: Final = 3_650
 
 BACKDATED: Final = timedelta(days=1)
-"""The hosts' clocks may differ, and a fresh certificate must be valid on both."""
+"""The hosts' clocks may differ; a new certificate must be valid on both."""
 
 _FILE_NAMES: Final = frozenset(
     {"ca.pem", "ca-key.pem"} | {f"{role}{suffix}.pem" for role in Role for suffix in ("", "-key")}
@@ -45,21 +45,20 @@ class NodeFiles(NamedTuple):
 
 
 def node_files(directory: Path, role: Role) -> NodeFiles:
-    """Where the files of the node with `role` are."""
+    """The files of the node with `role`."""
     return NodeFiles(directory / "ca.pem", directory / f"{role}.pem", directory / f"{role}-key.pem")
 
 
 def node_uri(pair: str, role: Role) -> str:
-    """How a certificate names its node."""
+    """The URI that names a node in its certificate."""
     return f"colo:{pair}/{role}"
 
 
 def create(directory: Path, pair: str, days: int, now: datetime, *, force: bool = False) -> datetime:
-    """Make the authority and both certificates in `directory` (made if missing); the answer is when they end.
+    """Make the authority and both certificates in `directory` (created if missing). Returns when they expire.
 
-    Raises `ConfigError` for a bad argument, for files that exist (unless `force`) and for a directory that
-    holds other things, `ConnectError` when something cannot be written. Either all files are the new ones,
-    or none.
+    Raises `ConfigError` for a bad argument, for existing files (unless `force`) and for a directory with other content;
+    `ConnectError` if a file cannot be written. Either all files are replaced, or none.
     """
     from pycolo.transport.certificates import contents_of  # noqa: PLC0415 - see there
 
@@ -77,9 +76,9 @@ def create(directory: Path, pair: str, days: int, now: datetime, *, force: bool 
 
 
 def check_own_files(directory: Path, pair: str, role: Role, now: datetime) -> None:
-    """Raises `ConfigError` when a file of this node is missing, open to others, out of date or another's.
+    """Raises `ConfigError` if a file of this node is missing, readable by others, expired or another node's.
 
-    The other node would refuse them too, but this host is where they can be put right.
+    The other node would refuse them too, but they must be corrected on this host.
     """
     from pycolo.transport.certificates import said_by  # noqa: PLC0415 - see there
 
@@ -113,7 +112,7 @@ def _prepare(directory: Path, *, force: bool) -> None:
         return
     except FileExistsError:
         found = {path.name for path in directory.iterdir()}
-    # Its mode will be narrowed: that must not happen to somebody's home directory.
+    # Its mode will be restricted: that must not happen to a home directory.
     if found - _FILE_NAMES:
         raise ConfigError(str(directory), "a directory of its own", ", ".join(sorted(found - _FILE_NAMES)[:3]))
     if found and not force:
@@ -126,7 +125,7 @@ def _prepare(directory: Path, *, force: bool) -> None:
 
 
 def _write_all(directory: Path, contents: dict[str, bytes]) -> None:
-    """Write all beside their names first, so that a full disk leaves the earlier files as they were."""
+    """Write all under temporary names first, so that a full disk leaves the earlier files unchanged."""
     waiting: list[tuple[Path, Path]] = []
     try:
         for name, content in contents.items():

@@ -1,22 +1,21 @@
-"""The control connection: heartbeats both ways, and the few words that nodes have for each other.
+"""The control connection: heartbeats in both directions, and the nodes' few messages.
 
-It has a thread of its own, which does nothing else. Whatever the data thread or the event loop are busy
-with, this thread needs the interpreter for some fifty microseconds each interval; when it gets it late, the
-other node sees one late heartbeat, and this one does not mistake its own lateness for silence
-(`failover.heartbeat`):
+It has a thread of its own that does nothing else. Whatever the data thread and the event loop do, this thread needs the
+interpreter for some fifty microseconds per interval. If it gets the interpreter late, the other node sees one late
+heartbeat, and this node does not mistake its own delay for silence (`failover.heartbeat`):
 
-1. take the time; 2. read what has arrived by then; 3. only then let the timer judge.
+1. take the time; 2. read what has arrived by then; 3. only then let the timer decide.
 
-Every system call gives the interpreter away, and getting it back may take as many switch intervals (5 ms)
-as other threads want it: a turn makes three, poll, read and send, and no more.
+Every system call releases the interpreter, and getting it back may take as many switch intervals (5 ms) as other
+threads want it: so one turn makes only three, poll, read and send.
 
-Events are handed to `on_event` in this thread; an event loop passes its `call_soon_threadsafe` on.
+Events are passed to `on_event` in this thread; an event loop passes its `call_soon_threadsafe` on.
 
-**Nothing heard is as good as nothing confirmed.** A node whose own heartbeats the other one does not confirm suspects
-it as well: a cable that is cut in one direction is seen at both ends at the same time.
+**Nothing confirmed is as good as nothing heard.** A node whose own heartbeats are not confirmed suspects the other one as
+well: both ends notice a cable that is cut in one direction at the same time.
 
-Each heartbeat confirms the last one of the other node. Whoever sees its own heartbeat of time t confirmed knows that
-the other node was not silent to it before t, and so will not suspect it before t + timeout: `trusted_until_ns`.
+Each heartbeat confirms the other node's last one. Once a node's heartbeat of time t is confirmed, the other node has
+heard it and will not suspect this node before t + timeout: `trusted_until_ns`.
 """
 
 import os
@@ -34,14 +33,14 @@ from pycolo.link.codec import Goodbye, GoodbyeReason, Heartbeat, MessageType, Ta
 from pycolo.transport.linksocket import LinkSocket
 
 SWITCH_INTERVAL_S: Final = 0.001
-"""For `sys.setswitchinterval` of a node's process. With Python's own 5 ms, three busy threads held
-heartbeats up until 120 ms of silence were seen; with 1 ms, 67 ms."""
+"""For `sys.setswitchinterval` of a node's process. With Python's default of 5 ms, three busy threads delayed heartbeats
+by up to 120 ms; with 1 ms, by up to 67 ms."""
 
 OUTBOX_MESSAGES_MAX: Final = 64
-"""Messages handed over by other threads: a few orders, a takeover notice and a goodbye are all that makes sense."""
+"""Messages queued by other threads: a few orders, a takeover notice and a goodbye are all that makes sense."""
 
 GOODBYE_MS: Final = 200
-"""How long a goodbye may take to leave a full send buffer."""
+"""Time limit for sending a goodbye into a full send buffer."""
 
 
 class Suspected(NamedTuple):
@@ -54,14 +53,14 @@ class Suspected(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """The other node was heard again after it was suspected for its silence."""
+    """The other node was heard again after it had been suspected for its silence."""
 
     silent_ms: int
     at_ns: int
 
 
 class PeerState(NamedTuple):
-    """The other node's heartbeat showed a term or an epoch that it had not shown before."""
+    """The other node's heartbeat showed a term or epoch for the first time."""
 
     term: int
     epoch: int
@@ -75,20 +74,20 @@ class PeerTakeover(NamedTuple):
 
 
 class PeerGoodbye(NamedTuple):
-    """The other node leaves on purpose; the end of its connection is no failure."""
+    """The other node leaves on purpose; the end of its connection is not a failure."""
 
     reason: GoodbyeReason
     text: str
 
 
 class PeerOrder(NamedTuple):
-    """The other node asks, or answers (`pycolo.link.orders`)."""
+    """A question or an answer from the other node (`pycolo.link.orders`)."""
 
     payload: bytes
 
 
 class ChannelClosed(NamedTuple):
-    """The last event: this connection is over, and its thread about to end. `text` is one line."""
+    """The last event: this connection has ended, and its thread is about to end. `text` is one line."""
 
     text: str
 
@@ -99,7 +98,7 @@ ControlEvent = Suspected | Heard | PeerState | PeerTakeover | PeerGoodbye | Peer
 class ControlChannel:
     """Runs one established control connection until it ends or `close` is called.
 
-    `state()` is asked for (term, epoch) at each heartbeat, in this channel's thread.
+    `state()` returns (term, epoch) for each heartbeat; it is called in this channel's thread.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class ControlChannel:
         own_stall_ms: int,
         clock_ns: Callable[[], int] = monotonic_ns,
     ) -> None:
-        """Owns `link` from here on; nothing happens before `start`."""
+        """Owns `link` from here on; nothing runs before `start`."""
         self._link = link
         self._state = state
         self._on_event = on_event
@@ -128,7 +127,7 @@ class ControlChannel:
         self._last: Heartbeat | None = None
         self._timeout_ns = timeout_ms * 1_000_000
         self._trusted_until_ns = 0
-        self._has_taken_leave = False  # the other node: by a goodbye, or to serve alone
+        self._peer_departed = False  # the other node: by a goodbye, or to serve alone
         self._said_goodbye = False  # by the other node
         self._is_silent = False
         self._lock = threading.Lock()  # over the three below
@@ -140,14 +139,14 @@ class ControlChannel:
 
     @property
     def trusted_until_ns(self) -> int:
-        """Up to when (this clock) the other node cannot take this one's silence for its death; 0 before it knows.
+        """Until when (this clock) the other node cannot have suspected this one; 0 before that is known.
 
-        Holds when both nodes have the same time-out. Any thread.
+        Valid if both nodes have the same time-out. Any thread.
         """
         return self._trusted_until_ns
 
     def start(self) -> None:
-        """Begin to beat and to listen."""
+        """Start to send and receive."""
         self._thread.start()
 
     def announce_takeover(self, term: int, epoch: int) -> None:
@@ -155,20 +154,20 @@ class ControlChannel:
         self._post(MessageType.TAKEOVER_NOTICE, TakeoverNotice(term, epoch).pack())
 
     def order(self, payload: bytes) -> None:
-        """Send a question or an answer. Any thread; raises `StateError` when the outbox is full."""
+        """Send a question or an answer. Any thread. Raises `StateError` if the outbox is full."""
         self._post(MessageType.ORDER, payload)
 
     def fall_silent(self) -> None:
-        """Send no further heartbeat, and so confirm none: only what is handed over. Any thread."""
+        """Send no further heartbeat, and so confirm none; what is handed over is still sent. Any thread."""
         self._is_silent = True
 
     def close(self, reason: GoodbyeReason | None = GoodbyeReason.SHUTDOWN, text: str = "") -> None:
-        """Say goodbye, and end; without a reason just end, as a node that dies does.
+        """Say goodbye if the peer is connected, and end; without a reason just end, as a dying node does.
 
         Any thread; waits for the channel's own.
         """
         if reason is not None:
-            with suppress(StateError):  # full: who asked for so much does not get a goodbye as well
+            with suppress(StateError):  # full: then no goodbye is sent
                 self._post(MessageType.GOODBYE, Goodbye(reason, text).pack())
         with self._lock:
             if self._stop_at_ms is None:
@@ -191,12 +190,12 @@ class ControlChannel:
             closing = str(error)
             self._lost(closing)
         finally:
-            # Also when a callback failed: the other node must see the end of this connection at once.
+            # Also when a callback failed: the other node must notice the end of this connection at once.
             self._finish()
         self._on_event(ChannelClosed(closing))
 
     def _turn(self) -> bool:
-        """Wait, then do whatever is due; False when it was the last turn."""
+        """Wait, then do what is due. False after the last turn."""
         self._wait()
         now_ms = self._now_ms()
         self._read(now_ms)
@@ -219,9 +218,8 @@ class ControlChannel:
             os.eventfd_read(self._wake)
 
     def _read(self, now_ms: int) -> None:
-        # Once a turn, readable or not: the poll may have ended before this thread got the interpreter back.
-        # What does not fit into one read comes in the next turn, and one message says as much as all that
-        # it is alive.
+        # Once per turn, readable or not: the poll may have ended before this thread got the interpreter back. What does
+        # not fit into one read is read in the next turn; one message proves as well as all that the peer is alive.
         messages = self._link.receive()
         if messages:
             self._detector.heard(now_ms)
@@ -234,7 +232,7 @@ class ControlChannel:
             self._last = heartbeat
             if heartbeat.heard_ns and (before is None or heartbeat.heard_ns > before.heard_ns):
                 self._confirming.heard(now_ms)
-            if heartbeat.heard_ns and not self._has_taken_leave:
+            if heartbeat.heard_ns and not self._peer_departed:
                 heard_ns = min(heartbeat.heard_ns, self._clock_ns())
                 self._trusted_until_ns = heard_ns + self._timeout_ns
             if before is None or (before.term, before.epoch) != (heartbeat.term, heartbeat.epoch):
@@ -243,7 +241,7 @@ class ControlChannel:
         if message_type is MessageType.ORDER:
             self._on_event(PeerOrder(bytes(payload)))
             return
-        self._has_taken_leave = True
+        self._peer_departed = True
         self._trusted_until_ns = 0
         if message_type is MessageType.TAKEOVER_NOTICE:
             self._on_event(PeerTakeover(*TakeoverNotice.unpack(payload)))
@@ -282,10 +280,10 @@ class ControlChannel:
             posted = list(self._outbox)
             self._outbox.clear()
         for message_type, payload in posted:
-            if self._link.can_queue:  # else the peer has read nothing for half a minute
+            if self._link.can_queue:  # otherwise the peer has read nothing for half a minute
                 self._link.queue(message_type, payload)
         if now_ms >= self._next_heartbeat_ms:
-            # From now, not from when it was due: after a stall one heartbeat says as much as ten.
+            # From now, not from when it was due: after a stall one heartbeat is as good as ten.
             self._next_heartbeat_ms = now_ms + self._interval_ms
             if self._link.can_queue and not self._is_silent:
                 term, epoch = self._state()

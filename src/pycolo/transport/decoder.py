@@ -1,4 +1,4 @@
-"""The messages of a link's connection, as they come: `pycolo.link.codec` says what they are."""
+"""Splits a link connection's stream into messages; `pycolo.link.codec` defines them."""
 
 from collections.abc import Iterator
 from typing import NoReturn
@@ -10,13 +10,13 @@ from pycolo.link.codec import TLS_RECORD_BYTES_MAX, MessageType, parse_header, p
 
 
 class Decoder:
-    """Cuts a stream into messages, in place.
+    """Decodes messages in place.
 
     ``n = recv_into(decoder.writable()); decoder.received(n); for message_type, payload in
     decoder.messages(): …``
 
-    A payload is a view into the decoder's buffer: it is good until the next `writable()`. The buffer never
-    grows. `inlet` is where the bytes are, for code that is compiled.
+    A payload is a view into the decoder's buffer, valid until the next `writable()`. The buffer never grows. `inlet` is
+    the buffer, for compiled code.
     """
 
     def __init__(self, stream: str, types: frozenset[MessageType], read_bytes: int = limits.BATCH_BYTES) -> None:
@@ -30,11 +30,11 @@ class Decoder:
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes received that no message has taken yet."""
+        """Bytes received that no message has consumed yet."""
         return self.inlet.end - self.inlet.start
 
     def writable(self) -> memoryview:
-        """Where the next bytes go; ends the life of all payloads yielded. Raises the refusal, if any."""
+        """Where to write the next bytes; invalidates all payloads. Raises the refusal, if there is one."""
         if self._refusal is not None:
             raise self._refusal
         room = self.inlet.writable()
@@ -47,7 +47,7 @@ class Decoder:
         self.inlet.received(count)
 
     def front(self) -> tuple[MessageType, memoryview] | None:
-        """What is left of the first message, if that is whole. Raises `LinkError` at a bad header, and ever after."""
+        """The first message if it is complete. Raises `LinkError` at a bad header, and at every later call."""
         found = self.inlet.front()
         if found is None:
             if self.inlet.is_bad:
@@ -56,7 +56,7 @@ class Decoder:
         return MessageType(found[0]), found[1]
 
     def messages(self) -> Iterator[tuple[MessageType, memoryview]]:
-        """Every whole message so far, in order. Raises `LinkError` at a bad header, and ever after."""
+        """Every complete message, in order. Raises `LinkError` at a bad header, and at every later call."""
         while (found := self.front()) is not None:
             self.inlet.advance()
             yield found

@@ -1,11 +1,10 @@
-"""How a connection to the other node comes to be: dial or listen, TLS, hello, verdict.
+"""How a connection to the other node is made: dial or listen, TLS, hello, verdict.
 
-All of it blocks, in threads of its own, and all of it ends by one deadline (`limits.HELLO_TIMEOUT_MS`): a
-peer that says nothing, drips or talks nonsense costs one small thread for that long and one line in the
-log. Whoever floods the listener drives out the oldest unfinished peer, not the newest, since the other node
-is done within milliseconds.
+Everything here blocks, in threads of its own, and ends by one deadline (`limits.HELLO_TIMEOUT_MS`): a peer that is
+silent, slow or sends nonsense costs one small thread for that long and one line in the log. If peers flood the
+listener, the oldest unfinished peer is closed, not the newest, since the other node finishes within milliseconds.
 
-Reads take exactly one message and never more: what follows the hello belongs to the `LinkSocket`.
+Each read takes exactly one message: the bytes after the hello belong to the `LinkSocket`.
 """
 
 import socket
@@ -43,34 +42,34 @@ HANDSHAKES_MAX: Final = 16
 """Peers between accept and welcome at once, each with its thread. The other node needs two."""
 
 BACKLOG: Final = 128
-"""What the kernel accepts ahead of us; beyond it the other node's SYN would be lost for a second."""
+"""Backlog of the kernel; beyond it, the other node's SYN would be lost for a second."""
 
 ACCEPT_RETRY_S: Final = 0.1
-"""Pause after a failed accept: out of descriptors is a state that lasts."""
+"""Pause after a failed accept: a lack of descriptors lasts."""
 
 GENTLE_CLOSE_S: Final = 0.2
 GENTLE_CLOSE_BYTES_MAX: Final = 64 << 10
-"""A refused peer may take this long, and send this much, before it has read why; then it is cut off."""
+"""A refused peer may take this long, and send this much, before it reads the reason; then it is disconnected."""
 
 CONTROL_PRIORITY: Final = 6
-"""Linux' TC_PRIO_INTERACTIVE, the highest without privilege: heartbeats overtake a full interface queue."""
+"""Linux' TC_PRIO_INTERACTIVE, the highest priority without privilege: heartbeats overtake a full interface queue."""
 
 
 class Address(NamedTuple):
-    """Where a node listens; shown, and read by `parse`, as HOST:PORT or [HOST]:PORT."""
+    """A node's address; printed, and read by `parse`, as HOST:PORT or [HOST]:PORT."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str, option: str) -> Self:
-        """Raises `ConfigError` naming `option`."""
+        """Raises `ConfigError` that names `option`."""
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         if not colon or not host.strip("[]") or (":" in host and not bracketed):
             raise ConfigError(option, "HOST:PORT, or [HOST]:PORT for IPv6", text)
         if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
-            raise ConfigError(option, "a port from 0 to 65535 behind the colon", text)
+            raise ConfigError(option, "a port from 0 to 65535 after the colon", text)
         return cls(host.strip("[]"), int(port))
 
     def __str__(self) -> str:
@@ -78,7 +77,7 @@ class Address(NamedTuple):
 
 
 class RawLink(NamedTuple):
-    """A connection without messages: QEMU's migration stream. `sock` blocks, and belongs to whoever has this."""
+    """A connection without messages: QEMU's migration stream. `sock` blocks, and belongs to this object's owner."""
 
     sock: socket.socket
     stream: str
@@ -89,7 +88,7 @@ class RawLink(NamedTuple):
 
 
 class Established(NamedTuple):
-    """A connection on which both nodes have agreed; a `RawLink` on the migration channel, else a `LinkSocket`."""
+    """A connection on which both nodes agree; a `RawLink` on the migration channel, otherwise a `LinkSocket`."""
 
     link: LinkSocket | RawLink
     theirs: Hello
@@ -115,9 +114,8 @@ def dial(
 ) -> Established:
     """Open the connection `own.channel` to the node at `address`; blocks for `timeout_ms` at most.
 
-    `context` None is plain text, `interface` binds the socket to it. Raises `ConnectError` when nobody is
-    reached, `HelloError` (with the reason) when one of the nodes refuses the other, `LinkError` for any
-    other disagreement.
+    `context` None is plain text; `interface` binds the socket to it. Raises `ConnectError` if no node is reached,
+    `HelloError` (with the reason) if one node refuses the other, `LinkError` for any other disagreement.
     """
     stream = f"{own.channel.value} link to {address}"
     payload = encode_hello(own)
@@ -142,7 +140,7 @@ def dial(
 
 
 def _connect(address: Address, interface: str | None, stream: str, deadline_s: float) -> socket.socket:
-    """The first of the host's addresses that answers."""
+    """Connect to the first of the host's addresses that answers."""
     failure: OSError | None = None
     try:
         choices = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -173,10 +171,10 @@ def _bind_to_interface(sock: socket.socket, interface: str | None) -> None:
 class Listener:
     """Accepts the other node's connections.
 
-    `local()` is asked for this node's hello when a peer's hello has come (its `channel` does not matter;
-    set `peer_instance` while bound to a peer). `on_link` gets what was agreed, and owns its `LinkSocket`;
-    `on_refused` gets one line for each peer that was turned away. All three are called in threads of the
-    listener, `local` and `on_link` one peer at a time: what `on_link` changes, the next `local()` can tell.
+    `local()` returns this node's hello after a peer's hello has arrived (its `channel` does not matter; set
+    `peer_instance` while bound to a peer). `on_link` receives the agreed connection and owns its `LinkSocket`;
+    `on_refused` receives one line per refused peer. All three are called in the listener's threads, `local` and
+    `on_link` for one peer at a time: the next `local()` sees what `on_link` has changed.
     """
 
     def __init__(
@@ -190,7 +188,7 @@ class Listener:
         interface: str | None = None,
         timeout_ms: int = limits.HELLO_TIMEOUT_MS,
     ) -> None:
-        """Listens at once; raises `ConnectError` when that fails. `context` None is plain text."""
+        """Listens at once. Raises `ConnectError` if that fails. `context` None is plain text."""
         self._context = context
         self._local = local
         self._on_link = on_link
@@ -207,7 +205,7 @@ class Listener:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening and cut off whoever is not welcome yet; nothing is called any more after this."""
+        """Stop listening and disconnect every peer without a welcome; no callback is called after this."""
         with self._lock:
             self._closing = True
         with suppress(OSError):
@@ -220,7 +218,7 @@ class Listener:
             peer.cut_off("this node is shutting down")
             thread.join()
         with self._verdict_lock:
-            pass  # a peer that was being welcomed has been handed over
+            pass  # a peer in its welcome now belongs to on_link
 
     def _accept(self) -> None:
         while True:
@@ -241,14 +239,14 @@ class Listener:
                 if len(self._pending) >= HANDSHAKES_MAX:
                     oldest = next(iter(self._pending))
                     del self._pending[oldest]
-                    oldest.cut_off(f"more than {HANDSHAKES_MAX} connections say no hello; the oldest closed")
+                    oldest.cut_off(f"more than {HANDSHAKES_MAX} connections have sent no hello; the oldest is closed")
                 self._pending[peer] = thread
             self._start(peer, thread)
 
     def _start(self, peer: "_Peer", thread: threading.Thread) -> None:
         try:
             thread.start()
-        except RuntimeError as error:  # no memory or no process left; the listener itself goes on
+        except RuntimeError as error:  # out of memory or processes; the listener itself goes on
             with self._lock:
                 self._pending.pop(peer, None)
             peer.close()
@@ -278,7 +276,7 @@ class Listener:
         return theirs
 
     def _answer(self, peer: "_Peer", theirs: Hello) -> None:
-        # Sending under the lock is short: the socket's send buffer is empty and a WELCOME fits in it.
+        # Sending under the lock is quick: the socket's send buffer is empty and a WELCOME fits into it.
         with self._verdict_lock:
             own = msgspec.structs.replace(self._local(), channel=theirs.channel)
             verdict = judge(own, theirs)
@@ -287,7 +285,7 @@ class Listener:
             with self._lock:
                 if self._closing or self._pending.pop(peer, None) is None:
                     raise LinkError(f"{peer.stream}: cut off before its welcome")
-            # From here on nobody cuts this peer off any more.
+            # From here on no other thread disconnects this peer.
             peer.send(MessageType.WELCOME, encode_hello(own))
             self._on_link(Established(peer.link_socket(theirs.channel, theirs.role), theirs, verdict))
 
@@ -315,7 +313,7 @@ def _listen(address: Address, interface: str | None) -> socket.socket:
 
 
 class _Peer:
-    """A blocking socket with a deadline for everything that is done on it."""
+    """A blocking socket with one deadline for everything that is done on it."""
 
     def __init__(self, sock: socket.socket, stream: str, deadline_s: float) -> None:
         self.stream = stream
@@ -328,12 +326,12 @@ class _Peer:
         try:
             timeout_s = self._left_s()
             self._sock = sock = context.wrap_socket(self._sock, server_side=server_side, do_handshake_on_connect=False)
-        except OSError as error:  # no time left, or the peer has gone already
+        except OSError as error:  # no time left, or the peer has closed
             raise LinkError(f"{self.stream}: {tls.describe(error)}") from error
         tls.handshake(sock, pair, peer_role, self.stream, timeout_s)
 
     def send(self, message_type: MessageType, payload: bytes) -> None:
-        """The whole message, or `LinkError`."""
+        """The whole message. Raises `LinkError`."""
         try:
             self._sock.settimeout(self._left_s())
             self._sock.sendall(codec.message(message_type, payload))
@@ -341,7 +339,7 @@ class _Peer:
             raise self._lost(error, f"cannot send {message_type.name}") from error
 
     def receive(self, types: frozenset[MessageType]) -> tuple[MessageType, bytes]:
-        """Exactly one message of `types`, or `LinkError`."""
+        """Exactly one message of `types`. Raises `LinkError`."""
         wanted = " or ".join(sorted(message_type.name for message_type in types))
         head = self._receive_exactly(codec.HEADER_BYTES, wanted)
         if not isinstance(self._sock, ssl.SSLSocket) and tls.is_tls_record(head):
@@ -376,7 +374,7 @@ class _Peer:
         return LinkSocket(self._sock, self.stream, types)
 
     def refuse(self, error: LinkError) -> None:
-        """Tell the peer why, as far as it still listens, and close."""
+        """Send the reason if the peer is still reading, and close."""
         reason = error.reason if isinstance(error, HelloError) else RefusalReason.OTHER
         text = str(error).removeprefix(f"{self.stream}: ")
         is_ready = not isinstance(self._sock, ssl.SSLSocket) or self._sock.version() is not None
@@ -386,7 +384,7 @@ class _Peer:
         self._close_gently()
 
     def _close_gently(self) -> None:
-        """Closing with bytes unread sends a reset, which overtakes our last words: read them first."""
+        """Closing with unread bytes sends a reset, which overtakes our last message: read them first."""
         left = GENTLE_CLOSE_BYTES_MAX
         until_s = monotonic() + GENTLE_CLOSE_S
         with suppress(OSError):
@@ -400,10 +398,10 @@ class _Peer:
         self.close()
 
     def cut_off(self, why: str) -> None:
-        """End whatever another thread is doing on this socket."""
+        """Interrupt any operation of another thread on this socket."""
         self.cut_off_for = LinkError(f"{self.stream}: {why}")
         with suppress(OSError):
-            # Not SSLSocket.shutdown, which takes the TLS state away from under that thread.
+            # Not SSLSocket.shutdown, which removes the TLS state while that thread uses it.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""One running connection to the other node: non-blocking, for a plain thread with epoll or poll.
+"""One running connection to the other node: non-blocking, for a thread with epoll or poll.
 
-Both directions are bounded. What comes in is decoded in place in a fixed buffer. What goes out is copied
-into a fixed buffer; above `limits.LINK_QUEUE_BYTES_MAX` unsent bytes `can_queue` is False and the owner
-stops reading whatever would add to them, so that a slow peer slows down the guest and fills no memory.
+Both directions are bounded. Input is decoded in place in a fixed buffer. Output is copied into a fixed buffer; above
+`limits.LINK_QUEUE_BYTES_MAX` unsent bytes `can_queue` is False and the owner stops reading what would add to them, so a
+slow peer slows the guest down and fills no memory.
 
 The owner's loop::
 
@@ -11,9 +11,8 @@ The owner's loop::
     link.queue(…) as long as link.can_queue; then link.flush()
     wait for writable only while link.wants_write
 
-With TLS, "readable" and "has something" are two things (a record may be decrypted already), and so are
-"writable" and "wants to write" (either direction may wait for the other); `has_pending` and `wants_write`
-answer for both.
+With TLS, "readable" differs from "has a message" (a record may be decrypted already), and "writable" from "wants to
+write" (either direction may wait for the other); use `has_pending` and `wants_write`.
 """
 
 import mmap
@@ -39,8 +38,7 @@ Message = tuple[MessageType, memoryview]
 class LinkSocket:
     """A connected socket after its hello, with the messages on it. Owned by one thread at a time.
 
-    After a failure every call raises the same `LinkError`, one line that names the stream; `close()` always
-    works.
+    After a failure every call raises the same `LinkError`, one line that names the stream; `close()` always works.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class LinkSocket:
         read_bytes: int = limits.BATCH_BYTES,
         message_bytes_max: int = limits.LINK_MESSAGE_BYTES_MAX,
     ) -> None:
-        """`types` are those that may come in; `message_bytes_max` is the longest payload that will go out."""
+        """`types` are the messages that may arrive; `message_bytes_max` is the longest payload to send."""
         sock.setblocking(False)
         set_options(sock)
         self.stream = stream
@@ -63,7 +61,7 @@ class LinkSocket:
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._decoder = Decoder(stream, types, read_bytes)
         self.unsent_bytes_max = bound = queue_bytes_max + HEADER_BYTES + message_bytes_max
-        # Anonymous memory, since its pages cost nothing until a slow peer makes the queue grow into them.
+        # Anonymous memory: its pages cost nothing until a slow peer makes the queue grow into them.
         self._out = LinkOutlet(memoryview(mmap.mmap(-1, 2 * bound)), queue_bytes_max)
         self._failure: LinkError | None = None
         self._broken: LinkError | None = None  # nothing can be sent any more
@@ -81,24 +79,24 @@ class LinkSocket:
 
     @property
     def has_pending(self) -> bool:
-        """True when `receive()` or `front()` has something to say although the descriptor may not be readable."""
+        """Whether `receive()` or `front()` has a message or an error although the descriptor may not be readable."""
         if self._failure or self._broken or self._has_ended or self._must_receive:
             return True
         return self._tls is not None and self._tls.pending() > 0
 
     @property
     def has_failed(self) -> bool:
-        """Whether nothing more will be sent or read: `front()` says why, behind the last message."""
+        """Whether the connection is over: `front()` raises the reason after the last message."""
         return self._failure is not None or self._broken is not None or self._has_ended
 
     @property
     def inlet(self) -> LinkInlet:
-        """Where messages that have come are, for code that is compiled."""
+        """The buffer of received messages, for compiled code."""
         return self._decoder.inlet
 
     @property
     def outlet(self) -> LinkOutlet:
-        """Where messages are put to be sent, for code that is compiled."""
+        """The buffer of messages to send, for compiled code."""
         return self._out
 
     @property
@@ -113,16 +111,16 @@ class LinkSocket:
 
     @property
     def wants_write(self) -> bool:
-        """True when `flush()` is to be called as soon as the descriptor is writable."""
+        """Whether to call `flush()` as soon as the descriptor is writable."""
         return self._receive_wants_write or (self._out.tail > self._out.head and not self._flush_wants_read)
 
     # ── in ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def receive(self) -> list[Message]:
-        """The messages that have come, perhaps none; their payloads are good until the next `receive()`.
+        """The messages that have arrived, perhaps none; their payloads are valid until the next `receive()`.
 
-        Raises `LinkError` when the connection has ended or the peer broke the protocol, but only after
-        every message that came before has been handed out.
+        Raises `LinkError` if the connection has ended or the peer broke the protocol, but only after it has returned
+        every earlier message.
         """
         self._check()
         self.fill()
@@ -137,7 +135,7 @@ class LinkSocket:
         return messages
 
     def fill(self) -> None:
-        """Read what has come; what is wrong with the connection is for `front()` to say, behind the last message."""
+        """Read available data; `front()` reports an error of the connection, after the last message."""
         if self._failure is not None:
             return
         self._must_receive = False
@@ -151,9 +149,9 @@ class LinkSocket:
             self._failure = self._failure or self._broken
 
     def front(self) -> Message | None:
-        """What is left of the first message, if one is there; `inlet.advance()` when it is done with.
+        """The first message, if one is complete; call `inlet.advance()` when done with it.
 
-        Raises `LinkError` as `receive()`, behind the last message.
+        Raises `LinkError` as `receive()` does, after the last message.
         """
         try:
             found = self._decoder.front()
@@ -166,15 +164,15 @@ class LinkSocket:
         return found
 
     def _note_end(self) -> None:
-        """All whole messages were taken."""
+        """All complete messages were taken."""
         if self._has_ended and self._failure is None:
             cut = " in the middle of a message" if self._decoder.buffered_bytes else ""
             self._failure = LinkError(f"{self.stream}: closed by the other node{cut}")
 
     def _read(self) -> None:
-        """Read what the kernel has, as much as a batch. Raises `LinkError`; what came before that counts."""
+        """Read what the kernel has, up to a batch. Raises `LinkError`; earlier data is still valid."""
         room = self._decoder.writable()
-        # With TLS a read gives one record at most: read on until the batch is full or the kernel has no more.
+        # With TLS a read returns at most one record: read on until the batch is full or the kernel has no more.
         enough = 1 if self._tls is None else self._decoder.read_bytes - TLS_RECORD_BYTES_MAX + 1
         reached = 0
         try:
@@ -185,7 +183,7 @@ class LinkSocket:
             self.received_bytes += reached
 
     def _read_into(self, room: memoryview) -> int:
-        """One read; 0 when nothing is there, or the stream has ended. Raises `LinkError`."""
+        """One read. 0 if no data is available, or the stream has ended. Raises `LinkError`."""
         try:
             count = self._sock.recv_into(room)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -201,20 +199,20 @@ class LinkSocket:
     # ── out ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def queue(self, message_type: MessageType, *buffers: bytes | bytearray | memoryview) -> None:
-        """Copy one message behind what waits already; its payload is all `buffers` in a row.
+        """Append one message to the queue; its payload is the concatenation of `buffers`.
 
-        Raises `StateError` when the message does not fit, which cannot happen while `can_queue` is True.
+        Raises `StateError` if the message does not fit, which cannot happen while `can_queue` is True.
         """
         self._check()
         if not self._out.queue(message_type, *buffers):
             raise StateError(f"{self.stream}: queue()", f"{self.queued_bytes} bytes unsent", "can_queue")
 
     def flush(self) -> None:
-        """Send as much as the socket takes. That the connection is gone is for `receive()` to say."""
+        """Send as much as the socket accepts. `receive()` reports a lost connection."""
         self._check()
         out = self._out
         if self._broken:
-            out.head = out.tail  # nothing arrives any more
+            out.head = out.tail  # nothing is sent any more
         if self._receive_wants_write:
             self._receive_wants_write = False
             self._must_receive = True
@@ -227,11 +225,10 @@ class LinkSocket:
         out.head = out.tail = 0
 
     def _send(self) -> int:
-        """One write; 0 when the socket takes nothing now."""
+        """One write. 0 if the socket is not writable."""
         head, end = self._out.head, self._out.tail
         if self._tls is not None:
-            # An interrupted SSL_write has to be repeated with the same bytes: keep its length, whatever
-            # came behind.
+            # An interrupted SSL_write must be repeated with the same bytes: keep its length, whatever was queued since.
             end = head + (self._retry_bytes or min(TLS_RECORD_BYTES_MAX, end - head))
         try:
             sent = self._sock.send(self._out.view[head:end])
@@ -243,7 +240,7 @@ class LinkSocket:
             self._flush_wants_read = True
             return 0
         except OSError as error:
-            # Not raised here: a goodbye may have arrived before the end, and receive() hands it out first.
+            # Not raised here: a goodbye may have arrived before the end, and receive() returns that first.
             self._broken = self._lost(error)
             self._out.head = self._out.tail
             return 0
@@ -253,7 +250,7 @@ class LinkSocket:
     # ── end ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
-        """Close the socket; what is unsent is lost. May be called twice."""
+        """Close the socket; unsent data is lost. May be called twice."""
         if self._failure is None:
             self._failure = LinkError(f"{self.stream}: closed by this node")
         self._sock.close()
@@ -280,4 +277,4 @@ def control_link_socket(sock: socket.socket, stream: str, types: frozenset[Messa
 
 
 CONTROL_QUEUE_BYTES_MAX: Final = 64 << 10
-"""Half a minute of unsent heartbeats at the default interval: such a peer was suspected long ago."""
+"""Half a minute of unsent heartbeats at the default interval: by then the peer is long suspected."""

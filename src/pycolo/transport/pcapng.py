@@ -1,4 +1,4 @@
-"""A capture that a running process writes, for Wireshark and its kin: `pycolo.wire.capture` makes its bytes."""
+"""Captures written by a running process, for Wireshark and similar tools: `pycolo.wire.capture` formats them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +9,10 @@ from pycolo.wire.capture import CapturedFrame, pcapng_frame, pcapng_head, pcapng
 
 
 class CaptureFile:
-    """Writes to `path`. After a write failed (a full disk) nothing more is written, and `failure` says why."""
+    """Writes to `path`. After a failed write (a full disk) it writes no more, and `failure` has the reason."""
 
     def __init__(self, path: Path, interfaces: list[str], epoch_offset_us: int) -> None:
-        """`epoch_offset_us`: what is added to a monotonic time to get wall-clock time. Raises `ConnectError`."""
+        """`epoch_offset_us`: added to a monotonic time, it gives wall-clock time. Raises `ConnectError`."""
         self.failure = ""
         self._offset_us = epoch_offset_us
         self._file: BinaryIO | None = None
@@ -26,15 +26,15 @@ class CaptureFile:
             self._write(pcapng_interface(name))
 
     def packet(self, interface: int, at_us: int, frame: bytes, comment: str) -> None:
-        """One packet of an interface (an index into those given), seen at monotonic `at_us`."""
+        """Write one packet of an interface (an index into those given), seen at monotonic `at_us`."""
         self._write(pcapng_frame(interface, CapturedFrame(frame, at_us + self._offset_us, comment=comment)))
 
     def flush(self) -> None:
-        """Hand what was written to the kernel."""
+        """Flush to the kernel."""
         self._attempt(lambda file: file.flush())
 
     def close(self) -> None:
-        """End the file."""
+        """Close the file."""
         self.flush()
         if self._file is not None:
             self._file.close()

@@ -1,7 +1,7 @@
-"""Places where frames come from and go to, all with the same face: batches in QEMU's framing.
+"""Sources and destinations of frames, with one interface: batches in QEMU's framing.
 
-A device (TAP, AF_PACKET) gives and takes whole frames. A stream (unix or TCP socket, as QEMU's chardevs) gives bytes:
-its batches may end in the middle of a frame, and it may come, go and come back. Neither ever blocks.
+A device (TAP, AF_PACKET) reads and writes whole frames. A stream (unix or TCP socket, as QEMU's chardevs) carries
+bytes: its batches may end in the middle of a frame, and it may disconnect and reconnect. Neither ever blocks.
 """
 
 import errno
@@ -45,14 +45,14 @@ _SO_RCVBUFFORCE: Final = 33
 _CLONE_NEWNET: Final = 0x40000000
 
 PACKET_BUFFER_BYTES: Final = 64 << 20
-"""Socket buffers of AF_PACKET: some 10 ms at line rate; small ones cost the guests retransmissions."""
+"""Socket buffers of AF_PACKET: some 10 ms at line rate; smaller ones cause retransmissions."""
 
 
 class Port(Protocol):
-    """What the data path needs of a port.
+    """What the data path requires of a port.
 
-    `vnet_len`: bytes of vnet header before each frame, 0 for none. `fileno()` is -1 while there is nothing to wait
-    for; it may change after `service`.
+    `vnet_len`: bytes of vnet header before each frame, 0 for none. `fileno()` is -1 while there is nothing to wait for;
+    it may change after `service`.
     """
 
     name: str
@@ -62,54 +62,54 @@ class Port(Protocol):
         """The descriptor to wait on for reading."""
 
     def read_batch(self, buf: Buffer, pos: int) -> int:
-        """Read what is there to `buf` from `pos`; the new end is returned. Raises `ConnectError` when it is gone."""
+        """Read into `buf` from `pos`; returns the new end. Raises `ConnectError` if the device is gone."""
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
-        """Write frames; the frame boundary up to which they were taken is returned.
+        """Write frames; returns the frame boundary up to which they were accepted.
 
-        What was not taken must be offered first in the next call: a part of it may have gone.
+        The next call must first offer the rest: a part of a frame may have been sent.
         """
 
     def service(self, now_us: int) -> int | None:
-        """Accept, connect or notice the end of a stream; when to be called again at the latest, or None."""
+        """Accept, connect or detect the end of a stream. Returns the latest time for the next call, or None."""
 
     def take_reset(self) -> bool:
-        """Whether the stream has ended since the last call: a partial frame that it left behind is void."""
+        """Whether the stream has ended since the last call: a partial frame from it is void."""
 
     def counters(self) -> dict[str, int]:
-        """Frames (or bytes) in and out, and what the device refused."""
+        """Frames (or bytes) in and out, and frames that the device refused."""
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
 
 
 class DevicePort:
     """A TAP device or an AF_PACKET socket."""
 
     def __init__(self, name: str, fd: int, vnet_len: int, holder: socket.socket | None = None) -> None:
-        """`holder` owns `fd`, if it is a socket's."""
+        """`holder` is the socket that owns `fd`, if there is one."""
         self.name = name
         self.vnet_len = vnet_len
         self._fd = fd
         self._holder = holder
         self.frames = FrameFd(fd, vnet_len, is_socket=holder is not None)
-        """The device itself, for code that is compiled."""
+        """The device itself, for compiled code."""
 
     def fileno(self) -> int:
         """The device's descriptor."""
         return self._fd
 
     def read_batch(self, buf: Buffer, pos: int) -> int:
-        """Frames that wait; see `Port`."""
+        """Read waiting frames; see `Port`."""
         end = self.frames.read_batch(buf, pos)
         if end == pos and self.frames.failed_errno:
             number = self.frames.failed_errno
-            if number != errno.ENETDOWN or not self._is_there():  # an interface that is down may come up again
+            if number != errno.ENETDOWN or not self._is_there():  # an interface may come up again
                 raise ConnectError(f"{self.name}: the device is gone ({os.strerror(number)})")
         return end
 
     def _is_there(self) -> bool:
-        """A packet socket forgets its interface when that is deleted."""
+        """Whether the interface exists; a packet socket loses its interface when that is deleted."""
         return self._holder is None or bool(self._holder.getsockname()[0])
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
@@ -117,11 +117,11 @@ class DevicePort:
         return self.frames.write_batch(buf, pos, end)
 
     def service(self, now_us: int) -> int | None:
-        """A device is always there."""
+        """Nothing to do: a device does not disconnect."""
         return None
 
     def take_reset(self) -> bool:
-        """A device gives whole frames."""
+        """Never: a device delivers whole frames."""
         return False
 
     def counters(self) -> dict[str, int]:
@@ -133,7 +133,7 @@ class DevicePort:
         }
 
     def close(self) -> None:
-        """The interface of a TAP device vanishes with this, unless it is persistent."""
+        """Close; the interface of a TAP device vanishes with it, unless it is persistent."""
         if self._holder is not None:
             self._holder.close()
         elif self._fd >= 0:
@@ -180,14 +180,14 @@ def _open_packet(spec: PortSpec, option: str) -> DevicePort:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     try:
         for buffer_option in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
-            with suppress(OSError):  # without CAP_NET_ADMIN the default size has to do
+            with suppress(OSError):  # the default size remains without CAP_NET_ADMIN
                 sock.setsockopt(socket.SOL_SOCKET, buffer_option, PACKET_BUFFER_BYTES)
         if spec.vnet_hdr:
             sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
         sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)  # or VLAN tags would be lost
         sock.bind((spec.target, _ETH_P_ALL))
-        # The guest's address is not the interface's own: a real card would drop its frames otherwise.
+        # The guest's address is not the interface's own: a real card would otherwise drop its frames.
         request = struct.pack("iHH8s", socket.if_nametoindex(spec.target), _PACKET_MR_PROMISC, 0, b"")
         with suppress(OSError):
             sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
@@ -199,7 +199,7 @@ def _open_packet(spec: PortSpec, option: str) -> DevicePort:
 
 @contextmanager
 def _network_namespace(path: str | None) -> Iterator[None]:
-    """Run the calling thread in the network namespace at `path` for a while."""
+    """Run the calling thread in the network namespace at `path` within the `with` block."""
     if path is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""How the user names a place where frames come from or go to.
+"""How the user names a port, a source and destination of frames.
 
 ::
 
@@ -24,7 +24,7 @@ RECONNECT_MS: Final = 500
 
 
 class PortKind(Enum):
-    """What is behind a port."""
+    """The kind of a port."""
 
     TAP = "tap"
     PACKET = "packet"
@@ -33,7 +33,7 @@ class PortKind(Enum):
 
     @property
     def is_device(self) -> bool:
-        """A device gives one frame per read; a stream gives bytes."""
+        """A device reads one frame at a time; a stream reads bytes."""
         return self in (PortKind.TAP, PortKind.PACKET)
 
 
@@ -52,14 +52,14 @@ class PortSpec(msgspec.Struct, frozen=True, kw_only=True):
 _DEVICE_KEYS: Final = ("netns", "vnet_hdr")
 _STREAM_KEYS: Final = ("server", "reconnect-ms", "vnet_hdr")
 _SWITCHES: Final = ("server", "vnet_hdr")
-"""Keys that mean "on" when no value is given."""
+"""Keys that mean "on" without a value."""
 
 _UNIX_PATH_BYTES_MAX: Final = 107
 """sockaddr_un has 108 bytes, the last one a 0."""
 
 
 def parse_port(text: str, option: str) -> PortSpec:
-    """Read `text`, the value of `option`. Raises `ConfigError` with one line that says what is wrong."""
+    """Parse `text`, the value of `option`. Raises `ConfigError`: one line that says what is wrong."""
     head, *properties = text.split(",")
     name, colon, target = head.partition(":")
     try:

@@ -1,4 +1,4 @@
-"""The path of a unix socket before somebody listens there: what a killed process has left is taken away."""
+"""The path of a unix socket before a server listens there: removes what a killed process has left."""
 
 import os
 import socket
@@ -7,18 +7,18 @@ from enum import Enum
 
 
 class Occupant(Enum):
-    """What is at a path."""
+    """The state of a path."""
 
     NOTHING = "nothing"
-    """The path is free, or will say itself why it is not."""
+    """The path is free, or opening it will report why not."""
     FILE = "file"
-    """Something that is no socket."""
+    """Something other than a socket."""
     LISTENER = "listener"
     """A process listens there."""
 
 
 def clear_path(path: str | os.PathLike[str]) -> Occupant:
-    """Remove a socket on which no process listens any more; what is there afterwards. Waits for nothing."""
+    """Remove a socket without a listening process. Returns the state afterwards. Does not block."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return Occupant.FILE
@@ -30,7 +30,7 @@ def clear_path(path: str | os.PathLike[str]) -> Occupant:
         except ConnectionRefusedError:
             os.unlink(path)
             return Occupant.NOTHING
-        except BlockingIOError:  # it listens, and is busy
+        except BlockingIOError:  # a process listens, and is busy
             return Occupant.LISTENER
         except OSError:
             return Occupant.NOTHING

@@ -1,8 +1,8 @@
-"""A port over QEMU's stream framing: a unix or TCP socket that listens or connects, and comes back.
+"""A port over QEMU's stream framing: a unix or TCP socket that listens or connects, and reconnects.
 
-One connection at a time, as a QEMU chardev. When it ends, the part of a frame that had come is void, and a frame of
-which only a part was sent is sent again, whole, on the next connection: neither side ever reads from the middle.
-Nothing here blocks, connecting included: it runs in the data path's thread.
+One connection at a time, as a QEMU chardev. When it ends, a partly received frame is void, and a partly sent frame is
+sent again, whole, on the next connection: neither side ever reads from the middle. Nothing here blocks, connecting
+included: it runs in the data path's thread.
 """
 
 import errno
@@ -20,22 +20,22 @@ from pycolo.transport.tcpoptions import set_options
 from pycolo.wire.buffers import Buffer
 
 DIAL_US: Final = 1_000_000
-"""A connection that is not there after a second is given up and tried anew."""
+"""An attempt to connect that takes longer than a second is abandoned and repeated."""
 
 LOOK_AGAIN_US: Final = 10_000
-"""Pause between two looks at a connection that is being opened."""
+"""Interval at which a connection that is being opened is checked."""
 
 ACCEPT_US: Final = 100_000
-"""Pause between two looks for a connection on a listening socket that nobody happens to wait for."""
+"""Interval at which a listening socket is checked if no thread waits on it."""
 
 _NON_BLOCKING: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
 class StreamPort:
-    """`vnet_len` only says whether the vnet word is there: each frame on a stream says its own header's length."""
+    """`vnet_len` only says whether the vnet word is present: on a stream each frame gives its own header's length."""
 
     def __init__(self, spec: PortSpec, option: str) -> None:
-        """Begins to listen at once (raises `ConnectError` when that fails); connecting is tried in `service`."""
+        """A server listens at once (raises `ConnectError` if that fails); a client connects in `service`."""
         self.name = f"{option} {spec.kind.value}:{spec.target}"
         self.vnet_len = VNET_LEN if spec.vnet_hdr else 0
         self.connections = 0
@@ -48,29 +48,29 @@ class StreamPort:
         self._retry_at_us = 0
         self._reset = False
         self.sent_of_frame = 0
-        """Bytes of the frame that the next `write_batch` offers first which have gone already."""
+        """Bytes already sent of the frame that the next `write_batch` offers first."""
         self._bytes_in = 0
         self._bytes_out = 0
         self._failure = ""
         self._note: str | None = None
 
     def fileno(self) -> int:
-        """The connection; while there is none, the listening socket."""
+        """The connection's descriptor; without a connection, the listening socket's."""
         if self._sock is not None:
             return self._sock.fileno()
         return self._listener.fileno() if self._listener is not None else -1
 
     @property
     def is_connected(self) -> bool:
-        """Whether the other side is there."""
+        """Whether the peer is connected."""
         return self._sock is not None
 
     def take_note(self) -> str | None:
-        """One line for the user that was not taken yet: why there is no connection, each reason once."""
+        """A line for the user, once: why there is no connection. Each reason appears once."""
         note, self._note = self._note, None
         return note
 
-    # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────
+    # ── connecting and disconnecting ──────────────────────────────────────────────────────────────────────────
 
     def service(self, now_us: int) -> int | None:
         """Accept or connect; see `Port`."""
@@ -108,7 +108,7 @@ class StreamPort:
 
     def _adopt(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        with suppress(OSError):  # it may have ended already: reading will say so
+        with suppress(OSError):  # it may have ended already: the next read reports that
             set_options(sock)
         self._sock = sock
         self.sent_of_frame = 0
@@ -116,7 +116,7 @@ class StreamPort:
         self.connections += 1
 
     def drop(self) -> None:
-        """End this connection; another may follow."""
+        """Close this connection; another may follow."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -129,7 +129,7 @@ class StreamPort:
         return was_reset
 
     def close(self) -> None:
-        """Close everything; a unix socket's path goes too."""
+        """Close everything; also remove the path of a unix socket."""
         for sock in (self._sock, self._dialing, self._listener):
             if sock is not None:
                 sock.close()
@@ -141,7 +141,7 @@ class StreamPort:
     # ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read_batch(self, buf: Buffer, pos: int) -> int:
-        """Bytes that wait; see `Port`. The end of the stream is not an error: it may come back."""
+        """Read waiting bytes; see `Port`. The end of the stream is not an error: it may reconnect."""
         if self._sock is None or pos == len(buf):
             return pos
         try:
@@ -156,10 +156,10 @@ class StreamPort:
         return pos + count
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
-        """Send bytes, report whole frames; see `Port`.
+        """Send bytes, return a frame boundary; see `Port`.
 
-        Until all of a batch is taken, the next call must offer what is left of it: a part of its first frame may
-        have gone already.
+        Until all of a batch is accepted, the next call must offer the rest of it: a part of its first frame may have
+        been sent.
         """
         if self._sock is None:
             return pos
@@ -177,7 +177,7 @@ class StreamPort:
         return boundary
 
     def note_moved(self, octets_in: int, octets_out: int) -> None:
-        """Count bytes that were read and written through `fileno()` itself."""
+        """Count bytes that were read and written directly through `fileno()`."""
         self._bytes_in += octets_in
         self._bytes_out += octets_out
 
@@ -192,7 +192,7 @@ class StreamPort:
 
 
 def _resolve(spec: PortSpec, name: str) -> tuple[int, Any]:
-    """(address family, address); once, at start: looking a name up may block."""
+    """(address family, address). Called once at start, as resolving a name may block."""
     if spec.kind is PortKind.UNIX:
         return socket.AF_UNIX, spec.target
     host, _, port = spec.target.rpartition(":")
@@ -205,12 +205,12 @@ def _resolve(spec: PortSpec, name: str) -> tuple[int, Any]:
 
 
 def _is_connected_to_itself(sock: socket.socket) -> bool:
-    """TCP within one host may draw, as its own port, the very port that nobody listens on, and then answer itself."""
+    """Whether TCP has connected the socket to itself: within one host it may pick the target's free port as its own."""
     if sock.family == socket.AF_UNIX:
         return False
     try:
         return bool(sock.getsockname() == sock.getpeername())
-    except OSError:  # it has ended already: reading will say so
+    except OSError:  # it has ended already: the next read reports that
         return False
 
 

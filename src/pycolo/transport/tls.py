@@ -1,7 +1,7 @@
-"""TLS 1.3 with certificates on both sides, and the rule where plain text may be spoken instead.
+"""TLS 1.3 with certificates on both sides, and the rule for plain text.
 
-A peer counts as the other node when its certificate is signed by the pair's own authority *and* carries the
-pair's name and the other role (`certs`). Host names and addresses prove nothing here and are not looked at.
+A peer is the other node if its certificate is signed by the pair's own authority *and* names the pair and the other
+role (`certs`). Host names and addresses prove nothing here and are not checked.
 """
 
 import errno
@@ -17,15 +17,15 @@ from pycolo.transport.certs import check_own_files, node_files, node_uri
 
 
 def server_context(directory: Path, pair: str, role: Role = Role.PRIMARY) -> ssl.SSLContext:
-    """For the node that listens. Raises `ConfigError` when `directory` does not hold good files for it."""
+    """For the node that listens. Raises `ConfigError` if `directory` does not hold valid files for it."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, directory, pair, role)
-    # Both connections live as long as the nodes: there is nothing to resume.
+    # Both connections live as long as the nodes: there is no session to resume.
     context.num_tickets = 0
     return context
 
 
 def client_context(directory: Path, pair: str, role: Role = Role.SECONDARY) -> ssl.SSLContext:
-    """For the node that connects. Raises `ConfigError` when `directory` does not hold good files for it."""
+    """For the node that connects. Raises `ConfigError` if `directory` does not hold valid files for it."""
     return _context(ssl.PROTOCOL_TLS_CLIENT, directory, pair, role)
 
 
@@ -34,7 +34,7 @@ def _context(protocol: int, directory: Path, pair: str, role: Role) -> ssl.SSLCo
     files = node_files(directory, role)
     context = ssl.SSLContext(protocol)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False  # the peer is told by its URI, see check_peer
+    context.check_hostname = False  # the URI identifies the peer, see check_peer
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     try:
@@ -48,7 +48,7 @@ def _context(protocol: int, directory: Path, pair: str, role: Role) -> ssl.SSLCo
 
 
 def handshake(sock: ssl.SSLSocket, pair: str, peer_role: Role, stream: str, timeout_s: float) -> None:
-    """Shake hands and check who the other side is. Raises `LinkError` with one line, whatever went wrong."""
+    """Shake hands and check the peer's identity. Raises `LinkError` with one line for any failure."""
     sock.settimeout(timeout_s)
     try:
         sock.do_handshake()
@@ -63,15 +63,15 @@ def check_peer(sock: ssl.SSLSocket, pair: str, role: Role, stream: str) -> None:
     names = (sock.getpeercert() or {}).get("subjectAltName", ())
     found = [str(name[1]) for name in names if isinstance(name, tuple) and name[0] == "URI"]
     if expected not in found:
-        shown = ", ".join(found) or "nobody of a pair"
+        shown = ", ".join(found) or "no pair"
         raise LinkError(f"{stream}: the other side's certificate is for {shown}, must be for {expected}; link closed")
 
 
 _VERIFY_TEXTS = {
-    9: "is not valid yet (are the clocks of both hosts right?)",
+    9: "is not valid yet (are both hosts' clocks correct?)",
     10: "has expired (make new ones with `colo certs init --force` and copy them to both hosts)",
 }
-"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED; all else is about who signed."""
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED; all others concern the signer."""
 
 _REASON_TEXTS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the other side shows no certificate; give that node --tls",
@@ -92,15 +92,15 @@ _NO_TLS_REASONS = frozenset(
 
 
 _GONE = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionError)
-"""What a peer that leaves in the middle is reported as: it depends on how it left, and on the releases of Python and
-OpenSSL (3.11.2 says SSLZeroReturnError where 3.11.7 says SSLEOFError). Or its socket is not connected any more."""
+"""Errors for a peer that closes during the handshake: they depend on how it closes, and on the releases of Python and
+OpenSSL (3.11.2 raises SSLZeroReturnError where 3.11.7 raises SSLEOFError). Or the socket is no longer connected."""
 
 _GONE_BEFORE = "Closed before TLS handshake with data in recv buffer."
-"""The reason that Python's `ssl` gives when there is no handshake to begin with, a peer's bytes notwithstanding."""
+"""The reason that Python's `ssl` gives if there was no handshake, despite bytes from the peer."""
 
 
 def describe(error: OSError) -> str:
-    """One line for what a TLS handshake (or the first read after it) died of."""
+    """One line for the error that ended a TLS handshake (or the first read after it)."""
     if isinstance(error, TimeoutError):
         return "the other side did not finish the TLS handshake in time; link closed"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -109,7 +109,7 @@ def describe(error: OSError) -> str:
             f"is refused: {error.verify_message}; both nodes need the files of one `colo certs init`",
         )
         return f"the other side's certificate {why}"
-    reason = getattr(error, "reason", None)  # an error that is no ssl.SSLError has none
+    reason = getattr(error, "reason", None)  # only an ssl.SSLError has one
     if isinstance(error, _GONE) or error.errno == errno.ENOTCONN or reason == _GONE_BEFORE:
         return "the other side closed during the TLS handshake (was that node started with --insecure?)"
     if reason in _NO_TLS_REASONS:
@@ -119,16 +119,16 @@ def describe(error: OSError) -> str:
 
 
 def is_tls_record(octets: bytes) -> bool:
-    """True when a plain-text peer's first bytes are a TLS handshake or alert record (RFC 8446, 5.1)."""
+    """Whether a plain-text peer's first bytes are a TLS handshake or alert record (RFC 8446, 5.1)."""
     return octets[:1] in (b"\x15", b"\x16") and octets[1:2] == b"\x03"
 
 
 def check_plaintext_allowed(host: str, *, insecure: bool, allowed_link: str | None) -> str | None:
-    """May the link to or on `host` be plain text? Raises `ConfigError` if not.
+    """Check that the link to or on `host` may be plain text. Raises `ConfigError` if not.
 
-    Only when the user says `insecure`, and then only over loopback or over `allowed_link`: an address, a
-    prefix or the name of an interface. The answer is the interface to which the socket must be bound, so
-    that no route can lead the bytes elsewhere, or None when the address says enough.
+    Plain text requires `insecure`, and then loopback or `allowed_link`: an address, a prefix or the name of an
+    interface. Returns the interface to which the socket must be bound, so that no route can lead the bytes elsewhere,
+    or None if the address suffices.
     """
     if not insecure:
         raise ConfigError("--tls", "the directory of `colo certs init` (or give --insecure, for plain text)", None)

@@ -101,7 +101,7 @@ def test_it_waits_for_a_qemu_that_is_starting(path):
 
 def test_nobody_there_is_a_connect_error_after_the_time(path):
     async def scenario():
-        with pytest.raises(ConnectError, match=r"^vm1: QMP socket .*: there is no such socket") as error:
+        with pytest.raises(ConnectError, match=r"^vm1: QMP socket .*: no such socket") as error:
             await Heard().qmp(path).connect(SHORT_S)
         assert is_one_line(error)
 
@@ -113,7 +113,7 @@ def test_a_socket_that_a_killed_qemu_left_is_a_connect_error(path):
         stale.bind(str(path))
 
     async def scenario():
-        with pytest.raises(ConnectError, match="nobody listens"):
+        with pytest.raises(ConnectError, match="no program listens"):
             await Heard().qmp(path).connect(SHORT_S)
 
     run(scenario)
@@ -140,7 +140,7 @@ def test_a_full_queue_of_waiting_clients_is_no_connection(path):
                 while not others or others[-1].connect_ex(str(path)) == 0:
                     others.append(socket.socket(socket.AF_UNIX))
                     others[-1].setblocking(False)
-                with pytest.raises(ConnectError, match="others wait for it already"):
+                with pytest.raises(ConnectError, match="other clients are already waiting"):
                     await Heard().qmp(path).connect(SHORT_S)
             finally:
                 for other in others:
@@ -172,12 +172,12 @@ def test_a_qemu_that_hangs_at_the_start_costs_exactly_the_time(path, greeting):
     [
         (b"HTTP/1.1 400 Bad Request", "not JSON"),
         (b"\xff\xfe\x00", "not JSON"),
-        (b"[" * 100_000, "not JSON|cannot be read"),
-        (b"[1, 2]", "no object"),
-        (b'{"hello": 1}', "no greeting"),
-        (b'{"QMP": 7}', "no greeting"),
-        (b'{"QMP": {"version": {}, "capabilities": 3}}', "no greeting"),
-        (b"x" * (module.LINE_BYTES_MAX * 3), "above"),
+        (b"[" * 100_000, "not JSON|cannot be parsed"),
+        (b"[1, 2]", "not an object"),
+        (b'{"hello": 1}', "not a greeting"),
+        (b'{"QMP": 7}', "not a greeting"),
+        (b'{"QMP": {"version": {}, "capabilities": 3}}', "not a greeting"),
+        (b"x" * (module.LINE_BYTES_MAX * 3), "longer than"),
     ],
 )
 def test_what_is_no_qmp_is_refused_in_one_line(path, greeting, said):
@@ -204,7 +204,7 @@ def test_qemu_refusing_the_negotiation_is_a_connect_error(path):
     async def scenario():
         async with FakeQmp(path) as fake:
             fake.answers["qmp_capabilities"] = Refusal("GenericError", "no")
-            with pytest.raises(ConnectError, match="refuses") as error:
+            with pytest.raises(ConnectError, match="refused") as error:
                 await Heard().qmp(path).connect(LONG_S)
             assert is_one_line(error)
 
@@ -466,15 +466,15 @@ def test_after_a_loss_it_can_connect_again(path):
         (b"garbage\n", "not JSON"),
         (b"\x00\xff\xfe\n", "not JSON"),
         (b"\n", "not JSON"),
-        (b"[]\n", "no object"),
-        (b'"text"\n', "no object"),
+        (b"[]\n", "not an object"),
+        (b'"text"\n', "not an object"),
         (b'{"event": 5}\n', "event"),
         (b'{"event": "X", "data": 5}\n', "event"),
         (b'{"event": "X", "timestamp": "now"}\n', "event"),
-        (b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n', "could not read"),
-        (b'{"return": 1, "id": []}\n', "cannot be read"),
-        (b"9" * 5000 + b"\n", "above|cannot be read|not JSON"),
-        (b"[" * 200_000 + b"\n", "not JSON|cannot be read"),
+        (b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n', "could not parse"),
+        (b'{"return": 1, "id": []}\n', "cannot be parsed"),
+        (b"9" * 5000 + b"\n", "longer than|cannot be parsed|not JSON"),
+        (b"[" * 200_000 + b"\n", "not JSON|cannot be parsed"),
     ],
 )
 def test_garbage_ends_the_connection_with_one_line(path, octets, said):
@@ -521,7 +521,7 @@ def test_an_answer_with_neither_result_nor_error_ends_the_connection(path):
 def test_a_message_that_breaks_off_is_named_so(path):
     async def scenario(fake, qmp, heard):
         fake.answers["x"] = Raw(b'{"return": {"ver', closes=True)
-        with pytest.raises(ConnectError, match="broke off in the middle"):
+        with pytest.raises(ConnectError, match="ended in the middle"):
             await qmp.execute("x", timeout_s=LONG_S)
 
     connected(path, scenario)
@@ -533,7 +533,7 @@ def test_a_message_that_is_too_long_ends_the_connection(path, monkeypatch):
     async def scenario(fake, qmp, heard):
         fake.answers |= {"fits": "x" * 9_000, "not": "x" * 100_000}
         assert await qmp.execute("fits") == "x" * 9_000
-        with pytest.raises(ConnectError, match="above 10000 bytes"):
+        with pytest.raises(ConnectError, match="longer than 10000 bytes"):
             await qmp.execute("not", timeout_s=LONG_S)
 
     connected(path, scenario)

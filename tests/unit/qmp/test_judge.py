@@ -149,7 +149,7 @@ def test_refusals_come_first_and_each_text_is_one_line_that_says_what_to_do(chan
     [
         ("-m 98312K", {"accelerator": "tcg", "ram_bytes": 96 << 20}),
         ("vhost=off", netdev(refusal="Vhost is not supported")),
-        ("there is: a, b", {"netdevs": {"b": TAP, "a": TAP}}),
+        ("known: a, b", {"netdevs": {"b": TAP, "a": TAP}}),
         ("something new", netdev(refusal="something\nnew")),
         ("/var/lib/vm/hd0", {"disks": (DISK,)}),
         ("those of net1", {"nics": (NIC, replace(NIC, name="net1", netdev="hn1"))}),

@@ -84,7 +84,7 @@ def test_other_refusals_and_unreadable_answers_are_told(path):
             await yank(line, [MIGRATION])
         for nonsense in (7, [3], [{}], {"a": 1}, [{"type": "chardev", "id": {}}]):
             fake.answers["query-yank"] = nonsense
-            with pytest.raises(PeerError, match="query-yank: the answer cannot be read"):
+            with pytest.raises(PeerError, match="query-yank: the answer cannot be parsed"):
                 await yank(line, [MIGRATION])
 
     with_line(path, scenario)

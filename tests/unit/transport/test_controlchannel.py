@@ -298,7 +298,7 @@ def test_frames_have_no_place_on_the_control_connection(lone):
     side, peer = lone
     peer.sendall(codec.message(MessageType.CLIENT_FRAMES, bytes(64)))
     side.next(Suspected)
-    assert "CLIENT_FRAMES, which has no place here" in side.next(ChannelClosed).text
+    assert "CLIENT_FRAMES, which is not allowed here" in side.next(ChannelClosed).text
 
 
 def test_a_goodbye_is_no_failure(pair):

@@ -194,10 +194,10 @@ def of_version_9(hello):
 def test_another_version_is_told_by_both(node, monkeypatch, stack):
     with monkeypatch.context() as patched:
         patched.setattr(linksetup, "encode_hello", lambda hello: of_version_9(encode_hello(hello)))
-        with pytest.raises(HelloError, match="speaks protocol version 9") as found:
+        with pytest.raises(HelloError, match="uses protocol version 9") as found:
             dial(node.address, SECONDARY, None)
     assert found.value.reason is RefusalReason.VERSION
-    assert "speaks protocol version 9" in node.line()
+    assert "uses protocol version 9" in node.line()
 
 
 def test_a_node_bound_to_one_process_refuses_another_until_it_is_gone(node, stack):
@@ -218,8 +218,8 @@ def test_a_node_bound_to_one_process_refuses_another_until_it_is_gone(node, stac
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "unknown type"),
         (bytes(range(256)) * 300, "unknown type"),
         (codec.header(MessageType.HELLO, 1 << 31), f"has {1 << 31} bytes, must be"),
-        (codec.header(MessageType.CLIENT_FRAMES, 100), "CLIENT_FRAMES, which has no place here"),
-        (codec.message(MessageType.HELLO, b'{"protocol":1,"program":"\x1b[2J"}'), "hello cannot be read"),
+        (codec.header(MessageType.CLIENT_FRAMES, 100), "CLIENT_FRAMES, which is not allowed here"),
+        (codec.message(MessageType.HELLO, b'{"protocol":1,"program":"\x1b[2J"}'), "hello cannot be parsed"),
         (codec.header(MessageType.HELLO, 100) + b"{", "no HELLO in time"),
         (b"\x00", "no HELLO in time"),
         (b"", "no HELLO in time"),
