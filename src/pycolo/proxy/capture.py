@@ -1,7 +1,7 @@
-"""`--pcap FILE`: each packet that a colo-compare took, with what became of it as a comment.
+"""`--pcap FILE`: each packet that a colo-compare received, with its fate as a comment.
 
-A packet is written when its fate is known, with the time at which it came: a primary packet when it leaves, a secondary
-packet when it is discarded, one that is found different at once (and again when it leaves at last), what is still held
+A packet is written when its fate is known, with its arrival time: a primary packet when it leaves, a secondary packet
+when it is discarded. A packet that differs is written at once, and again when it leaves. What is still held is written
 when the process ends. Wireshark sorts by time; the comments are the column `frame.comment`.
 """
 
@@ -16,14 +16,14 @@ from pycolo.core import Comparator
 from pycolo.transport.pcapng import CaptureFile
 
 TRACE_BYTES: Final = 16 << 20
-"""Between two looks: sixty batches' worth, since one packet of the secondary may release a full queue."""
+"""Records between two reads of the trace: sixty batches' worth, since one secondary packet may release a full queue."""
 
 
 class Capture:
     """One file for all colo-compare objects of a process; their threads write one at a time."""
 
     def __init__(self, path: Path, object_ids: list[str]) -> None:
-        """Raises `ConnectError` when the file cannot be made."""
+        """Raises `ConnectError` when the file cannot be created."""
         names = [f"{object_id} {side}" for object_id in object_ids for side in ("primary_in", "secondary_in")]
         offset_us = (time_ns() - monotonic_ns()) // 1000
         self._file = CaptureFile(path, names, offset_us)
@@ -31,7 +31,7 @@ class Capture:
         self._lock = threading.Lock()
 
     def take(self, object_id: str, comparator: Comparator) -> str:
-        """Write what the comparator has noted; one line for the user when the file has just failed, else ""."""
+        """Write what the comparator has noted. Returns one line for the user when the file has just failed, else ""."""
         packets = comparator.held.trace.take()
         if not packets:
             return ""
@@ -43,13 +43,13 @@ class Capture:
             return self._file.failure if self._file.failure != before else ""
 
     def close(self) -> None:
-        """End the file."""
+        """Close the file."""
         with self._lock:
             self._file.close()
 
 
 def comment_on(packet: TracedPacket) -> str:
-    """What became of a packet, for people."""
+    """The fate of a packet, for people."""
     match packet.fate:
         case PacketFate.RELEASED:
             return f"released, held for {packet.aux} µs"

@@ -4,12 +4,12 @@
 
     device ─► tx: first … last filter ─► (guest)          (guest) ─► rx: last … first filter ─► device
 
-A mirror copies to its outdev; a redirector with an outdev takes the frames out; what a redirector's indev brings goes
-on at the *next* filter of its direction; a filter that is off is passed over. Where the guest's network card would
-be there is nothing: what comes to the end of tx is discarded and counted. A redirector with `queue=tx,outdev=` takes
-it to a guest elsewhere, one with `queue=rx,indev=` brings what that guest sends.
+A mirror copies frames to its outdev. A redirector with an outdev takes the frames out of the chain; frames from a
+redirector's indev enter at the *next* filter of its direction. A filter that is off is skipped. There is no guest
+network card here: frames that reach the end of tx are discarded and counted. A redirector with `queue=tx,outdev=` sends
+them to a guest elsewhere, and one with `queue=rx,indev=` receives that guest's frames.
 
-A batch on its way is a generator that yields the sink it has to wait for.
+A batch in the chain is a generator that yields the sink it has to wait for.
 """
 
 import os
@@ -32,7 +32,7 @@ _LINKTYPE_ETHERNET = 1
 
 
 class Sink:
-    """A port that several batches may want to go to: frames wait here in order, whole, until the port takes them."""
+    """A port that several batches write to: whole frames wait here in order until the port accepts them."""
 
     def __init__(self, port: Port) -> None:
         self.port = port
@@ -61,7 +61,7 @@ class DumpFile:
             raise ConnectError(f"{use}: cannot write {path}: {getattr(error, 'strerror', error)}") from error
 
     def write(self, buf: Buffer, start: int, end: int, has_vnet: bool) -> None:  # noqa: FBT001 - one fact of the batch
-        """Append the frames of a batch; raises OSError where the disk does not take them."""
+        """Append the frames of a batch. Raises OSError when the disk does not accept them."""
         if self._fd < 0:
             return
         seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
@@ -78,14 +78,14 @@ class DumpFile:
             octets = octets[os.write(self._fd, octets) :]
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
 
 
 class Filter:
-    """One filter at work. `outdev`, `rewriter` and `dump` are there where its kind has them."""
+    """One running filter. `outdev`, `rewriter` and `dump` are set when its kind has them."""
 
     def __init__(
         self,
@@ -119,11 +119,11 @@ class Chain:
         self._span = Span()
 
     def from_device(self, buf: Buffer, start: int, end: int) -> Iterator[Sink]:
-        """Frames that the device has received."""
+        """Frames from the device."""
         return self._onward(Direction.TX, -1, buf, start, end)
 
     def injected(self, index: int, buf: Buffer, start: int, end: int) -> Iterator[Sink]:
-        """Frames from the indev of filter `index`: to the next filter, in each of its directions."""
+        """Frames from the indev of filter `index`: pass them to the next filter, in each of its directions."""
         chosen = self.filters[index]
         chosen.injected_bytes += end - start
         for direction in chosen.spec.directions:
@@ -131,7 +131,7 @@ class Chain:
             yield from self._onward(direction, index, part, 0, len(part))
 
     def drained(self, index: int) -> Iterator[Sink]:
-        """Frames that the rewriter at `index` had held back for the guest."""
+        """Frames for the guest that the rewriter at `index` had held back."""
         rewriter = self.filters[index].rewriter
         assert rewriter is not None
         out = bytearray(BATCH_BUFFER_BYTES)
@@ -139,7 +139,7 @@ class Chain:
             yield from self._onward(Direction.TX, index, out, 0, end)
 
     def _onward(self, direction: Direction, index: int, buf: Buffer, start: int, end: int) -> Iterator[Sink]:
-        """Through the filters behind `index`, to the end or to the redirector that takes the frames out."""
+        """Run the filters behind `index`, up to the end or to a redirector that takes the frames out."""
         if start == end:
             return
         step = 1 if direction is Direction.TX else -1
@@ -183,7 +183,7 @@ class Chain:
             self.dump_failures.append((stage, error))
 
     def _for_device(self, buf: Buffer, start: int, end: int) -> tuple[Buffer, int, int]:
-        """The device has vnet headers of VNET_LEN bytes; other peers may have longer ones, or none."""
+        """The device has vnet headers of VNET_LEN bytes; peers may have longer ones, or none."""
         if not self.has_vnet:
             return buf, start, end
         out = bytearray()
@@ -200,7 +200,7 @@ class Chain:
 
 
 def _into(sink: Sink, buf: Buffer, start: int, end: int, has_vnet: bool) -> Iterator[Sink]:  # noqa: FBT001
-    """Hand frames to a sink as soon as it is empty; a batch that headers have made longer goes in two parts."""
+    """Write frames to a sink once it is empty. A batch that longer headers have enlarged is written in two parts."""
     while start < end:
         while not sink.batch.is_empty:
             yield sink

@@ -1,8 +1,8 @@
-"""Socket chardevs: what `-chardev socket,…` says, and the port that does it.
+"""Socket chardevs: what `-chardev socket,…` says, and the port that implements it.
 
-A server that waits (`wait=on`, QEMU's default) keeps its object from starting until somebody has connected. A client
-without `reconnect` must find its peer at start, as in QEMU; when it loses it later it tries again every second, which
-QEMU does not do (`reconnect=0` keeps QEMU's way: never again).
+A server with `wait=on` (QEMU's default) keeps its object from starting until a peer has connected. A client without
+`reconnect` must find its peer at start, as in QEMU. If it loses the peer later, it retries every second; QEMU does not
+(`reconnect=0` restores QEMU's behaviour: never again).
 """
 
 import socket
@@ -18,7 +18,7 @@ from pycolo.transport.portspec import PortKind, PortSpec
 from pycolo.transport.streamport import StreamPort
 
 RECONNECT_MS: Final = 1_000
-"""Pause between two attempts where the line names none."""
+"""Pause between two attempts if the command line gives none."""
 
 _PRIVILEGED_PORTS: Final = 1_024
 _UNIX_PATH_BYTES_MAX: Final = 107
@@ -27,16 +27,16 @@ _LOOK_AGAIN_S: Final = 0.005
 _KNOWN: Final = ("id", "path", "host", "port", "server", "wait", "reconnect", "reconnect-ms", "nodelay", "delay",
                  "ipv4", "ipv6")  # fmt: skip
 _REFUSED: Final = {
-    "fd": "descriptors are not taken over; give path= or host= and port=",
-    "to": "a range of ports is not searched; give one port",
+    "fd": "descriptors cannot be inherited; give path= or host= and port=",
+    "to": "port ranges are not supported; give one port",
     "abstract": "abstract sockets are not supported; give a path in a directory of your own",
     "tight": "it belongs to abstract sockets, which are not supported",
-    "telnet": "frames are no telnet; leave it out",
-    "tn3270": "frames are no terminal; leave it out",
+    "telnet": "the stream carries frames, not telnet; leave it out",
+    "tn3270": "the stream carries frames, not a terminal; leave it out",
     "websocket": "websockets are not supported; leave it out",
     "tls-creds": "these sockets carry frames in plain text; between hosts use `colo primary` and `colo secondary`",
     "tls-authz": "these sockets carry frames in plain text; between hosts use `colo primary` and `colo secondary`",
-    "mux": "one object per chardev; leave it out",
+    "mux": "a chardev belongs to one object; leave it out",
     "logfile": "bytes are not logged; leave it out",
     "logappend": "bytes are not logged; leave it out",
 }
@@ -47,7 +47,7 @@ _OTHER_BACKENDS: Final = (
 
 
 class Chardev(msgspec.Struct, frozen=True):
-    """One `-chardev socket`. `target`: a path or ADDRESS:PORT. `reconnect_ms` None: not given, 0: never again."""
+    """One `-chardev socket`. `target`: a path or ADDRESS:PORT. `reconnect_ms` None: not given; 0: never reconnect."""
 
     id: str
     kind: PortKind
@@ -59,22 +59,22 @@ class Chardev(msgspec.Struct, frozen=True):
 
 
 def parse_chardev(group: Group) -> Chardev:
-    """Read one `-chardev`. Raises `OptionError` with one line that says what is wrong."""
+    """Read one `-chardev`. Raises `OptionError`: one line that says what is wrong."""
     if group.head != "socket":
         if group.head in _OTHER_BACKENDS:
-            raise OptionError(group.where, "frames travel over sockets here: use -chardev socket")
+            raise OptionError(group.where, "only socket chardevs are supported: use -chardev socket")
         raise OptionError("-chardev", f"unknown backend '{group.head}'{did_you_mean(group.head, ('socket',))}")
     properties = Properties(group, _KNOWN, _REFUSED)
     name = properties.identifier()
     is_server = properties.switch("server", False)
     if properties.has("wait") and not is_server:
-        raise OptionError(group.where, f"chardev '{name}': wait is for servers (server=on); leave it out")
+        raise OptionError(group.where, f"chardev '{name}': wait applies to servers only (server=on); leave it out")
     kind, target = _address(properties, name, is_server)
     notes = []
     if properties.has("nodelay") and not properties.switch("nodelay", False):
-        notes.append(f"chardev '{name}': nodelay=off has no effect, frames never wait for others")
+        notes.append(f"chardev '{name}': nodelay=off has no effect, frames are always sent at once")
     if properties.switch("delay", False):
-        notes.append(f"chardev '{name}': delay=on has no effect, frames never wait for others")
+        notes.append(f"chardev '{name}': delay=on has no effect, frames are always sent at once")
     return Chardev(
         id=name,
         kind=kind,
@@ -91,12 +91,12 @@ def _reconnect_ms(properties: Properties, name: str, is_server: bool) -> int | N
     if not given:
         return None
     if len(given) == 2:
-        raise OptionError(properties.where, f"chardev '{name}': reconnect and reconnect-ms are the same; give one")
+        raise OptionError(properties.where, f"chardev '{name}': reconnect and reconnect-ms mean the same; give one")
     milliseconds = 1000 * properties.number("reconnect", 0, 0, 3_600) or properties.number(
         "reconnect-ms", 0, 0, 3_600_000
     )
     if is_server and milliseconds:
-        raise OptionError(properties.where, f"chardev '{name}': {given[0]} is for clients; a server just waits")
+        raise OptionError(properties.where, f"chardev '{name}': {given[0]} applies to clients only; leave it out")
     return milliseconds
 
 
@@ -108,7 +108,7 @@ def _address(properties: Properties, name: str, is_server: bool) -> tuple[PortKi
                 raise OptionError(properties.where, f"chardev '{name}': path and {other} exclude each other")
         if len(path.encode("utf-8", "surrogateescape")) > _UNIX_PATH_BYTES_MAX:
             raise OptionError(
-                properties.where, f"chardev '{name}': a unix socket's path has at most {_UNIX_PATH_BYTES_MAX} bytes"
+                properties.where, f"chardev '{name}': a unix socket path has at most {_UNIX_PATH_BYTES_MAX} bytes"
             )
         return PortKind.UNIX, path
     host = properties.text("host")
@@ -122,14 +122,14 @@ def _address(properties: Properties, name: str, is_server: bool) -> tuple[PortKi
 
 
 def _numeric(properties: Properties, name: str, host: str | None, port: int) -> str:
-    """ADDRESS:PORT of the first address of `host` in a family that is wanted; None: of every interface."""
+    """ADDRESS:PORT of the first address of `host` in an allowed family; None: all interfaces."""
     wants = {key: properties.switch(key, False) for key in ("ipv4", "ipv6") if properties.has(key)}
     family = socket.AF_UNSPEC
     if wants.get("ipv4") is not wants.get("ipv6"):
         is_ipv4 = wants.get("ipv4", not wants.get("ipv6", True))
         family = socket.AF_INET if is_ipv4 else socket.AF_INET6
     elif wants.get("ipv4") is False:
-        raise OptionError(properties.where, f"chardev '{name}': ipv4=off and ipv6=off leave nothing")
+        raise OptionError(properties.where, f"chardev '{name}': ipv4=off and ipv6=off leave no address family")
     bare = host.strip("[]") if host is not None else None
     try:
         found = socket.getaddrinfo(bare, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -142,15 +142,15 @@ def _numeric(properties: Properties, name: str, host: str | None, port: int) -> 
 
 
 class ChardevPort(StreamPort):
-    """A chardev in use by one object. `use`: as messages name it, e.g. `c0.primary_in`.
+    """A chardev that one object uses. `use`: its name in messages, e.g. `c0.primary_in`.
 
-    Listens at once; a client without `reconnect` connects at once. Raises `ConnectError` where that fails.
+    A server listens at once; a client without `reconnect` connects at once. Raises `ConnectError` if that fails.
     """
 
     def __init__(self, chardev: Chardev, use: str, has_vnet: bool) -> None:  # noqa: FBT001 - one fact of the stream
         self._chardev = chardev
         self.changes = 0
-        """How often it was connected or dropped: as long as this is the same, so is the descriptor."""
+        """How often it has connected or disconnected: while this is unchanged, so is the descriptor."""
         spec = PortSpec(
             text=chardev.target,
             kind=chardev.kind,
@@ -174,7 +174,7 @@ class ChardevPort(StreamPort):
 
     @property
     def waits(self) -> bool:
-        """Whether the object may not start yet: a server with wait=on that nobody has connected to."""
+        """Whether the object must not start yet: a server with wait=on that has had no connection."""
         return self._chardev.waits and not self.connections
 
     @property
@@ -183,7 +183,7 @@ class ChardevPort(StreamPort):
         return self._chardev.kind is PortKind.UNIX
 
     def service(self, now: int) -> int | None:
-        """Accept or connect; with reconnect=0 a connection that was lost does not come back."""
+        """Accept or connect. With reconnect=0 a lost connection is not opened again."""
         if self._chardev.reconnect_ms == 0 and self.connections and not self._chardev.is_server:
             return None
         return super().service(now)
@@ -193,7 +193,7 @@ class ChardevPort(StreamPort):
         super()._adopt(sock)
 
     def drop(self) -> None:
-        """End this connection; another may follow."""
+        """Close this connection; another may follow."""
         self.changes += 1
         super().drop()
 

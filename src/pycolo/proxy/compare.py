@@ -7,8 +7,9 @@
                         ▼ │ DO_CHECKPOINT, COLO_CHECKPOINT
                      notify_dev
 
-With a notify_dev a difference asks the peer for a checkpoint, once per epoch; without one, `on_divergence` says what
-becomes of the connection. What the comparator has no room for stays in the socket (back-pressure), and so in the peer.
+With a notify_dev, a difference requests a checkpoint from the peer, once per epoch; without one, `on_divergence`
+decides what happens to the connection. When the comparator has no room, data stays in the socket, and so in the peer
+(back-pressure).
 """
 
 import select
@@ -31,7 +32,7 @@ from pycolo.proxy.path import ObjectState, ProxyPath, add
 KIND: Final = "colo-compare"
 
 _DRAIN_ROUNDS_MAX: Final = 64
-"""What waits in both sockets when a checkpoint is committed belongs to the old epoch; 16 MiB a side is all of it."""
+"""Data in both sockets at a commit belongs to the old epoch; 16 MiB per side covers all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class CompareOptions:
 
 
 class _Input:
-    """One side's stream: what was read and not taken yet stays in `batch`."""
+    """One side's stream. `batch` holds what was read and not yet processed."""
 
     def __init__(self, port: ChardevPort, take: Callable[[Any, int, int, int], int]) -> None:
         self.port = port
@@ -103,7 +104,7 @@ class ComparePath(ProxyPath):
         if capture is not None:
             self._comparator.held.trace.start(TRACE_BYTES)
 
-    # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
+    # ── hooks of the loop ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _wanted(self) -> dict[int, int]:
         wanted: dict[int, int] = {}
@@ -123,7 +124,7 @@ class ComparePath(ProxyPath):
         return self._comparator.deadline_us()
 
     def _await(self, until: int) -> dict[int, int]:
-        """As long as nothing but frames comes, all is done in the pump; what it notes for a capture has no room."""
+        """Let the pump do everything while only frames arrive. Not with a capture: the pump cannot record for one."""
         if self._capture is not None:
             return super()._await(until)
         secondary, primary, pump = self._secondary, self._primary, self._pump
@@ -150,7 +151,7 @@ class ComparePath(ProxyPath):
             self._write_capture()
 
     def _take(self, side: _Input, ready: dict[int, int] | None) -> bool:
-        """Read one side, if there is room for what it says; whether anything was taken. `ready` None: look."""
+        """Read one side if the comparator has room. Returns whether any frame was taken. `ready` None: try to read."""
         batch = side.batch
         if not side.is_blocked:
             if ready is not None and side.port.fileno() not in ready:
@@ -185,7 +186,7 @@ class ComparePath(ProxyPath):
             self.warn(failure)
 
     def end_capture(self) -> None:
-        """Write what is still held; after the thread has ended."""
+        """Write the packets that are still held. Call it after the thread has ended."""
         trace = self._comparator.held.trace
         self._comparator.held.trace_held(now_us())
         self._write_capture()
@@ -195,7 +196,7 @@ class ComparePath(ProxyPath):
     # ── checkpoints ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _commit(self) -> None:
-        """The peer has made a checkpoint: all that both guests had sent until then is of the old epoch."""
+        """The peer has made a checkpoint: everything that both guests sent before it belongs to the old epoch."""
         for _ in range(_DRAIN_ROUNDS_MAX):
             was_blocked = self._secondary.is_blocked or self._primary.is_blocked
             if was_blocked:
@@ -204,14 +205,14 @@ class ComparePath(ProxyPath):
             self._send_released()
             if not moved and not was_blocked:
                 break
-        self._comparator.commands()  # differences of the old epoch ask for nothing any more
+        self._comparator.commands()  # differences of the old epoch request no checkpoint
         self._comparator.checkpoint_committed(now_us())
         self._send_released()
         self._checkpoints_committed += 1
         self.tell("checkpoint committed", epoch=self._checkpoints_committed)
 
     def _act(self) -> None:
-        """Log what was found different, and ask for a checkpoint where the core says so."""
+        """Log the differences, and request a checkpoint where the core demands one."""
         if self._notify is not None and self._notify.take_new_connection() and self._comparator.held.checkpoint_wanted:
             self._notify.send(DO_CHECKPOINT)
         for command in self._comparator.commands():
@@ -220,7 +221,7 @@ class ComparePath(ProxyPath):
             if is_request and self._notify is not None:
                 self._checkpoints_requested += 1
                 if not self._notify.send(DO_CHECKPOINT):
-                    self.warn(f"{self._notify.port.name}: nobody to ask for a checkpoint; asked when somebody connects")
+                    self.warn(f"{self._notify.port.name}: not connected; the checkpoint request is sent on reconnect")
 
     def _log(self, difference: Difference, is_request: bool) -> None:  # noqa: FBT001 - one fact of the line
         fields: dict[str, Any] = {"kind": difference.kind.name.lower()}
@@ -231,10 +232,10 @@ class ComparePath(ProxyPath):
             fields["secondary"] = difference.secondary[difference.secondary_index :].hex()
         self.warn(f"divergence: {difference}", **fields)
 
-    # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def states(self) -> list[ObjectState]:
-        """The object as it is now."""
+        """The object's current state."""
         held = self._comparator.held_packets()
         counters = comparator_counters(self._comparator) | {
             "checkpoints_requested": self._checkpoints_requested,

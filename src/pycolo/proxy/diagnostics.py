@@ -1,4 +1,4 @@
-"""The state of every object, and as lines for people (SIGUSR1). `exposition` has it for Prometheus."""
+"""The state of every object, as text for people (SIGUSR1). `exposition` renders it for Prometheus."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -9,14 +9,14 @@ from typing import Final
 from pycolo.proxy.path import ObjectState, ProxyPath, StreamState
 
 ANSWER_S: Final = 2.0
-"""An object's thread answers between two batches; one that takes longer is left out."""
+"""An object's thread answers between two batches; a thread that takes longer is left out."""
 
 STREAM_GAUGE: Final = "connected"
-"""Of a stream's numbers the one that goes up and down."""
+"""The one number of a stream that is a gauge."""
 
 
 def states_of(paths: Iterable[ProxyPath]) -> list[ObjectState]:
-    """Ask every object's thread."""
+    """The state of every object whose thread answers in time."""
     asked: list[Future[list[ObjectState]]] = [path.ask(path.states) for path in paths if path.is_alive()]
     found: list[ObjectState] = []
     for answer in asked:
@@ -29,7 +29,7 @@ def states_of(paths: Iterable[ProxyPath]) -> list[ObjectState]:
 
 
 def lines_of(state: ObjectState) -> Iterator[str]:
-    """One object, a line for itself and one for each stream; what is 0 is left out."""
+    """One line for the object and one per stream; zeros are left out."""
     words = [f"{state.kind} {state.object_id}:"]
     if state.is_waiting:
         words.append("waiting for connections (wait=on)")

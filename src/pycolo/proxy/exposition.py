@@ -3,13 +3,13 @@
 ======================================  ==============================================================================
 colo_proxy_up                           1 while the process answers
 colo_proxy_NAME_total                   a counter of an object; labels `object` and `type` (QEMU's type name)
-colo_proxy_NAME                         what goes up and down: held_packets, held_bytes, tracked_connections, …
-colo_proxy_holding_seconds              for how long the oldest packet has been held; 0 when none is
-colo_proxy_stream_connected             1 while the other side is there; and `stream`, the property
+colo_proxy_NAME                         a gauge: held_packets, held_bytes, tracked_connections, …
+colo_proxy_holding_seconds              how long the oldest packet has been held; 0 if none is held
+colo_proxy_stream_connected             1 while the peer is connected; label `stream`, the property
 colo_proxy_stream_NAME_total            a stream's bytes_in, bytes_out, connections; a device's frames_in, frames_out
 ======================================  ==============================================================================
 
-NAME is what the cores call it: for colo-compare primary_frames, secondary_frames, compared, released, discarded,
+NAME is the cores' own name of it: for colo-compare primary_frames, secondary_frames, compared, released, discarded,
 differences, timeouts, clamped, checkpoints_requested, checkpoints_committed …; for filter-rewriter rewritten,
 untouched, learned …; for filters on a netdev seen_bytes and injected_bytes.
 """
@@ -32,7 +32,7 @@ _PREFIX: Final = "colo_proxy"
 
 
 class ProxyCollector(Collector):
-    """Asks the objects at each scrape."""
+    """A collector that queries the objects at each scrape."""
 
     def __init__(self, states: Callable[[], list[ObjectState]]) -> None:
         self._states = states
@@ -68,7 +68,7 @@ def _add(families: dict[str, Metric], name: str, labels: dict[str, str], value: 
 
 
 async def serve(listening: socket.socket, states: Callable[[], list[ObjectState]], until: asyncio.Future[None]) -> None:
-    """Serve Prometheus on `listening`, until told. The objects are asked at each scrape."""
+    """Serve Prometheus on `listening` until told to stop. Each scrape queries the objects."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ProxyCollector(states))
 

@@ -1,7 +1,7 @@
 """A whole command line: what it asks for, checked before anything is opened.
 
-Chardevs may stand behind the objects that use them. Each chardev belongs to one object. Options of QEMU that concern
-a machine have no meaning here: the harmless ones are ignored with a note, the others are refused.
+Chardevs may follow the objects that use them. Each chardev belongs to one object. QEMU's machine options have no
+meaning here: harmless ones are ignored with a note, the others are refused.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _MACHINE_VALUES: Final = (
     "machine", "M", "name", "display", "vga", "accel", "cpu", "m", "smp", "rtc", "uuid", "boot", "k", "L", "overcommit",
 )  # fmt: skip
 _NONE_ONLY: Final = ("monitor", "serial", "parallel", "net", "nic", "audio")
-"""Harmless with the value `none`; with another one somebody would wait for an answer."""
+"""Harmless with the value `none`; with any other value a program would wait for an answer."""
 _QMP: Final = ("qmp", "qmp-pretty")
 _GUEST_OPTIONS: Final = (
     "device", "drive", "blockdev", "kernel", "initrd", "append", "cdrom", "hda", "hdb", "incoming", "usb", "usbdevice",
@@ -32,15 +32,15 @@ _GUEST_OPTIONS: Final = (
 _OWN_OPTIONS: Final = ("chardev", "object", "netdev", "metrics", "pcap", "spin")
 _SPIN_US_MAX: Final = 1_000_000
 _NOT_HERE: Final = {
-    "daemonize": "it stays in the foreground: run it under a service manager",
-    "pidfile": "it writes none: run it under a service manager",
+    "daemonize": "colo proxy stays in the foreground: run it under a service manager",
+    "pidfile": "colo proxy writes no PID file: run it under a service manager",
 }
 
 
 class Line(msgspec.Struct):
     """What a command line asks for.
 
-    `metrics`: (host, port); `pcap`: a path; `spin_us`: how long an object's thread looks again before it sleeps;
+    `metrics`: (host, port); `pcap`: a path; `spin_us`: how long an object's thread polls before it sleeps;
     `chains`: netdev → its filters, in QEMU's list order.
     """
 
@@ -55,27 +55,27 @@ class Line(msgspec.Struct):
 
 
 def parse_line(arguments: Sequence[str]) -> Line:
-    """Read a command line. Raises `OptionError`, and `ConnectError` for a host name that has no address."""
+    """Parse a command line. Raises `OptionError`, and `ConnectError` for a host name without an address."""
     line = Line()
     groups = _groups(arguments, line)
     for group in groups["chardev"]:
         chardev = parse_chardev(group)
         if chardev.id in line.chardevs:
-            raise OptionError(group.where, f"id '{chardev.id}' is given to two chardevs")
+            raise OptionError(group.where, f"id '{chardev.id}' is used for two chardevs")
         line.chardevs[chardev.id] = chardev
         line.notes.extend(chardev.notes)
     for group in groups["netdev"]:
         netdev = objects.read_netdev(group, line.notes)
         if netdev.id in line.netdevs:
-            raise OptionError(group.where, f"id '{netdev.id}' is given to two netdevs")
+            raise OptionError(group.where, f"id '{netdev.id}' is used for two netdevs")
         line.netdevs[netdev.id] = netdev
         line.chains[netdev.id] = []
     _read_objects(groups["object"], line)
     if not line.objects:
-        raise OptionError("-object", f"there is none; give at least one of {', '.join(objects.OBJECT_KINDS[:-1])}")
+        raise OptionError("-object", f"no object is given; give at least one of {', '.join(objects.OBJECT_KINDS[:-1])}")
     if line.pcap is not None and not any(isinstance(spec, objects.CompareSpec) for spec in line.objects):
         raise OptionError(
-            "--pcap", "there is no colo-compare whose packets could be written; filter-dump writes others"
+            "--pcap", "it records what a colo-compare receives, and none is given; use filter-dump for other frames"
         )
     for name, netdev in line.netdevs.items():
         _check_vnet(netdev, line.chains[name])
@@ -86,7 +86,7 @@ def parse_line(arguments: Sequence[str]) -> Line:
 
 
 def _groups(arguments: Sequence[str], line: Line) -> dict[str, list[Group]]:
-    """Tell the options apart; `-x` and `--x` are the same."""
+    """Sort the words by option; `-x` and `--x` are the same."""
     found: dict[str, list[Group]] = {"chardev": [], "object": [], "netdev": []}
     head_keys = {"chardev": "backend", "object": "qom-type", "netdev": "type"}
     ignored: list[str] = []
@@ -111,25 +111,25 @@ def _groups(arguments: Sequence[str], line: Line) -> dict[str, list[Group]]:
         else:
             ignored.append(_machine_option(name, word, pending))
     if ignored:
-        line.notes.append(f"no meaning here, ignored: {' '.join(ignored)}")
+        line.notes.append(f"ignored, no meaning here: {' '.join(ignored)}")
     return found
 
 
 def _machine_option(name: str, word: str, pending: list[str]) -> str:
-    """An option of QEMU with a value, which must be harmless; as the note says it."""
+    """Consume one of QEMU's options with a value, if it is harmless. Returns it as the note shows it."""
     if name in _MACHINE_VALUES:
         return f"-{name} {_value(word, pending)}"
     if name in _QMP:
-        return f"-{name} {_value(word, pending)} (nobody answers there; SIGUSR1 and --metrics tell the state)"
+        return f"-{name} {_value(word, pending)} (no monitor here; SIGUSR1 and --metrics show the state)"
     if name in _NONE_ONLY:
         value = _value(word, pending)
         if value != "none":
-            raise OptionError(f"-{name} {value}", "only 'none' is taken; SIGUSR1 and --metrics tell the state")
+            raise OptionError(f"-{name} {value}", "only 'none' is accepted; SIGUSR1 and --metrics show the state")
         return f"-{name} none"
     if name in _NOT_HERE:
         raise OptionError(f"-{name}", _NOT_HERE[name])
     if name in _GUEST_OPTIONS:
-        raise OptionError(f"-{name}", "no guest runs here: take only -chardev, -object and -netdev of the line")
+        raise OptionError(f"-{name}", "no guest runs here: give only the -chardev, -object and -netdev options")
     known = (*_OWN_OPTIONS, *_MACHINE_FLAGS, *_MACHINE_VALUES, *_NONE_ONLY)
     raise OptionError(
         word.partition("=")[0], f"unknown option{did_you_mean(f'-{name}', [f'-{other}' for other in known])}"
@@ -138,7 +138,7 @@ def _machine_option(name: str, word: str, pending: list[str]) -> str:
 
 def _value(word: str, pending: list[str]) -> str:
     if not pending:
-        raise OptionError(word, "a value is missing behind it")
+        raise OptionError(word, "its value is missing")
     return pending.pop(0)
 
 
@@ -168,7 +168,7 @@ def _read_objects(groups: list[Group], line: Line) -> None:
         spec = _read_object(group, line.notes)
         name = spec if isinstance(spec, str) else spec.id
         if name in ids:
-            raise OptionError(group.where, f"id '{name}' is given to two objects")
+            raise OptionError(group.where, f"id '{name}' is used for two objects")
         ids.add(name)
         if isinstance(spec, str):
             iothreads.add(spec)
@@ -180,11 +180,11 @@ def _read_objects(groups: list[Group], line: Line) -> None:
         line.objects.append(spec)
     for where, name in wanted_iothreads:
         if name not in iothreads:
-            raise OptionError(where, f"iothread '{name}' is not there{did_you_mean(name, iothreads)}")
+            raise OptionError(where, f"there is no iothread '{name}'{did_you_mean(name, iothreads)}")
     if iothreads:
-        line.notes.append(f"iothread {', '.join(sorted(iothreads))}: each object has a thread of its own here anyway")
+        line.notes.append(f"iothread {', '.join(sorted(iothreads))}: ignored, each object has its own thread")
     for unused in sorted(line.chardevs.keys() - used.keys()):
-        line.notes.append(f"chardev '{unused}' is used by no object")
+        line.notes.append(f"chardev '{unused}' is not used by any object")
 
 
 def _read_object(group: Group, notes: list[str]) -> ObjectSpec | str:
@@ -205,7 +205,7 @@ def _read_object(group: Group, notes: list[str]) -> ObjectSpec | str:
 
 
 def _claim(where: str, use: str, role: str, chardev: str, line: Line, used: dict[str, str]) -> None:
-    """Each chardev has one user: two readers would share out its frames, two writers mix theirs."""
+    """Each chardev has one user: two readers would split its frames, two writers would mix theirs."""
     if chardev not in line.chardevs:
         raise OptionError(
             where, f"property '{role}': there is no chardev '{chardev}'{did_you_mean(chardev, line.chardevs)}"
@@ -216,7 +216,7 @@ def _claim(where: str, use: str, role: str, chardev: str, line: Line, used: dict
 
 
 def _join_chain(where: str, spec: FilterSpec, line: Line) -> None:
-    """Put a filter into its netdev's list, as QEMU does: at an end, or beside another one."""
+    """Insert a filter into its netdev's list as QEMU does: at an end, or next to another filter."""
     if spec.netdev not in line.chains:
         raise OptionError(
             where, f"property 'netdev': there is no netdev '{spec.netdev}'{did_you_mean(spec.netdev, line.chains)}"
@@ -235,7 +235,7 @@ def _join_chain(where: str, spec: FilterSpec, line: Line) -> None:
 
 
 def _check_vnet(netdev: NetdevSpec, chain: list[FilterSpec]) -> None:
-    """One device has vnet headers or not, and so have all streams that its frames go through."""
+    """A device either has vnet headers or not; all streams that carry its frames must agree."""
     speakers = [spec for spec in chain if spec.kind != objects.DUMP]
     having = {spec.has_vnet for spec in speakers}
     if len(having) > 1:

@@ -1,4 +1,4 @@
-"""`--metrics`: a thread with an HTTP server. What that needs is imported there, when the objects listen already."""
+"""`--metrics`: a thread with an HTTP server. It imports what the server needs once the objects listen."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class MetricsThread:
-    """Serves `states()` at `address` until `stop`. Raises `ConnectError` when that cannot be listened on."""
+    """Serves `states()` at `address` until `stop`. Raises `ConnectError` if the address cannot be opened."""
 
     def __init__(self, address: tuple[str, int], states: Callable[[], list[ObjectState]]) -> None:
         host, port = address
@@ -31,7 +31,7 @@ class MetricsThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, also before the start."""
+        """Stop the server; harmless if it was never started."""
         self._is_told.set()
         with self._lock:
             if self._loop is not None and self._until is not None:

@@ -1,8 +1,8 @@
 """`-netdev tap` with its filters: one thread per netdev.
 
-Frames are read from the device and from every indev, and go through the chain batch by batch. A batch that has to
-wait for an outdev keeps its source from being read: back-pressure, as in QEMU, whose filters block there. A batch for
-an outdev that nobody is connected to is lost, as there.
+The thread reads frames from the device and from every indev, and passes them through the chain batch by batch. While a
+batch waits for an outdev, its source is not read: back-pressure, as in QEMU, whose filters block there. If an outdev is
+not connected, its batch is lost, as in QEMU.
 """
 
 import select
@@ -23,7 +23,7 @@ KIND: Final = "netdev tap"
 
 
 class _Flow:
-    """One source of frames: the batch that was read last, and where it is on its way."""
+    """One source of frames: the last batch, and its position in the chain."""
 
     def __init__(self, source: Port, through: Callable[[Any, int, int], Iterator[Sink]]) -> None:
         self.source = source
@@ -54,7 +54,7 @@ class NetdevPath(ProxyPath):
         self._freed: list[Iterator[Sink]] = []
         self._next_timer_us = 0
 
-    # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
+    # ── hooks of the loop ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _wanted(self) -> dict[int, int]:
         wanted: dict[int, int] = {}
@@ -89,7 +89,7 @@ class NetdevPath(ProxyPath):
         for sink in self._sinks:
             self._notice_end(sink.port, ready)
         for stage, error in self._chain.dump_failures:
-            self.warn(f"{stage.spec.id}: {stage.spec.file} takes no more ({error.strerror}); the dump ends here")
+            self.warn(f"{stage.spec.id}: {stage.spec.file} cannot be written ({error.strerror}); the dump ends here")
         self._chain.dump_failures.clear()
 
     def _read(self, flow: _Flow) -> None:
@@ -102,7 +102,7 @@ class NetdevPath(ProxyPath):
         self._resume(flow)
 
     def _sound_end(self, batch: Batch, source: ChardevPort) -> tuple[int, FramingError | None]:
-        """Behind the last frame that can be trusted, and what is wrong with the word there."""
+        """The end of the last valid frame, and what is wrong with the length word there."""
         span = Span()
         pos = batch.start
         while (status := frame_at(batch.buf, pos, batch.end, self._chain.has_vnet, span)) == COMPLETE:
@@ -117,12 +117,12 @@ class NetdevPath(ProxyPath):
         flow.way = None
         flow.batch.start = flow.complete
         if flow.bad is not None:
-            assert isinstance(flow.source, ChardevPort), "a device gives right lengths"
+            assert isinstance(flow.source, ChardevPort), "a device's lengths are correct"
             self._bad_stream(flow.source, flow.batch, flow.bad)
             flow.bad = None
 
     def _is_done(self, way: Iterator[Sink]) -> bool:
-        """Let a batch go on, as far as the sinks take it; whether it has arrived."""
+        """Move a batch on as far as the sinks accept it. Returns whether it has arrived."""
         return all(self._write(sink.batch, sink.port) for sink in way)
 
     def _listen(self, stage: Filter, ready: dict[int, int]) -> None:
@@ -136,13 +136,13 @@ class NetdevPath(ProxyPath):
         stage.rewriter.checkpoint_committed()
         stage.checkpoints_committed += 1
         self._freed.append(self._chain.drained(self._chain.filters.index(stage)))
-        self.tell(f"{stage.spec.id}: checkpoint committed, every offset is 0")
+        self.tell(f"{stage.spec.id}: checkpoint committed, all offsets are 0")
 
     def _flush(self) -> bool:
         sent = [self._write(sink.batch, sink.port) for sink in self._sinks]
         return all(sent)
 
-    # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def states(self) -> list[ObjectState]:
         """The netdev and its filters, in list order."""

@@ -1,12 +1,12 @@
-"""notify_dev: the protocol in which Xen's toolstack and colo-compare tell each other of checkpoints.
+"""notify_dev: the protocol with which Xen's toolstack and colo-compare notify each other of checkpoints.
 
 ::
 
     peer ── COLO_USERSPACE_PROXY_INIT ─► us       us ── COLO_COMPARE_GET_XEN_INIT ─► peer
     us ── DO_CHECKPOINT ─► peer                   peer ── COLO_CHECKPOINT ─► us: it is committed
 
-Each message is a string without an end mark behind a length word. With vnet_hdr_support the peer puts a vnet word
-behind its length word, as in every stream; we do not, as QEMU does not.
+Each message is a length word and a string without a terminator. With vnet_hdr_support the peer sends a vnet word after
+its length word, as in every stream; we send none, as QEMU sends none.
 """
 
 import struct
@@ -24,18 +24,18 @@ DO_CHECKPOINT: Final = b"DO_CHECKPOINT"
 CHECKPOINT_DONE: Final = b"COLO_CHECKPOINT"
 
 _UNSENT_BYTES_MAX: Final = 4_096
-"""A peer that leaves a hundred of these messages unread does not listen."""
+"""A peer that leaves this many messages unread is treated as not reading."""
 
 
 class Message(Enum):
-    """What the peer said."""
+    """What the peer sent."""
 
     INIT = INIT
     CHECKPOINT_DONE = CHECKPOINT_DONE
 
 
 class NotifyDev:
-    """One notify_dev. `port` is opened without vnet words (what we send has none); `has_vnet`: what we read has."""
+    """One notify_dev. `port` is opened without vnet words, as we send none; `has_vnet`: the peer sends them."""
 
     def __init__(self, port: ChardevPort, has_vnet: bool) -> None:  # noqa: FBT001 - one fact of the stream
         self.port = port
@@ -50,7 +50,7 @@ class NotifyDev:
         self._seen_connections = 0
 
     def take_new_connection(self) -> bool:
-        """Whether a peer has connected since the last call: what it was to be told is to be told again."""
+        """Whether a peer has connected since the last call: requests must then be sent again."""
         is_new = self.port.connections != self._seen_connections and self.port.is_connected
         if is_new:
             self._seen_connections = self.port.connections
@@ -58,7 +58,7 @@ class NotifyDev:
         return is_new
 
     def read(self) -> list[Message | bytes]:
-        """Messages that have come; one that nobody knows comes as its bytes. Raises `FramingError`."""
+        """Received messages; an unknown one is returned as bytes. Raises `FramingError`."""
         self._end = self.port.read_batch(self._buf, self._end)
         found: list[Message | bytes] = []
         pos = 0
@@ -83,12 +83,12 @@ class NotifyDev:
             return octets
 
     def forget(self) -> None:
-        """The connection is gone: what came or went in part is void."""
+        """The connection is lost: drop partial messages, in and out."""
         self._end = 0
         self._unsent.clear()
 
     def send(self, text: bytes) -> bool:
-        """Tell the peer; False when nobody listens."""
+        """Send to the peer; False when it is not connected."""
         if not self.port.is_connected or len(self._unsent) > _UNSENT_BYTES_MAX:
             return False
         self.messages_out += 1
@@ -98,11 +98,11 @@ class NotifyDev:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether `flush` is to be called when the port takes bytes again."""
+        """Whether to call `flush` when the port is writable again."""
         return bool(self._unsent)
 
     def flush(self) -> None:
-        """Send what waits, as far as the peer takes it."""
+        """Send what waits, as far as the peer accepts it."""
         if self._unsent:
             del self._unsent[: self.port.write_batch(self._unsent, 0, len(self._unsent))]
         if not self.port.is_connected:

@@ -33,7 +33,7 @@ IOTHREAD: Final = "iothread"
 OBJECT_KINDS: Final = (COMPARE, REWRITER, MIRROR, REDIRECTOR, DUMP, IOTHREAD)
 
 DUMP_BYTES_MAX: Final = 65_536
-"""filter-dump's default maxlen: bytes kept of each frame."""
+"""filter-dump's default maxlen: bytes kept per frame."""
 
 _POLICIES: Final = {policy.name.lower(): policy for policy in DivergencePolicy if policy.name != "CHECKPOINT"}
 _MILLISECONDS_MAX: Final = 3_600_000
@@ -41,20 +41,20 @@ _BETWEEN_CHARDEVS: Final = ("client_in", "guest_out", "guest_in", "client_out")
 _ON_NETDEV: Final = ("netdev", "queue", "status", "insert", "position")
 _IFNAME_BYTES_MAX: Final = 15
 _REFUSED_OF_TAP: Final = {
-    "fd": "descriptors are not taken over; give ifname=",
-    "fds": "descriptors are not taken over; give ifname=",
-    "vhost": "the frames have to come through here; leave it out",
-    "vhostfd": "the frames have to come through here; leave it out",
-    "vhostfds": "the frames have to come through here; leave it out",
-    "vhostforce": "the frames have to come through here; leave it out",
-    "helper": "no helper is run; create the device first and give ifname=",
-    "br": "no bridge is joined; put the device into it yourself",
-    "queues": "one queue per device; leave it out",
+    "fd": "descriptors cannot be inherited; give ifname=",
+    "fds": "descriptors cannot be inherited; give ifname=",
+    "vhost": "the frames must pass through this process; leave it out",
+    "vhostfd": "the frames must pass through this process; leave it out",
+    "vhostfds": "the frames must pass through this process; leave it out",
+    "vhostforce": "the frames must pass through this process; leave it out",
+    "helper": "helpers are not run; create the device first and give ifname=",
+    "br": "bridges are not joined; add the device to the bridge yourself",
+    "queues": "a device has one queue here; leave it out",
 }
 
 
 class Direction(Enum):
-    """Which of a netdev's frames: `TX` from the device to the guest, `RX` from the guest to the device (QEMU's)."""
+    """Direction of a netdev's frames, in QEMU's words: `TX` from the device to the guest, `RX` from the guest."""
 
     TX = "tx"
     RX = "rx"
@@ -77,7 +77,7 @@ class RewriterSpec(msgspec.Struct, frozen=True):
 
 
 class FilterSpec(msgspec.Struct, frozen=True):
-    """One filter of a netdev. `chardevs`: property → id; `file` and `bytes_max` are filter-dump's."""
+    """One filter of a netdev. `chardevs`: property → id; `file` and `bytes_max` belong to filter-dump."""
 
     id: str
     kind: str
@@ -93,7 +93,7 @@ class FilterSpec(msgspec.Struct, frozen=True):
 
 
 class NetdevSpec(msgspec.Struct, frozen=True):
-    """One `-netdev tap`. `vnet_hdr` None: not given, as its filters have it."""
+    """One `-netdev tap`. `vnet_hdr` None: not given; then as its filters have it."""
 
     id: str
     ifname: str
@@ -104,7 +104,7 @@ ObjectSpec = CompareSpec | RewriterSpec | FilterSpec
 
 
 def read_compare(group: Group, notes: list[str]) -> CompareSpec:
-    """Read a colo-compare. Raises `OptionError`; so do all below."""
+    """Read a colo-compare. Raises `OptionError`, as do the functions below."""
     roles = ("primary_in", "secondary_in", "outdev")
     numbers = ("compare_timeout", "expired_scan_cycle", "max_queue_size")
     known = ("id", *roles, "notify_dev", "iothread", "vnet_hdr_support", *numbers, "ack_policy", "on_divergence")
@@ -116,10 +116,10 @@ def read_compare(group: Group, notes: list[str]) -> CompareSpec:
         chardevs["notify_dev"] = notify_dev
         if properties.has("on_divergence"):
             raise OptionError(
-                properties.where, "on_divergence is for lines without notify_dev: with it a checkpoint is asked for"
+                properties.where, "on_divergence excludes notify_dev: a difference then requests a checkpoint"
             )
     if not properties.has("iothread"):
-        notes.append(f"{name}: no iothread, which QEMU demands; it has a thread of its own here anyway")
+        notes.append(f"{name}: no iothread, which QEMU requires; colo proxy gives it a thread of its own")
     options = CompareOptions(
         has_vnet=properties.switch("vnet_hdr_support", False),
         compare_timeout_ms=properties.number("compare_timeout", limits.COMPARE_TIMEOUT_MS, 1, _MILLISECONDS_MAX),
@@ -140,7 +140,7 @@ def read_rewriter(group: Group) -> RewriterSpec | FilterSpec:
     if properties.has("netdev"):
         for role in _BETWEEN_CHARDEVS:
             if properties.has(role):
-                raise OptionError(properties.where, f"netdev and {role} exclude each other: one or the other wiring")
+                raise OptionError(properties.where, f"netdev and {role} exclude each other: choose one wiring")
         return _read_filter(properties, REWRITER, _optional(properties, ("notify_dev",)))
     for key in _ON_NETDEV:
         if properties.has(key):
@@ -205,7 +205,7 @@ def _read_filter(properties: Properties, kind: str, chardevs: dict[str, str]) ->
 
 
 def read_iothread(group: Group) -> str:
-    """Read an iothread; its id."""
+    """Read an iothread. Returns its id."""
     return Properties(group, ("id", "poll-max-ns", "poll-grow", "poll-shrink", "aio-max-batch")).identifier()
 
 
@@ -221,9 +221,9 @@ def read_netdev(group: Group, notes: list[str]) -> NetdevSpec:
         if properties.text(key) != "no":
             notes.append(f"netdev '{name}': no {key} is run; bring the device up yourself")
     if properties.has("sndbuf"):
-        notes.append(f"netdev '{name}': sndbuf has no effect, the device's own limit holds")
+        notes.append(f"netdev '{name}': sndbuf has no effect, the device's own limit applies")
     ifname = properties.required("ifname")
     if len(ifname.encode("utf-8", "surrogateescape")) > _IFNAME_BYTES_MAX or "/" in ifname:
-        raise OptionError(properties.where, f"ifname '{ifname}' is no interface name of at most 15 bytes")
+        raise OptionError(properties.where, f"ifname '{ifname}' is not an interface name of at most 15 bytes")
     vnet_hdr = properties.switch("vnet_hdr", True) if properties.has("vnet_hdr") else None
     return NetdevSpec(name, ifname, vnet_hdr)

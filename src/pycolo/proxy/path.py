@@ -1,7 +1,7 @@
 """One object's thread: what compare, rewriter and netdev have in common.
 
-Streams come and go here, each with a line in the log; a bad one is closed, with its name and the reason. A server
-chardev with wait=on keeps the object from starting. Nothing is decided here about frames.
+Streams connect and disconnect here, each with a line in the log. An invalid stream is closed; the log names it and the
+reason. A server chardev with wait=on keeps the object from starting. This module decides nothing about frames.
 """
 
 import os
@@ -24,17 +24,17 @@ from pycolo.transport.ports import Port
 T = TypeVar("T")
 
 WAIT_US_MAX: Final = 1_000_000
-"""Wake at least once a second: to evict idle connections and to try closed streams again."""
+"""Wake at least once a second, to evict idle connections and to reopen closed streams."""
 
 FLUSH_US: Final = 1_000_000
-"""At the end, released frames may take that long to leave."""
+"""At the end, released frames may take this long to leave."""
 
 _SHOWN_BYTES_MAX: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something for the log. `level`: info or warning; `fields`: what else the line says."""
+    """A log line. `level`: info or warning; `fields`: further key-value pairs."""
 
     level: str
     object_id: str
@@ -44,7 +44,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """One chardev or device of an object. `role`: the object's property that names it."""
+    """One chardev or device of an object. `role`: the property that names it."""
 
     role: str
     name: str
@@ -54,9 +54,9 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class ObjectState:
-    """One object now. `held`: packets that wait; `holding_us`: for how long the oldest has, None if none.
+    """The state of one object. `held`: packets that wait; `holding_us`: how long the oldest has waited, None if none.
 
-    `gauges` go up and down, `counters` only up.
+    `gauges` go up and down; `counters` only go up.
     """
 
     kind: str
@@ -72,8 +72,8 @@ class ObjectState:
 class ProxyPath(threading.Thread):
     """Base of the objects' threads: one epoll, no locks. `streams`: role → port.
 
-    `on_event` takes lines for the log, `on_fatal` what ended the thread; both from any thread. `spin_us`: look again
-    for that long before sleeping; costs a core while frames come, saves the wake-up.
+    `on_event` receives log lines, `on_fatal` the error that ended the thread; both are called in any thread. `spin_us`:
+    poll for that long before sleeping; this costs a core while frames arrive and saves the wake-up.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class ProxyPath(threading.Thread):
     # ── from other threads ────────────────────────────────────────────────────────────────────────────────────
 
     def ask(self, question: Callable[[], T]) -> "Future[T]":
-        """Have `question` answered in this thread."""
+        """Run `question` in this thread and return its answer."""
         future: Future[T] = Future()
 
         def answer() -> None:
@@ -122,7 +122,7 @@ class ProxyPath(threading.Thread):
         return future
 
     def stop(self) -> None:
-        """End the thread: what was released leaves, streams are closed."""
+        """End the thread: released frames are sent, streams are closed."""
         self._post(self._stop)
         if self.ident is not None:
             self.join()
@@ -137,15 +137,15 @@ class ProxyPath(threading.Thread):
     # ── for subclasses ────────────────────────────────────────────────────────────────────────────────────────
 
     def states(self) -> list[ObjectState]:
-        """Every object in this thread, as it is now; in this thread (`ask`)."""
+        """The state of every object in this thread. Call it in this thread (`ask`)."""
         raise NotImplementedError
 
     def _wanted(self) -> dict[int, int]:
-        """Descriptor → epoll events that are waited for now."""
+        """Descriptor → epoll events to wait for now."""
         raise NotImplementedError
 
     def _interest(self) -> tuple[Any, ...] | None:
-        """What `_wanted` depends on besides the connections; None: call it each time."""
+        """What `_wanted` depends on besides the connections; None: call `_wanted` each time."""
         return None
 
     def _move(self, ready: dict[int, int]) -> None:
@@ -153,17 +153,17 @@ class ProxyPath(threading.Thread):
         raise NotImplementedError
 
     def _deadline_us(self) -> int | None:
-        """When `_move` must be called again at the latest."""
+        """The latest time for the next call of `_move`."""
         raise NotImplementedError
 
     def _flush(self) -> bool:
-        """Send what was released; whether nothing is left."""
+        """Send released frames. Returns whether all were sent."""
         raise NotImplementedError
 
     # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> None:
-        """The thread: ends with `stop`, or with the first error that is not one stream's own."""
+        """The thread's body: returns after `stop`, or on the first error that does not belong to one stream."""
         self._epoll.register(self._wake, select.EPOLLIN)
         for chardev in self._chardevs.values():
             if chardev.waits:
@@ -188,13 +188,13 @@ class ProxyPath(threading.Thread):
             self._epoll.close()
 
     def _has_started(self) -> bool:
-        """Not before somebody has connected to every server with wait=on."""
+        """Whether every server with wait=on has had a connection."""
         if not self._is_started:
             self._is_started = not any(port.waits for port in self._chardevs.values())
         return self._is_started
 
     def _wait(self, service_us: int | None) -> dict[int, int]:
-        """Sleep until there is something to do; descriptor → events."""
+        """Sleep until there is work; descriptor → events."""
         if self._has_started():
             self._watch()
             wait = self._await
@@ -212,7 +212,7 @@ class ProxyPath(threading.Thread):
         return ready
 
     def _await(self, until: int) -> dict[int, int]:
-        """Sleep until there is something for `_move` to do; what there is of frames may be moved here meanwhile."""
+        """Sleep until `_move` has work; a subclass may move frames meanwhile."""
         due_us = self._deadline_us()
         return self._poll(until if due_us is None else min(until, due_us))
 
@@ -231,7 +231,7 @@ class ProxyPath(threading.Thread):
         return dict(found)
 
     def _watch(self) -> None:
-        """Have epoll wait for what is wanted now, which seldom changes."""
+        """Register the events that are wanted now; they seldom change."""
         interest = self._interest()
         if interest is not None:
             interest = (self._changes(), len(self._half_closed), interest)
@@ -258,18 +258,18 @@ class ProxyPath(threading.Thread):
                     self._epoll.modify(fd, events)
                 else:
                     self._epoll.register(fd, events)
-            except FileNotFoundError:  # closed, and its number given to another
+            except FileNotFoundError:  # closed, and its number was reused
                 self._epoll.register(fd, events)
             self._registered[fd] = events
 
     def _forget(self, fd: int) -> None:
-        """A descriptor is not waited for, or about to be closed: its number may come back as another's."""
+        """Stop watching a descriptor, or one that is about to be closed: its number may be reused."""
         if self._registered.pop(fd, None) is not None:
-            with suppress(OSError):  # closed: the kernel has taken it out itself
+            with suppress(OSError):  # closed: the kernel has removed it
                 self._epoll.unregister(fd)
 
     def _service(self) -> int | None:
-        """Streams come and go; when to look again at the latest."""
+        """Let streams connect and disconnect. Returns the latest time for the next call."""
         changes = self._changes()
         if changes == self._settled_at:
             return None
@@ -286,9 +286,9 @@ class ProxyPath(threading.Thread):
             if port.connections != self._seen[role]:
                 self._seen[role] = port.connections
                 self._half_closed.discard(port.fileno())
-                self._forget(port.fileno())  # maybe the number of one that was closed meanwhile
+                self._forget(port.fileno())  # its number may have belonged to a closed one
                 self.tell(f"{port.name}: connected")
-        # With all of them there nothing is to be done before one of them changes.
+        # When all are connected there is no work until one of them changes.
         self._settled_at = self._changes() if all(port.is_connected for port in self._ports) else -1
         return min(dues, default=None)
 
@@ -306,7 +306,7 @@ class ProxyPath(threading.Thread):
         outlets: list[tuple[StreamOutlet, ChardevPort]],
         until: int,
     ) -> dict[int, int]:
-        """Have a pump move frames as long as nothing else happens: it borrows the ports' descriptors."""
+        """Let a pump move frames while nothing else happens; it borrows the ports' descriptors."""
         for inlet, port in inlets:
             fd = port.fileno() if port.is_connected else -1
             inlet.connect(fd, self._registered.get(fd, 0))
@@ -332,17 +332,17 @@ class ProxyPath(threading.Thread):
     # ── lines for the log ─────────────────────────────────────────────────────────────────────────────────────
 
     def tell(self, text: str, **fields: Any) -> None:
-        """Something that is as it should be."""
+        """Log something expected."""
         self._on_event(Event("info", self.object_id, text, fields))
 
     def warn(self, text: str, **fields: Any) -> None:
-        """Something that somebody may want to look into."""
+        """Log something that needs attention."""
         self._on_event(Event("warning", self.object_id, text, fields))
 
     # ── streams ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _watch_output(self, wanted: dict[int, int], port: Port, has_unsent: bool) -> None:  # noqa: FBT001 - one fact
-        """Wait until an output comes, goes, or (when something waits for it) takes more."""
+        """Wait until an output connects, disconnects, or (with unsent data) becomes writable."""
         if isinstance(port, ChardevPort):
             events = 0 if port.fileno() in self._half_closed else select.EPOLLIN | select.EPOLLRDHUP
             add(wanted, port, events | (select.EPOLLOUT if has_unsent and port.is_connected else 0))
@@ -350,9 +350,9 @@ class ProxyPath(threading.Thread):
             add(wanted, port, select.EPOLLOUT)
 
     def _notice_end(self, port: Port, ready: dict[int, int]) -> None:
-        """Nobody sends us anything on an output: what comes is thrown away, and the end noticed.
+        """Detect the end of an output's stream. Data that arrives on an output is discarded.
 
-        A unix peer may say that it will send nothing and read on; over TCP that cannot be told from its end.
+        A unix peer may shut down its sending side and keep reading; over TCP that looks like a closed connection.
         """
         if not isinstance(port, ChardevPort) or not port.is_connected:
             return
@@ -364,11 +364,11 @@ class ProxyPath(threading.Thread):
             port.take_reset()
 
     def _write(self, batch: Batch, port: Port) -> bool:
-        """Send a batch; whether nothing is left. With nobody connected it is lost, as a frame on a cut cable."""
+        """Send a batch. Returns whether all of it was sent. If not connected, drop it, as a cut cable does."""
         if batch.is_empty:
             return True
         if isinstance(port, ChardevPort) and not port.is_connected:
-            port.service(now_us())  # whoever has just connected shall not miss it
+            port.service(now_us())  # a peer that has just connected must receive it
             if not port.is_connected:
                 batch.clear()
                 self.lost_batches += 1
@@ -376,19 +376,19 @@ class ProxyPath(threading.Thread):
         return batch.write_to(port)
 
     def _drop(self, port: ChardevPort) -> None:
-        """Close one connection; its descriptor's number may come back as another's."""
+        """Close one connection; the number of its descriptor may be reused."""
         self._forget(port.fileno())
         port.drop()
         port.take_reset()
 
     def _bad_stream(self, port: ChardevPort, batch: Batch, error: FramingError) -> None:
-        """A stream that cannot be read on is closed; the others go on."""
+        """Close a stream that cannot be read any further; the others go on."""
         self.warn(str(error))
         batch.clear()
         self._drop(port)
 
     def _hear(self, notify: NotifyDev, ready: dict[int, int], commit: Callable[[], None]) -> None:
-        """Answer what came on a notify_dev, in its order; `commit` is called for each committed checkpoint."""
+        """Answer the messages of a notify_dev in order; call `commit` for each committed checkpoint."""
         if notify.port.is_connected and notify.port.fileno() in ready:
             try:
                 messages = notify.read()
@@ -417,7 +417,7 @@ class ProxyPath(threading.Thread):
 
 
 def add(wanted: dict[int, int], port: Port, events: int) -> None:
-    """Wait for `events` on `port` too, if there is anything to wait for."""
+    """Wait for `events` on `port` as well, if it has a descriptor."""
     fd = port.fileno()
     if fd >= 0:
         wanted[fd] = wanted.get(fd, 0) | events

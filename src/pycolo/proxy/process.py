@@ -1,6 +1,6 @@
-"""The proxy as a process: opens what the line asks for, one thread per object, and runs until a signal comes.
+"""The proxy as a process: opens what the command line asks for, starts one thread per object, runs until a signal.
 
-The main thread only waits, and writes the log: nothing that a terminal or a scraper does holds a frame up.
+The main thread only waits and writes the log, so a slow terminal or scraper delays no frame.
 """
 
 import signal
@@ -26,13 +26,13 @@ from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import PortKind, PortSpec
 
 EVENTS_MAX: Final = 10_000
-"""Log lines that wait for the main thread; a guest that makes more than it can write loses some."""
+"""Log lines that wait for the main thread; if a guest causes more than it can write, some are lost."""
 
 
 class Proxy:
-    """All objects of one line; takes SIGTERM, SIGINT and SIGUSR1 over.
+    """All objects of one command line; handles SIGTERM, SIGINT and SIGUSR1.
 
-    Opening raises `ConnectError`, and then nothing is left open. Afterwards `start`, then `run`.
+    Opening raises `ConnectError` and then leaves nothing open. Afterwards call `start`, then `run`.
     """
 
     def __init__(self, line: Line) -> None:
@@ -73,17 +73,17 @@ class Proxy:
             self._line.notes.append(f"metrics at {self._metrics.url}")
 
     def _open_chardevs(self, undo: ExitStack) -> None:
-        """Servers first: QEMU's own lines connect a chardev to another one of the same process."""
+        """Open servers first: QEMU's own command lines connect two chardevs of the same process."""
         uses: dict[str, tuple[str, bool]] = {}
         for spec in self._line.objects:
             has_vnet = spec.options.has_vnet if isinstance(spec, CompareSpec) else spec.has_vnet
             for role, name in spec.chardevs.items():
-                # What is sent on a notify_dev has no vnet word; `NotifyDev` knows what is received.
+                # Messages sent on a notify_dev have no vnet word; `NotifyDev` handles received ones.
                 uses[name] = (f"{spec.id}.{role}", has_vnet and role != "notify_dev")
         ordered = sorted(self._line.chardevs.values(), key=lambda chardev: not chardev.is_server)
         for chardev in ordered:
             if chardev.id not in uses and not chardev.is_server:
-                continue  # as a client it would only disturb whom it connects to
+                continue  # as a client it would only disturb its peer
             use, has_vnet = uses.get(chardev.id, ("nobody", False))
             port = ChardevPort(chardev, use, has_vnet)
             undo.callback(port.close)
@@ -113,7 +113,7 @@ class Proxy:
         specs = self._line.chains[netdev.id]
         has_vnet = any(spec.has_vnet for spec in specs)
         if netdev.vnet_hdr and not has_vnet:
-            self._line.notes.append(f"netdev '{netdev.id}': vnet_hdr=on has no effect, no filter has vnet_hdr_support")
+            self._line.notes.append(f"netdev '{netdev.id}': vnet_hdr=on has no effect: no filter has vnet_hdr_support")
         filters = [self._filter(spec, undo) for spec in specs]
         port_spec = PortSpec(text=f"tap:{netdev.ifname}", kind=PortKind.TAP, target=netdev.ifname, vnet_hdr=has_vnet)
         device = open_device(port_spec, f"{netdev.id}.ifname")
@@ -123,7 +123,7 @@ class Proxy:
     def _filter(self, spec: FilterSpec, undo: ExitStack) -> Filter:
         ports = self._roles(spec)
         if not spec.is_on:
-            self._line.notes.append(f"{spec.id}: status=off, and nothing here switches it on: it is passed over")
+            self._line.notes.append(f"{spec.id}: status=off, and nothing here can switch it on: it is skipped")
         dump = None
         if spec.kind == DUMP:
             dump = DumpFile(spec.file, spec.bytes_max, spec.id)
@@ -146,14 +146,14 @@ class Proxy:
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def start(self) -> None:
-        """Begin to move frames; what there is to log waits for `run`."""
+        """Begin to move frames; log lines wait for `run`."""
         for path in self.paths:
             path.start()
         if self._metrics is not None:
             self._metrics.start()
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT; the exit code. Raises what ended an object's thread."""
+        """Run until SIGTERM or SIGINT. Returns the exit code. Raises the error that ended an object's thread."""
         import structlog  # noqa: PLC0415 - takes as long as all the rest, and frames need none
 
         self._log = structlog.get_logger()

@@ -1,8 +1,8 @@
-"""QEMU's option syntax: `-object TYPE,key=value,…`, and typed reading of what it says.
+"""QEMU's option syntax: `-object TYPE,key=value,…`, and typed access to the properties.
 
 A comma inside a value is doubled. A key without a value is a switch: `server` is `server=on`, `nowait` is `wait=off`.
--object and -netdev may also be one JSON object, as libvirt writes them. What QEMU would silently take for something
-else (an unknown key, a key given twice) is an error here.
+-object and -netdev may also be one JSON object, as libvirt writes them. What QEMU would silently misread (an unknown
+key, a key given twice) is an error here.
 """
 
 import json
@@ -27,11 +27,11 @@ _SWITCHES: Final = {
     "false": False,
     "n": False,
 }
-"""The words that QEMU takes for a switch."""
+"""The words that QEMU accepts for a switch."""
 
 
 class OptionError(ConfigError):
-    """An option of the command line is wrong. `option` as the user wrote it, `what` says why and what to do."""
+    """A wrong command-line option. `option`: as the user wrote it; `what`: why it is wrong and what to do."""
 
     def __init__(self, option: str, what: str) -> None:
         super().__init__(option, what, None)
@@ -39,13 +39,13 @@ class OptionError(ConfigError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` (did you mean '…'?)`, or nothing when nothing is close."""
+    """` (did you mean '…'?)`, or "" when no word is close."""
     close = get_close_matches(word, list(known), 1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 class Group(msgspec.Struct, frozen=True):
-    """One option with its value, taken apart. `head`: the type or backend; a key without a value has None."""
+    """One option and its parsed value. `head`: the type or backend. A key without a value has None."""
 
     option: str
     head: str
@@ -53,12 +53,12 @@ class Group(msgspec.Struct, frozen=True):
 
     @property
     def where(self) -> str:
-        """How messages name it."""
+        """Its name in messages."""
         return f"{self.option} {self.head}"
 
 
 def parse_group(option: str, text: str, head_key: str) -> Group:
-    """Take `text` apart; `head_key` is the key that the first word stands for. Raises `OptionError`."""
+    """Parse `text`; `head_key` is the key that the first word stands for. Raises `OptionError`."""
     items = _json_items(option, text) if text.startswith("{") else _split(option, text)
     head = None
     if items and items[0][1] is None:
@@ -68,7 +68,7 @@ def parse_group(option: str, text: str, head_key: str) -> Group:
         head = named[0]
         items = [item for item in items if item[0] != head_key]
     if not head:
-        raise OptionError(option, f"'{text}' does not begin with a {head_key}")
+        raise OptionError(option, f"'{text}' must begin with a {head_key}")
     return Group(option, head, tuple(items))
 
 
@@ -115,9 +115,9 @@ def _json_items(option: str, text: str) -> list[tuple[str, str | None]]:
 
 
 class Properties:
-    """The properties of one group. Everything that is not in `known` is refused, `refused` with its own reason.
+    """The properties of one group. A key that is not in `known` is an error; `refused` maps keys to a reason.
 
-    A refused property may still be switched off. `given` keeps the names that were written.
+    A refused property may still be switched off. `given` holds the names that the user wrote.
     """
 
     def __init__(self, group: Group, known: Sequence[str], refused: Mapping[str, str] | None = None) -> None:
@@ -140,18 +140,18 @@ class Properties:
         return key, "on" if value is None else value
 
     def has(self, name: str) -> bool:
-        """Whether the user wrote it."""
+        """Whether the user gave it."""
         return name in self._values
 
     def text(self, name: str) -> str | None:
-        """The value as written, None when there is none. Raises `OptionError` when it is empty."""
+        """The value as written, or None if absent. Raises `OptionError` if it is empty."""
         value = self._values.get(name)
         if value == "":
             raise OptionError(self.where, f"property '{name}' is empty")
         return value
 
     def required(self, name: str) -> str:
-        """As `text`; a missing one is an error."""
+        """As `text`, but a missing property is an error."""
         value = self.text(name)
         if value is None:
             raise OptionError(self.where, f"property '{name}' is missing")
@@ -161,11 +161,11 @@ class Properties:
         """The group's id."""
         found = self.required("id")
         if not _IDENTIFIER.match(found):
-            raise OptionError(self.where, f"id '{found}' is none: a letter, then letters, digits, '-', '.' and '_'")
+            raise OptionError(self.where, f"invalid id '{found}': use a letter, then letters, digits, '-', '.' and '_'")
         return found
 
     def switch(self, name: str, default: bool) -> bool:  # noqa: FBT001 - the value when it is not given
-        """A property that is on or off."""
+        """A property that is `on` or `off`."""
         value = self._values.get(name)
         if value is None:
             return default
@@ -174,7 +174,7 @@ class Properties:
         return _SWITCHES[value]
 
     def number(self, name: str, default: int, lowest: int, highest: int) -> int:
-        """A whole number between two bounds, decimal or 0x…."""
+        """An integer between two bounds, decimal or 0x…."""
         value = self.text(name)
         if value is None:
             return default
@@ -186,7 +186,7 @@ class Properties:
         return number
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
-        """One of a few words."""
+        """One of the words in `choices`."""
         value = self._values.get(name, default)
         if value not in choices:
             hint = did_you_mean(value, choices)

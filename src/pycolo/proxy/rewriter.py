@@ -5,7 +5,7 @@
     client_in ─► ack += seq_offset ─► guest_out          guest_in ─► seq -= seq_offset ─► client_out
 
 QEMU resets the offsets when its own process makes a checkpoint (QMP `xen-colo-do-checkpoint`). There is no QMP here:
-with `notify_dev=`, a property of ours, the object hears of the checkpoint as colo-compare does, as COLO_CHECKPOINT.
+with `notify_dev=`, a property of ours, the peer announces the checkpoint as it does to colo-compare: COLO_CHECKPOINT.
 """
 
 import select
@@ -23,16 +23,16 @@ from pycolo.transport.ports import Port
 KIND: Final = "filter-rewriter"
 
 TIMER_US: Final = 1_000_000
-"""Idle and closed connections are looked for once a second."""
+"""Idle and closed connections are searched for once a second."""
 
 HANDSHAKE_BYTES_MAX: Final = 16 << 20
-"""For client frames that come before the secondary's SYN|ACK."""
+"""For client frames that arrive before the secondary's SYN|ACK."""
 
 _DRAIN_ROUNDS_MAX: Final = 64
 
 
 class _Way:
-    """One direction: what was read and not taken yet, and what was translated and has not left yet."""
+    """One direction: what was read and not yet translated, and what was translated and not yet sent."""
 
     def __init__(self, source: ChardevPort, sink: ChardevPort) -> None:
         self.source = source
@@ -80,7 +80,7 @@ class RewriterPath(ProxyPath):
         self._next_timer_us = 0
         self._checkpoints_committed = 0
 
-    # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
+    # ── hooks of the loop ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _wanted(self) -> dict[int, int]:
         wanted: dict[int, int] = {}
@@ -96,7 +96,7 @@ class RewriterPath(ProxyPath):
         return self._next_timer_us
 
     def _await(self, until: int) -> dict[int, int]:
-        """As long as nothing but frames comes, all is done in the pump."""
+        """Let the pump do everything while only frames arrive."""
         inlets, outlets = [], []
         for way, inlet, outlet in (
             (self._to_client, self._pump.guest_in, self._pump.client_out),
@@ -121,7 +121,7 @@ class RewriterPath(ProxyPath):
             self._notice_end(way.sink, ready)
 
     def _take(self, way: _Way, ready: dict[int, int] | None) -> bool:
-        """Read one direction while what was translated leaves; whether anything was taken. `ready` None: look."""
+        """Read one direction while its output is sent. Returns whether any was taken. `ready` None: try to read."""
         taken = self._translate(way)
         if not way.translated.is_empty or (ready is not None and way.source.fileno() not in ready):
             return taken
@@ -129,7 +129,7 @@ class RewriterPath(ProxyPath):
         return self._translate(way) or taken
 
     def _translate(self, way: _Way) -> bool:
-        """Through the rewriter, as long as its output leaves; whether anything was taken."""
+        """Translate as long as the output is sent. Returns whether any frame was taken."""
         taken = False
         call = self._rewriter.client_frames if way is self._to_guest else self._rewriter.guest_frames
         while self._send(way):
@@ -147,7 +147,7 @@ class RewriterPath(ProxyPath):
         return taken
 
     def _send(self, way: _Way) -> bool:
-        """What was translated, and what the rewriter had kept; whether nothing is left."""
+        """Send translated frames and those that the rewriter had kept. Returns whether all were sent."""
         drain = self._rewriter.drain_guest if way is self._to_guest else self._rewriter.drain_client
         while self._write(way.translated, way.sink):
             way.translated.start, way.translated.end = 0, drain(way.translated.buf, 0)
@@ -160,18 +160,18 @@ class RewriterPath(ProxyPath):
         return all(sent)
 
     def _commit(self) -> None:
-        """The secondary is a copy of the primary: what it had sent until now still needs the old offsets."""
+        """The secondary is now a copy of the primary; what it sent before still needs the old offsets."""
         for _ in range(_DRAIN_ROUNDS_MAX):
             if not self._take(self._to_client, None):
                 break
         self._rewriter.checkpoint_committed()
         self._checkpoints_committed += 1
-        self.tell("checkpoint committed, every offset is 0")
+        self.tell("checkpoint committed, all offsets are 0")
 
-    # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def states(self) -> list[ObjectState]:
-        """The object as it is now."""
+        """The object's current state."""
         counters, gauges = rewriter_numbers(self._rewriter)
         counters |= {"checkpoints_committed": self._checkpoints_committed, "lost_batches": self.lost_batches}
         streams = self._stream_states({role: role for role in self._streams})
@@ -179,7 +179,7 @@ class RewriterPath(ProxyPath):
 
 
 def object_rewriter(has_vnet: bool, client_name: str, guest_name: str) -> Rewriter:  # noqa: FBT001 - of all streams
-    """A core as these objects use it, which never take over; the names are for messages."""
+    """A core for these objects, which never take over. The names are for messages."""
     return new_rewriter(
         keeps_copies=False,
         has_vnet=has_vnet,

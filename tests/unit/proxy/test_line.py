@@ -174,12 +174,12 @@ def test_queues(queue: str, directions: set[Direction]):
         ("colo-compare,id=c0,secondary_in=b,outdev=c", "'primary_in' is missing"),
         ("colo-compare,id=c0,primary_in=a,secondary_in=b,outdev=b", "chardev 'b' is in use by c0.secondary_in"),
         ("colo-compare,id=c0,primary_in=a,secondary_in=b,outdev=z", "no chardev 'z'"),
-        (f"{COMPARE},iothread=iot9", "iothread 'iot9' is not there"),
+        (f"{COMPARE},iothread=iot9", "there is no iothread 'iot9'"),
         (f"{COMPARE},compare_timeout=0", "from 1 to"),
         (f"{COMPARE},max_queue_size=0", "from 1 to"),
         (f"{COMPARE},vnet_hdr_support=maybe", "must be on or off"),
         (f"{COMPARE},ack_policy=later", "commit or immediate"),
-        (f"{COMPARE},notify_dev=d,on_divergence=hold", "without notify_dev"),
+        (f"{COMPARE},notify_dev=d,on_divergence=hold", "excludes notify_dev"),
         ("filter-rewriter,id=r,client_in=a,guest_out=b,guest_in=c", "'client_out' is missing"),
         ("filter-rewriter,id=r", "netdev="),
         ("filter-rewriter,id=r,netdev=hn0,client_in=a", "exclude each other"),
@@ -210,11 +210,11 @@ def test_a_wrong_object_is_refused(text: str, says: str):
         ("socket,id=z,host=127.0.0.1,port=0", "from 1 to 65535"),
         ("socket,id=z,host=127.0.0.1,port=70000", "from 1 to 65535"),
         ("socket,id=z,path=/x,host=127.0.0.1", "exclude each other"),
-        ("socket,id=z,path=/x,wait=off", "wait is for servers"),
-        ("socket,id=z,path=/x,server=on,reconnect=1", "reconnect is for clients"),
-        ("socket,id=z,path=/x,reconnect=1,reconnect-ms=5", "are the same"),
+        ("socket,id=z,path=/x,wait=off", "wait applies to servers only"),
+        ("socket,id=z,path=/x,server=on,reconnect=1", "reconnect applies to clients only"),
+        ("socket,id=z,path=/x,reconnect=1,reconnect-ms=5", "mean the same"),
         (f"socket,id=z,path=/{'x' * 200},server=on", "at most 107 bytes"),
-        ("socket,id=z,host=127.0.0.1,port=5,ipv4=off,ipv6=off", "leave nothing"),
+        ("socket,id=z,host=127.0.0.1,port=5,ipv4=off,ipv6=off", "leave no address family"),
         ("socket,id=z,path=/x,telnet=on", "telnet"),
         ("socket,id=z,path=/x,sever=on", "(did you mean 'server'?)"),
         ("socket,id=a,path=/x", "two chardevs"),
@@ -244,9 +244,9 @@ def test_a_wrong_netdev_is_refused(text: str, says: str):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "-object: there is none"),
+        ([], "-object: no object is given"),
         (["-objct", "x"], "(did you mean '-object'?)"),
-        (["-object"], "a value is missing"),
+        (["-object"], "its value is missing"),
         (["object"], "an option was expected"),
         (["-device", "virtio-net"], "no guest runs here"),
         (["-monitor", "stdio"], "only 'none'"),
@@ -264,7 +264,7 @@ def test_a_wrong_option_is_refused(words: list[str], says: str):
 
 def test_two_objects_with_one_id():
     other = "colo-compare,id=c0,primary_in=d,secondary_in=e,outdev=f"
-    assert "id 'c0' is given to two objects" in refusal(*SIX, "-object", COMPARE, "-object", other)
+    assert "id 'c0' is used for two objects" in refusal(*SIX, "-object", COMPARE, "-object", other)
 
 
 def test_two_objects_on_one_chardev():
