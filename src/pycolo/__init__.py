@@ -1,9 +1,9 @@
 """pycolo: the COLO proxy and its checkpoints as a program of their own.
 
-Two replicas of a machine run on the same client input; the proxy lets the primary's answer out only when the
-secondary gave the same one, and when either dies the other carries every TCP connection on.
+Two replicas of a machine receive the same client input. The proxy releases the primary's answer only if the secondary
+gave the same one, and when either dies, the other carries every TCP connection on.
 
-The packages, in the order in which they may know one another:
+The packages, in the order in which they may import one another:
 
     errors, limits      the error tree; every bound with its reason
     wire                bytes <-> fields
@@ -15,9 +15,9 @@ The packages, in the order in which they may know one another:
     node                `colo primary` and `colo secondary`: the shells around the cores
     cli                 the command line
 
-    frames, api         for programs of your own: `from pycolo import Comparator, Rewriter, frames` (docs/api.md)
+    frames, api         for your own programs: `from pycolo import Comparator, Rewriter, frames` (docs/api.md)
 
-The laboratory (namespaces, guests, traffic, faults) is a distribution of its own, pycolo-lab.
+The laboratory (namespaces, guests, traffic, faults) is a separate distribution, pycolo-lab.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ __all__ = [
     "frames",
 ]
 
-# What a type checker sees of these stands in __init__.pyi.
+# The stub __init__.pyi declares these names for type checkers.
 _PLACES = {
     "Comparator": "pycolo.api",
     "Difference": "pycolo.compare.difference",
@@ -49,7 +49,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The API, imported when it is asked for: `import pycolo.cli` has no use for it (PEP 562)."""
+    """The API, imported on first use: `import pycolo.cli` does not need it (PEP 562)."""
     from importlib import import_module  # noqa: PLC0415
 
     if name == "__version__":
@@ -70,5 +70,5 @@ def _version() -> str:
 
     try:
         return version("pycolo")
-    except PackageNotFoundError:  # run from a source tree that was never installed
+    except PackageNotFoundError:  # run from a source tree that is not installed
         return "0+unknown"

@@ -1,4 +1,4 @@
-"""The command `colo`, also as `python -m pycolo`. It imports next to nothing before it has taken SIGINT."""
+"""The command `colo`, also as `python -m pycolo`. It imports almost nothing before it handles SIGINT."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def main(open_port: "PortOpener | None" = None) -> None:
-    """Run it; Ctrl-C while its modules are imported ends it quietly, there is nothing to clean up yet.
+    """Run the command. Ctrl-C during the imports ends it quietly: there is nothing to clean up yet.
 
     `open_port`: see `pycolo.cli.main`.
     """
@@ -20,7 +20,7 @@ def main(open_port: "PortOpener | None" = None) -> None:
     try:
         colo(open_port)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the interpreter does at its end is worth no traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from the interpreter's exit
 
 
 def _end(_number: int, _frame: object) -> None:

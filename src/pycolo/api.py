@@ -1,8 +1,8 @@
-"""The two cores for programs of your own: `from pycolo import Comparator, Rewriter` (docs/api.md).
+"""The two cores for your own programs: `from pycolo import Comparator, Rewriter` (docs/api.md).
 
-A frame is bytes; a batch is many of them in one buffer (`pycolo.frames.batch`). Each method that takes frames has a
-twin that takes a batch. Nothing here reads a clock: each fact comes with its time in microseconds, on any clock that
-does not go backwards. Where frames carry vnet headers (`vnet_header_bytes`), each begins with one, in and out.
+A frame is bytes; a batch is many frames in one buffer (`pycolo.frames.batch`). Each method for frames has a twin for a
+batch. Nothing here reads a clock: each fact has its time in microseconds, by any clock that does not go backwards. With
+vnet headers (`vnet_header_bytes`), each frame begins with one, in and out.
 """
 
 import secrets
@@ -31,15 +31,15 @@ Octets = bytes | bytearray | memoryview
 
 
 class Passed(NamedTuple):
-    """What came of a batch: how many of its bytes were taken (all, unless its last frame is incomplete), and what goes
-    on."""
+    """The result of a batch: how many of its bytes were taken (all, unless its last frame is incomplete), and the
+    output."""
 
     taken: int
     batch: bytes
 
 
 class Offset(NamedTuple):
-    """What is added between a client's numbers and a guest's in one connection."""
+    """The difference between a client's and a guest's numbers in one connection."""
 
     state: OffsetState
     seq_offset: int
@@ -47,7 +47,7 @@ class Offset(NamedTuple):
 
 
 class _Frames:
-    """How frames travel: with or without vnet headers; and a buffer for what a core gives out."""
+    """How frames are encoded, with or without vnet headers; and an output buffer for a core."""
 
     def __init__(self, vnet_header_bytes: int | None) -> None:
         self.vnet_header_bytes = vnet_header_bytes
@@ -62,7 +62,7 @@ class _Frames:
         return unbatch(octets, has_vnet=self.has_vnet)
 
     def count(self, frames: Iterable[bytes], taken: int) -> int:
-        """How many frames the first `taken` bytes of their batch are."""
+        """The number of frames in the first `taken` bytes of their batch."""
         number, end = 0, 0
         for frame in frames:
             end += self._words + len(frame)
@@ -72,7 +72,7 @@ class _Frames:
         return number
 
     def drain(self, write: Callable[[Buffer, int], int]) -> bytes:
-        """All that a core has to write."""
+        """Everything that a core has to write."""
         if self._out is None:
             self._out = bytearray(BATCH_BYTES)
         found = bytearray()
@@ -82,14 +82,14 @@ class _Frames:
 
 
 class Comparator:
-    """colo-compare: what the primary sends leaves when the secondary has sent the same.
+    """colo-compare: releases the primary's frames once the secondary has sent the same.
 
-    Facts go in (`primary`, `secondary`, `client`, `advance`, …); ask afterwards what has left (`released`) and what was
+    Facts go in (`primary`, `secondary`, `client`, `advance`, …); then query what was released (`released`) and what was
     found (`commands`). `core` is the compiled comparator itself, whose methods take a buffer without copying it.
 
-    `policy`: what a difference does to its connection. `commits_input`: rule C3. `needs_handshake`: connections whose
-    SYN was not seen pass uncompared. `queue_packets_max`: per connection and side. `primary_name`, `secondary_name`: of
-    the streams, in a `FramingError`. `seed`: of the tables' hash; random unless you need the same run twice.
+    `policy`: what happens to a connection that differs. `commits_input`: rule C3. `needs_handshake`: connections whose
+    SYN was not seen pass uncompared. `queue_packets_max`: per connection and side. `primary_name`, `secondary_name`:
+    the streams' names in a `FramingError`. `seed`: for the tables' hash; random unless you need a reproducible run.
     """
 
     def __init__(
@@ -125,16 +125,16 @@ class Comparator:
             primary_name=primary_name,
             secondary_name=secondary_name,
         )
-        self._now_us: int | None = None  # when the last fact came
+        self._now_us: int | None = None  # time of the last fact
 
     # ── frames in ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def primary(self, *frames: bytes, at_us: int) -> int:
-        """Frames of the primary guest. How many were taken: where that is less than all, there was no room."""
+        """Frames of the primary guest. Returns how many were taken: fewer than all means that there was no room."""
         return self._frames.count(frames, self.primary_batch(self._frames.batch(frames), at_us=at_us))
 
     def primary_batch(self, octets: Octets, *, at_us: int) -> int:
-        """A batch of the primary guest: how many bytes of it were taken. Raises `FramingError`."""
+        """A batch of the primary guest. Returns how many of its bytes were taken. Raises `FramingError`."""
         return self._take(self.core.primary_frames, octets, at_us)
 
     def secondary(self, *frames: bytes, at_us: int) -> int:
@@ -146,14 +146,14 @@ class Comparator:
         return self._take(self.core.secondary_frames, octets, at_us)
 
     def client(self, *frames: bytes, at_us: int) -> list[bytes]:
-        """Frames of clients on their way to the primary: those that the secondary is to get too.
+        """Frames of clients on their way to the primary. Returns those that the secondary must receive too.
 
-        Need not be given at all; what they say makes the comparison sharper (rules C8 and R1).
+        Optional; these frames make the comparison more precise (rules C8 and R1).
         """
         return self._frames.unbatch(self.client_batch(self._frames.batch(frames), at_us=at_us).batch)
 
     def client_batch(self, octets: Octets, *, at_us: int) -> Passed:
-        """A batch of clients' frames, and the batch for the secondary."""
+        """A batch of client frames. Returns the batch for the secondary."""
         buffer, pos, shown = bytearray(octets), 0, bytearray()
         while pos < len(buffer):
             until, behind = self.core.client_frames(buffer, pos, len(buffer), self._noted(at_us))
@@ -171,7 +171,7 @@ class Comparator:
     # ── other facts ───────────────────────────────────────────────────────────────────────────────────────────
 
     def advance(self, *, to_us: int) -> None:
-        """Time has passed: what has waited too long by then is a difference, what is idle is forgotten."""
+        """Time has passed: packets that have waited too long become differences, and idle connections are removed."""
         while self._now_us is not None and (due := self.core.deadline_us()) is not None and due < to_us:
             self._now_us = max(due, self._now_us)
             self.core.timer_fired(self._now_us)
@@ -183,22 +183,22 @@ class Comparator:
 
     @property
     def deadline_us(self) -> int | None:
-        """When `advance` is to be called next; None: when the next frame comes."""
+        """When to call `advance` next; None: with the next frame."""
         return self.core.deadline_us()
 
     def checkpoint_committed(self, *, at_us: int, awaits_marker: bool = False) -> None:
-        """The secondary is a copy of the primary now: what is held leaves, the secondary's is discarded.
+        """The secondary is now a copy of the primary: held frames are released, the secondary's are discarded.
 
-        `awaits_marker`: the secondary's frames up to `epoch_marker` are of its old state (rule E2).
+        `awaits_marker`: the secondary's frames before `epoch_marker` belong to its old state (rule E2).
         """
         self.core.checkpoint_committed(self._noted(at_us), awaits_marker=awaits_marker)
 
     def epoch_marker(self, epoch: int) -> None:
-        """The secondary's frames are of `epoch` from here on."""
+        """The secondary's frames belong to `epoch` from here on."""
         self.core.epoch_marker(epoch)
 
     def pair_lost(self, *, at_us: int) -> None:
-        """There is no secondary any more: what is held leaves, and all that follows passes."""
+        """The secondary is gone: held frames are released, and all later ones pass."""
         self.core.pair_lost(self._noted(at_us))
 
     def pair_formed(self, *, at_us: int) -> None:
@@ -208,7 +208,7 @@ class Comparator:
     # ── what comes out ────────────────────────────────────────────────────────────────────────────────────────
 
     def released(self) -> list[bytes]:
-        """The frames that have left since the last call."""
+        """The frames released since the last call."""
         return self._frames.unbatch(self.released_batch())
 
     def released_batch(self) -> bytes:
@@ -216,7 +216,7 @@ class Comparator:
         return self._frames.drain(self.core.drain)
 
     def commands(self) -> list[Command]:
-        """What was found since the last call: `RequestCheckpoint` once an epoch, else `ReportDifference`."""
+        """Findings since the last call: `RequestCheckpoint` once per epoch, otherwise `ReportDifference`."""
         return self.core.commands()
 
     def differences(self) -> list[Difference]:
@@ -225,28 +225,28 @@ class Comparator:
 
     @property
     def epoch(self) -> int:
-        """How many checkpoints were committed."""
+        """The number of committed checkpoints."""
         return self.core.epoch
 
     @property
     def held_packets(self) -> int:
-        """Packets of both guests that wait, and those that have not been asked for with `released`."""
+        """Packets of both guests that wait, and those that `released` has not returned yet."""
         return self.core.held_packets()
 
     @property
     def held_bytes(self) -> int:
-        """The memory that they take."""
+        """The memory of these packets."""
         return self.core.held_bytes()
 
     def counters(self) -> dict[str, int]:
-        """All that is counted (docs/status.md)."""
+        """All counters (docs/status.md)."""
         return comparator_counters(self.core)
 
 
 class Rewriter:
-    """filter-rewriter: between the numbers that the clients know and those of a secondary guest.
+    """filter-rewriter: translates between the clients' numbers and those of a secondary guest.
 
-    `core` is the compiled rewriter itself. `keeps_copies`: of what the guest sends, for `takeover`.
+    `core` is the compiled rewriter itself. `keeps_copies`: of the guest's frames, for `takeover`.
     """
 
     def __init__(
@@ -274,32 +274,32 @@ class Rewriter:
     # ── frames in, frames out ─────────────────────────────────────────────────────────────────────────────────
 
     def client(self, *frames: bytes, at_us: int) -> list[bytes]:
-        """Frames of clients: what the guest is to get now. What waits for the guest comes from `to_guest`."""
+        """Frames of clients. Returns those for the guest now; `to_guest` returns those that had to wait."""
         return self._frames.unbatch(self.client_batch(self._frames.batch(frames), at_us=at_us).batch)
 
     def client_batch(self, octets: Octets, *, at_us: int) -> Passed:
-        """A batch of clients' frames, and the batch for the guest. Raises `FramingError`."""
+        """A batch of client frames. Returns the batch for the guest. Raises `FramingError`."""
         return self._translate(self.core.client_frames, octets, at_us)
 
     def guest(self, *frames: bytes, at_us: int) -> list[bytes]:
-        """Frames of the guest: what goes to the comparator, or to the clients after `takeover`."""
+        """Frames of the guest. Returns those for the comparator, or for the clients after `takeover`."""
         return self._frames.unbatch(self.guest_batch(self._frames.batch(frames), at_us=at_us).batch)
 
     def guest_batch(self, octets: Octets, *, at_us: int) -> Passed:
-        """A batch of the guest, translated. Raises `FramingError`."""
+        """A batch of the guest. Returns it translated. Raises `FramingError`."""
         return self._translate(self.core.guest_frames, octets, at_us)
 
     def _translate(
         self, take: Callable[[Buffer, int, int, int, Buffer, int], int], octets: Octets, at_us: int
     ) -> Passed:
-        buffer = bytearray(octets)  # changed on the way, and the result afterwards: no frame grows
+        buffer = bytearray(octets)  # translated in place, as no frame grows
         taken = take(buffer, 0, len(buffer), at_us, buffer, 0) if buffer else 0
         return Passed(taken, bytes(buffer[: self.core.out_end]) if buffer else b"")
 
     def to_guest(self) -> list[bytes]:
-        """Clients' frames that have waited for the guest's answer to a SYN, and are to go to it now.
+        """Client frames that waited for the guest's answer to a SYN and may go to the guest now.
 
-        To be asked for after each call of `client` and `guest`.
+        Call it after each call of `client` and `guest`.
         """
         return self._frames.unbatch(self.to_guest_batch())
 
@@ -308,7 +308,7 @@ class Rewriter:
         return self._frames.drain(self.core.drain_guest)
 
     def to_client(self) -> list[bytes]:
-        """After `takeover`: what the clients have not acknowledged, to be sent again."""
+        """After `takeover`: frames that the clients have not acknowledged, to be sent again."""
         return self._frames.unbatch(self.to_client_batch())
 
     def to_client_batch(self) -> bytes:
@@ -318,19 +318,19 @@ class Rewriter:
     # ── other facts ───────────────────────────────────────────────────────────────────────────────────────────
 
     def advance(self, *, to_us: int) -> None:
-        """Time has passed: rows, waiting frames and copies whose time is over are forgotten."""
+        """Time has passed: rows, waiting frames and copies that have expired are removed."""
         self.core.timer_fired(to_us)
 
     def checkpoint_committed(self) -> None:
-        """The guest is a copy of the primary now, which has no offsets: nor has this one."""
+        """The guest is now a copy of the primary, which has no offsets: this rewriter has none either."""
         self.core.checkpoint_committed()
 
     def export_offsets(self) -> bytes:
-        """For `adopt_offsets` of the node whose guest becomes a copy of this one's."""
+        """For `adopt_offsets` on the node whose guest becomes a copy of this one's."""
         return self.core.export_offsets()
 
     def adopt_offsets(self, table: bytes, *, at_us: int) -> None:
-        """The guest is a copy of the primary now, with the primary's offsets. Raises `LinkError` for no such table."""
+        """The guest is now a copy of the primary, with its offsets. Raises `LinkError` if the table is invalid."""
         self.core.adopt_offsets(table, at_us)
 
     def takeover(self) -> None:
@@ -338,17 +338,17 @@ class Rewriter:
         self.core.takeover()
 
     def offset_of(self, frame: bytes) -> Offset | None:
-        """What is known of a connection, of which `frame` is one that the guest could send; None: nothing."""
+        """What is known of a connection, given a `frame` as the guest could send it; None if it is unknown."""
         buffer, packet = bytearray(frame), core.Packet()
         core.parse_frame(buffer, 0, len(buffer), self._frames.vnet_header_bytes or 0, packet)
         found = self.core.seq_offset(packet)
         return None if found is None else Offset(OffsetState(found[0]), found[1], found[2])
 
     def counters(self) -> dict[str, int]:
-        """All that is counted (docs/status.md)."""
+        """All counters (docs/status.md)."""
         return rewriter_counters(self.core)
 
 
 def _seed(seed: int | None) -> int:
-    """A stranger who knows it can make connections that collide."""
+    """An attacker who knows it can create connections that collide."""
     return secrets.randbits(128) if seed is None else seed

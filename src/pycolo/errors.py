@@ -3,7 +3,7 @@
 ::
 
     PycoloError
-    ├── WireError        bytes that are no frame, no batch, no capture: reason, offset
+    ├── WireError        bytes that are not a frame, batch or capture: reason, offset
     ├── PeerError        the other node, QEMU or a client of ours broke the protocol
     │   ├── FramingError     a stream's length word is impossible: stream, offset
     │   ├── LinkError        the other node's hello or message is refused
@@ -15,23 +15,23 @@
     ├── FailoverError    role, step
     └── ConfigError      path in the configuration, what was expected, what was found
 
-Operating errors are values or these exceptions; bugs are asserts. Each message is one line that says what, where
-and what to do, and is shown to the user as it stands. A malformed packet of a guest is none of these: it is a
-counted refusal (`pycolo.wire.packet`), since a guest must not be able to raise anything in the packet path.
+Operating errors are values or these exceptions; bugs are asserts. Each message is one line that says what, where and
+what to do; the user sees it unchanged. A malformed packet from a guest is none of these but a counted refusal
+(`pycolo.wire.packet`): a guest must not be able to raise an exception in the packet path.
 """
 
 from enum import Enum
 from typing import ClassVar, Final
 
 EXIT_INTERRUPTED: Final = 130
-"""Of a command that a signal has ended."""
+"""Exit code of a command that a signal has ended."""
 
 
 class PycoloError(Exception):
-    """Base of everything that pycolo raises on purpose."""
+    """Base of all exceptions that pycolo raises on purpose."""
 
     exit_code: ClassVar[int] = 1
-    """Of a command that ends with it."""
+    """Exit code of a command that ends with this error."""
 
 
 class WireReason(Enum):
@@ -43,7 +43,7 @@ class WireReason(Enum):
 
 
 class WireError(PycoloError):
-    """Bytes that are no frame, batch or capture (`pycolo.frames`; the packet path counts instead)."""
+    """Bytes that are not a frame, batch or capture (`pycolo.frames`; the packet path counts instead)."""
 
     def __init__(self, reason: WireReason, offset: int, what: str) -> None:
         super().__init__(f"{what}: {reason.value} at byte {offset}")
@@ -52,11 +52,11 @@ class WireError(PycoloError):
 
 
 class PeerError(PycoloError):
-    """The other side broke the protocol; its stream is closed, everything else goes on."""
+    """The peer broke the protocol; its stream is closed, the others go on."""
 
 
 class FramingError(PeerError):
-    """A length word that no frame can have. The stream cannot be read on from here."""
+    """A length word that is impossible for a frame. The rest of the stream cannot be read."""
 
     def __init__(self, stream: str, offset: int, found: int, allowed_max: int) -> None:
         super().__init__(
@@ -85,7 +85,7 @@ class QmpError(PeerError):
 
 
 class QmpTimeout(PeerError):  # noqa: N818, a time-out is the whole of what is known
-    """QEMU did not answer `command` within `timeout_s`. Whether it was or will be carried out is not known."""
+    """QEMU did not answer `command` within `timeout_s`. It is not known whether QEMU has carried it out or will."""
 
     def __init__(self, vm: str, command: str, timeout_s: float, what: str) -> None:
         super().__init__(f"{vm}: {command}: {what} within {timeout_s:g} s")

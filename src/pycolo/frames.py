@@ -1,10 +1,10 @@
-"""Frames in files and in batches: `from pycolo import frames`.
+"""Frames in files and batches: `from pycolo import frames`.
 
 ::
 
     read, write          captures: pcap and pcapng, with time, interface and comment of each frame
-    in_order             the frames of several captures, as they came
-    source               the MAC address that a frame comes from
+    in_order             the frames of several captures, by time
+    source               a frame's source MAC address
     batch, unbatch       frames <-> one buffer in QEMU's stream framing
 """
 
@@ -37,7 +37,7 @@ __all__ = ["CapturedFrame", "batch", "in_order", "read", "source", "unbatch", "w
 def read(path: str | PathLike[str]) -> Iterator[CapturedFrame]:
     """The frames of a pcap or pcapng file, one by one.
 
-    Raises `ConnectError` when it cannot be read, and `WireError` where it is damaged, after the frames before that.
+    Raises `ConnectError` if it cannot be read, and `WireError` at damage, after the frames before it.
     """
     try:
         with Path(path).open("rb") as file:
@@ -47,9 +47,9 @@ def read(path: str | PathLike[str]) -> Iterator[CapturedFrame]:
 
 
 def write(path: str | PathLike[str], frames: Iterable[CapturedFrame]) -> int:
-    """Write a capture, and say how many frames it has. A name that ends in `.pcap` makes a pcap, any other a pcapng.
+    """Write a capture. Returns the number of frames. A name ending in `.pcap` gives a pcap, any other a pcapng.
 
-    Raises `ConnectError` when it cannot be written.
+    Raises `ConnectError` if it cannot be written.
     """
     place = Path(path)
     octets = _pcap_octets(frames) if place.suffix == ".pcap" else _pcapng_octets(frames)
@@ -61,7 +61,7 @@ def write(path: str | PathLike[str], frames: Iterable[CapturedFrame]) -> int:
 
 
 def _pcap_octets(frames: Iterable[CapturedFrame]) -> Iterator[tuple[bytes, bool]]:
-    """What a file is made of, and whether it is a frame."""
+    """The content of a file, and which of it is a frame."""
     yield pcap_head(), False
     for frame in frames:
         yield pcap_frame(frame), True
@@ -78,12 +78,12 @@ def _pcapng_octets(frames: Iterable[CapturedFrame]) -> Iterator[tuple[bytes, boo
 
 
 def in_order(**captures: Iterable[CapturedFrame]) -> Iterator[tuple[str, CapturedFrame]]:
-    """The frames of several captures by time, each with the name that its capture was given here."""
+    """The frames of several captures by time, each with the name that its capture has in `captures`."""
     return merge(*(zip(repeat(name), found) for name, found in captures.items()), key=lambda found: found[1].at_us)
 
 
 def source(frame: bytes) -> str:
-    """The MAC address that a frame comes from, as `02:00:00:00:00:01`; "" when the frame has none."""
+    """The frame's source MAC address, as `02:00:00:00:00:01`; "" if the frame has none."""
     return frame[6:12].hex(":") if len(frame) >= 12 else ""
 
 
@@ -91,10 +91,10 @@ def source(frame: bytes) -> str:
 
 
 def batch(frames: Iterable[bytes], *, vnet_header_bytes: int | None = None) -> bytearray:
-    """One buffer: each frame behind its length word.
+    """One buffer: each frame after its length word.
 
-    `vnet_header_bytes`: how long the vnet header is with which each frame begins (0, 10 or 12), for a stream that has
-    `vnet_hdr_support`; None for one that has not. Raises `WireError` for a frame that no stream takes.
+    `vnet_header_bytes`: length of the vnet header at the beginning of each frame (0, 10 or 12), for a stream with
+    `vnet_hdr_support`; None for a stream without. Raises `WireError` for a frame that a stream cannot carry.
     """
     word = b"" if vnet_header_bytes is None else pack(">I", vnet_header_bytes)
     whole = bytearray()
@@ -106,7 +106,7 @@ def batch(frames: Iterable[bytes], *, vnet_header_bytes: int | None = None) -> b
 
 
 def unbatch(octets: bytes | bytearray | memoryview, *, has_vnet: bool = False) -> list[bytes]:
-    """The frames of a batch, with their vnet headers. Raises `WireError` for what is no batch of whole frames."""
+    """The frames of a batch, with their vnet headers. Raises `WireError` unless it consists of whole frames."""
     buffer, span = bytearray(octets), Span()
     found, pos = [], 0
     while pos < len(buffer):

@@ -1,4 +1,4 @@
-"""The command line: `colo`. Knows everything; a command's module is imported when the command is used or described."""
+"""The command line: `colo`. It may import everything; a command's module is imported when it is used or described."""
 
 import sys
 from collections.abc import Iterable
@@ -27,20 +27,20 @@ COMMANDS: Final = {
     "status": "status:status",
     "unprotect": "vm:unprotect",
 }
-"""Where each command is: module in this package, and name in it. Others are added: `added`."""
+"""Each command's module in this package and its name there. Other distributions add more: `added`."""
 
 
 class Commands(click.Group):
-    """All of them. Of `colo proxy` only what that needs is imported: it listens after a tenth of a second."""
+    """The `colo` group. For `colo proxy` it imports little: the proxy listens after a tenth of a second."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Their names, sorted, with those that other distributions add."""
+        """All command names, sorted, with those that other distributions add."""
         from pycolo.cli import added  # noqa: PLC0415 - reads what is installed
 
         return sorted(COMMANDS.keys() | added.names())
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None when there is none of that name."""
+        """Import and return the command; None if there is none of that name."""
         if cmd_name not in COMMANDS:
             from pycolo.cli import added  # noqa: PLC0415 - reads what is installed
 
@@ -65,9 +65,9 @@ def colo() -> None:
 
 
 def main(open_port: "PortOpener | None" = None) -> None:
-    """What `colo` does: errors and interruptions are a line on standard error, never a traceback.
+    """Run `colo`. Errors and interruptions become one line on standard error, never a traceback.
 
-    `open_port` opens the ports of `colo primary` and `colo secondary`, for a program that puts something between.
+    `open_port` opens the ports of `colo primary` and `colo secondary`; a program may pass its own to wrap them.
     """
     streams.set_up()
     sys.exit(_carried_out(open_port))
@@ -84,7 +84,7 @@ def _carried_out(open_port: "PortOpener | None") -> int | str | None:
         _say([str(error)])
         return error.exit_code
     except PycoloError as error:
-        _say(str(error).splitlines())  # a configuration file's errors come all at once
+        _say(str(error).splitlines())  # a configuration file's errors are reported together
         return error.exit_code
     except click.ClickException as error:
         return _refuse(error)
@@ -100,7 +100,7 @@ def _carry_out(open_port: "PortOpener | None") -> int | str | None:
 
 
 def _refuse(error: click.ClickException) -> int:
-    """Click's words on one line, with the prefix of all errors; for wrong usage also where the right one stands."""
+    """Click's message on one line with the common prefix; for wrong usage, also where to read the right one."""
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         error.show()
         return error.exit_code

@@ -1,7 +1,7 @@
 """Commands that other distributions add to `colo`: their entry points in the group `pycolo.commands`.
 
-Looked up when a command is asked for that is not the product's own, and when all of them are listed: to read what is
-installed takes longer than `colo proxy` takes to listen.
+They are looked up only for a command that is not the product's own, and to list all commands: reading what is installed
+takes longer than `colo proxy` needs to start listening.
 """
 
 from importlib.metadata import EntryPoint, entry_points
@@ -10,19 +10,19 @@ from typing import Final
 import click
 
 GROUP: Final = "pycolo.commands"
-"""An entry point of this group has the command's name, and leads to a `click.Command`."""
+"""Group of entry points. Each has the command's name and refers to a `click.Command`."""
 
 ELSEWHERE: Final = {"demo": "pycolo-lab", "lab": "pycolo-lab"}
-"""Commands that the documentation names, and the distribution that adds them."""
+"""Commands that the documentation names → the distribution that adds them."""
 
 
 def names() -> set[str]:
-    """Of the commands that are added here."""
+    """Names of the added commands."""
     return {point.name for point in entry_points(group=GROUP)}
 
 
 def command(name: str) -> click.Command | None:
-    """The command; None when there is none of that name. One that cannot be had says why when it is used."""
+    """The command; None if there is none of that name. A command that cannot be loaded says why when it is used."""
     for point in entry_points(group=GROUP, name=name):
         return _loaded(point)
     if name in ELSEWHERE:
@@ -37,14 +37,14 @@ def _loaded(point: EntryPoint) -> click.Command:
     try:
         found = point.load()
     except (ImportError, AttributeError) as error:
-        return _refusing(point.name, f"{point.name} of {package} cannot be loaded: {error}; install {package} again")
+        return _refusing(point.name, f"{point.name} of {package} cannot be loaded: {error}; reinstall {package}")
     if not isinstance(found, click.Command):
-        return _refusing(point.name, f"{point.name} of {package} is no command: {point.value}; remove {package}")
+        return _refusing(point.name, f"{point.name} of {package} is not a command: {point.value}; remove {package}")
     return found
 
 
 def _refusing(name: str, why: str, *, is_listed: bool = True) -> click.Command:
-    """A command that takes any arguments, `--help` too, and only says why it is none."""
+    """A command that accepts any arguments, `--help` too, and only reports why it cannot be used."""
 
     def refuse(**_given: object) -> None:
         raise click.ClickException(why)
@@ -54,7 +54,7 @@ def _refusing(name: str, why: str, *, is_listed: bool = True) -> click.Command:
         callback=refuse,
         params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)],
         context_settings={"ignore_unknown_options": True},
-        short_help="Cannot be used: run it to see why.",
+        short_help="Cannot be loaded: run it to see why.",
         add_help_option=False,
         hidden=not is_listed,
     )

@@ -29,11 +29,11 @@ def certs() -> None:
     metavar="NAME",
     default=PAIR_DEFAULT,
     show_default=True,
-    help="The pair that they are for, as in --pair of the nodes.",
+    help="Name of the pair, as in the nodes' --pair.",
 )
 @click.option("--force", is_flag=True, help="Replace the certificates in DIR; both nodes then need the new ones.")
 def init(directory: Path, days: int, pair: str, *, force: bool) -> None:
-    """Make a small authority and the certificates of both nodes in DIR."""
+    """Create a small authority and the certificates of both nodes in DIR."""
     try:
         ends = create(directory, pair, days, datetime.now(UTC), force=force)
     except ConfigError as error:
@@ -45,6 +45,6 @@ def init(directory: Path, days: int, pair: str, *, force: bool) -> None:
     for role in Role:
         names = " ".join(str(path) for path in node_files(directory, role))
         click.echo(f"  {role} host:".ljust(18) + names)
-    click.echo("Copy to each host its own three files, into a directory that only the node's user can read,")
-    click.echo("and start its node with --tls and that directory. (For both nodes on one host, DIR does as it is.)")
-    click.echo(f"Keep {directory / 'ca-key.pem'} off both hosts: who has it can pose as either node.")
+    click.echo("Copy each host's three files to it, into a directory that only the node's user can read,")
+    click.echo("and start its node with --tls and that directory. (If both nodes run on one host, use DIR itself.)")
+    click.echo(f"Keep {directory / 'ca-key.pem'} off both hosts: its owner can impersonate either node.")

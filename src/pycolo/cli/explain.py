@@ -1,4 +1,4 @@
-"""`colo explain`: why did it checkpoint? The last divergences byte by byte, and the checkpoints that followed."""
+"""`colo explain`: the reasons for checkpoints: the last divergences byte by byte, and the checkpoints that followed."""
 
 import json
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ Fields = dict[str, Any]
 
 @click.command(short_help="Show why the last checkpoints were made.")
 @for_a_node
-@click.option("--last", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N", help="How many of each.")
+@click.option("--last", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N", help="Number of each.")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def explain(*, control: Path, last: int, as_json: bool) -> None:
     """Show the last divergences: connection, kind, sequence number, and both guests' bytes side by side.
 
-    The first different byte stands in brackets. Below are the last checkpoints with what asked for them.
+    The first different byte is in brackets. Below are the last checkpoints and the reason for each.
     """
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
@@ -36,7 +36,7 @@ def explain(*, control: Path, last: int, as_json: bool) -> None:
 
 
 def explanation(divergences: list[Fields], checkpoints: list[Fields], now_ns: int) -> Iterator[str]:
-    """Newest last, as in a log. `now_ns`: this host's monotonic clock, which is the node's as well."""
+    """Oldest first, as in a log. `now_ns`: this host's monotonic clock, which is also the node's."""
     if not divergences:
         yield "no divergence so far"
     for divergence in divergences:

@@ -1,11 +1,11 @@
-"""Standard error, for a process that must not wait for whoever reads it; and what the lines look like.
+"""Standard error for a process that must not wait for its reader, and the format of the lines.
 
-A full disk, a closed pipe or a pipe that nobody empties costs log lines, never a takeover: lines are written by a
-thread of their own (`logging`'s QueueHandler and QueueListener), and what cannot be written is dropped and counted.
+A full disk, a closed pipe or a full pipe costs log lines, never a takeover: a thread of its own writes the lines
+(`logging`'s QueueHandler and QueueListener), and what cannot be written is dropped and counted.
 
-Lines are for people (`text`), or JSON objects, one a line (`json`): time (UTC, ISO 8601, µs), level, event, pair, role,
-term, epoch, and what else the event has to say. What Python's own `logging` gets from asyncio and from libraries comes
-the same way, from warnings on, with the key `logger`.
+Lines are text for people (`text`) or JSON objects, one per line (`json`): time (UTC, ISO 8601, µs), level, event, pair,
+role, term, epoch, and the event's own fields. Warnings and errors that asyncio and libraries send to Python's `logging`
+take the same way, with the key `logger`.
 """
 
 import json
@@ -28,24 +28,24 @@ from pycolo.cli.streams import PLAIN
 from pycolo.errors import ConfigError
 
 LINES_MAX: Final = 1_000
-"""Lines that wait to be written; more than that nobody reads anyway."""
+"""Lines that wait to be written. A longer backlog has no reader."""
 
 FLUSH_S: Final = 1.0
-"""How long the end of the process waits for the last lines."""
+"""How long the process waits for its last lines when it ends."""
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 FACTS: Final = ("pair", "role", "term", "epoch")
-"""Keys of every JSON line behind time, level and event; null where nobody knows."""
+"""Keys of every JSON line after time, level and event; null where the value is unknown."""
 
 NESTED_MAX: Final = 8
-"""What lies deeper in a field of a JSON line is shown as text."""
+"""In a JSON line, deeper nesting is shown as text."""
 
 _OWN: Final = logging.getLogger("colo")
-"""Through which structlog's events go."""
+"""The logger that carries structlog's events."""
 
-_OWN.addHandler(logging.NullHandler())  # after the last line's file is closed nothing is said elsewhere
+_OWN.addHandler(logging.NullHandler())  # once the file is closed, events go nowhere else
 
 Facts = Callable[[], Mapping[str, Any]]
 EventDict = MutableMapping[str, Any]
@@ -55,7 +55,7 @@ Processor = Callable[[Any, str, EventDict], Any]
 class LogFile:
     """Standard error's file descriptor, written by a thread of its own: a queue of `logging` between them.
 
-    `dropped_line(count)` is what stands in the place of lines that were dropped.
+    `dropped_line(count)` returns the line that replaces dropped ones.
     """
 
     def __init__(self, fd: int, encoding: str = "utf-8") -> None:
@@ -65,24 +65,24 @@ class LogFile:
         self._listener.start()
 
     def write(self, line: str) -> None:
-        """A line without its end; never waits, never fails."""
+        """Queue a line without its newline; never waits, never fails."""
         self.handler.enqueue(logging.LogRecord("colo", logging.INFO, "", 0, line, None, None))
 
     def close(self) -> None:
-        """Wait a little for the last lines."""
+        """Wait up to `FLUSH_S` for the last lines."""
         for logger in (logging.root, _OWN):
             logger.removeHandler(self.handler)
         _OWN.propagate = True
         self._listener.stop()
 
     def _lost(self) -> str:
-        """The line about what was dropped since the last one, or ""."""
+        """The line about lines dropped since the last call, or ""."""
         count = self.handler.take_dropped()
         return self.dropped_line(count) if count else ""
 
 
 class _Enqueuing(QueueHandler):
-    """Makes the line in the thread that logs, and puts it into the queue. Where that is full the line is counted."""
+    """Formats the line in the thread that logs, and queues it. If the queue is full, the line is counted as dropped."""
 
     queue: "Queue[logging.LogRecord | None]"
 
@@ -92,17 +92,17 @@ class _Enqueuing(QueueHandler):
         self._counting = threading.Lock()  # over it
 
     def take_dropped(self) -> int:
-        """How many lines were dropped since the last call."""
+        """The number of lines dropped since the last call."""
         with self._counting:
             count, self._dropped = self._dropped, 0
         return count
 
     def filter(self, record: logging.LogRecord) -> Any:
-        """Of what does not come from structlog, warnings and worse."""
+        """Of what does not come from structlog, only warnings and errors."""
         return (isinstance(record.msg, dict) or record.levelno >= logging.WARNING) and super().filter(record)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """See `QueueHandler`; a library's arguments need not fit its format."""
+        """See `QueueHandler`. A library's arguments need not fit its format."""
         if not isinstance(record.msg, dict):
             try:
                 record.getMessage()
@@ -120,11 +120,11 @@ class _Enqueuing(QueueHandler):
                 self._dropped += 1
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A line that is withheld ends here; one that cannot be made must not end who logs."""
+        """Drop a withheld line. A line that cannot be formatted must not end the thread that logs it."""
 
 
 class _Writing(logging.Handler):
-    """In the queue's other thread: the bytes, whatever becomes of them."""
+    """In the queue's other thread: write the bytes; an error is ignored."""
 
     def __init__(self, fd: int, encoding: str, lost: Callable[[], str]) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class _Writing(logging.Handler):
 
 
 class _Listener(QueueListener):
-    """One that is not waited for longer than `FLUSH_S`: what the pipe's reader does not take is lost."""
+    """A listener whose end waits at most `FLUSH_S`: what the pipe's reader does not accept by then is lost."""
 
     queue: "Queue[logging.LogRecord | None]"
 
@@ -171,10 +171,10 @@ def configure_log(
     level: str = "info",
     facts: Facts | None = None,
 ) -> None:
-    """Lines on standard error from `level` on. Raises `ConfigError`.
+    """Log to standard error from `level` on. Raises `ConfigError`.
 
-    `facts()` is asked at each JSON line for pair, role, term and epoch, in whatever thread the line comes from. Equal
-    lines come five times a second at most; the next one says how many were `withheld`. Colours only on a terminal.
+    `facts()` gives pair, role, term and epoch for each JSON line, in the thread that logs it. Equal lines are written
+    at most five times a second; the next one says how many were `withheld`. Colours only on a terminal.
     """
     import structlog  # noqa: PLC0415 - keeps `colo --help` fast
 
@@ -192,7 +192,7 @@ def configure_log(
         rendering = [
             _one_line,
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
-            # A traceback is the same whether rich is installed or not, and is made where Debian's structlog can do it.
+            # A traceback is the same with and without rich, and is rendered where Debian's structlog can do it.
             structlog.processors.format_exc_info,
             structlog.dev.ConsoleRenderer(
                 0, colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -218,25 +218,25 @@ def configure_log(
         for handler in [handler for handler in logger.handlers if isinstance(handler, _Enqueuing)]:
             logger.removeHandler(handler)
         logger.addHandler(file.handler)
-    _OWN.setLevel(logging.DEBUG)  # structlog has chosen already
-    _OWN.propagate = False  # an event is no text that another handler could read
+    _OWN.setLevel(logging.DEBUG)  # structlog has filtered already
+    _OWN.propagate = False  # another handler could not format an event
 
 
 def _dropped(count: int) -> str:
-    return f"{count} log lines were dropped: nobody read them"
+    return f"{count} log lines were dropped: standard error was not read"
 
 
-# ── for machines ────────────────────────────────────────────────────────────────────────────────────────────
+# ── JSON lines ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class JsonLines:
-    """A structlog renderer: one JSON object, ASCII, whatever the event carries."""
+    """A structlog renderer: one JSON object in ASCII, for any event."""
 
     def __init__(self, facts: Facts | None) -> None:
         self._facts = facts
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> str:
-        """The line. What the event says of itself goes before what `facts` says."""
+        """The line. The event's own fields override those of `facts`."""
         known = dict.fromkeys(FACTS) | (self._known() if self._facts is not None else {})
         line = {
             "time": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -256,7 +256,7 @@ class JsonLines:
 
 
 def as_json(value: object, depth: int = 0) -> Any:
-    """Something that JSON can say: bytes as hex, members of an Enum by name, sets as lists, the unknown as its text."""
+    """A value that JSON can represent: bytes as hex, Enum members by name, sets as lists, unknown types as text."""
     if depth > NESTED_MAX:
         return _text_of(value)
     match value:
@@ -294,17 +294,18 @@ def _list(values: Iterable[object], depth: int) -> list[Any]:
 def _text_of(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # whose text cannot be had
+    except Exception:  # its text cannot be obtained
         return f"<{type(value).__name__}>"
 
 
-# ── for both ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── both formats ────────────────────────────────────────────────────────────────────────────────────────────
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _one_line(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """What the other node or QEMU said may hold line ends and terminal sequences: neither makes a line of its own."""
+    """Text from the other node or QEMU may contain newlines and terminal sequences: escape them, so that it stays on
+    its line."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = _CONTROL.sub(lambda found: repr(found[0])[1:-1], value)
@@ -312,7 +313,7 @@ def _one_line(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 class _Withholding:
-    """A structlog processor: says the same no more often than its limiter admits."""
+    """A structlog processor: drops an equal line when its limiter does not admit it."""
 
     def __init__(self, limiter: Any) -> None:
         self._limiter = limiter
@@ -332,7 +333,7 @@ class _Withholding:
 
 
 def _foreign(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """What Python's own logging brings: its level in our words, and whose it is."""
+    """Adds level and logger of a record from Python's own logging."""
     record: logging.LogRecord = event["_record"]
     event["level"] = "warning" if record.levelno < logging.ERROR else "error"
     event["logger"] = record.name

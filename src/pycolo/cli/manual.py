@@ -1,8 +1,8 @@
-"""Manual pages made of the commands' own help, one per command: colo(1), colo-demo(1), colo-certs-init(1) …
+"""Manual pages made from the commands' help, one per command: colo(1), colo-demo(1), colo-certs-init(1) …
 
     python -m pycolo.cli.manual /usr/local/share/man/man1
 
-The date of the pages is SOURCE_DATE_EPOCH's when that is set, so that packages can be built twice alike.
+The pages' date is SOURCE_DATE_EPOCH if that is set, so that packages build reproducibly.
 """
 
 import os
@@ -24,14 +24,14 @@ FILES: Final = (
 )
 
 RAGGED: Final = (".nr HY 0", ".nh", ".ds AD l", ".ad l")
-"""No hyphens in values, no wide gaps between them. Later groffs take register and string for it, at each heading."""
+"""No hyphens in values, no wide gaps between them. Newer groffs read register and string for it, at each heading."""
 
 VERBATIM: Final = "\b"
-"""Click's mark at the beginning of a paragraph whose lines stay as they are."""
+"""Click's mark for a paragraph whose lines are kept as they are."""
 
 
 def pages(date: str) -> dict[str, str]:
-    """Name of the file -> its text in roff, for `colo` and every command below it."""
+    """File name → its roff text, for `colo` and every command below it."""
     found: dict[str, str] = {}
     waiting = [click.Context(colo, info_name="colo", **colo.context_settings)]
     while waiting:
@@ -107,7 +107,7 @@ def _section(title: str, entries: Iterator[tuple[str, str]] | tuple[tuple[str, s
 
 
 def _paragraphs(help_text: str) -> list[str]:
-    """The help as click shows it: paragraphs are filled, but for those that are marked as verbatim."""
+    """The help as click shows it: paragraphs are filled, except those marked as verbatim."""
     lines: list[str] = []
     for paragraph in re.split(r"\n\s*\n", _dedented(help_text)):
         is_verbatim = paragraph.startswith(VERBATIM)
@@ -126,7 +126,7 @@ def _dedented(help_text: str) -> str:
 
 
 def _verbatim(lines: list[str]) -> Iterator[str]:
-    """A list of options in a verbatim paragraph becomes one in the page, so that it fits any width."""
+    """Turn a list of options in a verbatim paragraph into a roff list, so that it fits any width."""
     entries: list[list[str]] = []
     for line in lines:
         text = line.strip()
@@ -150,7 +150,7 @@ def _verbatim(lines: list[str]) -> Iterator[str]:
 
 
 def _head(text: str) -> str:
-    """Options in bold, what they take in italics."""
+    """Options in bold, their values in italics."""
     return re.sub(
         r"(?<![\w.\\])(\\-{1,2}[\w\\-]+|colo[\w\\-]*(?=\())|\b([A-Z][A-Z0-9]+)\b",
         lambda found: f"\\fB{found[1]}\\fP" if found[1] else f"\\fI{found[2]}\\fP",
@@ -163,12 +163,12 @@ def _placeholders(usage: str) -> str:
 
 
 def _breakable(text: str) -> str:
-    """Long values may go on in the next line: after a comma or a bar, before an optional part."""
+    """Allow a line break in long values: after a comma or a bar, before an optional part."""
     return re.sub(r"(?<=\S)(?=\[,)|(?<=[^\[],)(?=\S)|(?<=\|)", r"\\:", text)
 
 
 def _text(text: str) -> str:
-    """Plain text for roff, which gives backslashes, hyphens, leading dots and quotes a meaning of their own."""
+    """Escape plain text for roff: backslashes, hyphens, leading dots and quotes have a meaning there."""
     text = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-").replace("…", "...")
     text = re.sub(r"`([^`]+)`", r"\\fB\1\\fP", text)
     text = re.sub(r"[^\x00-\x7f]", lambda found: f"\\[u{ord(found[0]):04X}]", text)

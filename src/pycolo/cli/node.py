@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PORT_HELP = "tap:NAME, packet:IFNAME, unix:PATH or tcp:HOST:PORT, with ,vnet_hdr=off ,netns=PATH ,server=on …"
 
 WHO = {"lan": "clients are", "guest": "guest is"}
-"""What is found at which side."""
+"""What is at each side, for messages."""
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -44,24 +44,24 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 _common = _options(
     click.option("--pair", default=PAIR_DEFAULT, show_default=True, help="Name of the pair; the same on both nodes."),
     click.option("--lan", help=f"Where the clients are, both directions: {PORT_HELP}"),
-    click.option("--lan-in", help="Frames from the clients, where it is not --lan (QEMU: filter-mirror's outdev)."),
-    click.option("--lan-out", help="Frames to the clients, where it is not --lan (QEMU: a redirector's indev)."),
-    click.option("--guest", help="Where the guest is, both directions: as --lan."),
-    click.option("--guest-in", help="Frames from the guest, where it is not --guest (QEMU: a redirector's outdev)."),
-    click.option("--guest-out", help="Frames to the guest, where it is not --guest."),
+    click.option("--lan-in", help="Frames from the clients, if not from --lan (QEMU: filter-mirror's outdev)."),
+    click.option("--lan-out", help="Frames to the clients, if not to --lan (QEMU: a redirector's indev)."),
+    click.option("--guest", help="Where the guest is, both directions: as for --lan."),
+    click.option("--guest-in", help="Frames from the guest, if not from --guest (QEMU: a redirector's outdev)."),
+    click.option("--guest-out", help="Frames to the guest, if not to --guest."),
     click.option(
         "--tls",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Directory of `colo certs init`: TLS 1.3 with certificates on both sides.",
     ),
     click.option("--insecure", is_flag=True, help="Plain text: over loopback, or over --insecure-link."),
-    click.option("--insecure-link", metavar="IFACE|ADDRESS|PREFIX", help="The link on which plain text is all right."),
+    click.option("--insecure-link", metavar="IFACE|ADDRESS|PREFIX", help="The link on which plain text is allowed."),
     click.option(
         "--arbiter",
         type=click.Choice(sorted(ARBITERS)),
         default="manual",
         show_default=True,
-        help="Who turns a suspicion into permission. first-to-notice is for laboratories: a cut link makes both serve.",
+        help="What turns a suspicion into permission. first-to-notice is for tests: a cut link makes both serve.",
     ),
     click.option(
         "--heartbeat-interval",
@@ -69,7 +69,7 @@ _common = _options(
         default=limits.HEARTBEAT_INTERVAL_MS,
         show_default=True,
         metavar="MS",
-        help="Between two heartbeats.",
+        help="Interval between heartbeats.",
     ),
     click.option(
         "--heartbeat-timeout",
@@ -77,7 +77,7 @@ _common = _options(
         default=limits.HEARTBEAT_TIMEOUT_MS,
         show_default=True,
         metavar="MS",
-        help="Silence for so long is a suspicion.",
+        help="Silence of this length is a suspicion.",
     ),
     click.option(
         "--control",
@@ -90,7 +90,7 @@ _common = _options(
         default=0,
         show_default=True,
         metavar="µs",
-        help="Look for frames for so long before sleeping: less latency for a core's worth of CPU.",
+        help="Poll for frames this long before sleeping: lower latency, at the price of one CPU core.",
     ),
 )
 
@@ -103,14 +103,14 @@ _common = _options(
     type=click.Choice(["report", "hold", "reset"]),
     default="report",
     show_default=True,
-    help="What a difference does to its connection: let it through, hold it, or reset the client.",
+    help="What to do with a connection that differs: let it through, hold it, or reset the client.",
 )
 @click.option(
     "--ack-policy",
     type=click.Choice(["commit", "immediate"]),
     default="commit",
     show_default=True,
-    help="commit: the client is never told of input that the secondary has not. immediate: QEMU's, a little faster.",
+    help="commit: acknowledge to the client only what the secondary has too. immediate: as QEMU, a little faster.",
 )
 @click.option(
     "--compare-timeout",
@@ -126,15 +126,15 @@ _common = _options(
     default=limits.NODE_QUEUE_PACKETS_MAX,
     show_default=True,
     metavar="PACKETS",
-    help="Held packets per connection and side; when they are reached, reading stops.",
+    help="Held packets per connection and side; at this limit reading stops.",
 )
 @click.option("--without", type=click.Choice(["compare"]), help="A negative control: release everything at once.")
 @click.pass_obj
 def primary(open_port: "PortOpener | None", /, **given: Any) -> None:
     """Run the node beside the primary guest.
 
-    It gives every frame from the clients to the guest and to the secondary's node, compares what both guests answer,
-    and lets the primary's answer out only when the secondary gave the same.
+    It passes every client frame to the guest and to the secondary's node, compares the answers of both guests, and
+    releases the primary's answer only if the secondary gave the same.
     """
     _run(Role.PRIMARY, given.pop("listen"), "--listen", given, open_port)
 
@@ -142,15 +142,13 @@ def primary(open_port: "PortOpener | None", /, **given: Any) -> None:
 @click.command(short_help="Run the secondary's node: rewrite, and take over.")
 @click.option("--connect", required=True, metavar="HOST:PORT", help="Where the primary's node listens.")
 @_common
-@click.option(
-    "--without", type=click.Choice(["rewrite"]), help="A negative control: sequence numbers stay as they are."
-)
+@click.option("--without", type=click.Choice(["rewrite"]), help="A negative control: leave sequence numbers unchanged.")
 @click.pass_obj
 def secondary(open_port: "PortOpener | None", /, **given: Any) -> None:
     """Run the node beside the secondary guest.
 
-    It feeds the guest what the clients sent to the primary, rewritten to the guest's own sequence numbers, and sends
-    its answers to the primary's node. When the arbiter says so it serves the clients itself.
+    It passes the client frames of the primary to its guest, translated to the guest's own sequence numbers, and sends
+    the guest's answers to the primary's node. With the arbiter's permission it serves the clients itself.
     """
     _run(Role.SECONDARY, given.pop("connect"), "--connect", given, open_port)
 
@@ -220,8 +218,8 @@ def _given(port: PortSpec | None) -> PortSpec:
 
 
 async def _life(options: NodeOptions, open_port: "PortOpener | None") -> tuple[int, str]:
-    """The exit code, and why the node has ended by itself."""
-    # Imported here: the other commands start faster without the compiled core.
+    """The exit code, and the reason if the node ended by itself."""
+    # Imported here, so that the other commands start without the compiled core.
     from pycolo.node.roles import make_node  # noqa: PLC0415
 
     node = make_node(options) if open_port is None else make_node(options, open_port)

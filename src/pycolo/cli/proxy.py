@@ -7,7 +7,7 @@ import click
 from pycolo.errors import ConfigError
 
 _HELP = """\b
-Do the work of QEMU's COLO objects in a process of their own, over the same sockets.
+Do the work of QEMU's COLO objects in a separate process, over the same sockets.
 
 \b
 The options are QEMU's, word for word (-x and --x are the same):
@@ -22,8 +22,8 @@ The options are QEMU's, word for word (-x and --x are the same):
 
 \b
   --metrics HOST:PORT   serve Prometheus text there
-  --spin MICROSECONDS   after a frame, look for the next one that long before sleeping: costs a core, saves the wake-up
-  --pcap FILE           write what colo-compare took, with what became of each packet as a comment (pcapng)
+  --spin MICROSECONDS   after a frame, poll this long for the next one: costs a core, saves the wake-up
+  --pcap FILE           write the packets that colo-compare receives, each with its fate as a comment (pcapng)
   SIGUSR1 prints the state of every object; SIGTERM and SIGINT end it.
 """
 
@@ -37,7 +37,7 @@ The options are QEMU's, word for word (-x and --x are the same):
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def proxy(context: click.Context, arguments: tuple[str, ...]) -> None:
-    """Exit codes: 0 ended by a signal, 1 the environment does not allow it, 2 the command line is wrong."""
+    """Exit codes: 0 ended by a signal, 1 the environment does not permit it, 2 the command line is wrong."""
     if not arguments or {"-h", "--help", "-help"} & set(arguments):
         click.echo(context.get_help())
         return
@@ -52,7 +52,7 @@ def proxy(context: click.Context, arguments: tuple[str, ...]) -> None:
         sys.exit(2)
     running = Proxy(line)
     running.start()
-    # From here on it listens and serves. What is left is the log, whose libraries are slow to import.
+    # From here on it listens and serves. Only the log is left to set up; its libraries are slow to import.
     from pycolo.cli.logfile import LogFile, configure_log  # noqa: PLC0415
 
     file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)

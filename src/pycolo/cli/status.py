@@ -1,4 +1,4 @@
-"""`colo status`, and what a node's answer looks like for people."""
+"""`colo status`: a node's status as text."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ Fields = dict[str, Any]
 
 @click.command(short_help="Show what a running node does.")
 @for_a_node
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON; with --watch one line each time.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON; with --watch one line per refresh.")
 @click.option(
     "--watch",
     "interval_s",
@@ -26,7 +26,7 @@ Fields = dict[str, Any]
     flag_value=1.0,
     type=click.FloatRange(0.1, 3600),
     metavar="[SECONDS]",
-    help="Show it again every second, or as often as given, until Ctrl-C.",
+    help="Refresh every second, or every SECONDS, until Ctrl-C.",
 )
 def status(*, control: Path, as_json: bool, interval_s: float | None) -> None:
     """Show role, state, both QEMUs, checkpoints, hold times and the last divergences of a running node."""
@@ -45,7 +45,7 @@ def status(*, control: Path, as_json: bool, interval_s: float | None) -> None:
 
 
 def status_lines(answer: Fields) -> list[str]:
-    """The whole answer, most important first; the counters only of a node without a QEMU of its own."""
+    """The whole status, most important first; counters only for a node without a QEMU of its own."""
     since_s = answer["since_ms"] / 1000
     arbiter = answer["arbiter"]
     is_vm = "vm" in answer
@@ -110,7 +110,7 @@ def _checkpoint_lines(checkpoint: Fields) -> Iterator[str]:
 
 
 def checkpoint_line(record: Fields) -> str:
-    """One checkpoint: when, what became of it, its pause, what it let out, why it was made."""
+    """One checkpoint: time, outcome, pause, what it released, reason."""
     parts = [f"{record['at']} epoch {record['epoch']} {record['outcome']}"]
     if record.get("why"):
         parts[0] += f": {record['why']}"
@@ -124,7 +124,7 @@ def checkpoint_line(record: Fields) -> str:
 
 
 def reason_text(reason: Fields) -> str:
-    """Why a checkpoint was asked for."""
+    """The reason for a checkpoint request."""
     connection = reason.get("connection")
     text = reason.get("text") or ""
     where = f"{connection}: " if connection and connection not in text else ""
@@ -132,7 +132,7 @@ def reason_text(reason: Fields) -> str:
 
 
 def size(octets: int) -> str:
-    """Bytes for people."""
+    """A number of bytes as text."""
     value = float(octets)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:

@@ -1,7 +1,7 @@
-"""Standard input, output and error, however a command finds them: closed, full, without a reader, of few characters.
+"""Standard input, output and error, in any condition: closed, full, without a reader, with a small character set.
 
-What cannot be written to standard output is an `OutputError`, one line like all others; what cannot be written to
-standard error is lost, there is no third place. Characters that an encoding does not have are replaced by some that
+If standard output cannot be written, that is an `OutputError`, one line like all others; if standard error cannot be
+written, the text is lost, as there is no third place. Characters that an encoding lacks are replaced by others that
 every terminal shows.
 """
 
@@ -16,13 +16,13 @@ from typing import Any, Final, TextIO
 from pycolo.errors import PycoloError
 
 PREFIX: Final = "colo: "
-"""Of every error, whichever command says it."""
+"""The prefix of every error message."""
 
 PLAIN: Final = "pycolo-plain"
-"""The name of the error handler of codecs that replaces characters."""
+"""Name of the codecs error handler that replaces characters."""
 
 ASCII: Final = "pycolo_ascii"
-"""ASCII by another name: click takes an encoding called `ascii` for a mistake, and writes UTF-8 in its place."""
+"""ASCII by another name: click takes an encoding called `ascii` for a mistake and writes UTF-8."""
 
 _WORDS: Final = {"✓": "OK", "✗": "FAIL", "…": "...", "→": "->", "←": "<-"}
 _LINES: Final = zip("▁▂▃▄▅▆▇█─│═║┌┐└┘├┤┬┴┼", "__.--==#-|=|+++++++++", strict=True)
@@ -35,7 +35,7 @@ class OutputError(PycoloError):
 
 
 class _Output(io.FileIO):
-    """File descriptor 1; what goes wrong is an `OutputError`, so that it is not taken for another file's."""
+    """File descriptor 1. Its failures are `OutputError`s, so that they are not taken for another file's."""
 
     def write(self, octets: Any) -> int | None:  # type: ignore[override]
         try:
@@ -46,7 +46,7 @@ class _Output(io.FileIO):
 
 
 class _Errors(io.FileIO):
-    """File descriptor 2, which never fails."""
+    """File descriptor 2; a write never fails."""
 
     def write(self, octets: Any) -> int | None:  # type: ignore[override]
         try:
@@ -56,11 +56,11 @@ class _Errors(io.FileIO):
 
 
 def set_up() -> None:
-    """For the whole process, before it opens a file: that one must not become standard output.
+    """Prepare all streams before the process opens a file: that file must not become standard output.
 
-    Streams that somebody has put in the place of the interpreter's own (a test) stay.
+    Streams that a test has substituted for the interpreter's own are kept.
     """
-    # Nothing can be written to one that is open for reading only: a closed output stays one that fails.
+    # A stream that is open for reading only cannot be written: a closed output stays one that fails.
     for fd, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(fd)
@@ -73,13 +73,13 @@ def set_up() -> None:
 
 
 def require_output() -> None:
-    """Raise `OutputError` when standard output is closed: before work whose result would be lost."""
+    """Raise `OutputError` if standard output is closed: call it before work whose result would be lost."""
     if _is_closed():
-        raise OutputError("standard output is closed: leave it open, or send it to a file or to /dev/null")
+        raise OutputError("standard output is closed: leave it open, or redirect it to a file or to /dev/null")
 
 
 def abandon_output() -> None:
-    """What is still in its buffer goes nowhere; the interpreter writes it at its end."""
+    """Redirect descriptor 1 to /dev/null, where the interpreter writes what is still buffered when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
@@ -95,7 +95,7 @@ def _text(raw: io.FileIO, before: Any) -> TextIO:
         encoding = ASCII
     if before is not None and before.write_through:  # PYTHONUNBUFFERED
         return io.TextIOWrapper(raw, encoding=encoding, errors=PLAIN, write_through=True)
-    # Standard error line by line everywhere, as the interpreter's own.
+    # Standard error is line-buffered everywhere, as the interpreter's own.
     by_line = raw.isatty() or raw.fileno() == 2
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors=PLAIN, line_buffering=by_line)
 
@@ -107,7 +107,7 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
 
 
 def _plain(character: str) -> str:
-    if 0xD800 <= ord(character) <= 0xDFFF:  # a byte of a file's name that is no character
+    if 0xD800 <= ord(character) <= 0xDFFF:  # a byte of a file name that is not a character
         return f"\\u{ord(character):04x}"
     text = character.translate(_PLAIN_TEXT)
     return text if text.isascii() else "?"

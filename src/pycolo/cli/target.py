@@ -1,4 +1,4 @@
-"""Which node a command is for: `--config` or `--control`; and what it says, safe for a terminal."""
+"""The node that a command addresses, `--config` or `--control`; and its answer, made safe for a terminal."""
 
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -9,7 +9,7 @@ import click
 
 
 def for_a_node(function: Callable[..., None]) -> Callable[..., None]:
-    """Options that name a running node; the command gets its control socket as `control`."""
+    """Options that name a running node; the command receives its control socket as `control`."""
 
     @wraps(function)
     def command(*, config: Path | None, control: Path | None, **given: Any) -> None:
@@ -30,11 +30,11 @@ def for_a_node(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def say(lines: Iterable[str]) -> None:
-    """Each on a line of its own, see `printable`."""
+    """Print each line, see `printable`."""
     for line in lines:
         click.echo(printable(line))
 
 
 def printable(line: str) -> str:
-    """Without what a terminal would obey: parts of a line come from QEMU and from the other node."""
+    """Remove terminal sequences: parts of a line come from QEMU and from the other node."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

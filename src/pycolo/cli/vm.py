@@ -1,4 +1,4 @@
-"""`colo node`, and what is asked of a running one: protect, unprotect, checkpoint, failover; `colo qemu-args`."""
+"""`colo node`, and the commands for a running one: protect, unprotect, checkpoint, failover; `colo qemu-args`."""
 
 import asyncio
 import json
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pycolo.vm.node import VmNode
 
 PLAN_TIMEOUT_S: Final = 900.0
-"""A first checkpoint copies all of the guest's memory: a quarter of an hour is 64 GiB at 1 Gbit/s and some."""
+"""A first checkpoint copies all of the guest's memory: fifteen minutes are enough for 64 GiB at 1 Gbit/s."""
 
 DECISION_TIMEOUT_S: Final = 60.0
-"""`colo failover` and `colo checkpoint` wait for what the node does then."""
+"""`colo failover` and `colo checkpoint` wait until the node is done."""
 
 PROGRESS_S: Final = 0.3
-"""How often to ask for the plan's step meanwhile."""
+"""Interval at which the plan's current step is queried."""
 
 _config = click.option(
     "--config", "path", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The node's TOML file."
@@ -36,12 +36,12 @@ _config = click.option(
 
 @click.command(short_help="Run the node of one virtual machine on this host.")
 @_config
-@click.option("--check", is_flag=True, help="Only check the file, and print it with all defaults.")
+@click.option("--check", is_flag=True, help="Only check the file and print it with all defaults.")
 def node(path: Path, *, check: bool) -> None:
     """Run the node beside this host's QEMU: proxy, checkpoints, migration relay, heartbeats, arbiter.
 
-    Which role it has at its very first start is in the file; afterwards the state directory knows it. SIGINT and
-    SIGTERM end it in order, and leave the guest running.
+    The file gives the role for the very first start; afterwards the state directory does. SIGINT and SIGTERM end the
+    node in order and leave the guest running.
     """
     from pycolo.config import describe, load  # noqa: PLC0415 - keeps `colo --help` fast
 
@@ -75,23 +75,23 @@ def node(path: Path, *, check: bool) -> None:
 def protect(*, control: Path) -> None:
     """Attach to the running QEMU, start a secondary on the other host, and bring the pair into COLO state.
 
-    Waits until the pair is protected, and names the steps meanwhile. When one fails, those before it are undone and
-    the virtual machine goes on as it did.
+    The command waits until the pair is protected and prints each step. If a step fails, the steps before it are undone
+    and the virtual machine goes on as before.
     """
     _carry_out(control, "protect")
 
 
-@click.command(short_help="Let the virtual machine go on without a secondary.")
+@click.command(short_help="Go on without a secondary.")
 @for_a_node
 def unprotect(*, control: Path) -> None:
-    """End the secondary, and take out of the running QEMU what `colo protect` has put in."""
+    """End the secondary, and remove from the running QEMU what `colo protect` has added."""
     _carry_out(control, "unprotect")
 
 
 @click.command(short_help="Make a checkpoint now.")
 @for_a_node
 def checkpoint(*, control: Path) -> None:
-    """Copy the primary's state over the secondary's now, and wait until that is done."""
+    """Copy the primary's state to the secondary now, and wait until that is done."""
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
     say([_outcome(ask(control, {"command": "checkpoint"}, timeout_s=DECISION_TIMEOUT_S))])
@@ -100,9 +100,9 @@ def checkpoint(*, control: Path) -> None:
 @click.command(short_help="Confirm that the other node is down: this one goes on alone.")
 @for_a_node
 def failover(*, control: Path) -> None:
-    """Tell a node that the other one is down for certain. It then serves alone.
+    """Tell this node that the other one is certainly down. It then serves alone.
 
-    The node takes your word for it: if the other one still serves, clients see two machines with one address.
+    The node relies on this: if the other node still serves, clients see two machines with one address.
     """
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
@@ -118,7 +118,7 @@ def _outcome(answer: dict[str, Any]) -> str:
 
 
 def _carry_out(control: Path, command: str) -> None:
-    """Ask for a plan, and name its steps until the node answers."""
+    """Request a plan, and print its steps until the node answers."""
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
     answers: SimpleQueue[dict[str, Any] | BaseException] = SimpleQueue()
@@ -126,10 +126,10 @@ def _carry_out(control: Path, command: str) -> None:
     def wait() -> None:
         try:
             answers.put(ask(control, {"command": command}, timeout_s=PLAN_TIMEOUT_S))
-        except BaseException as error:  # raised again below
+        except BaseException as error:  # re-raised below
             answers.put(error)
 
-    # A daemon: Ctrl-C ends this program, not the plan.
+    # A daemon thread: Ctrl-C ends this program, not the plan.
     Thread(target=wait, name=command, daemon=True).start()
     named: list[str] = []
     try:
@@ -140,7 +140,7 @@ def _carry_out(control: Path, command: str) -> None:
             except Empty:
                 _name_steps(control, named)
     except KeyboardInterrupt:
-        click.echo(f"the node goes on with it; `colo status --control {printable(str(control))}` shows how far it is")
+        click.echo(f"the node continues; `colo status --control {printable(str(control))}` shows its progress")
         sys.exit(EXIT_INTERRUPTED)
     if isinstance(answer, BaseException):
         raise answer
@@ -148,12 +148,12 @@ def _carry_out(control: Path, command: str) -> None:
 
 
 def _name_steps(control: Path, named: list[str]) -> None:
-    """Each step of the plan once, when it has begun."""
+    """Print each step of the plan once, when it begins."""
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
     try:
         plan = ask(control, {"command": "status"}).get("plan")
-    except PycoloError:  # the answer to the command itself will say it
+    except PycoloError:  # the command's own answer reports it
         return
     if plan:
         steps = [*plan.get("done", []), *([plan["step"]] if plan.get("step") else [])]
@@ -170,7 +170,7 @@ def _print_preload(ctx: click.Context, _parameter: click.Parameter, is_asked: bo
         ctx.exit()
 
 
-@click.command("qemu-args", short_help="Print what a QEMU that you start yourself needs.")
+@click.command("qemu-args", short_help="Print the arguments for a QEMU that you start yourself.")
 @_config
 @click.option(
     "--preload",
@@ -178,15 +178,15 @@ def _print_preload(ctx: click.Context, _parameter: click.Parameter, is_asked: bo
     expose_value=False,
     is_eager=True,
     callback=_print_preload,
-    help="Print only where the C source is of the library that a QEMU under software emulation has to preload.",
+    help="Print only the path of the C source of the library that a QEMU under software emulation must preload.",
 )
 @click.option("--role", type=click.Choice(["primary", "secondary"]), help="Default: the file's.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array of arguments.")
 def qemu_args(path: Path, *, role: str | None, as_json: bool) -> None:
-    """Print QMP sockets, chardevs and filters for a QEMU command line, in the order in which they have to be.
+    """Print QMP sockets, chardevs and filters for a QEMU command line, in the required order.
 
-    `colo protect` adds the chardevs and filters to a QEMU that runs without them. With them on the command line the
-    guest reaches the network through its node only, from the start.
+    `colo protect` adds the chardevs and filters to a QEMU that runs without them. If they are on the command line, the
+    guest reaches the network only through its node, from the start.
     """
     from pycolo.config import load  # noqa: PLC0415 - keeps `colo --help` fast
     from pycolo.link.hello import Role  # noqa: PLC0415

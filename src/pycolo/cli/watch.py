@@ -1,4 +1,4 @@
-"""`--watch`: the same view again and again."""
+"""`--watch`: refresh the same view."""
 
 import os
 import shutil
@@ -19,10 +19,10 @@ CLEAR_BELOW: Final = "\x1b[J"
 
 
 def watch(view: Callable[[], list[str]], interval_s: float) -> None:
-    """Show `view` every `interval_s`, until Ctrl-C; a node that is away is one line, and looked for again.
+    """Show `view` every `interval_s` until Ctrl-C. If the node does not answer, show one line and keep trying.
 
-    On a terminal the view is drawn over the one before, in one write, so that nothing flickers. Elsewhere each view
-    is a block with an empty line behind it.
+    On a terminal the new view replaces the old one in a single write, so that nothing flickers. Elsewhere each view is
+    a block followed by an empty line.
     """
     is_terminal = sys.stdout.isatty()
     try:
@@ -49,6 +49,6 @@ def _lines(view: Callable[[], list[str]]) -> list[str]:
 
 
 def screen(lines: list[str], size: os.terminal_size) -> str:
-    """What draws `lines` over whatever the terminal shows; what does not fit is left out, the last row stays free."""
+    """Draws `lines` over the terminal's contents; lines that do not fit are left out, the last row stays free."""
     shown = [line[: size.columns] for line in lines[: max(1, size.lines - 1)]]
     return HOME + "".join(f"{line}{CLEAR_LINE_END}\n" for line in shown) + CLEAR_BELOW

@@ -1,9 +1,8 @@
-"""The configuration of one virtual machine's node: one TOML file, read once, checked as a whole.
+"""The configuration of one virtual machine's node: one TOML file, read once and checked as a whole.
 
-`load` gives a `PairConfig` or raises `ConfigFileError`, which holds everything that is wrong with the file, one line
-each, with its place: ``vm.toml: link.listen: expected HOST:PORT, found 'x'``. The attributes have the names of the
-keys. What depends on the host (does the group exist, is the certificate there) is not looked at here: a file can be
-checked on another machine.
+`load` returns a `PairConfig` or raises `ConfigFileError`, which holds all errors of the file, one line each, with their
+place: ``vm.toml: link.listen: expected HOST:PORT, found 'x'``. The attributes have the names of the keys. Nothing here
+depends on the host (does the group exist, is the certificate there): a file can be checked on another machine.
 """
 
 from pycolo.config.reading import ConfigFileError, describe, load, parse

@@ -1,4 +1,4 @@
-"""What a key of the file may hold: each kind in words, how it is read from TOML's value, and written again."""
+"""The types of keys: the expected value in words, how it is read from TOML, and how it is written."""
 
 import ipaddress
 import re
@@ -12,14 +12,14 @@ from pycolo.link.hello import Role, check_pair_name
 from pycolo.transport.linksetup import Address
 
 FOUND_CHARACTERS_MAX: Final = 60
-"""So much of a wrong value is shown."""
+"""How much of a wrong value a message shows."""
 
 PLACEHOLDERS: Final = ("peer", "pair", "role", "term")
-"""What the user's own commands may have in braces; `pycolo.arbiters.usercommand` puts values there."""
+"""Placeholders in the user's own commands; `pycolo.arbiters.usercommand` fills them in."""
 
 
 class Found:
-    """A value of a file as an error message shows it: short, on one line, in TOML's words."""
+    """A value as an error message shows it: short, on one line, in TOML's words."""
 
     def __init__(self, value: object) -> None:
         self.value = value
@@ -38,26 +38,26 @@ class Found:
                 return "an array"
             case str():
                 return shortened(self.value)
-            case int() if abs(self.value) > 1 << 64:  # Python refuses to write very long ones
+            case int() if abs(self.value) > 1 << 64:  # Python refuses to print very long ones
                 return "an enormous number"
             case _:
                 return str(self.value)
 
 
 def shortened(text: str) -> str:
-    """`text` quoted, on one line, its end left out when it is long."""
+    """`text` quoted, on one line, truncated when it is long."""
     return repr(text if len(text) <= FOUND_CHARACTERS_MAX else text[:FOUND_CHARACTERS_MAX] + "…")
 
 
 class Words(Found):
-    """What was found, in words rather than as a value."""
+    """What was found, described rather than shown."""
 
     def __repr__(self) -> str:
         return str(self.value)
 
 
 class WrongError(Exception):
-    """A value that a key cannot have; `place` is behind the key's own path."""
+    """A value that is not allowed; `place` follows the key's own path."""
 
     def __init__(self, expected: str, found: object, place: str = "") -> None:
         super().__init__(expected)
@@ -67,7 +67,7 @@ class WrongError(Exception):
 
 
 def shown_key(key: str) -> str:
-    """A key as it stands when it is an ordinary one, else quoted."""
+    """A key as written if it is a bare key, else quoted."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", key) else shortened(key)
 
 
@@ -75,7 +75,7 @@ def shown_key(key: str) -> str:
 
 
 class Key(NamedTuple):
-    """What a key may hold: in words; how it is read from TOML's value, and turned into one again."""
+    """The type of a key: `expected` in words; `read` from TOML, `write` to TOML."""
 
     expected: str
     read: Callable[[Any], object]
@@ -83,7 +83,7 @@ class Key(NamedTuple):
 
 
 def integer(lowest: int, highest: int, unit: str) -> Key:
-    """A whole number of `unit`, both bounds included."""
+    """An integer in `unit`, both bounds included."""
     expected = f"{unit} from {lowest} to {highest}"
 
     def read(value: object) -> int:
@@ -95,12 +95,12 @@ def integer(lowest: int, highest: int, unit: str) -> Key:
 
 
 def milliseconds(lowest: int, highest: int) -> Key:
-    """A time; both bounds included."""
+    """A duration; both bounds included."""
     return integer(lowest, highest, "milliseconds")
 
 
 def boolean() -> Key:
-    """true or false, and nothing that resembles them."""
+    """true or false, and nothing similar."""
     expected = "true or false"
 
     def read(value: object) -> bool:
@@ -124,7 +124,7 @@ def choice(*choices: str) -> Key:
 
 
 def text(expected: str, pattern: str) -> Key:
-    """A string that is all of `pattern`."""
+    """A string that matches all of `pattern`."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
@@ -154,7 +154,7 @@ def role() -> Key:
 
 
 def address(port_min: int) -> Key:
-    """An `Address`; port_min 0 allows "any that is free"."""
+    """An `Address`; port_min 0 allows "any free port"."""
     expected = "HOST:PORT, or [HOST]:PORT for IPv6"
 
     def read(value: object) -> Address:
@@ -183,14 +183,14 @@ def path(expected: str, bytes_max: int, forbidden: str = "\0") -> Key:
         if not isinstance(value, str) or not value.startswith("/") or set(forbidden) & set(value):
             raise WrongError(expected, value)
         if len(value.encode()) > bytes_max:
-            raise WrongError(f"at most {bytes_max} bytes: a unix socket's path has to be short", value)
+            raise WrongError(f"at most {bytes_max} bytes: a unix socket path must be short", value)
         return Path(value)
 
     return Key(expected, read, str)
 
 
 def strings(expected: str, check: Callable[[str], object] = lambda _: None) -> Key:
-    """At least one; `check` raises `WrongError` for one that cannot be."""
+    """At least one; `check` raises `WrongError` for an item that is not allowed."""
 
     def read(value: object) -> list[str]:
         if not isinstance(value, list) or not value or value[0] == "":
@@ -226,7 +226,7 @@ def variables() -> Key:
 
 
 def mode() -> Key:
-    """A file mode that the owner can use and others cannot: whoever may write there decides about failovers."""
+    """A file mode for owner and group only: write access to the socket decides about failovers."""
     expected = 'a mode for owner and group, such as "0600" or "0660"'
 
     def read(value: object) -> int:
@@ -238,20 +238,20 @@ def mode() -> Key:
 
 
 def check_placeholders(word: str) -> None:
-    """Raises `WrongError` for a placeholder that nothing replaces."""
+    """Raises `WrongError` for an unknown placeholder."""
     known = [f"{{{name}}}" for name in PLACEHOLDERS]
     if set(re.findall(r"\{[A-Za-z_]+\}", word)) - set(known):
         raise WrongError(f"no other placeholders than {', '.join(known)}", word)
 
 
 def check_command(word: str) -> None:
-    """Raises `WrongError` for what colo itself adds to a command line of QEMU."""
+    """Raises `WrongError` for an argument that colo itself adds to QEMU's command line."""
     if word in ("-incoming", "--incoming"):
         raise WrongError("a command line without -incoming, which colo adds", word)
 
 
 def check_endpoint(text: str) -> None:
-    """Raises `WrongError` for what is no HTTP address."""
+    """Raises `WrongError` unless it is an HTTP address."""
     try:
         parts = urlsplit(text)
         is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -1,4 +1,4 @@
-"""Reading a node's file as a whole, and writing it again."""
+"""Reads a node's file as a whole, and writes it."""
 
 import json
 import re
@@ -16,16 +16,16 @@ from pycolo.config.sections import PairConfig, Section
 from pycolo.errors import ConfigError, PycoloError
 
 CONFIG_BYTES_MAX: Final = 64 << 10
-"""A file with every key has 2 KiB, and a secondary's command line a few more."""
+"""A file with every key has 2 KiB; a secondary's command line adds a few more."""
 
 UNKNOWN_KEYS_SHOWN_MAX: Final = 20
-"""Per table: whoever has more has the wrong file."""
+"""Per table: a table with more keys belongs to some other file."""
 
 S = TypeVar("S", bound=Section)
 
 
 class ConfigFileError(ConfigError):
-    """Everything that is wrong with a file: one line each, in the order of the file's sections."""
+    """All errors of a file, one line each, in the order of its sections."""
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
         PycoloError.__init__(self, "\n".join(map(str, errors)))
@@ -42,14 +42,14 @@ def load(path: Path) -> PairConfig:
             raise _one_error(name, "a file in TOML", Words(found))
         with path.open("rb") as file:
             octets = file.read(CONFIG_BYTES_MAX + 1)
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an invalid path
         why = (error.strerror if isinstance(error, OSError) else None) or error
         raise _one_error(name, "a file that can be read", Words(str(why))) from error
     return parse(octets, name)
 
 
 def parse(octets: bytes, name: str) -> PairConfig:
-    """As `load`, of a file's first bytes; `name` is what the messages call it."""
+    """As `load`, from a file's first bytes; `name` is its name in messages."""
     if len(octets) > CONFIG_BYTES_MAX:
         raise _one_error(name, f"at most {CONFIG_BYTES_MAX} bytes", Words("more"))
     table = _parse_toml(octets, name)
@@ -86,7 +86,7 @@ def _parse_toml(octets: bytes, name: str) -> dict[str, object]:
 def _read_section(
     kind: type[S], table: Mapping[str, object], name: str, prefix: str, errors: list[ConfigError]
 ) -> S | None:
-    """The section, or None; what is wrong with it is then at the end of `errors`, as are unknown keys in any case."""
+    """The section, or None after an error. Its errors, and unknown keys in any case, are added to `errors`."""
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     unknown = [key for key in table if key not in fields]
     errors += [_unknown_key(key, name, prefix, fields) for key in unknown[:UNKNOWN_KEYS_SHOWN_MAX]]
@@ -125,7 +125,7 @@ def _read_table(
 
 
 def section_and_key(annotation: Any) -> tuple[type[Section] | None, Key | None]:
-    """What a field of a section is: another section, or a key."""
+    """A field of a section: another section, or a key."""
     if get_origin(annotation) is Annotated:
         return None, annotation.__metadata__[0]
     kinds = [kind for kind in (get_args(annotation) or (annotation,)) if kind is not NoneType]
@@ -159,7 +159,7 @@ def _shown_name(path: Path) -> str:
 
 
 def describe(config: PairConfig) -> str:
-    """TOML with every key that has a value, defaults too; `parse` reads it as the same configuration again."""
+    """TOML with every key that has a value, defaults too; `parse` reads the same configuration from it."""
     return "\n".join(_section_lines(config, "")).lstrip("\n") + "\n"
 
 

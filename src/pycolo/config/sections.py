@@ -1,4 +1,4 @@
-"""The tables of the file and their keys. What is said of them here is Markdown: docs/configuration.md is made of it."""
+"""The tables of the file and their keys. Their docstrings are Markdown: docs/configuration.md is made of them."""
 
 import stat
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ SOCKET_PATH_BYTES_MAX: Final = 107
 """unix(7): sun_path is 108 bytes with its final zero."""
 
 SOCKET_NAME_BYTES_MAX: Final = 24
-"""The longest name, with its slash, of a socket that a node makes in `qemu.directory`."""
+"""The longest name, with its slash, of a socket that a node creates in `qemu.directory`."""
 
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -38,7 +38,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """One table of the file; the attributes are its keys."""
 
     def contradictions(self) -> "Iterator[tuple[str, str, object]]":
-        """What cannot be true together: key, what is expected of it, what was found."""
+        """Keys that contradict each other: key, what is expected, what was found."""
         return iter(())
 
 
@@ -46,24 +46,24 @@ class LinkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The connections to the other node."""
 
     listen: Annotated[Address, keys.address(1)]
-    """Where this node listens while it is primary."""
+    """Address on which this node listens while it is primary."""
 
     peer: Annotated[Address, keys.address(1)]
     """The other node's `listen`."""
 
     tls: Annotated[Path | None, _DIRECTORY] = None
     """Directory of `colo certs init`: TLS 1.3 with certificates on both sides. A node that may take either role needs
-    both roles' files.
+    the files of both roles.
     """
 
     insecure: Annotated[bool, keys.boolean()] = False
-    """Plain text instead: over loopback, or over `insecure_link`. The link carries the guest's memory."""
+    """Plain text instead of TLS: over loopback, or over `insecure_link`. The link carries the guest's memory."""
 
     insecure_link: Annotated[str | None, keys.text("an interface, an address or a prefix", r"[!-~]{1,64}")] = None
-    """The link on which plain text is all right."""
+    """The link on which plain text is allowed."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """TLS or plain text; two different ends."""
+        """TLS or plain text, not both; two different addresses."""
         if self.listen == self.peer:
             yield "peer", "another address than link.listen", str(self.peer)
         if self.tls is not None and self.insecure:
@@ -78,32 +78,32 @@ class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     """This host's QEMU."""
 
     qmp: Annotated[Path, _SOCKET]
-    """QMP socket of this host's QEMU, on which it listens."""
+    """QMP socket on which this host's QEMU listens."""
 
     yank: Annotated[Path | None, _SOCKET] = None
-    """A second QMP socket, for `yank`: a command that hangs blocks the first. Without it a peer that hangs, rather than
-    dies, holds a failover up.
+    """A second QMP socket, for `yank`: a command that hangs blocks the first. Without it, a peer that hangs (rather
+    than dies) delays a failover.
     """
 
     netdev: Annotated[
         str, keys.text("an id of QEMU: a letter, then letters, digits, - . _", r"[A-Za-z][A-Za-z0-9._-]{0,126}")
     ]
-    """Id of the tap netdev that is protected."""
+    """Id of the tap netdev to protect."""
 
     directory: Annotated[Path, _SOCKETS]
-    """For the sockets between the node and QEMU."""
+    """Directory for the sockets between the node and QEMU."""
 
     command: Annotated[list[str], keys.strings(_COMMAND, keys.check_command)] = msgspec.field(default_factory=list)
-    """Starts a QEMU as secondary on this host; the node adds the QMP sockets and `-incoming defer`. It is the primary's
-    command line with this host's names. Without it you start that QEMU, see
+    """Starts a QEMU as secondary on this host; the node adds the QMP sockets and `-incoming defer`. Use the primary's
+    command line with this host's names. Without this key, start that QEMU yourself, see
     [Start QEMU yourself](operate.md#start-qemu-yourself).
     """
 
     environment: Annotated[Mapping[str, str], keys.variables()] = msgspec.field(default_factory=dict)
-    """Variables for that command, besides the node's own."""
+    """Environment variables for that command, besides the node's own."""
 
     start_timeout_ms: Annotated[int, keys.milliseconds(100, 3_600_000)] = 20_000
-    """How long it may take until its QMP socket answers."""
+    """Time limit for that QEMU to answer on its QMP socket."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """QEMU cannot listen twice at one path."""
@@ -112,22 +112,21 @@ class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class NetworkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How this host begins and ceases to serve the clients.
+    """How this host starts and stops serving the clients.
 
-    The guest's tap device must reach the clients on the host that serves, and nowhere else. Both commands are given, or
-    neither, and both must do no harm when they are run twice. Without them the tap devices stay where they are. They
-    are run without a shell, for five seconds at most, with the placeholders of `arbiter.command`; `{term}` is the
-    node's term.
+    The guest's tap device must reach the clients on the host that serves, and nowhere else. Give both commands or
+    neither. Running one twice must do no harm. Without them the tap devices stay as they are. The commands run without
+    a shell, for five seconds at most, with the placeholders of `arbiter.command`; `{term}` is the node's term.
     """
 
     serve: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
-    """Run when this host begins to serve."""
+    """Run when this host starts to serve."""
 
     retire: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
-    """Run when it must not, or not any more."""
+    """Run when this host must not serve, or no longer."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """What one does the other must be able to undo."""
+        """Each command must be able to undo the other."""
         if self.serve and not self.retire:
             yield "retire", "a command that undoes network.serve", None
         if self.retire and not self.serve:
@@ -138,20 +137,20 @@ class CheckpointOptions(Section, frozen=True, forbid_unknown_fields=True, kw_onl
     """When the primary's state is copied over the secondary's."""
 
     min_distance_ms: Annotated[int, keys.milliseconds(0, 60_000)] = 20
-    """Between the end of one checkpoint and the start of the next: how much a guest that differs all the time gets
-    done.
+    """Minimum pause between the end of one checkpoint and the start of the next: a guest that differs all the time does
+    its work in it.
     """
 
     max_interval_ms: Annotated[int, keys.milliseconds(0, _U31)] = 10_000
-    """A checkpoint at least that often; 0: only when one is asked for. What has changed since the last one has to be
-    copied while the guest stands still.
+    """Maximum time between two checkpoints; 0: only on request. A checkpoint copies everything that has changed since
+    the last one while the guest stands still.
     """
 
     timeout_ms: Annotated[int, keys.milliseconds(100, 600_000)] = 5_000
-    """A checkpoint that takes longer is given up: a suspicion."""
+    """A checkpoint that takes longer is abandoned and is a suspicion."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """A period shorter than the distance cannot be kept."""
+        """The maximum must not be below the minimum."""
         if 0 < self.max_interval_ms < self.min_distance_ms:
             yield "max_interval_ms", f"0, or at least min_distance_ms ({self.min_distance_ms})", self.max_interval_ms
 
@@ -160,7 +159,7 @@ class CompareOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     """The comparison of the two guests' output."""
 
     compare_timeout_ms: Annotated[int, keys.milliseconds(1, 3_600_000)] = 500
-    """A packet that waits longer asks for a checkpoint. A guest's first answers after one take up to 55 ms."""
+    """A packet that waits longer requests a checkpoint. A guest's first answers after a checkpoint take up to 55 ms."""
 
     ack_policy: Annotated[str, keys.choice("commit", "immediate")] = "commit"
     """Rule C3 on or off, see [rules](rules.md)."""
@@ -168,23 +167,23 @@ class CompareOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     max_queue_size: Annotated[int, keys.integer(1, limits.HELD_PACKETS_MAX // 2, "packets")] = (
         limits.NODE_QUEUE_PACKETS_MAX
     )
-    """Held packets per connection and side; when they are reached, reading stops."""
+    """Maximum of held packets per connection and side; at this limit reading stops."""
 
     enabled: Annotated[bool, keys.boolean()] = True
-    """False is a negative control: everything is released at once, and a failover breaks what differed."""
+    """False is a negative control: everything is released at once, and a failover breaks connections that differed."""
 
 
 class HeartbeatOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the nodes notice one another's silence."""
+    """How each node detects the other's silence."""
 
     interval_ms: Annotated[int, keys.milliseconds(1, 60_000)] = limits.HEARTBEAT_INTERVAL_MS
-    """Between two heartbeats."""
+    """Interval between heartbeats."""
 
     timeout_ms: Annotated[int, keys.milliseconds(3, 600_000)] = limits.HEARTBEAT_TIMEOUT_MS
-    """Silence for so long is a suspicion; at least three intervals, and the same on both nodes."""
+    """Silence of this length is a suspicion; at least three intervals, the same on both nodes."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """One late heartbeat is no silence."""
+        """One late heartbeat is not silence."""
         if self.timeout_ms < 3 * self.interval_ms:
             yield "timeout_ms", f"at least three intervals of {self.interval_ms} ms", self.timeout_ms
 
@@ -192,42 +191,42 @@ class HeartbeatOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only
 class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What turns a suspicion into permission, see [failover](failover.md).
 
-    The keys of other kinds than `kind` may stay in the file; they are checked all the same.
+    Keys of other kinds than `kind` may stay in the file; they are checked all the same.
     """
 
     kind: Annotated[str, keys.choice(*ARBITER_KINDS)] = "manual"
-    """`manual` waits for `colo failover`; `command` for a command that fences the other host; `etcd` for a lease;
-    `first-to-notice` is for laboratories: a cut link makes both serve.
+    """`manual` waits for `colo failover`; `command` runs a command that fences the other host; `etcd` takes a lease;
+    `first-to-notice` is for laboratories: a cut link makes both nodes serve.
     """
 
     command: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
-    """For `command`: exit code 0 says that the other host is fenced. `{peer}` stands for the host of `link.peer`,
-    `{pair}` for the pair, `{role}` for this node's role, `{term}` for the term that it asks for.
+    """For `command`: exit code 0 means that the other host is fenced. `{peer}` is the host of `link.peer`, `{pair}` the
+    pair, `{role}` this node's role, `{term}` the term that it requests.
     """
 
     timeout_ms: Annotated[int, keys.milliseconds(100, 600_000)] = 10_000
-    """For `command`: it is ended after that, and has failed."""
+    """For `command`: time limit; after it the command is ended and has failed."""
 
     endpoints: Annotated[list[str], keys.strings(_URLS, keys.check_endpoint)] = msgspec.field(default_factory=list)
     """For `etcd`: its client URLs."""
 
     ttl_ms: Annotated[int, keys.milliseconds(1_000, 600_000)] = 3_000
-    """For `etcd`: how long a lease lasts after the last time it was renewed; a survivor waits for up to that long."""
+    """For `etcd`: how long a lease lasts after its last renewal; a survivor waits up to that long."""
 
     ca: Annotated[Path | None, _FILE] = None
-    """For `etcd` over https: the authority that its certificate is checked against, in PEM. Without it the system's."""
+    """For `etcd` over https: the authority that signed its certificate, in PEM. Default: the system's authorities."""
 
     certificate: Annotated[Path | None, _FILE] = None
-    """For `etcd` over https: the certificate that this node shows, in PEM; with `key`."""
+    """For `etcd` over https: this node's client certificate, in PEM; with `key`."""
 
     key: Annotated[Path | None, _FILE] = None
-    """The key of `certificate`, in PEM, not encrypted. Files that have changed are read anew."""
+    """The key of `certificate`, in PEM, not encrypted. Changed files are read again."""
 
     prefix: Annotated[str, keys.text("1 to 128 printable characters without spaces", r"[!-~]{1,128}")] = "/colo/"
-    """For `etcd`: what the names of its keys begin with."""
+    """For `etcd`: prefix of its keys."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """What a kind cannot do without."""
+        """Keys that a kind requires."""
         if self.kind == "command" and not self.command:
             yield "command", f'{_COMMAND}, since kind is "command"', None
         if self.kind == "etcd" and not self.endpoints:
@@ -242,19 +241,19 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class ControlOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The socket on which `colo status` and its like ask."""
+    """The socket for `colo status` and similar commands."""
 
     socket: Annotated[Path, _SOCKET]
-    """Unix socket for `colo status` and its like."""
+    """Unix socket for `colo status` and similar commands."""
 
     mode: Annotated[int, keys.mode()] = 0o600
-    """Who may write there may also order a failover."""
+    """Mode of the socket; write access also permits ordering a failover."""
 
     group: Annotated[str | None, keys.text("the name of a group", r"[A-Za-z_][A-Za-z0-9._-]{0,31}\$?")] = None
-    """Group of the socket; needs a `mode` that lets it in."""
+    """Group of the socket; needs a `mode` that grants it access."""
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """A group that may do nothing is a mistake."""
+        """A group without access is a mistake."""
         if self.group is not None and not self.mode & stat.S_IWGRP:
             yield (
                 "mode",
@@ -266,11 +265,11 @@ class ControlOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 class MetricsOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Prometheus metrics over HTTP.
 
-    Without this table there are no metrics. They are neither encrypted nor guarded.
+    Without this table there are no metrics. They are neither encrypted nor access-controlled.
     """
 
     listen: Annotated[Address, keys.address(0)]
-    """Prometheus text over HTTP; port 0: one that is free."""
+    """Address of the HTTP server; port 0: any free one."""
 
 
 class LogOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -280,7 +279,7 @@ class LogOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """Lines for people, or one JSON object per line with the time in UTC; on standard error."""
 
     level: Annotated[str, keys.choice(*LOG_LEVELS)] = "info"
-    """What is written."""
+    """The lowest level that is written."""
 
 
 class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -290,7 +289,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """Name of the pair: the same in both files, and in the certificates."""
 
     role: Annotated[Role, keys.role()]
-    """At the very first start; afterwards the node's own record in `state` counts."""
+    """For the very first start; afterwards the node's own record in `state` counts."""
 
     state: Annotated[Path, _DIRECTORY]
     """Directory for what must outlive a restart: role and term. Not in /run."""

@@ -1,4 +1,4 @@
-"""What a node tells those who watch it: Prometheus metrics and how often a log line may repeat itself.
+"""Monitoring of a node: Prometheus metrics, and a limit on repeated log lines.
 
-Everything is made of the node's status answer, so that a scrape and `colo status` cannot disagree.
+All metrics are made from the node's status answer, so a scrape and `colo status` cannot disagree.
 """

@@ -1,4 +1,4 @@
-"""The node's metrics for prometheus_client, made of its status answer at each scrape."""
+"""The node's metrics for prometheus_client, made from its status answer at each scrape."""
 
 from collections.abc import Callable, Iterator, Mapping
 from math import isinf
@@ -18,13 +18,13 @@ from pycolo.metrics.readings import READERS, Buckets, hold_buckets, pause_bucket
 
 
 class NodeCollector(Collector):
-    """`status()` gives the last status answer, or None when the node does not answer; it must not wait for anything."""
+    """`status()` returns the last status answer, or None when the node does not answer; it must not block."""
 
     def __init__(self, status: Callable[[], Mapping[str, Any] | None]) -> None:
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of the catalog that the answer has something for. Never raises, whatever the answer is."""
+        """The metrics of the catalog for which the answer has data. Never raises, whatever the answer is."""
         status = self._status()
         for spec in CATALOG:
             metric = _status_up(spec, status) if spec.name == "colo_status_up" else _metric(spec, status or {})

@@ -1,17 +1,17 @@
-"""How often something may be said: pure, the time is an argument."""
+"""Limits repetition; pure, the time is an argument."""
 
 from collections.abc import Hashable
 from typing import Final
 
 REPEATS_PER_S: Final = 5
-"""The same line more often than that says nothing new."""
+"""Default rate per key: more of the same line adds no information."""
 
 KEYS_MAX: Final = 256
-"""Different things remembered at once; the longest unheard one is forgotten first."""
+"""Number of keys remembered; the least recent one is dropped first."""
 
 
 class Limiter:
-    """Admits each key `per_s` times within a second of `now_ms`, and counts what it did not admit."""
+    """Admits each key `per_s` times per second of `now_ms`, and counts the rest as withheld."""
 
     def __init__(self, per_s: int = REPEATS_PER_S, keys_max: int = KEYS_MAX) -> None:
         self._per_s = per_s
@@ -19,7 +19,7 @@ class Limiter:
         self._seen: dict[Hashable, tuple[int, int, int]] = {}  # begin of its second, admitted in it, withheld
 
     def admit(self, key: Hashable, now_ms: int) -> int | None:
-        """None: withhold it. Else say it, and how many of its kind were withheld since the last one said."""
+        """None: withhold it. Otherwise admit it; the number is how many were withheld since the last admitted one."""
         began_ms, admitted, withheld = self._seen.pop(key, (now_ms, 0, 0))
         if now_ms - began_ms >= 1000:
             began_ms, admitted = now_ms, 0

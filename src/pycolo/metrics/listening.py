@@ -1,4 +1,4 @@
-"""The socket of an HTTP server, opened before all that the server needs is imported."""
+"""The listening socket of an HTTP server, opened before the server's imports."""
 
 import socket
 from typing import Final
@@ -9,7 +9,7 @@ _BACKLOG: Final = 16
 
 
 def listen(host: str, port: int, what: str, advice: str = "") -> socket.socket:
-    """Listen on TCP; port 0 takes one that is free. Raises `ConnectError`, which begins with `what`."""
+    """Listen on TCP; port 0 selects a free one. Raises `ConnectError`, whose text begins with `what`."""
     try:
         family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((str(target[0]), int(target[1])), family=family, backlog=_BACKLOG)

@@ -1,7 +1,7 @@
-"""What a status answer says of each metric: pure.
+"""How each metric is read from a status answer: pure.
 
-A status answer comes from a running node, perhaps an older or newer one than this module knows: what is missing, or is
-not what it should be, gives no sample, and what is unknown is passed over.
+A status answer comes from a running node, perhaps of an older or newer release than this module: a value that is
+missing or has the wrong type gives no sample, and an unknown key is ignored.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,38 +17,38 @@ Reading = Iterator[tuple[Labels, float]]
 Buckets = list[tuple[float, float]]
 
 LABEL_VALUES_MAX: Final = 32
-"""Different values of one label that a status answer can bring; there are some ten kinds of anything."""
+"""Different values of one label in a status answer; no label has more than about ten."""
 
 LABEL_CHARACTERS_MAX: Final = 64
-"""A pair's name has at most as many."""
+"""Characters of a label; a pair's name has at most as many."""
 
 HOLD_BOUNDS_US: Final = tuple(1 << exponent for exponent in range(4, 24))
 """16 µs to 8.4 s, doubling: every fourth bound of the comparator's own buckets."""
 
 _QEMU_RUNS: Final = ("running", "colo")
-"""`query-status`: `colo` is a guest that a checkpoint holds for a moment."""
+"""`query-status`: `colo` is a guest that a checkpoint pauses."""
 
 
 def at(status: object, *path: str) -> Any:
-    """What lies at `path`, or None."""
+    """The value at `path`, or None."""
     for name in path:
         status = status.get(name) if isinstance(status, Mapping) else None
     return status
 
 
 def number(status: object, *path: str) -> float | None:
-    """The number at `path`, if there is one that can be shown."""
+    """The number at `path`, if a float can represent it."""
     found = at(status, *path)
     if not isinstance(found, int | float):
         return None
     try:
         return float(found) if isfinite(found) else None
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer too large for a float
         return None
 
 
 def text(status: object, *path: str) -> str:
-    """The text at `path`, short enough for a label; empty without one."""
+    """The text at `path`, truncated for a label; "" if there is none."""
     found = at(status, *path)
     return found[:LABEL_CHARACTERS_MAX] if isinstance(found, str) else ""
 
@@ -70,7 +70,7 @@ def plain(*path: str, per: float = 1) -> Reader:
 
 
 def keyed(*path: str) -> Reader:
-    """A mapping at `path`: its keys are the label's values."""
+    """A mapping at `path`: its keys are the values of the label."""
 
     def read(status: Mapping[str, Any]) -> Reading:
         found = at(status, *path)
@@ -84,7 +84,7 @@ def keyed(*path: str) -> Reader:
 
 
 def counters(names: Mapping[str, Labels], only_with: str | None = None) -> Reader:
-    """Of the status' counters those in `names`, each with its labels; none at all without the counter `only_with`."""
+    """The counters in `names`, each with its labels; none at all if the counter `only_with` is missing."""
 
     def read(status: Mapping[str, Any]) -> Reading:
         if only_with is None or number(status, "counters", only_with) is not None:
@@ -107,7 +107,7 @@ def together(*readers: Reader) -> Reader:
 
 
 def _is_there(*path: str) -> Reader:
-    """1 if there is something at `path`, 0 if there is null; nothing without the key."""
+    """1 if there is a value at `path`, 0 if it is null; no sample without the key."""
 
     def read(status: Mapping[str, Any]) -> Reading:
         above = at(status, *path[:-1]) if len(path) > 1 else status
@@ -139,7 +139,7 @@ def _state(status: Mapping[str, Any]) -> Reading:
 
 
 def _guest_up(status: Mapping[str, Any]) -> Reading:
-    """A QEMU that does not say how its guest is may as well be dead."""
+    """A QEMU that does not report its guest's state counts as down."""
     found = at(status, "vm")
     if isinstance(found, Mapping) and "status" in found:
         yield (), float(found["status"] in _QEMU_RUNS)
@@ -179,7 +179,7 @@ def _failover_seconds(status: Mapping[str, Any]) -> Reading:
 
 _COMPARES: Final = "primary_frames"
 _REWRITES: Final = "client_frames"
-# Whose status has which of the two counters tells what its node does; `guest_frames` and `refused` are in both.
+# The node's kind shows in which of the two counters its status has; `guest_frames` and `refused` are in both.
 
 _PORTS: Final = ("lan", "guest")
 _EVICTED: Final = {f"evicted_{reason}": (reason,) for reason in ("idle", "closed", "half_open", "lru")}
@@ -251,18 +251,18 @@ READERS: Final[dict[str, Reader]] = {
     "colo_port_frames_total": _ports_both_ways("frames"),
     "colo_port_dropped_frames_total": _ports("dropped"),
 }
-"""How the samples of a gauge or a counter are read."""
+"""How the samples of a gauge or counter are read."""
 
 
 # ── histograms ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def hold_buckets(status: Mapping[str, Any]) -> Buckets:
-    """(upper bound in µs, packets in it and all smaller ones); the last bound is infinite. Empty without any."""
+    """(upper bound in µs, packets up to that bound); the last bound is infinite. Empty without data."""
     own = _buckets(at(status, "hold_histogram"))
     if not own:
         return []
-    # The comparator's last bucket has whatever is longer: no bound.
+    # The comparator's last bucket has no upper bound.
     bounded = own[:-1]
     coarse = [(float(bound), sum(count for upper, count in bounded if upper <= bound)) for bound in HOLD_BOUNDS_US]
     return [*coarse, (float("inf"), sum(count for _, count in own))]

@@ -1,9 +1,9 @@
 """A small HTTP server for scrapes: GET /metrics, and nothing else. Both a node and `colo proxy` have one.
 
-It lives in an event loop and has no thread of its own. What it answers is made by `answer`, for the request's Accept
-header. Who connects gets one request, a few seconds and one of a few places. While all are taken, others wait in the
-kernel's queue, and a place rests for a moment before it is given away again: that bounds what a client can cost.
-Nothing is encrypted and nobody is asked for a password.
+It runs in an event loop and has no thread of its own. `answer` makes the response, for the request's Accept header. A
+client gets one request, a few seconds, and one of a few places. While all places are taken, further clients wait in the
+kernel's queue, and a freed place rests for a moment: that bounds the cost of clients. There is neither encryption nor a
+password.
 """
 
 import asyncio
@@ -15,28 +15,28 @@ from typing import Final
 import structlog
 
 Answer = Callable[[str], Awaitable[tuple[bytes, str]]]
-"""What an Accept header gets: the body and its content type."""
+"""Accept header → body and content type."""
 
 CLIENTS_MAX: Final = 8
-"""Connections at once: a Prometheus or two, and somebody with curl."""
+"""Connections at once: one or two Prometheus servers, and a manual query."""
 
 REST_S: Final = 0.05
-"""A place's rest after each request: 160 requests a second at most, some percent of a core."""
+"""A place's rest after each request: at most 160 requests a second, some percent of a core."""
 
 HEAD_S: Final = 2.0
-"""A client that has not sent its request by then is closed."""
+"""A client that has not sent its request by then is disconnected."""
 
 REQUEST_S: Final = 6.0
-"""A whole request, below Prometheus' own scrape_timeout of 10 s."""
+"""Time limit for a whole request, below Prometheus' own scrape_timeout of 10 s."""
 
 HEAD_BYTES_MAX: Final = 8192
-"""A request of Prometheus has some 400 bytes."""
+"""Longest request; one from Prometheus has some 400 bytes."""
 
 log = structlog.get_logger("colo")
 
 
 class ScrapeServer:
-    """Serves on `listening`, which it closes, from `start` to `close`, in the running event loop."""
+    """Serves `listening`, which it owns, from `start` to `close` in the running event loop."""
 
     def __init__(self, listening: socket.socket, answer: Answer) -> None:
         self._socket: socket.socket | None = listening
@@ -54,7 +54,7 @@ class ScrapeServer:
         self._loop.add_reader(self._socket, self._accept)
 
     async def close(self) -> None:
-        """Close the port and all connections; waits for nobody."""
+        """Close the port and all connections without waiting."""
         if self._socket is None:
             return
         self._loop.remove_reader(self._socket)
@@ -71,9 +71,9 @@ class ScrapeServer:
         assert self._socket is not None
         try:
             client = self._socket.accept()[0]
-        except BlockingIOError:  # it went away again
+        except BlockingIOError:  # the client has left
             return
-        except OSError:  # no descriptor left: others need the next one more
+        except OSError:  # no descriptor left: do not compete for the next one
             self._take_place()
             return
         client.setblocking(False)
@@ -83,7 +83,7 @@ class ScrapeServer:
         self._take_place(is_kept=True)
 
     def _take_place(self, *, is_kept: bool = False) -> None:
-        """Look for the next client only while there is a place for it."""
+        """Accept clients only while a place is free."""
         self._places -= 1
         if self._places == 0 and self._socket is not None:
             self._loop.remove_reader(self._socket)
@@ -96,14 +96,14 @@ class ScrapeServer:
             self._loop.add_reader(self._socket, self._accept)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Also of a task that was cancelled before it began."""
+        """Free the place; also for a task that was cancelled before it began."""
         self._clients.pop(task).close()
         self._loop.call_later(REST_S, self._give_place)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("metrics: a request has failed; this is a bug", exc_info=error)
+            log.error("metrics: a request failed; this is a bug", exc_info=error)
 
     async def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError, TimeoutError):  # gone, or too slow: its own loss
+        with suppress(OSError, TimeoutError):  # disconnected or too slow
             async with asyncio.timeout(REQUEST_S):
                 async with asyncio.timeout(HEAD_S):
                     head = await self._head(client)
@@ -124,7 +124,7 @@ class ScrapeServer:
     async def _reply(self, head: bytes) -> bytes:
         end = head.find(b"\r\n\r\n")
         if not 0 <= end <= HEAD_BYTES_MAX:
-            return _response("431 Request Header Fields Too Large", b"too long a request\n")
+            return _response("431 Request Header Fields Too Large", b"request too long\n")
         line, *headers = head[:end].split(b"\r\n")
         words = line.split(b" ")
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
@@ -134,7 +134,7 @@ class ScrapeServer:
             return _response("405 Method Not Allowed", b"only GET and HEAD\n", "Allow: GET, HEAD\r\n")
         is_head = method == b"HEAD"
         if target.partition(b"?")[0] != b"/metrics":
-            return _response("404 Not Found", b"the metrics are at /metrics\n", is_head=is_head)
+            return _response("404 Not Found", b"see /metrics\n", is_head=is_head)
         accepted = [header[7:].decode("latin-1").strip() for header in headers if header[:7].lower() == b"accept:"]
         body, kind = await self._answer(",".join(accepted))
         return _response("200 OK", body, content_type=kind, is_head=is_head)

@@ -1,8 +1,8 @@
-"""The metrics of a node, behind `metrics.listen`.
+"""A node's metrics server, configured by `metrics.listen`.
 
-A scrape asks the node for its status, the very answer that `colo status` gets, and what was made of it is kept for a
-second: however often somebody asks, the node is asked once a second. A node that does not answer in time is a scrape
-that says so (`colo_status_up 0`); an event loop that hangs is no answer at all, which Prometheus shows as `up 0`.
+A scrape queries the node's status, the same answer that `colo status` gets. The result is kept for a second, so any
+number of scrapes costs one query per second. If the node does not answer in time, the scrape says so (`colo_status_up
+0`); if its event loop hangs, there is no response at all, which Prometheus shows as `up 0`.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from pycolo.transport.linksetup import Address
 Status = Callable[[], Awaitable[Mapping[str, Any]]]
 
 STATUS_S: Final = 3.0
-"""The data path answers between two batches, and QEMU and the other node are given a second each."""
+"""The data path answers between two batches; QEMU and the other node get a second each."""
 
 KEEP_MS: Final = 1000
-"""So old may an answer be: scrapes come every 15 s, and one more reader costs nothing."""
+"""Maximum age of the cached status: Prometheus scrapes every 15 s, and further readers cost nothing."""
 
 log = structlog.get_logger("colo")
 
 
 class MetricsServer:
-    """Serves what `status()` answers on `address`, from `start` to `close`, in the running event loop."""
+    """Serves `status()` on `address`, from `start` to `close`, in the running event loop."""
 
     def __init__(self, address: Address, status: Status) -> None:
-        """Port 0 takes one that is free: see `address` after `start`."""
+        """Port 0 selects a free one: see `address` after `start`."""
         self.address = address
         self._status = status
         self._server: ScrapeServer | None = None
@@ -53,14 +53,14 @@ class MetricsServer:
         """Listen. Raises `ConnectError`."""
         self._loop = asyncio.get_running_loop()
         where = f"metrics.listen {self.address}"
-        advice = "give each node an address and port of its own, on this host"
+        advice = "give each node on this host its own address and port"
         listening = await asyncio.to_thread(listen, self.address.host, self.address.port, where, advice)
         self.address = Address(self.address.host, listening.getsockname()[1])
         self._server = ScrapeServer(listening, self._body)
         self._server.start()
 
     async def close(self) -> None:
-        """Close the port and all connections; waits for nobody but a status question that is under way."""
+        """Close the port and all connections; waits only for a running status query."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -81,9 +81,9 @@ class MetricsServer:
         return self._bodies[kind], kind
 
     async def _refresh(self) -> None:
-        """See that `_answer` is no older than `KEEP_MS`, or None. All who wait for the status share one question.
+        """Ensure that `_answer` is None or no older than `KEEP_MS`. Concurrent scrapes share one query.
 
-        It is never cancelled, however late: another thread may be about to answer it.
+        The query is never cancelled, however late: another thread may be about to answer it.
         """
         if self._is_fresh():
             return
@@ -94,7 +94,7 @@ class MetricsServer:
         if not asking.done():
             self._answer = None
             self._bodies.clear()
-            self._complain(f"the node has not said its status within {STATUS_S:g} s")
+            self._complain(f"the node did not report its status within {STATUS_S:g} s")
 
     def _is_fresh(self) -> bool:
         return self._answered_ms is not None and _now_ms() - self._answered_ms < KEEP_MS
@@ -105,13 +105,13 @@ class MetricsServer:
             self._has_complained = False
         except Exception as error:  # a scrape must not end what it asks
             self._answer = None
-            self._complain(f"the node could not say its status: {error!r}")
+            self._complain(f"the node could not report its status: {error!r}")
         self._answered_ms = _now_ms()
         self._bodies.clear()
         self._asking = None
 
     def _complain(self, text: str) -> None:
-        """Once, until it is well again."""
+        """Log once until the next success."""
         if not self._has_complained:
             self._has_complained = True
             log.warning(f"metrics: {text}")

@@ -1,12 +1,12 @@
-"""Counts of checkpoints since the node's start, fed by checkpoint records: pure.
+"""Counts checkpoints since the node's start, from checkpoint records: pure.
 
-`CheckpointTally.status()` belongs into the status answer's `checkpoint`; the collector makes metrics of it::
+`CheckpointTally.status()` is the part `checkpoint` of the status answer; the collector makes metrics from it::
 
     {"count": {"divergence": 3, "periodic": 1}, "aborted": 0,
      "released_frames": 40, "released_bytes": 51234, "discarded_frames": 38,
      "pause_histogram": {"buckets": [[1000, 0], [2000, 1], …, [null, 0]], "sum_us": 24100}}
 
-A bucket is (upper bound in µs, inclusive; null: none) and how many pauses lie in it and in no smaller one.
+A bucket is (inclusive upper bound in µs; null: none) and the number of pauses in it and in no smaller one.
 """
 
 from bisect import bisect_left
@@ -17,18 +17,18 @@ from typing import Any, Final
 PAUSE_BOUNDS_US: Final = tuple(
     ms * 1000 for ms in (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000, 2000, 5000)
 )
-"""Fine where pauses over a fast link lie (3-10 ms), up to the time after which a checkpoint is given up."""
+"""Fine where pauses over a fast link lie (3-10 ms), up to the time limit of a checkpoint."""
 
 
 class PauseHistogram:
-    """For how long checkpoints stopped the primary guest."""
+    """A histogram of the primary guest's pauses."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(PAUSE_BOUNDS_US) + 1)
         self._sum_us = 0
 
     def add(self, pause_us: int) -> None:
-        """One pause, in µs."""
+        """Count one pause, in µs."""
         self._counts[bisect_left(PAUSE_BOUNDS_US, pause_us)] += 1
         self._sum_us += pause_us
 
@@ -39,7 +39,7 @@ class PauseHistogram:
 
 
 class CheckpointTally:
-    """Sums over checkpoint records, as they stand in the status answer's `checkpoint.last`."""
+    """Sums over checkpoint records, as the status answer's `checkpoint.last` has them."""
 
     def __init__(self) -> None:
         self.pauses = PauseHistogram()
@@ -48,8 +48,9 @@ class CheckpointTally:
         self._sums = dict.fromkeys(("released_frames", "released_bytes", "discarded_frames"), 0)
 
     def take(self, record: Mapping[str, Any]) -> None:
-        """One finished checkpoint. A committed one counts for the reason that asked first; both kinds of outcome count
-        their pause, if there was one: the guest stood still either way."""
+        """Count a finished checkpoint. A committed one counts for the reason of the first request. Its pause counts for
+        either outcome: the guest stood still in both.
+        """
         if record["outcome"] == "committed":
             reasons = record.get("reasons") or [{"kind": "unknown"}]
             self._committed[reasons[0]["kind"]] += 1
@@ -61,7 +62,7 @@ class CheckpointTally:
             self._sums[name] += record.get(name) or 0
 
     def status(self) -> dict[str, Any]:
-        """See the module."""
+        """The dictionary in the module's docstring."""
         return {
             "count": dict(self._committed),
             "aborted": self._aborted,

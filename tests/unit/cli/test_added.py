@@ -81,7 +81,7 @@ def test_a_command_that_is_not_installed_is_not_listed(install, run):
     assert sorted(line.split()[0] for line in commands.splitlines() if not line.startswith("   ")) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize(("value", "why"), [("nothing_there", "cannot be loaded"), ("NO_COMMAND", "is no command")])
+@pytest.mark.parametrize(("value", "why"), [("nothing_there", "cannot be loaded"), ("NO_COMMAND", "is not a command")])
 def test_a_broken_one_is_one_line_and_breaks_no_other(install, run, value, why):
     install(broken=value, greet="greet")
     code, out, err = run("broken", "--help")
@@ -90,7 +90,7 @@ def test_a_broken_one_is_one_line_and_breaks_no_other(install, run, value, why):
     assert err.count("\n") == 1
     code, out, _ = run("--help")
     assert code == 0
-    assert "  broken      Cannot be used: run it to see why.\n" in out
+    assert "  broken      Cannot be loaded: run it to see why.\n" in out
     assert run("greet", "you")[0] == 0
 
 

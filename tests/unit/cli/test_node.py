@@ -189,7 +189,7 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_loss_is_told():
 
     def is_told():
         found.append(os.read(reading, 1 << 20))
-        return b"log lines were dropped: nobody read them" in b"".join(found)
+        return b"log lines were dropped: standard error was not read" in b"".join(found)
 
     wait_for(is_told, "the number of lines lost")
     os.set_blocking(reading, False)

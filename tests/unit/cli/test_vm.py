@@ -210,7 +210,7 @@ def test_ctrl_c_ends_the_command_and_not_the_plan(tmp_path: Path):
             process.send_signal(signal.SIGINT)
             out, error = process.communicate(timeout=60)
             assert (process.returncode, error) == (130, "")
-        assert out.startswith("the node goes on with it; `colo status --control ")
+        assert out.startswith("the node continues; `colo status --control ")
         assert done == [], "the node still does it"
     assert done == ["protect"]
 

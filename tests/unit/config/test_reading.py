@@ -122,7 +122,7 @@ def test_every_command_survives_being_written_and_read(command: list[str], varia
         ("link.listen", 9000, "expected HOST:PORT, or [HOST]:PORT for IPv6, found 9000"),
         ("link.insecure", "no", "expected true or false, found 'no'"),
         ("link.insecure", 1, "expected true or false, found 1"),
-        ("qemu.qmp", "/" + "x" * 107, "expected at most 107 bytes: a unix socket's path has to be short, found '/xxx"),
+        ("qemu.qmp", "/" + "x" * 107, "expected at most 107 bytes: a unix socket path must be short, found '/xxx"),
         ("qemu.directory", "/" + "ü" * 42, "expected at most 83 bytes"),
         ("qemu.directory", "/run/a,b", "without commas"),
         ("qemu.netdev", "0x", "expected an id of QEMU"),

@@ -203,7 +203,7 @@ def test_a_node_that_does_not_answer_is_a_scrape_that_says_so_and_its_question_i
                 while (found := await scraped(metrics))["colo_status_up"] == 0:
                     assert time.monotonic() < until_s
                 assert found["colo_epoch"] >= 1
-        assert lines[0]["event"] == "metrics: the node has not said its status within 0.05 s"
+        assert lines[0]["event"] == "metrics: the node did not report its status within 0.05 s"
 
     run(life())
 
