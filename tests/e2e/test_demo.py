@@ -268,7 +268,7 @@ def test_a_signal_ends_a_held_run_with_its_verdict(tmp_path: Path, kills: bool) 
             start_new_session=True,
         ) as demo:
             assert demo.stdout is not None
-            while "everything is taken down" not in demo.stdout.readline():
+            while "everything is shut down" not in demo.stdout.readline():
                 pass
             if kills:
                 os.write(ours, b"kill\n")
@@ -337,7 +337,7 @@ def test_a_body_that_fails_says_so_in_one_line(capfd: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("redirected", "why"),
     [
-        (">&-", "colo: standard output is closed: leave it open, or send it to a file or to /dev/null\n"),
+        (">&-", "colo: standard output is closed: leave it open, or redirect it to a file or to /dev/null\n"),
         (">/dev/full", "colo: standard output: No space left on device\n"),
         ("| head -n 1 >/dev/null", "colo: standard output: its reader has gone\n"),
     ],

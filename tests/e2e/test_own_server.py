@@ -112,7 +112,7 @@ def test_a_server_that_cannot_be_reached_is_one_line(tmp_path: Path, serve: str,
         (["--serve", "true {prot}", "--client", "true"], "{port}, {host}, {dir}"),
         (["--client", "true"], "--client needs --serve"),
         (["--serve", "true"], "--serve needs --client, or --hold"),
-        (["--serve", "true", "--client", "true", "--sessions", "3"], "--sessions is about the built-in load"),
+        (["--serve", "true", "--client", "true", "--sessions", "3"], "--sessions applies to the built-in load"),
     ],
 )
 def test_wrong_usage_is_one_line_before_anything_is_built(tmp_path: Path, arguments: list[str], words: str) -> None:

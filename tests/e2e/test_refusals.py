@@ -34,7 +34,7 @@ exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin {COLO}"""
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        (f"{A_CHROOT} exec chroot . {COLO} demo --no-report", ["/proc has to be mounted"]),
+        (f"{A_CHROOT} exec chroot . {COLO} demo --no-report", ["mount /proc first"]),
         (
             f"{A_CHROOT} mount --rbind /proc proc; exec chroot . {COLO} demo --no-report",
             ["mount --make-rprivate /: Invalid argument", "a plain chroot", "mount --bind DIR DIR before chroot DIR"],

@@ -1,4 +1,4 @@
-"""Why two guests' answers usually differ there: guesses from the bytes around the first difference. Pure."""
+"""Usual reasons for a difference between two guests' answers: guesses from the bytes around it. Pure."""
 
 import re
 from typing import Any, Final
@@ -6,17 +6,17 @@ from typing import Any, Final
 Fields = dict[str, Any]
 
 NOT_PROTECTED: Final = (
-    "A connection that has diverged is not protected: no state is copied here, so guest B goes on with what it said "
-    "itself, and the client may see the two halves of two answers. Protection that copies the guest's state is "
+    "A connection that has diverged is not protected: no state is copied here, so guest B continues its own answer, "
+    "and the client may see parts of two answers. Protection that copies the guest's state is "
     "`colo node`'s, for virtual machines: it makes a checkpoint instead."
 )
 
 _OF_A_KIND: Final = {
     "syn_options": "the two guests' kernels are set up differently (tcp_* sysctls, MTU)",
-    "fin": "one server ended the connection where the other one went on: a time-out, a limit, or another decision",
-    "rst": "one server broke the connection off where the other one went on",
-    "timeout": "guest A said something that guest B did not: guest B is slower, waits, or decided otherwise",
-    "secondary_timeout": "guest B said something that guest A did not: guest A is slower, waits, or decided otherwise",
+    "fin": "one server ended the connection and the other did not: a time-out, a limit, or another decision",
+    "rst": "one server reset the connection and the other did not",
+    "timeout": "guest A sent data that guest B did not: guest B is slower, waits, or decided differently",
+    "secondary_timeout": "guest B sent data that guest A did not: guest A is slower, waits, or decided differently",
     "queue_full": "one guest is far ahead of the other one",
     "memory_full": "one guest is far ahead of the other one",
     "table_full": "more connections than the comparison has room for",
@@ -28,7 +28,7 @@ _IN_THE_TEXT: Final = (
         "a Date header: the clock ticks between the two answers",
     ),
     (rb"(?i)(last-modified|expires): [^\r\n]*$", "a header with a time: the two guests' files or clocks differ"),
-    (rb"(?i)etag: [^\r\n]*$", "an ETag made of a file's time or inode, which differ between two copies"),
+    (rb"(?i)etag: [^\r\n]*$", "an ETag from a file's time or inode, which differ between two copies"),
     (rb"(?i)set-cookie: [^\r\n]*$", "a cookie with a random value"),
     (rb"(?i)(x-)?(request|trace|correlation|amzn)-?(id|trace-id)[^\r\n]*$", "a random identifier of each request"),
 )
@@ -42,7 +42,7 @@ TLS_SERVER_HELLO: Final = 2
 
 
 def common_cause(divergence: Fields) -> str:
-    """One clause for the reader; about bytes that tell nothing, what is common."""
+    """One clause for the reader; the usual cause if the bytes show none."""
     kind = divergence["kind"]
     if kind in _OF_A_KIND:
         return _OF_A_KIND[kind]
@@ -67,10 +67,8 @@ def _by_shape(before: bytes, after: bytes) -> str:
     if _CLOCK.search(before[-24:] + _digits(after)):
         return "a time of day: the two guests do not read their clocks at the same moment"
     if before[-1:].isdigit() or after[:1].isdigit():
-        return (
-            "a number that the two guests count, measure or draw by themselves: a time, a process id, a random number"
-        )
-    return "something that the two guests do not have in common: a time, a random number, an order of threads"
+        return "a number of each guest's own: a time, a process id, a random number"
+    return "data that the two guests do not share: a time, a random number, an order of threads"
 
 
 def _digits(octets: bytes) -> bytes:

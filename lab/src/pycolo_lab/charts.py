@@ -1,8 +1,8 @@
-"""Charts as inline SVG that fit any width: whatever lies along the x axis is given in percent, text in pixels.
+"""Charts as inline SVG that fit any width: positions along the x axis are in percent, text is in pixels.
 
-Nothing that holds text is scaled, so that a label is as large on a phone as on a wide screen; only curves are drawn in
-a picture of their own that is stretched, with strokes that are not. Colours are CSS classes of the page, so that light
-and dark both work. Every chart carries its legend.
+Text is never scaled, so a label is as large on a phone as on a wide screen; only curves are drawn in a stretched
+picture of their own, with unscaled strokes. Colours are CSS classes of the page, so that both light and dark mode work.
+Every chart has a legend.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The bulk clients: one large download, one large upload, and a probe that connects after the kill.
 
-Each runs as a process of its own in the client's namespace, checks every byte, keeps its progress on the
-scoreboard and leaves one JSON result. A transfer either has a size, or it goes on until the run asks for an
-end: it then asks for nothing more and waits for what is outstanding.
+Each runs as a separate process in the client's namespace, checks every byte, writes its progress to the scoreboard and
+leaves one JSON result. A transfer either has a size, or continues until the run ends it: it then sends no more requests
+and waits for outstanding data.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PAUSES_MAX: Final = 4096
 REQUEST_BYTES: Final = 1 << 20
 AHEAD_BYTES_MIN: Final = 4 << 20
 AHEAD_SECONDS: Final = 0.25
-"""So much is asked for ahead of what has come: never idle, and yet no long tail when the end is called."""
+"""Requested ahead of received data: never idle, and yet soon done after the end."""
 
 PUT_BYTES: Final = 4 << 20
 RECEIVE_BYTES: Final = 512 << 10
@@ -45,7 +45,7 @@ TCP_INFO_BYTES_ACKED: Final = 120  # __u64 tcpi_bytes_acked, RFC 4898 tcpEStatsA
 
 
 class ClientError(Exception):
-    """What went wrong, in the client's words."""
+    """An error in the client's words."""
 
 
 def in_words(error: OSError) -> str:
@@ -58,7 +58,7 @@ def in_words(error: OSError) -> str:
 
 
 class PauseRecorder:
-    """Keeps the stretches in which nothing moved."""
+    """Records the periods without progress."""
 
     def __init__(self, now_ns: int, pause_ns_min: int = PAUSE_NS_MIN) -> None:
         self.pauses: list[Pause] = []
@@ -92,7 +92,7 @@ class Transfer:
 
     @property
     def finishing(self) -> bool:
-        """The run has asked for the end (a transfer with a size ends when all of it is through)."""
+        """Whether the run has ended the load (a transfer with a size ends when all of it is through)."""
         return self.size is None and self.board[Slot.FINISH] != 0
 
     def left(self, requested: int) -> int:
@@ -100,7 +100,7 @@ class Transfer:
         return REQUEST_BYTES * 64 if self.size is None else self.size - requested
 
     def assert_moving(self) -> None:
-        """Raise when nothing has moved for too long."""
+        """Raise if there was no progress for too long."""
         if time.monotonic_ns() - self.progress.last_ns > self._stall_ns:
             raise ClientError(f"no progress for {self._stall_ns / 1e9:.0f} s after {self.done} bytes")
 
@@ -152,7 +152,7 @@ def download(transfer: Transfer) -> None:
 
 
 class Upload:
-    """Puts the pattern piece by piece and checks the guest's digest after each; progress is what TCP
+    """Puts the pattern piece by piece and checks the guest's digest after each; progress is what TCP has
     acknowledged."""
 
     def __init__(self, transfer: Transfer) -> None:

@@ -1,4 +1,4 @@
-"""One demo from options to exit code: run, judge, print, report."""
+"""One demo from options to exit code: run, verdict, output, report."""
 
 import sys
 from pathlib import Path
@@ -17,14 +17,14 @@ from pycolo_lab.view import make_view, print_summary
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
-"""Something did not hold; for a negative control that is as it must be, and the verdict says so."""
+"""A requirement failed; a negative control must fail, and the verdict says so."""
 
 EXIT_CONTROL_SILENT: Final = 3
 """A negative control whose failure did not show: then the other runs prove less than they seem to."""
 
 
 def run_demo(options: LabOptions, interruption: Interruption, *, as_json: bool, report: Path | None) -> int:
-    """Run the demo in namespaces of its own and return the exit code. Nothing is left on the machine."""
+    """Run the demo in its own namespaces and return the exit code. Nothing is left on the machine."""
 
     def perform(directory: Path) -> int:
         return _perform(options, directory, interruption, as_json=as_json, report=report)

@@ -1,5 +1,4 @@
-"""What a run saw, without any judgement. Times are CLOCK_MONOTONIC nanoseconds, the same clock in every
-process."""
+"""Observations of a run, without judgement. Times are CLOCK_MONOTONIC nanoseconds, the same clock in every process."""
 
 from typing import Any
 
@@ -9,7 +8,7 @@ from pycolo_lab.baseline.facts import Measured
 
 
 class Pause(msgspec.Struct, array_like=True, frozen=True):
-    """A stretch in which a client waited and nothing came."""
+    """A period in which a client waited in vain."""
 
     start_ns: int
     end_ns: int
@@ -21,7 +20,7 @@ class Pause(msgspec.Struct, array_like=True, frozen=True):
 
 
 class TransferResult(msgspec.Struct, kw_only=True):
-    """What a transfer client has to say at its end. `error` is None when every byte came and was right."""
+    """The result of a transfer client. `error` is None if every byte arrived and was correct."""
 
     started_ns: int
     ended_ns: int
@@ -32,7 +31,7 @@ class TransferResult(msgspec.Struct, kw_only=True):
 
 
 class SessionResult(msgspec.Struct, kw_only=True):
-    """One small session. `after_kill` counts the questions asked after the kill and answered rightly."""
+    """One small session. `after_kill` counts the questions asked after the kill and answered correctly."""
 
     number: int
     opened_ns: int | None
@@ -68,7 +67,7 @@ class ProbeResult(msgspec.Struct, kw_only=True):
 
 
 class Sample(msgspec.Struct, array_like=True, frozen=True):
-    """The scoreboard at one moment."""
+    """The scoreboard at one time."""
 
     at_ns: int
     download_bytes: int
@@ -77,7 +76,7 @@ class Sample(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Event(msgspec.Struct, array_like=True, frozen=True):
-    """Something that happened, for the reader of the report."""
+    """An event for the reader of the report."""
 
     at_ns: int
     text: str
@@ -101,7 +100,7 @@ class HoldTime(msgspec.Struct, frozen=True):
 
 
 class NodeStatus(msgspec.Struct, kw_only=True):
-    """A node's answer to `status` on its control socket; unknown keys are none of our business."""
+    """A node's answer to `status` on its control socket; unknown keys are ignored."""
 
     role: str
     state: str
@@ -112,8 +111,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
 
 
 class Kill(msgspec.Struct, kw_only=True):
-    """The moment host A was cut off, and what was under way. `how`: "kill", or "failover" where host B was told to take
-    over while host A lived."""
+    """The time when host A was cut off, and what was in flight. `how`: "kill", or "failover" if host B was told to take
+    over while host A was alive."""
 
     at_ns: int
     how: str = "kill"
@@ -139,7 +138,7 @@ class Setting(msgspec.Struct, kw_only=True):
 
 
 class RunFacts(msgspec.Struct, kw_only=True):
-    """Everything that a run hands to the verdict and to the report. None: it did not come to that."""
+    """Everything that a run gives to the verdict and the report. None: the run did not get that far."""
 
     setting: Setting
     started_ns: int
@@ -164,5 +163,4 @@ class RunFacts(msgspec.Struct, kw_only=True):
     ended_at_prompt: bool = False
     """With --hold: before anything was done to host A."""
     trouble: list[str] = []
-    """What broke on the laboratory's side of the run: a node that died by itself, a client that had to be
-    killed."""
+    """Failures of the laboratory itself: a node that died unexpectedly, a client that had to be killed."""

@@ -1,4 +1,4 @@
-"""What can be done to the laboratory while it runs."""
+"""Faults that can be injected into a running laboratory."""
 
 import signal
 import time
@@ -11,10 +11,10 @@ from pycolo_lab.topology import Topology
 
 
 def power_off_host_a(topology: Topology, processes: Processes, board: Scoreboard) -> tuple[int, int]:
-    """Cut host A off and SIGKILL all of it, node and guest, in one go.
+    """Cut host A off and SIGKILL its node and its guest.
 
-    Returns (the moment it began, how long it took), CLOCK_MONOTONIC nanoseconds. The cables go first: a
-    killed process' kernel would still say goodbye on its connections, a machine without power does not.
+    Returns (the time when it began, how long it took), CLOCK_MONOTONIC nanoseconds. The cables go first: a killed
+    process' kernel would still close its connections, a machine without power does not.
     """
     began = time.monotonic_ns()
     board[Slot.KILLED_AT_NS] = began
@@ -25,7 +25,7 @@ def power_off_host_a(topology: Topology, processes: Processes, board: Scoreboard
 
 @contextmanager
 def stopped(process: Process) -> Iterator[None]:
-    """Let a process stand still for the length of the block."""
+    """Stop a process for the duration of the block."""
     process.send(signal.SIGSTOP)
     try:
         yield

@@ -1,9 +1,7 @@
-"""The server in both guests: what a connection answers depends on what that connection asked, and on nothing
-else.
+"""The server in both guests: the answers on a connection depend only on that connection's requests.
 
-No time, no random number, no process id, no memory of other connections: two guests that see the same input
-give the same output, byte for byte, and so every difference is a fault of the product. Three commands, one
-per line:
+No time, no random number, no process id, no memory of other connections: two guests that see the same input give the
+same output, byte for byte, so every difference is a fault of the product. Three commands, one per line:
 
     ask TEXT    answers "COUNT HASH": the number of lines so far, and the hash over all of them
     get N       answers N bytes of the pattern, going on where the connection's last `get` ended
@@ -29,7 +27,7 @@ CHUNK_BYTES: Final = 256 << 10
 LINE_BYTES_MAX: Final = 4096
 
 HASH_CHARACTERS: Final = 16
-"""Of the hash in an answer; 64 bits are enough to tell any two histories of a session apart."""
+"""Length of the hash in an answer; 64 bits are enough to tell any two histories of a session apart."""
 
 
 def pattern(seed: int) -> bytes:
@@ -71,7 +69,7 @@ def serve(connection: socket.socket, doubled_pattern: memoryview) -> None:
                 else:
                     return
         except (OSError, EOFError, ValueError):
-            # The client went away, or asked for nonsense; that is its business.
+            # The client disconnected, or sent nonsense; that is its business.
             return
 
 
@@ -95,7 +93,7 @@ def _send_pattern(connection: socket.socket, doubled: memoryview, position: int,
 
 
 def listen(program: str, port: int, serve_one: Callable[[socket.socket, bytes], None]) -> None:
-    """Listen on the guest's only address until killed; a thread per connection, which gets the pattern as well."""
+    """Listen on the guest's only address until killed; a thread per connection."""
     parser = argparse.ArgumentParser(prog=program)
     parser.add_argument("--address", required=True)
     parser.add_argument("--seed", type=int, required=True)
@@ -103,7 +101,7 @@ def listen(program: str, port: int, serve_one: Callable[[socket.socket, bytes], 
     family = socket.AF_INET6 if ":" in arguments.address else socket.AF_INET
     content = pattern(arguments.seed)
     with socket.create_server((arguments.address, port), family=family, backlog=1024) as listener:
-        # Inherited by every connection: an answer is not to wait for the next.
+        # Inherited by every connection: an answer must not wait for the next one.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         print("ready", flush=True)
         while True:
@@ -112,7 +110,7 @@ def listen(program: str, port: int, serve_one: Callable[[socket.socket, bytes], 
 
 
 def main() -> None:
-    """Be the server of a guest."""
+    """Run the server of a guest."""
     listen("guest_server", PORT, lambda connection, content: serve(connection, memoryview(content)))
 
 

@@ -1,7 +1,7 @@
-"""`--hold`: a run stands before its kill, and after it, and does what it is told.
+"""`--hold`: a run stops before its kill, and after it, and follows commands.
 
-What a person may ask is answered here: how it stands, what diverged, how to get inside. The run itself kills, fails
-over and ends.
+This module answers the user's queries: state, divergences, how to get inside. The run itself kills, fails over and
+ends.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _COUNTERS: Final = ("compared", "released", "held", "divergences", "rewritten")
 
 
 class Hold:
-    """The prompt of a run on `stage`. `more`: lines for the status; `out`: where it talks with the person."""
+    """The prompt of a run on `stage`. `more`: lines for the status; `out`: the user's terminal."""
 
     def __init__(self, stage: Stage, *, as_root: bool, more: Callable[[], list[str]], out: TextIO) -> None:
         self._stage = stage
@@ -42,14 +42,14 @@ class Hold:
         """Of a primary that has died."""
 
     def open(self, what: str) -> None:
-        """From here on the person is listened to."""
+        """From here on commands are read."""
         client = self._stage.topology.client
         # It is only there to be entered.
         self._shell = self._stage.processes.start("shell", Host.CLIENT, client, ["sleep", "infinity"])
         self._prompt.open([f"held before the kill: {what}", *self._ways_in()])
 
     def command(self) -> str | None:
-        """KILL, FAILOVER or END, when one of them has come."""
+        """KILL, FAILOVER or END, once one of them was given."""
         return self._prompt.look()
 
     def killed(self) -> None:
@@ -62,7 +62,7 @@ class Hold:
         self._prompt.done("")
 
     def is_over(self, kill: Callable[[], None]) -> bool:
-        """After the fault: carry out what comes, and say whether it is the end. `kill`: host A, if it still lives."""
+        """After the fault: execute commands; returns whether to end. `kill`: host A, if it is alive."""
         command = self._prompt.look()
         if command == KILL and not self._is_dead:
             kill()
@@ -75,13 +75,13 @@ class Hold:
 
     def _answers(self) -> dict[str, Answer]:
         return {
-            "status": Answer("what both nodes say, and what the clients do", self._status),
+            "status": Answer("the state of both nodes and of the clients", self._status),
             "divergences": Answer("where the two guests' answers differed, byte by byte", self._divergences),
             "shell": Answer("how to get into the client, the guests and the hosts", self._ways_in),
         }
 
     def _ways_in(self) -> list[str]:
-        """A command for each, to be typed in another terminal."""
+        """A command for each place, to be typed in another terminal."""
         places = [("client", self._shell, NETWORK)]
         places += [(f"guest {letter.upper()}", self._named(f"server-{letter}"), NETWORK) for letter in "ab"]
         places += [("host A", self._named("primary"), NETWORK), ("host B", self._named("secondary"), NETWORK)]
@@ -94,10 +94,10 @@ class Hold:
             pid, what = (process.pid, namespaces) if room is None else (room, GUEST_NAMESPACES)
             lines.append(f"  {name:<8} nsenter --target {pid}{self._user} {what}")
         sockets = ", ".join(str(self._stage.control_socket(role)) for role in self._stage.probes)
-        return [*lines, f"Seen from there, the nodes' control sockets: {sockets}"]
+        return [*lines, f"The nodes' control sockets, as seen from there: {sockets}"]
 
     def failover(self) -> str:
-        """Tell host B's node to serve. Returns what it answers."""
+        """Tell host B's node to serve. Returns its answer."""
         try:
             answer = ask(self._stage.control_socket("secondary"), {"command": "failover"}, timeout_s=ASK_S)
         except PycoloError as error:

@@ -1,8 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP: a handler that records, ordinary code that looks, and a second signal that ends it all.
+"""SIGINT, SIGTERM and SIGHUP: a handler records them, ordinary code polls; a second signal ends everything.
 
-A handler that raises breaks off whatever runs at that moment: a library's event loop for one, which then may wait for
-ever, or say a page. So nothing is raised but by `Interruption.look`, which every loop and every wait of the laboratory
-calls at least once in `LOOK_S`.
+A handler that raises would interrupt any code, for example a library's event loop, which might then wait for ever or
+print a page. So only `Interruption.look` raises; every loop and every wait of the laboratory calls it at least once in
+`LOOK_S`.
 """
 
 import math
@@ -19,7 +19,7 @@ from pycolo_lab.errors import RunInterruptedError
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 LOOK_S: Final = 0.1
-"""The longest wait between two looks at the record."""
+"""The longest wait between two polls."""
 
 SAME_S: Final = 0.25
 """What comes again within that time is the first one once more: timeout(1) and make send a signal to the process, and
@@ -29,7 +29,7 @@ Look = Callable[[], None]
 
 
 class Interruption:
-    """The first signal, recorded; the second one ends this process with everything that it has started."""
+    """The first signal is recorded; the second one ends this process and all its children."""
 
     def __init__(self) -> None:
         self._number: signal.Signals | None = None
@@ -38,7 +38,7 @@ class Interruption:
         self._groups: set[int] = set()
 
     def watch(self) -> None:
-        """From now on signals are recorded. What `nohup` has set to be ignored stays so."""
+        """Record signals from now on. A signal that `nohup` has set to be ignored stays ignored."""
         for number in SIGNALS:
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._record)
@@ -51,10 +51,10 @@ class Interruption:
     def look(self) -> None:
         """Raise `RunInterruptedError` if a signal has come."""
         if self._number is not None:
-            raise RunInterruptedError(f"interrupted by {self._number.name}; everything was taken down")
+            raise RunInterruptedError(f"interrupted by {self._number.name}; everything was shut down")
 
     def forget(self) -> None:
-        """The signal that has come was the answer to a question: the run goes on."""
+        """The signal was the answer to a question: the run continues."""
         self._number = None
 
     def rest(self, seconds: float) -> None:

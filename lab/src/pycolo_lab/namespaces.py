@@ -162,7 +162,7 @@ def run_isolated(body: Callable[[Path], int], interruption: Interruption) -> int
 def run_with_own_pids(body: Callable[[int], int], interruption: Interruption) -> int:
     """Run `body(pid)` in a child that is process 1 of a PID namespace, and return its exit code.
 
-    For the body of `run_isolated`: whatever runs in the namespace, however it was started and whoever its parent is,
+    For the body of `run_isolated`: every process in the namespace, however it was started and whatever its parent is,
     dies with the child. `pid` is the child's process id as seen outside.
     """
     try:

@@ -1,6 +1,6 @@
-"""The parts of a report, whatever load it is about: a page that needs nothing else, on any width, on screen and paper.
+"""The parts of a report for any load: a self-contained page, for any width, for screen and paper.
 
-Texts are escaped here, by whoever puts them into markup; what is passed as `body` is markup already.
+Texts are escaped here when they are put into markup; `body` is markup already.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +45,7 @@ class Phase(msgspec.Struct, frozen=True):
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write it. Raises OSError when the file cannot be written; half a page is not left behind."""
+    """Write the page. Raises OSError if the file cannot be written; no half page is left behind."""
     with path.open("w", encoding="utf-8") as file:
         try:
             file.write(page)

@@ -1,4 +1,4 @@
-"""The processes of a run: where each one lives, and which host it dies with."""
+"""The processes of a run: the namespace of each, and the host with which it dies."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ class Process:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         if lines and lines[-1].startswith(ERROR):
             return lines[-1].removeprefix(ERROR)
-        return " | ".join(line.strip() for line in lines[-LOG_LINES_SHOWN:]) or "it said nothing"
+        return " | ".join(line.strip() for line in lines[-LOG_LINES_SHOWN:]) or "no output"
 
 
 def _dies_with(parent: int, number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
@@ -192,7 +192,7 @@ class Processes:
             process.wait(max(0.0, deadline - time.monotonic()))
 
     def assert_running(self, *processes: Process) -> None:
-        """Raise `LabError` with the last words of the first process that ended by itself."""
+        """Raise `LabError` with the last words of the first process that ended unexpectedly."""
         for process in processes:
             code = process.exit_code()
             if code is not None:

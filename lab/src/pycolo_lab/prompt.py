@@ -1,7 +1,7 @@
-"""`--hold`: lines on standard input while a run stands before its kill, or after it.
+"""`--hold`: commands on standard input while a run waits before its kill, or after it.
 
-A terminal gets a prompt; a pipe or a file is read all the same, line by line, so that a script can do what a person
-does. The end of the input is `end`. Nothing here waits: the run looks in between its own looks.
+A terminal gets a prompt; a pipe or a file is read line by line too, so that a script can do the same. The end of the
+input is `end`. Nothing here waits: the run polls.
 """
 
 import os
@@ -18,14 +18,14 @@ END: Final = "end"
 
 
 class Answer(NamedTuple):
-    """A command that is answered on the spot, as lines."""
+    """A command that is answered here, as lines."""
 
     help: str
     lines: Callable[[], list[str]]
 
 
 class Prompt:
-    """`look` returns what the run has to do itself: kill, failover or end; everything else is answered here."""
+    """`look` returns the commands for the run itself: kill, failover or end; all others are answered here."""
 
     def __init__(self, answers: Mapping[str, Answer], out: TextIO, file: int = 0) -> None:
         self._answers = answers
@@ -36,7 +36,7 @@ class Prompt:
         self._is_terminal = _is_terminal(file)
 
     def open(self, first_lines: list[str]) -> None:
-        """Say what can be done."""
+        """Show the commands."""
         for line in [*first_lines, "", *self._help()]:
             self.say(line)
         self._ask()
@@ -90,7 +90,7 @@ class Prompt:
             for text in self._answers[word].lines():
                 self.say(text)
         elif word:
-            for text in [] if word == "help" else [f"{word!r} is none of the commands:"]:
+            for text in [] if word == "help" else [f"{word!r} is not a command:"]:
                 self.say(text)
             for text in self._help():
                 self.say(text)
@@ -101,7 +101,7 @@ class Prompt:
             KILL: "host A dies: both cables pulled, its node and its guest killed",
             FAILOVER: "host B is told to serve alone, as by `colo failover`",
             **{name: answer.help for name, answer in self._answers.items()},
-            END: "everything is taken down (Ctrl-D too)",
+            END: "everything is shut down (Ctrl-D too)",
         }
         return [f"  {name:<12} {text}" for name, text in known.items()]
 

@@ -1,4 +1,4 @@
-"""What made a result, and when: for whoever finds a report later."""
+"""The command and the time of a result, for later readers of a report."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""Why a machine gives no private namespaces, on one line: which call was refused to whom, and what to do about it."""
+"""Why a machine refuses private namespaces, on one line: the refused call, and what to do about it."""
 
 import errno
 import os
@@ -15,9 +15,9 @@ IN_A_CONTAINER: Final = "start the container with --privileged, or with --cap-ad
 
 
 def require_proc() -> None:
-    """Raise `LabError` where /proc is not mounted, as in a plain chroot."""
+    """Raise `LabError` if /proc is not mounted, as in a plain chroot."""
     if not os.access(NAMESPACES_OF_PROC, os.R_OK):
-        raise LabError(f"{NAMESPACES_OF_PROC} is not there: /proc has to be mounted (mount -t proc proc /proc)")
+        raise LabError(f"{NAMESPACES_OF_PROC} is missing: mount /proc first (mount -t proc proc /proc)")
 
 
 def refused_namespaces(call: str, error: OSError) -> LabError:
@@ -25,7 +25,7 @@ def refused_namespaces(call: str, error: OSError) -> LabError:
     if os.geteuid() != 0:
         return _refused(call, error, f"run it as root, or {_user_namespaces(error)}")
     if has_sys_admin():
-        return _refused(call, error, "what confines root here (seccomp, an LSM, a limit) has to allow it")
+        return _refused(call, error, "root is confined here (seccomp, an LSM, a limit): allow the call there")
     return _refused(call, error, f"root has no CAP_SYS_ADMIN here; {IN_A_CONTAINER}, or {_user_namespaces(error)}")
 
 
@@ -33,7 +33,7 @@ def refused_private_root(error: OSError) -> LabError:
     """For cutting the mounts off from the machine's."""
     cure = "nothing may be mounted here"
     if error.errno == errno.EINVAL:
-        cure = "the root is no mount point (a plain chroot): mount --bind DIR DIR before chroot DIR, and /proc in it"
+        cure = "the root is not a mount point (a plain chroot): mount --bind DIR DIR before chroot DIR, and /proc in it"
     return _refused("mount --make-rprivate /", error, cure)
 
 
@@ -67,7 +67,7 @@ def _refused(call: str, error: OSError, cure: str) -> LabError:
 
 
 def _user_namespaces(error: OSError) -> str:
-    """What stands in the way of user namespaces, as far as the kernel says it."""
+    """The obstacle to user namespaces, as far as the kernel shows it."""
     for name, forbidding, right in (
         ("user/max_user_namespaces", "0", "10000"),
         ("kernel/unprivileged_userns_clone", "0", "1"),

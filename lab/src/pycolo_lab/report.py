@@ -1,4 +1,4 @@
-"""The report of a demo: its sections, out of `pycolo_lab.page`'s parts and `pycolo_lab.charts`' pictures."""
+"""The report of a demo: its sections, made of `pycolo_lab.page`'s parts and `pycolo_lab.charts`' pictures."""
 
 from pathlib import Path
 from typing import Final
@@ -68,7 +68,7 @@ def render(facts: RunFacts, summary: Summary, options: LabOptions) -> str:
 
 # ── words and numbers ───────────────────────────────────────────────────────────────────────────────────────
 
-KERNEL: Final = "What its TCP counted. A packet whose numbers a proxy got wrong would show in the first four."
+KERNEL: Final = "Its TCP counters. Packets with wrong numbers from a proxy would show in the first four."
 
 
 def _header(facts: RunFacts, summary: Summary, options: LabOptions) -> str:
@@ -85,7 +85,7 @@ def _header(facts: RunFacts, summary: Summary, options: LabOptions) -> str:
 
 def _problems(summary: Summary) -> str:
     if summary.control:
-        items, title = summary.control.seen, "What was seen"
+        items, title = summary.control.seen, "Observations"
     else:
         items, title = summary.failures, "What failed"
     return section("problems", title, bullets(items), style="problems") if items else ""
@@ -180,11 +180,9 @@ def _charts(facts: RunFacts, summary: Summary) -> str:
     return (
         section("throughput", "Throughput", _throughput(facts, summary))
         + '<div class="pair">'
+        + section("close", "Close to the kill", _zoom(facts, summary), "Bytes received since the kill.")
         + section(
-            "close", "Close to the kill", _zoom(facts, summary), "Bytes that came, counted from the moment of the kill."
-        )
-        + section(
-            "answers", "Small sessions", _answers(facts, summary), "Right answers per second, all sessions together."
+            "answers", "Small sessions", _answers(facts, summary), "Correct answers per second, all sessions together."
         )
         + "</div>"
         + section("connections", "Every connection", _lives(facts, summary), CONNECTIONS)

@@ -1,5 +1,5 @@
-"""The run: measure a baseline if it is asked for, build, load, power off host A in the middle, go on, collect. It
-gathers facts and judges nothing."""
+"""The run: measure a baseline if requested, build, load, power off host A in the middle, go on, collect. It records
+facts without judgement."""
 
 import signal
 import sys
@@ -95,7 +95,7 @@ class Live(msgspec.Struct, kw_only=True):
 
 
 class View(Protocol):
-    """Whoever watches: see `pycolo_lab.view`."""
+    """The observers: see `pycolo_lab.view`."""
 
     def event(self, event: Event, started_ns: int) -> None:
         """Something happened."""
@@ -113,7 +113,7 @@ class Scenario:
     def __init__(
         self, options: LabOptions, directory: Path, view: View, interruption: Interruption, out: TextIO
     ) -> None:
-        """`out`: where a held run talks with the person."""
+        """`out`: the user's terminal, for a held run."""
         self._options = options
         self._directory = directory
         self._view = view
@@ -352,7 +352,7 @@ class Scenario:
         if self._facts.trouble:
             return
         self._phase = "coming to an end"
-        self._event("the clients are asked to come to an end")
+        self._event("ending the clients")
         self._board[Slot.FINISH] = 1
         deadline = time.monotonic() + options.stall_seconds + CLIENT_EXIT_S
         while time.monotonic() < deadline and any(process.exit_code() is None for process in self._loads.values()):
@@ -368,7 +368,7 @@ class Scenario:
             if process.wait(timeout_s=LOOK_S) is None:
                 process.send(signal.SIGKILL)
                 if not cut_short:
-                    facts.trouble.append(f"the {name} client did not come to an end and was killed")
+                    facts.trouble.append(f"the {name} client did not end and was killed")
             elif process.exit_code() != 0:
                 facts.trouble.append(f"the {name} client failed: {process.last_words()}")
         facts.download = self._result("download", TransferResult)

@@ -1,4 +1,4 @@
-"""Progress in shared memory: each client writes its own slots, the run reads all of them, nobody waits.
+"""Progress in shared memory: each client writes its own slots, the run reads all of them, without waiting.
 
 One slot is one aligned u64, written and read whole on every machine that Linux runs on; there is one writer
 per slot.
@@ -19,15 +19,15 @@ class Slot(IntEnum):
     SESSIONS_OPEN = 3  # the sessions: connected and not failed
     SESSIONS_FAILED = 4  # the sessions: reset, ended, wrong or stalled
     KILLED_AT_NS = 5  # the run: the moment host A was cut off
-    FINISH = 6  # the run: 1 asks the clients to come to an end
+    FINISH = 6  # the run: 1 ends the clients
     RUNS_RUNNING = 7  # the person's own client: runs that are under way
-    RUNS_ENDED = 8  # runs that have ended well
-    RUNS_FAILED = 9  # runs that have failed
+    RUNS_ENDED = 8  # successful runs
+    RUNS_FAILED = 9  # failed runs
     CONNECTIONS_OPEN = 10  # its connections to the server
 
 
 class Scoreboard:
-    """A file of u64 slots, mapped by everybody who takes part."""
+    """A file of u64 slots, mapped by all participants."""
 
     def __init__(self, path: Path) -> None:
         size = len(Slot) * 8

@@ -1,9 +1,8 @@
-"""The small sessions: many long-lived connections, opened at different times, each asking question after
-question.
+"""The small sessions: many long-lived connections, opened at different times, each asking question after question.
 
-One process, one epoll loop. A session asks, waits for the one right answer (the count and the hash over
-everything that this session ever said, so that a lost, doubled or foreign line shows), thinks for a moment
-and asks again. What counts as a pause is time spent waiting for an answer, not time spent thinking.
+One process, one epoll loop. A session asks, waits for the one correct answer (the count and the hash over everything
+that this session has sent, so that a lost, duplicate or foreign line shows), pauses for a moment and asks again. A
+pause in the results is time spent waiting for an answer, not time between questions.
 """
 
 import argparse
@@ -38,7 +37,7 @@ LATE_EVERY_NS: Final = 50_000_000
 
 
 class State(Enum):
-    """Where a session stands."""
+    """The state of a session."""
 
     PLANNED = auto()
     CONNECTING = auto()
@@ -64,7 +63,7 @@ class Session:
         )
 
     def ask(self, now_ns: int) -> None:
-        """Say the next line."""
+        """Send the next line."""
         line = b"ask session %d question %d\n" % (self.number, self.facts.answers + 1)
         self.expected = self._conversation.answer(line)
         self.asked_ns = now_ns
@@ -72,8 +71,7 @@ class Session:
         self.socket.send(line)
 
     def hear(self) -> bool:
-        """Read; True when the answer is complete and right. Raises OSError; a wrong answer is a
-        `ValueError`."""
+        """Read; True when the answer is complete and correct. Raises OSError; a wrong answer is a `ValueError`."""
         received = self.socket.recv(4096)
         if not received:
             raise ValueError("the connection ended")
@@ -113,7 +111,7 @@ class Sessions:
         heapq.heappush(self._due, (at_ns, session.number, session))
 
     def run(self, stall_seconds: float) -> None:
-        """Go on until the run asks for the end and every session has its last answer, or gives up waiting."""
+        """Run until the run ends it and every session has its last answer, or gives up waiting."""
         stall_ns = int(stall_seconds * 1e9)
         checked = 0
         while True:

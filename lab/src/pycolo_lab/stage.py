@@ -1,4 +1,4 @@
-"""The stage of a run: network, two nodes, two guests with their servers, and what watches them.
+"""The stage of a run: network, two nodes, two guests with their servers, and the observers.
 
 `build` leaves a protected pair; nothing here knows about load or faults.
 """
@@ -112,7 +112,7 @@ class Stage:
         self.processes.assert_running(*self._must_run)
 
     def forget_host_a(self) -> None:
-        """Host A's processes are meant to be dead from here on, and nobody can ask its node anything."""
+        """Host A's processes must be dead from here on; its node can no longer be queried."""
         self._must_run = [process for process in self._must_run if process.host is not Host.A]
         self.probes.pop("primary").close()
 

@@ -236,7 +236,7 @@ def _sessions(facts: RunFacts, kill: Kill) -> SessionsSummary | None:
         return None
     everyone = facts.sessions.sessions
     before = [s for s in everyone if s.opened_ns is not None and s.opened_ns <= kill.at_ns]
-    # A handshake that the kill caught half-way belongs to those after it: nobody had told the client it was
+    # A handshake that the kill caught half-way belongs to those after it: the client had not been told that it was
     # open.
     after = [s for s in everyone if s.opened_ns is not None and s.opened_ns > kill.at_ns]
     never = [s for s in everyone if s.opened_ns is None and s.error]

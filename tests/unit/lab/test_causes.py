@@ -34,8 +34,8 @@ def divergence(
         (b"id=123e4567-e89b-12d3-a456-4266", b"14174000", "UUID"),
         (b"the time is 20:02:0", b"8", "time of day"),
         (b"started at 2026-11-28 2", b"0:01", "time of day"),
-        (b"pid ", b"4711", "number that"),
-        (b"\x01\x02", b"\x07", "something that"),
+        (b"pid ", b"4711", "own: a time"),
+        (b"\x01\x02", b"\x07", "do not share"),
     ],
 )
 def test_bytes_that_are_well_known(before: bytes, ours: bytes, words: str):

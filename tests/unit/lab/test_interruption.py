@@ -36,7 +36,7 @@ def test_a_signal_is_raised_where_somebody_looks_and_nowhere_else(number: signal
     interruption.look()
     os.kill(os.getpid(), number)
     sum(range(1000))  # handlers run between two lines
-    with pytest.raises(RunInterruptedError, match=f"interrupted by {number.name}; everything was taken down"):
+    with pytest.raises(RunInterruptedError, match=f"interrupted by {number.name}; everything was shut down"):
         interruption.look()
     assert RunInterruptedError.exit_code == 130
 

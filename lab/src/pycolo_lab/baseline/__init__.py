@@ -1,11 +1,11 @@
-"""`colo demo --baseline`: what protection costs bulk transfers, measured three times in the same run, before any kill.
+"""`colo demo --baseline`: the cost of protection for bulk transfers, measured before any kill of the same run.
 
 ::
 
-    protocol     what the bulk clients and the guests' bulk server say, and how little of the content they look at
-    server       the bulk server; client: a download, an upload, and one that asks small questions meanwhile
+    protocol     the protocol of bulk clients and bulk server, and the sampling of content
+    server       the bulk server; client: a download, an upload, and one with small questions
     bridge       (a) the client and one guest on a bare bridge
-    facts        what was measured
+    facts        the measurements
     runner       (a), then (b) two nodes that compare nothing, then (c) the protected pair
     summary      facts -> numbers
     wording      numbers -> a table

@@ -30,7 +30,7 @@ class BareBridge:
         self.guest = Namespace.create(directory, "guest")
 
     def build(self) -> None:
-        """As the protected guest's, with a cable in the place of its node."""
+        """As the protected guest's namespace, with a cable instead of its node."""
         ends = ((self.client, CLIENT_MAC, CLIENT_ADDRESSES), (self.guest, GUEST_MAC, GUEST_ADDRESSES))
         prepare(self.lan, ipv6=False)
         make_bridge(self.lan)
@@ -42,6 +42,6 @@ class BareBridge:
                 add_addresses(netlink, addresses, ipv6=self._ipv6)
 
     def delete(self) -> None:
-        """It is gone for good."""
+        """Remove the namespaces."""
         for namespace in (self.client, self.lan, self.guest):
             namespace.delete()

@@ -1,5 +1,5 @@
-"""The bulk clients: a download, an upload, or small questions; each goes on until the run asks for an end, and leaves
-one JSON result. A transfer then asks for nothing more and waits for what is outstanding."""
+"""The bulk clients: a download, an upload, or small questions; each continues until the run ends it, and writes one
+JSON result. A transfer then sends no more requests and waits for outstanding data."""
 
 import argparse
 import socket
@@ -30,14 +30,14 @@ from pycolo_lab.scoreboard import Scoreboard, Slot
 PIECE_BYTES: Final = 4 << 20
 
 AHEAD_BYTES: Final = 32 << 20
-"""Asked for ahead of what has come: a download is never idle, and has a short tail when the end is called."""
+"""Requested ahead of received data: a download is never idle, and ends soon after the run's end."""
 
 ASK_EVERY_S: Final = 0.002
-"""Between an answer and the next question: the questions are to see the load, and not to be it."""
+"""Pause between an answer and the next question: the questions measure the load and should not add to it."""
 
 
 class Bulk:
-    """What the clients share: the connection, the content, and the account at the end."""
+    """What the clients share: the connection, the content, and the result."""
 
     def __init__(self, connection: socket.socket, board: Scoreboard, seed: int) -> None:
         self.socket = connection
@@ -47,7 +47,7 @@ class Bulk:
 
     @property
     def finishing(self) -> bool:
-        """The run has asked for the end."""
+        """Whether the run has ended the load."""
         return self.board[Slot.FINISH] != 0
 
 
@@ -108,7 +108,7 @@ def upload(bulk: Bulk) -> None:
 
 
 def ask(bulk: Bulk) -> None:
-    """One question after another."""
+    """Send one question after another."""
     number = 0
     while not bulk.finishing:
         asked_ns = time.monotonic_ns()
@@ -125,7 +125,7 @@ KINDS: Final[dict[str, Callable[[Bulk], None]]] = {"download": download, "upload
 
 
 def run(kind: str, address: str, board: Scoreboard, seed: int, stall_seconds: float) -> BulkResult:
-    """Be that client, to its end."""
+    """Run that client to its end."""
     result = BulkResult(bytes=0, checked_bytes=0, error=None)
     try:
         with socket.create_connection((address, PORT), timeout=stall_seconds) as connection:

@@ -1,4 +1,4 @@
-"""What was measured, without any judgement."""
+"""The measurements, without judgement."""
 
 from enum import Enum
 from typing import Final
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Arm(Enum):
-    """What lies between the client and the guest."""
+    """The path between the client and the guest."""
 
     BRIDGE = "bridge"
     UNCOMPARED = "uncompared"
@@ -33,7 +33,7 @@ SERVER_A: Final = "server in guest A"
 SERVER_B: Final = "server in guest B"
 CLIENT: Final = "client"
 WHO: Final = (PRIMARY, SECONDARY, SERVER_A, SERVER_B, CLIENT)
-"""Whose processor time is told apart."""
+"""Processes whose processor time is shown separately."""
 
 
 class Answered(msgspec.Struct, array_like=True, frozen=True):
@@ -44,7 +44,7 @@ class Answered(msgspec.Struct, array_like=True, frozen=True):
 
 
 class BulkResult(msgspec.Struct, kw_only=True):
-    """What a bulk client has to say at its end. `error` is None when every length and every sample was right."""
+    """The result of a bulk client. `error` is None if every length and every sample was correct."""
 
     bytes: int
     checked_bytes: int
@@ -53,7 +53,7 @@ class BulkResult(msgspec.Struct, kw_only=True):
 
 
 class Measured(msgspec.Struct, kw_only=True):
-    """One load in one place, over the same stretch of time: bytes, processor time, answers."""
+    """One load in one set-up, over the same period: bytes, processor time, answers."""
 
     arm: Arm
     load: Load

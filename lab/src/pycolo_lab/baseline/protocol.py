@@ -1,9 +1,9 @@
-"""What the bulk clients and the guests' bulk server say, made to cost little: the path between them is what counts.
+"""The protocol of the bulk clients and the guests' bulk server; it is cheap, because the path between them matters.
 
-Content is the pattern of `pycolo_lab.guest_server`. A reader lets the kernel throw most of it away (MSG_TRUNC) and
-looks at a sample at the beginning of each stretch: what is lost, doubled or out of place before it shows there, for no
-two stretches look alike. Where a sample lies depends on the position in the stream only, so that two guests answer
-alike whatever the segments were.
+Content is the pattern of `pycolo_lab.guest_server`. A reader lets the kernel discard most of it (MSG_TRUNC) and checks
+a sample at the beginning of each stretch: lost, duplicated or displaced data before it shows there, as no two stretches
+are alike. The position of a sample depends only on the position in the stream, so two guests give the same answers for
+any segmentation.
 
 A request is an operation and a number: `get N` is answered with N bytes, `put N` is followed by N bytes and answered
 with the check over all samples so far, `ask N` is answered with N + 1.
@@ -30,7 +30,7 @@ RECEIVE_BYTES: Final = 1 << 20
 
 STRETCH_BYTES: Final = 1 << 20
 SAMPLE_BYTES: Final = 16 << 10
-"""Of each stretch so much is looked at: 1.6 %."""
+"""This much of each stretch is checked: 1.6 %."""
 
 
 class Sampler:
@@ -45,7 +45,7 @@ class Sampler:
         self.check = 0
 
     def receive(self, connection: socket.socket, left: int) -> int:
-        """Take what has come, `left` bytes at most; wait for it. Raises EOFError at the end, ValueError at a wrong
+        """Read available data, `left` bytes at most; wait for it. Raises EOFError at the end, ValueError at a wrong
         byte."""
         within = self.position % STRETCH_BYTES
         if within >= SAMPLE_BYTES:
@@ -65,7 +65,7 @@ class Sampler:
 
 
 class Pattern:
-    """The sending side: the same content, and the check that the receiver comes to."""
+    """The sending side: the same content, and the check that the receiver computes."""
 
     def __init__(self, content: bytes) -> None:
         self._view = memoryview(content)
@@ -74,12 +74,12 @@ class Pattern:
         self.checked = 0
 
     def next(self, left: int) -> memoryview:
-        """The next bytes to send, `left` at most; `sent` says how many of them were."""
+        """The next bytes to send, `left` at most; call `sent` with the number sent."""
         offset = self.position % PATTERN_BYTES
         return self._view[offset : offset + min(SEND_BYTES, left)]
 
     def sent(self, count: int) -> None:
-        """So many of `next` are on their way."""
+        """This many bytes of `next` were sent."""
         end = self.position + count
         stretch = self.position - self.position % STRETCH_BYTES
         while stretch < end:
@@ -93,7 +93,7 @@ class Pattern:
 
 
 def receive_exactly(connection: socket.socket, size: int) -> bytes:
-    """So many bytes; none at the end of the stream. Raises EOFError when it ends within."""
+    """Exactly `count` bytes; none at the end of the stream. Raises EOFError if it ends within them."""
     received = connection.recv(size, socket.MSG_WAITALL)
     if received and len(received) < size:
         raise EOFError
@@ -101,7 +101,7 @@ def receive_exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def wait_at_most(connection: socket.socket, seconds: float) -> None:
-    """BlockingIOError when nothing moves for so long. The socket stays a blocking one, without a poll for each call."""
+    """Make calls raise BlockingIOError after that time without progress. The socket stays blocking, without polls."""
     limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -1,8 +1,8 @@
-"""The measurements: each place is built, measured and taken down before the next one, so that they share nothing.
-The nodes are the product's alone: without the twist, which is the laboratory's and would be measured with them.
+"""The measurements: each set-up is built, measured and removed before the next one, so that they share nothing. The
+nodes are the product's alone, without the twist: its cost would count as theirs.
 
-Processor time is the kernel's own account of each process, all threads: what the kernel does for it as well, but also
-what it does on the way for others (a frame that crosses a veth pair or a bridge is carried by its sender).
+Processor time is the kernel's own figure for each process, all threads: it includes kernel work for the process, and
+also work on behalf of others (the sender carries a frame across a veth pair or a bridge).
 """
 
 import sys
@@ -37,7 +37,7 @@ from pycolo_lab.topology import GUEST_ADDRESSES
 
 SHARE: Final = 0.2
 SECONDS_MIN: Final = 1.0
-"""Each load is measured for that share of the run's `seconds`, and for no less; nine times."""
+"""Share of the run's `seconds` for each load, and its minimum; there are nine loads."""
 
 WARM_UP_S: Final = 0.5
 """Before it, for TCP to open its windows."""
@@ -54,7 +54,7 @@ PROBE_EVERY_S: Final = 0.1
 
 
 class Place(NamedTuple):
-    """Where a load can run: what the client needs, and whose processor time counts."""
+    """A set-up for a load: what the client needs, and the processes whose processor time counts."""
 
     arm: Arm
     directory: Path
@@ -65,7 +65,7 @@ class Place(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """All counters at one moment."""
+    """All counters at one time."""
 
     at_ns: int
     download_bytes: int
@@ -74,7 +74,7 @@ class Reading(NamedTuple):
 
 
 class Baseline:
-    """`measure` once. `event` is told each result, `tick` lets a little time pass and may raise."""
+    """`measure` once. `event` receives each result; `tick` lets a little time pass and may raise."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Baseline:
         self._seconds = max(SECONDS_MIN, options.seconds * SHARE)
 
     def measure(self) -> list[Measured]:
-        """Every load in every place. Raises `LabError` where one does not come to a result."""
+        """Every load in every set-up. Raises `LabError` if one has no result."""
         found = self._over_a_bridge()
         for arm, control in ((Arm.UNCOMPARED, Control.COMPARE), (Arm.PROTECTED, Control.NONE)):
             found += self._through_nodes(arm, control)
@@ -154,7 +154,7 @@ class Baseline:
         return process
 
     def _assert_as_told(self, stage: Stage, arm: Arm) -> None:
-        """That what was measured is what it is called."""
+        """Check that a set-up compares if and only if it should."""
         primary = stage.probes["primary"]
         primary.refresh(LAST_QUESTION_S, self._interruption.rest)
         counters = primary.status.counters if primary.status else {}
@@ -222,9 +222,7 @@ class Baseline:
 
     def _wait_for_end(self, place: Place, kind: str, process: Process) -> None:
         patience_s = self._options.stall_seconds + CLIENT_EXIT_S
-        self._until(
-            place, lambda: process.exit_code() is not None, patience_s, f"the {kind} client did not come to an end"
-        )
+        self._until(place, lambda: process.exit_code() is not None, patience_s, f"the {kind} client did not end")
         if process.exit_code() != 0:
             raise LabError(f"{_name(place.arm)}: the {kind} client failed: {process.last_words()}")
 
@@ -258,7 +256,7 @@ class Baseline:
 
 
 def processor_ns(pid: int) -> int:
-    """How long a living process of this user's has computed, all its threads, those that have ended too.
+    """Processor time of a running process of this user, all its threads, including ended ones.
 
     Its own clock: how the kernel writes it into a clock's number is in clock_getcpuclockid(3)'s source, the bits of
     linux/posix-timers.h: ~pid, three bits of which CPUCLOCK_SCHED is 2.
@@ -279,7 +277,7 @@ def _processor_ns(processes: Iterable[Process]) -> int:
     try:
         return sum(processor_ns(process.pid) for process in processes)
     except OSError as error:
-        raise LabError(f"baseline: a process ended by itself: {error.strerror}") from error
+        raise LabError(f"baseline: a process ended unexpectedly: {error.strerror}") from error
 
 
 def _result_path(place: Place, load: Load, kind: str) -> Path:

@@ -1,5 +1,4 @@
-"""The bulk server in the guests. As `pycolo_lab.guest_server` it answers from what its connection asked, and from
-nothing else."""
+"""The bulk server in the guests. As in `pycolo_lab.guest_server`, answers depend only on a connection's requests."""
 
 import socket
 
@@ -49,7 +48,7 @@ def _send(connection: socket.socket, out: Pattern, left: int) -> None:
 
 
 def main() -> None:
-    """Be the bulk server of a guest."""
+    """Run the bulk server of a guest."""
     listen("bulk server", PORT, serve)
 
 

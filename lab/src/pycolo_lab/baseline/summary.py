@@ -13,7 +13,7 @@ class PlaceSummary(msgspec.Struct, kw_only=True):
     """One load in one place. `megabytes_per_second` is of both directions together.
 
     `answer_us_p50`: how long a small question took meanwhile, and `added_us_p50` how much longer than over the bare
-    bridge; null where no answer came. `processor_seconds_per_gigabyte` is by process, null where nothing moved.
+    bridge; null without answers. `processor_seconds_per_gigabyte` is by process, null if no data moved.
     """
 
     seconds: float
@@ -47,7 +47,7 @@ class BaselineSummary(msgspec.Struct, kw_only=True):
 
 
 def measure_baseline(found: Iterable[Measured]) -> BaselineSummary:
-    """Work it out; there is each load in each place."""
+    """Compute it; each load must exist in each set-up."""
     by_load: dict[Load, dict[Arm, Measured]] = {load: {} for load in Load}
     for each in found:
         by_load[each.load][each.arm] = each

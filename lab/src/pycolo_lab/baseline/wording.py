@@ -12,7 +12,7 @@ TITLE: Final = "What protection costs"
 NOTE: Final = (
     "Two bulk transfers before the run: (a) over a bare bridge, (b) through both nodes and their link with comparing "
     "left out, (c) protected. In (b) nothing waits for guest B, which soon falls behind for good: it is what the nodes "
-    "could do, and no protection. Client, guests, nodes and whatever else runs here share the machine."
+    "could do, without protection. Client, guests, nodes and other processes share the machine."
 )
 
 HEAD: Final = ("(a) bridge", "(b) uncompared", "(c) protected", "(c)/(b)", "(c)/(a)")
@@ -41,7 +41,7 @@ def table(baseline: BaselineSummary) -> Iterator[Row]:
     yield _row("both at once: download", both, lambda place: place.download_megabytes_per_second)
     yield _row("both at once: upload", both, lambda place: place.upload_megabytes_per_second)
     yield _speeds("both at once: sum", both)
-    yield Row("a small answer meanwhile, p50 in µs, and how much of it was added to (a)")
+    yield Row("a small answer meanwhile, p50 in µs, and the part added to (a)")
     for name, label in LOADS:
         load: LoadSummary = getattr(baseline, name)
         yield _row(label, load, lambda place: place.answer_us_p50, has_shares=False)
@@ -53,7 +53,7 @@ def table(baseline: BaselineSummary) -> Iterator[Row]:
 
 
 def lines(baseline: BaselineSummary, columns: int | None) -> list[str]:
-    """For a terminal of that width: a table, or where it does not fit a text for each row."""
+    """For a terminal of that width: a table, or, if it does not fit, a text for each row."""
     found = list(table(baseline))
     heading = [*wrapped(f"{TITLE}. {NOTE}", columns), ""]
     widths = [max(len(row.cells[i]) for row in found if row.cells) for i in range(len(HEAD))]

@@ -26,17 +26,17 @@ class Size(IntType):
     name = "SIZE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return bytes, or fail with what would be right."""
+        """Return bytes, or fail with a correct example."""
         if isinstance(value, int):
             return value
         matched = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", str(value).strip().upper())
         if not matched or float(matched[1]) == 0:
-            self.fail(f"{value!r} is no size; 200M, 1.5G or 200 (megabytes) are", param, ctx)
+            self.fail(f"{value!r} is not a size; give 200M, 1.5G or 200 (megabytes)", param, ctx)
         return int(float(matched[1]) * UNITS[matched[2]])
 
 
 def writable_report(path: Path) -> Path:
-    """The same path. Raises `click.BadParameter`: nobody should watch a run whose report has no place to go."""
+    """The same path. Raises `click.BadParameter`, so that no run begins whose report cannot be written."""
     try:
         if path.is_fifo():  # opening one waits for its reader
             return path
@@ -67,13 +67,13 @@ def writable_report(path: Path) -> Path:
     show_default=True,
     help="Small sessions open at the kill.",
 )
-@click.option("--size", type=Size(), help="Of each transfer, e.g. 200M [default: as much as fits into --seconds].")
+@click.option("--size", type=Size(), help="Size of each transfer, e.g. 200M [default: as much as fits into --seconds].")
 @click.option(
     "--seed",
     type=int,
     default=1,
     show_default=True,
-    help="Of the transfers' content and the sessions' pauses.",
+    help="Seed of the transfers' content and the sessions' pauses.",
 )
 @click.option("--ipv6", is_flag=True, help="The clients speak IPv6.")
 @click.option(
@@ -81,7 +81,7 @@ def writable_report(path: Path) -> Path:
     type=click.Choice(["rewrite", "compare"]),
     help="A negative control: leave that part out and show what breaks.",
 )
-@click.option("--insecure", is_flag=True, help="The link between the hosts in plain text instead of TLS.")
+@click.option("--insecure", is_flag=True, help="Use plain text instead of TLS on the link between the hosts.")
 @click.option(
     "--nic",
     type=click.Choice(["auto", "tap", "veth"]),
@@ -94,14 +94,14 @@ def writable_report(path: Path) -> Path:
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("colo-report.html"),
     show_default=True,
-    help="Where the HTML report goes.",
+    help="Path of the HTML report.",
 )
 @click.option("--no-report", is_flag=True, help="Write no report.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print the summary as JSON on standard output, and nothing else there.",
+    help="Print only the summary as JSON on standard output.",
 )
 @click.option(
     "--heartbeat-timeout",
@@ -109,7 +109,7 @@ def writable_report(path: Path) -> Path:
     default=limits.HEARTBEAT_TIMEOUT_MS,
     show_default=True,
     metavar="MS",
-    help="Of both nodes. Raise it where the machine is too busy for them.",
+    help="Time-out of both nodes. Raise it if the machine is too busy.",
 )
 @click.option(
     "--baseline",
@@ -124,13 +124,13 @@ def writable_report(path: Path) -> Path:
 )
 @click.pass_context
 def demo(ctx: click.Context, /, **given: Any) -> None:
-    """Show a client's TCP connections outliving the primary.
+    """Show how a client's TCP connections outlive the primary.
 
-    Builds a client, a LAN, two hosts and two guests in network namespaces, puts load on it, cuts host A off
-    in the middle and kills all of it. Every connection must go on, every byte must be right. With --serve and
-    --client it is your own server in both guests, and your own client. Needs root or user namespaces; leaves
-    nothing behind. Exit code: 0 when everything held, 1 when something failed (the verdict says what; a control
-    given with --without has to fail), 3 when a control did not show its failure.
+    Builds a client, a LAN, two hosts and two guests in network namespaces, puts load on them, cuts host A off in the
+    middle and kills every process on it. Every connection must go on, and every byte must be correct. With --serve and
+    --client, both guests run your own server, and your own client connects to it. Needs root or user namespaces; cleans
+    up after itself. Exit code: 0 when everything held, 1 when something failed (the verdict says what; a control given
+    with --without must fail), 3 when a control did not show its failure.
     """
     own = own_server(ctx, given)
     report = None if given["no_report"] else writable_report(given["report"])
@@ -139,7 +139,7 @@ def demo(ctx: click.Context, /, **given: Any) -> None:
     from pycolo_lab.interruption import Interruption  # noqa: PLC0415
 
     interruption = Interruption()
-    interruption.watch()  # before the other imports, which take a while
+    interruption.watch()  # before the slow imports
     from pycolo_lab.demo import run_demo  # noqa: PLC0415
     from pycolo_lab.options import Control, LabOptions  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`colo demo --serve … --client …`: the options of a run with the person's own server."""
+"""`colo demo --serve … --client …`: the options of a run with the user's own server."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 NAMES: Final = ("client", "port", "udp", "clients", "ready_seconds")
-"""Options that say something about one's own server, and nothing without one."""
+"""Options for the user's own server only."""
 
 BUILT_IN_NAMES: Final = ("sessions", "size", "seed", "without", "baseline")
 """Options of the built-in load."""
@@ -25,14 +25,14 @@ def own_server_options(function: F) -> F:
             click.option(
                 "--serve",
                 metavar="COMMAND",
-                help="Your own server, in both guests, e.g. 'python3 -m http.server {port}'. Filled in: {port}, {host} "
-                "(the guest's address), {dir} (an empty directory of its own).",
+                help="Your own server, in both guests, e.g. 'python3 -m http.server {port}'. Placeholders: {port}, "
+                "{host} (the guest's address), {dir} (an empty directory of its own).",
             ),
             click.option(
                 "--client",
                 metavar="COMMAND",
-                help="Your own client against it, e.g. 'curl -sS http://{host}:{port}/'; started again when it has "
-                "ended. Filled in: {host}, {port}, {dir}, {n} (number of the run).",
+                help="Your own client against it, e.g. 'curl -sS http://{host}:{port}/'; restarted when it has "
+                "ended. Placeholders: {host}, {port}, {dir}, {n} (number of the run).",
             ),
             click.option("--clients", type=click.IntRange(1, 200), default=4, show_default=True, help="At a time."),
             click.option(
@@ -40,15 +40,15 @@ def own_server_options(function: F) -> F:
                 type=click.IntRange(1, 65535),
                 default=8080,
                 show_default=True,
-                help="Where your server listens.",
+                help="Port on which your server listens.",
             ),
-            click.option("--udp", is_flag=True, help="It is a UDP port."),
+            click.option("--udp", is_flag=True, help="Your server uses UDP."),
             click.option(
                 "--ready-seconds",
                 type=click.FloatRange(0.5, 600),
                 default=20.0,
                 show_default=True,
-                help="How long your server may take until it listens.",
+                help="Time limit for your server to listen.",
             ),
         )
     ):
@@ -57,7 +57,7 @@ def own_server_options(function: F) -> F:
 
 
 def own_server(ctx: click.Context, given: dict[str, Any]) -> "OwnOptions | None":
-    """What was asked for; None for the built-in server. Wrong usage ends here."""
+    """The requested server and client; None for the built-in server. Raises `CommandError` on wrong usage."""
     # Imported here: the other commands start without the laboratory.
     from pycolo_lab.own.commands import CLIENT_PLACES, SERVER_PLACES, CommandError, parse_command  # noqa: PLC0415
     from pycolo_lab.own.options import OwnOptions  # noqa: PLC0415
@@ -66,11 +66,11 @@ def own_server(ctx: click.Context, given: dict[str, Any]) -> "OwnOptions | None"
     if given["serve"] is None:
         for name in NAMES:
             if name in is_given:
-                raise CommandError(f"{_option(name)} needs --serve: it is about a server of your own")
+                raise CommandError(f"{_option(name)} needs --serve: it applies to your own server only")
         return None
     for name in BUILT_IN_NAMES:
         if name in is_given:
-            raise CommandError(f"{_option(name)} is about the built-in load, and there is none with --serve")
+            raise CommandError(f"{_option(name)} applies to the built-in load, which --serve replaces")
     serve = parse_command("--serve", given["serve"], SERVER_PLACES)
     client = None if given["client"] is None else parse_command("--client", given["client"], CLIENT_PLACES)
     if client is None and not given["hold"]:

@@ -1,16 +1,16 @@
-"""`colo demo --serve … --client …`: the person's own server in both guests, the person's own client against it.
+"""`colo demo --serve … --client …`: the user's own server in both guests, and the user's own client.
 
 ::
 
-    commands     how the two commands are written, and what stands in them
-    options      what such a run is asked to do
-    room         what a guest has of its own: file system, processes, hostname; runs inside it
-    listening    who listens on a port of a network namespace
-    socktable    the TCP connections of a network namespace, with what has moved on each
-    farewells    who ended a connection, and how: seen on the wire
+    commands     the syntax of the two commands, and their placeholders
+    options      the options of such a run
+    room         a guest's own file system, processes and hostname; runs inside the guest
+    listening    the listening sockets of a network namespace
+    socktable    the TCP connections of a network namespace, with the bytes moved on each
+    farewells    how each connection ended, seen on the wire
     connections  the connections to the server from the kill on; pure
-    runner       starts the client again and again, in the client's namespace
-    facts        what such a run saw
+    runner       runs the client repeatedly, in the client's namespace
+    facts        observations of such a run
     summary      facts -> numbers
     verdict      numbers -> verdict
     scenario     the run itself

@@ -1,8 +1,8 @@
-"""The person's own commands: how they are written, and what stands in them.
+"""The user's own commands: their syntax and their placeholders.
 
-A command is split into words as a shell does it, without being given to one; `sh -c '…'` is for who wants a shell.
-`{port}` and its like are filled in. Only a known word of small letters in braces is such a place, so that the braces
-of JSON and of configuration files stay what they are; `{{port}}` is a literal `{port}`.
+A command is split into words as in a shell, but without a shell; use `sh -c '…'` for one. `{port}` and similar
+placeholders are replaced. Only a known word of lower-case letters in braces is a placeholder, so that the braces of
+JSON and of configuration files stay; `{{port}}` is a literal `{port}`.
 """
 
 import os
@@ -30,16 +30,16 @@ CLIENT_PLACES: Final[Mapping[str, str]] = {
 }
 
 ALSO_LOOKED_IN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-"""Servers are there, and an ordinary user's PATH is not."""
+"""Servers are installed there, but an ordinary user's PATH lacks these directories."""
 
 SHELL_WORDS: Final = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1", "cd", "export", "ulimit"})
-"""As words of their own they are meant for a shell."""
+"""As separate words they are meant for a shell."""
 
 _PLACE: Final = re.compile(r"\{\{([a-z_]+)\}\}|\{([a-z_]+)\}")
 
 
 class CommandError(LabError):
-    """A command that cannot be run as it is written: wrong usage."""
+    """A command that cannot be run as written: wrong usage."""
 
     exit_code = 2
 
@@ -49,7 +49,7 @@ class Command(msgspec.Struct, frozen=True):
 
     words: tuple[str, ...]
     text: str
-    """As the person wrote it."""
+    """As the user wrote it."""
 
     def filled(self, places: Mapping[str, str | int]) -> list[str]:
         """The words with everything filled in."""
@@ -57,11 +57,11 @@ class Command(msgspec.Struct, frozen=True):
 
 
 def parse_command(option: str, text: str, known: Mapping[str, str]) -> Command:
-    """Raises `CommandError` with one line: not to be split, an unknown place, a program that is not there."""
+    """Raises `CommandError` with one line: unbalanced quotes, an unknown placeholder, a missing program."""
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise CommandError(f"{option} {text!r}: a quotation mark or a backslash is left open ({error})") from error
+        raise CommandError(f"{option} {text!r}: an unclosed quotation mark or a final backslash ({error})") from error
     if not words or not words[0]:
         raise CommandError(f"{option}: the command is empty")
     for word in words:
@@ -71,7 +71,7 @@ def parse_command(option: str, text: str, known: Mapping[str, str]) -> Command:
                 places = ", ".join(f"{{{place}}}" for place in known)
                 raise CommandError(
                     f"{option}: {{{name}}} is unknown; known are {places}; "
-                    f"for these very characters write {{{{{name}}}}}"
+                    f"to get these characters literally, write {{{{{name}}}}}"
                 )
     if not _PLACE.search(words[0]):
         words[0] = _program(option, words)
@@ -90,11 +90,11 @@ def _program(option: str, words: list[str]) -> str:
     if found:
         return str(Path(found).absolute())
     if "/" in name and Path(name).exists():
-        what = "is no program that this user may run"
+        what = "is not a program that this user may run"
     else:
-        what = "there is no such file" if "/" in name else "there is no such program on PATH"
+        what = "no such file" if "/" in name else "there is no such program on PATH"
     if SHELL_WORDS & set(words):
-        what += "; no shell reads the command: for a shell line write sh -c '…'"
+        what += "; the command runs without a shell: for a shell line write sh -c '…'"
     elif "=" in name and "/" not in name.partition("=")[0]:
-        what += "; no shell reads the command: to set a variable write env NAME=value PROGRAM …"
+        what += "; the command runs without a shell: to set a variable write env NAME=value PROGRAM …"
     raise CommandError(f"{option}: {name}: {what}")

@@ -1,4 +1,4 @@
-"""The connections to the server: which were open at the kill, and what became of them. Pure."""
+"""The connections to the server: which were open at the kill, and their fate. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -32,7 +32,7 @@ class _Seen:
             self.moved_ns = now_ns
         if socket.inode or not self.socket.inode:
             self.socket = socket
-        else:  # nobody's any more: what it belonged to is still of interest
+        else:  # no process owns it any more: keep the last owner
             self.socket = Socket(socket.local_port, socket.state, self.socket.inode, socket.moved, socket.unacked)
 
 

@@ -1,4 +1,4 @@
-"""One run with the person's own server, from options to exit code: run, judge, print, report."""
+"""One run with the user's own server, from options to exit code: run, verdict, output, report."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,7 @@ EXIT_FAILED: Final = 1
 def run_own(
     options: LabOptions, own: OwnOptions, interruption: Interruption, *, as_json: bool, report: Path | None
 ) -> int:
-    """Run it in namespaces of its own and return the exit code. Nothing is left on the machine."""
+    """Run it in its own namespaces and return the exit code. Nothing is left on the machine."""
 
     def perform(directory: Path) -> int:
         out = sys.stderr if as_json else sys.stdout

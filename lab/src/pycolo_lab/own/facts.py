@@ -1,4 +1,4 @@
-"""What a run with the person's own server saw. Times are CLOCK_MONOTONIC nanoseconds."""
+"""Observations of a run with the user's own server. Times are CLOCK_MONOTONIC nanoseconds."""
 
 from enum import Enum
 from typing import Any
@@ -9,11 +9,11 @@ from pycolo_lab.facts import Event, NodeStatus, Setting
 
 
 class Fate(Enum):
-    """What became of a connection that was open at the kill."""
+    """The fate of a connection that was open at the kill."""
 
     OPEN = "open"
     CLOSED = "closed"
-    """In order: somebody sent a FIN."""
+    """Closed in order: one side sent a FIN."""
     ABORTED = "aborted"
     """The client reset it: it closed it with data unread, or gave up."""
     RESET = "reset"
@@ -21,7 +21,7 @@ class Fate(Enum):
     STALLED = "stalled"
     """It moved before the kill, and no byte has moved since."""
     LOST = "lost"
-    """The client's kernel gave it up."""
+    """The client's kernel gave up on it."""
 
 
 class Moment(Enum):
@@ -107,7 +107,7 @@ class Divergences(msgspec.Struct, kw_only=True):
 
 
 class OwnFacts(msgspec.Struct, kw_only=True):
-    """Everything that a run hands to the verdict and to the report. None: it did not come to that."""
+    """Everything that a run gives to the verdict and the report. None: the run did not get that far."""
 
     setting: Setting
     serve: str
@@ -123,10 +123,10 @@ class OwnFacts(msgspec.Struct, kw_only=True):
     primary: NodeStatus | None = None
     secondary: NodeStatus | None = None
     divergences: Divergences | None = None
-    """As the primary told after it was cut off, and before it died."""
+    """The primary's answer after it was cut off, and before it died."""
     counters: dict[str, dict[str, int]] = {}
     client_counters: dict[str, dict[str, int]] = {}
     events: list[Event] = []
     notes: list[str] = []
-    """What the guests do not have of their own, and why."""
+    """What the guests share with the machine, and why."""
     trouble: list[str] = []

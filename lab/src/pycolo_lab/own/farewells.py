@@ -1,7 +1,7 @@
-"""Who ended a connection, and how; and which were accepted: every SYN, FIN and RST at the client's network card.
+"""How each connection ended, and which were accepted: every SYN, FIN and RST at the client's network card.
 
-The socket table tells that a connection is gone, never why. A filter in the kernel lets nothing else through, so
-that bulk data costs nothing here.
+The socket table shows that a connection is gone, never why. A filter in the kernel passes nothing else, so bulk data
+costs nothing here.
 """
 
 import ctypes
@@ -68,7 +68,7 @@ class Farewells:
         self._socket.bind((interface, ETH_P_ALL))
 
     def look(self, now_ns: int) -> None:
-        """Take what has come."""
+        """Read the frames that have arrived."""
         for _ in range(FRAMES_MAX):
             try:
                 frame = self._socket.recv(HEADERS_BYTES)
@@ -96,5 +96,5 @@ class Farewells:
             self.first[client_port] = Farewell("rst" if flags & RST else "fin", by_guest, now_ns)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._socket.close()

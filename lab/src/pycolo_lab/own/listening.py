@@ -1,4 +1,4 @@
-"""Who listens on a port of a network namespace: /proc/net/tcp and its three relatives."""
+"""Sockets that listen on a port of a network namespace: /proc/net/tcp and its three relatives."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -67,13 +67,13 @@ def _is_any(address: Address, version: int) -> bool:
 
 
 def why_unreachable(found: Iterable[Address], port: int, host: str) -> str:
-    """For a server that listens where the client does not come."""
+    """For a server that listens where the client cannot reach it."""
     places = sorted({str(address) for address in found})
     where = " and ".join(places)
     if all(ip_address(place).is_loopback for place in places):
-        cure = "have it listen on {host} or on all addresses"
+        cure = "let it listen on {host} or on all addresses"
     elif ":" in host:
-        cure = "have it listen on {host} or on all IPv6 addresses"
+        cure = "let it listen on {host} or on all IPv6 addresses"
     else:
-        cure = "have it listen on {host} or on all addresses"
+        cure = "let it listen on {host} or on all addresses"
     return f"it listens on {where} only (port {port}); the client connects to {host}: {cure}"

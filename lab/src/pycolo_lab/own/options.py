@@ -1,4 +1,4 @@
-"""What a run with the person's own server is asked to do, beyond `LabOptions`."""
+"""The options of a run with the user's own server, besides `LabOptions`."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ READY_S_DEFAULT: Final = 20.0
 
 
 class OwnOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`client` None: the person has a shell of their own (`--hold`). `cwd`: where the person stands."""
+    """`client` None: the user works in a shell (`--hold`). `cwd`: the user's working directory."""
 
     serve: Command
     client: Command | None

@@ -1,4 +1,4 @@
-"""The report of a run with the person's own server: its sections, out of `pycolo_lab.page`'s parts."""
+"""The report of a run with the user's own server: its sections, made of `pycolo_lab.page`'s parts."""
 
 from html import escape
 from pathlib import Path
@@ -126,7 +126,7 @@ def _lives(facts: OwnFacts, summary: OwnSummary) -> str:
 
 
 def _run_life(run: Run, zero: int) -> Lifeline:
-    outcome = in_words(run) if run.failed else "until the end" if run.ended_by_us else "ended well"
+    outcome = in_words(run) if run.failed else "until the end" if run.ended_by_us else "succeeded"
     return Lifeline(
         style="sessions",
         name=f"run {run.number}: {outcome}",

@@ -1,14 +1,14 @@
 """A guest's own room: its file system, its processes, its hostname. Runs inside the guest's network namespace.
 
-Two copies of one server are to run on one machine as if each had its own. So each guest gets
+Two copies of one server run on one machine as if each had its own. So each guest gets
 
-* a PID namespace: whatever the server starts, daemons too, dies with process 1,
-* copies of the directories of this machine: what it writes lies on a tmpfs above them and is seen by it alone,
+* a PID namespace: all processes of the server, daemons too, die with process 1,
+* copies of the directories of this machine: its writes go to a tmpfs above them and are visible only to it,
 * an empty /run and /dev/shm, and a directory of its own, the same path in both guests,
 * one hostname for both.
 
-Process 1 is this module. It starts the server, takes in orphans, and ends with the server's exit code when no process
-is left. Where the kernel refuses a part, the guest shares it with the machine, and the report file says so.
+Process 1 is this module. It starts the server, reaps orphans, and ends with the server's exit code when no process is
+left. If the kernel refuses a part, the guest shares it with the machine, and the report file says so.
 """
 
 import os
@@ -83,7 +83,7 @@ class Copier:
     """Puts an overlay over each directory of this machine, so that what is written stays in the room."""
 
     def __init__(self, scratch: str, hidden: str) -> None:
-        """`hidden`: the laboratory's own directory, which is none of the guest's business."""
+        """`hidden`: the laboratory's own directory, which the guest must not see."""
         # By its descriptor: its path leads elsewhere as soon as /tmp is covered.
         self._scratch_file = os.open(scratch, os.O_PATH | os.O_CLOEXEC)
         self._scratch = f"/proc/self/fd/{self._scratch_file}"
@@ -198,7 +198,7 @@ def furnish(scratch: str) -> list[str]:
     try:
         mount("proc", "/proc", "proc", 0)
     except OSError as error:
-        notes.append(f"the guests see this machine's /proc, where their own process ids are not ({reason(error)})")
+        notes.append(f"the guests see this machine's /proc, which lacks their own process ids ({reason(error)})")
     return notes
 
 
@@ -232,14 +232,14 @@ def main() -> None:
     try:
         unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC)
     except OSError as error:
-        raise SystemExit(f"the guest needs namespaces of its own and got none ({reason(error)})") from error
+        raise SystemExit(f"the guest could not get its own namespaces ({reason(error)})") from error
     child = os.fork()
     if child == 0:
         code = EXIT_NOT_STARTED
         try:
             code = run_as_first(job, report)
         except (OSError, LabError) as error:
-            print(f"the guest's room could not be made: {error}", flush=True)
+            print(f"the guest's environment could not be made: {error}", flush=True)
         finally:
             os._exit(code if code >= 0 else 128 - code)
     os.close(report)

@@ -1,7 +1,7 @@
-"""Runs the person's client, again and again, in the client's namespace, and watches its connections.
+"""Runs the user's client repeatedly, in the client's namespace, and watches its connections.
 
-A process of its own, told what to do by the scoreboard: KILLED_AT_NS when host A was cut off, FINISH when no more
-runs are to be started. It leaves one JSON result.
+A separate process, controlled through the scoreboard: KILLED_AT_NS when host A was cut off, FINISH when no more runs
+are to be started. It leaves one JSON result.
 """
 
 import os
@@ -114,7 +114,7 @@ class Place:
             # A progress line is written over and over.
             lines = output.read().replace(b"\r", b"\n").decode(errors="replace").splitlines()
         said = [line.strip() for line in lines if line.strip()]
-        return clean(" | ".join(said[-LAST_LINES:])) or "it said nothing"
+        return clean(" | ".join(said[-LAST_LINES:])) or "no output"
 
 
 class Runner:
@@ -262,7 +262,7 @@ class Runner:
 
 
 def clean(text: str) -> str:
-    """A program's own words, short, and without what a terminal would obey."""
+    """A program's own words, shortened, without terminal sequences."""
     text = text.replace("\t", " ")
     shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
     half = WORDS_CHARACTERS_MAX // 2

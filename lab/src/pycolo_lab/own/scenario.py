@@ -1,4 +1,4 @@
-"""The run: the person's server in both guests, the person's client against it, host A killed in the middle.
+"""The run: the user's server in both guests, the user's client, host A killed in the middle.
 
 It gathers facts and judges nothing.
 """
@@ -55,7 +55,7 @@ CLIENT_COUNTERS: Final = ("TcpEstabResets", "TcpOutRsts", "TcpRetransSegs", "Tcp
 
 
 class Lines(Protocol):
-    """Whoever watches: `pycolo_lab.view` has one."""
+    """The observers: `pycolo_lab.view` has one."""
 
     def event(self, event: Event, started_ns: int) -> None:
         """Something happened."""
@@ -170,7 +170,7 @@ class OwnScenario:
         self._runner = self._stage.processes.start("clients", Host.CLIENT, self._stage.topology.client, command)
         self._stage.expect(self._runner)
         if own.client is not None:
-            self._event(f"your client, {own.clients} at a time, each again when it has ended")
+            self._event(f"your client, {own.clients} at a time, each restarted when it ends")
         if self._options.hold:
             self._hold.rooms = self._servers.rooms
             self._hold.open(f"your server is at {facts.host} port {own.port}")
@@ -310,14 +310,14 @@ class OwnScenario:
         if runner is None:
             return
         if self._own.client is not None and self._facts.fault is not None:
-            self._event("the clients are asked to come to an end")
+            self._event("ending the clients")
         self._board[Slot.FINISH] = 1
         deadline = time.monotonic() + RUNNER_EXIT_S
         while runner.exit_code() is None and time.monotonic() < deadline:
             self._interruption.rest(TICK_S)
         if runner.exit_code() is None:
             runner.send(signal.SIGKILL)
-            self._facts.trouble.append("the client runner did not come to an end and was killed")
+            self._facts.trouble.append("the client runner did not end and was killed")
         elif runner.exit_code() != 0:
             self._facts.trouble.append(f"the client runner failed: {runner.last_words()}")
 
@@ -362,7 +362,7 @@ class OwnScenario:
         open_now = f"{board[Slot.CONNECTIONS_OPEN]} connections open" if not self._own.udp else ""
         if self._own.client is None:
             return [f"your clients: {open_now or 'not counted'}"]
-        runs = f"{board[Slot.RUNS_RUNNING]} under way, {board[Slot.RUNS_ENDED]} ended well"
+        runs = f"{board[Slot.RUNS_RUNNING]} under way, {board[Slot.RUNS_ENDED]} succeeded"
         return [
             f"runs of your client: {runs}, {board[Slot.RUNS_FAILED]} failed" + (f"; {open_now}" if open_now else "")
         ]

@@ -1,4 +1,4 @@
-"""The person's server in both guests: start it, wait until the client can reach it, say why it cannot."""
+"""The user's server in both guests: start it, wait until the client can reach it, explain why it cannot."""
 
 import os
 import sys
@@ -108,7 +108,7 @@ class Servers:
         own = self._own
         here, there = ports_in_use(guest, udp=own.udp), ports_in_use(guest, udp=not own.udp)
         if own.port in there:
-            return "; it is a UDP server: say --udp" if not own.udp else "; it is a TCP server: leave --udp out"
+            return "; it is a UDP server: give --udp" if not own.udp else "; it is a TCP server: leave --udp out"
         if here:
             ports = ", ".join(str(port) for port in here)
             return f"; it listens on port {ports}: write {{port}} in its command, or say --port"
@@ -119,4 +119,4 @@ def said(process: Process) -> str:
     """The beginning and the end of its output on one line: an error stands in the one or in the other."""
     # Where its beginning was thrown away there is a hole.
     lines = process.log.read_text(errors="replace").replace("\0", "").splitlines()
-    return clean(" | ".join(line.strip() for line in lines if line.strip())) or "it said nothing"
+    return clean(" | ".join(line.strip() for line in lines if line.strip())) or "no output"

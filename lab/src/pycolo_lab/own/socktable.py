@@ -1,7 +1,7 @@
-"""The TCP connections of this thread's network namespace, with what has moved on each (sock_diag(7)).
+"""The TCP connections of this thread's network namespace, with the bytes moved on each (sock_diag(7)).
 
-Read many times a second with some hundred connections: pyroute2 takes a quarter of a millisecond for each, since it
-decodes all sixty fields of `tcp_info`. Here three are looked at.
+The table is read many times a second with some hundred connections: pyroute2 takes a quarter of a millisecond for each,
+since it decodes all sixty fields of `tcp_info`. This module reads three.
 """
 
 import os
@@ -63,7 +63,7 @@ class SocketTable:
         return [each for family in self._families for each in self._of(family)]
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Close the socket."""
         self._netlink.close()
 
     def _of(self, family: int) -> Iterator[Socket]:
@@ -119,7 +119,7 @@ class DatagramTable:
         return found
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Close the files."""
         for file in self._files:
             file.close()
 

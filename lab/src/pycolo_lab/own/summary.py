@@ -1,4 +1,4 @@
-"""Facts of a run with the person's own server -> numbers: what `colo demo --serve … --json` prints. Pure."""
+"""Facts of a run with the user's own server -> numbers: the output of `colo demo --serve … --json`. Pure."""
 
 from collections import Counter
 from typing import Any, Final
@@ -147,7 +147,7 @@ def client_port(connection: str, server_port: int) -> int | None:
 
 
 def measure(facts: OwnFacts) -> OwnSummary:
-    """Work the facts out into numbers; the verdict on them is still empty."""
+    """Compute the numbers; the verdict on them is still empty."""
     account = Account(facts)
     summary = OwnSummary(
         ok=False,

@@ -1,6 +1,6 @@
-"""Numbers -> verdict on a run with the person's own server and client. Pure: a test can make up any facts.
+"""Numbers -> verdict on a run with the user's own server and client. Pure: a test can make up any facts.
 
-What must hold:
+Requirements:
 
 1. something was in flight at the kill: a connection, or a run of the client
 2. host B took over after the kill, not before it
@@ -10,8 +10,8 @@ What must hold:
 ends, there are none)
 6. the nodes did compare
 
-A connection that had diverged was not protected: what happened to it counts apart, and fails nothing. A run in which
-all of them had diverged protected nothing, and that is a failure.
+A connection that had diverged was not protected: its fate is counted separately and fails nothing. If all of them had
+diverged, nothing was protected, and that is a failure.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ REASONS_SHOWN: Final = 3
 
 _FATES: Final = {
     Fate.RESET: "was reset by the server's side",
-    Fate.ABORTED: "was broken off by the client",
+    Fate.ABORTED: "was aborted by the client",
     Fate.STALLED: "stood still from the kill to the end",
     Fate.LOST: "was given up by the client's kernel",
 }
@@ -76,7 +76,7 @@ def _failures(account: Account, summary: OwnSummary) -> list[str]:
 
 
 def _early_failures(account: Account, summary: OwnSummary) -> list[str]:
-    """After which the rest proves nothing."""
+    """Failures after which the rest proves nothing."""
     facts = account.facts
     failed = [run for run in account.runs if run.failed and (not facts.fault or run.ended_ns < facts.fault.at_ns)]
     if failed:
@@ -163,7 +163,7 @@ def _protection_failures(summary: OwnSummary) -> list[str]:
 
 
 def _remarks(account: Account, summary: OwnSummary) -> list[str]:
-    """What a reader has to know although it is no failure."""
+    """Remarks for the reader that are no failures."""
     diverged, connections = summary.diverged, summary.connections
     found = []
     if diverged and diverged.at_kill and connections:

@@ -1,4 +1,4 @@
-"""The numbers of a run with the person's own server in words, for the terminal and for the page."""
+"""The numbers of a run with the user's own server in words, for the terminal and for the page."""
 
 from collections.abc import Iterator
 
@@ -44,7 +44,7 @@ def _connection_rows(connections: ConnectionsSummary, summary: OwnSummary) -> It
     if summary.protocol == "tcp":
         fates = ", ".join(f"{count} {fate}" for fate, count in sorted(connections.fates.items()))
         if fates:
-            yield "what became of them", fates
+            yield "their fate", fates
         yield "resets seen by clients", f"{summary.resets_seen_by_clients} after the kill"
         if connections.kept:
             yield "stood still", f"{connections.pause_ms_max:,.0f} ms at the kill, the longest of them"
@@ -54,7 +54,7 @@ def _connection_rows(connections: ConnectionsSummary, summary: OwnSummary) -> It
 def _run_rows(runs: RunsSummary) -> Iterator[Row]:
     yield "runs of the client", f"{runs.before} before the kill, {runs.across} across it, {runs.after} after it"
     yield (
-        "of these ended well",
+        "of these succeeded",
         f"{runs.across_ok} of {runs.across} across the kill, {runs.after_ok} of {runs.after} after it",
     )
 

@@ -1,7 +1,7 @@
-"""The QEMU laboratory: two real virtual machines, two hosts, a client, and what can go wrong (`colo lab qemu`).
+"""The QEMU laboratory: two real virtual machines, two hosts, a client, and their failures (`colo lab qemu`).
 
-Like the rest of the laboratory it knows what any user knows: QEMU's command line, the node's configuration file,
-its command line and its control socket. It imports no core and no node.
+Like the rest of the laboratory it uses only what any user has: QEMU's command line, the node's configuration file, its
+command line and its control socket. It imports no core and no node.
 
     options, checks         what the run is told; what it needs, looked at before anything is installed or built
     programs                what has to be installed, and who installs it

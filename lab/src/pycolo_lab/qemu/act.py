@@ -1,4 +1,4 @@
-"""What is done in one round: the fault, what has to happen before clients can go on, the repair."""
+"""One round: the fault, the steps before clients can go on, the repair."""
 
 import random
 import signal
@@ -12,10 +12,10 @@ from pycolo_lab.qemu.scenarios import PROTECT_VICTIMS, WRONG_COMMANDS, Fault, Sc
 from pycolo_lab.qemu.stage import PROTECT_TIMEOUT_S, Stage, reap_strangers
 
 GONE_S: Final = 1.0
-"""How long a node stays away, and the operator thinks."""
+"""How long a node stays away, and an operator takes to decide."""
 
 SETTLED_S: Final = 0.2
-"""What was on its way at the fault has arrived by then."""
+"""By then, data that was in flight at the fault has arrived."""
 
 PROGRESS_S: Final = 15.0
 
@@ -23,33 +23,33 @@ STRIKE_WITHIN_S: Final = 1.5
 """Protect takes about a second here: some of the moments are just after it."""
 
 FAILS_WITHIN_S: Final = 10.0
-"""What will never succeed is not waited for: the time-out for a QEMU that starts is 20 s."""
+"""Less than the 20 s of a starting QEMU: an attempt that cannot succeed should not wait."""
 
 LEASE_AND_MORE_S: Final = LEASE_MS / 1e3 + 2.0
-"""By then nobody holds a lease that is not renewed."""
+"""By then no unrenewed lease is held."""
 
 ENOUGH_ANSWERS: Final = 12
-"""A quarter of the connections' worth: one alone may have been on its way."""
+"""A quarter of the connections' number: one answer alone may have been in flight."""
 
 REFUSALS_MIN: Final = 3
-"""Refused checkpoints before QEMU makes them again: one is tried every 100 ms."""
+"""Refused checkpoints before QEMU accepts them again: one is tried every 100 ms."""
 
 STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED, Fault.REFUSED)
 """Nothing that is protected need have been lost."""
 
 
 class Act:
-    """One round. Raises `LabError` when a step of it cannot be made."""
+    """One round. Raises `LabError` when one of its steps fails."""
 
     def __init__(self, scenario: Scenario, stage: Stage, answers: Callable[[], int], number: int, seed: int) -> None:
-        """`answers()`: how many the clients have got. `number`: of the round, from 1."""
+        """`answers()`: how many answers the clients have received. `number`: of the round, from 1."""
         self._scenario = scenario
         self._stage = stage
         self._answers = answers
         self._number = number
         self._rng = random.Random(f"{seed} {number}")
         primary = stage.serving()
-        assert primary is not None, "the runner has looked"
+        assert primary is not None, "the runner has checked"
         self._primary = primary
         self._victim = primary if scenario.victim is Victim.PRIMARY else other(primary)
         self.fault = scenario.fault.value
@@ -59,7 +59,7 @@ class Act:
     # ── the fault ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def strike(self) -> int:
-        """Returns the moment of it, CLOCK_MONOTONIC nanoseconds."""
+        """Returns the time of the fault, CLOCK_MONOTONIC nanoseconds."""
         stage, victim = self._stage, self._victim
         match self._scenario.fault:
             case Fault.CHECKPOINT | Fault.HANG_CHECKPOINT | Fault.STREAM:
@@ -118,7 +118,7 @@ class Act:
         return at_ns
 
     def _refuse_checkpoints(self) -> int:
-        """Each costs an attempt and nothing else; when QEMU makes them again, one answers what has waited."""
+        """Each refusal costs only an attempt; when QEMU accepts checkpoints again, one answers all requests."""
         stage, primary = self._stage, self._primary
         before = stage.checkpoint_status(primary)
         at_ns = time.monotonic_ns()
@@ -143,7 +143,7 @@ class Act:
         return at_ns
 
     def _strike_in_protect(self) -> int:
-        """Whoever has their turn dies at a moment drawn by lot, counted from the command."""
+        """The chosen victim dies at a random moment after the command."""
         stage, primary = self._stage, self._primary
         who, how = PROTECT_VICTIMS[(self._number - 1) % len(PROTECT_VICTIMS)]
         self._victim = primary if who is Victim.PRIMARY else other(primary)
@@ -169,7 +169,7 @@ class Act:
         return at_ns
 
     def _protect_in_vain(self) -> int:
-        """Protect has to fail in order: one line, exit code 1, nothing left behind, both nodes linked."""
+        """Protect must fail cleanly: one line, exit code 1, nothing left behind, both nodes linked."""
         stage, primary = self._stage, self._primary
         what = WRONG_COMMANDS[(self._number - 1) % len(WRONG_COMMANDS)]
         stage.unprotect()
@@ -191,10 +191,10 @@ class Act:
         if left:
             self.broken.append(f"after {after} QEMU on {self._primary.value} still has {', '.join(left)}")
 
-    # ── what has to happen before clients can go on ───────────────────────────────────────────────────────────
+    # ── before clients can go on ──────────────────────────────────────────────────────────────────────────────────
 
     def go_on(self, at_ns: int) -> int:
-        """Returns the moment from which on the clients certainly go on."""
+        """Returns the time after which the clients certainly go on."""
         stage, scenario, victim = self._stage, self._scenario, self._victim
         match scenario.fault:
             case Fault.STORE_HANGS:
@@ -215,7 +215,7 @@ class Act:
             case Fault.UNPROTECT:
                 self._expect_nothing_left("unprotect")
             case _ if scenario.arbiter == "manual":
-                self._expect_silence("nobody was allowed to serve", GONE_S)
+                self._expect_silence("no node was allowed to serve", GONE_S)
                 if scenario.confirms:
                     self.notes.append("colo failover at the primary's node")
                     stage.failover(self._primary)
@@ -252,7 +252,7 @@ class Act:
             self.broken.append(f"{answers} answers came although {why}")
 
     def _until_answers(self, at_ns: int) -> None:
-        """More than may have been on their way."""
+        """More answers than may have been in flight."""
         self._stage.rest(max(0.0, SETTLED_S - (time.monotonic_ns() - at_ns) / 1e9))
         enough = self._answers() + ENOUGH_ANSWERS
         self._stage.until("the clients did not go on", lambda: self._answers() >= enough, timeout_s=PROGRESS_S)
@@ -260,7 +260,7 @@ class Act:
     # ── the repair ────────────────────────────────────────────────────────────────────────────────────────────
 
     def repair(self) -> None:
-        """As an administrator would: cables, power, the right configuration, protect."""
+        """As an administrator would: cables, power, the correct configuration, protect."""
         stage, fault = self._stage, self._scenario.fault
         reap_strangers()
         if fault is Fault.LINK:
@@ -268,7 +268,7 @@ class Act:
         if fault is Fault.PROTECT_WRONG:
             stage.restart_node(self._victim)
         if fault in (Fault.HANG, Fault.HANG_CHECKPOINT, Fault.FREEZE):
-            # If it is there any more: nothing of it may be heard.
+            # If it still runs: none of its output may reach a client.
             stage.signal_qemu(self._victim, signal.SIGCONT)
             stage.rest(SETTLED_S)
         if fault is Fault.FREEZE:

@@ -1,4 +1,4 @@
-"""What a run needs, looked at before anything is installed or built: a line says what is missing at once."""
+"""The requirements of a run, checked before anything is installed or built; one line names what is missing."""
 
 import os
 import shutil
@@ -15,16 +15,16 @@ from pycolo_lab.qemu.programs import may_install, missing_of, packages_of
 from pycolo_lab.topology import require_tun
 
 IMAGE_BYTES: Final = 500_000_000
-"""Of room for building the guest's image: Debian's kernel, packed and unpacked, and the packages of its servers."""
+"""Disk space for building the guest's image: Debian's kernel, packed and unpacked, and its servers' packages."""
 
 KVM: Final = "/dev/kvm"
 
 DEBIAN_BYTES: Final = 2_500_000_000
-"""Of room for another Debian with a QEMU."""
+"""Disk space for another Debian with a QEMU."""
 
 
 def check_options(options: QemuLabOptions) -> None:
-    """Raise `LabUsageError` for what does not go together."""
+    """Raise `LabUsageError` for contradictory options."""
     if options.hold:
         for name, is_given in (
             ("--scenario", bool(options.scenarios)),
@@ -32,22 +32,20 @@ def check_options(options: QemuLabOptions) -> None:
             ("--json", options.as_json),
         ):
             if is_given:
-                raise LabUsageError(f"{name} has nothing to do with --hold: a pair that is held plays no scenario")
+                raise LabUsageError(f"{name} contradicts --hold: a held pair runs no scenario")
     elif options.arbiter is not None:
-        raise LabUsageError("--arbiter is for a pair that is held (--hold): each scenario has its own")
+        raise LabUsageError("--arbiter applies to a held pair only (--hold): each scenario has its own")
     wanted = options.qemu
     if wanted is not None and wanted not in DEBIAN_VERSIONS:
         if "/" not in wanted:
             known = ", ".join(DEBIAN_VERSIONS)
-            raise LabUsageError(
-                f"--qemu {wanted}: neither a version that can be fetched ({known}) nor a path to a QEMU"
-            )
+            raise LabUsageError(f"--qemu {wanted}: neither an available version ({known}) nor the path of a QEMU")
         if not os.access(wanted, os.X_OK) or Path(wanted).is_dir():
-            raise LabUsageError(f"--qemu {wanted}: there is no program that this user may run")
+            raise LabUsageError(f"--qemu {wanted}: there is no program there that this user may run")
 
 
 def check_machine(options: QemuLabOptions, *, with_etcd: bool, interruption: Interruption) -> int:
-    """0 when this machine and this user can do it; else the exit code of a child that has said why.
+    """0 if this machine and this user meet the requirements; otherwise the exit code of a child that has said why.
 
     Raises `LabError` too.
     """
@@ -93,7 +91,7 @@ def _check_room(options: QemuLabOptions) -> None:
     folder = cache_directory()
     there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     if not os.access(there, os.W_OK | os.X_OK):
-        raise LabError(f"{folder} cannot be made: this user may not write to {there}")
+        raise LabError(f"{folder} cannot be created: this user may not write to {there}")
     free = shutil.disk_usage(there).free
     if free < needed:
         raise LabError(f"{there} has room for {free / 1e6:,.0f} MB, building needs {needed / 1e6:,.0f} MB: make room")

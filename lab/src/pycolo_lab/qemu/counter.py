@@ -1,9 +1,9 @@
-"""The client that counts: many long-lived connections to the guest's counter, asked in turn, and a fresh one now and
-then.
+"""The counting client: many long-lived connections to the guest's counter, which ask in turn, and now and then a new
+one.
 
-Every `interval_ms` the next connection that waits for nothing asks a question; so at any moment some connections are
-idle and some are in flight, and the first one to be asked after a takeover shows it. Each answer is kept for
-`pycolo_lab.qemu.law`. Runs as a process of its own in the client's namespace.
+Every `interval_ms` the next connection without a pending question asks one; so at any moment some connections are idle
+and some are in flight, and the first to ask after a takeover shows it. Each answer is kept for `pycolo_lab.qemu.law`.
+Runs as a separate process in the client's namespace.
 """
 
 import argparse
@@ -28,22 +28,22 @@ RECEIVE_BYTES: Final = 4096
 
 
 class CounterResult(msgspec.Struct):
-    """What the counting client saw."""
+    """Results of the counting client."""
 
     connections: int
     """Long-lived connections."""
     failed: list[str]
-    """Of these, what ended them, one line each."""
+    """The errors of those that failed, one line each."""
     fresh: int
-    """Short-lived connections that were opened, asked and closed."""
+    """Short-lived connections that were opened, used once and closed."""
     fresh_failed: list[str]
     unanswered: int
-    """Questions whose answer never came."""
+    """Questions without an answer."""
     answers: list[Answer]
 
 
 class State(Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     CONNECTING = auto()
     IDLE = auto()
@@ -76,7 +76,7 @@ class Connection:
         self.socket.send(b"rnd\n" if draw else b"count %s\n" % self._text.encode())
 
     def hear(self) -> Answer | None:
-        """The answer, once it is complete. Raises OSError; `ValueError` when it is no answer to the question."""
+        """The answer, once it is complete. Raises OSError, and `ValueError` for a wrong answer."""
         received = self.socket.recv(RECEIVE_BYTES)
         if not received:
             raise ValueError("the connection ended")
@@ -106,7 +106,7 @@ class Counter:
         self.result = CounterResult(connections=0, failed=[], fresh=0, fresh_failed=[], unanswered=0, answers=[])
 
     def run(self) -> CounterResult:
-        """Ask until the run calls the end; then each connection answers once more, or has failed."""
+        """Ask until the run ends it; then each connection answers once more, or has failed."""
         interval_ns = int(self._arguments.interval_ms * 1e6)
         next_ask = next_fresh = time.monotonic_ns()
         while not self._board[Slot.FINISH]:
@@ -134,7 +134,7 @@ class Counter:
                 return
 
     def _last_round(self) -> None:
-        """Whether a connection lives shows only when it is asked."""
+        """Only a question shows whether a connection is alive."""
         owing = [connection for connection in self._long if connection.state is not State.OVER]
         asked: set[Connection] = set()
         while any(c.state is State.WAITING or c.state is State.CONNECTING for c in self._by_file.values()) or owing:
@@ -217,7 +217,7 @@ class Counter:
 
 
 def main() -> None:
-    """Count until the run calls the end."""
+    """Count until the run ends it."""
     parser = argparse.ArgumentParser(prog="counter")
     parser.add_argument("--address", required=True)
     parser.add_argument("--result", type=Path, required=True)

@@ -1,10 +1,10 @@
-"""What a run of the QEMU laboratory leaves: plain data, the same for the table and for --json."""
+"""Results of a run of the QEMU laboratory: plain data, the same for the table and for --json."""
 
 import msgspec
 
 
 class RoundFacts(msgspec.Struct, kw_only=True):
-    """One fault and what followed. Milliseconds."""
+    """One fault and its effects. Milliseconds."""
 
     fault: str
     stood_still_ms: float
@@ -12,7 +12,7 @@ class RoundFacts(msgspec.Struct, kw_only=True):
     first_answer_ms: float
     """From the fault to the end of that stretch."""
     repair_stood_still_ms: float
-    """The longest such stretch from there until the pair was whole again: a first checkpoint copies all memory."""
+    """The longest such stretch from there until the guest was protected again: a first checkpoint copies all memory."""
     served_by: str
     """The host that served afterwards."""
     whole_again_ms: float
@@ -42,9 +42,9 @@ class ScenarioFacts(msgspec.Struct, kw_only=True):
     name: str
     text: str
     holds: bool
-    """Whether everything was as it has to be; for the negative control: whether it was broken."""
+    """Whether everything held; for the negative control: whether it broke."""
     broken: list[str]
-    """What did not hold."""
+    """The requirements that failed."""
     rounds: list[RoundFacts]
     connections: int
     kept: int
@@ -83,7 +83,7 @@ class RunFacts(msgspec.Struct, kw_only=True):
     qemu: str
     accelerator: str
     detection_ms: int
-    """The heartbeat's time-out: what passes before a silent host can be suspected."""
+    """The heartbeat's time-out: the earliest suspicion of a silent host."""
     scenarios: list[ScenarioFacts]
     pause: PauseComparison | None = None
 

@@ -1,6 +1,6 @@
-"""A gate before a QEMU's monitor: passes everything on, and has QEMU refuse checkpoints for as long as it is told to.
+"""A proxy before a QEMU's monitor: passes everything on, and makes QEMU refuse checkpoints on demand.
 
-While the file REFUSING exists, each `migrate-set-parameters` is passed on with a value that QEMU does not accept. So
+While the file REFUSING exists, each `migrate-set-parameters` is passed on with a value that QEMU does not accept, so
 the refusal is QEMU's own. The gate ends with its QEMU: ::
 
     python -m pycolo_lab.qemu.gate FRONT BEHIND REFUSING
@@ -19,14 +19,14 @@ RECEIVE_BYTES: Final = 1 << 16
 
 
 class _Commands:
-    """Commands on their way to QEMU; a client may send them without anything in between."""
+    """Commands on their way to QEMU; a client may send several without a separator."""
 
     def __init__(self, refusing: Path) -> None:
         self._refusing = refusing
         self._heard = b""
 
     def pass_on(self, octets: bytes) -> bytes:
-        """What goes to QEMU: the whole commands so far."""
+        """Data for QEMU: the complete commands so far."""
         self._heard += octets
         passed = b""
         while self._heard:
@@ -43,7 +43,7 @@ class _Commands:
 
 
 def _serve(client: socket.socket, qemu: socket.socket, refusing: Path) -> bool:
-    """One client until it goes; False when QEMU has gone."""
+    """Serve one client until it disconnects; False when QEMU has gone."""
     commands = _Commands(refusing)
     while True:
         for ready in select.select([client, qemu], [], [])[0]:
@@ -57,7 +57,7 @@ def _serve(client: socket.socket, qemu: socket.socket, refusing: Path) -> bool:
 
 
 def main(front: Path, behind: Path, refusing: Path) -> None:
-    """One client after the other, as QEMU's own monitor does it."""
+    """Serve one client after the other, as QEMU's own monitor does."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(front))
         listening.listen()

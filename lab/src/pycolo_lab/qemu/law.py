@@ -1,9 +1,9 @@
-"""What the answers of the guest's counter must obey, whoever gave them.
+"""The law that the answers of the guest's counter must obey, whichever host gave them.
 
-The guest answers each question with a number one higher than the last, and with the last random number that it drew.
-So the answers of all connections together are the history of one machine, and a survivor whose state does not imply
-what clients have seen betrays itself: it counts a number twice, leaves one out, goes back behind an answer that had
-been given before the question was asked, or knows another random number.
+The guest answers each question with a number one higher than the last, and with the last random number that it drew. So
+the answers of all connections are the history of one machine. A survivor whose state contradicts an answer that a
+client has seen shows it: it repeats a number, skips one, goes back behind an answer from before the question, or names
+another random number.
 """
 
 from bisect import bisect_left
@@ -36,7 +36,7 @@ class Breach(msgspec.Struct, frozen=True):
 def breaches(answers: Sequence[Answer], unanswered: int) -> list[Breach]:
     """Every breach of the law, oldest first.
 
-    `unanswered` questions were asked and their answers never came; so many numbers may be missing.
+    `unanswered` questions were sent without an answer; as many numbers may be missing.
     """
     history = sorted(answers, key=lambda answer: (answer.number, answer.answered_ns))
     found = [*_doubled(history), *_backwards(answers), *_missing(history, unanswered), *_forgotten(history)]
@@ -75,7 +75,7 @@ def _missing(history: Sequence[Answer], unanswered: int) -> list[Breach]:
     for first, second in pairwise(history):
         missing = max(0, second.number - first.number - 1)
         if missing > unanswered:
-            text = f"{missing - unanswered} numbers between {first.number} and {second.number} were given to nobody"
+            text = f"{missing - unanswered} numbers between {first.number} and {second.number} are missing"
             found.append(Breach(second.answered_ns, text))
         unanswered = max(0, unanswered - missing)
     return found
@@ -85,7 +85,7 @@ def _forgotten(history: Sequence[Answer]) -> list[Breach]:
     """Between two draws every answer names the first one's number."""
     found = []
     for first, second in pairwise(history):
-        # With a number missing between them, somebody may have drawn who never heard the answer.
+        # With a number missing between them, a question whose answer was lost may have drawn.
         if second.number == first.number + 1 and not second.drew and second.last != first.last:
             text = f"number {second.number} remembers {second.last}, number {first.number} had said {first.last}"
             found.append(Breach(second.answered_ns, text))
@@ -93,14 +93,14 @@ def _forgotten(history: Sequence[Answer]) -> list[Breach]:
 
 
 class Gap(NamedTuple):
-    """A stretch without an answer to anybody."""
+    """A period without an answer to any client."""
 
     started_ns: int
     ended_ns: int
 
     @property
     def length_ms(self) -> float:
-        """How long nobody was answered."""
+        """How long no client got an answer."""
         return (self.ended_ns - self.started_ns) / 1e6
 
 

@@ -26,13 +26,13 @@ MEMORY_KIB: Final = 98312
 """96 MiB and 8 KiB: a multiple of 256 KiB loses dirty bits under software emulation."""
 
 READY: Final = "guest ready"
-"""What the guest says on its console when its services listen."""
+"""Printed on the guest's console when its services listen."""
 
 BOOT_TIMEOUT_S: Final = 60.0
 """Under software emulation on a busy machine; three to five seconds are usual."""
 
 KVM_PROBE_S: Final = 10.0
-"""A kernel under KVM is ready in one second; where /dev/kvm opens and cannot run it, it never is."""
+"""A kernel under KVM is ready in one second; if /dev/kvm opens but cannot run it, it never is."""
 
 DEBIAN_VERSIONS: Final = {"10.0": "trixie"}
 """QEMU versions that another Debian has, and which one."""
@@ -84,7 +84,7 @@ def qmp_options(path: Path) -> list[str]:
 
 
 def find_qemu(wanted: str | None, programs: Programs) -> Qemu:
-    """The QEMU to use: None is the one on PATH, a version in `DEBIAN_VERSIONS` is fetched, else it is a path.
+    """The QEMU to use: None is the one on PATH; a version in `DEBIAN_VERSIONS` is fetched; otherwise a path.
 
     Raises `LabError` when it cannot be had.
     """
@@ -131,9 +131,9 @@ def _other_debian(release: str, programs: Programs) -> Qemu:
 
 
 def furnish_root(machine: Machine, directory: Path) -> None:
-    """Show a QEMU that lives in a root of its own what it needs, at the paths that it has here.
+    """Bind-mount what a QEMU in a root of its own needs, at the paths that it has here.
 
-    To be called in the laboratory's private mount namespace, with which all of it goes away again.
+    Call it in the laboratory's private mount namespace, with which the mounts disappear.
     """
     root = machine.qemu.root
     if root is None:
@@ -191,7 +191,7 @@ def _boots(machine: Machine, directory: Path, namespace: Namespace, rest: Callab
 
 
 def is_ready(directory: Path) -> bool:
-    """Whether the guest whose console is in `directory` has said that it is."""
+    """Whether the guest with this console `directory` has reported that it is ready."""
     try:
         return READY in (directory / "serial.log").read_text(errors="replace")
     except FileNotFoundError:

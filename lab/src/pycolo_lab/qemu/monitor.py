@@ -1,4 +1,4 @@
-"""QMP, as much of it as a bystander needs: ask, and watch events go by.
+"""A minimal QMP client: commands, and waiting for events.
 
 The laboratory watches the virtual machines on a QMP socket of its own: it must not depend on what it examines.
 """
@@ -13,7 +13,7 @@ from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import LOOK_S, Look
 
 ANSWER_S: Final = 10.0
-"""For an answer; QEMU answers within milliseconds unless it hangs."""
+"""Time limit for an answer; QEMU answers within milliseconds unless it hangs."""
 
 CONNECT_STEP_S: Final = 0.02
 RECEIVE_BYTES: Final = 1 << 16
@@ -65,7 +65,7 @@ class Monitor:
         return self._ask({"execute": command} | ({"arguments": arguments} if arguments else {}), command)
 
     def ask_at_once(self, command: str, arguments: dict[str, Any]) -> Any:
-        """The same, past everything that QEMU is busy with (out of band); QEMU allows that for few commands."""
+        """The same out of band, which works while QEMU is busy; QEMU allows that for few commands."""
         return self._ask({"exec-oob": command, "id": command, "arguments": arguments}, command)
 
     def _ask(self, words: dict[str, Any], command: str) -> Any:

@@ -1,4 +1,4 @@
-"""The nodes of the laboratory, as a user sets them up: a vm.toml each, a fencing command, questions to them."""
+"""The nodes of the laboratory, as a user sets them up: a vm.toml each, a fencing command, queries to a node."""
 
 import json
 import shlex
@@ -29,7 +29,7 @@ HEARTBEAT_TIMEOUT_MS: Final = 150
 COMPARE_TIMEOUT_MS: Final = 500
 
 LEASE_MS: Final = 3000
-"""With arbiter etcd: for so long at most the other host waits for one that has died."""
+"""With arbiter etcd: the longest wait of the other host for a dead one's lease."""
 
 ANSWER_BYTES_MAX: Final = 4 << 20
 RECEIVE_BYTES: Final = 1 << 16
@@ -58,7 +58,7 @@ def other(host: Host) -> Host:
 
 
 class NodeFiles:
-    """Where everything of one host lies. `look` is called while a node is waited for, and may raise."""
+    """The paths of one host's files. `look` is called while it waits for a node, and may raise."""
 
     def __init__(self, directory: Path, host: Host, look: Look) -> None:
         self._look = look
@@ -179,7 +179,7 @@ class NodeFiles:
         return line
 
     def tell(self, command: str) -> socket.socket:
-        """Send a command and do not wait; the answer is for whoever reads the connection. Raises `LabError`."""
+        """Send a command and do not wait; the answer comes on the returned connection. Raises `LabError`."""
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(str(self.control))
@@ -247,7 +247,7 @@ def _value(value: Any) -> str:
 def _fencing_script(peer: NodeFiles, lock: Path) -> str:
     """Power the other host off, as a management board would: node and QEMU die, or this host has lost the race.
 
-    Both hosts may reach for the other at once; the directory `lock` can be made by one of them only.
+    Both hosts may fence each other at once; only one of them can create the directory `lock`.
     """
     killing = "\n".join(
         f'[ -f {shlex.quote(str(path))} ] && kill -9 "$(cat {shlex.quote(str(path))})" 2>/dev/null'

@@ -1,4 +1,4 @@
-"""What the nodes' own accounts add up to, over all their lives and both roles."""
+"""Totals over the status answers of both nodes, in all their lives and both roles."""
 
 from collections import Counter
 from statistics import median
@@ -8,7 +8,7 @@ from pycolo_lab.processes import Host
 
 
 class Observations:
-    """Fed with statuses; counts each checkpoint once, whoever told of it how often."""
+    """Takes statuses; counts each checkpoint once, however often and by whichever node it is reported."""
 
     def __init__(self) -> None:
         self._life = dict.fromkeys((Host.A, Host.B), 0)

@@ -15,7 +15,7 @@ class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     qemu: str | None = None
     accelerator: str = "auto"
     seed: int = 1
-    """Of what is drawn by lot: the moments in `protect-killed`."""
+    """Seed of the random moments in `protect-killed`."""
     arbiter: str | None = None
     """Of a pair that is held; None: `ARBITER_DEFAULT`."""
     hold: bool = False

@@ -40,7 +40,7 @@ def _through_nodes(stage: Stage) -> PauseFacts:
 
 
 def _over_tcp(stage: Stage, machine: Machine) -> PauseFacts:
-    """Two QEMUs and nobody between them: no filters, no proxy, the stream from host to host over the link."""
+    """Two QEMUs connected directly: no filters, no proxy, the stream from host to host over the link."""
     directory = stage.directory / "tcp"
     directory.mkdir()
     environment = ["env", *(f"{name}={value}" for name, value in machine.environment.items())]

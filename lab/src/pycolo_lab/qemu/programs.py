@@ -1,4 +1,4 @@
-"""What has to be installed for the laboratory: found, installed as root on Debian, or named in one line."""
+"""Programs that the laboratory needs: found, installed as root on Debian, or named in one line."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ class Programs:
         self._interruption = interruption
 
     def require(self, names: Iterable[str]) -> None:
-        """See to it that these programs are on PATH; installs what is missing as root on Debian.
+        """Ensure that these programs are on PATH; as root on Debian, install missing ones.
 
         Raises `LabError` naming the packages.
         """
@@ -122,5 +122,5 @@ def _words(said: str, code: int) -> str:
 
 
 def say(text: str) -> None:
-    """Tell the user what takes a while."""
+    """Tell the user about a step that takes a while."""
     print(text, file=sys.stderr, flush=True)

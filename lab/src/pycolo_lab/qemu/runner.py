@@ -1,4 +1,4 @@
-"""One scenario, played: a pair, clients, faults, repairs; facts and what of them may not be so."""
+"""Runs one scenario: a pair, clients, faults, repairs; records facts and violations."""
 
 import signal
 import statistics
@@ -28,8 +28,8 @@ from pycolo_lab.scoreboard import Scoreboard, Slot
 
 CONNECTIONS: Final = 48
 INTERVAL_MS: Final = 10
-"""48 connections asked every 10 ms: whatever a takeover takes below half a second, some connection was idle until
-then and is asked first by the survivor."""
+"""48 connections, one asked every 10 ms: during any takeover below half a second some connection is idle, and the
+survivor gets its first question."""
 
 QUIET_INTERVAL_MS: Final = 40
 
@@ -61,12 +61,12 @@ class _Round(msgspec.Struct, kw_only=True):
 
 
 class Runner:
-    """Plays one scenario on a stage that has a protected pair."""
+    """Runs one scenario on a stage with a protected pair."""
 
     def __init__(
         self, scenario: Scenario, stage: Stage, rounds: int | None, seed: int, announce: Callable[[str], None]
     ) -> None:
-        """`seed`: of what is drawn by lot."""
+        """`seed`: for random moments."""
         self._scenario = scenario
         self._stage = stage
         self._rounds = rounds or scenario.rounds
@@ -98,7 +98,7 @@ class Runner:
     def _round(self, number: int) -> _Round:
         stage = self._stage
         if stage.serving() is None:
-            raise LabError(f"nobody serves before round {number}: {stage.account()}")
+            raise LabError(f"no host serves before round {number}: {stage.account()}")
         if stage.states() != ("protected", "protected"):
             raise LabError(f"the pair lost its protection by itself before round {number}: {stage.account()}")
         self._watch_checkpoints(number)
@@ -109,7 +109,7 @@ class Runner:
             self._watch(AFTER_S)
             served_by = stage.serving()
             if served_by is None:
-                raise LabError(f"round {number}: nobody serves after the fault: {stage.account()}")
+                raise LabError(f"round {number}: no host serves after the fault: {stage.account()}")
             began_ns = time.monotonic_ns()
             act.repair()
         except LabError as error:
@@ -119,7 +119,7 @@ class Runner:
         whole_ns = time.monotonic_ns()
         whole_ms = (whole_ns - began_ns) / 1e6
         self._watch(AFTER_S)
-        self._announce(f"round {number}: {served_by.value} served, whole again after {whole_ms / 1e3:.1f} s")
+        self._announce(f"round {number}: {served_by.value} served, protected again after {whole_ms / 1e3:.1f} s")
         return _Round(
             fault=act.fault,
             at_ns=at_ns,
@@ -172,7 +172,7 @@ class Runner:
             raise LabError(f"the client {name} left no result: {self._clients[name].last_words()}") from error
 
     def _watch(self, seconds: float) -> None:
-        """Let time pass and collect what the nodes say: a status lists the last checkpoints only."""
+        """Let time pass and collect the nodes' statuses: a status lists only the last checkpoints."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._stage.rest(min(left, POLL_S))
@@ -268,7 +268,7 @@ def too_long(rounds: Sequence[RoundFacts], limit_ms: int | None) -> list[str]:
     if limit_ms is None:
         return []
     return [
-        f"round {number} ({one.fault}): nobody was answered for {one.stood_still_ms:.0f} ms, {limit_ms} are allowed"
+        f"round {number} ({one.fault}): no answer for {one.stood_still_ms:.0f} ms, {limit_ms} are allowed"
         for number, one in enumerate(rounds, 1)
         if one.stood_still_ms > limit_ms
     ]

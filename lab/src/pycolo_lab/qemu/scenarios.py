@@ -32,7 +32,7 @@ class Fault(Enum):
 
 
 class Victim(Enum):
-    """Whose host it happens to."""
+    """The host on which it happens."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
@@ -51,18 +51,18 @@ RESUME_MS: Final = 1000
 """The node waits so long for a primary that does not resume behind a commit, and only then asks for the next one."""
 
 WRONG_COMMANDS: Final = ("memory", "device", "ends")
-"""In turn, see `wrong_command`: seen before anything is done, seen by QEMU at the end of a migration, no QEMU."""
+"""In turn, see `wrong_command`: detected before any step, by QEMU at the end of a migration, or by its absence."""
 
 PROTECT_VICTIMS: Final = (
     (Victim.SECONDARY, Fault.QEMU),
     (Victim.SECONDARY, Fault.NODE),
     (Victim.PRIMARY, Fault.NODE),
 )
-"""Who dies during protect, and how, in turn."""
+"""Victims during protect, and how they die, in turn."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """One scenario. Each round is: fault, the clients go on, what is dead is started again, protect."""
+    """One scenario. Each round is: fault, the clients go on, dead parts are restarted, protect."""
 
     name: str
     text: str
@@ -134,7 +134,7 @@ SCENARIOS: Final = (
     Scenario(name="link", text="the link is cut, each fences the other", fault=Fault.LINK),
     Scenario(
         name="link-manual",
-        text="the link is cut, nobody serves until told to",
+        text="the link is cut, no host serves until told to",
         fault=Fault.LINK,
         arbiter="manual",
         confirms=True,
@@ -142,7 +142,7 @@ SCENARIOS: Final = (
     Scenario(name="back", text="hosts die in turn: there, back, there, back", fault=Fault.HOST, rounds=4),
     Scenario(
         name="unprotect",
-        text="the protection is taken away under load, and given back",
+        text="the protection is removed under load, and restored",
         fault=Fault.UNPROTECT,
         is_busy=True,
         rounds=3,
@@ -197,7 +197,7 @@ SCENARIOS: Final = (
     ),
     Scenario(
         name="freeze",
-        text="the primary's host stands still, and wakes up too late",
+        text="the primary's host is paused, and resumes too late",
         fault=Fault.FREEZE,
         arbiter="manual",
         confirms=True,
@@ -216,17 +216,17 @@ SCENARIOS: Final = (
         arbiter="etcd",
         stood_still_max_ms=LEASE_MS + RESTART_MS,
     ),
-    Scenario(name="etcd-link", text="the link is cut, etcd knows who serves", fault=Fault.LINK, arbiter="etcd"),
-    Scenario(name="etcd-hangs", text="etcd hangs, nobody serves", fault=Fault.STORE_HANGS, arbiter="etcd"),
+    Scenario(name="etcd-link", text="the link is cut, etcd decides who serves", fault=Fault.LINK, arbiter="etcd"),
+    Scenario(name="etcd-hangs", text="etcd hangs, no host serves", fault=Fault.STORE_HANGS, arbiter="etcd"),
     Scenario(
         name="etcd-gone",
-        text="etcd dies, then the primary's host: nobody serves",
+        text="etcd dies, then the primary's host: no host serves",
         fault=Fault.STORE_GONE,
         arbiter="etcd",
     ),
     Scenario(
         name="flood",
-        text="the primary's host dies, and the other one has much to send both ways",
+        text="the primary's host dies under bulk transfers both ways",
         fault=Fault.HOST,
         is_busy=True,
         transfers=4,
@@ -238,7 +238,7 @@ SCENARIOS: Final = (
         draw_every=4,
         checkpoints_min=500,
     ),
-    Scenario(name="control", text="nothing is compared (has to fail)", fault=Fault.HOST, compare=False),
+    Scenario(name="control", text="nothing is compared (must fail)", fault=Fault.HOST, compare=False),
 )
 
 PAUSE: Final = "pause"

@@ -32,9 +32,9 @@ HOLD_STEP_S: Final = 1.0
 
 
 def run_qemu_lab(options: QemuLabOptions, interruption: Interruption) -> int:
-    """Run it in namespaces of its own and return the exit code. Only build/lab stays on the machine.
+    """Run it in its own namespaces and return the exit code. Only build/lab stays on the machine.
 
-    It looks before it installs and builds. Raises `LabError`.
+    It checks before it installs and builds. Raises `LabError`.
     """
     chosen = choose(options.scenarios)
     check_options(options)
@@ -200,9 +200,9 @@ def failed(scenario: Scenario, why: str) -> ScenarioFacts:
 
 
 def instructions(stage: Stage, outer_pid: int) -> str:
-    """How to get inside, for people: commands that can be pasted."""
+    """How to get inside: commands to paste."""
     user = "" if is_machine_root() else " --user --preserve-credentials"
-    # With --pid: the process ids in the files below mean nothing outside, or somebody else's process.
+    # With --pid: outside, the process ids in the files below are meaningless, or belong to other processes.
     inside = f"nsenter --target {outer_pid}{user} --mount --pid"
     client = f"{inside} nsenter --net={stage.network.client.path}"
     lines = ["The pair is protected and held. The guest is 10.9.0.2; on the client:"]
@@ -216,7 +216,7 @@ def instructions(stage: Stage, outer_pid: int) -> str:
     colo = f"{sys.executable} -m pycolo"
     for host, files in stage.files.items():
         lines.append(f"  {inside} {colo} status --control {files.control}    # {host.value}; also protect, failover …")
-    lines.append("A kill of your own:")
+    lines.append("To kill a QEMU yourself:")
     for host, files in stage.files.items():
         lines.append(f"  {inside} sh -c 'kill -9 $(cat {files.directory}/qemu.pid)'    # QEMU on {host.value}")
     lines += [f"Configurations and logs: {inside} ls {stage.directory}", "Ctrl-C ends it."]

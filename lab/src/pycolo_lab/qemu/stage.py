@@ -1,4 +1,4 @@
-"""The stage of a scenario: network, a virtual machine, two nodes; a pair that protects, and what can befall it."""
+"""The stage of a scenario: network, a virtual machine, two nodes, a protected pair, and its faults."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from pycolo_lab.qemu.store import Store
 from pycolo_lab.qemu.topology import Network
 
 STATE_TIMEOUT_S: Final = 20.0
-"""For a node to come to a state on a busy machine; most take a second."""
+"""Time limit for a node to reach a state on a busy machine; most take a second."""
 
 PROTECT_TIMEOUT_S: Final = 60.0
 """`protect` starts a QEMU and copies all of the guest's memory."""
@@ -30,7 +30,7 @@ NODE_END_S: Final = 10.0
 """For a node to end in order."""
 
 OURS: Final = "colo-"
-"""How the names of everything begin that a node puts into a QEMU."""
+"""Prefix of the names of all objects that a node adds to a QEMU."""
 
 SERVING: Final = ("protecting", "protected", "alone", "serving", "linked", "waiting")
 """States of a primary's node in which its guest serves clients."""
@@ -120,7 +120,7 @@ class Stage:
             time.sleep(min(left, POLL_S))
 
     def poll(self) -> dict[Host, dict[str, Any] | None]:
-        """What both nodes say now; None for one that does not answer."""
+        """The status of both nodes; None for one that does not answer."""
         found = {}
         for host, files in self.files.items():
             found[host] = files.status() if self.is_running(host) else None
@@ -137,7 +137,7 @@ class Stage:
             self.rest(POLL_S)
 
     def account(self) -> str:
-        """Where both nodes stand, on one line."""
+        """The states of both nodes, on one line."""
         parts = []
         for host, status in self.poll().items():
             process = self._nodes.get(host)
@@ -182,7 +182,7 @@ class Stage:
         """`colo unprotect` at the node that serves; returns when both are linked again."""
         host = self.serving()
         if host is None:
-            raise LabError(f"nobody serves: {self.account()}")
+            raise LabError(f"no host serves: {self.account()}")
         self.files[host].ask("unprotect", timeout_s=PROTECT_TIMEOUT_S)
         self.until_linked()
 
@@ -248,13 +248,13 @@ class Stage:
         _kill(pid)
 
     def power_off(self, host: Host) -> None:
-        """Cables first, then node and QEMU: a killed process' kernel would still say goodbye, a dead host does not."""
+        """Cables first, then node and QEMU: a killed process' kernel would still close connections."""
         self.network.cut_host(host)
         self.kill_node(host)
         self.kill_qemu(host)
 
     def power_on(self, host: Host) -> None:
-        """The host is there again, with what was on its disk: its node's state. Nothing else runs on it."""
+        """The host is back, with its disk: its node's state. Nothing else runs on it."""
         pid = self.files[host].qemu_pid
         if pid is not None:
             _kill(pid)
@@ -289,7 +289,7 @@ class Stage:
         return code, process.log.read_text(errors="replace").strip()
 
     def clear(self) -> None:
-        """End everything on the stage, and whatever its nodes have started."""
+        """End everything on the stage, and all processes of its nodes."""
         self.processes.kill_all()
         self.store.clear()
         for files in self.files.values():

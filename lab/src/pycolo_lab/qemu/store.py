@@ -62,7 +62,7 @@ class Store:
             return connection.connect_ex((STORE_ADDRESS, CLIENT_PORT)) == 0
 
     def hang(self) -> None:
-        """It answers nobody, and its connections stay."""
+        """Stop it: it answers no request, and its connections stay open."""
         self._send(signal.SIGSTOP)
 
     def go_on(self) -> None:

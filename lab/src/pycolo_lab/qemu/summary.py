@@ -1,7 +1,7 @@
-"""The facts of a run in words: a line as each scenario ends, the table at the end, the list of what there is.
+"""The results of a run as text: a line as each scenario ends, the table at the end, the list of scenarios.
 
-No line is longer than the terminal is wide. From 80 columns on there is a table, whose cells go on in the line below
-where they do not fit; else an entry per scenario.
+No line is longer than the terminal is wide. From 80 columns on there is a table, whose cells continue on the next line
+if they do not fit; otherwise an entry per scenario.
 """
 
 import statistics
@@ -188,7 +188,7 @@ def _legend(run: RunFacts) -> str:
     return (
         f"QEMU {run.qemu} ({run.accelerator}). Stood still: no connection got an answer; a host that falls silent is "
         f"suspected after {run.detection_ms} ms at the earliest. First answer: from the fault on. Repair: the longest "
-        "such stretch from then until the pair was whole again. Of several rounds: median/longest. Pause: STOP to "
+        "such stretch from then until the guest was protected again. Of several rounds: median/longest. Pause: STOP to "
         "RESUME of the primary, median/p99. Whole again: seconds; the others: milliseconds."
         + (f" Checkpoints by cause: {causes}." if causes else "")
     )

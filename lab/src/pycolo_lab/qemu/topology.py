@@ -11,9 +11,9 @@
         │         node A          lnk ──┼══════════┼── lnk           node B        │
         └───────────────────────────────┘          └───────────────────────────────┘
 
-Each box is a network namespace; so is the machine with the etcd of the scenarios that need one, 10.9.0.3. The hosts
-are 10.9.0.11 and 10.9.0.12 on the LAN. The tap of a host that does not serve is off its bridge: the node's `serve` and
-`retire` commands put it on and take it off.
+Each box is a network namespace; so is the machine with the etcd of the scenarios that need one, 10.9.0.3. The hosts are
+10.9.0.11 and 10.9.0.12 on the LAN. The tap of a host that does not serve is not on its bridge: the node's `serve` and
+`retire` commands add and remove it.
 """
 
 from pathlib import Path
@@ -42,7 +42,7 @@ CLIENT_ADDRESS: Final = "10.9.0.1"
 GUEST_ADDRESS: Final = "10.9.0.2"
 STORE_ADDRESS: Final = "10.9.0.3"
 HOST_ADDRESSES: Final = {Host.A: "10.9.0.11", Host.B: "10.9.0.12"}
-"""The hosts' own on the LAN: that is how they reach etcd."""
+"""The hosts' own addresses on the LAN, for reaching etcd."""
 LAN_PREFIX: Final = 24
 LINK_PREFIX: Final = 30
 GUEST_MAC: Final = "52:54:00:09:00:02"
@@ -52,7 +52,7 @@ UPLINK: Final = "eth0"
 LINK: Final = "lnk"
 
 LINK_MTU: Final = 1500
-"""What a link between two machines has unless somebody cared; the demo's jumbo frames would flatter the pauses."""
+"""The default MTU of a link between two machines; the demo's jumbo frames would make the pauses look too short."""
 
 TAP_QUEUE_FRAMES: Final = 10_000
 """txqueuelen: a burst for a guest under software emulation must not lose single frames."""
@@ -145,7 +145,7 @@ class Network:
         self._set(Host.A, LINK, "up")
 
     def cut_host(self, host: Host) -> None:
-        """Pull both cables of a host; the link first, so that no farewell gets out."""
+        """Pull both cables of a host; the link first, so that no goodbye leaves."""
         self._set(host, LINK, "down")
         self._set(host, UPLINK, "down")
 

@@ -47,7 +47,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "M", "1e9", "ten", "1 2"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is no size"):
+    with pytest.raises(click.BadParameter, match="is not a size"):
         command.Size().convert(text, None, None)
 
 

@@ -127,7 +127,7 @@ def round_facts(stood_still_ms):
 
 def test_a_round_in_which_clients_waited_too_long_is_named():
     rounds = [round_facts(100), round_facts(2001), round_facts(2000)]
-    assert too_long(rounds, 2000) == ["round 2 (f): nobody was answered for 2001 ms, 2000 are allowed"]
+    assert too_long(rounds, 2000) == ["round 2 (f): no answer for 2001 ms, 2000 are allowed"]
     assert too_long(rounds, None) == []
 
 
@@ -140,13 +140,13 @@ def test_transfers_that_ran_together_are_told_as_one():
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"qemu": "9.9"}, r"--qemu 9.9: neither a version that can be fetched \(10.0\) nor a path"),
-        ({"qemu": "/nonexistent/qemu"}, "--qemu /nonexistent/qemu: there is no program that this user may run"),
-        ({"qemu": "/"}, "--qemu /: there is no program that this user may run"),
-        ({"hold": True, "rounds": 2}, "--rounds has nothing to do with --hold"),
-        ({"hold": True, "scenarios": ("rest",)}, "--scenario has nothing to do with --hold"),
-        ({"hold": True, "as_json": True}, "--json has nothing to do with --hold"),
-        ({"arbiter": "manual"}, "--arbiter is for a pair that is held"),
+        ({"qemu": "9.9"}, r"--qemu 9.9: neither an available version \(10.0\) nor the path"),
+        ({"qemu": "/nonexistent/qemu"}, "--qemu /nonexistent/qemu: there is no program there that this user may run"),
+        ({"qemu": "/"}, "--qemu /: there is no program there that this user may run"),
+        ({"hold": True, "rounds": 2}, "--rounds contradicts --hold"),
+        ({"hold": True, "scenarios": ("rest",)}, "--scenario contradicts --hold"),
+        ({"hold": True, "as_json": True}, "--json contradicts --hold"),
+        ({"arbiter": "manual"}, "--arbiter applies to a held pair only"),
         ({"scenarios": ("rest", "no-such")}, "no scenario no-such; there are rest, "),
     ],
     ids=lambda value: str(value)[:40],
