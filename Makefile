@@ -18,7 +18,7 @@ QUICK := not (slow or etcd or namespaces or nginx or qemu or tun)
 LAWS := $(patsubst %,tests/property/test_%.py,checkpoint_laws compare_laws compare_model datagram_model rewrite_laws \
 	rewrite_model)
 
-# What is compiled into one module, pycolo.core.
+# The sources of the compiled module, pycolo.core.
 COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h')
 
 .DEFAULT_GOAL := help
@@ -28,7 +28,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
 		printf 'make %-18s %s\n' "$$target" "$$text"; done
 
-setup: $(VENV)/.package ## what is needed to run: .venv, pinned dependencies, compiled core
+setup: $(VENV)/.package ## everything needed to run: .venv, pinned dependencies, compiled core
 	@:
 
 demo: setup ## kill a host under real TCP connections and watch them go on (ARGS="--help" for options)
@@ -40,7 +40,7 @@ demo-qemu: setup ## two real QEMUs: kill hosts, nodes and links (ARGS="--hold" t
 check: lint ## in a minute: lint, types, the quick unit tests and a few laws
 	@$(BIN)/pytest --quiet -m "$(QUICK)" --hypothesis-profile quick $(ARGS) tests/unit $(LAWS)
 
-test: lint ## everything that is checked: lint, types, tests, with the time of each group (ARGS="-k jhash" to choose)
+test: lint ## all checks: lint, types, tests, with the time of each group (ARGS="-k jhash" to choose)
 	@scripts/setup.sh programs
 	@$(BIN)/pytest $(ARGS)
 
@@ -55,7 +55,7 @@ types: setup $(VENV)/.dev ## mypy, strict
 bench: setup ## colo proxy beside QEMU and a relay, a quarter of an hour (ARGS="--quick", "--help")
 	@$(BIN)/python benchmarks/bench_proxy.py $(ARGS)
 
-bench-instructions: setup ## instructions per packet, counted with valgrind and held (ARGS="--functions", "--update")
+bench-instructions: setup ## instructions per packet, counted with valgrind, with a limit (ARGS="--functions", "--update")
 	@scripts/setup.sh counting
 	@$(BIN)/python benchmarks/instructions.py $(ARGS)
 
@@ -71,20 +71,20 @@ dist: setup $(VENV)/.dist ## source distributions and wheels of pycolo and pycol
 deb: ## Debian packages for this machine's release, built and checked, in dist/ (as root)
 	@scripts/deb.sh
 
-lock: ## requirements*.lock anew, with the newest releases that pyproject.toml allows
+lock: ## renew requirements*.lock, with the newest releases that pyproject.toml allows
 	@scripts/lock.sh
 
 clean: ## remove everything that make has made, .venv too
 	@rm -rf $(VENV) build dist site src/*.egg-info lab/src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find $(wildcard src lab tests benchmarks) \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
 
-# The stamps of the steps, set by the script: a step that is up to date costs nothing.
+# The stamps of the steps, set by the script: a step that is up to date is skipped.
 $(VENV)/.environment: requirements.lock scripts/setup.sh
 	@scripts/setup.sh environment
 
 $(VENV)/.package: $(VENV)/.environment pyproject.toml setup.py lab/pyproject.toml $(COMPILED)
 	@scripts/setup.sh package
 
-# What only the targets that use them need: one dependency group of pyproject.toml each.
+# Tools of single targets: one dependency group of pyproject.toml each.
 $(VENV)/.dev $(VENV)/.docs $(VENV)/.dist: $(VENV)/.%: requirements-%.lock scripts/setup.sh | $(VENV)/.package
 	@scripts/setup.sh $*

@@ -37,7 +37,7 @@ TURN_US: Final = 40
 FEW: Final = 1000
 DISPLACED: Final = 50_000
 PIECE: Final = 50_000
-"""So many connections' frames are made at a time."""
+"""Number of connections whose frames are made at a time."""
 
 OUT: Final = memoryview(bytearray(1 << 20))
 SILENT_US: Final = 3 * limits.CONNECTION_IDLE_MS * 1000
@@ -90,7 +90,7 @@ def batches(octets: bytes | bytearray, frame_bytes: int) -> Iterator[memoryview]
 
 
 def shake(shell: Shell, first: int, count: int, calls: Calls) -> None:
-    """Both guests answer so many clients' SYNs."""
+    """Both guests answer that many clients' SYNs."""
     for begin in range(first, first + count, PIECE):
         octets = bytearray(handshake(SMALL, range(begin, min(begin + PIECE, first + count)), Ends(), SYN | ACK))
         gc.collect()
@@ -101,7 +101,7 @@ def shake(shell: Shell, first: int, count: int, calls: Calls) -> None:
 
 
 def talk(shell: Shell, load: Cycle, calls: Calls | None) -> float:
-    """Both guests say a cycle; processor microseconds of a pair, the driver's own loop included."""
+    """Both guests send a cycle; returns processor microseconds per pair, the driver's own loop included."""
     began = time.thread_time_ns()
     for frames in batches(load.octets, len(load.octets) // load.frames):
         shell.turn(frames, calls)

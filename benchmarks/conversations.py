@@ -1,4 +1,4 @@
-"""How a row's connections begin, and what each end sends then: one for what `sessions` times and `counted` counts."""
+"""The beginning of a row's connections, and what each end sends then: shared by `sessions` and `counted`."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,11 +13,11 @@ APART: Final = SECONDARY_ISN - PRIMARY_ISN
 """The offset that a rewriter learns."""
 
 STEPS_MIN: Final = 500
-"""Of a replica's cycle, all connections together: few connections say more each."""
+"""Size of a replica's cycle, all connections together: with few connections each sends more."""
 
 
 def begun_alike(traffic: Traffic, flows: int) -> bytes:
-    """What each replica sends before its cycles, for a comparator; nothing for datagrams."""
+    """Frames of each replica before its cycles, for a comparator; none for datagrams."""
     return handshake(traffic, flows, Ends(), SYN | ACK)
 
 
@@ -27,7 +27,7 @@ def of_replica(traffic: Traffic, side: str, flows: int) -> Cycle:
 
 
 def begun_apart(traffic: Traffic, flows: int) -> Iterator[tuple[bytes, bool]]:
-    """The handshakes as they come to a rewriter, and whether each comes from the clients."""
+    """The handshakes as a rewriter receives them, and whether each comes from the clients."""
     for ends, flags in ((_client(traffic), SYN), (_guest(traffic), SYN | ACK), (_client(traffic), ACK)):
         yield handshake(traffic, flows, ends, flags), ends.from_client
 

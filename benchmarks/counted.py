@@ -1,4 +1,4 @@
-"""What `instructions.py` counts: the compiled cores, fed as their shells feed them. It runs under callgrind.
+"""The code that `instructions.py` counts: the compiled cores, fed as their shells feed them. It runs under callgrind.
 
     python counted.py LIBRARY [ROW …]
 
@@ -22,12 +22,12 @@ from pycolo.core import Comparator, Rewriter
 
 SEED: Final = 0x5EED
 BATCH_BYTES: Final = 128 << 10
-"""What a shell finds in a unix socket at once when both sides are busy."""
+"""Data in a unix socket at once when both sides are busy."""
 
 OUT_BYTES: Final = 512 << 10
 WARM_FRAMES: Final = 3000
 COUNTED_FRAMES: Final = 6000
-"""At least so many of one side; whole cycles."""
+"""Minimum frames of one side; whole cycles."""
 
 TURN_US: Final = 100
 
@@ -50,7 +50,7 @@ class Counting:
         self._library = ctypes.CDLL(library)
 
     def during(self, name: str, work: Callable[[], int]) -> int:
-        """Count what `work` executes, under that name."""
+        """Count the instructions of `work`, under that name."""
         gc.collect()
         gc.disable()
         label = ctypes.c_char_p(name.encode())
@@ -76,7 +76,7 @@ class Compare:
         self._out = placed(bytes(OUT_BYTES))
 
     def feed(self, pairs: list[tuple[memoryview, memoryview]]) -> int:
-        """Batches of (secondary, primary), as proxy/compare.py does it in a turn; how many bytes came out."""
+        """Batches of (secondary, primary), as proxy/compare.py feeds them in a turn; returns the bytes of output."""
         core, out, released = self.core, self._out, 0
         first, second = self._takers
         for secondary, primary in pairs:
@@ -126,7 +126,7 @@ class Rewrite:
         self._out = placed(bytes(OUT_BYTES))
 
     def feed(self, batches: list[memoryview], is_client: bool) -> int:
-        """Batches of one direction; how many bytes came out."""
+        """Batches of one direction; returns the bytes of output."""
         core, out, translated = self.core, self._out, 0
         take = core.client_frames if is_client else core.guest_frames
         drain = core.drain_guest if is_client else core.drain_client
@@ -174,7 +174,7 @@ def cycles(frames: int, at_least: int) -> range:
 
 
 def placed(octets: bytes) -> memoryview:
-    """On pages of its own: how many instructions a copy takes depends on where its ends lie."""
+    """On pages of its own: the instructions of a copy depend on the alignment of its ends."""
     pages = memoryview(mmap.mmap(-1, max(1, len(octets))))
     pages[: len(octets)] = octets
     return pages[: len(octets)]

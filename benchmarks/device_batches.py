@@ -1,4 +1,4 @@
-"""What does a frame through a packet socket cost, one per system call and by the batch?
+"""The cost of a frame through a packet socket, one per system call and in batches.
 
     .venv/bin/python benchmarks/device_batches.py [--rounds 15] [--json] [--help]
 
@@ -40,10 +40,10 @@ LOADS: Final = [("64 B", 64, 0), ("1514 B", 1514, 0), ("64 KiB, GSO", 65000, 0)]
 
 SEGMENT_BYTES: Final = 1448
 BURST_BYTES: Final = 4 << 20
-"""At most so much waits to be received: a socket's buffer has room for it, with what the kernel adds."""
+"""At most this much waits to be received: it fits a socket's buffer, with the kernel's overhead."""
 
 BURST_FRAMES_MAX: Final = 400
-"""A ring of large slots has room for no more."""
+"""A ring of large slots has no more room."""
 
 ROUND_FRAMES: Final = 20_000
 ROUND_BYTES: Final = 8 * BURST_BYTES
@@ -113,7 +113,7 @@ class Load:
         return {"wall": wall / fd.frames_out, "cpu": cpu / fd.frames_out}
 
     def _taken(self, drain: Callable[[], int]) -> Costs:
-        """Receiving, after each burst all that it has brought."""
+        """Receiving: after each burst, everything that it brought."""
         fd = FrameFd(self._sender.fileno(), self._sender.vnet_len, is_socket=True)
         frames = wall = cpu = arrival = 0
         for _ in range(self._bursts):
@@ -159,7 +159,7 @@ class Load:
             port.close()
 
     def ways(self) -> dict[str, Callable[[], Costs]]:
-        """All of them."""
+        """Send all of them."""
         return {
             "out: write": lambda: self.out(is_socket=False),
             "out: sendmmsg": lambda: self.out(is_socket=True),

@@ -71,7 +71,7 @@ def _address(octets: Any) -> int:
 
 
 class Source:
-    """What is sent into `end`: a cycle, again and again."""
+    """The input of `end`: a cycle, repeated."""
 
     def __init__(self, end: socket.socket, cycle: Cycle) -> None:
         self.cycle = cycle
@@ -91,7 +91,7 @@ class Source:
 
 
 class Outlet:
-    """What comes out of `end`: the frames of a cycle. Without `traffic` they are only counted.
+    """The output of `end`: the frames of a cycle. Without `traffic` they are only counted.
 
     `shifted`: what is added to sequence and acknowledgement numbers; None: acknowledgements are not looked at.
     `from_client`: who sends them.
@@ -139,7 +139,7 @@ class Outlet:
 
 
 def drive(sources: Sequence[Source], outlets: Sequence[Outlet], seconds: float) -> tuple[float, int]:
-    """Send for about so long; how long it took until all was out, and how many cycles each source has sent."""
+    """Send for about that time. Returns the time until all was out, and the cycles that each source has sent."""
     ins = (_Source * max(1, len(sources)))(*(one.fields for one in sources))
     outs = (_Outlet * max(1, len(outlets)))(*(one.fields for one in outlets))
     took = engine().drive(ins, len(sources), outs, len(outlets), int(seconds * 1e9))

@@ -1,4 +1,4 @@
-"""What a packet costs with nothing and with much that waits: nanoseconds, by the number that waits.
+"""The cost of a packet with no and with many waiting packets: nanoseconds, by their number.
 
     python benchmarks/growth.py                     a table; the last column is the largest against the smallest
     python benchmarks/growth.py --json FILE         the same numbers

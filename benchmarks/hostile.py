@@ -1,4 +1,4 @@
-"""Traces in which a guest lets much wait: what must not make the next packet dear.
+"""Traces in which a guest makes many packets wait: they must not make the next packet expensive.
 
 A `Trace` gives, for a number that waits, the batches that bring it about and the packets that are then measured. Both
 are lists of (whether it is the primary's, a stream of frames). `benchmarks/growth.py` times them; the tests count the
@@ -29,7 +29,7 @@ Batch = tuple[bool, bytearray]
 
 @dataclass(frozen=True)
 class Trace:
-    """`made(waiting)`: what is fed before, and what is measured. `most`: what can wait at all."""
+    """`made(waiting)`: the input before, and the measured input. `most`: the maximum that can wait."""
 
     name: str
     made: Callable[[int], tuple[list[Batch], list[Batch]]]
@@ -72,7 +72,7 @@ def segment(place: int) -> bytes:
 
 
 def opened(port: int = 80) -> list[Batch]:
-    """Both have answered the client's SYN, and have gone on."""
+    """Both have answered the client's SYN, and continued."""
     both = joined([tcp(-1, b"", SYN | ACK, port=port), tcp(0, b"", port=port)])
     return [(SECONDARY, both), (PRIMARY, bytearray(both))]
 
@@ -117,7 +117,7 @@ def equal_datagrams(waiting: int) -> tuple[list[Batch], list[Batch]]:
 
 
 def overlap(waiting: int) -> tuple[list[Batch], list[Batch]]:
-    """The primary has sent something twice; the secondary follows it."""
+    """The primary has sent overlapping data; the secondary follows it."""
     held = range(waiting + PROBES)
     again = tcp(CUT // 2, piece(0)[CUT // 2 :] + piece(1)[: CUT // 2], ACK | PSH)
     mine = joined([*(segment(place) for place in held), again])
@@ -191,7 +191,7 @@ def again_behind_bare_acks(waiting: int) -> tuple[list[Batch], list[Batch]]:
 
 
 def kept(waiting: int) -> tuple[list[Batch], list[Batch]]:
-    """What was equal is sent again."""
+    """Equal payload is retransmitted."""
     equal = joined(segment(place) for place in range(waiting + PROBES))
     return (
         [*opened(), (SECONDARY, equal), (PRIMARY, bytearray(equal))],
@@ -248,7 +248,7 @@ TRACES: Final = (
 
 
 class Comparing:
-    """A comparator without bounds that a trace would meet, and its clock, which stands still."""
+    """A comparator without limits that a trace would reach, and its stopped clock."""
 
     def __init__(self) -> None:
         self.core = Comparator(SEED, queue_packets_max=1 << 17)
@@ -285,7 +285,7 @@ def steps(trace: Trace, waiting: int) -> float:
 
 
 def warmed(waiting: int) -> Comparing:
-    """Whose memory has been touched: the kernel gives pages at the first time, which is not what is measured."""
+    """Its memory has been touched before: the kernel's page allocation is not measured."""
     one = Comparing()
     one.feed([(PRIMARY, joined(udp(alike(number), 6000) for number in range(2 * waiting + 200)))])
     one.emptied()

@@ -1,4 +1,4 @@
-"""How many instructions the cores execute for a pair, or for a frame: counted with callgrind, so on a busy machine too.
+"""How many instructions the cores execute per pair, or per frame: counted with callgrind, so even on a busy machine.
 
     python benchmarks/instructions.py              a table, and exit status 1 where a row is above its limit
     python benchmarks/instructions.py --update     write instructions.json: what is counted now is what is allowed
@@ -103,7 +103,7 @@ def kept() -> dict[str, int]:
 
 
 def show(found: dict[str, int], allowed: dict[str, int]) -> list[str]:
-    """The table; what is wrong is returned."""
+    """The table; returns the failures."""
     wrong = []
     print(f"{'instructions per pair, or per frame rewritten':<48} {'now':>7} {'kept':>7} {'change':>7} {'limit':>7}")
     for name, now in found.items():

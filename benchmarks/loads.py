@@ -1,4 +1,4 @@
-"""The frames of the benchmarks: what two guests send, as a cycle that can be repeated without end.
+"""The frames of the benchmarks: the output of two guests, as a cycle that can be repeated without end.
 
 A `Cycle` is a stream of frames in QEMU's framing on `flows` connections in turn. Sent again with every sequence number
 advanced by what one cycle holds (`advance`), it continues each connection in order; nothing else of it changes, so
@@ -139,7 +139,7 @@ def cycle(traffic: Traffic, side: str, flows: int, ends: Ends | None = None, rep
 
 
 def _steps(traffic: Traffic, side: str) -> list[Sequence[int]]:
-    """The payloads that a connection sends at a stretch: what the other side may send as one."""
+    """The payloads that a connection sends in a row: the other side may send them as one."""
     payloads = traffic.of(side)
     return [[payload] for payload in payloads] if traffic.secondary is None else [payloads]
 

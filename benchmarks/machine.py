@@ -1,4 +1,4 @@
-"""What else the machine does: on which processors a run is pinned, and how much of them others took meanwhile."""
+"""The processors of a run, and the share of them that other programs took meanwhile."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ class Cores:
 
 
 def chosen(text: str | None) -> Cores | None:
-    """`text`: PEER,DRIVER; "none": as the scheduler likes, and nothing is known of others; None: the last two."""
+    """`text`: PEER,DRIVER; "none": unpinned, and the share of others is unknown; None: the last two."""
     allowed = sorted(os.sched_getaffinity(0))
     if text == "none" or (text is None and (len(allowed) < 2 or shutil.which("taskset") is None)):
         return None
@@ -58,7 +58,7 @@ def moment(cores: Cores | None, peer_s: float) -> Moment:
 
 
 def of_others(cores: Cores | None, before: Moment, after: Moment) -> float:
-    """The larger share of one of the two cores that neither peer nor driver had, though they might have wanted it."""
+    """The larger share of one of the two cores that neither peer nor driver had, although they may have needed it."""
     if cores is None:
         return 0.0
     wall = after.at - before.at
@@ -72,7 +72,7 @@ def of_others(cores: Cores | None, before: Moment, after: Moment) -> float:
 
 
 def described(cores: Cores | None) -> dict[str, Any]:
-    """Where this was measured."""
+    """Description of this machine."""
     model = [
         line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "name" in line
     ]

@@ -1,4 +1,4 @@
-"""What is measured: QEMU, `colo proxy`, a relay that compares nothing, and a sink, each behind the same sockets."""
+"""The peers: QEMU, `colo proxy`, a relay that compares nothing, and a sink, each behind the same sockets."""
 
 import os
 import random
@@ -49,7 +49,7 @@ class Peer:
         self.ends: dict[str, socket.socket] = {}
 
     def cpu_s(self) -> float:
-        """What all its threads have used; the scheduler counts nanoseconds."""
+        """Processor time of all its threads; the scheduler counts nanoseconds."""
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
@@ -115,7 +115,7 @@ def command(name: str, shape: Shape, folder: Path, ports: int) -> list[str]:
 
 
 def rewriter_of_qemu() -> list[str]:
-    """QEMU's is a filter of a netdev: redirectors on either side of it, and nothing behind the netdev."""
+    """QEMU's is a filter of a netdev: redirectors on either side of it, and nothing connected to the netdev."""
     port = free_ports(2)
     netdevs = [f"socket,id=nd0,udp=127.0.0.1:{port},localaddr=127.0.0.1:{port + 1}"]
     netdevs += ["hubport,id=hp0,hubid=0,netdev=nd0", "hubport,id=hp1,hubid=0"]
@@ -163,7 +163,7 @@ def connected(peer: Peer, address: str | tuple[str, int], log: Path, stack: Exit
 
 
 def one_frame(peer: Peer, source: socket.socket, sink: socket.socket) -> None:
-    """A frame for an output that is not connected yet is lost: try, with what no peer looks into, until one comes."""
+    """A frame for an output that is not connected yet is lost: send frames that peers ignore, until one arrives."""
     frame = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x88\xb5" + bytes(46)
     framed = struct.pack(">I", len(frame)) + frame
     if peer.shape.vnet:

@@ -1,4 +1,4 @@
-"""How soon does a client send again what only the secondary guest has lost?
+"""How soon does a client retransmit a segment that only the secondary guest has lost?
 
     .venv/bin/python benchmarks/repeated_ack.py [--rounds 20] [--segments 8] [--json] [--help]
 
@@ -63,7 +63,7 @@ FULL_BYTES: Final = 1000
 """The lines before the request are shorter, its segments are not."""
 
 LINE_BYTES: Final = 16
-"""What the server is told, in front of the payload and in one segment with it."""
+"""The server's instruction, before the payload and in one segment with it."""
 
 PATIENT_MS: Final = 20_000
 RTAX_RTO_MIN: Final = 13
@@ -114,7 +114,7 @@ class Loss:
         return packet if parse_frame(frame, 0, len(frame), 0, packet) == PacketKind.TCP else None
 
     def from_client(self, frame: bytearray) -> bool:
-        """Every frame passes; when the lost segment was sent is noted."""
+        """Every frame passes; the time of the lost segment is recorded."""
         packet, now_ns = self.parsed(frame), time.monotonic_ns()
         if packet is None or packet.payload_len < FULL_BYTES:
             return True
@@ -125,7 +125,7 @@ class Loss:
         return True
 
     def to_client(self, frame: bytearray) -> bool:
-        """The repetitions that a node has made are what `way` makes of them."""
+        """Change a node's repetitions as `way` says."""
         packet = self.parsed(frame)
         if packet is None or self.again_ns or packet.payload_len or packet.ack != self.seq or not packet.sack_len:
             return True

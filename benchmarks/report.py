@@ -1,4 +1,4 @@
-"""What `bench_proxy.py` found, as Markdown and as pictures (SVG, light and dark)."""
+"""The results of `bench_proxy.py`, as Markdown and as pictures (SVG, light and dark)."""
 
 from html import escape
 from typing import Any, Final
@@ -50,7 +50,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def markdown(found: Found) -> str:
-    """All tables, and below them what is to be said about them."""
+    """All tables, followed by remarks."""
     where = found["machine"]
     pinned = f"peer on processor {where['peer_on']}, driver on {where['driver_on']}"
     versions = f"Linux {where['kernel']}, Python {where['python']}, QEMU {where['qemu'] or 'not installed'}"

@@ -17,10 +17,10 @@ from machine import Cores
 from peers import Peer, Shape, running
 
 WARM_S: Final = 1.0
-"""Until memory has been touched; in the first tenths of a second the kernel fills pages with zeros."""
+"""Until memory has been touched; in the first tenths of a second the kernel zeroes pages."""
 
 TRIES: Final = 4
-"""How often a round is measured when others had more than `machine.OTHERS_MAX` of a processor."""
+"""How often a round is repeated when others had more than `machine.OTHERS_MAX` of a processor."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Found:
 
 
 class Session:
-    """A running peer with its load on the way."""
+    """A running peer with its load."""
 
     def __init__(self, peer: Peer, cores: Cores | None) -> None:
         self.peer = peer
@@ -88,7 +88,7 @@ class Session:
         return self.sources[0].cycle.frames * (2 if self.peer.shape.kind == "rewriter" else 1)
 
     def opened(self, name: str, octets: bytes, sink: str | None) -> None:
-        """Send frames that belong to no cycle; until they have come out where they should."""
+        """Send frames that belong to no cycle, until they arrive."""
         loose = Cycle(0, bytearray(octets), array("Q"), array("I"), 0, 0, 0, 0)
         outlets = [Outlet(self.peer.ends[sink], loose)] if sink in self.peer.ends and sink else []
         sources = [Source(self.peer.ends[one], loose) for one in name.split("+")]
@@ -178,7 +178,7 @@ def compared(
 
 
 def _measure(one: Session, result: Found, seconds: float, tries: int) -> None:
-    """A round, again where others had their share; the quietest of them is kept when none was quiet."""
+    """A round, repeated when others had their share; the quietest one is kept if none was quiet."""
     kept = None
     for _ in range(tries):
         rate, cpu, others, wrong = one.round(seconds)

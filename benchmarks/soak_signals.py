@@ -1,4 +1,4 @@
-"""Signals at random moments for the laboratories: none may hang, say more than a line, or leave anything behind.
+"""Signals at random moments for the laboratories: none may hang, print more than a line, or leave anything behind.
 
     .venv/bin/python benchmarks/soak_signals.py --count 300
     .venv/bin/python benchmarks/soak_signals.py --count 40 -- lab qemu --scenario host

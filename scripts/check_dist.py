@@ -1,4 +1,4 @@
-"""What is in a source distribution and a wheel, against what should be: python scripts/check_dist.py SDIST WHEEL LIST.
+"""Checks the contents of a source distribution and a wheel: python scripts/check_dist.py SDIST WHEEL LIST.
 
 LIST has one path of the distribution's source tree a line. Prints one line for each file, or what is wrong with it.
 """

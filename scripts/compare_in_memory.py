@@ -40,7 +40,7 @@ def released(core: Comparator, primary: bytearray, secondary: bytearray) -> byte
 
 
 def main() -> None:
-    """Fails with a traceback where the package does not do what it is for."""
+    """Fails with a traceback if the package does not work."""
     core = Comparator(1, policy=DivergencePolicy.HOLD)
     same = framed(1000, b"same")
     assert released(core, same, bytearray(same)) == bytes(same)
