@@ -175,14 +175,14 @@ def test_the_picture_of_the_states_names_all_of_them():
 
 
 def test_arbiters_are_those_of_the_code():
-    assert codes(first_column("docs/failover.md", "## Suspicion is no permission")) == list(ARBITERS)
+    assert codes(first_column("docs/failover.md", "## Suspicion is not permission")) == list(ARBITERS)
     assert {*ARBITERS, *codes(first_column("docs/fencing.md", "# Fence the other host"))} == set(ARBITER_KINDS)
 
 
 def test_policies_and_kinds_are_those_of_the_code():
     policies = codes(first_column("docs/rules.md", "## What a difference does"))
     assert {*policies, "checkpoint"} == {policy.name.lower() for policy in DivergencePolicy}
-    sentence = text("docs/rules.md").partition("The kinds of difference")[2].partition("The last three but one")[0]
+    sentence = text("docs/rules.md").partition("The kinds of difference")[2].partition("The three that end")[0]
     assert re.findall(r"`([a-z_]+)`", sentence) == [kind.name.lower() for kind in DifferenceKind]
 
 
