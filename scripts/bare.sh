@@ -50,7 +50,7 @@ make_base() {
     rm -rf --one-file-system "$base.unfinished"
     "${command[@]}" "$release" "$base.unfinished" ${mirror:+"$mirror"} >"$base.log" 2>&1 || {
         tail -n 5 "$base.log" >&2
-        die "debootstrap could not make a root of $release (all of what it said: $base.log)"
+        die "debootstrap could not make a root of $release (full output: $base.log)"
     }
     apt-config dump | sed -n '/^Acquire::IndexTargets/d; /^Acquire::/p' >"$base.unfinished/etc/apt/apt.conf.d/00host"
     # It shares this machine's network: what is installed there must not listen on it.

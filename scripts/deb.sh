@@ -21,7 +21,7 @@ die() {
 quietly() {
     "$@" >>"$log" 2>&1 || {
         tail -n 20 "$log" >&2
-        die "$1 failed (all of what it said: $log)"
+        die "$1 failed (full output: $log)"
     }
 }
 

@@ -16,7 +16,7 @@ die() {
     printf 'error: %s\n' "$*" >&2
     exit 1
 }
-quietly() { "$@" >>"$log" 2>&1 || { tail -n 15 "$log" >&2 && die "$1 failed (all of what it said: $log)"; }; }
+quietly() { "$@" >>"$log" 2>&1 || { tail -n 15 "$log" >&2 && die "$1 failed (full output: $log)"; }; }
 
 rm -rf "$work"
 mkdir -p "$work/source" dist

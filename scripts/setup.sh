@@ -6,13 +6,13 @@
 #   scripts/setup.sh package       pycolo and its laboratory, editable: the packet path compiled in place, and the
 #                                  command `colo`
 #
-# These two are all that is needed to run. For those who work on pycolo, tools into the same environment:
+# Running needs only these two. For work on pycolo, tools in the same environment:
 #
 #   scripts/setup.sh dev           lint, types, tests and benchmarks (requirements-dev.lock)
 #   scripts/setup.sh docs          the documentation (requirements-docs.lock)
-#   scripts/setup.sh dist          what is published (requirements-dist.lock)
-#   scripts/setup.sh programs      programs of the system that tests start: installed as root on Debian, else nothing.
-#                                  No stamp: they may go as they came, and it costs nothing to look
+#   scripts/setup.sh dist          tools for publishing (requirements-dist.lock)
+#   scripts/setup.sh programs      system programs that tests start: installed as root on Debian, otherwise nothing.
+#                                  No stamp: they may be removed again, and checking is cheap
 #   scripts/setup.sh counting      likewise valgrind, for `make bench-instructions`
 #
 # PYTHON=/path/to/python3 chooses the interpreter. As root on Debian, missing system packages are installed; otherwise
@@ -32,7 +32,7 @@ die() {
     exit 1
 }
 
-# Runs a command with its output in the log; when it fails, shows the end of what it said.
+# Runs a command with its output in the log; if it fails, shows the end of its output.
 quietly() {
     local failed=0
     "$@" >"$said" 2>&1 || failed=1
@@ -81,10 +81,10 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     quietly apt-get update || warn "apt-get update failed; trying with the lists that are there"
     quietly apt-get install --yes --no-install-recommends "$@" ||
-        warn "apt-get could not install $* (all of what it said: $log)"
+        warn "apt-get could not install $* (full output: $log)"
 }
 
-# Programs that tests start, and the Debian packages that bring them.
+# Programs that tests start, and their Debian packages.
 readonly test_programs=(
     qemu-system-x86_64:qemu-system-x86
     busybox:busybox-static
@@ -106,8 +106,8 @@ install_programs() {
         command -v "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
     done
     if ((${#packages[@]})) && may_install_packages; then
-        # Tests start programs of their own: the services that come with the packages are not wanted. Without systemd
-        # RUNLEVEL keeps invoke-rc.d from starting them; systemd starts them, and is told otherwise.
+        # Tests start programs of their own: the packages' services are not wanted. Without systemd
+        # RUNLEVEL keeps invoke-rc.d from starting them; systemd would start them, and is told not to.
         RUNLEVEL=1 install_packages "${packages[@]}"
         if [[ -d /run/systemd/system ]]; then
             [[ " ${packages[*]} " != *" etcd-server "* ]] || quietly systemctl disable --now etcd.service || true
@@ -149,7 +149,7 @@ make_environment() {
 install_pins() {
     say "Installing $1 ($2)"
     quietly "$venv/bin/pip" install --disable-pip-version-check --requirement "$2" ||
-        die "pip could not install $2 (all of what it said: $log)"
+        die "pip could not install $2 (full output: $log)"
 }
 
 # Of a dependency group in pyproject.toml. The stamp has its name.
@@ -165,11 +165,11 @@ install_package() {
             "as root, apt-get install gcc libc6-dev python3-dev"
     fi
     say "Compiling the packet path"
-    # An extension module runs instead of a source of the same name: of an earlier checkout none may stay.
+    # An extension module shadows a source of the same name: remove those of earlier checkouts.
     find src -name '*.so' -delete
     quietly "$venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps \
         --editable . --editable lab ||
-        die "the package could not be built (all of what was said: $log)"
+        die "the package could not be built (full output: $log)"
     touch "$venv/.package"
     say "Ready: $venv/bin/colo"
 }

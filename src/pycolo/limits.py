@@ -70,7 +70,7 @@ SPLIT_WAIT_MS: Final = 2
 """A held frame whose first part has been compared waits this long for the rest; then the part leaves alone."""
 
 DATAGRAM_REORDER_MS: Final = 50
-"""Datagrams of one guest may arrive in another order within this time before they count as different."""
+"""The two guests' datagrams may arrive in different orders for this long before they count as different."""
 
 RETAINED_PACKETS_MAX: Final = 256
 """Packets of the secondary kept below the frontier, per connection: 373 KB of full Ethernet frames. For full segments

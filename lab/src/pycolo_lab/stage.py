@@ -19,27 +19,27 @@ from pycolo_lab.processes import Host, Process, Processes, run_to_end
 from pycolo_lab.topology import LINK_A_ADDRESS, LINK_PORT, Topology
 
 PAIR: Final = "demo"
-"""What the two nodes and their certificates call themselves together."""
+"""The name of the pair, for both nodes and their certificates."""
 
 NODES: Final = ("primary", "secondary")
-"""Of all processes only these end with EXIT_FENCED."""
+"""Only these processes end with EXIT_FENCED."""
 
 START_TIMEOUT_S: Final = 20.0
 """For each step of the start; on a busy machine a node needs some seconds."""
 
 
 EXIT_FENCED: Final = 3
-"""Of a node that ends because the other one serves."""
+"""Printed by a node that ends because the other one serves."""
 
 PLAIN_TEXT: Final = ["--insecure", "--insecure-link", f"{LINK_A_ADDRESS}/30"]
-"""The link of the laboratory leaves the machine nowhere."""
+"""The laboratory's link does not leave the machine."""
 
 
 class Stage:
-    """Everything that is there before the first client. `tick` is called while something is waited for.
+    """Everything that must exist before the first client. `tick` is called during waits.
 
     Two guests on one kernel draw from the same secrets: unless `twisted` is false, host B's node has the twist at its
-    guest's card, which makes them as independent as two machines are.
+    guest's card, which makes them as independent as two machines.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Stage:
         """Network, nodes, guests, servers, in this order; returns when both nodes say that they are
         protected.
 
-        Raises `LabError` with the reason when it does not come to that.
+        Raises `LabError` with the reason if that fails.
         """
         self.build_network()
         self._start_server("server-a", Host.A, self.topology.guest_a)
@@ -95,11 +95,11 @@ class Stage:
         self.until(self._is_protected, START_TIMEOUT_S, "the pair did not become protected")
 
     def tick(self) -> None:
-        """Let a little time pass; raises what the run raises then."""
+        """Let a little time pass; raises the exceptions of the run's own wait."""
         self._tick()
 
     def expect(self, process: Process) -> None:
-        """From here on it is to run as long as its host does."""
+        """From here on the process must run as long as its host does."""
         self._must_run.append(process)
 
     def assert_alive(self) -> None:

@@ -1,4 +1,4 @@
-"""Facts -> numbers: what `colo demo --json` prints. Pure; the verdict on them is `pycolo_lab.verdict`'s."""
+"""Facts -> numbers: the output of `colo demo --json`. Pure; `pycolo_lab.verdict` adds the verdict."""
 
 from collections.abc import Iterable
 from typing import Final, Literal
@@ -11,7 +11,7 @@ from pycolo_lab.options import LabOptions
 from pycolo_lab.series import Field, value_at
 
 KILL_WINDOW_NS: Final = 4_000_000_000
-"""A pause that overlaps this time after the kill is the kill's."""
+"""A pause that overlaps this time after the kill counts as the kill's."""
 
 MS: Final = 1_000_000
 
@@ -72,7 +72,7 @@ class SessionsSummary(msgspec.Struct, kw_only=True):
     after_kill: LatencySummary
     latency_ms_p50: float
     latency_ms_p99: float
-    """`protected`'s, under the names that they had first."""
+    """Those of `protected`, under their earlier names."""
 
 
 class TakeoverSummary(msgspec.Struct, kw_only=True):
@@ -100,7 +100,7 @@ class ProxySummary(msgspec.Struct, kw_only=True):
 
 
 class ControlSummary(msgspec.Struct, kw_only=True):
-    """A negative control: what was left out, whether the failure showed, and as what."""
+    """A negative control: the omitted part, whether the failure showed, and how."""
 
     without: str
     shown: bool
@@ -135,7 +135,7 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 def measure(facts: RunFacts, options: LabOptions) -> Summary:
-    """Work the facts out into numbers; the verdict on them is still empty."""
+    """Compute the numbers; the verdict on them is still empty."""
     summary = Summary(
         ok=False,
         verdict="",
@@ -162,7 +162,7 @@ def measure(facts: RunFacts, options: LabOptions) -> Summary:
 
 
 def longest_pause_ms(pauses: Iterable[Pause], kill_ns: int, *, at_kill: bool) -> float:
-    """Return the longest pause that has to do with the kill, or the longest that has not."""
+    """Return the longest pause around the kill, or the longest elsewhere."""
     found = [pause.ns for pause in pauses if _is_at_kill(pause, kill_ns) is at_kill]
     return round(max(found, default=0) / MS, 1)
 
@@ -193,7 +193,7 @@ def _transfer(facts: RunFacts, name: Literal["download", "upload"], size: int | 
     moving: bool = getattr(kill, f"{name}_moving")
     takeover = facts.secondary.takeover if facts.secondary else None
     still = stand_still(result.pauses, kill.at_ns, takeover.decided_ns if takeover else None)
-    # While it stands still the counter does too; its middle is far from the edges, which samples lie beside.
+    # While it stands still the counter does too; its middle is far from the edges, near which samples lie.
     field: Field = "download_bytes" if name == "download" else "upload_bytes"
     before = round(value_at(facts.samples, field, (still.start_ns + still.end_ns) // 2))
     before = min(max(before, at_kill), result.bytes)
@@ -227,7 +227,7 @@ def _latency(latency: Latency) -> LatencySummary:
 
 
 def is_kept(session: SessionResult) -> bool:
-    """Whether a session that was open at the kill went on: right answers to questions asked after it."""
+    """Whether a session that was open at the kill went on: correct answers to later questions."""
     return session.error is None and session.after_kill > 0
 
 

@@ -1,4 +1,4 @@
-"""Text for a terminal of any width: nothing is cut, what does not fit goes on below."""
+"""Text for a terminal of any width: nothing is truncated; text that does not fit continues below."""
 
 import os
 import sys
@@ -10,11 +10,11 @@ TEXT_COLUMNS_MIN: Final = 10
 """Narrower a text is never wrapped, however narrow the terminal."""
 
 GIVE_BACK: Final = "\x1b[?1047l\x1b[?25h"
-"""Back from the other screen, with a cursor; nothing where the picture had not begun (1049 would move the cursor)."""
+"""Leave the alternate screen, with a cursor; no effect if it was not entered (1049 would move the cursor)."""
 
 
 def terminal_size(stream: IO[str]) -> tuple[int, int] | None:
-    """Columns and lines of the terminal behind the stream; None where there is none, or one that does not know."""
+    """Columns and lines of the stream's terminal; None if it is not a terminal, or the size is unknown."""
     try:
         columns, lines = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):  # no terminal; no file at all
@@ -29,20 +29,20 @@ def terminal_columns(stream: IO[str]) -> int | None:
 
 
 def give_back() -> None:
-    """Undo what a picture on standard output has done to the terminal, when the process that drew it was killed."""
+    """Restore the terminal after a picture on standard output whose process was killed."""
     if sys.stdout.isatty() and os.environ.get("TERM") not in (None, "dumb"):
         print(GIVE_BACK, end="", flush=True)
 
 
 def wrapped(text: str, columns: int | None) -> list[str]:
-    """The text in lines of so many columns; in one, where there is no such limit."""
+    """The text in lines of so many columns; in one line if there is no limit."""
     if columns is None:
         return [text]
     return textwrap.wrap(text, max(columns, TEXT_COLUMNS_MIN), break_on_hyphens=False) or [""]
 
 
 def hanging(first: str, text: str, columns: int | None) -> list[str]:
-    """The text behind something that only its first line has."""
+    """The text with a prefix on its first line only."""
     lines = wrapped(text, columns - len(first) if columns else None)
     return [first + lines[0], *(" " * len(first) + line for line in lines[1:])]
 

@@ -8,9 +8,9 @@
                                    │    02:00:00:00:00:02                        02:00:00:00:00:02      │
                                    └────────────────────────────────────────────────────────────────────┘
 
-Each box is a network namespace. The guests have the same address twice over; what keeps them apart is that
-neither is on the LAN: their network card ends in their host's node process, as a TAP device, or as a veth
-pair whose far end the node reads with AF_PACKET where this user may not open /dev/net/tun.
+Each box is a network namespace. Both guests have the same address; they do not collide because neither is on the LAN:
+their network card ends in their host's node process, as a TAP device, or, if this user may not open /dev/net/tun, as a
+veth pair whose far end the node reads with AF_PACKET.
 """
 
 import os
@@ -64,9 +64,9 @@ class GuestPort(NamedTuple):
 
 
 def choose_guest_port(nic: Nic) -> GuestPort:
-    """What was asked for, or TAP where this user may open the device.
+    """The requested kind, or TAP if this user may open the device.
 
-    Raises `LabError` when TAP was asked for and is not to be had.
+    Raises `LabError` if TAP was requested and is not available.
     """
     if nic == "veth":
         return GuestPort("veth", "--nic veth")
@@ -79,7 +79,7 @@ def choose_guest_port(nic: Nic) -> GuestPort:
 
 
 def require_tun() -> None:
-    """Raise `LabError` when this user cannot have TAP devices."""
+    """Raise `LabError` if this user cannot open TAP devices."""
     error = _tun_error()
     if error is not None:
         raise LabError(f"virtual machines need TAP devices: {_tun_cure(error)}") from error
@@ -123,7 +123,7 @@ class Topology:
 
     @property
     def guest_address(self) -> str:
-        """Where the client finds the guest."""
+        """The guest's address for the client."""
         return GUEST_ADDRESSES[6 if self._ipv6 else 4][0]
 
     def guest_port_option(self, guest: Namespace) -> str:
@@ -175,8 +175,7 @@ class Topology:
                 raise_up(netlink, "lnk")
 
     def _prepare_cut(self) -> None:
-        """Look everything up beforehand: at the kill there is time for two netlink messages, not for
-        twenty."""
+        """Prepare the messages: at the kill there is time for two netlink messages, not for twenty."""
         with self.host_a.entered():
             self._host_a_netlink = IPRoute()
             self._host_a_links = [index_of(self._host_a_netlink, name) for name in ("lnk", "eth0")]
@@ -200,18 +199,18 @@ class Topology:
             add_addresses(netlink, GUEST_ADDRESSES, ipv6=self._ipv6)
 
     def cut_host_a(self) -> None:
-        """Pull both cables of host A. The link goes first, so that no farewell of its node can get out."""
+        """Pull both cables of host A. The link goes first, so that no goodbye of its node leaves."""
         for index in self._host_a_links:
             self._host_a_netlink.link("set", index=index, state="down")
 
     def delete_host_a(self) -> None:
-        """Host A and guest A are gone for good."""
+        """Remove host A and guest A."""
         self._host_a_netlink.close()
         self.host_a.delete()
         self.guest_a.delete()
 
     def delete(self) -> None:
-        """All of it is gone for good; its processes are."""
+        """Remove all of it; its processes have ended."""
         self.delete_host_a()
         for namespace in (self.client, self.lan, self.host_b, self.guest_b):
             namespace.delete()

@@ -1,9 +1,9 @@
 """Makes two guests on one kernel as independent as two machines are.
 
-Two TCP stacks on one kernel draw initial sequence numbers from one clock: their offsets are small, and most timestamp
-differences are 0. A laboratory that leaves it at that proves nothing about rewriting. The twist stands at the
-secondary guest's network card and adds a random 32-bit number to its sequence numbers and another to its timestamps,
-per connection; the guest does not notice, the node sees an independent machine.
+Two TCP stacks on one kernel derive initial sequence numbers from one clock: their offsets are small, and most timestamp
+differences are 0. Without further measures the laboratory would prove nothing about rewriting. The twist, at the
+secondary guest's network card, adds a random 32-bit number to its sequence numbers and another to its timestamps, per
+connection; the guest does not notice, and the node sees an independent machine.
 """
 
 from secrets import randbits

@@ -1,6 +1,6 @@
 """`colo`, whose nodes have the twist at their guest's network card: `python -m pycolo_lab.twisted secondary …`.
 
-The command line is `colo`'s own, and so is all the rest.
+The command line, and everything else, is `colo`'s own.
 """
 
 from typing import TYPE_CHECKING

@@ -1,18 +1,16 @@
 """Numbers -> verdict. Pure: the same facts give the same verdict, and a test can make up any facts.
 
-What must hold in a run:
+Requirements of a run:
 
-1. both transfers were in flight at the kill, and a run where they were not proves nothing
+1. both transfers were in flight at the kill; otherwise the run proves nothing
 2. host B took over after the kill, not before it
-3. every connection that was open at the kill goes on: transfers to their last byte, sessions with right
-answers
-4. every byte is right, and no client saw a reset
+3. every connection that was open at the kill goes on: transfers to their last byte, sessions with correct answers
+4. every byte is correct, and no client saw a reset
 5. connections opened after the kill work
 6. the nodes did compare and rewrite, and found no difference between two deterministic guests
-7. guest B's kernel met no packet that a proxy could have got wrong (`pycolo_lab.observe.CLEAN`)
+7. guest B's kernel saw no packet that a faulty proxy would cause (`pycolo_lab.observe.CLEAN`)
 
-A negative control turns 3 to 5 around: the failure must show, in the way that the missing part would cause
-it.
+A negative control reverses 3 to 5: the failure must show, in the way that the missing part would cause.
 """
 
 from typing import Final
@@ -55,7 +53,7 @@ def _conclude(summary: Summary) -> None:
 def _conclude_control(facts: RunFacts, summary: Summary, control: Control) -> None:
     lost = summary.connections_at_kill - summary.connections_kept
     seen = _evidence(facts, summary, lost, control)
-    # The survivor must be sound otherwise: a control that fails because a node crashed controls nothing.
+    # Otherwise the survivor must be sound: a control that fails because a node crashed proves nothing.
     sound = not facts.trouble and summary.takeover is not None and summary.new_connection_ms is not None
     shown = sound and lost > 0
     summary.control = ControlSummary(without=control.value, shown=shown, seen=seen)
@@ -108,7 +106,7 @@ def _transfer_failures(summary: Summary) -> list[str]:
         if not transfer.in_flight_at_kill:
             found.append(
                 f"{name}: was not in flight at the kill ({transfer.bytes_at_kill} bytes had come, "
-                f"{transfer.bytes} in the end), so its result says nothing; try a larger --size"
+                f"{transfer.bytes} in the end), so its result proves nothing; try a larger --size"
             )
         if transfer.error:
             found.append(f"{name}: {transfer.error}")
@@ -125,7 +123,7 @@ def _session_failures(facts: RunFacts, summary: Summary) -> list[str]:
         found.append("sessions: none was open at the kill")
     if lost:
         errors = [session.error for session in facts.sessions.sessions if session.error]
-        reason = errors[0] if errors else "no right answer to a question asked after the kill"
+        reason = errors[0] if errors else "no correct answer to a question asked after the kill"
         found.append(f"sessions: {lost} of {sessions.opened_before_kill} did not go on ({reason})")
     if summary.resets_seen_by_clients:
         found.append(f"the client's kernel saw {summary.resets_seen_by_clients} connections reset")

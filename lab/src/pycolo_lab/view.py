@@ -1,7 +1,7 @@
-"""What a person sees while a run is going on: a live picture on a terminal, plain lines elsewhere; then the summary.
+"""The display of a run: a live picture on a terminal, plain lines elsewhere; then the summary.
 
-Everything is laid out in lines that are made for the width there is, from 40 columns on. What happened stays on the
-terminal when the picture is gone.
+Everything is laid out in lines for the available width, from 40 columns on. The events stay on the terminal when the
+picture is gone.
 """
 
 import sys
@@ -29,7 +29,7 @@ LATEST_BUCKETS: Final = 3
 """The speed beside a curve is the mean of these."""
 
 PROGRESS_NS: Final = 1_000_000_000
-"""How often plain output says how it stands."""
+"""Interval of progress lines in plain output."""
 
 ROOMY: Final = 60
 """Columns from which on the picture has a frame, and totals beside the curves."""
@@ -41,22 +41,22 @@ NODE_COLUMNS: Final = 10
 
 
 def event_lines(seconds: float, text: str, columns: int | None) -> list[str]:
-    """When and what; what does not fit goes on below, behind the time."""
+    """Time and text; text that does not fit continues below, indented behind the time."""
     return hanging(f"{seconds:6.2f} s  ", text, columns)
 
 
 def sparkline(values: list[float], top: float) -> str:
-    """Bars from low to high; a blank where there was nothing."""
+    """Bars from low to high; a blank where there was no value."""
     if top <= 0:
         return " " * len(values)
     return "".join(" " if value <= 0 else BARS[min(7, int(value / top * 7.999))] for value in values)
 
 
-# ── while it runs ───────────────────────────────────────────────────────────────────────────────────────────
+# ── during the run ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 class PlainView:
-    """Lines for what happens, and every second one for how it stands."""
+    """A line for each event, and a progress line every second."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -67,7 +67,7 @@ class PlainView:
         self.say(event.at_ns - started_ns, event.text)
 
     def show(self, live: Live) -> None:
-        """Say how it stands, once a second, while there is load."""
+        """Print a progress line, once a second, while there is load."""
         kill = live.facts.kill
         # The kill begins a second of its own: no figure mixes before and after.
         since = max(self._said_ns, live.facts.load_started_ns, kill.at_ns if kill else 0)
@@ -95,10 +95,10 @@ def _progress(live: Live, since_ns: int) -> str:
 
 
 class LiveView:
-    """A picture that is drawn anew ten times a second, by the caller's thread, on the terminal's other screen.
+    """A picture that the caller's thread redraws ten times a second, on the terminal's alternate screen.
 
-    There nothing of it is left behind when the terminal changes its size, and the screen that was there before comes
-    back; then the events are printed on that.
+    There it leaves nothing behind when the terminal changes its size, and the earlier screen returns; then the events
+    are printed on that.
     """
 
     def __init__(self, console: Console) -> None:
@@ -108,7 +108,7 @@ class LiveView:
         self._live.start()
 
     def event(self, event: Event, started_ns: int) -> None:
-        """Keep it, for the picture and for afterwards."""
+        """Keep the event, for the picture and for afterwards."""
         self._events.append(((event.at_ns - started_ns) / 1e9, event.text))
         if not self._live.is_started:
             self._print(self._events[-1:])
@@ -118,13 +118,13 @@ class LiveView:
         if self._live.is_started:
             size = terminal_size(self._console.file)
             if size is not None:
-                self._console.size = ConsoleDimensions(*size)  # as it is now, whatever the environment says
+                self._console.size = ConsoleDimensions(*size)  # the current size, whatever the environment says
             self._live.update(picture(live, self._events, *self._console.size), refresh=True)
 
     def close(self) -> None:
-        """Give the terminal back, and leave on it what happened."""
+        """Restore the terminal, and print the events on it."""
         if self._live.is_started:
-            self._console.control(Control.clear(), Control.home())  # for a terminal that has no other screen
+            self._console.control(Control.clear(), Control.home())  # for a terminal without an alternate screen
             self._live.stop()
             self._print(self._events)
 
@@ -145,7 +145,7 @@ def make_view(*, as_json: bool) -> View:
 
 
 def picture(live: Live, events: list[tuple[float, str]], width: int, height: int) -> Panel | Group:
-    """How it stands, in no more than so many columns and lines."""
+    """The picture, in at most so many columns and lines."""
     killed = live.facts.kill is not None
     seconds = (live.now_ns - live.facts.started_ns) / 1e9
     title = Text(f" colo demo · {live.phase} · {seconds:.1f} s ", style="bold white on red" if killed else "bold")

@@ -20,10 +20,10 @@ SLOW_MB_S: Final = 10
 NOTHING_MOVED: Final = "nothing moved"
 
 WHY_FASTER: Final = (
-    "Under protection each byte goes to both guests, what they answer is compared, and it waits for the slower of the "
-    "two. All of that crosses one link between the nodes, and clients, guests and nodes share {cpus}. After the kill "
+    "Under protection each byte goes to both guests, their answers are compared, and the slower one sets the pace. "
+    "All of that crosses one link between the nodes, and clients, guests and nodes share {cpus}. After the kill "
     "guest B serves alone: nothing is mirrored, compared or waited for, host A's processes are gone, and only the "
-    "translation of the old connections' numbers is left. What moves then is no figure of protection."
+    "translation of the old connections' numbers is left. That rate says nothing about protection."
 )
 """Why the second of the two rates is the higher one."""
 

@@ -5,7 +5,7 @@ A full disk, a closed pipe or a full pipe costs log lines, never a takeover: a t
 
 Lines are text for people (`text`) or JSON objects, one per line (`json`): time (UTC, ISO 8601, µs), level, event, pair,
 role, term, epoch, and the event's own fields. Warnings and errors that asyncio and libraries send to Python's `logging`
-take the same way, with the key `logger`.
+are written in the same way, with the key `logger`.
 """
 
 import json
@@ -28,7 +28,7 @@ from pycolo.cli.streams import PLAIN
 from pycolo.errors import ConfigError
 
 LINES_MAX: Final = 1_000
-"""Lines that wait to be written. A longer backlog has no reader."""
+"""Lines that wait to be written. A longer backlog would not be read."""
 
 FLUSH_S: Final = 1.0
 """How long the process waits for its last lines when it ends."""

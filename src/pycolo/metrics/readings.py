@@ -179,7 +179,7 @@ def _failover_seconds(status: Mapping[str, Any]) -> Reading:
 
 _COMPARES: Final = "primary_frames"
 _REWRITES: Final = "client_frames"
-# The node's kind shows in which of the two counters its status has; `guest_frames` and `refused` are in both.
+# Which of the two counters a status has shows the node's kind; `guest_frames` and `refused` are in both.
 
 _PORTS: Final = ("lan", "guest")
 _EVICTED: Final = {f"evicted_{reason}": (reason,) for reason in ("idle", "closed", "half_open", "lru")}

@@ -84,7 +84,7 @@ class Proxy:
         for chardev in ordered:
             if chardev.id not in uses and not chardev.is_server:
                 continue  # as a client it would only disturb its peer
-            use, has_vnet = uses.get(chardev.id, ("nobody", False))
+            use, has_vnet = uses.get(chardev.id, ("unused", False))
             port = ChardevPort(chardev, use, has_vnet)
             undo.callback(port.close)
             self._ports[chardev.id] = port

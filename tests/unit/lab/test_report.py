@@ -94,7 +94,7 @@ def test_there_is_a_card_for_each_side_of_the_kill() -> None:
 def test_the_page_says_why_it_is_faster_afterwards_and_only_if_it_is() -> None:
     text, root = page()
     assert any(section.attributes.get("id") == "why" for section in root.all("section"))
-    assert "no figure of protection" in text
+    assert "says nothing about protection" in text
     assert "the same 2 cores" in text
 
     def slower(facts: RunFacts) -> None:
@@ -102,7 +102,7 @@ def test_the_page_says_why_it_is_faster_afterwards_and_only_if_it_is() -> None:
             assert transfer
             transfer.ended_ns += 60 * 10**9
 
-    assert "no figure of protection" not in page(slower)[0]
+    assert "says nothing about protection" not in page(slower)[0]
 
 
 def test_a_control_is_not_called_protected() -> None:

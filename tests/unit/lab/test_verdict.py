@@ -79,7 +79,7 @@ FAULTS: list[tuple[str, Callable[[RunFacts], object]]] = [
     ("new connection: the client left no result", _clear("probe")),
     ("new connection: timed out", _set("probe", error="timed out")),
     ("sessions: 1 of 5 did not go on (reset", _set_session(2, error="reset by the other side")),
-    ("sessions: 1 of 5 did not go on (no right answer", _set_session(2, after_kill=0)),
+    ("sessions: 1 of 5 did not go on (no correct answer", _set_session(2, after_kill=0)),
     (
         "sessions: 1 of 3 that were opened after the kill",
         _set_session(6, error="no connection for 10 s", opened_ns=None),
