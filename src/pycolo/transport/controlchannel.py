@@ -11,8 +11,8 @@ threads want it: so one turn makes only three, poll, read and send.
 
 Events are passed to `on_event` in this thread; an event loop passes its `call_soon_threadsafe` on.
 
-**Nothing confirmed is as good as nothing heard.** A node whose own heartbeats are not confirmed suspects the other one as
-well: both ends notice a cable that is cut in one direction at the same time.
+**Nothing confirmed is as good as nothing heard.** A node whose own heartbeats are not confirmed suspects the other one
+as well: both ends notice a cable that is cut in one direction at the same time.
 
 Each heartbeat confirms the other node's last one. Once a node's heartbeat of time t is confirmed, the other node has
 heard it and will not suspect this node before t + timeout: `trusted_until_ns`.
