@@ -275,7 +275,7 @@ class Supervisor(ABC):
     def _formed(self) -> None:
         """Tell the data path."""
 
-    def _close_control(self, reason: GoodbyeReason, text: str) -> None:
+    def _close_control(self, reason: GoodbyeReason | None, text: str = "") -> None:
         channel, self._control = self._control, None
         if channel is not None:
             self._loop.run_in_executor(None, channel.close, reason, text)

@@ -204,8 +204,9 @@ class ControlChannel:
         self._report()
         self._send(now_ms)
         with self._lock:
-            stop_at_ms = self._stop_at_ms
-        return stop_at_ms is None or (self._link.queued_bytes > 0 and now_ms < stop_at_ms)
+            stop_at_ms, has_posted = self._stop_at_ms, bool(self._outbox)
+        # A goodbye may have been posted since the outbox was emptied above.
+        return stop_at_ms is None or ((has_posted or self._link.queued_bytes > 0) and now_ms < stop_at_ms)
 
     def _wait(self) -> None:
         deadline_ms = self._detector.deadline_ms()

@@ -51,8 +51,9 @@ class SurvivingNode(GuestNode):
         assert link is not None
         is_taking_over = self.is_in(NodeState.TAKING_OVER, NodeState.SERVING) and self.role is Role.SECONDARY
         if self._is_leaving or is_taking_over or self.is_in(NodeState.FENCED):
+            # No goodbye: who may serve is being decided, and the other node may be the only one that is left.
             link.close()
-            self._close_control(GoodbyeReason.OTHER, "this node is busy with a failover")
+            self._close_control(None)
             return
         if self._link_data is not None:
             self._link_data.close()

@@ -301,6 +301,21 @@ def test_frames_have_no_place_on_the_control_connection(lone):
     assert "CLIENT_FRAMES, which is not allowed here" in side.next(ChannelClosed).text
 
 
+def test_a_goodbye_is_sent_at_whatever_moment_the_channel_is_closed(lone):
+    """Also when the turn that is under way has emptied the outbox already."""
+    side, peer = lone
+    flush = side.link.flush
+
+    def flush_and_close():
+        flush()
+        side.link.flush = flush
+        side.channel.close(GoodbyeReason.RESIGNED, "its QEMU is gone")
+
+    side.link.flush = flush_and_close
+    found = everything(peer)
+    assert found[-1] == (MessageType.GOODBYE, Goodbye(GoodbyeReason.RESIGNED, "its QEMU is gone").pack())
+
+
 def test_a_goodbye_is_no_failure(pair):
     a, b = pair
     a.channel.close(GoodbyeReason.SHUTDOWN, "the service was stopped")
