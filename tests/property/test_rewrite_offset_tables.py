@@ -248,7 +248,7 @@ def test_more_connections_than_there_is_room_for_are_refused():
     one, two = Rewriting(), Rewriting(connections_max=2)
     for flow in FLOWS[:3]:
         known(one, flow)
-    with pytest.raises(LinkError, match="3 connections, this node takes 2"):
+    with pytest.raises(LinkError, match="3 connections, but this node has room for 2"):
         two.core.adopt_offsets(one.core.export_offsets(), 0)
     assert two.core.table.used == 0
 
