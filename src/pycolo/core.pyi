@@ -793,8 +793,22 @@ class RewritePump(Pump):
 class NodePump(Pump):
     is_link_held: bool
     is_front_held: bool
+    @property
+    def lan_in(self) -> PortInlet: ...
+    @property
+    def guest_in(self) -> PortInlet: ...
+    @property
+    def lan_out(self) -> PortOutlet: ...
+    @property
+    def guest_out(self) -> PortOutlet: ...
     def __init__(
-        self, epoll_fd: int, spin_us: int, inlets: list[PortInlet], outlets: list[PortOutlet], has_vnet: bool
+        self,
+        epoll_fd: int,
+        spin_us: int,
+        lan_in: FramePort,
+        lan_out: FramePort,
+        guest_in: FramePort,
+        guest_out: FramePort | None,
     ) -> None: ...
     def attach(self, link: MessageLink) -> None: ...
     def detach(self) -> None: ...
@@ -808,14 +822,6 @@ class PrimaryPump(NodePump):
     is_guest_blocked: bool
     lan_complete: int
     trust: Callable[[], bool] | None
-    @property
-    def lan_in(self) -> PortInlet: ...
-    @property
-    def guest_in(self) -> PortInlet: ...
-    @property
-    def lan_out(self) -> PortOutlet: ...
-    @property
-    def guest_out(self) -> PortOutlet: ...
     @property
     def translated(self) -> Batch: ...
     @property
@@ -840,14 +846,6 @@ class SecondaryPump(NodePump):
     is_serving: bool
     is_resending: bool
     has_mirrored: bool
-    @property
-    def lan_in(self) -> PortInlet: ...
-    @property
-    def guest_in(self) -> PortInlet: ...
-    @property
-    def lan_out(self) -> PortOutlet: ...
-    @property
-    def guest_out(self) -> PortOutlet: ...
     def __init__(
         self,
         epoll_fd: int,

@@ -49,6 +49,7 @@ class DataPath(threading.Thread):
         spin_us: int = 0,
     ) -> None:
         super().__init__(name=name, daemon=True)
+        self._lan_in, self._guest_in = inputs
         self._ports = inputs + outputs
         self._outputs = [port for port in outputs if isinstance(port, StreamPort)]
         self._has_vnet = inputs[0].vnet_len != 0
@@ -125,6 +126,10 @@ class DataPath(threading.Thread):
         """When `_act` must be called again at the latest."""
         raise NotImplementedError
 
+    def _take_bad_frames(self) -> None:
+        """Offer the guest's output again where it cannot be read on. Raises `FramingError`."""
+        raise NotImplementedError
+
     def snapshot(self) -> dict[str, Any]:
         """What the status shows; in this thread (`ask`)."""
         raise NotImplementedError
@@ -184,6 +189,22 @@ class DataPath(threading.Thread):
         self._epoll.close()
 
     # ── streams ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _end_bad_streams(self) -> None:
+        """Close what the pump could not read on, each with its name and the reason."""
+        pump = self._pump
+        if pump.lan_in.has_ended:
+            pump.lan_in.has_ended = False
+            try:
+                pump.lan_in.batch.complete_end(self._lan_in)
+            except FramingError as error:
+                self._bad_stream(self._lan_in, pump.lan_in.batch, error)
+        if pump.guest_in.has_ended:
+            pump.guest_in.has_ended = False
+            try:
+                self._take_bad_frames()
+            except FramingError as error:
+                self._bad_stream(self._guest_in, pump.guest_in.batch, error)
 
     def _bad_stream(self, port: Port, batch: Batch, error: FramingError) -> None:
         """A stream that cannot be read on is closed; the others go on."""

@@ -35,7 +35,6 @@ from typing import Any
 from pycolo import limits
 from pycolo.compare.difference import Command
 from pycolo.core import Comparator, PrimaryPump, Rewriter
-from pycolo.errors import FramingError
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.clock import now_us
@@ -72,9 +71,7 @@ class PrimaryPath(DataPath):
         outputs = [port for port in (lan_out, guest_out) if port is not None and port not in inputs]
         super().__init__("data path", inputs, outputs, **base)
         self._comparator = comparator
-        self._lan_in = lan_in
         self._lan_out = lan_out
-        self._guest_in = guest_in
         self._guest_out = guest_out
         self._on_commands = on_commands
         self._compares = compares
@@ -238,24 +235,7 @@ class PrimaryPath(DataPath):
         if commands := self._comparator.commands():
             self._on_commands(commands)
 
-    def _end_bad_streams(self) -> None:
-        pump = self._primary
-        if pump.lan_in.has_ended:
-            pump.lan_in.has_ended = False
-            try:
-                pump.lan_in.batch.complete_end(self._lan_in)
-            except FramingError as error:
-                self._bad_stream(self._lan_in, pump.lan_in.batch, error)
-        if pump.guest_in.has_ended:
-            pump.guest_in.has_ended = False
-            batch = pump.guest_in.batch
-            try:
-                self._take_bad_frames()
-            except FramingError as error:
-                self._bad_stream(self._guest_in, batch, error)
-
     def _take_bad_frames(self) -> None:
-        """Offer the guest's output again where it cannot be read on. Raises `FramingError`."""
         batch, translated = self._primary.guest_in.batch, self._primary.translated
         if self._rewriter is None:
             self._comparator.primary_frames(batch.buf, batch.start, batch.end, now_us())

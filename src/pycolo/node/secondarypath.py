@@ -62,9 +62,7 @@ class SecondaryPath(DataPath):
         outputs = [port for port in (lan_out, guest_out) if port not in inputs]
         super().__init__("data path", inputs, outputs, **base)
         self._rewriter = rewriter
-        self._lan_in = lan_in
         self._lan_out = lan_out
-        self._guest_in = guest_in
         self._guest_out = guest_out
         self._on_serving = on_serving
         self._secondary = SecondaryPump(
@@ -184,21 +182,9 @@ class SecondaryPath(DataPath):
         """Whether what the link has for a stopped guest is to wait there."""
         return self._mirrored_bytes >= limits.HOLD_INPUT_BYTES_MAX and self._is_table_new
 
-    def _end_bad_streams(self) -> None:
-        pump = self._secondary
-        if pump.lan_in.has_ended:
-            pump.lan_in.has_ended = False
-            try:
-                pump.lan_in.batch.complete_end(self._lan_in)
-            except FramingError as error:
-                self._bad_stream(self._lan_in, pump.lan_in.batch, error)
-        if pump.guest_in.has_ended:
-            pump.guest_in.has_ended = False
-            batch = pump.guest_in.batch
-            try:
-                self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), batch.buf, batch.start)
-            except FramingError as error:
-                self._bad_stream(self._guest_in, batch, error)
+    def _take_bad_frames(self) -> None:
+        batch = self._secondary.guest_in.batch
+        self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), batch.buf, batch.start)
 
     def _give_mirrored(self) -> None:
         """Clients' frames that had to wait, to the guest, before what the link has."""

@@ -27,6 +27,10 @@ cdef class NodePump(Pump):
     `is_front_held`: the first message waits for a decision by Python; nothing is read after it.
     """
 
+    cdef readonly PortInlet lan_in
+    cdef readonly PortInlet guest_in
+    cdef readonly PortOutlet lan_out
+    cdef readonly PortOutlet guest_out
     cdef public bint is_link_held
     cdef public bint is_front_held
     cdef list _inlets
@@ -35,7 +39,6 @@ cdef class NodePump(Pump):
     cdef bint _must_look
     cdef bint _goes_on_at_once
     cdef object _link
-    cdef object _receive
     cdef LinkInlet _link_in
     cdef LinkOutlet _link_out
     cdef int _link_fd
@@ -48,20 +51,23 @@ cdef class NodePump(Pump):
     cdef Watched[_DESCRIPTORS] _watched
     cdef int _watches
 
-    def __init__(self, epoll_fd, spin_us, inlets, outlets, bint has_vnet):
+    def __init__(self, epoll_fd, spin_us, lan_in, lan_out, guest_in, guest_out):
+        """Four ports; `guest_out` None: the guest gets its frames elsewhere."""
         super().__init__(epoll_fd, spin_us)
+        self.lan_in = PortInlet(lan_in, Batch())
+        self.guest_in = PortInlet(guest_in, Batch())
+        self.lan_out = PortOutlet(lan_out, Batch())
+        self.guest_out = PortOutlet(guest_out, Batch()) if guest_out is not None else self.lan_out
+        self.lan_out.is_alone = lan_out is not lan_in and lan_out is not guest_in
+        self.guest_out.is_alone = self.guest_out.port.port is not lan_in and self.guest_out.port.port is not guest_in
+        self._inlets = [self.lan_in, self.guest_in]
+        self._outlets = [self.lan_out, self.guest_out]
         self.is_link_held = self.is_front_held = False
-        self._inlets = inlets
-        self._outlets = outlets
-        self._has_vnet = has_vnet
+        self._has_vnet = lan_in.vnet_len != 0
         self._must_look = True
         self._goes_on_at_once = False
         self._watches = 0
         self._has_link = False
-        for outlet in outlets:
-            (<PortOutlet>outlet).is_alone = not any(
-                (<PortInlet>inlet).port.port is (<PortOutlet>outlet).port.port for inlet in inlets
-            )
         self.detach()
 
     # ── Python's ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -199,7 +205,7 @@ cdef class NodePump(Pump):
     # ── waiting ───────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef bint _is_frames(self, int fd, uint32_t events) noexcept nogil:
-        """Note events of the link; the stage handles those of a port."""
+        """Note events of the link and of the ports."""
         if fd != self._link_fd or not self._has_link:
             return self._is_ports(fd, events)
         if events & ~<uint32_t>EPOLLOUT:
@@ -210,7 +216,10 @@ cdef class NodePump(Pump):
 
     cdef bint _is_ports(self, int fd, uint32_t events) noexcept nogil:
         """Whether `_turn` handles these events of a port; notes them."""
-        return False
+        cdef bint found = self._hear(self.lan_in, fd, events)
+        if self._hear(self.guest_in, fd, events):
+            found = True
+        return found or self._is_room(self.lan_out, fd, events) or self._is_room(self.guest_out, fd, events)
 
     cdef bint _hear(self, PortInlet inlet, int fd, uint32_t events) noexcept nogil:
         """Whether this is the inlet's descriptor; notes that it has data or has ended."""

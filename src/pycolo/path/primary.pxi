@@ -12,7 +12,6 @@
 cdef enum:
     # While nothing may leave: how often to check whether the secondary was heard again.
     _TRUST_CHECK_US = 5000
-    _REWRITER_TIMER_US = 1000000
 
 cdef int _CLIENT_FRAMES = int(_MessageType.CLIENT_FRAMES)
 cdef int _GUEST_FRAMES = int(_MessageType.GUEST_FRAMES)
@@ -27,10 +26,6 @@ cdef class PrimaryPump(NodePump):
     guest that must go before those from the LAN.
     """
 
-    cdef readonly PortInlet lan_in
-    cdef readonly PortInlet guest_in
-    cdef readonly PortOutlet lan_out
-    cdef readonly PortOutlet guest_out
     cdef readonly Batch translated
     cdef public bint is_mirroring
     cdef public bint is_lan_held
@@ -45,21 +40,14 @@ cdef class PrimaryPump(NodePump):
     cdef bint _gives
     cdef bint _is_guest_blocked
     cdef bint _has_read
-    cdef long long _timer_us
 
     def __init__(
         self, epoll_fd, spin_us, Comparator comparator not None, lan_in, lan_out, guest_in, guest_out, rewriter=None
     ):
         self._gives = guest_out is not None
         self._rewrites = rewriter is not None
-        self.lan_in = PortInlet(lan_in, Batch())
-        self.guest_in = PortInlet(guest_in, Batch())
-        self.lan_out = PortOutlet(lan_out, Batch())
-        self.guest_out = PortOutlet(guest_out, Batch()) if self._gives else self.lan_out
         self.translated = Batch()
-        super().__init__(
-            epoll_fd, spin_us, [self.lan_in, self.guest_in], [self.lan_out, self.guest_out], lan_in.vnet_len != 0
-        )
+        super().__init__(epoll_fd, spin_us, lan_in, lan_out, guest_in, guest_out)
         self.is_mirroring = self.is_lan_held = False
         self.lan_complete = 0
         self._trust = None
@@ -69,7 +57,6 @@ cdef class PrimaryPump(NodePump):
         self._stage = Comparing(comparator, self.lan_out)
         self._rewriting = Rewriting(rewriter) if self._rewrites else None
         self._is_guest_blocked = self._has_read = False
-        self._timer_us = 0
 
     # ── Python's ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -254,10 +241,7 @@ cdef class PrimaryPump(NodePump):
         """The same, translated to the guest's numbers."""
         cdef bint has_read = False
         cdef int sent
-        cdef long long now = clock_us()
-        if now >= self._timer_us:
-            self._timer_us = now + _REWRITER_TIMER_US
-            self._rewriting.rewriter._expire(now)
+        self._rewriting.let_pass(clock_us())
         while True:
             sent = self._rewriting.send(self.guest_out, True)
             if sent != _GONE:
@@ -330,13 +314,7 @@ cdef class PrimaryPump(NodePump):
         if self._goes_on_at_once or (self._has_link and self._is_link_pending and self._wants_messages()):
             return 0
         due = self._comparator.due_us() if self._is_trusted else clock_us() + _TRUST_CHECK_US
-        return min(due, self._timer_us) if self._rewrites else due
-
-    cdef bint _is_ports(self, int fd, uint32_t events) noexcept nogil:
-        cdef bint found = self._hear(self.lan_in, fd, events)
-        if self._hear(self.guest_in, fd, events):
-            found = True
-        return found or self._is_room(self.lan_out, fd, events) or self._is_room(self.guest_out, fd, events)
+        return min(due, self._rewriting.due_us) if self._rewrites else due
 
     cdef int _want_ports(self) noexcept nogil:
         cdef bint is_full = self._has_left_for_guest()

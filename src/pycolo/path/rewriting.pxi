@@ -10,14 +10,27 @@ buffer. While that is not empty, the direction is not read. Frames that the rewr
 """
 
 
+cdef enum:
+    _REWRITER_TIMER_US = 1000000
+
+
 @cython.final
 cdef class Rewriting:
     """The rewriter between inputs and outputs: the stage that all shells share."""
 
     cdef Rewriter rewriter
+    cdef long long due_us
 
     def __init__(self, Rewriter rewriter not None):
         self.rewriter = rewriter
+        self.due_us = 0
+
+    cdef inline int let_pass(self, long long now) noexcept nogil:
+        """Expire rows and copies once per second; `due_us` is the next time."""
+        if now >= self.due_us:
+            self.due_us = now + _REWRITER_TIMER_US
+            self.rewriter._expire(now)
+        return 0
 
     cdef int take(self, Batch source, Outlet sink, bint is_client) noexcept nogil:
         """Translate as long as the output is sent; _FAILED also if the input is invalid."""

@@ -15,35 +15,22 @@ cdef class SecondaryPump(NodePump):
     `is_resending`: a takeover has frames to send again; the guest is not read before they are sent.
     """
 
-    cdef readonly PortInlet lan_in
-    cdef readonly PortInlet guest_in
-    cdef readonly PortOutlet lan_out
-    cdef readonly PortOutlet guest_out
     cdef public bint is_held
     cdef public bint is_serving
     cdef public bint is_resending
     cdef public bint has_mirrored
     cdef Rewriting _stage
     cdef Rewriter _rewriter
-    cdef long long _timer_us
 
     def __init__(self, epoll_fd, spin_us, Rewriter rewriter not None, lan_in, lan_out, guest_in, guest_out):
-        self.lan_in = PortInlet(lan_in, Batch())
-        self.guest_in = PortInlet(guest_in, Batch())
-        self.lan_out = PortOutlet(lan_out, Batch())
-        self.guest_out = PortOutlet(guest_out, Batch())
-        super().__init__(
-            epoll_fd, spin_us, [self.lan_in, self.guest_in], [self.lan_out, self.guest_out], lan_in.vnet_len != 0
-        )
+        super().__init__(epoll_fd, spin_us, lan_in, lan_out, guest_in, guest_out)
         self.is_held = self.is_serving = self.is_resending = self.has_mirrored = False
         self._stage = Rewriting(rewriter)
         self._rewriter = rewriter
-        self._timer_us = 0
 
     # ── the turn ──────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef bint _turn(self) noexcept nogil:
-        cdef long long now
         cdef bint goes_on = self._read_link()
         if not self._take_link():
             goes_on = False
@@ -51,10 +38,7 @@ cdef class SecondaryPump(NodePump):
             goes_on = False
         if not self._take_guest():
             goes_on = False
-        now = clock_us()
-        if now >= self._timer_us:
-            self._timer_us = now + _REWRITER_TIMER_US
-            self._rewriter._expire(now)
+        self._stage.let_pass(clock_us())
         if not self._flush_link():
             goes_on = False
         return self._watch() and goes_on
@@ -160,13 +144,7 @@ cdef class SecondaryPump(NodePump):
     cdef long long _due_us(self) noexcept nogil:
         if self._has_link and self._is_link_pending and self._wants_messages():
             return 0
-        return self._timer_us
-
-    cdef bint _is_ports(self, int fd, uint32_t events) noexcept nogil:
-        cdef bint found = self._hear(self.lan_in, fd, events)
-        if self._hear(self.guest_in, fd, events):
-            found = True
-        return found or self._is_room(self.lan_out, fd, events) or self._is_room(self.guest_out, fd, events)
+        return self._stage.due_us
 
     cdef int _want_ports(self) noexcept nogil:
         cdef bint is_guest_full = self.has_mirrored or self.guest_out.batch.start < self.guest_out.batch.end
