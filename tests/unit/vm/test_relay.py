@@ -79,6 +79,9 @@ def test_the_state_arrives_as_it_was_sent(stage: Stage) -> None:
     sender.start()
     assert receive(stage.secondary, len(state)) == state
     sender.join(DEADLINE_S)
+    stage.primary.close()
+    ended = {stage.ended.get(timeout=DEADLINE_S)[0] for _ in range(2)}
+    assert ended == {"primary", "secondary"}, "a relay counts what it wrote after it wrote it: look when it has ended"
     assert stage.a.forward_bytes == stage.b.forward_bytes == len(state)
 
 
