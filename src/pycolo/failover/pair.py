@@ -75,6 +75,8 @@ class Settings(NamedTuple):
     steady_ms: int = 60_000
     back_off_first_ms: int = 1_000
     back_off_last_ms: int = 300_000
+    protects_by_itself: bool = True
+    """False: a wish is good for one attempt."""
 
 
 class Record(NamedTuple):
@@ -122,7 +124,7 @@ class Pair(NamedTuple):
     opened: int = 0
     """Granted, and not on disk yet."""
     is_wished: bool = False
-    """Protection is a wish that is remembered until `unprotect`."""
+    """Protection is a wish that is remembered until `unprotect`. A secondary in step has its primary's."""
     link: int = 0
     """The present link's number; 0 without one."""
     last_link: int = 0
@@ -244,6 +246,8 @@ class Pair(NamedTuple):
             return self._replace(is_broken=True)
         if fact is Fact.PROTECT_WISHED or fact is Fact.UNPROTECT_WISHED:
             return self._replace(is_wished=fact is Fact.PROTECT_WISHED)
+        if fact is Fact.PEER_PROTECTED:
+            return self._replace(is_wished=True)  # the primary's wish becomes this node's when it takes over
         if fact is Fact.RECORDED:
             return self._replace(term=max(self.term, self.opened), opened=0)
         return self
@@ -293,7 +297,8 @@ class Pair(NamedTuple):
             case Timer.STEADY:
                 return now_ms + settings.steady_ms
             case Timer.BACK_OFF:
-                return now_ms + self._back_off_ms() if self.is_wished else None
+                is_due = self.is_wished and settings.protects_by_itself
+                return now_ms + self._back_off_ms() if is_due else None
             case Timer.NONE:
                 return None
 

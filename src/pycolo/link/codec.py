@@ -36,11 +36,15 @@ TEXT_BYTES_MAX: Final = 512
 
 
 class Channel(Enum):
-    """The connection. MIGRATION carries QEMU's migration stream unchanged, after both hellos."""
+    """The connection. MIGRATION carries QEMU's migration stream unchanged, after both hellos.
+
+    PATH carries orders only: a node in doubt asks what the other one does. Either role listens for it.
+    """
 
     CONTROL = "control"
     DATA = "data"
     MIGRATION = "migration"
+    PATH = "path"
 
 
 class MessageType(IntEnum):

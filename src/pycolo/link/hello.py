@@ -18,7 +18,7 @@ from pycolo import limits
 from pycolo.errors import ConfigError, LinkError
 from pycolo.link.codec import Channel, pack_text, unpack_text
 
-PROTOCOL_VERSION: Final = 4
+PROTOCOL_VERSION: Final = 5
 """Incremented by every change that an older node would misunderstand."""
 
 PAIR_DEFAULT: Final = "colo"
@@ -184,6 +184,8 @@ def judge(own: Hello, theirs: Hello) -> Welcome | Refusal:
         return Refusal(RefusalReason.PAIR, f"the nodes belong to different pairs: {first} and {second} (--pair)")
     if own.channel is not theirs.channel:
         return Refusal(RefusalReason.CHANNEL, "one node opened a control connection, the other a data connection")
+    if own.channel is Channel.PATH:  # a question; its answer says what each of the two is
+        return Welcome(max(own.term, theirs.term), own.features & theirs.features)
     return _judge_roles(own, theirs) or _judge_features(own, theirs) or _judge_instances(own, theirs)
 
 

@@ -21,6 +21,8 @@ May know everything below it; only `proxy`, `vm` and `cli` know it.
     ownside         where the links of such a node come from
     linksides       listening for the other node, dialing it
     permission      the arbiter
+    leasing         … and its leave to protect
+    opening         how a node's ports are opened
     gate            what the data path asks before each write
     records         what a restarted node must know
     journal         what the user is told of the pair's transitions

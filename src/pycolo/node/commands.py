@@ -8,8 +8,10 @@ from pycolo.failover.pairstates import Command, Fact, Role
 from pycolo.link.orders import JsonObject, Order
 from pycolo.node.guest import Answer, Guest
 from pycolo.node.links import Links
+from pycolo.node.peerrpc import OnAnswer
 from pycolo.node.permission import Permission
 from pycolo.node.records import RecordKeeper
+from pycolo.transport.linksocket import LinkSocket
 
 C = Command
 Tell = Callable[[Fact, Told], None]
@@ -23,10 +25,19 @@ class Sides(Protocol):
 
 
 class Paths(Protocol):
-    """The other node's other addresses."""
+    """The other node's addresses, apart from the link. Questions that come over them have negative numbers."""
 
     def ask(self, doubt: int) -> None:
         """Ask over each of them; what is answered is told as PEER_ALIVE or PEER_EMPTY with `doubt` as its `ask`."""
+
+    def ask_discard(self, arguments: JsonObject, on_answer: OnAnswer) -> None:
+        """Ask for the promise over each of them."""
+
+    def answer(self, number: int, answer: JsonObject) -> None:
+        """The question of that number was carried out."""
+
+    def refuse(self, number: int, why: str) -> None:
+        """The question of that number was not carried out."""
 
 
 class NoOtherPath:
@@ -34,6 +45,25 @@ class NoOtherPath:
 
     def ask(self, doubt: int) -> None:
         """No answer."""
+
+    def ask_discard(self, arguments: JsonObject, on_answer: OnAnswer) -> None:
+        """No answer."""
+
+    def answer(self, number: int, answer: JsonObject) -> None:
+        """No question comes over another path."""
+
+    def refuse(self, number: int, why: str) -> None:
+        """No question comes over another path."""
+
+
+class Lease(Protocol):
+    """What must be there before a guest is protected."""
+
+    def acquire(self, term: int, on_acquired: Callable[[int, str], None]) -> None:
+        """Then `on_acquired(term, "")`, with the term to work under, or with the reason why there is none."""
+
+    def abandon(self) -> None:
+        """It is not needed any more: `on_acquired` is not called."""
 
 
 class Parts:
@@ -47,6 +77,7 @@ class Parts:
         record: RecordKeeper,
         sides: Sides,
         paths: Paths,
+        lease: Lease,
     ) -> None:
         self.guest = guest
         self.links = links
@@ -54,21 +85,24 @@ class Parts:
         self.record = record
         self.sides = sides
         self.paths = paths
+        self.lease = lease
 
 
 class Commands:
-    """`on_refused` is called when the operator's word decides nothing."""
+    """`epoch()` is the pair's. `on_refused` is called when the operator's word decides nothing."""
 
     def __init__(self, parts: Parts, tell: Tell, epoch: Callable[[], int], on_refused: Callable[[], None]) -> None:
         self._parts = parts
         self._tell = tell
         self._epoch = epoch
         self._on_refused = on_refused
+        self.on_protect_ended: Answer = lambda fact, why: None
+        """Called with the answer to each PROTECT, even if the table has given that up meanwhile."""
 
     def __call__(self, command: Command, pair: Pair, told: Told) -> None:
         """Do it; what takes time is answered by a fact."""
         if command in _FOR_THE_GUEST:
-            self._guest(command, pair)
+            self._guest(command, pair, told)
         elif command in _FOR_THE_ARBITER:
             self._arbiter(command, told)
         elif command in _FOR_THE_OTHER_NODE:
@@ -76,7 +110,7 @@ class Commands:
         else:
             self._own(command, pair)
 
-    def _guest(self, command: Command, pair: Pair) -> None:
+    def _guest(self, command: Command, pair: Pair, told: Told) -> None:
         guest, answer = self._parts.guest, self._answer(pair)
         match command:
             case C.HALT:
@@ -85,19 +119,19 @@ class Commands:
                 self._parts.links.announce(pair.term, self._epoch())
                 guest.release()
             case C.PROTECT:
-                self._say("prepare", pair, {"epoch": self._epoch()})
-                self._with_data(guest.protect, answer, Fact.PROTECT_FAILED)
+                self._protect(pair)
             case C.CANCEL_PROTECT:
-                guest.cancel_protect()
+                self._parts.lease.abandon()
+                guest.cancel_protect(told.text or pair.text)
             case C.PREPARE:
-                self._with_data(guest.prepare, answer, Fact.PREPARE_FAILED)
+                self._prepare(pair, told)
             case C.DISCARD_GUEST:
                 guest.discard()
             case C.SWITCH:
                 self._parts.links.announce(pair.term, self._epoch())
                 guest.switch(answer)
             case C.RETIRE:
-                guest.retire(answer)
+                guest.retire(self._when_recorded(pair))
 
     def _arbiter(self, command: Command, told: Told) -> None:
         permission = self._parts.permission
@@ -122,17 +156,18 @@ class Commands:
                 self._say("broken", pair, {"why": pair.text})
             case C.SAY_PROTECTED:
                 self._say("protected", pair, {"epoch": self._epoch()})
+                self._parts.guest.committed()
             case C.ASK_RESIGN:
                 self._say("resign", pair, {})
             case C.SAY_RESIGNED:
                 links.resign(pair.text)
             case C.ASK_DISCARD:
-                asked = pair.asked
-                links.ask("discard", {"term": pair.term}, lambda reply: self._promised(reply, asked))
+                self._ask_discard(pair)
             case C.PROMISE:
-                links.answer(told.ask, {"term": pair.term})
+                self._way_of(told).answer(told.ask, {"term": pair.term})
             case C.REFUSE_PROMISE:
-                links.refuse(told.ask, f"this node is {pair.shown}: what has begun cannot be called back")
+                why = f"this node is {pair.shown}: what has begun cannot be called back"
+                self._way_of(told).refuse(told.ask, why)
             case C.UNLINK if pair.opened:
                 links.part()
                 self._parts.guest.unlinked()
@@ -157,17 +192,78 @@ class Commands:
             case C.REFUSE_OPERATOR:
                 self._on_refused()
 
+    # ── protecting ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _protect(self, pair: Pair) -> None:
+        """The arbiter must know which node serves before there are two that could."""
+        ask = self._answer(pair)
+
+        def answer(fact: Fact, why: str) -> None:
+            self.on_protect_ended(fact, why)
+            ask(fact, why)
+
+        def on_acquired(term: int, why: str) -> None:
+            if why:
+                answer(Fact.PROTECT_FAILED, why)
+            elif term > pair.term:
+                self.on_protect_ended(Fact.TERM_OPENED, "")
+                text = f"the arbiter has opened term {term}"
+                self._tell(Fact.TERM_OPENED, Told(term, ask=pair.asked, text=text))
+            else:
+                self._with_data(self._parts.guest.protect, answer, Fact.PROTECT_FAILED)
+
+        self._parts.lease.acquire(pair.term, on_acquired)
+
+    def _prepare(self, pair: Pair, told: Told) -> None:
+        links, ask = self._parts.links, self._answer(pair)
+
+        def answer(fact: Fact, why: str) -> None:
+            links.refuse(told.ask, why)
+            ask(fact, why)
+
+        def prepare(link: int, data: LinkSocket, answer: Answer) -> None:
+            self._parts.guest.prepare(link, data, lambda said: links.answer(told.ask, said), answer)
+
+        self._with_data(prepare, answer, Fact.PREPARE_FAILED)
+
+    def _ask_discard(self, pair: Pair) -> None:
+        """A node in doubt does not rely on the link."""
+        asked, arguments = pair.asked, {"term": pair.term}
+
+        def promised(reply: Order) -> None:
+            fact = Fact.PROMISED if reply.error is None else Fact.PROMISE_REFUSED
+            self._tell(fact, Told(ask=asked, text=reply.error or ""))
+
+        self._parts.links.ask("discard", arguments, promised)
+        if not pair.is_heard:
+            self._parts.paths.ask_discard(arguments, promised)
+
+    def _way_of(self, told: Told) -> "Links | Paths":
+        """Where that question came from."""
+        return self._parts.paths if told.ask < 0 else self._parts.links
+
     # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _when_recorded(self, pair: Pair) -> Answer:
+        """RETIRED counts when the new role is on disk."""
+        answer = self._answer(pair)
+
+        def retired(fact: Fact, text: str) -> None:
+            def kept(why: str) -> None:
+                answer(Fact.RETIRE_FAILED if why else fact, why or text)
+
+            if fact is Fact.RETIRED:
+                self._parts.record.keep(pair.record(), kept)
+            else:
+                answer(fact, text)
+
+        return retired
 
     def _answer(self, pair: Pair) -> Answer:
         return lambda fact, text: self._tell(fact, Told(ask=pair.asked, text=text))
 
     def _kept(self, asked: int) -> Callable[[str], None]:
         return lambda why: self._tell(Fact.RECORD_FAILED if why else Fact.RECORDED, Told(ask=asked, text=why))
-
-    def _promised(self, reply: Order, asked: int) -> None:
-        fact = Fact.PROMISED if reply.error is None else Fact.PROMISE_REFUSED
-        self._tell(fact, Told(ask=asked, text=reply.error or ""))
 
     def _with_data(self, use: Callable[..., None], answer: Answer, failed: Fact) -> None:
         """`use(link, data, answer)`, or `failed` where the data connection is gone."""

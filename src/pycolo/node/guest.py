@@ -4,10 +4,14 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pycolo.failover.pairstates import Fact
+from pycolo.link.orders import JsonObject
 from pycolo.transport.linksocket import LinkSocket
 
 Answer = Callable[[Fact, str], None]
 """How a command ended, and one line about it. In asyncio's thread, at once or later, and once."""
+
+Ready = Callable[[JsonObject], None]
+"""The guest waits for the first copy; what the primary's node is told of it."""
 
 
 class Guest(Protocol):
@@ -30,13 +34,19 @@ class Guest(Protocol):
         """Serve alone: what is held leaves, and nothing is compared any more."""
 
     def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
-        """Copy the guest to the other node: SYNCHRONISED, PROTECT_FAILED, TERM_OPENED."""
+        """Have the other node prepare its guest, and copy this one to it: SYNCHRONISED, PROTECT_FAILED.
 
-    def cancel_protect(self) -> None:
+        What follows the copy waits for `committed`. A protection that was cancelled has failed.
+        """
+
+    def committed(self) -> None:
+        """The copy counts: that is on disk, and the other node is told."""
+
+    def cancel_protect(self, why: str) -> None:
         """Give that up; the guest serves on by itself."""
 
-    def prepare(self, link: int, data: LinkSocket, answer: Answer) -> None:
-        """Be ready for the first copy: PREPARE_FAILED, or no answer."""
+    def prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
+        """Be ready for the first copy, then call `ready`; or PREPARE_FAILED."""
 
     def discard(self) -> None:
         """Throw the secondary's guest away."""
@@ -49,6 +59,9 @@ class Guest(Protocol):
 
     def retire(self, answer: Answer) -> None:
         """End the guest, and leave the network: RETIRED, RETIRE_FAILED."""
+
+    async def settled(self) -> None:
+        """Until nothing that was begun here is still under way."""
 
     async def snapshot(self) -> dict[str, Any]:
         """Its counters, for the status."""

@@ -24,6 +24,14 @@ PASSING: Final = frozenset(
 )
 """Without a QEMU these last for milliseconds: their lines are for debugging."""
 
+PLAIN_LINES: Final = {
+    State.PRIMARY_LINKED: "linked with the other node",
+    State.SECONDARY_LINKED: "linked with the other node",
+    State.PROTECTING: "protecting the guest",
+    State.PREPARING: "preparing this host's guest",
+}
+"""Of states to which one thing leads: the table's reason says more than a user can use."""
+
 _PROTECTED: Final = (State.PRIMARY_PROTECTED, State.SECONDARY_PROTECTED)
 _FORMING: Final = (State.COMMITTING, State.PREPARING)
 _PERMITTED: Final = (State.GOING_ALONE, State.TAKING_OVER)
@@ -34,7 +42,9 @@ log = structlog.get_logger("colo")
 class Journal:
     """Told of each change of state. `cause`: why the node is in its present state, on one line."""
 
-    def __init__(self) -> None:
+    def __init__(self, passing: frozenset[State] = PASSING) -> None:
+        """Lines about the states `passing` are for debugging."""
+        self._passing = passing
         self.since_ns = monotonic_ns()
         self.takeover: dict[str, int] | None = None
         self.cause = ""
@@ -52,19 +62,38 @@ class Journal:
         if fact is Fact.GRANTED and after.state in _PERMITTED:
             now_ns = monotonic_ns()
             self.takeover = {"suspected_ns": suspected_ns or now_ns, "decided_ns": now_ns}
-        say = log.debug if after.state in PASSING else log.info
+        say = log.debug if after.state in self._passing else log.info
         say(self.cause, state=after.shown, term=after.term)
+
+    def resent(self, frames: int) -> None:
+        """So many frames were sent again at the takeover."""
+        if self.takeover is not None:
+            self.takeover["resent"] = frames
 
     def served(self, resent: int) -> None:
         """The takeover is done, and so many frames were sent again."""
-        if self.takeover is not None:
-            self.takeover |= {"done_ns": monotonic_ns(), "resent": resent}
-            took_us = (self.takeover["done_ns"] - self.takeover["suspected_ns"]) / 1000
-            log.info("serving", resent=resent, ms_since_suspicion=round(took_us / 1000, 1))
+        self.resent(resent)
+        self.done()
+
+    def done(self) -> None:
+        """This node serves alone now, by the arbiter's permission."""
+        if self.takeover is None or "done_ns" in self.takeover:
+            return
+        self.takeover["done_ns"] = done_ns = monotonic_ns()
+        took_ms = round((done_ns - self.takeover["suspected_ns"]) / 1e6, 1)
+        log.info("serving", resent=self.takeover.get("resent", 0), ms_since_suspicion=took_ms)
+
+    def advice(self, arbiter: str, timeout_ms: int, option: str) -> str:
+        """What to do if the node was fenced although its host was never away; empty when that is not so."""
+        if not self.is_outdated or arbiter == "manual":  # then an operator has said so
+            return ""
+        return f"if no host was down, one was too busy for a heartbeat's {timeout_ms} ms: raise {option}"
 
     def _line(self, before: Pair, after: Pair) -> str:
         if after.state in _PROTECTED and before.state in _FORMING:
             return "the pair is whole"
+        if after.state in PLAIN_LINES:
+            return PLAIN_LINES[after.state]
         if after.state in _PERMITTED:
             self._permitted = after.text
         if after.state is State.ALONE:

@@ -8,20 +8,20 @@ guest is in step). Until then the link that was there before stays the present o
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic_ns
 from typing import Final, Protocol
 
 import structlog
 
-from pycolo.errors import PycoloError
+from pycolo.errors import PeerError, PycoloError
 from pycolo.failover.heartbeat import SuspicionReason
 from pycolo.failover.pair import Pair, Told
-from pycolo.failover.pairstates import Fact
+from pycolo.failover.pairstates import Fact, State
 from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.orders import JsonObject, Order
 from pycolo.node.loopcall import LoopCall
-from pycolo.node.peerrpc import NO_ANSWER, PeerRpc
+from pycolo.node.peerrpc import ANSWER_TIMEOUT_S, NO_ANSWER, OnAnswer, PeerRpc
 from pycolo.transport import controlchannel as control
 from pycolo.transport.controlchannel import ControlEvent
 from pycolo.transport.linksetup import Established
@@ -38,7 +38,7 @@ FACT_OF_ORDER: Final = {
     "broken": Fact.COLO_BROKEN,
     "resign": Fact.RESIGN_ASKED,
 }
-"""What the nodes say to one another. `discard` is answered; the others are not."""
+"""What the nodes say to one another. `prepare` and `discard` are answered; the others are not."""
 
 TERM_MAX: Final = (1 << 64) - 1
 """What the link's messages have room for."""
@@ -71,6 +71,11 @@ class Control(Protocol):
         """See there."""
 
 
+Served = Mapping[str, Callable[[JsonObject], Awaitable[JsonObject]]]
+"""Questions that are not for the pair table, by their names. Each raises `PycoloError` to refuse."""
+
+Meet = Callable[[int], None]
+
 MakeControl = Callable[[LinkSocket, Callable[[ControlEvent], None]], Control]
 """`(socket, on_event)`; `on_event` may be called in any thread."""
 
@@ -93,18 +98,28 @@ class Link:
         return data
 
     def end(self, reason: GoodbyeReason | None, text: str = "") -> None:
-        """Close it; blocks until the last words have left. Without a reason there is no goodbye."""
+        """Close the connections; blocks until the last words have left. Without a reason there is no goodbye."""
         self.channel.close(reason, text)
 
 
 class Links:
     """The present link, the one that waits for its first word, and the one whose last word is still to be said."""
 
-    def __init__(self, pair: Callable[[], Pair], make_control: MakeControl, tell: Tell) -> None:
-        """`pair()` is the pair as it is now; `tell` gets the facts."""
+    def __init__(
+        self,
+        pair: Callable[[], Pair],
+        make_control: MakeControl,
+        tell: Tell,
+        served: Served | None = None,
+        meet: Meet = lambda epoch: None,
+    ) -> None:
+        """`pair()` is the pair as it is now; `tell` gets the facts. `meet` gets the epoch that an order names."""
         self._pair = pair
         self._make_control = make_control
         self._tell = tell
+        self._served = served or {}
+        self._meet = meet
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._call = LoopCall()
         self._last_number = 0
@@ -192,6 +207,7 @@ class Links:
             case control.Suspected(at_ns=at_ns, text=text):
                 self._doubt(link, Fact.LINK_LOST, at_ns, text)
             case control.ChannelClosed(text=text):
+                link.rpc.lost(text)
                 if link is self._waiting:
                     self._drop_waiting()
                 self._doubt(link, Fact.LINK_LOST, monotonic_ns(), text)
@@ -218,14 +234,29 @@ class Links:
             if link is self._waiting:
                 self._believe(link, is_in_step=order.arguments.get("in_step") is True)
             return
+        if order.order in self._served:
+            task = self._loop.create_task(self._serve(link, order))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+            return
         fact = FACT_OF_ORDER.get(order.order or "")
         if fact is None:
             if order.id != NO_ANSWER:
                 link.rpc.refuse(order.id, f"this node knows no order {order.order!r}")
             return
-        why = order.arguments.get("why")
-        told = Told(_term_of(order), link.number, order.id, why if isinstance(why, str) else "")
+        why, epoch = order.arguments.get("why"), order.arguments.get("epoch")
+        if type(epoch) is int and 0 <= epoch <= TERM_MAX:
+            self._meet(epoch)
+        told = Told(term_of(order.arguments), link.number, order.id, why if isinstance(why, str) else "")
         self._tell(fact, told)
+        if fact is Fact.PREPARE_ASKED and self._pair().state is not State.PREPARING:
+            link.rpc.refuse(order.id, f"this node is {self._pair().shown}")
+
+    async def _serve(self, link: Link, order: Order) -> None:
+        try:
+            link.rpc.answer(order.id, await self._served[order.order or ""](order.arguments))
+        except PycoloError as error:
+            link.rpc.refuse(order.id, str(error))
 
     def _believe(self, link: Link, *, is_in_step: bool) -> None:
         self._waiting = None
@@ -242,10 +273,19 @@ class Links:
         if self.present is not None:
             self.present.rpc.say(order, arguments)
 
-    def ask(self, order: str, arguments: JsonObject, on_answer: Callable[[Order], None]) -> None:
+    def ask(self, order: str, arguments: JsonObject, on_answer: OnAnswer) -> None:
         """See `PeerRpc.ask`. Without a link there is no answer."""
         if self.present is not None:
             self.present.rpc.ask(order, arguments, on_answer)
+
+    async def request(
+        self, order: str, arguments: JsonObject | None = None, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> JsonObject:
+        """The other node's answer. Raises `PeerError`."""
+        if self.present is None:
+            raise PeerError("the other node is not linked")
+        said = {**(arguments or {}), "term": self._pair().term}
+        return await self.present.rpc.request(order, said, timeout_s)
 
     def answer(self, number: int, answer: JsonObject) -> None:
         """To the other node's order of that number."""
@@ -270,6 +310,7 @@ class Links:
         link, self.present = self.present, None
         if link is not None:
             link.channel.fall_silent()
+            link.rpc.lost("this node is about to serve alone")
             self._end_parting()
             self._parting = link
 
@@ -296,6 +337,9 @@ class Links:
         """The node ends in order."""
         self.seal()
         self._drop_half()
+        for task in list(self._serving):
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
         links = [link for link in (self.present, self._waiting, self._parting) if link is not None]
         self.present = self._waiting = self._parting = None
         for link in links:
@@ -324,6 +368,7 @@ class Links:
 
     def _let_go(self, link: Link, reason: GoodbyeReason | None, text: str = "") -> None:
         link.channel.fall_silent()
+        link.rpc.lost(text or "the link is closed")
         self._close_data(link)
         self._loop.run_in_executor(None, link.end, reason, text)
 
@@ -332,7 +377,7 @@ class Links:
             data.close()
 
 
-def _term_of(order: Order) -> int:
+def term_of(said: JsonObject) -> int:
     """The term under which the other node says it; 0 where it names none that could be one."""
-    term = order.arguments.get("term")
+    term = said.get("term")
     return term if type(term) is int and 0 <= term <= TERM_MAX else 0

@@ -8,7 +8,7 @@
     permission  the arbiter
     record      what a restarted node must know
     journal     what the user is told
-    operator    what the user may ask
+    services    the control socket, and what else lasts as long as the node
 
 Everything here runs in asyncio's thread; other threads' news comes through `LoopCall`.
 
@@ -21,6 +21,7 @@ virtual machine): that takes an arbiter that fences.
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
@@ -31,17 +32,14 @@ from pycolo.failover.pair import Pair, Told
 from pycolo.failover.pairstates import FREE, Command, Fact, State
 from pycolo.link.codec import GoodbyeReason
 from pycolo.node.commands import Commands, Parts
-from pycolo.node.control import ControlServer
-from pycolo.node.decider import Decider
-from pycolo.node.divergences import Divergences
+from pycolo.node.decider import Decider, Watch
 from pycolo.node.gate import Gate
 from pycolo.node.journal import Journal
 from pycolo.node.operator import Operator
-from pycolo.node.options import NodeOptions
 from pycolo.transport.controlchannel import SWITCH_INTERVAL_S
 
-STOP_S: Final = 2.0
-"""For the secondary's promise, when a primary is told to end."""
+STOP_S: Final = 10.0
+"""Time limit for the secondary's promise when a primary is told to end."""
 
 _ENDED_PAIR: Final = FREE | {State.RETIRING, State.PRIMARY_SUSPECT, State.PRIMARY_EMPTY}
 
@@ -55,11 +53,24 @@ class ClosableSides(Protocol):
         """No further link."""
 
 
+class Service(Protocol):
+    """Lasts as long as the node."""
+
+    async def start(self) -> None:
+        """Raises `ConnectError`."""
+
+    async def close(self) -> None:
+        """Ends it."""
+
+
 class Given(NamedTuple):
-    """What a node begins with: see `failover.pair.restarted`."""
+    """What a node begins with: see `failover.pair.restarted`; `services` are started in order, then."""
 
     commands: tuple[Command, ...]
     warning: str = ""
+    services: Sequence[Service] = ()
+    close: Callable[[], Awaitable[None]] | None = None
+    """The very last thing that it does."""
 
 
 class Node:
@@ -67,30 +78,32 @@ class Node:
 
     def __init__(
         self,
-        options: NodeOptions,
         decider: Decider,
         parts: Parts,
         sides: ClosableSides,
         gate: Gate,
         journal: Journal,
-        divergences: Divergences,
+        operator: Operator,
+        commands: Commands,
         given: Given,
+        watch: Watch = lambda fact, before, after: None,
     ) -> None:
-        self.options = options
+        """`watch` is called at each change of state, before its commands."""
         self.decider = decider
         self.parts = parts
         self.journal = journal
+        self.operator = operator
         self.gave_up = ""
         """Why it ended by itself, on one line."""
         self.exit_code = 0
-        self.operator = Operator(options, decider, parts.guest, parts.links, parts.permission, journal, divergences)
         self._sides = sides
         self._gate = gate
         self._given = given
         self._done = asyncio.Event()
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
-        decider.does = Commands(parts, decider.tell, lambda: 0, self.operator.refused)
+        self._watch = watch
+        decider.does = commands
         decider.watch = self._changed
         gate.set(decider.pair.release)
 
@@ -104,19 +117,20 @@ class Node:
     async def run(self) -> int:
         """Raises `ConnectError` when an address or the control socket cannot be had."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)  # a busy data path must not hold the heart back
-        server = ControlServer(self.options.control, self.operator.request) if self.options.control else None
+        started: list[Service] = []
         try:
             self.parts.guest.start()
             await self.parts.permission.start()
             if self._given.warning:
                 log.warning(self._given.warning)
             self.begin()
-            if server is not None:
-                await server.start()
+            for service in self._given.services:
+                started.append(service)
+                await service.start()
             await self._done.wait()
         finally:
-            if server is not None:
-                await server.close()
+            for service in reversed(started):
+                await service.close()
             await self._end()
         return self.exit_code
 
@@ -136,7 +150,9 @@ class Node:
         self.finish(0)
 
     async def _stop_without_pair(self) -> None:
-        await self.decider.settled(_ENDED_PAIR, STOP_S)
+        pair = await self.decider.settled(_ENDED_PAIR, STOP_S)
+        if pair.state is State.DISSOLVING:
+            log.error(f"no promise from the other node within {STOP_S:g} s: clients wait until this node is back")
         self.finish(0)
 
     async def _end(self) -> None:
@@ -149,6 +165,8 @@ class Node:
         await self.parts.permission.close()
         await self.parts.links.close(GoodbyeReason.SHUTDOWN, "the node was stopped")
         await self.parts.guest.stop()
+        if self._given.close is not None:
+            await self._given.close()
 
     def finish(self, exit_code: int, why: str = "") -> None:
         """End the process; the first call counts."""
@@ -165,6 +183,7 @@ class Node:
     def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
         self._gate.set(after.release)
         links = self.parts.links
+        self._watch(fact, before, after)
         self.journal.changed(fact, before, after, links.suspected_ns)
         if after.state in (State.PRIMARY_PROTECTED, State.SECONDARY_PROTECTED):
             links.suspected_ns = 0
@@ -174,17 +193,6 @@ class Node:
         if link == self.pair.link and not self._done.is_set():
             log.warning(text)
         self.decider.tell(Fact.DATA_LOST, Told(link=link))
-
-    def retired(self) -> None:
-        """The other node serves, or may: this one must not, and its guest is off the network with it."""
-        why = [self.journal.cause]
-        if self.journal.is_outdated and self.options.arbiter != "manual":  # else an operator has said so
-            timeout_ms = self.options.heartbeat_timeout_ms
-            why.append(
-                f"if no host was down, one was too busy for a heartbeat's {timeout_ms} ms: "
-                "raise --heartbeat-timeout of both nodes"
-            )
-        self.finish(3, "; ".join(why))
 
     def failed(self, error: BaseException) -> None:
         """The data path has ended: so does the process, without a goodbye. The recovery is the other's failover."""

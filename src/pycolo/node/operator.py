@@ -1,7 +1,8 @@
 """What the operator may ask of a node on its control socket: status, failover, divergences."""
 
+from collections.abc import Callable
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -13,7 +14,6 @@ from pycolo.node.divergences import Divergences
 from pycolo.node.guest import Guest
 from pycolo.node.journal import Journal
 from pycolo.node.links import Links
-from pycolo.node.options import NodeOptions
 from pycolo.node.permission import Permission
 
 FAILOVER_S: Final = 4.0
@@ -29,12 +29,22 @@ _SETTLED: Final = (FREE - {State.SWITCHING}) | {
 log = structlog.get_logger("colo")
 
 
+class Identity(NamedTuple):
+    """What a node says of itself."""
+
+    pair: str
+    role: Callable[[], str]
+    """Its role of the moment."""
+    epoch: Callable[[], int]
+    heartbeat_timeout_ms: int
+
+
 class Operator:
     """Answers what comes over the control socket."""
 
     def __init__(
         self,
-        options: NodeOptions,
+        identity: Identity,
         decider: Decider,
         guest: Guest,
         links: Links,
@@ -42,7 +52,7 @@ class Operator:
         journal: Journal,
         divergences: Divergences,
     ) -> None:
-        self._options = options
+        self._identity = identity
         self._decider = decider
         self._guest = guest
         self._links = links
@@ -83,12 +93,12 @@ class Operator:
         snapshot = await self._guest.snapshot()
         pair, link = self._decider.pair, self._links.present
         return {
-            "role": self._options.role.value,
+            "role": self._identity.role(),
             "state": pair.shown,
             "since_ms": (monotonic_ns() - self._journal.since_ns) // 1_000_000,
-            "pair": self._options.pair,
+            "pair": self._identity.pair,
             "term": pair.term,
-            "epoch": 0,
+            "epoch": self._identity.epoch(),
             "peer": link.peer if link is not None else None,
             "arbiter": {"name": self._permission.name, "says": self._permission.says},
             "version": __version__,
@@ -104,4 +114,4 @@ class Operator:
         trusted_ns = self._links.trusted_until_ns()
         if not trusted_ns:
             return None
-        return max(0, (monotonic_ns() - trusted_ns) // 1_000_000 + self._options.heartbeat_timeout_ms)
+        return max(0, (monotonic_ns() - trusted_ns) // 1_000_000 + self._identity.heartbeat_timeout_ms)

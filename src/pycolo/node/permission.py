@@ -30,6 +30,7 @@ class Permission:
         self._tell = tell
         self._term = term
         self._is_asked = False
+        self._granted_term = 0  # granted, and perhaps not on record yet
         self._resigning: asyncio.Task[None] | None = None
 
     @property
@@ -54,6 +55,7 @@ class Permission:
 
     def ask(self) -> None:
         """The other node is suspected."""
+        self._granted_term = 0
         self._open_question()
         self._runner.suspected(now_ms())
         self._report()
@@ -61,17 +63,22 @@ class Permission:
     def withdraw(self) -> None:
         """It was heard, or its own word decides."""
         self._is_asked = False
+        self._granted_term = 0
         self._runner.recovered(now_ms())
         self._report()
 
     def operator_confirmed(self) -> None:
         """The operator vouches that the other node is down."""
+        if self._is_granted():
+            return
         self._open_question()
         self._runner.operator_confirmed(now_ms())
         self._report()
 
     def peer_resigned(self, why: str) -> None:
         """The other node has said that it serves no longer."""
+        if self._is_granted():
+            return
         self._open_question()
         self._runner.peer_resigned(now_ms(), why)
         self._report()
@@ -80,6 +87,10 @@ class Permission:
         """This node serves no longer: what it holds is given back."""
         self._is_asked = False
         self._resigning = asyncio.get_running_loop().create_task(self._runner.resign())
+
+    def _is_granted(self) -> bool:
+        """Whether the present question is answered: another grant would open a term that nothing serves under."""
+        return self._granted_term > self._term()
 
     def _open_question(self) -> None:
         if not self._is_asked:
@@ -90,4 +101,5 @@ class Permission:
         for fact, told in self._runner.facts():
             if fact in (Fact.GRANTED, Fact.REFUSED):
                 self._is_asked = False
+                self._granted_term = told.term if fact is Fact.GRANTED else 0
             self._tell(fact, told)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pycolo.failover.pairstates import Fact
 from pycolo.node.gate import Gate
-from pycolo.node.guest import Answer
+from pycolo.node.guest import Answer, Ready
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.transport.linksocket import LinkSocket
@@ -19,6 +19,9 @@ OnDataLost = Callable[[int, str], None]
 """`(link, text)`: the data connection of that link has failed. In the data path's thread."""
 
 Retire = Callable[[], None]
+
+SayPrepare = Callable[[], None]
+"""Tells the secondary's node to prepare its guest."""
 
 
 class _PlainGuest:
@@ -53,6 +56,12 @@ class _PlainGuest:
         """This node ends, and its guest is off the network with it."""
         self._on_retired()
 
+    def committed(self) -> None:
+        """The data path compares already."""
+
+    async def settled(self) -> None:
+        """Nothing takes time."""
+
     async def snapshot(self) -> dict[str, Any]:
         """See `Guest`."""
         return await asyncio.wrap_future(self.path.ask(self.path.snapshot))
@@ -78,9 +87,10 @@ class PlainPrimary(_PlainGuest):
 
     path: PrimaryPath
 
-    def __init__(self, gate: Gate, on_data_lost: OnDataLost, on_retired: Retire) -> None:
+    def __init__(self, gate: Gate, say_prepare: SayPrepare, on_data_lost: OnDataLost, on_retired: Retire) -> None:
         super().__init__(on_data_lost, on_retired)
         self._gate = gate
+        self._say_prepare = say_prepare
 
     def release(self) -> None:
         """See `Guest`."""
@@ -88,11 +98,12 @@ class PlainPrimary(_PlainGuest):
 
     def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
         """Compare what begins from here."""
+        self._say_prepare()
         self._attach(link, data)
         self._post(lambda: self.path.pair_formed(self._gate.until_ns))
         answer(Fact.SYNCHRONISED, "")
 
-    def cancel_protect(self) -> None:
+    def cancel_protect(self, why: str) -> None:
         """See `Guest`."""
         self._post(self.path.go_alone)
 
@@ -100,7 +111,7 @@ class PlainPrimary(_PlainGuest):
         """See `Guest`."""
         self._post(self.path.detach)
 
-    def prepare(self, link: int, data: LinkSocket, answer: Answer) -> None:
+    def prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
         """A primary is not prepared."""
         answer(Fact.PREPARE_FAILED, "this node is the primary")
 
@@ -117,9 +128,10 @@ class PlainSecondary(_PlainGuest):
     def release(self) -> None:
         """It serves already, or never."""
 
-    def prepare(self, link: int, data: LinkSocket, answer: Answer) -> None:
+    def prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
         """Feed the guest from the link."""
         self._attach(link, data)
+        ready({})
 
     def unlinked(self) -> None:
         """What the primary has still sent belongs to the guest: it is read until the guest is given up, or serves."""
@@ -134,5 +146,5 @@ class PlainSecondary(_PlainGuest):
         data.close()
         answer(Fact.PROTECT_FAILED, "this node serves after a takeover; it takes no secondary")
 
-    def cancel_protect(self) -> None:
+    def cancel_protect(self, why: str) -> None:
         """Nothing was begun."""

@@ -1,6 +1,7 @@
 """`colo primary` and `colo secondary`: nodes without a QEMU of their own, put together."""
 
 import secrets
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -9,14 +10,18 @@ from pycolo.failover import pairstates
 from pycolo.failover.arbiter import make_arbiter
 from pycolo.failover.pair import Record, Settings, restarted
 from pycolo.link.hello import Role
-from pycolo.node.commands import NoOtherPath, Parts
+from pycolo.node.commands import Commands, NoOtherPath, Parts
+from pycolo.node.control import ControlServer
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.gate import Gate
 from pycolo.node.journal import Journal
+from pycolo.node.leasing import NoLease
 from pycolo.node.links import Links, MakeControl
 from pycolo.node.loopcall import LoopCall
 from pycolo.node.node import Given, Node
+from pycolo.node.opening import PortOpener, open_port
+from pycolo.node.operator import Identity, Operator
 from pycolo.node.options import NodeOptions
 from pycolo.node.ownside import OwnSide
 from pycolo.node.permission import Permission, run_core
@@ -24,7 +29,6 @@ from pycolo.node.plainguest import PlainPrimary, PlainSecondary
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.records import NoRecord
 from pycolo.node.secondarypath import SecondaryPath
-from pycolo.node.supervisor import PortOpener, open_port
 from pycolo.path.cores import new_comparator, new_rewriter
 from pycolo.transport.controlchannel import ControlChannel
 from pycolo.transport.linksocket import LinkSocket
@@ -65,7 +69,9 @@ def put_together(
         call(node.data_lost, link, text)
 
     def on_retired() -> None:
-        node.retired()
+        """The other node serves, or may: this one must not, and its guest is off the network with it."""
+        advice = journal.advice(options.arbiter, options.heartbeat_timeout_ms, "--heartbeat-timeout of both nodes")
+        node.finish(3, "; ".join(filter(None, (journal.cause, advice))))
 
     base: dict[str, Any] = {
         "on_note": lambda text: call(_note, text),
@@ -74,7 +80,7 @@ def put_together(
     }
     guest: PlainPrimary | PlainSecondary
     if options.role is Role.PRIMARY:
-        guest = PlainPrimary(gate, on_data_lost, on_retired)
+        guest = PlainPrimary(gate, partial(_say_prepare, links, decider), on_data_lost, on_retired)
         guest.path = _primary_path(
             options,
             open_one,
@@ -91,10 +97,18 @@ def put_together(
             on_link_lost=guest.data_lost,
             **base,
         )
-    parts = Parts(guest, links, permission, NoRecord(), sides, NoOtherPath())
+    parts = Parts(guest, links, permission, NoRecord(), sides, NoOtherPath(), NoLease())
     warning = f"NEGATIVE CONTROL: this node works without {options.without}" if options.without else ""
-    node = Node(options, decider, parts, sides, gate, journal, divergences, Given(commands, warning))
+    identity = Identity(options.pair, lambda: options.role.value, lambda: EPOCH, options.heartbeat_timeout_ms)
+    operator = Operator(identity, decider, guest, links, permission, journal, divergences)
+    does = Commands(parts, decider.tell, lambda: EPOCH, operator.refused)
+    services = [ControlServer(options.control, operator.request)] if options.control else []
+    node = Node(decider, parts, sides, gate, journal, operator, does, Given(commands, warning, services))
     return node
+
+
+def _say_prepare(links: Links, decider: Decider) -> None:
+    links.say("prepare", {"term": decider.pair.term, "epoch": EPOCH})
 
 
 def _note(text: str) -> None:

@@ -123,7 +123,7 @@ def dial(
     peer = _Peer(_connect(address, interface, stream, deadline_s), stream, deadline_s)
     try:
         if context is not None:
-            peer.start_tls(context, own.pair, own.role.other)
+            peer.start_tls(context, own.pair, Role.PRIMARY)
         peer.send(MessageType.HELLO, payload)
         message_type, answer = peer.receive(frozenset({MessageType.WELCOME, MessageType.REFUSED}))
         if message_type is MessageType.REFUSED:
@@ -269,7 +269,8 @@ class Listener:
         if self._context is not None:
             with self._verdict_lock:
                 own = self._local()
-            peer.start_tls(self._context, own.pair, own.role.other)
+            # A node shows the primary's certificate where it listens and the secondary's where it dials.
+            peer.start_tls(self._context, own.pair, Role.SECONDARY)
         _, payload = peer.receive(frozenset({MessageType.HELLO}))
         theirs = decode_hello(payload, peer.stream)
         peer.stream = f"{theirs.channel.value} {peer.stream}"
@@ -366,7 +367,7 @@ class _Peer:
             set_options(self._sock)
             self._sock.settimeout(None)
             return RawLink(self._sock, self.stream)
-        if channel is Channel.CONTROL:
+        if channel in (Channel.CONTROL, Channel.PATH):
             if self._sock.family in (socket.AF_INET, socket.AF_INET6):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, CONTROL_PRIORITY)
             return control_link_socket(self._sock, self.stream, codec.CONTROL_TYPES)

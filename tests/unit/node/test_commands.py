@@ -17,6 +17,12 @@ class Part:
         self._name = name
         self._done = done
         self.present = None
+        self.term = 3
+        """What the lease is for, and "" when there is one."""
+        self.why = ""
+
+    def acquire(self, term, on_acquired):
+        on_acquired(self.term, self.why)
 
     def __getattr__(self, verb):
         def note(*arguments):
@@ -40,7 +46,7 @@ class World:
     def __init__(self):
         self.done = []
         self.facts = []
-        names = ("guest", "links", "permission", "record", "sides", "paths")
+        names = ("guest", "links", "permission", "record", "sides", "paths", "lease")
         self.parts = Parts(*(Part(name, self.done) for name in names))
         self.parts.links.present = FakeLink()
         self.commands = Commands(
@@ -70,7 +76,7 @@ DOES = {
     C.SAY_RESIGNED: ["links.resign"],
     C.SAY_GONE: ["links.say"],
     C.SAY_BROKEN: ["links.say"],
-    C.SAY_PROTECTED: ["links.say"],
+    C.SAY_PROTECTED: ["links.say", "guest.committed"],
     C.ASK_RESIGN: ["links.say"],
     C.ASK_PATHS: ["paths.ask"],
     C.ASK_ARBITER: ["permission.ask"],
@@ -78,11 +84,11 @@ DOES = {
     C.TELL_OPERATOR: ["permission.operator_confirmed"],
     C.TELL_RESIGNED: ["permission.peer_resigned"],
     C.RESIGN_LEASE: ["permission.resign"],
-    C.ASK_DISCARD: ["links.ask"],
+    C.ASK_DISCARD: ["links.ask", "paths.ask_discard"],
     C.PROMISE: ["links.answer"],
     C.REFUSE_PROMISE: ["links.refuse"],
-    C.PROTECT: ["links.say", "guest.protect"],
-    C.CANCEL_PROTECT: ["guest.cancel_protect"],
+    C.PROTECT: ["guest.protect"],
+    C.CANCEL_PROTECT: ["lease.abandon", "guest.cancel_protect"],
     C.PREPARE: ["guest.prepare"],
     C.DISCARD_GUEST: ["guest.discard"],
     C.SWITCH: ["links.announce", "guest.switch"],
@@ -99,7 +105,7 @@ def test_each_command_reaches_its_part(command):
 
 
 @pytest.mark.parametrize(
-    ("command", "fact"), [(C.SWITCH, F.SERVE_FAILED), (C.RETIRE, F.RETIRED), (C.PROTECT, F.TERM_OPENED)]
+    ("command", "fact"), [(C.SWITCH, F.SERVE_FAILED), (C.RETIRE, F.RETIRE_FAILED), (C.PROTECT, F.SYNCHRONISED)]
 )
 def test_a_guest_may_answer_late_and_the_answer_has_the_number_of_its_question(command, fact):
     """The guest with a QEMU takes seconds; what the table has given up meanwhile is told apart by the number."""
@@ -132,7 +138,7 @@ def test_a_wish_that_is_kept_answers_nothing():
 @pytest.mark.parametrize(("reply", "fact"), [({"answer": {}}, F.PROMISED), ({"error": "no"}, F.PROMISE_REFUSED)])
 def test_the_other_nodes_promise_is_an_answer_to_this_question(reply, fact):
     world = World()
-    world.do(C.ASK_DISCARD)
+    world.do(C.ASK_DISCARD, is_heard=True)
     order, arguments, on_answer = world.last
     assert (order, arguments) == ("discard", {"term": 3})
     on_answer(Order(id=1, **reply))
@@ -147,6 +153,51 @@ def test_a_promise_answers_the_order_that_asked_for_it():
 
 def test_while_a_new_term_is_not_on_disk_the_link_is_kept_for_the_last_word():
     assert World().do(C.UNLINK, opened=4) == ["links.part", "guest.unlinked"]
+
+
+def test_a_lease_comes_before_protecting_and_a_new_term_before_that():
+    world = World()
+    world.parts.lease.why = "etcd is away"
+    world.do(C.PROTECT)
+    world.parts.lease.term, world.parts.lease.why = 4, ""
+    world.do(C.PROTECT)
+    assert world.facts == [(F.PROTECT_FAILED, 11), (F.TERM_OPENED, 11)]
+    assert world.done == []
+
+
+@pytest.mark.parametrize(("why", "fact"), [("", F.RETIRED), ("disk full", F.RETIRE_FAILED)])
+def test_a_node_has_retired_when_its_role_is_on_disk(why, fact):
+    world = World()
+    world.do(C.RETIRE, state=State.RETIRING)
+    (answer,) = world.last
+    answer(F.RETIRED, "")
+    assert world.facts == []
+    record, on_kept = world.last
+    assert record.role == "secondary"
+    on_kept(why)
+    assert world.facts == [(fact, 11)]
+
+
+def test_what_a_guest_says_when_it_is_ready_answers_the_question():
+    world = World()
+    world.do(C.PREPARE)
+    _, _, ready, answer = world.last
+    ready({"version": "7.2"})
+    assert world.done[-1] == ("links.answer", (9, {"version": "7.2"}))
+    answer(F.PREPARE_FAILED, "no QEMU")
+    assert world.done[-1] == ("links.refuse", (9, "no QEMU"))
+    assert world.facts == [(F.PREPARE_FAILED, 11)]
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_a_node_in_doubt_asks_for_the_promise_over_every_path(is_heard):
+    assert World().do(C.ASK_DISCARD, is_heard=is_heard) == ["links.ask"] + ["paths.ask_discard"] * (not is_heard)
+
+
+def test_a_promise_goes_the_way_that_its_question_came():
+    world = World()
+    assert world.do(C.PROMISE, Told(ask=-5)) == ["paths.answer"]
+    assert world.do(C.REFUSE_PROMISE, Told(ask=-5))[-1] == "paths.refuse"
 
 
 @pytest.mark.parametrize(("command", "fact"), [(C.PROTECT, F.PROTECT_FAILED), (C.PREPARE, F.PREPARE_FAILED)])

@@ -188,10 +188,9 @@ def test_policies_and_kinds_are_those_of_the_code():
 
 def test_exit_codes_are_those_of_the_code():
     assert (EXIT_OK, EXIT_FAILED, EXIT_CONTROL_SILENT, EXIT_INTERRUPTED) == (0, 1, 3, 130)
-    supervisor = (ROOT / "src/pycolo/node/supervisor.py").read_text(encoding="utf-8")
-    node = (ROOT / "src/pycolo/node/node.py").read_text(encoding="utf-8")
-    for source in (supervisor, node):
-        assert set(re.findall(r"finish\((\d+)", source)) == {"0", "3", "70"}
+    for names in (("supervisor",), ("node", "roles")):
+        sources = [(ROOT / f"src/pycolo/node/{name}.py").read_text(encoding="utf-8") for name in names]
+        assert {code for source in sources for code in re.findall(r"finish\((\d+)", source)} == {"0", "3", "70"}
     of_nodes, _, of_laboratories = text("docs/exit-codes.md").partition("`colo proxy` ends")
     assert re.findall(r"\| (\d+) \|$", of_nodes, flags=re.MULTILINE) == ["0", "1", "2", "3", "70"]
     assert re.findall(r"\| (\d+) \|$", of_laboratories, flags=re.MULTILINE) == ["0", "1", "2", "3", "130"]
