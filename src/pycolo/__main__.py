@@ -5,7 +5,7 @@ import signal
 
 TYPE_CHECKING = False  # as in typing, which takes a while
 if TYPE_CHECKING:
-    from pycolo.node.supervisor import PortOpener
+    from pycolo.node.opening import PortOpener
 
 
 def main(open_port: "PortOpener | None" = None) -> None:

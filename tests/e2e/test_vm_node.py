@@ -220,6 +220,38 @@ def test_a_planned_failover(make: Make) -> None:
     assert not pair.a.has_qemu
 
 
+def test_protection_is_a_wish_that_the_node_that_serves_fulfils_by_itself(make: Make) -> None:
+    pair = make(protect={"automatic": True}).protected()
+    ask_a_lot(pair)
+    first = pair.b.facts()["pid"]
+    pair.b.kill_qemu()
+    wait_for(lambda: pair.b.has_qemu and pair.b.facts()["pid"] != first, "another secondary")
+    pair.wait("primary protected", "secondary protected")
+    ask_a_lot(pair)
+    pair.a.kill_qemu()
+    ask_a_lot(pair)
+    pair.wait("secondary protected", "primary protected")
+    ask_a_lot(pair)
+    assert pair.b.do("status")["protection"]["wished"]
+    pair.b.do("unprotect")
+    pair.wait("secondary linked", "primary linked")
+    assert not pair.b.do("status")["protection"]["wished"]
+
+
+def test_a_wish_outlives_the_node(make: Make) -> None:
+    pair = make(protect={"automatic": True}).protected()
+    ask_a_lot(pair)
+    pair.a.kill_node()
+    pair.b.wait_state("primary serving")
+    pair.b.kill_node()
+    pair.client.begin()
+    for host in (pair.b, pair.a):
+        host.start_node()
+    pair.client.finish()
+    pair.wait("secondary protected", "primary protected")
+    ask_a_lot(pair)
+
+
 def test_a_serve_command_that_fails_is_not_serving(make: Make) -> None:
     """The routes are switched behind it: until it has succeeded nothing of this guest leaves."""
     pair = make()

@@ -48,16 +48,16 @@ def calm(number, frame):
     probe.__defaults__ = (10.0,)
 
 def die_at(place):
-    from pycolo.vm.guestnode import GuestNode
-    on_step = GuestNode._on_step
+    from pycolo.vm.guest import VmGuest
+    on_step = VmGuest._on_step
 
-    def step(node, run):
-        on_step(node, run)
+    def step(guest, run):
+        on_step(guest, run)
         task = run.task()
         if task is not None and (run.plan.name + " " + task.does) == place:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    GuestNode._on_step = step
+    VmGuest._on_step = step
 
 signal.signal(signal.SIGUSR1, hasten)
 signal.signal(signal.SIGUSR2, calm)
@@ -113,6 +113,7 @@ class Host:
             "checkpoint": {"min_distance_ms": 0, "max_interval_ms": 0},
             "compare": {"compare_timeout_ms": COMPARE_TIMEOUT_MS},
             "heartbeat": {"interval_ms": 25, "timeout_ms": HEARTBEAT_TIMEOUT_MS},
+            "protect": {"automatic": False},
             "arbiter": {"kind": "first-to-notice"},
             "control": {"socket": str(self.control)},
             "log": {"level": "debug"},

@@ -62,7 +62,7 @@ class Node:
 
         def found() -> str | None:
             assert self.process.poll() is None, self.log
-            match = re.search(r"listening for the secondary.*link=(\S+)", self.log)
+            match = re.search(r"listening for the other node.*link=(\S+)", self.log)
             return match and match[1]
 
         return wait_for(found, "the primary's address")

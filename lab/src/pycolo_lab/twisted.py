@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def open_port(spec: "PortSpec", option: str) -> "Port":
     """The node's own port; the guest's in the twist."""
-    from pycolo.node.supervisor import open_port as opened_by_the_node  # noqa: PLC0415 - the command line comes first
+    from pycolo.node.opening import open_port as opened_by_the_node  # noqa: PLC0415 - the command line comes first
     from pycolo_lab.twist import TwistedPort  # noqa: PLC0415
 
     port = opened_by_the_node(spec, option)

@@ -11,7 +11,7 @@ from pycolo.cli import streams
 from pycolo.errors import EXIT_INTERRUPTED, PycoloError
 
 if TYPE_CHECKING:
-    from pycolo.node.supervisor import PortOpener
+    from pycolo.node.opening import PortOpener
 
 COMMANDS: Final = {
     "certs": "certs:certs",

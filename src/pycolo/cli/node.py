@@ -22,7 +22,7 @@ from pycolo.transport.portspec import PortSpec, parse_port
 from pycolo.transport.tls import check_plaintext_allowed
 
 if TYPE_CHECKING:
-    from pycolo.node.supervisor import PortOpener
+    from pycolo.node.opening import PortOpener
 
 F = TypeVar("F", bound=Callable[..., Any])
 

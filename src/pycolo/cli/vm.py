@@ -18,7 +18,7 @@ from pycolo.cli.target import for_a_node, printable, say
 from pycolo.errors import EXIT_INTERRUPTED, PycoloError
 
 if TYPE_CHECKING:
-    from pycolo.vm.node import VmNode
+    from pycolo.vm.assembly import VmNode
 
 PLAN_TIMEOUT_S: Final = 900.0
 """A first checkpoint copies all of the guest's memory: fifteen minutes are enough for 64 GiB at 1 Gbit/s."""
@@ -50,7 +50,7 @@ def node(path: Path, *, check: bool) -> None:
         click.echo(describe(config), nl=False)
         return
     from pycolo.node.servicemanager import Notifier  # noqa: PLC0415 - `--check` needs neither
-    from pycolo.vm.node import run_node  # noqa: PLC0415
+    from pycolo.vm.assembly import run_node  # noqa: PLC0415
 
     file = LogFile(sys.stderr.fileno(), sys.stderr.encoding)
     running: list[VmNode] = []

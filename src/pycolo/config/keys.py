@@ -176,6 +176,25 @@ def address(port_min: int) -> Key:
     return Key(expected, read, str)
 
 
+def addresses(port_min: int) -> Key:
+    """An array of `Address`."""
+    one = address(port_min)
+
+    def read(value: object) -> list[Address]:
+        if not isinstance(value, list):
+            raise WrongError("an array of HOST:PORT", value)
+        found: list[Address] = []
+        for number, item in enumerate(value):
+            try:
+                found.append(one.read(item))  # type: ignore[arg-type]
+            except WrongError as error:
+                error.place = f"[{number}]"
+                raise
+        return found
+
+    return Key("an array of HOST:PORT", read, lambda value: [str(item) for item in value])
+
+
 def path(expected: str, bytes_max: int, forbidden: str = "\0") -> Key:
     """An absolute path: the node and its QEMU may have different working directories."""
 

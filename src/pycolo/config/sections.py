@@ -51,6 +51,14 @@ class LinkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     peer: Annotated[Address, keys.address(1)]
     """The other node's `listen`."""
 
+    also_listen: Annotated[list[Address], keys.addresses(1)] = msgspec.field(default_factory=list)
+    """Further addresses of this node, on other networks: when the link is silent, the other node asks there what this
+    one does.
+    """
+
+    also_peer: Annotated[list[Address], keys.addresses(1)] = msgspec.field(default_factory=list)
+    """The other node's `also_listen`."""
+
     tls: Annotated[Path | None, _DIRECTORY] = None
     """Directory of `colo certs init`: TLS 1.3 with certificates on both sides. A node that may take either role needs
     the files of both roles.
@@ -207,6 +215,12 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     timeout_ms: Annotated[int, keys.milliseconds(100, 600_000)] = 10_000
     """For `command`: time limit; after it the command is ended and has failed."""
 
+    head_start_ms: Annotated[int, keys.milliseconds(0, 600_000)] = 2_000
+    """For `command`: the node that serves runs its command at once, the other one so much later. Give it longer than
+    the command takes: then two hosts that lose each other are not both fenced. When the host that serves is dead, its
+    clients wait for this as well.
+    """
+
     endpoints: Annotated[list[str], keys.strings(_URLS, keys.check_endpoint)] = msgspec.field(default_factory=list)
     """For `etcd`: its client URLs."""
 
@@ -238,6 +252,15 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
         for name in ("ca", "certificate"):
             if getattr(self, name) is not None and plain:
                 yield "endpoints", f"https URLs, since arbiter.{name} is given", plain[0]
+
+
+class ProtectOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When the guest gets a secondary."""
+
+    automatic: Annotated[bool, keys.boolean()] = True
+    """`colo protect` is a wish that is remembered until `colo unprotect`: after a failure the node that serves protects
+    its guest again as soon as the other node is linked, with growing pauses while that fails. False: only on command.
+    """
 
 
 class ControlOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -298,6 +321,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     qemu: QemuOptions
     network: NetworkOptions = msgspec.field(default_factory=NetworkOptions)
     checkpoint: CheckpointOptions = msgspec.field(default_factory=CheckpointOptions)
+    protect: ProtectOptions = msgspec.field(default_factory=ProtectOptions)
     compare: CompareOptions = msgspec.field(default_factory=CompareOptions)
     heartbeat: HeartbeatOptions = msgspec.field(default_factory=HeartbeatOptions)
     arbiter: ArbiterOptions = msgspec.field(default_factory=ArbiterOptions)

@@ -71,7 +71,7 @@ OTHERWISE: Final[Mapping[Fact, str]] = {
     F.REFUSED: "this node serves nothing",
     F.ARBITER_ACTS: "its end decides nothing here",
     F.ARBITER_FAILED: "nothing hung on it",
-    F.TERM_OPENED: "only who protects opens one",
+    F.TERM_OPENED: "only a node that protects opens one",
     F.LEASE_HELD: "the data path looks by itself",
     F.LEASE_ENDED: "nothing leaves here anyway, or no lease is needed",
     F.UNHEALTHY: "only a protected pair has a health",

@@ -1,21 +1,21 @@
-"""Plans as data: what is done when a VM gets, loses or changes its partner, step by step.
+"""Plans as data: the steps that protect a VM, release it, and let its secondary take over.
 
-A `Plan` is names and reasons; the names are the contract with whoever does the steps (`node.planner` runs them). A
-`PlanRun` is one attempt: it is told how each step ended and says what comes next. ::
+A `Plan` consists of names and reasons. The names are the contract with the handlers of the steps (`node.planner` runs
+them). A `PlanRun` is one attempt: it is told how each step has ended and says which one is next. ::
 
     DOING ──(all done)──► FINISHED
       │
       └──(a required step failed)──► UNDOING ──► ENDING ──► FAILED
 
-* **Each step and each undo is idempotent**: done twice, or on what is there already, it succeeds. Nothing of a run is
-  kept on disk: a node that was killed in it asks QEMU what is left of it, and takes that away or begins anew.
-* **What was begun is undone**, in reverse order. That includes the step that failed: it may have done half of its
-  work. An undo that finds nothing to undo succeeds.
-* **An undo that fails stops nothing** but what would harm: `undo_needs` names the steps that must be gone before. A
-  path to the guest is not closed while its filters are still there, because QEMU drops what they cannot deliver.
-* **`is_always`** steps are done in their place and again at the end of a failure: the VM is never left stopped.
-* Without undos a plan only goes forward: there is no way back behind a failover. Where such a run has failed the plan
-  is run again from its beginning.
+* **Each step and each undo is idempotent**: it succeeds when it is repeated, or when its work is done already. A run
+  leaves nothing on disk: a node that was killed in a plan asks QEMU what is left of it, and removes that.
+* **Every step that was begun is undone**, in reverse order, including the step that failed: it may have done half of
+  its work. An undo that finds nothing to undo succeeds.
+* **An undo that fails stops only the undos that would do harm**: `undo_needs` names the steps that must be undone
+  first. The path to the guest is not closed while its filters exist, because QEMU drops what they cannot deliver.
+* **`is_always`** steps are done in their place and again after a failure, so that the VM is never left stopped.
+* A plan without undos only goes forward, since a failover cannot be taken back. After a failure it runs again from its
+  beginning.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,20 +26,20 @@ from pycolo.errors import StateError
 
 
 class Step(NamedTuple):
-    """`says` is one line for the user and says why the step stands where it stands."""
+    """`says` tells the user in one line what the step does and why it has its place."""
 
     name: str
     says: str
     undo: str | None = None
     is_required: bool = True
-    """False: when it fails that is noted, and the plan goes on."""
+    """False: its failure is noted, and the plan goes on."""
     is_always: bool = False
     undo_needs: tuple[str, ...] = ()
-    """Its undo is left out while one of these steps, begun, is not undone."""
+    """Its undo is skipped while one of these steps has been begun and not undone."""
 
 
 class Plan(NamedTuple):
-    """`role` is whose plan it is, for messages."""
+    """`role` is that of the node that runs it, for messages."""
 
     name: str
     role: str
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
         return next(step for step in self.steps if step.name == name)
 
     def handlers(self) -> frozenset[str]:
-        """Everything that somebody must be able to do: steps and undos."""
+        """Names of all steps and undos; each needs a handler."""
         return frozenset(step.name for step in self.steps) | {step.undo for step in self.steps if step.undo}
 
 
@@ -61,13 +61,13 @@ class RunPhase(StrEnum):
     DOING = "doing"
     UNDOING = "undoing"
     ENDING = "ending"
-    """Everything is undone; the steps that are always done."""
+    """All undos are done; the `is_always` steps follow."""
     FINISHED = "finished"
     FAILED = "failed"
 
 
 class Task(NamedTuple):
-    """What is to be done now: `does` is the handler's name, `step` the step that it belongs to."""
+    """The next thing to do: `does` is the handler's name, `step` the step that it belongs to."""
 
     does: str
     step: Step
@@ -75,7 +75,7 @@ class Task(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Something failed that did not stop the run: an optional step or an undo."""
+    """A failure. Those of optional steps and of undos do not stop the run."""
 
     what: str
     why: str
@@ -88,26 +88,26 @@ class PlanRun:
         self.plan = plan
         self.phase = RunPhase.DOING
         self.failure: Problem | None = None
-        """The step that stopped it, and why."""
+        """The step whose failure stopped the run."""
         self.problems: list[Problem] = []
-        self._gone: list[str] = []  # of the phase: steps that are done, undone, or done at the end
-        self._begun: list[str] = []  # of DOING, once it is left: the steps to undo
-        self._stuck: list[str] = []  # steps that are still there: their undo failed or was left out
+        self._gone: list[str] = []  # steps that this phase has finished
+        self._begun: list[str] = []  # steps to undo, once DOING has been left
+        self._stuck: list[str] = []  # steps whose undo has failed or was skipped
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def is_over(self) -> bool:
-        """FINISHED or FAILED: there is nothing to do any more."""
+        """FINISHED or FAILED."""
         return self.phase in (RunPhase.FINISHED, RunPhase.FAILED)
 
     @property
     def done(self) -> tuple[str, ...]:
-        """The steps that have been done (in DOING and FINISHED), else those that had been begun."""
+        """The steps that are done; after a failure, those that had been begun."""
         return tuple(self._gone if self.phase in (RunPhase.DOING, RunPhase.FINISHED) else self._begun)
 
     def task(self) -> Task | None:
-        """What is to be done now; None when the run is over."""
+        """The next task; None when the run is over."""
         waiting = self._waiting()
         if not waiting:
             return None
@@ -132,12 +132,12 @@ class PlanRun:
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def step_done(self) -> None:
-        """The task has been done. Raises `StateError` when there was none."""
+        """The task is done. Raises `StateError` when the run is over."""
         self._gone.append(self._current().step.name)
         self._advance()
 
     def step_failed(self, why: str) -> None:
-        """The task has failed. Raises `StateError` when there was none."""
+        """The task has failed. Raises `StateError` when the run is over."""
         task = self._current()
         if self.phase is RunPhase.DOING and task.step.is_required:
             self._turn_back(task.step.name, why)
@@ -148,7 +148,7 @@ class PlanRun:
         self._gone.append(task.step.name)
         self._advance()
 
-    # ── moving on ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── transitions ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _current(self) -> Task:
         task = self.task()
@@ -185,7 +185,7 @@ class PlanRun:
             self.phase = RunPhase.FAILED
 
     def _leave_out(self) -> None:
-        """Undos that would take away what something still uses."""
+        """Skip the undos that would do harm: see `Step.undo_needs`."""
         while waiting := self._waiting():
             step = waiting[0]
             holding = [name for name in step.undo_needs if name in self._stuck]
@@ -199,46 +199,51 @@ class PlanRun:
 # ── the plans ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 _ENSURE_RUNNING: Final = Step(
-    "ensure-running", "the VM runs, whatever has happened before: `cont` when QEMU says it does not", is_always=True
+    "ensure-running",
+    "the VM runs, whatever has failed before: `cont` if QEMU reports that it is stopped",
+    is_always=True,
 )
 
 PROTECT: Final = Plan(
     "protect",
     "primary",
-    "give a running VM a secondary; its network is not touched before the secondary waits for it",
+    "give a running VM a secondary; its network is not touched before the secondary is ready",
     (
-        Step("probe", "refuse what cannot work while nothing has been changed yet"),
+        Step("probe", "refuse what cannot work before anything is changed"),
         Step(
             "prepare-peer",
-            "the other node starts its QEMU (plan prepare-secondary): it takes seconds, so before the guest notices",
-            undo="discard-peer",
+            "the other node starts its QEMU (plan prepare-secondary); this takes seconds, so it comes before anything "
+            "that the guest notices. The other node discards that QEMU when the link is closed",
         ),
         Step(
             "add-chardevs",
-            "four listening sockets in QEMU; nothing uses them yet",
+            "QEMU listens on four sockets; nothing uses them yet",
             undo="remove-chardevs",
             undo_needs=("add-filters",),
         ),
         Step(
             "open-path",
-            "the node connects to them and passes everything, before there are filters: a filter without its other "
-            "end drops frames",
+            "the node connects to them and passes all frames on. This precedes the filters, because a filter without "
+            "a connection drops frames",
             undo="close-path",
             undo_needs=("add-filters",),
         ),
         Step(
             "add-filters",
-            "in list order, so that no frame goes round; what comes before it can be injected waits in its socket",
+            "in list order, so that no frame loops; frames that cannot be injected yet wait in the socket",
             undo="remove-filters",
         ),
-        Step("open-relay", "a socket for the migration stream, to the secondary's QEMU", undo="close-relay"),
+        Step("open-relay", "a connection for the migration stream, to the secondary's QEMU", undo="close-relay"),
         Step(
             "set-parameters",
-            "capabilities x-colo and events, a long x-checkpoint-delay: the node itself asks for checkpoints",
+            "capabilities x-colo and events; a long x-checkpoint-delay, since the node requests the checkpoints",
             undo="reset-parameters",
         ),
         Step("migrate", "through the relay, until both QEMUs are in COLO state", undo="leave-colo"),
-        Step("first-checkpoint", "from its commit on the secondary stands for the primary; before, it must not serve"),
+        Step(
+            "first-checkpoint",
+            "until the secondary has loaded the first state and the record says so: from then on it can take over",
+        ),
         _ENSURE_RUNNING,
     ),
 )
@@ -246,102 +251,85 @@ PROTECT: Final = Plan(
 PREPARE_SECONDARY: Final = Plan(
     "prepare-secondary",
     "secondary",
-    "a QEMU that waits for the primary's state, off the network",
+    "start a QEMU that waits for the primary's state, off the network",
     (
         Step(
             "start-qemu",
-            "the configured command line with -incoming defer, off the network; what QEMU is told later ends with it",
+            "the configured command with -incoming defer, off the network. Killing it undoes most of the later steps",
             undo="stop-qemu",
         ),
-        Step("connect-qmp", "QMP, and a second connection for yank where there is one"),
-        Step("probe", "refuse what cannot work: this QEMU's version and devices too"),
-        Step("add-chardevs", "four listening sockets in QEMU"),
-        Step("open-path", "the node connects: before the filters, which drop frames otherwise", undo="close-path"),
-        Step("add-filters", "the node is in line with the guest: a takeover then changes routes only"),
-        Step("set-capabilities", "x-colo and events, before the stream begins: QEMU 10 dies at its first byte else"),
-        Step("listen-for-migration", "migrate-incoming, and the relay's end at it"),
+        Step("connect-qmp", "QMP, and the second QMP connection, for yank, if configured"),
+        Step("probe", "refuse what cannot work, here also by this QEMU's version and devices"),
+        Step("add-chardevs", "QEMU listens on four sockets"),
+        Step("open-path", "the node connects to them; before the filters, which would drop frames", undo="close-path"),
+        Step("add-filters", "the node is in the guest's path, so a takeover only changes routes"),
+        Step(
+            "set-capabilities",
+            "x-colo and events, before the stream begins: without them QEMU 10 aborts at its first byte",
+        ),
+        Step("listen-for-migration", "migrate-incoming on a socket, to which the relay connects"),
     ),
 )
 
 TAKE_OVER: Final = Plan(
     "take-over",
     "secondary",
-    "the arbiter has permitted it: the secondary serves. There is no way back",
+    "it is permitted, and the term is on disk: the secondary serves. There is no way back",
     (
         Step(
-            "record-term",
-            "first, and on disk: a node that has served under a term must know it after a crash, or two would serve",
+            "yank",
+            "frees a QEMU that hangs in a dead peer's stream; optional, since mostly none hangs",
+            is_required=False,
         ),
-        Step("yank", "frees a QEMU that hangs in a dead peer's stream; fails where nothing hangs", is_required=False),
         Step(
             "leave-colo",
             "x-colo-lost-heartbeat, until QEMU has resumed the guest. A checkpoint that was not loaded is void: the "
-            "guest keeps its own state, the node its offsets",
+            "guest keeps its state and the node its offsets",
         ),
         Step(
             "filters-on",
-            "QEMU 7.2 turns filters off when it leaves COLO: the guest's frames pass the node by, with the "
-            "secondary's sequence numbers. So before the tap is on the network",
+            "QEMU 7.2 turns filters off when it leaves COLO; the guest's frames then bypass the node, with the "
+            "secondary's sequence numbers. So this precedes serve-network",
         ),
-        Step("serve-network", "the tap joins the network: before anything is sent, or it is sent to nobody"),
+        Step("serve-network", "the tap joins the network before anything is sent to the clients"),
         Step(
             "switch-routes",
-            "the network feeds the guest, the guest answers the network; what clients have not acknowledged is sent "
-            "again here",
+            "the guest serves the clients; the node sends again what the clients have not acknowledged",
         ),
-        Step("announce", "switches learn the new port; the guest's own frames teach them too", is_required=False),
+        Step(
+            "announce", "switches learn the new port at once, not only from the guest's own frames", is_required=False
+        ),
     ),
 )
 
 GO_ALONE: Final = Plan(
     "go-alone",
     "primary",
-    "the arbiter has permitted it: the primary goes on without its secondary. There is no way back",
+    "no other guest can serve, and the record says so: the primary goes on alone. There is no way back",
     (
-        Step("record-term", "first, and on disk: from here on the secondary must not take over"),
         Step(
             "release-held",
-            "only the secondary could have contradicted, and it will not serve: what is held leaves, and nothing is "
-            "compared any more. Before QEMU is touched, since clients wait",
+            "the node sends what it holds and stops comparing, since the secondary will not serve. This precedes all "
+            "steps in QEMU, because clients wait for it",
         ),
-        Step("yank", "frees a QEMU that hangs in a dead peer's stream; fails where nothing hangs", is_required=False),
-        Step("leave-colo", "x-colo-lost-heartbeat; a checkpoint or a migration under way is given up"),
-        _ENSURE_RUNNING._replace(says="the primary stands when the secondary died in a checkpoint"),
-        Step("close-relay", "its stream has ended; before the next protect"),
+        Step(
+            "yank",
+            "frees a QEMU that hangs in a dead peer's stream; optional, since mostly none hangs",
+            is_required=False,
+        ),
+        Step("leave-colo", "x-colo-lost-heartbeat; aborts a checkpoint or a migration under way"),
+        _ENSURE_RUNNING._replace(says="the primary is stopped if the secondary has died in a checkpoint"),
+        Step("close-relay", "its stream has ended; the next `protect` opens another one"),
         Step(
             "remove-filters",
-            "the two that divert first; then what the node still has is injected, then the other two go. When this "
-            "fails the node stays in line and passes everything: nothing behind it may be taken away",
+            "first the two that divert frames; then the node injects what it still has, and the other two follow. If "
+            "this fails, the node stays in the path and passes all frames on: nothing that it needs may be removed",
         ),
         Step("close-path", "no filter uses it any more"),
-        Step("remove-chardevs", "QEMU refuses to remove one that is in use: last"),
+        Step("remove-chardevs", "last, since QEMU refuses to remove one that is in use"),
         Step("reset-parameters", "x-colo off, so that the next migration is an ordinary one", is_required=False),
     ),
 )
 
-UNPROTECT: Final = Plan(
-    "unprotect",
-    "primary",
-    "give the secondary up on purpose",
-    (
-        Step(
-            "discard-peer",
-            "first: the other node promises not to take over and stops its QEMU. Without its word this is a failover, "
-            "and the arbiter's business",
-        ),
-        Step("release-held", "nobody else can serve any more: what is held leaves, and nothing is compared any more"),
-        Step("yank", "frees a QEMU that was in a checkpoint when its peer went", is_required=False),
-        Step("leave-colo", "x-colo-lost-heartbeat"),
-        _ENSURE_RUNNING,
-        Step("close-relay", "its stream has ended"),
-        Step("remove-filters", "the two that divert first; when it fails the node stays in line and passes everything"),
-        Step("close-path", "no filter uses it any more"),
-        Step("remove-chardevs", "QEMU refuses to remove one that is in use: last"),
-        Step("reset-parameters", "x-colo off: the VM is as it was"),
-    ),
-)
-
-PLANS: Final[Mapping[str, Plan]] = {
-    plan.name: plan for plan in (PROTECT, PREPARE_SECONDARY, TAKE_OVER, GO_ALONE, UNPROTECT)
-}
+PLANS: Final[Mapping[str, Plan]] = {plan.name: plan for plan in (PROTECT, PREPARE_SECONDARY, TAKE_OVER, GO_ALONE)}
 """All of them."""

@@ -9,6 +9,7 @@ STATES: Final = (
     "linked",
     "protecting",
     "protected",
+    "degraded",
     "suspect",
     "alone",
     "taking-over",

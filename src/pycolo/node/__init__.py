@@ -1,9 +1,8 @@
-"""The nodes: `colo primary` and `colo secondary` as processes.
+"""The nodes: `colo primary` and `colo secondary` as processes, and the parts that `vm` uses as well.
 
-May know everything below it; only `proxy`, `vm` and `cli` know it.
+Only `vm` and `cli` import it.
 
     options         what a node is told at start
-    clock           the clock of all frames
     datapath        the thread that moves frames: a pump of `path`, and what that leaves to Python
     primarypath     … with a comparator in it
     secondarypath   … with a rewriter in it
@@ -22,14 +21,13 @@ May know everything below it; only `proxy`, `vm` and `cli` know it.
     linksides       listening for the other node, dialing it
     permission      the arbiter
     leasing         … and its leave to protect
-    opening         how a node's ports are opened
     gate            what the data path asks before each write
     records         what a restarted node must know
     journal         what the user is told of the pair's transitions
     operator        what the user may ask
     loopcall        from any thread into asyncio's
-    supervisor      base of the nodes with a QEMU, which are not composed yet
-    divergences     the last ones, for whoever asks why
+    opening         how a node's ports are opened
+    divergences     the last ones, for `colo explain`
     sidebyside      one of them in words, with the bytes of both sides
     planner         runs the plans of `failover.plans`
     control         the unix socket on which a node is asked

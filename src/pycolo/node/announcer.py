@@ -1,4 +1,4 @@
-"""Tells the LAN that the guest's addresses are here now."""
+"""Announces the guest's addresses on the LAN after a takeover."""
 
 from ipaddress import IPv4Address
 from struct import pack
@@ -11,11 +11,11 @@ ANNOUNCE_AFTER_MS: Final = (0, 200, 1000)
 """The announcement is repeated: one lost frame would leave a switch with the wrong port (RFC 5227 section 2.3)."""
 
 AGAIN_US: Final = 10_000
-"""While the LAN takes nothing: how often to look whether it takes an announcement."""
+"""Pause between two attempts while the port to the LAN takes nothing."""
 
 
 class Announcer:
-    """Says it several times after `begin`. `vnet_len`: of the port to the LAN."""
+    """Repeats the announcement after `begin`. `vnet_len`: of the port to the LAN."""
 
     def __init__(self, neighbours: Neighbours, vnet_len: int) -> None:
         self._neighbours = neighbours
@@ -28,15 +28,15 @@ class Announcer:
         return self._at_us[0] if self._at_us else None
 
     def begin(self, now_us: int) -> None:
-        """From now on."""
+        """Start: the first announcement is due now."""
         self._at_us = [now_us + ms * 1000 for ms in ANNOUNCE_AFTER_MS]
 
     def is_due(self, now_us: int) -> bool:
-        """Whether it is time."""
+        """Whether an announcement is due."""
         return bool(self._at_us) and self._at_us[0] <= now_us
 
     def write(self, out: Batch) -> None:
-        """One announcement of every address to `out`, which must be empty."""
+        """Write one announcement of every address to `out`, which must be empty."""
         del self._at_us[0]
         out.clear()
         words = pack("!I", self._vnet_len) if self._vnet_len else b""

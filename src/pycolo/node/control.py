@@ -19,7 +19,7 @@ from pycolo.errors import ConnectError, PeerError
 from pycolo.transport.stalesocket import Occupant, clear_path
 
 REQUEST_BYTES_MAX: Final = 64 << 10
-"""A request is a short line; whoever sends more is cut off."""
+"""A request is a short line; a client that sends more is disconnected."""
 
 ASK_TIMEOUT_S: Final = 5.0
 
@@ -55,7 +55,7 @@ class ControlServer:
             raise ConnectError(f"--control {self._path}: {error.strerror or error}") from error
 
     def _admit(self) -> None:
-        """Let in whom the configuration names; until here nobody but the owner could connect."""
+        """Grant access as configured; until here only the owner could connect."""
         if self._group is not None:
             try:
                 os.chown(self._path, -1, grp.getgrnam(self._group).gr_gid)
@@ -92,7 +92,7 @@ class ControlServer:
 
 
 def ask(path: Path, request: dict[str, Any], *, timeout_s: float = ASK_TIMEOUT_S) -> Answer:
-    """Ask the node at `path`. Raises `ConnectError` when nobody answers in time, `PeerError` when it refuses."""
+    """Ask the node at `path`. Raises `ConnectError` when it does not answer in time, `PeerError` when it refuses."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout_s)

@@ -1,8 +1,8 @@
 """The thread that moves frames: one pump, one core, no locks.
 
 Each turn: the pump (`pycolo.path`) waits and moves frames, until something else happens; then what others have posted
-is done, streams come and go, and a subclass deals with what the pump has left (`_act`). Everything that is not about
-frames is decided elsewhere and arrives through `post`.
+is done, streams connect and disconnect, and a subclass handles what the pump has left (`_act`). Everything that is not
+about frames is decided elsewhere and arrives through `post`.
 """
 
 import os
@@ -19,7 +19,7 @@ from pycolo import limits
 from pycolo.core import IMPOSSIBLE, Batch, PrimaryPump, SecondaryPump, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError, LinkError, PycoloError, StateError
 from pycolo.link.codec import MessageType
-from pycolo.node.clock import now_us
+from pycolo.path.clock import now_us
 from pycolo.transport.linksocket import LinkSocket, Message
 from pycolo.transport.ports import Port
 from pycolo.transport.streamport import StreamPort
@@ -27,14 +27,14 @@ from pycolo.transport.streamport import StreamPort
 T = TypeVar("T")
 
 WAIT_US_MAX: Final = 1_000_000
-"""Wake at least once a second: to try closed streams again."""
+"""Wake at least once a second, to reconnect closed streams."""
 
 
 class DataPath(threading.Thread):
     """Base of both nodes' data paths.
 
     `outputs`: ports that are only written to. `on_link_lost(text)`, `on_note(text)` and `on_fatal(error)` are called in
-    this thread and must only pass it on. `spin_us`: look again for that long before sleeping; costs a core, saves the
+    this thread and must not block. `spin_us`: poll for that long before sleeping, which costs a core and saves the
     wake-up.
     """
 
@@ -84,7 +84,7 @@ class DataPath(threading.Thread):
         def answer() -> None:
             self._questions.remove(future)
             if not future.set_running_or_notify_cancel():
-                return  # whoever asked has gone
+                return  # the question was cancelled
             try:
                 future.set_result(question())
             except Exception as error:
@@ -119,7 +119,7 @@ class DataPath(threading.Thread):
         raise NotImplementedError
 
     def _act(self) -> None:
-        """Deal with what the pump has left, and let it know what has changed."""
+        """Handle what the pump has left, and tell it what has changed."""
         raise NotImplementedError
 
     def _deadline_us(self) -> int | None:
@@ -127,7 +127,7 @@ class DataPath(threading.Thread):
         raise NotImplementedError
 
     def _take_bad_frames(self) -> None:
-        """Offer the guest's output again where it cannot be read on. Raises `FramingError`."""
+        """Feed the guest's output to the core again, up to the point that cannot be read. Raises `FramingError`."""
         raise NotImplementedError
 
     def snapshot(self) -> dict[str, Any]:
@@ -167,14 +167,14 @@ class DataPath(threading.Thread):
         return min(due for due in dues if due is not None)
 
     def _drop_ended(self, ready: dict[int, int]) -> None:
-        """A stream that is only written says only here that it has ended."""
+        """The end of a stream that is only written to shows only here."""
         for port in self._outputs:
             if port.is_connected and ready.get(port.fileno(), 0) & (select.EPOLLHUP | select.EPOLLERR):
                 self._pump.forget(port.fileno())
                 port.drop()
 
     def _service(self) -> None:
-        """Streams come and go."""
+        """Connect and disconnect streams."""
         self._pump.look()
         dues = [due for port in self._ports if (due := port.service(now_us())) is not None]
         self._service_us = min(dues) if dues else None
@@ -191,7 +191,7 @@ class DataPath(threading.Thread):
     # ── streams ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _end_bad_streams(self) -> None:
-        """Close what the pump could not read on, each with its name and the reason."""
+        """Close the streams that the pump could not read any further; name each, with the reason."""
         pump = self._pump
         if pump.lan_in.has_ended:
             pump.lan_in.has_ended = False
@@ -207,7 +207,7 @@ class DataPath(threading.Thread):
                 self._bad_stream(self._guest_in, pump.guest_in.batch, error)
 
     def _bad_stream(self, port: Port, batch: Batch, error: FramingError) -> None:
-        """A stream that cannot be read on is closed; the others go on."""
+        """Close this stream; the others go on."""
         self._on_note(str(error))
         batch.clear()
         if not isinstance(port, StreamPort):
@@ -251,7 +251,7 @@ class DataPath(threading.Thread):
         self._on_link_lost(str(error))
 
     def _front(self) -> Message | None:
-        """The message in front, of sound frames if it is of frames; the link is lost where it cannot be read on."""
+        """The first message; if it carries frames they are valid. None also when the link is lost."""
         if self._link is None:
             return None
         try:
@@ -264,12 +264,12 @@ class DataPath(threading.Thread):
         return found
 
     def _advance(self) -> None:
-        """The message in front is done with."""
+        """The first message has been handled."""
         if self._link is not None:
             self._link.inlet.advance()
 
     def _check_frames(self, payload: memoryview) -> None:
-        """The other node sends whole frames: what follows the last one would never be taken."""
+        """A message must hold whole frames: a rest after the last one would never be taken."""
         end = frame_boundary(payload, 0, len(payload), self._has_vnet)
         if end != len(payload):
             span = Span()
@@ -278,12 +278,12 @@ class DataPath(threading.Thread):
             raise LinkError(f"data link: a message ends within a frame, at byte {end} of {len(payload)}; link closed")
 
     def _queue_behind(self, message_type: MessageType, payload: bytes) -> None:
-        """Send what cannot wait at its source: it leaves behind what waits here, and before all else."""
+        """Send what cannot wait at its source: after what waits here already, and before everything else."""
         self._waiting.append((message_type, payload))
         self._queue_waiting()
 
     def _queue_waiting(self) -> None:
-        """Queue what waits, as far as the link takes it, and send that."""
+        """Send what waits, as far as the link takes it."""
         link = self._link
         if link is None:
             self._waiting.clear()

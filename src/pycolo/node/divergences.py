@@ -1,4 +1,4 @@
-"""The last divergences, for whoever asks why; the first few of each second in the log as well."""
+"""The last divergences, for `colo status` and `colo explain`; the first few of each second are logged as well."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -16,13 +16,13 @@ CONNECTIONS_KEPT: Final = 4096
 """Connections that have diverged, the last ones, without their bytes: some 300 KB as JSON."""
 
 LOGGED_PER_S: Final = 5
-"""More than that are counted, not written: a broken pair differs in every packet."""
+"""Further ones are counted, not logged: a broken pair differs in every packet."""
 
 log = structlog.get_logger("colo")
 
 
 class Divergences:
-    """`policy` is what the log says is done about them."""
+    """`policy`: what is done about them, for the log."""
 
     def __init__(self, policy: str) -> None:
         self.records: deque[dict[str, Any]] = deque(maxlen=KEPT)
@@ -34,7 +34,7 @@ class Divergences:
         self._logged = 0
 
     def note(self, commands: Iterable[Command]) -> None:
-        """What the comparator has reported."""
+        """The comparator has reported these."""
         for command in commands:
             self.records.append(_record(command.difference))
             self.kinds[command.difference.kind.name.lower()] += 1
@@ -43,7 +43,7 @@ class Divergences:
             self._log(command.difference)
 
     def answer(self) -> dict[str, Any]:
-        """To the question `divergences`: the last ones with their bytes, and more connections without."""
+        """Answer to `divergences`: the last ones with their bytes, and further connections without."""
         return {
             "total": self.total,
             "divergences": list(self.records),
@@ -51,7 +51,7 @@ class Divergences:
         }
 
     def _remember(self, difference: Difference) -> None:
-        """Of each connection its latest."""
+        """Keep the latest of each connection."""
         if difference.connection is None:
             return
         name = str(difference.connection)

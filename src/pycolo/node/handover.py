@@ -10,7 +10,7 @@ from pycolo.transport.ports import Port
 
 @dataclass(frozen=True)
 class PathState:
-    """Open ports, the rewriter, and every byte that was taken and has not left. Nobody owns it: see `close`.
+    """Open ports, the rewriter, and every byte that was taken and has not left. No path owns it: see `close`.
 
     `from_lan`, `from_guest`: read, not translated; `to_guest`, `to_client`: translated, not written; `mirrored`:
     clients' frames from the link, not translated, that go before those of the LAN.

@@ -1,4 +1,4 @@
-"""Both ways to come to a link: listening for the other node, and dialing it. Used by every kind of node."""
+"""Both ways to get a link: listening for the other node, and dialing it. Used by every kind of node."""
 
 import asyncio
 import ssl
@@ -16,13 +16,13 @@ from pycolo.transport.linksetup import Address, Established, Listener, dial
 
 REFUSAL_REPEAT_S: Final = 60
 REFUSALS_KEPT: Final = 32
-"""So many different reasons a minute are written; whoever makes up more is not worth the log."""
+"""Maximum of different reasons that are logged in a minute: strangers could make up any number."""
 
 log = structlog.get_logger("colo")
 
 
 class ListeningSide:
-    """Listens from the start until `close`; `on_made` is called in asyncio's thread.
+    """Listens from its construction until `close`; `on_made` is called in asyncio's thread.
 
     Raises `ConnectError` when the address cannot be had.
     """
@@ -46,14 +46,14 @@ class ListeningSide:
             lambda line: call(self._refused, line),
             interface=interface,
         )
-        log.info("listening for the secondary", link=str(self._listener.address), tls=context is not None)
+        log.info("listening for the other node", link=str(self._listener.address), tls=context is not None)
 
     async def close(self) -> None:
-        """Nothing is called any more after this."""
+        """No callback is called after this."""
         await asyncio.to_thread(self._listener.close)
 
     def _refused(self, line: str) -> None:
-        """Say each reason once a minute: a secondary that does not fit tries again five times a second."""
+        """Log each reason once a minute: a refused secondary tries again five times a second."""
         reason = line.partition(": ")[2]
         now_s = monotonic_ns() // 1_000_000_000
         self._refusals = {text: at_s for text, at_s in self._refusals.items() if now_s - at_s < REFUSAL_REPEAT_S}
@@ -63,9 +63,9 @@ class ListeningSide:
 
 
 class DialingSide:
-    """Dials until `close`, whenever `is_wanted()`; `on_made(control, data)` gets both connections or none.
+    """Dials until `close` while `is_wanted()`; `on_made(control, data)` gets both connections, or is not called.
 
-    `hello(channel, peer_instance)`: what this node says of itself.
+    `hello(channel, peer_instance)`: this node's hello.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class DialingSide:
         self._task = asyncio.get_running_loop().create_task(self._dial())
 
     async def close(self) -> None:
-        """Stop trying."""
+        """Stop dialing."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -115,7 +115,7 @@ class DialingSide:
             for one in made:
                 one.link.close()
             raise
-        if not self._is_wanted():  # decided meanwhile
+        if not self._is_wanted():  # not any more
             for one in made:
                 one.link.close()
             return
@@ -123,7 +123,7 @@ class DialingSide:
         self._on_made(*made)
 
     def _failed(self, error: ConnectError | LinkError) -> None:
-        """Say each failure once, not each time."""
+        """Log a failure only when it differs from the last one."""
         if str(error) != self._last_failure:
             self._last_failure = str(error)
             log.warning(f"no pair yet: {error}")

@@ -22,7 +22,7 @@ class NoPath:
         """Nothing leaves anyway."""
 
     def attach(self, link: LinkSocket) -> None:
-        """A data connection that nobody uses."""
+        """The data connection is closed: no path uses it."""
         link.close()
 
     def detach(self) -> None:

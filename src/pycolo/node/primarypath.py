@@ -6,25 +6,25 @@
     guest ──► (rewriter ──►) comparator.primary ──┐
     link ──► comparator.secondary ────────────────┴─ released ──► lan          (colo-compare, filter-redirector)
 
-Where the frames from the LAN reach the guest by themselves there is no port to the guest.
+A guest that gets the LAN's frames by itself (QEMU's own network) has no port here.
 
-A primary that has taken over before serves some connections through its rewriter: what is compared and mirrored is
-in the client's numbers, whatever the guest's are. Without such a past there is no rewriter, and none is passed.
+A primary that has taken over before translates some connections with its rewriter: frames are compared and mirrored in
+the client's numbers. A primary without such a past has no rewriter.
 
-**A checkpoint** (rules E1, E2), the guest being stopped: `send_offsets` puts the table of the rewriter's offsets into
-the link; `commit` reads what the guest has sent to the last byte, releases all that is held, and counts what the
-secondary sends as nothing until its EPOCH_MARKER. The marker may come before `commit` does, for it takes another way:
-then it waits, and with it what stands behind it. The first one is `start_comparing`: before it the guest serves alone.
-Mirroring begins earlier, with `start_mirroring`, to be called while the guest still runs: the copy of its state lacks
-what the guest gets after that. The secondary keeps what comes and feeds it to the copy; for what the state has seen
-too that is a repetition, as any network makes them.
+**A checkpoint** (rules E1, E2), while the guest is stopped: `send_offsets` sends the table of the rewriter's offsets;
+`commit` reads the guest's output to the last byte, releases all held packets, and discards the secondary's
+output until its EPOCH_MARKER. The marker may arrive before `commit`, since it takes another way; then it waits, and so
+does everything behind it. The first checkpoint is `start_comparing`: before it the guest serves alone. Mirroring begins
+earlier, with `start_mirroring`, while the guest still runs: the copy of its state lacks what the guest receives after
+that. The secondary keeps these frames and feeds them to the copy; those that the copied state has seen already are
+repetitions, as in any network.
 
-While there is a secondary, frames leave for the LAN only as long as it certainly has heard this node within the
-heartbeat's time-out, for until then it cannot have taken over (`ControlChannel.trusted_until_ns`). The check stands
-right before each write, in the thread that writes: a node that was stopped and wakes up finds the time run out before
-anything else, and lets nothing more out until the secondary has confirmed a heartbeat that was sent after that. What
-may still leave is one write that was under way, of frames on which the secondary had agreed. Time-outs of held packets
-wait as well: a silent secondary is no divergence.
+While there is a secondary, frames leave for the LAN only as long as the secondary has certainly heard this node within
+the heartbeat's time-out: until then it cannot have taken over (`ControlChannel.trusted_until_ns`). The check is made
+right before each write, in the thread that writes: a node that was stopped and wakes up finds that the time has run
+out, and lets nothing more out until the secondary has confirmed a heartbeat that was sent after that. Only one write in
+progress may still leave, of frames on which the secondary had agreed. Time-outs of held packets wait as well: a silent
+secondary is no divergence.
 """
 
 from collections import deque
@@ -37,19 +37,19 @@ from pycolo.compare.difference import Command
 from pycolo.core import Comparator, PrimaryPump, Rewriter
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
-from pycolo.node.clock import now_us
 from pycolo.node.datapath import DataPath
 from pycolo.node.handover import PathState
+from pycolo.path.clock import now_us
 from pycolo.path.cores import comparator_counters
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
 
 
 class PrimaryPath(DataPath):
-    """`lan_in`, `lan_out`: from and to the clients; `guest_in`: from the guest; `guest_out`: to it, if it is ours.
+    """`lan_in`, `lan_out`: from and to the clients; `guest_in`: from the guest; `guest_out`: to it, or None.
 
-    `on_commands`: differences and requests for checkpoints. `compares` False is a negative control: everything of the
-    primary leaves at once, while the secondary gets its input as ever. `rewriter`: one that serves, with a
+    `on_commands`: differences and requests for checkpoints. `compares` False is a negative control: the primary's
+    output leaves at once, while the secondary gets its input as always. `rewriter`: one that serves, with a
     `guest_out`. `mirrors_at_once`: `attach` is `start_mirroring` as well.
     """
 
@@ -102,7 +102,7 @@ class PrimaryPath(DataPath):
         compares: bool,
         **options: Any,
     ) -> "PrimaryPath":
-        """Follow a path that has served: its ports and all that it had under way are this one's now.
+        """A path that succeeds one that has served: it takes over its ports and all frames under way.
 
         `options`: those of the class.
         """
@@ -124,18 +124,18 @@ class PrimaryPath(DataPath):
         pump.lan_out.batch, pump.guest_out.batch = state.to_client, state.to_guest
         pump.lan_complete = state.from_lan.complete_end(state.lan_in)
         pump.is_lan_held = bool(path._first)
-        pump.is_guest_blocked = True  # whole frames may be there already
+        pump.is_guest_blocked = True  # there may be whole frames already
         return path
 
-    # ── posted by the supervisor ──────────────────────────────────────────────────────────────────────────────
+    # ── posted by the guest ──────────────────────────────────────────────────────────────────────────────
 
     def attach(self, link: LinkSocket) -> None:
-        """The secondary's data connection is there."""
+        """Use the secondary's data connection."""
         super().attach(link)
         self._primary.is_mirroring = self._mirrors_at_once
 
     def start_mirroring(self) -> None:
-        """From now on the secondary gets the clients' frames. See the module's text."""
+        """Send the clients' frames to the secondary from now on. See the module."""
         self._primary.is_mirroring = True
 
     def pair_formed(self, trusted_until_ns: Callable[[], int]) -> None:
@@ -154,7 +154,7 @@ class PrimaryPath(DataPath):
     def start_comparing(self, epoch: int, trusted_until_ns: Callable[[], int]) -> dict[str, int]:
         """The secondary's guest is a copy of this one, which is stopped: compare what both send from here.
 
-        As `send_offsets`, `pair_formed` and `commit`, whose answer it gives.
+        Does `send_offsets`, `pair_formed` and `commit`, and returns what `commit` returns.
         """
         self._primary.is_mirroring = True
         self._drain_guest()  # there is nothing to compare it with: it leaves
@@ -163,7 +163,7 @@ class PrimaryPath(DataPath):
         return self.commit(epoch)
 
     def send_offsets(self, epoch: int) -> None:
-        """Tell the secondary which offsets its guest's copy of this one's state will have; `commit` does if need be."""
+        """Send the secondary the offsets that its copy of this guest's state will have; `commit` does if need be."""
         self._offsets_epoch = epoch
         table = b"" if self._rewriter is None else self._rewriter.export_offsets()
         for payload in offsets_payloads(epoch, table):
@@ -172,7 +172,7 @@ class PrimaryPath(DataPath):
     def commit(self, epoch: int) -> dict[str, int]:
         """The secondary's guest is a copy of this one, which is stopped: begin `epoch`.
 
-        The answer: released_frames and released_bytes (with the vnet header, without the length words; where the LAN
+        Returns released_frames and released_bytes (with the vnet header, without the length words; where the LAN
         does not take them at once: the memory they take), discarded_frames.
         """
         if self._offsets_epoch != epoch:
@@ -201,17 +201,17 @@ class PrimaryPath(DataPath):
         }
 
     def has_offsets(self) -> bool:
-        """Whether some connection has other numbers on the guest's side: without this path it would end."""
+        """Whether a connection has other numbers on the guest's side: without this path it would break."""
         rewriter = self._rewriter
         return rewriter is not None and rewriter.offsets.has_any(rewriter.table)
 
     @property
     def epoch(self) -> int:
-        """The one in which what is compared now was sent."""
+        """The epoch of the frames that are compared now."""
         return self._epoch
 
     def go_alone(self) -> None:
-        """The arbiter has decided: there is no secondary any more."""
+        """There is no secondary any more: release everything, compare nothing."""
         self._drop_link()
         self._trust(None)
         self._offsets_epoch = -1
@@ -243,7 +243,7 @@ class PrimaryPath(DataPath):
             self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), translated.buf, translated.end)
 
     def _take_messages(self) -> None:
-        """What the secondary sends besides frames; those are the pump's."""
+        """Handle the secondary's messages, but for frames, which the pump takes."""
         while (found := self._front()) is not None and found[0] is MessageType.EPOCH_MARKER:
             epoch = unpack_epoch(found[1])
             if epoch > self._epoch:
@@ -254,7 +254,7 @@ class PrimaryPath(DataPath):
             self._advance()
 
     def _give_first(self) -> None:
-        """Clients' frames that a takeover has left, to the guest."""
+        """Send the guest the clients' frames that a takeover has left over."""
         out = self._primary.guest_out.batch
         while self._first and self._rewriter is not None and self._guest_out is not None:
             if not out.write_to(self._guest_out):
@@ -267,7 +267,7 @@ class PrimaryPath(DataPath):
         self._primary.is_lan_held = bool(self._first)
 
     def _announce(self) -> None:
-        """Only between two batches: the port may have a part of a frame of the last one."""
+        """Announce between two batches only: the port may hold a part of the last one's last frame."""
         batch = self._primary.lan_out.batch
         if self._announcer is None or not self._announcer.is_due(now_us()):
             return
@@ -276,7 +276,7 @@ class PrimaryPath(DataPath):
             batch.write_to(self._lan_out)
 
     def _drain_guest(self) -> None:
-        """Take all that the stopped guest has sent, as far as the comparator can."""
+        """Read what the stopped guest has sent, as far as the comparator takes it."""
         pump, stats = self._primary, self._comparator.stats
         before = stats.primary_bytes
         while stats.primary_bytes - before < limits.DRAIN_BYTES_MAX:

@@ -5,24 +5,24 @@
     in normal service    link ──► rewriter ──► guest          guest ──► rewriter ──► link
     after takeover       lan  ──► rewriter ──► guest          guest ──► rewriter ──► lan
 
-Until the takeover what comes from the LAN is read and thrown away: the primary mirrors it.
+Until the takeover frames from the LAN are read and dropped: the primary mirrors them.
 
-**A checkpoint** stops the guest, and makes a copy of the primary's of it::
+**A checkpoint** stops the guest, and makes it a copy of the primary's::
 
-    in service ── hold ──► held ── loaded(epoch) ──► held until OFFSETS(epoch) is here ──► in service, of `epoch`
+    in service ── hold ──► held ── loaded(epoch) ──► held until OFFSETS(epoch) has come ──► in service, of `epoch`
                              └──── take_over ──────► serving, in its own state: the checkpoint was never finished (E4)
 
-`hold` takes all that the guest has sent: it is of the old state, and leaves before the EPOCH_MARKER that `loaded`
-sends. While held nothing is read from the guest and nothing written to it. Clients' frames wait untranslated, for it
-is not known yet which state they will meet. Those that are translated but not written get the new offsets instead of
-the old ones. One of which a part has been written already may reach the guest with the old ones, or with a wrong
+`hold` reads everything that the guest has sent: it belongs to the old state, and leaves before the EPOCH_MARKER that
+`loaded` sends. While held, nothing is read from the guest or written to it. Clients' frames wait untranslated: the
+state that they will meet is not known yet. Frames that are translated but not written are translated again, with the
+new offsets. A frame of which a part has been written already may reach the guest with the old offsets, or with a wrong
 checksum: it counts as lost on the way, like those that QEMU had read when the guest stopped.
 
-The link is read on while held, since the primary's table of offsets comes between the frames. Above
-HOLD_INPUT_BYTES_MAX the oldest frames that wait are dropped, and counted: the copied state has seen them most likely,
-and if not, no client was told that the secondary has them (rule C3): they are sent again. Once the table is here the
-link is left alone instead. So the same call serves before the first state has come: a secondary begins held, and the
-primary may mirror for as long as the first copy takes.
+The link is still read while held, since the primary's table of offsets comes between the frames. Above
+HOLD_INPUT_BYTES_MAX the oldest waiting frames are dropped, and counted: the copied state has most likely seen them, and
+if not, no client was told that the secondary has them (rule C3), so they are sent again. Once the table has come, the
+link is not read. So the same call serves before the first state has come: a secondary begins held, and the primary may
+mirror for as long as the first copy takes.
 """
 
 from collections import deque
@@ -34,9 +34,9 @@ from pycolo.core import Rewriter, SecondaryPump
 from pycolo.errors import FramingError, LinkError, StateError
 from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
-from pycolo.node.clock import now_us
 from pycolo.node.datapath import DataPath
 from pycolo.node.handover import PathState
+from pycolo.path.clock import now_us
 from pycolo.path.cores import rewriter_counters
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
@@ -45,7 +45,7 @@ from pycolo.transport.ports import Port
 class SecondaryPath(DataPath):
     """`lan_in`, `lan_out`: from and to the clients after takeover; `guest_in`, `guest_out`: from and to the guest.
 
-    `on_serving(resent)`: the takeover is done, and so many frames were sent again.
+    `on_serving(resent)`: the takeover is done, and `resent` frames were sent again.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class SecondaryPath(DataPath):
     def _pump(self) -> SecondaryPump:
         return self._secondary
 
-    # ── posted by the supervisor ──────────────────────────────────────────────────────────────────────────────
+    # ── posted by the guest ──────────────────────────────────────────────────────────────────────────────
 
     def attach(self, link: LinkSocket) -> None:
-        """The primary's data connection is there."""
+        """Use the primary's data connection."""
         super().attach(link)
         self._assembly = OffsetsAssembly(link.stream)
         self._newest_table = None
@@ -110,7 +110,7 @@ class SecondaryPath(DataPath):
         self._go_on_if_told()
 
     def take_over(self) -> None:
-        """The arbiter has decided: this node serves the clients from now on. Ends a hold.
+        """Serve the clients from now on. Ends a hold.
 
         Had the guest got the primary's state, but not the offsets that belong to it: those that the primary told last
         are as good, for a connection's offset never changes while it lives.
@@ -126,7 +126,7 @@ class SecondaryPath(DataPath):
         self._announcer.begin(now_us())
 
     def hand_over(self) -> PathState:
-        """End a path that serves, with its ports open; all that it had under way is for its successor.
+        """End a path that serves, with its ports open; its successor gets everything under way.
 
         To be asked: when the answer is there, this path touches none of it any more. Raises `StateError` when it does
         not serve. `on_serving` is called if it was not yet.
@@ -154,7 +154,7 @@ class SecondaryPath(DataPath):
         )
 
     def has_offsets(self) -> bool:
-        """Whether some connection has other numbers on the guest's side: without this path it would end."""
+        """Whether a connection has other numbers on the guest's side: without this path it would break."""
         return self._rewriter.offsets.has_any(self._rewriter.table)
 
     # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
@@ -179,7 +179,7 @@ class SecondaryPath(DataPath):
         return due if due is None or self._secondary.lan_out.batch.is_empty else now_us() + AGAIN_US
 
     def _has_enough(self) -> bool:
-        """Whether what the link has for a stopped guest is to wait there."""
+        """Whether the link is not to be read for now."""
         return self._mirrored_bytes >= limits.HOLD_INPUT_BYTES_MAX and self._is_table_new
 
     def _take_bad_frames(self) -> None:
@@ -187,7 +187,7 @@ class SecondaryPath(DataPath):
         self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), batch.buf, batch.start)
 
     def _give_mirrored(self) -> None:
-        """Clients' frames that had to wait, to the guest, before what the link has."""
+        """Send the guest the clients' frames that had to wait, before those of the link."""
         while self._mirrored and self._send_to_guest():
             try:
                 self._take_mirrored()
@@ -196,7 +196,7 @@ class SecondaryPath(DataPath):
                 return
 
     def _take_messages(self) -> None:
-        """What the primary sends besides frames; those are the pump's."""
+        """Handle the primary's messages, but for frames, which the pump takes."""
         while (found := self._front()) is not None and found[0] is MessageType.OFFSETS:
             try:
                 self._take_offsets(found[1])
@@ -214,7 +214,7 @@ class SecondaryPath(DataPath):
             del self._mirrored[0]
 
     def _send_to_guest(self) -> bool:
-        """What is translated, then what the rewriter had kept until the guest answered; whether all has gone."""
+        """Send what is translated, then what the rewriter kept until the guest answered. Whether all was sent."""
         out = self._secondary.guest_out.batch
         while out.write_to(self._guest_out):
             out.start, out.end = 0, self._rewriter.drain_guest(out.buf, 0)
@@ -223,14 +223,14 @@ class SecondaryPath(DataPath):
         return False
 
     def _translate_client(self, buf: bytearray | memoryview, start: int, end: int) -> int:
-        """Through the rewriter into `_to_guest`, which must be empty; what was taken of `buf` is returned."""
+        """Translate into `_to_guest`, which must be empty. Returns how far `buf` was taken."""
         out = self._secondary.guest_out.batch
         taken = self._rewriter.client_frames(buf, start, end, now_us(), out.buf, 0)
         out.start, out.end = 0, self._rewriter.out_end
         return taken
 
     def _translate_guest(self) -> bool:
-        """Through the rewriter into `_to_client`, which must be empty; False when the stream had to be closed."""
+        """Translate into `_to_client`, which must be empty. False when the stream had to be closed."""
         batch, out = self._secondary.guest_in.batch, self._secondary.lan_out.batch
         try:
             batch.start = self._rewriter.guest_frames(batch.buf, batch.start, batch.end, now_us(), out.buf, 0)
@@ -243,7 +243,7 @@ class SecondaryPath(DataPath):
     # ── checkpoint ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _drain_guest(self, *, is_void: bool) -> None:
-        """Take all that the stopped guest has sent. `is_void`: its offsets are not known, and it goes nowhere."""
+        """Read what the stopped guest has sent. `is_void`: its offsets are not known, so it is dropped."""
         batch, out = self._secondary.guest_in.batch, self._secondary.lan_out.batch
         taken = 0
         while taken < limits.DRAIN_BYTES_MAX and batch.fill(self._guest_in):
@@ -255,7 +255,7 @@ class SecondaryPath(DataPath):
             out.clear()
 
     def _keep_messages(self) -> None:
-        """Put aside what the link brought, so that it can be read on."""
+        """Put the link's messages aside, so that it can still be read."""
         while (found := self._front()) is not None:
             message_type, payload = found
             if message_type is MessageType.CLIENT_FRAMES:
@@ -310,7 +310,7 @@ class SecondaryPath(DataPath):
     # ── takeover ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _resend(self) -> None:
-        """Send the copies again, before anything newer."""
+        """Send the copies again, before newer frames."""
         out = self._secondary.lan_out.batch
         while self._secondary.is_resending and out.write_to(self._lan_out):
             out.start, out.end = 0, self._rewriter.drain_client(out.buf, 0)
@@ -319,7 +319,7 @@ class SecondaryPath(DataPath):
                 self._on_serving(self._rewriter.stats.resent)
 
     def _announce(self) -> None:
-        """Only between two batches: the port may have a part of a frame of the last one."""
+        """Announce between two batches only: the port may hold a part of the last one's last frame."""
         batch = self._secondary.lan_out.batch
         if self._announcer.is_due(now_us()) and batch.write_to(self._lan_out):
             self._announcer.write(batch)

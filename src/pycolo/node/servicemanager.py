@@ -1,7 +1,7 @@
 """sd_notify(3): what a node tells systemd, in datagrams to the socket that $NOTIFY_SOCKET names.
 
 Without that variable every call does nothing. Nothing here waits or raises: a service manager that does not listen
-must not hold a takeover up.
+must not delay a takeover.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ STATUS_CHARACTERS_MAX: Final = 400
 
 
 class Notifier:
-    """Tells the service manager at `address` (a path, or @NAME for an abstract one) what becomes of this process.
+    """Tells the service manager at `address` (a path, or @NAME for an abstract one) about this process.
 
-    `watchdog_us`: it wants to hear `alive` at least that often; 0 is never.
+    `watchdog_us`: the longest time between two calls of `alive`; 0: no watchdog.
     """
 
     def __init__(self, address: str | None = None, watchdog_us: int = 0) -> None:
@@ -28,7 +28,7 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Self:
-        """Takes the variables away as well: what this process starts, a QEMU for one, speaks for itself."""
+        """Also removes the variables: they are not for this process's children, such as a QEMU."""
         address = environment.pop("NOTIFY_SOCKET", None)
         period = environment.pop("WATCHDOG_USEC", "")
         pid = environment.pop("WATCHDOG_PID", str(os.getpid()))
@@ -37,7 +37,7 @@ class Notifier:
 
     @property
     def watchdog_interval_s(self) -> float | None:
-        """How often to call `alive`, half of what is allowed; None when nobody waits for it."""
+        """How often to call `alive`, half of what is allowed; None when systemd does not ask for it."""
         return self._watchdog_us / 2_000_000 if self._watchdog_us else None
 
     def ready(self, status: str) -> None:
@@ -49,7 +49,7 @@ class Notifier:
         self._send(f"STATUS={_line(status)}")
 
     def alive(self) -> None:
-        """What a watchdog waits for."""
+        """Feed the watchdog."""
         self._send("WATCHDOG=1")
 
     def stopping(self, status: str = "stopping") -> None:
@@ -57,7 +57,7 @@ class Notifier:
         self._send("STOPPING=1", f"STATUS={_line(status)}")
 
     async def watchdog(self, is_well: Callable[[], bool] = lambda: True) -> None:
-        """Says "alive" as often as it is wanted while `is_well`, until cancelled; ends at once if it is not wanted."""
+        """Call `alive` in time while `is_well()`, until cancelled; return at once without a watchdog."""
         while (interval_s := self.watchdog_interval_s) is not None:
             if is_well():
                 self.alive()

@@ -10,6 +10,7 @@ The compiled files are part of `pycolo.core` and are read in this order:
     nodes                   what both nodes' loops have in common
     primary, secondary      the nodes' loops
 
-`cores` makes the cores for all shells and lists their counters; `faces` has the interfaces of ports and the link.
+`cores` makes the cores for all shells and lists their counters; `faces` has the interfaces of ports and the link;
+`clock` is the clock of all frames.
 Nothing here opens, accepts, closes or logs.
 """

@@ -1,6 +1,6 @@
 """`colo proxy`: takes QEMU's own -chardev, -object and -netdev options and does the objects' work in its own process.
 
-It stands beside the nodes. It may import `node.clock` and everything below; only `cli` imports it.
+It stands beside the nodes: neither imports the other. Only `cli` imports it.
 
     qemuopts      QEMU's option syntax, and typed reading of properties
     line          a whole command line: what was asked for, checked as a whole

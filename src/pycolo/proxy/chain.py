@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pycolo.core import BATCH_BUFFER_BYTES, COMPLETE, Batch, Rewriter, Span, frame_at, frame_boundary
 from pycolo.errors import ConnectError
-from pycolo.node.clock import now_us
+from pycolo.path.clock import now_us
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notifydev import NotifyDev
 from pycolo.proxy.objects import MIRROR, Direction, FilterSpec

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from pycolo.errors import ConnectError
-from pycolo.node.clock import now_us
+from pycolo.path.clock import now_us
 from pycolo.proxy.qemuopts import Group, OptionError, Properties, did_you_mean
 from pycolo.transport.portspec import PortKind, PortSpec
 from pycolo.transport.streamport import StreamPort

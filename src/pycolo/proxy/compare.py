@@ -22,7 +22,7 @@ from pycolo.compare.difference import Difference, RequestCheckpoint
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.core import Batch, ComparePump, frame_boundary
 from pycolo.errors import FramingError
-from pycolo.node.clock import now_us
+from pycolo.path.clock import now_us
 from pycolo.path.cores import comparator_counters, new_comparator
 from pycolo.proxy.capture import TRACE_BYTES, Capture
 from pycolo.proxy.chardev import ChardevPort

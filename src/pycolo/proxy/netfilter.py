@@ -12,7 +12,7 @@ from typing import Any, Final
 from pycolo import limits
 from pycolo.core import COMPLETE, IMPOSSIBLE, Batch, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError
-from pycolo.node.clock import now_us
+from pycolo.path.clock import now_us
 from pycolo.proxy.chain import Chain, Filter, Sink
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.path import ObjectState, ProxyPath, add

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from pycolo.core import Batch, Pump, StreamInlet, StreamOutlet
 from pycolo.errors import FramingError
-from pycolo.node.clock import now_us
+from pycolo.path.clock import now_us
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notifydev import INIT_ANSWER, Message, NotifyDev
 from pycolo.transport.ports import Port

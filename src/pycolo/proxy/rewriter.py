@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pycolo.core import Batch, RewritePump, Rewriter
 from pycolo.errors import FramingError
-from pycolo.node.clock import now_us
+from pycolo.path.clock import now_us
 from pycolo.path.cores import new_rewriter, rewriter_counters
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notifydev import NotifyDev

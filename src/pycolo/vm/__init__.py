@@ -1,14 +1,20 @@
-"""A node with its QEMU: attach to a running VM, keep the pair in COLO, fail over, make it whole again.
+"""A node with its QEMU: attaches to a running VM, keeps the pair in COLO, fails over, and re-protects the guest.
 
-Knows QMP, the link and the data path; nothing but the command line and the laboratory knows it.
+Only the command line imports it. What the pair does is decided by `failover.pairtable`, as for every node.
 
-    node            `colo node`: what may be asked of it, protect and unprotect
-    survivingnode   … who goes on when something breaks
-    guestnode       … this host's guest: found or started, wired, kept in a record
-    linkednode      … the link: both ways to come to it, questions between the nodes
+    assembly        `colo node`, put together of its parts: those of `pycolo.node`, and these:
+    guest           this host's QEMU as the pair table sees it: its commands begin plans, plans end with facts
     primaryguest    the steps of the plans for the primary's QEMU
     secondaryguest  … for the secondary's
-    guesthost       what the two need of their node
+    attempt         one attempt to protect the guest
+    jobs            what the guest is busy with: one job after another
+    pathslot        the data path of this host's guest: one that runs, or none
+    guesthost       what a guest needs of its node; host: that, made of the node's parts
+    sides           where the links of a node whose role changes come from
+    otherpaths      questions to the other node apart from the link
+    recordkeeper    keeps the node's record; statefile: on disk
+    operator        what an operator may ask
+    services        metrics, and what systemd is told
     relay           the migration stream on its way through the node
     barrier         what must have happened before one of its messages passes
     checkpointdriver  between QEMU, the barrier, the data path and `checkpoint.coordinator`
@@ -18,5 +24,5 @@ Knows QMP, the link and the data path; nothing but the command line and the labo
     paths           the data paths, made from the configuration
     qemuport        a chardev's socket that never makes QEMU wait
     memory          a node's memory stays flat
-    questions, statefile, hooks, leftover, findings, nodeoptions     one small thing each
+    hooks, leftover, findings, nodeoptions     one small thing each
 """

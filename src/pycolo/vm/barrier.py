@@ -1,67 +1,80 @@
-"""The two ends of the exact barrier between epochs (rule E1): what must have happened before a COLO message passes.
+"""Both ends of the exact barrier between epochs (rule E1): what each node does before it lets a COLO message pass.
 
-Each method `guard` is a relay's `on_message`: it is called in the relay's thread, the message passes when it returns,
-and an error ends the stream without it. While a message is held, the QEMU that waits for it stands still.
+Each `guard` method is the `on_message` of a relay. It is called in the relay's thread; the message passes when it
+returns, and an error closes the stream without the message. The QEMU that waits for the message is stopped meanwhile.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from pycolo.checkpoint.epoch import Epoch
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
-from pycolo.vm.guesthost import PrimaryHost, SecondaryHost
+from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.relay import ColoMessage
 
 T = TypeVar("T")
 
 PATH_ANSWER_S: Final = 5.0
-"""The data path answers between two batches; this long only when the process is starved."""
+"""The data path answers between two batches; it takes this long only when the process gets no CPU time."""
 
 
 class PrimaryBarrier:
-    """On the primary's node. The decisions are the coordinator's."""
+    """The barrier at the primary's node. The coordinator decides."""
 
-    def __init__(self, path: PrimaryPath, host: PrimaryHost, on_ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """`on_ready()`: READY is here. Raises `PycoloError` when protecting was given up meanwhile."""
+    def __init__(
+        self,
+        path: PrimaryPath,
+        epoch: Epoch,
+        checkpoints: CheckpointDriver,
+        on_ready: Callable[[], Coroutine[Any, Any, None]],
+        until_ns: Callable[[], int],
+    ) -> None:
+        """Made in asyncio's thread, where `on_ready()` is awaited before READY passes; it raises `PycoloError` when
+        READY must never pass. `until_ns()`: see `PrimaryPath.start_comparing`.
+        """
         self._path = path
-        self._host = host
+        self._epoch = epoch
+        self._checkpoints = checkpoints
         self._on_ready = on_ready
+        self._until_ns = until_ns
+        self._loop = asyncio.get_running_loop()
 
     def guard(self, word: int) -> None:
-        """Do what the primary's QEMU must not hear of `word` before. Raises `PycoloError`: it must never hear of it."""
+        """Do what must precede `word` at the primary's QEMU. Raises `PycoloError` when `word` must never pass."""
         match word:
             case ColoMessage.READY:
-                # From here on the other node may be told that it can take over: first of all this one must know.
-                asyncio.run_coroutine_threadsafe(self._on_ready(), self._host.loop).result()
-                epoch = self._host.pair_epoch.number
+                # This node must know first that the pair is whole; only then may the other node take over.
+                asyncio.run_coroutine_threadsafe(self._on_ready(), self._loop).result()
+                epoch = self._epoch.number
                 self._in_path(lambda: self._path.send_offsets(epoch))
-                self._in_path(lambda: self._path.start_comparing(epoch, self._host.trusted_until_ns))
+                self._in_path(lambda: self._path.start_comparing(epoch, self._until_ns))
             case ColoMessage.REPLY:
-                self._host.checkpoints.heard_reply()
+                self._checkpoints.heard_reply()
             case ColoMessage.RECEIVED:
-                epoch = self._host.pair_epoch.next
+                epoch = self._epoch.next
                 self._in_path(lambda: self._path.send_offsets(epoch))
             case ColoMessage.LOADED:
-                self._host.checkpoints.commit_loaded(lambda epoch: self._in_path(lambda: self._path.commit(epoch)))
+                self._checkpoints.commit_loaded(lambda epoch: self._in_path(lambda: self._path.commit(epoch)))
 
     def _in_path(self, question: Callable[[], T]) -> T:
         return self._path.ask(question).result(PATH_ANSWER_S)
 
 
 class SecondaryBarrier:
-    """On the secondary's node, whose epoch it counts."""
+    """The barrier at the secondary's node. Counts that node's epoch."""
 
-    def __init__(self, path: SecondaryPath, host: SecondaryHost) -> None:
+    def __init__(self, path: SecondaryPath, epoch: Epoch) -> None:
         self._path = path
-        self._host = host
+        self._epoch = epoch
 
     def guard(self, word: int) -> None:
-        """Do what the primary must not hear of `word` before. Raises `PycoloError`: it must never hear of it."""
+        """Do what must precede `word` at the primary. Raises `PycoloError` when `word` must never pass."""
         match word:
             case ColoMessage.REPLY:
                 self._path.ask(self._path.hold).result(PATH_ANSWER_S)
             case ColoMessage.READY | ColoMessage.LOADED:
-                epoch = self._host.pair_epoch.begin()
-                # Held, nothing is read from the guest: what it sends now is read once this was done, whenever that is.
+                epoch = self._epoch.begin()
+                # The held path reads nothing from the guest: what the guest sends now is read after `loaded`.
                 self._path.post(lambda: self._path.loaded(epoch))

@@ -1,9 +1,9 @@
-"""Drives the checkpoints: facts go to the coordinator, and its commands are carried out.
+"""Passes facts to the checkpoint coordinator and carries out its commands.
 
-The facts come from QEMU (QMP events), from the comparator and from the operator, in asyncio's thread; and from the
-migration stream, in the relay's. There `Commit` is carried out as well: the primary stands still meanwhile, and must
-not wait for a loop that may be busy. So a lock is around the coordinator, held for microseconds and never while
-anything is waited for. Every other command is carried out in asyncio's thread.
+Facts from QEMU (QMP events), the comparator and the operator arrive in asyncio's thread, those from the migration
+stream in the relay's thread. The relay's thread also carries out `Commit`: the primary is stopped meanwhile and must
+not wait for an event loop that may be busy. A lock therefore guards the coordinator; it is held for microseconds, and
+never across a wait. All other commands are carried out in asyncio's thread.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _KINDS: Final = {
     DifferenceKind.MEMORY_FULL: ReasonKind.QUEUE_FULL,
     DifferenceKind.TABLE_FULL: ReasonKind.QUEUE_FULL,
 }
-"""Every other difference is a divergence."""
+"""Any other kind of difference is a divergence."""
 
 log = structlog.get_logger("colo")
 
@@ -44,24 +44,24 @@ def _now_us() -> int:
 
 
 class CheckpointHost(Protocol):
-    """What the commands are carried out with."""
+    """Carries out the commands that reach beyond the driver."""
 
     @property
     def call(self) -> Callable[..., None]:
-        """`call(function, *arguments)`: have it done in asyncio's thread."""
+        """`call(function, *arguments)` runs the function in asyncio's thread."""
 
     async def ask_hypervisor(self) -> None:
-        """Have QEMU begin a checkpoint. Raises `PycoloError`."""
+        """Request a checkpoint from QEMU. Raises `PycoloError`."""
 
     def checkpoint_overdue(self, text: str) -> None:
-        """A checkpoint does not come to its end."""
+        """A checkpoint has exceeded its time limit."""
 
     def pair_broken(self, text: str) -> None:
-        """QEMU has left COLO: dissolve what is left of the pair."""
+        """QEMU has left COLO, so the pair is broken."""
 
 
 class CheckpointDriver:
-    """One for the node's whole life; it is armed while this node is the primary of a pair in COLO."""
+    """Lives as long as the node. Armed while this node is the primary of a pair in COLO."""
 
     def __init__(self, options: CheckpointOptions, host: CheckpointHost, epoch: Epoch) -> None:
         self._coordinator = Coordinator(
@@ -83,15 +83,15 @@ class CheckpointDriver:
     # ── the pair ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def heard_ready(self) -> None:
-        """READY: the secondary's guest has the first state."""
+        """READY: the secondary has loaded the first state."""
         self._tell(self._coordinator.synchronised)
 
     def arm(self) -> None:
-        """The primary's guest runs again after the first synchronisation: checkpoints can be made."""
+        """The primary runs again after the first synchronisation, so checkpoints are possible."""
         self._tell(self._coordinator.pair_entered_colo)
 
     def disarm(self, why: str) -> None:
-        """This node has decided that the pair is over: no checkpoint any more."""
+        """This node gives the pair up: no more checkpoints."""
         self._tell(self._coordinator.pair_lost, why)
         self._fail_waiting(why)
 
@@ -102,7 +102,7 @@ class CheckpointDriver:
     # ── one checkpoint ────────────────────────────────────────────────────────────────────────────────────────
 
     def want(self, found: list[Command], epoch: int) -> None:
-        """The comparator's requests, which arose in `epoch`."""
+        """The comparator asks for checkpoints; `epoch`: the one in which it found the differences."""
         for command in found:
             if isinstance(command, RequestCheckpoint):
                 self._tell(self._coordinator.requested, _reason(command.difference), epoch=epoch)
@@ -122,10 +122,10 @@ class CheckpointDriver:
         self._tell_from_relay(self._coordinator.secondary_stopped)
 
     def commit_loaded(self, commit: Callable[[int], dict[str, int]]) -> None:
-        """LOADED is here, and held: it may pass when this returns.
+        """LOADED has arrived and is held; it may pass when this returns.
 
-        `commit(epoch)` has the data path begin `epoch`, and gives its counts. Raises `CheckpointError` when LOADED must
-        not pass: the coordinator commands no `Commit`, or it could not be carried out.
+        `commit(epoch)` makes the data path begin `epoch` and returns its counts. Raises `CheckpointError` when LOADED
+        must not pass: the coordinator has not commanded `Commit`, or `Commit` has failed.
         """
         command = self._tell_from_relay(self._coordinator.loaded)
         if command is None:
@@ -142,9 +142,10 @@ class CheckpointDriver:
             raise CheckpointError("loaded", "the pair was lost during the commit")
 
     def _tell_from_relay(self, fact: Callable[..., None], *arguments: Any) -> Commit | None:
-        """Tell it, and have everything that is commanded done in asyncio's thread; but `Commit` is for the caller.
+        """Tell the coordinator. Returns `Commit` for the caller; other commands are carried out in asyncio's thread.
 
-        It is carried out at once: to wake the loop before that would make the data path wait for the interpreter.
+        The caller carries out `Commit` at once. Waking the event loop first would make the data path wait for the
+        interpreter.
         """
         given = self._ask_coordinator(fact, *arguments)
         if len(given) == 1 and isinstance(given[0], Commit):
@@ -155,12 +156,12 @@ class CheckpointDriver:
     # ── the operator ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def operator_checkpoint(self) -> dict[str, Any]:
-        """Make one now; its record. Raises `StateError`, `CheckpointError`."""
+        """Make a checkpoint now and return its record. Raises `StateError`, `CheckpointError`."""
         refusal = self._coordinator.refusal
         if refusal is not None:
             raise StateError("checkpoint", refusal, "a protected pair")
         waiting: asyncio.Future[CheckpointRecord] = self._loop.create_future()
-        with self._lock:  # a commit of just now must be seen as one from before the question
+        with self._lock:  # a commit that has just happened must not count as the answer
             entry = (self._epoch.number, waiting)
             self._coordinator.requested(Reason(ReasonKind.OPERATOR, "colo checkpoint"), _now_us())
             given = self._coordinator.commands()
@@ -185,7 +186,7 @@ class CheckpointDriver:
         self._obey(self._ask_coordinator(fact, *arguments, **named))
 
     def _obey(self, given: list[commands.Command]) -> None:
-        """All but `Commit`, which follows from LOADED only: see `commit_loaded`."""
+        """Carry out all commands except `Commit`, which follows from LOADED only: see `commit_loaded`."""
         for command in given:
             match command:
                 case AskHypervisor():
@@ -234,7 +235,7 @@ class CheckpointDriver:
         if record.outcome is Outcome.COMMITTED:
             is_operators = any(reason.kind is ReasonKind.OPERATOR for reason in record.reasons)
             for epoch, waiting in self._waiting:
-                if is_operators and record.epoch > epoch and not waiting.done():  # not one from before the question
+                if is_operators and record.epoch > epoch and not waiting.done():  # not one from before the request
                     waiting.set_result(record)
 
     def _fail_waiting(self, why: str) -> None:
@@ -251,7 +252,7 @@ class CheckpointDriver:
         return {**status, **self._tally.status()}
 
     async def close(self) -> None:
-        """Nothing happens any more."""
+        """Cancel the timer and the requests under way."""
         if self._timer is not None:
             self._timer.cancel()
         for task in list(self._asking):

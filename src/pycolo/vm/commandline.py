@@ -1,13 +1,13 @@
-"""The wiring of a guest's netdev to its node, and the command lines of people who start QEMU themselves.
+"""The wiring of a guest's netdev to its node, and the arguments for a QEMU that users start themselves.
 
 ::
 
       tap ──tx──► colo-f-lan-in ──► colo-lan-in ──► node ──► colo-guest-out ──► colo-f-guest-out ──► guest
       tap ◄──rx── colo-f-lan-out ◄── colo-lan-out ◄── node ◄── colo-guest-in ◄── colo-f-guest-in ◄── guest
 
-QEMU passes `tx` frames through the filters in list order and `rx` frames in reverse, and a redirector hands what it
-injects to the *next* filter. So in either direction the one that takes frames out comes before the one that puts them
-in; otherwise what the node injects would come back to it.
+QEMU passes `tx` frames through the filters in list order and `rx` frames in reverse order. A redirector hands injected
+frames to the *next* filter. In each direction the filter that takes frames out must therefore come before the one that
+injects them; otherwise the node would receive its own frames.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ class Chardev(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A filter-redirector on the netdev: takes frames of `queue` to `outdev`, or puts frames from `indev` there."""
+    """A filter-redirector on the netdev: moves frames from `queue` to `outdev`, or from `indev` to `queue`."""
 
     id: str
     queue: Literal["tx", "rx"]
@@ -60,13 +60,13 @@ FILTERS: Final = (
     Filter("colo-f-lan-out", "rx", indev="colo-lan-out"),
     Filter("colo-f-guest-in", "rx", outdev="colo-guest-in"),
 )
-"""In list order: the order on a command line, and of `object-add`."""
+"""In list order, which is the order on the command line and of `object-add`."""
 
 FILTER_TYPE: Final = "filter-redirector"
 
 
 def qemu_arguments(config: PairConfig, role: Role) -> list[str]:
-    """What to add to a QEMU command line so that `colo node` finds everything there."""
+    """All arguments that `colo node` needs on a QEMU command line."""
     arguments = start_arguments(config, role)
     for chardev in CHARDEVS:
         path = chardev.path(config.qemu.directory)
@@ -77,17 +77,17 @@ def qemu_arguments(config: PairConfig, role: Role) -> list[str]:
 
 
 def start_arguments(config: PairConfig, role: Role) -> list[str]:
-    """What a QEMU needs at its start, since it cannot be added later: QMP sockets, and a secondary its -incoming."""
+    """The arguments that cannot be added later: QMP sockets, and -incoming for a secondary."""
     return qmp_arguments(config) + (["-incoming", "defer"] if role is Role.SECONDARY else [])
 
 
 def qmp_arguments(config: PairConfig) -> list[str]:
-    """The QMP sockets: the second one is for yank, since a command that hangs blocks the first."""
+    """The QMP sockets. The second one is for yank: a command that hangs blocks the first."""
     paths = [path for path in (config.qemu.qmp, config.qemu.yank) if path is not None]
     return [word for path in paths for word in ("-qmp", _option(f"unix:{path}", server="on", wait="off"))]
 
 
 def _option(first: str, **properties: str) -> str:
-    """QEMU's option syntax: a comma in a value is written twice."""
+    """An option in QEMU's syntax, with commas doubled."""
     parts = [first, *(f"{name}={value}" for name, value in properties.items())]
     return ",".join(part.replace(",", ",,") for part in parts)

@@ -1,4 +1,4 @@
-"""What to do about what a probe has found: the first refusal stops, warnings are said."""
+"""Acts on the findings of a probe: refusals are an error, warnings are logged."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ log = structlog.get_logger("colo")
 
 
 def check_findings(findings: Iterable[Finding], name: str) -> None:
-    """Raises `PeerError` with every refusal in one line; logs the warnings."""
+    """Log the warnings. Raises `PeerError` with all refusals in one line."""
     refusals = []
     for finding in findings:
         if finding.severity == "refuse":

@@ -1,4 +1,4 @@
-"""What a guest needs of the node that it belongs to: interfaces, so that a guest knows no node."""
+"""The interface through which a guest uses its node."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,96 +7,73 @@ from typing import Any, Protocol
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.compare.difference import Command
 from pycolo.config import PairConfig
+from pycolo.failover.pair import Told
+from pycolo.failover.pairstates import Fact, Role
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
-from pycolo.node.datapath import DataPath
-from pycolo.node.options import NodeOptions
 from pycolo.transport.linksetup import RawLink
-from pycolo.transport.linksocket import LinkSocket
-from pycolo.vm.checkpointdriver import CheckpointDriver
 
 
 class GuestHost(Protocol):
-    """Of both guests. In asyncio's thread, except `call`."""
+    """What a guest needs of its node. Called in asyncio's thread, except for methods marked *any thread*."""
 
     config: PairConfig
-    options: NodeOptions
-    pair_epoch: Epoch
+    epoch: Epoch
+    pid: int
+    """Pid of this host's QEMU in the record on disk; 0 without one. Only `note_pid` changes it."""
+    spin_us: int
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """Where everything here belongs."""
+    def call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Run `function(*arguments)` in asyncio's thread. Any thread."""
 
-    @property
-    def call(self) -> Callable[..., None]:
-        """`call(function, *arguments)`: have it done in asyncio's thread."""
+    def tell(self, fact: Fact, told: Told) -> None:
+        """Report GUEST_GONE, GUEST_HANGS, COLO_BROKEN or DATA_LOST."""
 
-    def take_data_link(self) -> LinkSocket:
-        """The data connection. Raises `PeerError` when there is none."""
+    def until_ns(self) -> int:
+        """Time (CLOCK_MONOTONIC) until which frames may leave; 0: none may. Any thread."""
 
-    def use_path(self, path: DataPath) -> None:
-        """Start it, and show it in the status."""
+    def role(self) -> Role:
+        """The role of the moment."""
 
-    async def drop_path(self, path: DataPath) -> None:
-        """Stop it."""
+    def term(self) -> int:
+        """The term of the moment."""
 
-    def path_callbacks(self) -> dict[str, Any]:
-        """What every data path is built with."""
+    def is_on_guard(self) -> bool:
+        """Whether this node is the primary of a pair and receives the other node's heartbeats."""
 
-    async def record_term(self) -> None:
-        """The term, onto the disk."""
+    def is_taking_over(self) -> bool:
+        """Whether this node is taking over with the secondary's guest."""
 
-    def guest_gone(self, text: str) -> None:
-        """The QEMU has ended."""
+    def guest_came(self) -> None:
+        """A QEMU has been found after there was none."""
 
-
-class PrimaryHost(GuestHost, Protocol):
-    """Of the primary's guest."""
-
-    checkpoints: CheckpointDriver
+    # ── the other node ────────────────────────────────────────────────────────────────────────────────────────
 
     async def ask_peer(self, order: str, arguments: JsonObject | None = None, timeout_s: float = ...) -> JsonObject:
-        """Ask the other node. Raises `PeerError`."""
+        """Ask the other node and return its answer. Raises `PeerError` when it refuses, does not answer or is gone."""
 
     def expect_migration_link(self) -> "asyncio.Future[RawLink]":
-        """The other node is about to open it."""
+        """Expect the migration connection, which the other node is about to open."""
 
     def forget_migration_link(self) -> None:
-        """It is not."""
-
-    def trusted_until_ns(self) -> int:
-        """Up to when the other node certainly has not taken over. Any thread."""
-
-    def save(self, *, was_protected: bool) -> None:
-        """What a restarted node must know, onto the disk."""
-
-    def become_protected(self) -> None:
-        """READY is here: the pair is whole from now on. Raises `StateError` when protecting was given up."""
-
-    def tell_protected(self) -> None:
-        """The secondary's node may hear of it too. Raises `PeerError`."""
-
-    def note_differences(self, commands: list[Command], epoch: int) -> None:
-        """What the comparator has found in `epoch`. From the data path's thread."""
-
-
-class SecondaryHost(GuestHost, Protocol):
-    """Of the secondary's guest."""
-
-    async def end_leftover(self) -> None:
-        """End the QEMU of an earlier life of this node."""
-
-    async def serve_network(self) -> None:
-        """The guest's tap onto the network."""
-
-    async def leave_network(self) -> None:
-        """The guest's tap off the network."""
-
-    def note_pid(self, pid: int) -> None:
-        """This host's QEMU is another one now, or none."""
+        """Expect it no longer."""
 
     def dial_raw(self, channel: Channel) -> RawLink:
-        """Open the migration connection; blocks. Raises `ConnectError`, `LinkError`."""
+        """Open the migration connection; blocks. Raises `ConnectError`, `LinkError`. Any thread."""
+
+    # ── kept and shown ────────────────────────────────────────────────────────────────────────────────────────
+
+    def note_pid(self, pid: int) -> None:
+        """Record the pid of this host's QEMU on disk; 0: there is none. Raises `PycoloError`."""
+
+    def note_divergences(self, found: list[Command]) -> None:
+        """Note the divergences among the comparator's commands. Any thread."""
 
     def on_serving(self, resent: int) -> None:
-        """The takeover's frames have been sent again. From the data path's thread."""
+        """The takeover has sent `resent` frames again. Any thread."""
+
+    def on_note(self, text: str) -> None:
+        """Log a message of the data path. Any thread."""
+
+    def on_fatal(self, error: BaseException) -> None:
+        """The data path has failed. Any thread."""

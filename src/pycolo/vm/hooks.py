@@ -1,13 +1,36 @@
-"""The user's own commands `network.serve` and `network.retire`: put the guest's tap on the network, take it off."""
+"""The user's commands `network.serve` and `network.retire`, which connect the guest's tap and disconnect it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from pycolo.arbiters.usercommand import fill_in, run_command
+from pycolo.config import PairConfig
 from pycolo.errors import FailoverError
+from pycolo.failover.pairstates import Role
 
 HOOK_S: Final = 5.0
 """`ip link set` takes milliseconds; clients wait for this one."""
+
+
+class Network:
+    """Runs both commands, with the role and the term of the moment."""
+
+    def __init__(self, config: PairConfig, role: Callable[[], Role], term: Callable[[], int]) -> None:
+        self._config = config
+        self._role = role
+        self._term = term
+
+    async def serve(self) -> None:
+        """Connect the guest's tap to the network. Raises `FailoverError`."""
+        await self._run("serve", self._config.network.serve)
+
+    async def leave(self) -> None:
+        """Disconnect the guest's tap. Raises `FailoverError`."""
+        await self._run("retire", self._config.network.retire)
+
+    async def _run(self, name: str, words: Sequence[str]) -> None:
+        values = {"pair": self._config.pair, "peer": self._config.link.peer.host}
+        await run_hook(f"network.{name}", words, values | {"role": self._role().value, "term": str(self._term())})
 
 
 async def run_hook(option: str, words: Sequence[str], values: Mapping[str, str]) -> None:

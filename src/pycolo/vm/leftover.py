@@ -1,4 +1,4 @@
-"""A QEMU that an earlier life of this node has started: its guest is no secondary of anybody any more."""
+"""A QEMU that an earlier process of this node has started: no primary knows its guest any more."""
 
 import os
 import select

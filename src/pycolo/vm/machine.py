@@ -1,6 +1,6 @@
-"""This host's QEMU: found at its QMP socket, or started; watched until it ends.
+"""This host's QEMU: found at its QMP socket, or started, and watched until it ends.
 
-Whether it still lives is asked of the kernel (a pidfd), not of QMP: a monitor may be slow, a process is there or not.
+The kernel (a pidfd) says whether it still runs, not QMP: a monitor may be slow.
 """
 
 import asyncio
@@ -62,16 +62,16 @@ class Machine:
         return self.qmp is not None and not self._is_over
 
     def rebind(self, on_event: Callable[[QmpEvent], None], on_gone: Callable[[str], None]) -> None:
-        """Somebody else looks after it from here on."""
+        """Another owner hears of it from here on."""
         self._on_event = on_event
         self._on_gone = on_gone
 
     @property
     def is_over(self) -> bool:
-        """Whether the process has ended, or was let go of."""
+        """Whether the process has ended, or was released."""
         return self._is_over
 
-    # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────
+    # ── start and end ──────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, extra: list[str]) -> None:
         """Start the configured command with `extra` arguments. Raises `ConnectError`.
@@ -111,7 +111,7 @@ class Machine:
         await self._connect_yank(timeout_s)
 
     async def _unless_ended(self, connecting: Coroutine[Any, Any, None]) -> None:
-        """A QEMU that has ended is not waited for. Raises `ConnectError`, and what `connecting` raises."""
+        """Await `connecting`, unless QEMU has ended. Raises `ConnectError`, and what `connecting` raises."""
         trying = self._loop.create_task(connecting)
         ending = self._loop.create_task(self._ended.wait())
         try:
@@ -132,7 +132,7 @@ class Machine:
         return f"{self._name}: qemu.command {self._options.command[0]} has ended ({how}){self._last_words()}"
 
     async def _connect_yank(self, timeout_s: float) -> None:
-        """The second QMP socket, if there is one: a monitor that hangs cannot be joined, so it is joined now.
+        """Connect to the second QMP socket, if there is one, now: a monitor that hangs accepts no connection.
 
         Raises `ConnectError` when QEMU ends meanwhile.
         """
@@ -144,25 +144,25 @@ class Machine:
         except (ConnectError, PeerError) as error:
             if self._ended.is_set():
                 raise ConnectError(await self._how_it_ended()) from error
-            log.warning(f"no way to yank: {error}")
+            log.warning(f"QEMU cannot be yanked: {error}")
             return
         self._yank = line
 
     async def yank(self) -> None:
-        """Shut the migration stream down from inside QEMU, even while its main loop hangs in it."""
+        """Have QEMU shut the migration stream down, even while its main loop hangs in it."""
         line = self._yank
         if line is not None and line.is_connected:
             await yank(line, [MIGRATION])
 
     def _watch(self, pid: int) -> None:
-        """Hear of the process's end at once."""
+        """Watch for the end of the process."""
         self.pid = pid
         if pid <= 0:
             return
         try:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
-            # It has ended already, and whoever started it (asyncio, for one) has taken its exit code.
+            # It has ended already, and its parent (perhaps asyncio) has taken its exit code.
             self._loop.call_soon(self._process_ended)
             return
         except OSError:
@@ -175,7 +175,7 @@ class Machine:
         self._over(f"QEMU of {self._name} (process {self.pid}) has ended{self._last_words()}")
 
     def _qmp_closed(self, text: str) -> None:
-        """The monitor is gone. While the process lives this is not its end."""
+        """The monitor's connection is gone; the process may live on."""
         self.qmp = None
         self._fail_waiting(text)
         if self._pidfd < 0 and not self._is_over:
@@ -188,7 +188,7 @@ class Machine:
             self._on_gone(text)
 
     def _last_words(self) -> str:
-        """The end of what the QEMU that we started has said."""
+        """The last line of output of a QEMU that this node has started."""
         if self._process is None:
             return ""
         with suppress(OSError):
@@ -199,7 +199,7 @@ class Machine:
         return ""
 
     async def kill(self) -> None:
-        """End the process, whatever it does, and wait until it is gone. No `on_gone` follows."""
+        """Kill the process, and wait until it is gone. No `on_gone` follows."""
         self._is_over = True
         if self.pid > 0 and self._pidfd >= 0:
             with suppress(ProcessLookupError):
@@ -219,7 +219,7 @@ class Machine:
             await self._process.wait()
 
     async def release(self) -> None:
-        """Let go of it without ending it. No `on_gone` follows."""
+        """Disconnect without ending it. No `on_gone` follows."""
         self._is_over = True
         self._forget_pidfd()
         self._fail_waiting("released")
@@ -235,14 +235,14 @@ class Machine:
             os.close(self._pidfd)
             self._pidfd = -1
 
-    # ── speaking to it ────────────────────────────────────────────────────────────────────────────────────────
+    # ── commands ────────────────────────────────────────────────────────────────────────────────────────
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """One QMP command's answer. Raises `PeerError`, `ConnectError`."""
         return await self._connected().execute(command, dict(arguments) if arguments else None, **options)
 
     async def probe(self) -> Facts:
-        """What it is and can. Raises `PeerError`, `ConnectError`."""
+        """Query what it is and supports. Raises `PeerError`, `ConnectError`."""
         return await probe(self._connected())
 
     def _connected(self) -> Qmp:
@@ -251,7 +251,7 @@ class Machine:
         return self.qmp
 
     async def wait_for(self, wanted: EventFilter, timeout_s: float, what: str) -> QmpEvent:
-        """The next event that `wanted` likes. Raises `PeerError` naming `what` when none comes."""
+        """The next event for which `wanted` is true. Raises `PeerError` naming `what` when none comes in time."""
         future: asyncio.Future[QmpEvent] = self._loop.create_future()
         entry = (wanted, future)
         self._waiting.append(entry)
@@ -264,7 +264,7 @@ class Machine:
                 self._waiting.remove(entry)
 
     async def status(self) -> dict[str, Any]:
-        """What `colo status` shows of it."""
+        """Its part of `colo status`."""
         shown: dict[str, Any] = {"qmp": "absent", "version": self.version, "status": None, "colo": None, "pid": None}
         if self.qmp is None:
             return shown

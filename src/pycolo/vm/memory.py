@@ -1,8 +1,8 @@
-"""A node's memory: flat over any number of failovers.
+"""Keeps a node's memory constant over any number of failovers.
 
-What a data path leaves behind is megabytes: circles of objects, which Python looks for when there are many more of them
-than in a whole failover, and the C library's heaps, which keep what is freed in between. Some 10 MB after ten failovers
-(measured).
+A data path leaves megabytes behind: reference cycles, which Python collects only when there are many more of them than
+one failover makes, and the C library's heaps, which keep freed memory. Without this module a node has grown by some
+10 MB after ten failovers (measured).
 """
 
 import ctypes
@@ -11,15 +11,16 @@ from contextlib import suppress
 
 
 def freeze_heap() -> None:
-    """When the program is loaded: what is there now stays, and is not looked through again for circles."""
+    """Call once the program is loaded: the collector ignores the objects that exist now."""
     gc.collect()
     gc.freeze()
 
 
 def trim_heap() -> None:
-    """When a data path has ended: find circles, give free memory back to the system. Milliseconds after `freeze_heap`.
+    """Call after a data path has ended: collect cycles and return free memory to the system.
 
-    In asyncio's thread: what is found may be asyncio's. A C library that cannot give back (musl) keeps it.
+    Takes milliseconds after `freeze_heap`. Call it in asyncio's thread, since cycles may hold asyncio's objects. A C
+    library without `malloc_trim` (musl) keeps the memory.
     """
     gc.collect()
     with suppress(AttributeError, OSError):

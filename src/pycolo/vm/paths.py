@@ -1,7 +1,8 @@
 """The data paths of a node with a QEMU: in line with the guest in either role, in QEMU's four sockets."""
 
 import weakref
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from pycolo.compare.difference import Command
 from pycolo.core import Comparator
@@ -11,7 +12,6 @@ from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.path.cores import new_comparator, new_rewriter
 from pycolo.transport.portspec import PortSpec
-from pycolo.vm.guesthost import PrimaryHost, SecondaryHost
 from pycolo.vm.qemuport import QemuPort
 
 _CHARDEVS: Final = "qemu.directory"
@@ -35,17 +35,24 @@ def _comparator(options: NodeOptions) -> Comparator:
     )
 
 
-def make_primary_path(host: PrimaryHost, state: PathState | None) -> PrimaryPath:
-    """A path that passes everything on until `start_comparing`; `state`: of the path with which this node serves."""
-    options = host.options
+def make_primary_path(
+    options: NodeOptions,
+    callbacks: Mapping[str, Any],
+    on_differences: Callable[[list[Command], int], None],
+    state: PathState | None,
+) -> PrimaryPath:
+    """A path that passes everything on until `start_comparing`; `state`: of the path with which this node serves.
+
+    `callbacks`: see `DataPath`. `on_differences(commands, epoch)` is called in the path's thread.
+    """
     comparator = _comparator(options)
     path: PrimaryPath
-    common = {"compares": options.without != "compare", "mirrors_at_once": False, **host.path_callbacks()}
+    common = {"compares": options.without != "compare", "mirrors_at_once": False, **callbacks}
 
     def on_commands(commands: list[Command]) -> None:
         path = made()
         assert path is not None, "it calls"
-        host.note_differences(commands, path.epoch)
+        on_differences(commands, path.epoch)
 
     if state is not None:
         path = PrimaryPath.from_state(comparator, state, on_commands, **common)
@@ -64,9 +71,10 @@ def make_primary_path(host: PrimaryHost, state: PathState | None) -> PrimaryPath
     return path
 
 
-def make_secondary_path(host: SecondaryHost) -> SecondaryPath:
-    """A path between the link and the guest."""
-    options = host.options
+def make_secondary_path(
+    options: NodeOptions, callbacks: Mapping[str, Any], on_serving: Callable[[int], None]
+) -> SecondaryPath:
+    """A path between the link and the guest. `callbacks`, `on_serving`: see `DataPath`, `SecondaryPath`."""
     rewriter = new_rewriter(
         keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="colo-guest-in"
     )
@@ -76,6 +84,6 @@ def make_secondary_path(host: SecondaryHost) -> SecondaryPath:
         _open(options.lan_out),
         _open(options.guest_in),
         _open(options.guest_out),
-        on_serving=host.on_serving,
-        **host.path_callbacks(),
+        on_serving=on_serving,
+        **callbacks,
     )

@@ -1,6 +1,6 @@
-"""What a node does for the primary's QEMU: attach to it while it runs, keep the barrier, let go of it again.
+"""The primary's QEMU: the node attaches to it while it runs, keeps the barrier, and detaches again.
 
-The methods named after a plan's steps are that plan's handlers (`pycolo.failover.plans`).
+Methods named after a plan's steps are the handlers of these steps (`pycolo.failover.plans`).
 """
 
 import asyncio
@@ -8,12 +8,17 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
 
-from pycolo.errors import ConnectError, PeerError
+from pycolo.compare.difference import Command
+from pycolo.errors import ConnectError, PeerError, StateError
+from pycolo.failover.pairstates import Fact
+from pycolo.link.hello import Role
+from pycolo.node.options import NodeOptions
+from pycolo.node.planner import Handler
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
@@ -21,65 +26,80 @@ from pycolo.qmp.judge import compare, judge
 from pycolo.qmp.probe import Facts
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm import wiring
-from pycolo.vm.barrier import PATH_ANSWER_S, PrimaryBarrier
+from pycolo.vm.attempt import Attempt
+from pycolo.vm.barrier import PrimaryBarrier
+from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.findings import check_findings
-from pycolo.vm.guesthost import PrimaryHost
+from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
+from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_primary_path
+from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_path
 from pycolo.vm.relay import Relay
-from pycolo.vm.secondaryguest import COLO_CAPABILITIES, Handlers, SecondaryGuest
+from pycolo.vm.secondaryguest import COLO_CAPABILITIES, SecondaryGuest
 
 CHECKPOINT_DELAY_MS: Final = 1_000_000_000
-"""QEMU's own periodic checkpoint, eleven days off: ours come from the coordinator. Setting it starts one at once."""
+"""Moves QEMU's periodic checkpoint eleven days off: the coordinator requests ours. Setting it starts one."""
 
 FIND_S: Final = 0.3
-"""A QEMU that runs answers at its QMP socket at once; one that does not may still come."""
+"""A running QEMU answers at its QMP socket at once; if none does, the node looks again later."""
 
 RELAY_S: Final = 10.0
-"""For the two ends of the migration stream to meet."""
+"""Time limit for connecting both ends of the migration stream."""
 
 MIGRATION_STALL_S: Final = 60.0
-"""A first migration whose stream stands still for so long is given up."""
+"""The first migration is given up after its stream has not moved for this long."""
 
 WORD_S: Final = 0.1
-"""The secondary's node tells what has become of its QEMU a moment after this host's QEMU has noticed."""
+"""This host's QEMU notices the other one's end first; the other node's report, a moment later, says why."""
 
 LOOK_S: Final = 0.05
-"""How often the first migration is looked at."""
+"""Interval at which the first migration is checked."""
 
 log = structlog.get_logger("colo")
 
 
 class PrimaryGuest:
-    """The primary's QEMU under this node, protected or not."""
+    """The primary's QEMU under this node, protected or not. `on_gone(text)`: its process has ended."""
 
-    def __init__(self, host: PrimaryHost) -> None:
+    def __init__(
+        self, host: GuestHost, slot: PathSlot, checkpoints: CheckpointDriver, on_gone: Callable[[str], None]
+    ) -> None:
         self._host = host
+        self._slot = slot
+        self._checkpoints = checkpoints
+        self._on_gone = on_gone
         self._config = host.config
         self._directory = Path(host.config.qemu.directory)
+        self._attempt: Attempt | None = None
         self._relay: Relay | None = None
         self._link: RawLink | None = None
         self._listening: socket.socket | None = None
-        self._is_synchronised = asyncio.Event()
-        self._is_whole = asyncio.Event()
-        """The secondary may have been told that it can take over: there is no way back any more."""
         self._is_needed = False
-        self._broken: str | None = None
         self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end)
         self.path: PrimaryPath | None = None
         self.serving: SecondaryPath | None = None
-        """The path with which this node took over, until it is the primary's path."""
+        """The path with which this node has taken over, until the next `protect` replaces it."""
         self.facts: Facts | None = None
+        self.is_tidy = False
+        """QEMU holds nothing of an earlier process of this node, and the guest is on the network."""
 
     async def connect(self) -> None:
-        """Find the running QEMU. Raises `ConnectError`."""
+        """Connect to a QEMU that runs already. Raises `ConnectError`, `PeerError`."""
         await self.machine.connect(FIND_S)
+
+    @property
+    def is_wired(self) -> bool:
+        """Whether a data path of this node is in the guest's path."""
+        return self.path is not None or self.serving is not None
 
     # ── protect ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def protect_handlers(self) -> Handlers:
-        """Steps of `protect`, and what undoes them."""
+    def protect_handlers(self, attempt: Attempt) -> dict[str, Handler]:
+        """Handlers of `protect`."""
+        self._attempt = attempt
         return {
+            **self._both_handlers(),
             "probe": self.probe,
             "prepare-peer": self.prepare_peer,
             "add-chardevs": self.add_chardevs,
@@ -89,21 +109,22 @@ class PrimaryGuest:
             "set-parameters": self.set_parameters,
             "migrate": self.migrate,
             "first-checkpoint": self.first_checkpoint,
+            "ensure-running": self.ensure_protected_running,
+        }
+
+    def _both_handlers(self) -> dict[str, Handler]:
+        """Undos of `protect` that are steps of `go-alone` too."""
+        return {
             "leave-colo": self.leave_colo,
             "reset-parameters": self.reset_parameters,
             "close-relay": self.close_relay,
             "remove-filters": self.remove_filters,
             "close-path": self.close_path,
             "remove-chardevs": self.remove_chardevs,
-            "discard-peer": self.discard_peer,
-            "ensure-running": self.ensure_protected_running,
         }
 
     async def probe(self) -> None:
-        """Refuse what cannot work."""
-        self._is_synchronised.clear()
-        self._is_whole.clear()
-        self._broken = None
+        """Query QEMU, and refuse what cannot work."""
         self.facts = await self.machine.probe()
         check_findings(
             judge(self.facts, "primary", self._config.qemu.netdev, has_yank_socket=self._config.qemu.yank is not None),
@@ -111,8 +132,8 @@ class PrimaryGuest:
         )
 
     async def prepare_peer(self) -> None:
-        """Have the other node start its QEMU."""
-        epoch = self._host.pair_epoch
+        """Ask the other node to start its QEMU."""
+        epoch = self._host.epoch
         timeout_s = self._config.qemu.start_timeout_ms / 1000 + RELAY_S
         answer = await self._host.ask_peer("prepare", {"epoch": epoch.number}, timeout_s)
         epoch.meet(int(answer.get("epoch", 0)))
@@ -121,48 +142,46 @@ class PrimaryGuest:
         check_findings(compare(self.facts, theirs), self._config.pair)
 
     async def add_chardevs(self) -> None:
-        """The four sockets."""
+        """Let QEMU listen on the four sockets."""
         await wiring.add_chardevs(self.machine, self._directory)
 
     async def open_path(self) -> None:
-        """The data path: until the first synchronisation it passes everything on."""
-        link = self._host.take_data_link()
+        """Start the data path, which passes all frames on until the first synchronisation."""
+        attempt = self._present
         if self.path is None:
             state = None
             if self.serving is not None:
-                state = await self._ask(self.serving, self.serving.hand_over)
+                state = await ask_path(self.serving, self.serving.hand_over)
                 await asyncio.to_thread(self.serving.join)
-            self.path = make_primary_path(self._host, state)
+            self.path = make_primary_path(self._options(), self._slot.callbacks(), self._differ, state)
             self.serving = None
-            self._host.use_path(self.path)
-        path = self.path
-        await self._ask(path, lambda: path.attach(link))
+            self._slot.use(self.path)
+        await self._slot.attach(self.path, attempt.link, attempt.take_data())
 
     async def add_filters(self) -> None:
-        """The node into the guest's path."""
+        """Insert the node into the guest's path."""
         await wiring.add_filters(self.machine, self._config.qemu.netdev)
 
     async def open_relay(self) -> None:
-        """Both ends of the migration stream: a unix socket for QEMU here, a connection to the other node."""
-        await self.close_relay()
+        """Open both ends of the migration stream: a unix socket for this QEMU, a connection to the other node."""
+        await self._drop_relay()
         self._listening = _listen(self._relay_path)
         arrival = self._host.expect_migration_link()
         await self._host.ask_peer("open-relay")
         self._link = await asyncio.wait_for(arrival, RELAY_S)
 
     async def set_parameters(self) -> None:
-        """QEMU's own checkpoints off, COLO on."""
+        """Turn COLO on and QEMU's own periodic checkpoints off."""
         await self._set_capabilities(COLO_CAPABILITIES)
         await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
 
     async def migrate(self) -> None:
         """Start the migration into COLO, through the relay."""
         assert self._listening is not None
-        path, link = self.path, self._link
+        attempt, path, link = self._present, self.path, self._link
         assert path is not None
         assert link is not None
-        self._host.save(was_protected=True)  # a moment too early: a restart then asks once too often
-        await self._ask(path, path.start_mirroring)
+        await ask_path(path, path.start_mirroring)
         loop = asyncio.get_running_loop()
         accepting = loop.create_task(loop.sock_accept(self._listening))
         try:
@@ -174,20 +193,21 @@ class PrimaryGuest:
             guest,
             link,
             is_primary=True,
-            on_message=PrimaryBarrier(path, self._host, self._synchronise).guard,
-            on_ended=lambda text: self._host.call(self._heard_stream_end, text),
+            on_message=PrimaryBarrier(
+                path, self._host.epoch, self._checkpoints, lambda: self._heard_ready(attempt), self._host.until_ns
+            ).guard,
+            on_ended=lambda text: self._host.call(self._heard_stream_end, attempt, text),
         )
         self._relay.start()
 
     async def first_checkpoint(self) -> None:
-        """Until the secondary has the first state, and both run under comparison."""
+        """Wait until the secondary has the first state, and the record on disk says so."""
+        attempt = self._present
         moved_bytes, moved_at = -1, asyncio.get_running_loop().time()
-        while not self._is_synchronised.is_set() and not self._is_whole.is_set():
-            if self._broken is not None:
+        while not attempt.decided.is_set():
+            if attempt.broken is not None:
                 await asyncio.sleep(WORD_S)
-                if self._is_whole.is_set():
-                    break
-                raise PeerError(f"{self._config.pair}: the first synchronisation has failed: {self._broken}")
+                break
             now = asyncio.get_running_loop().time()
             bytes_now = self._relay.forward_bytes if self._relay is not None else 0
             if bytes_now != moved_bytes:
@@ -195,56 +215,69 @@ class PrimaryGuest:
             elif now - moved_at > MIGRATION_STALL_S:
                 raise PeerError(f"{self._config.pair}: the migration stands still at {bytes_now} bytes")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_synchronised.wait(), LOOK_S)
-            if not self._is_synchronised.is_set():
-                await self._check_migration()
-        # The pair is whole: what goes wrong now is a failover, not an undo.
-        with suppress(PeerError, ConnectError, TimeoutError):
-            await asyncio.wait_for(self._is_synchronised.wait(), PATH_ANSWER_S)
-            for _ in range(int(PATH_ANSWER_S / LOOK_S)):
-                if (await self.machine.execute("query-status"))["running"]:
-                    break
-                await asyncio.sleep(LOOK_S)
+                await asyncio.wait_for(attempt.decided.wait(), LOOK_S)
+            if not attempt.decided.is_set():
+                await self._check_migration(attempt)
+        if not attempt.is_whole:
+            raise PeerError(f"{self._config.pair}: the first synchronisation has failed: {attempt.broken}")
+        await self._until_running()
 
-    def peer_gone(self, why: str) -> None:
-        """The other node says that its guest has ended, and why: a better reason than what follows from it here."""
-        self._broken = why
-
-    async def _check_migration(self) -> None:
+    async def _check_migration(self, attempt: Attempt) -> None:
         try:
             state = (await self.machine.execute("query-migrate")).get("status")
         except (PeerError, ConnectError):
-            if self._is_whole.is_set():
+            if attempt.is_whole:
                 return
             raise
-        if state in ("failed", "cancelled") and not self._is_whole.is_set():
+        if state in ("failed", "cancelled") and not attempt.is_whole:
             raise PeerError(f"{self._config.pair}: the migration has {state}")
+
+    async def _until_running(self) -> None:
+        """Wait until QEMU has received READY. If it does not answer, the checkpoints' time limit notices it."""
+        with suppress(PeerError, ConnectError):
+            for _ in range(int(PATH_ANSWER_S / LOOK_S)):
+                if (await self.machine.execute("query-status"))["running"]:
+                    return
+                await asyncio.sleep(LOOK_S)
+
+    @property
+    def _present(self) -> Attempt:
+        assert self._attempt is not None
+        return self._attempt
+
+    def _options(self) -> NodeOptions:
+        return node_options(self._config, Role.PRIMARY)
+
+    def _differ(self, found: list[Command], epoch: int) -> None:
+        """In the data path's thread."""
+        self._host.note_divergences(found)
+        self._host.call(self._checkpoints.want, found, epoch)
 
     # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def alone_handlers(self) -> Handlers:
-        """Steps of `go-alone` and `unprotect`."""
+    def alone_handlers(self) -> dict[str, Handler]:
+        """Handlers of `go-alone`."""
         return {
-            **self.protect_handlers(),
+            **self._both_handlers(),
             "ensure-running": self.ensure_running,
-            "record-term": self._host.record_term,
             "release-held": self.release_held,
             "yank": self.yank,
         }
 
     async def release_held(self) -> None:
-        """There is no secondary any more: nothing waits for it."""
+        """Send what is held; compare no longer."""
         path = self.path
         if path is not None:
-            await self._ask(path, path.go_alone)
+            with suppress(StateError):  # halted: it sends nothing
+                await ask_path(path, path.go_alone)
 
     async def yank(self) -> None:
-        """Closing our end of the stream frees a QEMU that waits on it; one that hangs deeper is yanked as well."""
+        """Free a QEMU that waits on the stream by closing our end; then yank, for one that hangs elsewhere in it."""
         await self.close_relay()
         await self.machine.yank()
 
     async def leave_colo(self) -> None:
-        """The guest runs on its own from here; a migration that is still on its way is given up."""
+        """End COLO, or cancel a migration under way. The guest runs by itself afterwards."""
         await self.close_relay()
         if not self.machine.is_there:
             return
@@ -267,11 +300,16 @@ class PrimaryGuest:
         await self.ensure_running()
 
     async def reset_parameters(self) -> None:
-        """As QEMU was found."""
+        """Turn COLO off."""
         await self._set_capabilities({"x-colo": False})
 
     async def close_relay(self) -> None:
-        """Both ends of the migration stream."""
+        """Close both ends of the migration stream."""
+        if self._attempt is not None:
+            self._attempt.decide(is_whole=False)  # the relay may wait for the decision
+        await self._drop_relay()
+
+    async def _drop_relay(self) -> None:
         relay, self._relay = self._relay, None
         link, self._link = self._link, None
         if relay is not None:
@@ -286,7 +324,7 @@ class PrimaryGuest:
         self._host.forget_migration_link()
 
     async def remove_filters(self) -> None:
-        """The guest talks to its tap directly again; connections that need their offsets keep the node in line."""
+        """Connect the guest to its tap directly, unless open connections still need their offsets translated."""
         self._is_needed = await self._has_offsets()
         if self._is_needed:
             log.info("connections from before a takeover are still open: the node stays in the guest's path")
@@ -299,21 +337,16 @@ class PrimaryGuest:
             return
         for path in (self.path, self.serving):
             if path is not None:
-                await self._host.drop_path(path)
+                await self._slot.drop(path)
         self.path = self.serving = None
 
     async def remove_chardevs(self) -> None:
-        """The four sockets go."""
+        """Remove the four sockets."""
         if self.machine.is_there and not self._is_needed:
             await wiring.remove_chardevs(self.machine)
 
-    async def discard_peer(self) -> None:
-        """The secondary's guest is of no use any more."""
-        with suppress(PeerError, ConnectError):  # a node that is gone has no guest that counts
-            await self._host.ask_peer("discard")
-
     async def ensure_running(self) -> None:
-        """Whatever has happened: the guest must not stay stopped."""
+        """Resume the guest if it is stopped."""
         if not self.machine.is_there:
             return
         status = await self.machine.execute("query-status")
@@ -321,11 +354,11 @@ class PrimaryGuest:
             await self.machine.execute("cont")
 
     async def ensure_protected_running(self) -> None:
-        """As `ensure_running`; but once the pair is whole a QEMU that does not answer is a failover, not an undo."""
+        """As `ensure_running`. Once the pair is whole, a QEMU that does not answer is no reason to undo."""
         try:
             await self.ensure_running()
         except (PeerError, ConnectError):
-            if not self._is_whole.is_set():
+            if self._attempt is None or not self._attempt.is_whole:
                 raise
 
     async def _set_capabilities(self, wanted: dict[str, bool]) -> None:
@@ -338,87 +371,96 @@ class PrimaryGuest:
 
     # ── the barrier ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _synchronise(self) -> None:
-        """READY is here, and held. What goes wrong from here on is a failover, not a step to undo."""
-        self._host.become_protected()
-        self._is_whole.set()
-        self._host.tell_protected()
-        self._is_synchronised.set()
+    async def _heard_ready(self, attempt: Attempt) -> None:
+        """READY has arrived. It is held until the record on disk says that either guest may serve.
+
+        Raises `StateError` when it must not pass at all.
+        """
+        if not attempt.decided.is_set() and not attempt.giving_up.is_given_up and attempt.broken is None:
+            self._host.epoch.begin()
+            attempt.answer(Fact.SYNCHRONISED)
+            await attempt.decided.wait()  # `close_relay` decides as well: an undo waits for nothing here
+        if not attempt.is_whole:
+            raise StateError("synchronise", "given up", "protecting")
 
     def adopt(self, side: SecondaryGuest) -> None:
-        """The secondary has taken over: its guest and its path are the primary's from here on."""
+        """The secondary has taken over: its QEMU and its path now belong to this object."""
         self.machine = side.machine
         self.machine.rebind(self._heard_event, self._heard_end)
         self.serving, side.path = side.path, None
+        self.is_tidy = True
 
     async def tidy(self) -> None:
-        """Unprotected: remove what an earlier run of this node has left of COLO and of the wiring."""
+        """Remove what an earlier process of this node has left of COLO and of the wiring."""
         if (await self.machine.execute("query-colo-status"))["mode"] != "none":
             await self.leave_colo()
         if await wiring.find_filters(self.machine):
-            log.info("the guest is wired to an earlier life of this node; it goes back to its tap")
+            log.info("the guest is still wired to an earlier process of this node; connecting it to its tap")
             await self.remove_filters()
         await self.remove_chardevs()
         await self.ensure_running()
 
-    @property
-    def broken(self) -> str | None:
-        """Why the pair cannot be whole any more, if something was heard that says so."""
-        return self._broken
-
-    def _heard_stream_end(self, text: str) -> None:
-        self._broken = self._broken or text
-        self._host.checkpoints.heard_colo_end(text)
+    def _heard_stream_end(self, attempt: Attempt, text: str) -> None:
+        attempt.broken = attempt.broken or text
+        if attempt is self._attempt:
+            self._checkpoints.heard_colo_end(text)
 
     # ── what happens to it ────────────────────────────────────────────────────────────────────────────────────
 
     async def request_checkpoint(self) -> None:
-        """Have QEMU begin one now. Raises `PeerError`, `ConnectError`."""
+        """Make QEMU begin a checkpoint now. Raises `PeerError`, `ConnectError`."""
         await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
 
     def _heard_event(self, event: QmpEvent) -> None:
-        checkpoints = self._host.checkpoints
         if event.name == "STOP":
-            checkpoints.heard_stop(event.at_us)
+            self._checkpoints.heard_stop(event.at_us)
         elif event.name == "RESUME":
-            checkpoints.heard_resume(event.at_us)
+            self._checkpoints.heard_resume(event.at_us)
         elif event.name == "COLO_EXIT":
             reason = str(event.data.get("reason", ""))
-            self._broken = self._broken or f"QEMU has left COLO ({reason})"
-            if reason == "error":  # else it was told to: by this node, or its stream ends next
-                checkpoints.heard_colo_end("QEMU has left COLO after an error")
+            self._note_broken(f"QEMU has left COLO ({reason})")
+            if reason == "error":  # with another reason this node has asked for it, or the stream ends next
+                self._checkpoints.heard_colo_end("QEMU has left COLO after an error")
 
     def _heard_end(self, text: str) -> None:
-        self._broken = text
-        self._host.guest_gone(text)
+        self._note_broken(text)
+        self._on_gone(text)
+
+    def _note_broken(self, text: str) -> None:
+        if self._attempt is not None:
+            self._attempt.broken = self._attempt.broken or text
 
     async def _has_offsets(self) -> bool:
-        """Whether a client talks to this guest in another sequence space."""
+        """Whether some connection has other sequence numbers on the client's side."""
         for path in (self.path, self.serving):
-            if path is not None and self.machine.is_there and await self._ask(path, path.has_offsets):
-                return True
+            if path is not None and self.machine.is_there:
+                with suppress(StateError):  # halted: it translates nothing
+                    if await ask_path(path, path.has_offsets):
+                        return True
         return False
 
     async def end(self) -> None:
-        """Kill the guest: another one serves, or it is gone already."""
+        """Kill the QEMU, and remove all that belongs to it."""
         self._is_needed = False
         await self.close_relay()
         await self.machine.kill()
         await self.close_path()
 
-    async def abandon(self) -> None:
-        """Another QEMU has come where this one was: nothing of this side is of use any more."""
+    async def clear(self) -> None:
+        """Remove all that was made for a QEMU that is gone."""
         self._is_needed = False
-        await self.release()
+        await self.close_relay()
         await self.close_path()
 
-    async def release(self) -> None:
-        """This node ends: the guest lives on."""
-        await self.close_relay()
+    async def abandon(self) -> None:
+        """Another QEMU has replaced this one."""
+        await self.clear()
         await self.machine.release()
 
-    async def _ask(self, path: PrimaryPath | SecondaryPath, question: Callable[[], Any]) -> Any:
-        return await asyncio.wait_for(asyncio.wrap_future(path.ask(question)), PATH_ANSWER_S)
+    async def release(self) -> None:
+        """The node ends; the guest runs on."""
+        await self.close_relay()
+        await self.machine.release()
 
 
 def _listen(path: Path) -> socket.socket:

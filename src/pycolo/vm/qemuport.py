@@ -1,9 +1,9 @@
 """A port to one of QEMU's chardevs that takes frames even while QEMU does not read them.
 
 QEMU hands a frame to a redirector's chardev in its main loop, and waits there until the socket takes it; meanwhile it
-reads no other chardev. A node that stops reading one of them because another one is full would wait for QEMU as QEMU
-waits for the node, for ever (seen with 7.2, under a few busy connections). So here is room for what does not fit, and
-above that frames are dropped, as a network card does.
+reads no other chardev. If the node stopped reading one chardev because another one is full, node and QEMU would wait
+for each other for ever (seen with 7.2, under a few busy connections). So this port buffers what does not fit, and drops
+frames above that, as a network card does.
 """
 
 from typing import Any, Final
@@ -16,7 +16,7 @@ SPILL_BYTES_MAX: Final = 4 << 20
 """For one port: more than QEMU writes in one turn of its loop (256 frames), less than a tenth of a second's traffic."""
 
 LOOK_AGAIN_US: Final = 500
-"""Pause between two tries to get rid of what did not fit."""
+"""Pause between two attempts to write what did not fit."""
 
 
 class QemuPort(StreamPort):

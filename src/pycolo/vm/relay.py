@@ -5,11 +5,12 @@
     primary QEMU ══ unix ══ Relay ════ link ════ Relay ══ unix ══ secondary QEMU
                     the primary's node            the secondary's node
 
-Towards the secondary QEMU the stream is opaque. Back come four-byte COLO messages only (`ColoMessage`); each is shown
-to `on_message` and passed on when that returns: what must happen before the other QEMU hears of it happens there
-(`pycolo.vm.barrier`). That costs nothing else: while a message is on its way back, nothing moves forward.
+The stream to the secondary QEMU is opaque. The other direction carries four-byte COLO messages only (`ColoMessage`).
+The relay calls `on_message` with each of them and passes it on when the call returns, so `on_message` does what must
+happen before the other QEMU receives the message (`pycolo.vm.barrier`). This delays nothing else: QEMU sends no state
+while it waits for a message.
 
-One thread, both directions: a TLS connection must not be read and written by two threads.
+One thread serves both directions, because two threads must not use one TLS connection.
 """
 
 import select
@@ -27,29 +28,29 @@ from pycolo.errors import PycoloError
 from pycolo.transport.linksetup import RawLink
 
 CHUNK_BYTES: Final = 256 << 10
-"""What one read takes at most: a unix socket's default buffer and a bit."""
+"""Maximum size of one read: a little more than a unix socket's default buffer."""
 
 FLUSH_S: Final = 0.5
-"""When one side has ended: how long the last bytes for the other may take."""
+"""Time to deliver the last bytes to one side after the other side has ended."""
 
 _WORD: Final = Struct(">I")
 
 
 class ColoMessage(IntEnum):
-    """QEMU's COLOMessage, as it travels from the secondary to the primary (all but REQUEST, VMSTATE_*)."""
+    """The values of QEMU's COLOMessage that the secondary sends to the primary."""
 
     READY = 0
-    """The secondary has the primary's first state and runs."""
+    """The secondary has loaded the primary's first state and runs."""
     REPLY = 2
-    """The secondary has stopped."""
+    """The secondary has stopped for a checkpoint."""
     RECEIVED = 5
-    """The secondary has all of the primary's state."""
+    """The secondary has received the primary's whole state."""
     LOADED = 6
-    """The secondary runs the primary's state."""
+    """The secondary has loaded that state and runs."""
 
 
 class _Pump:
-    """One direction: bytes that were read from `source` and not yet written to `sink`."""
+    """One direction: holds the bytes read from `source` and not yet written to `sink`."""
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source = source
@@ -66,7 +67,7 @@ class _Pump:
         return self._start == self._end
 
     def read(self) -> bool:
-        """Fill the empty buffer; False when nothing is there, or nothing will come any more."""
+        """Fill the empty buffer; False when there is nothing to read now, or `source` has ended."""
         try:
             count = self.source.recv_into(self._buf)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -78,7 +79,7 @@ class _Pump:
         return count > 0
 
     def write(self) -> None:
-        """Write what the sink takes; discard data after the sink has closed."""
+        """Write as much as the sink accepts; discard data after the sink has closed."""
         try:
             while self._start < self._end:
                 count = self.sink.send(self._buf[self._start : self._end])
@@ -91,13 +92,13 @@ class _Pump:
             self.sink_is_gone = True
 
     def take(self) -> bytes:
-        """What is in the buffer, out of it."""
+        """Empty the buffer, and return what it held."""
         octets = bytes(self._buf[self._start : self._end])
         self._start = self._end = 0
         return octets
 
     def put(self, octets: bytes) -> None:
-        """Into the empty buffer."""
+        """Fill the empty buffer."""
         self._buf[: len(octets)] = octets
         self._start, self._end = 0, len(octets)
 
@@ -105,10 +106,9 @@ class _Pump:
 class Relay(threading.Thread):
     """Moves one migration stream between `guest`, the unix socket of this host's QEMU, and the other node.
 
-    `on_message(word)` and `on_ended(text)` are called in this thread. When `on_message` raises a `PycoloError` the
-    stream is closed, and the message does not pass. `on_ended` is called once, when either side has gone. The
-    secondary's relay goes on reading its QEMU after that until `close`: whether it still says LOADED decides which
-    state it runs.
+    `on_message(word)` and `on_ended(text)` are called in this thread. When `on_message` raises a `PycoloError`, the
+    relay drops the message and closes the stream. `on_ended` is called once, when either side has ended. After that
+    the secondary's relay still reads from its QEMU until `close`: a late LOADED decides which state the guest runs.
     """
 
     def __init__(
@@ -138,11 +138,11 @@ class Relay(threading.Thread):
 
     @property
     def forward_bytes(self) -> int:
-        """Bytes of the primary's state so far."""
+        """Bytes of the primary's state moved so far."""
         return self._forward.bytes
 
     def close(self, *, drain_s: float = 0.0) -> None:
-        """End both connections. `drain_s`: first wait so long for this host's QEMU to end its side. Any thread."""
+        """Close both connections. `drain_s`: first wait so long for this host's QEMU to close its side. Any thread."""
         if drain_s:
             self.join(drain_s)
         with suppress(OSError):
@@ -153,20 +153,20 @@ class Relay(threading.Thread):
             self._close_all()
 
     def end_input(self) -> None:
-        """Have this host's QEMU see the end of the stream now, whatever the other node does. Any thread."""
+        """Let this host's QEMU read the end of the stream now, whatever the other node does. Any thread."""
         with suppress(OSError):
             self._guest.shutdown(socket.SHUT_WR)
 
     # ── the thread ────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> None:
-        """Until `close`, or until nothing can come any more."""
+        """Run until `close`, or until both sides have ended."""
         why = "the migration stream is closed"
         try:
             while self._turn():
                 pass
         except (PycoloError, TimeoutError, CancelledError) as error:
-            # The barrier could not be kept: what comes behind it must not pass.
+            # The barrier could not be kept: nothing behind it may pass.
             why = f"the migration stream is closed: {str(error) or type(error).__name__}"
         finally:
             self._ended(why)
@@ -176,7 +176,7 @@ class Relay(threading.Thread):
         if not self._wait():
             return False
         for pump in (self._forward, self._backward):
-            # As much as there is: each turn more would cost a wake-up, while the primary stands still.
+            # Move all there is: each further turn costs a wake-up while the primary is stopped.
             while True:
                 if not pump.is_empty:
                     pump.write()
@@ -190,7 +190,7 @@ class Relay(threading.Thread):
         return not pump.has_ended and not (self._has_reported and pump.source is self._link.sock)
 
     def _go_on(self) -> bool:
-        """What the end of one side means for the other."""
+        """React to the end of one side; False when the relay is done."""
         from_link = self._backward if self._is_primary else self._forward
         from_guest = self._forward if self._is_primary else self._backward
         if (from_guest.has_ended and from_guest.is_empty) or from_link.sink_is_gone:
@@ -207,7 +207,7 @@ class Relay(threading.Thread):
         return True
 
     def _flush(self) -> None:
-        """The last bytes, for a moment."""
+        """Deliver the last bytes, within `FLUSH_S` each."""
         for pump in (self._forward, self._backward):
             with suppress(OSError):
                 pump.sink.settimeout(FLUSH_S)
@@ -215,7 +215,7 @@ class Relay(threading.Thread):
                     pump.sink.sendall(pump.take())
 
     def _wait(self) -> bool:
-        """Until something can be done; False when it is `close`."""
+        """Wait until a socket is ready; False after `close`."""
         wanted: dict[int, int] = {self._stop_reader.fileno(): select.POLLIN}
         for pump in (self._forward, self._backward):
             if not pump.is_empty:
@@ -234,7 +234,7 @@ class Relay(threading.Thread):
         return all(fd != self._stop_reader.fileno() for fd, _ in ready)
 
     def _take_messages(self) -> None:
-        """Show each whole message before it goes on; a part of one waits for its rest."""
+        """Call `on_message` for each whole message, then let it pass; an incomplete one waits for its rest."""
         octets = self._partial + self._backward.take()
         whole = len(octets) & ~3
         self._partial = octets[whole:]

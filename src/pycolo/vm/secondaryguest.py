@@ -1,68 +1,86 @@
-"""What a node does for the secondary's QEMU: prepare it, keep the barrier, take over, throw it away.
+"""The secondary's QEMU: the node prepares it, keeps the barrier, and takes over with it or discards it.
 
-The methods named after a plan's steps are that plan's handlers (`pycolo.failover.plans`); each may be called again
-after a crash in the middle and then does what is left.
+Methods named after a plan's steps are the handlers of these steps (`pycolo.failover.plans`). Each can be repeated after
+it has failed half-way, and then does the rest.
 """
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from pycolo.errors import ConnectError, PeerError, QmpTimeout, StateError
 from pycolo.link.codec import Channel
+from pycolo.link.hello import Role
 from pycolo.link.orders import JsonObject
+from pycolo.node.planner import Handler
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.judge import judge
 from pycolo.qmp.probe import Facts
-from pycolo.transport.linksetup import RawLink
+from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm import wiring
-from pycolo.vm.barrier import PATH_ANSWER_S, SecondaryBarrier
+from pycolo.vm.barrier import SecondaryBarrier
 from pycolo.vm.commandline import qmp_arguments
 from pycolo.vm.findings import check_findings
-from pycolo.vm.guesthost import SecondaryHost
+from pycolo.vm.guesthost import GuestHost
+from pycolo.vm.hooks import Network
+from pycolo.vm.leftover import end_leftover_qemu
 from pycolo.vm.machine import Machine
+from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_secondary_path
+from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_path
 from pycolo.vm.relay import Relay
 
 COLO_CAPABILITIES: Final = {"events": True, "x-colo": True}
 
 LEAVE_COLO_S: Final = 1.0
-"""It takes 3 ms; a QEMU that has not answered by then hangs."""
+"""Leaving COLO takes 3 ms; a QEMU that has not answered after this time hangs."""
 
 STREAM_END_S: Final = 0.25
-"""After the QEMU has left COLO: how long it may take to close the stream, and so to say whether it had loaded."""
+"""Time for QEMU to close the stream after it has left COLO; until then it may still send LOADED."""
 
 ANNOUNCE: Final = {"initial": 50, "max": 550, "rounds": 4, "step": 100}
 """QEMU's own announce-self defaults."""
 
 log = structlog.get_logger("colo")
 
-Handlers = Mapping[str, Callable[[], Awaitable[None]]]
-
 
 class SecondaryGuest:
-    """One incarnation of the secondary: from `prepare` until it serves or is discarded."""
+    """One QEMU, from `prepare` until it serves or is discarded."""
 
-    def __init__(self, host: SecondaryHost) -> None:
+    def __init__(
+        self,
+        host: GuestHost,
+        slot: PathSlot,
+        network: Network,
+        *,
+        on_gone: Callable[[str], None],
+        on_broken: Callable[[str], None],
+    ) -> None:
+        """`on_gone(text)`: its process has ended. `on_broken(text)`: the migration stream has, or COLO."""
         self._host = host
+        self._slot = slot
+        self._network = network
+        self._on_broken = on_broken
         self._config = host.config
         self._directory = Path(host.config.qemu.directory)
+        self._link = 0
+        self._data: LinkSocket | None = None
         self._relay: Relay | None = None
-        name = f"{host.config.pair} (secondary)"
-        self.machine = Machine(host.config.qemu, name, self._heard_event, host.guest_gone)
+        self.machine = Machine(host.config.qemu, f"{host.config.pair} (secondary)", self._heard_event, on_gone)
         self.path: SecondaryPath | None = None
         self.facts: Facts | None = None
 
     # ── prepare-secondary ─────────────────────────────────────────────────────────────────────────────────────
 
-    def prepare_handlers(self) -> Handlers:
-        """Steps of `prepare-secondary`, and what undoes them."""
+    def prepare_handlers(self, link: int, data: LinkSocket) -> dict[str, Handler]:
+        """Handlers of `prepare-secondary`. `data` is the data connection of `link`."""
+        self._link, self._data = link, data
         return {
             "start-qemu": self.start_qemu,
             "connect-qmp": self.connect_qmp,
@@ -77,10 +95,10 @@ class SecondaryGuest:
         }
 
     async def start_qemu(self) -> None:
-        """Start the configured command; without one, a QEMU with -incoming defer runs already."""
+        """Start the configured command. Without one, a QEMU with -incoming defer is running already."""
         if self._config.qemu.command:
-            await self._host.end_leftover()
-            await self._host.leave_network()
+            await end_leftover(self._host)
+            await self._network.leave()
             await self.machine.start([*qmp_arguments(self._config), "-incoming", "defer"])
             self._host.note_pid(self.machine.pid)
 
@@ -89,7 +107,7 @@ class SecondaryGuest:
         await self.machine.connect(self._config.qemu.start_timeout_ms / 1000)
 
     async def probe(self) -> None:
-        """Refuse what cannot work."""
+        """Query QEMU, and refuse what cannot work."""
         self.facts = await self.machine.probe()
         check_findings(
             judge(
@@ -99,32 +117,35 @@ class SecondaryGuest:
         )
 
     async def add_chardevs(self) -> None:
-        """The four sockets."""
+        """Let QEMU listen on the four sockets."""
         await wiring.add_chardevs(self.machine, self._directory)
 
     async def open_path(self) -> None:
-        """The data path, which holds everything until the guest has its first state."""
-        link = self._host.take_data_link()
-        self.path = path = make_secondary_path(self._host)
-        self._host.use_path(path)
-        await self._ask_path(path.hold)
-        await self._ask_path(lambda: path.attach(link))
+        """Start the data path, which holds all frames until the guest has loaded its first state."""
+        data, self._data = self._data, None
+        if data is None:
+            raise PeerError("the data connection is closed")
+        options = node_options(self._config, Role.SECONDARY)
+        self.path = path = make_secondary_path(options, self._slot.callbacks(), self._host.on_serving)
+        self._slot.use(path)
+        await ask_path(path, path.hold)
+        await self._slot.attach(path, self._link, data)
 
     async def add_filters(self) -> None:
-        """The node into the guest's path."""
+        """Insert the node into the guest's path."""
         await wiring.add_filters(self.machine, self._config.qemu.netdev)
 
     async def set_capabilities(self) -> None:
-        """x-colo on the secondary too: QEMU 10.0 dies at the migration's first byte without it."""
+        """Turn x-colo on here too: without it QEMU 10.0 aborts at the migration's first byte."""
         capabilities = [{"capability": name, "state": state} for name, state in COLO_CAPABILITIES.items()]
         await self.machine.execute("migrate-set-capabilities", {"capabilities": capabilities})
 
     async def listen_for_migration(self) -> None:
-        """QEMU listens on a unix socket of ours."""
+        """Let QEMU listen for the migration on a unix socket."""
         await self.machine.execute("migrate-incoming", {"uri": f"unix:{self._incoming}"})
 
     async def stop_qemu(self) -> None:
-        """Discard this guest's QEMU."""
+        """Kill QEMU."""
         if self._relay is not None:
             relay, self._relay = self._relay, None
             await asyncio.to_thread(relay.close)
@@ -132,10 +153,13 @@ class SecondaryGuest:
         self._host.note_pid(0)
 
     async def close_path(self) -> None:
-        """Close the four sockets."""
+        """End the data path, and close the data connection."""
+        if self._data is not None:
+            self._data.close()
+            self._data = None
         if self.path is not None:
             path, self.path = self.path, None
-            await self._host.drop_path(path)
+            await self._slot.drop(path)
 
     @property
     def _incoming(self) -> Path:
@@ -144,7 +168,7 @@ class SecondaryGuest:
     # ── the migration stream ──────────────────────────────────────────────────────────────────────────────────
 
     async def open_relay(self) -> JsonObject:
-        """The primary has asked for it: connect its node with this QEMU."""
+        """Connect the primary's node with this QEMU, for the migration. Raises `PycoloError`."""
         path = self.path
         if path is None:
             raise StateError("open-relay", "no data path", "prepared")
@@ -159,38 +183,40 @@ class SecondaryGuest:
         except BaseException:
             guest.close()
             raise
-        assert isinstance(link, RawLink)
+        if self.path is not path or self._relay is not None:  # discarded meanwhile, or connected already
+            guest.close()
+            link.close()
+            raise StateError("open-relay", "discarded or connected", "prepared")
         self._relay = Relay(
             guest,
             link,
             is_primary=False,
-            on_message=SecondaryBarrier(path, self._host).guard,
-            on_ended=lambda text: self._host.call(log.info, text),
+            on_message=SecondaryBarrier(path, self._host.epoch).guard,
+            on_ended=lambda text: self._host.call(self._on_broken, text),
         )
         self._relay.start()
         return {}
 
     # ── take-over ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def takeover_handlers(self) -> Handlers:
-        """Steps of `take-over`."""
+    def takeover_handlers(self) -> dict[str, Handler]:
+        """Handlers of `take-over`."""
         return {
-            "record-term": self._host.record_term,
             "yank": self.yank,
             "leave-colo": self.leave_colo,
             "filters-on": self.filters_on,
-            "serve-network": self._host.serve_network,
+            "serve-network": self._network.serve,
             "switch-routes": self.switch_routes,
             "announce": self.announce,
         }
 
     async def yank(self) -> None:
-        """The migration stream goes through this node: closing our end frees a QEMU that waits on it."""
+        """Free a QEMU that waits on the migration stream: the stream goes through this node, which closes its end."""
         if self._relay is not None:
             self._relay.end_input()
 
     async def leave_colo(self) -> None:
-        """The guest runs on its own from here, with the state that it has."""
+        """End COLO. The guest runs by itself afterwards, with the state that it has loaded."""
         if await self._colo_mode() != "none":
             resumed = asyncio.ensure_future(
                 self.machine.wait_for(lambda event: event.name == "RESUME", PATH_ANSWER_S, "RESUME after COLO")
@@ -210,7 +236,7 @@ class SecondaryGuest:
             await asyncio.to_thread(relay.close, drain_s=STREAM_END_S)
 
     async def _colo_mode(self) -> str:
-        """A QEMU that hangs in the stream is yanked out of it; whether it had loaded a state may stay unsaid then."""
+        """Query the COLO mode. Yanks a QEMU that hangs in the stream; a LOADED that it had not sent is lost then."""
         try:
             status = await self.machine.execute("query-colo-status", timeout_s=LEAVE_COLO_S)
         except QmpTimeout:
@@ -219,7 +245,7 @@ class SecondaryGuest:
         return str(status["mode"])
 
     async def _lose_heartbeat(self) -> None:
-        """As above."""
+        """Send x-colo-lost-heartbeat. Yanks a QEMU that hangs, as `_colo_mode` does."""
         try:
             await self.machine.execute("x-colo-lost-heartbeat", timeout_s=LEAVE_COLO_S)
         except QmpTimeout:
@@ -228,35 +254,38 @@ class SecondaryGuest:
                 await self.machine.execute("x-colo-lost-heartbeat")
 
     async def filters_on(self) -> None:
-        """QEMU 7.2 has switched them off."""
+        """Turn the filters on again: QEMU 7.2 turns them off when it leaves COLO."""
         await wiring.switch_filters_on(self.machine)
 
     async def switch_routes(self) -> None:
-        """From here on the clients talk to this guest."""
+        """Let this guest serve the clients."""
         assert self.path is not None
         self.path.post(self.path.take_over)
 
     async def announce(self) -> None:
-        """QEMU announces its card too; the path announces every address that it has seen the guest use."""
+        """Let QEMU announce its card. The path announces all addresses that it has seen the guest use."""
         await self.machine.execute("announce-self", ANNOUNCE)
 
     # ── what happens to it ────────────────────────────────────────────────────────────────────────────────────
 
     def _heard_event(self, event: QmpEvent) -> None:
-        if event.name == "COLO_EXIT":  # a suspicion, never a permission: the primary's silence decides
-            log.info("QEMU has left COLO", reason=str(event.data.get("reason", "")))
+        if event.name == "COLO_EXIT":  # no permission to serve: only the primary's word or its silence is
+            self._on_broken(f"QEMU has left COLO ({event.data.get('reason', '')})")
 
     async def discard(self) -> None:
-        """Throw the guest away."""
+        """Kill QEMU and remove all that belongs to it."""
         await self.stop_qemu()
         await self.close_path()
         with suppress(OSError):
             self._incoming.unlink()
 
     async def release(self) -> None:
-        """This node ends: a guest that serves lives on."""
+        """The node ends; the guest runs on."""
         await self.machine.release()
 
-    async def _ask_path(self, question: Callable[[], Any]) -> Any:
-        assert self.path is not None
-        return await asyncio.wait_for(asyncio.wrap_future(self.path.ask(question)), PATH_ANSWER_S)
+
+async def end_leftover(host: GuestHost) -> None:
+    """Kill the QEMU that an earlier process of this node has left: see `leftover`. Raises `PycoloError`."""
+    if host.pid:
+        await asyncio.to_thread(end_leftover_qemu, host.pid, host.config.qemu.qmp)
+        host.note_pid(0)

@@ -16,12 +16,16 @@ FILE_NAME: Final = "node.json"
 
 
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`was_protected`: the pair was in COLO, so the other node may have taken over since. `pid`: this host's QEMU."""
+    """`was_protected`: the pair was in COLO, so the other node may have taken over since. `is_wished`: protection is.
+
+    `pid`: this host's QEMU.
+    """
 
     role: Role
     term: int = 0
     epoch: int = 0
     was_protected: bool = False
+    is_wished: bool = False
     pid: int = 0
 
 

@@ -59,9 +59,9 @@ def run_node(monkeypatch):
     """Replaces the node's life by a function of the test."""
 
     def replace(life):
-        module = ModuleType("pycolo.vm.node")
+        module = ModuleType("pycolo.vm.assembly")
         module.run_node = life
-        monkeypatch.setitem(sys.modules, "pycolo.vm.node", module)
+        monkeypatch.setitem(sys.modules, "pycolo.vm.assembly", module)
 
     return replace
 

@@ -13,7 +13,6 @@ from pycolo.failover.plans import (
     PREPARE_SECONDARY,
     PROTECT,
     TAKE_OVER,
-    UNPROTECT,
     Plan,
     PlanRun,
     Problem,
@@ -86,7 +85,6 @@ def test_an_undo_that_fails_stops_no_other_unless_that_would_harm():
         "reset-parameters",
         "close-relay",
         "remove-filters",
-        "discard-peer",
         "ensure-running",
     ]
     assert run.problems == [
@@ -107,7 +105,7 @@ def test_all_undos_failing_are_collected():
     }
 
 
-@pytest.mark.parametrize("plan", [PROTECT, GO_ALONE, UNPROTECT], ids=lambda plan: plan.name)
+@pytest.mark.parametrize("plan", [PROTECT, GO_ALONE], ids=lambda plan: plan.name)
 def test_a_primary_is_never_left_stopped(plan):
     for name in names(plan):
         if plan.step(name).is_required and name != "ensure-running":
@@ -121,7 +119,7 @@ def test_a_step_that_is_always_done_may_fail_too():
     assert (run.failure, run.problems) == (Problem("ensure-running", "no"), [Problem("ensure-running", "no")])
 
 
-@pytest.mark.parametrize("plan", [TAKE_OVER, GO_ALONE, UNPROTECT], ids=lambda plan: plan.name)
+@pytest.mark.parametrize("plan", [TAKE_OVER, GO_ALONE], ids=lambda plan: plan.name)
 def test_behind_a_failover_there_is_only_forward(plan):
     for place, step in enumerate(plan.steps):
         if step.is_required:
@@ -142,14 +140,13 @@ def test_facts_about_a_run_that_is_over_are_refused():
 
 def test_the_status():
     run = PlanRun(TAKE_OVER)
-    run.step_done()
     run.step_failed("nothing hangs")
     run.step_done()
     assert run.to_status() == {
         "name": "take-over",
         "phase": "doing",
         "step": "filters-on",
-        "done": ["record-term", "yank", "leave-colo"],
+        "done": ["yank", "leave-colo"],
         "failure": None,
         "problems": ["yank: nothing hangs"],
     }
@@ -226,9 +223,8 @@ BEFORE = {
         "first-checkpoint",
     ],
     PREPARE_SECONDARY: ["start-qemu", "connect-qmp", "probe", "add-chardevs", "open-path", "add-filters"],
-    TAKE_OVER: ["record-term", "yank", "leave-colo", "filters-on", "serve-network", "switch-routes", "announce"],
-    GO_ALONE: ["record-term", "release-held", "leave-colo", "remove-filters", "close-path", "remove-chardevs"],
-    UNPROTECT: ["discard-peer", "release-held", "leave-colo", "remove-filters", "close-path", "remove-chardevs"],
+    TAKE_OVER: ["yank", "leave-colo", "filters-on", "serve-network", "switch-routes", "announce"],
+    GO_ALONE: ["release-held", "leave-colo", "remove-filters", "close-path", "remove-chardevs"],
 }
 
 
@@ -243,14 +239,8 @@ def test_a_secondary_sets_its_capabilities_before_the_stream_may_come():
     assert found.index("set-capabilities") < found.index("listen-for-migration")
 
 
-@pytest.mark.parametrize("plan", [TAKE_OVER, GO_ALONE], ids=lambda plan: plan.name)
-def test_the_term_is_on_disk_before_anything_else(plan):
-    assert names(plan)[0] == "record-term"
-
-
 def test_protect_puts_back_what_it_made():
     assert [step.undo for step in PROTECT.steps if step.undo] == [
-        "discard-peer",
         "remove-chardevs",
         "close-path",
         "remove-filters",
@@ -258,5 +248,7 @@ def test_protect_puts_back_what_it_made():
         "reset-parameters",
         "leave-colo",
     ]
-    made_by_others = {step.undo for step in PROTECT.steps} - {None} - set(names(UNPROTECT))
-    assert made_by_others == set(), "unprotect removes everything again"
+
+
+def test_going_alone_takes_away_all_that_protect_made():
+    assert {step.undo for step in PROTECT.steps if step.undo} <= set(names(GO_ALONE))

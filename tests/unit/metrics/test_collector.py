@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pycolo.checkpoint.table import State
 from pycolo.compare.kinds import DifferenceKind
+from pycolo.failover.pairstates import SHOWN
 from pycolo.metrics.catalog import CATALOG, STATES
 from pycolo.metrics.collector import NodeCollector
 from pycolo.metrics.readings import HOLD_BOUNDS_US, LABEL_VALUES_MAX, READERS
-from pycolo.node.supervisor import NodeState
 from support.statuses import counters_of_a_primary, counters_of_a_secondary, vm_status
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,7 +91,7 @@ def test_the_documentation_has_every_metric():
 
 
 def test_every_state_of_a_node_has_a_sample():
-    assert {state.value for state in NodeState} <= set(STATES)
+    assert set(SHOWN.values()) == set(STATES)
     for state in STATES:
         for other in STATES:
             assert value(vm_status(state=state), "colo_state", state=other) == (state == other)

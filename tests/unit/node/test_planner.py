@@ -6,7 +6,7 @@ import pytest
 
 from pycolo.errors import ConnectError, FailoverError, PeerError
 from pycolo.failover.plans import PROTECT, TAKE_OVER, PlanRun, Problem, RunPhase
-from pycolo.node.planner import run_plan
+from pycolo.node.planner import GivenUpError, GivingUp, run_plan
 
 
 class Crash(BaseException):
@@ -64,7 +64,7 @@ def test_a_step_that_fails_is_undone_and_its_error_is_raised(error):
     with pytest.raises(type(error)) as raised:
         world.run()
     assert raised.value is error
-    assert world.there <= {"probe", "ensure-running"}
+    assert world.there <= {"probe", "prepare-peer", "ensure-running"}
     assert world.last.failure == Problem("migrate", str(error))
 
 
@@ -94,7 +94,7 @@ def test_a_bug_leaves_nothing_behind_and_is_raised(place):
     world.errors[name] = ZeroDivisionError("here")
     with pytest.raises(ZeroDivisionError):
         world.run()
-    assert world.there <= {"probe", "first-checkpoint", "ensure-running"}
+    assert world.there <= {"probe", "prepare-peer", "first-checkpoint", "ensure-running"}
     assert world.last.failure == Problem(name, "ZeroDivisionError: here; this is a bug")
 
 
@@ -134,10 +134,85 @@ def test_a_cancellation_ends_it_where_it_is():
     assert run.task().does == "migrate"
 
 
-def test_a_step_that_nobody_does_is_a_bug_before_anything_is_done():
+def test_a_step_without_a_handler_is_a_bug_before_anything_is_done():
     world = World(PROTECT)
     handlers = world.handlers()
     del handlers["leave-colo"]
-    with pytest.raises(AssertionError, match="nobody does leave-colo"):
+    with pytest.raises(AssertionError, match="no handler for leave-colo"):
         asyncio.run(run_plan(PlanRun(PROTECT), handlers))
     assert world.calls == []
+
+
+# ── giving up ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("place", range(len(PROTECT.steps)))
+def test_a_plan_that_is_given_up_in_a_step_is_undone_and_leaves_no_task(place):
+    name = PROTECT.steps[place].name
+    world, run, ended = World(PROTECT), PlanRun(PROTECT), []
+
+    async def main():
+        giving_up, reached = GivingUp(), asyncio.Event()
+        handlers = world.handlers()
+        do = handlers[name]
+
+        async def hang():
+            await do()
+            if reached.is_set():
+                return
+            reached.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(name)
+
+        task = asyncio.get_running_loop().create_task(run_plan(run, handlers | {name: hang}, giving_up=giving_up))
+        await reached.wait()
+        giving_up.give_up("the link is lost")
+        giving_up.give_up("and more")
+        with pytest.raises(GivenUpError, match=r"^the link is lost$"):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+    assert ended == [name]
+    assert run.failure == Problem(name, "the link is lost")
+    assert world.there <= {"probe", "prepare-peer", "first-checkpoint", "ensure-running"}
+
+
+def test_a_cancelled_plan_waits_for_its_step_to_end():
+    async def main():
+        reached, ended = asyncio.Event(), []
+
+        async def hang():
+            reached.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                ended.append("probe")
+
+        handlers = World(PROTECT).handlers() | {"probe": hang}
+        task = asyncio.get_running_loop().create_task(run_plan(PlanRun(PROTECT), handlers, giving_up=GivingUp()))
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == ["probe"]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def test_giving_up_a_plan_that_is_done_changes_nothing():
+    world, giving_up = World(TAKE_OVER), None
+
+    async def main():
+        nonlocal giving_up
+        giving_up = GivingUp()
+        run = PlanRun(TAKE_OVER)
+        await run_plan(run, world.handlers(), giving_up=giving_up)
+        giving_up.give_up("late")
+        return run.phase
+
+    assert asyncio.run(main()) is RunPhase.FINISHED

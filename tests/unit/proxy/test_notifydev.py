@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycolo.errors import FramingError
-from pycolo.node.clock import now_us
+from pycolo.path.clock import now_us
 from pycolo.proxy.chardev import Chardev, ChardevPort
 from pycolo.proxy.notifydev import CHECKPOINT_DONE, DO_CHECKPOINT, INIT, Message, NotifyDev
 from pycolo.transport.portspec import PortKind

@@ -16,7 +16,7 @@ from pycolo.core import Comparator, Rewriter
 from pycolo.errors import EXIT_INTERRUPTED
 from pycolo.failover.arbiter import ARBITERS
 from pycolo.failover.kinds import ARBITER_KINDS
-from pycolo.node.supervisor import NodeState
+from pycolo.failover.pairstates import SHOWN
 from pycolo.path.cores import comparator_counters, rewriter_counters
 from pycolo.proxy import exposition
 from pycolo.proxy.capture import comment_on
@@ -166,12 +166,7 @@ def codes(cells: list[str]) -> list[str]:
 
 
 def test_states_are_those_of_the_code():
-    assert codes(first_column("docs/failover.md", "## States")) == [state.value for state in NodeState]
-
-
-def test_the_picture_of_the_states_names_all_of_them():
-    picture = text("docs/failover.md").split("```")[1]
-    assert [state.value for state in NodeState if state.value not in picture] == []
+    assert set(codes(first_column("docs/failover.md", "## States"))) == set(SHOWN.values())
 
 
 def test_arbiters_are_those_of_the_code():
@@ -188,9 +183,8 @@ def test_policies_and_kinds_are_those_of_the_code():
 
 def test_exit_codes_are_those_of_the_code():
     assert (EXIT_OK, EXIT_FAILED, EXIT_CONTROL_SILENT, EXIT_INTERRUPTED) == (0, 1, 3, 130)
-    for names in (("supervisor",), ("node", "roles")):
-        sources = [(ROOT / f"src/pycolo/node/{name}.py").read_text(encoding="utf-8") for name in names]
-        assert {code for source in sources for code in re.findall(r"finish\((\d+)", source)} == {"0", "3", "70"}
+    sources = [(ROOT / f"src/pycolo/node/{name}.py").read_text(encoding="utf-8") for name in ("node", "roles")]
+    assert {code for source in sources for code in re.findall(r"finish\((\d+)", source)} == {"0", "3", "70"}
     of_nodes, _, of_laboratories = text("docs/exit-codes.md").partition("`colo proxy` ends")
     assert re.findall(r"\| (\d+) \|$", of_nodes, flags=re.MULTILINE) == ["0", "1", "2", "3", "70"]
     assert re.findall(r"\| (\d+) \|$", of_laboratories, flags=re.MULTILINE) == ["0", "1", "2", "3", "130"]
@@ -247,8 +241,8 @@ def methods_by_class() -> dict[str, set[str]]:
 
 def test_methods_are_found_in_either_kind_of_source():
     methods = methods_by_class()
-    assert {"run", "status", "_consult"} <= methods["Supervisor"]
-    assert {"_consult", "_granted"} <= methods["VmNode"], "with those of its bases"
+    assert {"run", "stop", "_changed"} <= methods["Node"]
+    assert {"halt", "commit"} <= methods["PrimaryPath"], "with those of its bases"
     assert {"primary_frames", "feed", "_take", "due_us"} <= methods["Comparator"]
     assert "primary_frames" not in methods["Rewriter"]
 

@@ -36,10 +36,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "e2e/test_vm_node.py": (
         "what two processes and two QEMUs do together",
-        (
-            "node/nopath node/supervisor vm/guestnode vm/linkednode vm/memory vm/node vm/primaryguest "
-            "vm/secondaryguest vm/survivingnode"
-        ),
+        "node/nopath vm/assembly vm/host vm/memory vm/services vm/sides",
     ),
     "unit/arbiters/test_command.py": ("what the command arbiter starts", "arbiters/usercommand"),
     "unit/arbiters/test_etcdclient.py": ("its only user", "arbiters/httprequest"),
@@ -78,7 +75,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         ),
     ),
     "unit/path/test_nodes.py": ("both nodes' loops, one against the other", "path/link path/primary path/secondary"),
-    "unit/path/test_pump.py": ("stages of the loop", "node/clock path/comparing path/rewriting path/streams"),
+    "unit/path/test_pump.py": ("stages of the loop", "path/clock path/comparing path/rewriting path/streams"),
     "unit/proxy/test_capture.py": ("a packet's fate, as a capture shows it", "compare/trace"),
     "unit/proxy/test_line.py": ("what a command line says", "proxy/objects"),
     "unit/proxy/test_notifydev.py": ("a chardev's messages", "proxy/chardev"),
@@ -88,7 +85,11 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/test_core.py": ("what Python may hand to the core", "wire/views"),
     "unit/transport/test_certs.py": ("`colo certs` and what it writes", "cli/certs transport/certificates"),
     "unit/vm/test_barrier.py": ("what both nodes' barriers count", "checkpoint/epoch"),
-    "unit/vm/test_parts.py": ("small parts of a node", "link/orders vm/hooks vm/leftover vm/questions vm/statefile"),
+    "unit/vm/test_guest.py": (
+        "the guest as its node sees it",
+        "vm/attempt vm/pathslot vm/primaryguest vm/secondaryguest",
+    ),
+    "unit/vm/test_parts.py": ("small parts of a node", "link/orders vm/hooks vm/leftover vm/statefile"),
     "unit/vm/test_paths.py": ("what a configuration means for the data path", "vm/nodeoptions"),
 }
 
@@ -101,6 +102,7 @@ TOPICS = {
     "conntrack/test_million.py": "both cores with a large table",
     "node/test_checkpoint.py": "both nodes' data paths in a checkpoint",
     "rewrite/test_claims.py": "rule R1, whatever part keeps it",
+    "vm/test_guest_commands.py": "every command in every state of the guest",
     "vm/test_parts.py": "small parts of a node in one file",
 }
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,28 +58,28 @@ class Primary:
 
     def __init__(self, epoch: int = 6) -> None:
         self.loop = asyncio.get_running_loop()
-        self.pair_epoch = Epoch(epoch)
+        self.epoch = Epoch(epoch)
         self.path = Path()
         self.broken: list[str] = []
         self.suspicions: list[str] = []
         self.asked = 0
         self.may_be_protected = True
         options = CheckpointOptions(min_distance_ms=0, max_interval_ms=0, timeout_ms=5_000)
-        self.checkpoints = CheckpointDriver(options, self, self.pair_epoch)
-        self.barrier = PrimaryBarrier(self.path, self, self.synchronise)  # type: ignore[arg-type]
+        self.checkpoints = CheckpointDriver(options, self, self.epoch)
+        self.barrier = PrimaryBarrier(self.path, self.epoch, self.checkpoints, self.synchronise, self.until_ns)  # type: ignore[arg-type]
 
     # the node
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
         self.loop.call_soon_threadsafe(function, *arguments)
 
-    def trusted_until_ns(self) -> int:
+    def until_ns(self) -> int:
         return 77
 
     async def synchronise(self) -> None:
         if not self.may_be_protected:
             raise StateError("synchronise", "linked", "protecting")
-        self.pair_epoch.begin()
+        self.epoch.begin()
         self.checkpoints.heard_ready()
 
     # the checkpoints' host
@@ -139,7 +138,7 @@ def test_ready_never_passes_when_protecting_was_given_up() -> None:
         with pytest.raises(StateError):
             await primary.hears(ColoMessage.READY)
         assert primary.path.did == []
-        assert primary.pair_epoch.number == 6
+        assert primary.epoch.number == 6
 
     play(scene)
 
@@ -157,7 +156,7 @@ def test_a_checkpoint_passes_message_by_message() -> None:
                 ("commit", epoch),
                 ("passed", ColoMessage.LOADED),
             ]
-            assert primary.pair_epoch.number == epoch, "counted before LOADED passes"
+            assert primary.epoch.number == epoch, "counted before LOADED passes"
             primary.path.did.clear()
         assert not primary.checkpoints._coordinator.unexpected
 
@@ -190,7 +189,7 @@ def test_loaded_of_an_aborted_checkpoint_never_passes() -> None:
             await primary.hears(ColoMessage.LOADED)
         assert not [did for did in primary.path.did if did[0] == "commit"]
         assert primary.broken == ["QEMU has left COLO after an error"]
-        assert primary.pair_epoch.number == 7
+        assert primary.epoch.number == 7
 
     play(scene)
 
@@ -211,7 +210,7 @@ def test_loaded_never_passes_when_the_data_path_has_ended() -> None:
 
 def test_the_secondary_counts_what_its_guest_has_loaded_and_nothing_else() -> None:
     path, epoch = Path(), Epoch(6)
-    barrier = SecondaryBarrier(path, SimpleNamespace(pair_epoch=epoch))  # type: ignore[arg-type]
+    barrier = SecondaryBarrier(path, epoch)  # type: ignore[arg-type]
     for word in (ColoMessage.READY, *CHECKPOINT, *CHECKPOINT[:2]):
         barrier.guard(word)
     assert path.did == [("loaded", 7), ("hold",), ("loaded", 8), ("hold",)]
@@ -221,7 +220,7 @@ def test_the_secondary_counts_what_its_guest_has_loaded_and_nothing_else() -> No
 def test_both_nodes_count_alike() -> None:
     async def scene(primary: Primary) -> None:
         theirs = Epoch(6)
-        secondary = SecondaryBarrier(Path(), SimpleNamespace(pair_epoch=theirs))  # type: ignore[arg-type]
+        secondary = SecondaryBarrier(Path(), theirs)  # type: ignore[arg-type]
 
         async def pass_both(*words: int) -> None:
             for word in words:
@@ -232,6 +231,6 @@ def test_both_nodes_count_alike() -> None:
         primary.checkpoints.arm()
         for _ in range(3):
             await pass_both(*CHECKPOINT)
-            assert theirs.number == primary.pair_epoch.number
+            assert theirs.number == primary.epoch.number
 
     play(scene)

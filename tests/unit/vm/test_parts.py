@@ -1,4 +1,4 @@
-"""Small parts of a node with a QEMU: its record, its questions, the user's commands, an old QEMU."""
+"""Small parts of a node with a QEMU: its record, orders, the user's commands, an old QEMU."""
 
 import asyncio
 import os
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,12 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo import limits
-from pycolo.errors import ConfigError, ConnectError, FailoverError, LinkError, PeerError
+from pycolo.errors import ConfigError, ConnectError, FailoverError, LinkError
 from pycolo.link.hello import Role
-from pycolo.link.orders import JsonObject, Order, decode_order, encode_order
+from pycolo.link.orders import Order, decode_order, encode_order
 from pycolo.vm.hooks import run_hook
 from pycolo.vm.leftover import end_leftover_qemu
-from pycolo.vm.questions import Questions
 from pycolo.vm.statefile import NodeRecord, StateFile
 
 DEADLINE_S = 20
@@ -49,62 +47,7 @@ def test_a_state_directory_that_cannot_be_is_one_line(tmp_path: Path) -> None:
         StateFile(tmp_path / "file" / "below")
 
 
-# ── questions between the nodes ─────────────────────────────────────────────────────────────────────────────
-
-
-def pair_of(
-    handle_a: Callable[[str, JsonObject], Awaitable[JsonObject]],
-    handle_b: Callable[[str, JsonObject], Awaitable[JsonObject]],
-) -> tuple[Questions, Questions]:
-    """Two ends that hear one another."""
-    ends: list[Questions] = []
-    loop = asyncio.get_running_loop()
-    ends.append(Questions(lambda payload: loop.call_soon(ends[1].heard, payload) and None, handle_a))
-    ends.append(Questions(lambda payload: loop.call_soon(ends[0].heard, payload) and None, handle_b))
-    return ends[0], ends[1]
-
-
-async def echo(order: str, arguments: JsonObject) -> JsonObject:
-    if order == "refuse":
-        raise PeerError("not today")
-    if order == "hang":
-        await asyncio.sleep(3600)
-    return {"order": order, **arguments}
-
-
-def test_each_question_gets_its_own_answer() -> None:
-    async def play() -> None:
-        a, b = pair_of(echo, echo)
-        answers = await asyncio.gather(*(side.ask("x", {"n": n}) for n in range(20) for side in (a, b)))
-        assert [answer["n"] for answer in answers] == [n for n in range(20) for _ in range(2)]
-
-    asyncio.run(play())
-
-
-def test_a_refusal_is_the_others_line() -> None:
-    async def play() -> None:
-        a, _ = pair_of(echo, echo)
-        with pytest.raises(PeerError, match="not today"):
-            await a.ask("refuse")
-
-    asyncio.run(play())
-
-
-def test_a_silent_node_and_a_lost_link_are_errors_and_late_answers_harm_nobody() -> None:
-    async def play() -> None:
-        a, b = pair_of(echo, echo)
-        with pytest.raises(PeerError, match=r"within 0\.01 s"):
-            await a.ask("hang", timeout_s=0.01)
-        waiting = asyncio.ensure_future(a.ask("hang"))
-        await asyncio.sleep(0)
-        a.link_lost("cut")
-        with pytest.raises(PeerError, match="cut"):
-            await waiting
-        a.heard(encode_order(Order(id=1, answer={"late": True})))
-        assert (await a.ask("x"))["order"] == "x"
-        await b.close()
-
-    asyncio.run(play())
+# ── orders between the nodes ────────────────────────────────────────────────────────────────────────────────
 
 
 @given(st.binary(max_size=200))

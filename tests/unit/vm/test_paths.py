@@ -4,13 +4,15 @@ import gc
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from pycolo.config import load
 from pycolo.link.hello import Role
+from pycolo.node.handover import PathState
+from pycolo.node.options import NodeOptions
+from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.secondarypath import SecondaryPath
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_primary_path, make_secondary_path
 
@@ -25,17 +27,11 @@ control = {{ socket = "{0}/control" }}
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Any:
-    """As much of a node as a path needs."""
+def options(tmp_path: Path) -> NodeOptions:
+    """Those of a node with a QEMU."""
     path = tmp_path / "vm.toml"
     path.write_text(CONFIG.format(tmp_path))
-    nothing = dict.fromkeys(("on_link_lost", "on_note", "on_fatal"), lambda text: None)
-    return SimpleNamespace(
-        options=node_options(load(path), Role.PRIMARY),
-        note_differences=lambda commands, epoch: None,
-        on_serving=lambda resent: None,
-        path_callbacks=lambda: nothing,
-    )
+    return node_options(load(path), Role.PRIMARY)
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +42,20 @@ def without_collector() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.parametrize("make", [lambda node: make_primary_path(node, None), make_secondary_path])
-def test_a_path_that_has_stopped_is_gone(node, make):
-    path = make(node)
+CALLBACKS = dict.fromkeys(("on_link_lost", "on_note", "on_fatal"), lambda text: None)
+
+
+def primary(options: NodeOptions, state: PathState | None = None) -> PrimaryPath:
+    return make_primary_path(options, CALLBACKS, lambda commands, epoch: None, state)
+
+
+def secondary(options: NodeOptions) -> SecondaryPath:
+    return make_secondary_path(options, CALLBACKS, lambda resent: None)
+
+
+@pytest.mark.parametrize("make", [primary, secondary])
+def test_a_path_that_has_stopped_is_gone(options, make):
+    path = make(options)
     path.start()
     path.ask(lambda: None).result(10)
     path.stop()
@@ -57,13 +64,13 @@ def test_a_path_that_has_stopped_is_gone(node, make):
     assert kept() is None
 
 
-def test_so_are_one_that_has_served_and_its_successor(node):
-    serving = make_secondary_path(node)
+def test_so_are_one_that_has_served_and_its_successor(options):
+    serving = secondary(options)
     serving.start()
     serving.ask(serving.take_over).result(10)
     state = serving.ask(serving.hand_over).result(10)
     serving.join()
-    successor = make_primary_path(node, state)
+    successor = primary(options, state)
     successor.start()
     successor.stop()
     kept = weakref.ref(serving), weakref.ref(successor)

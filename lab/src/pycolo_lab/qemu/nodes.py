@@ -13,13 +13,14 @@ from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import LOOK_S, Look
 from pycolo_lab.processes import Host
 from pycolo_lab.qemu.machine import MEMORY_KIB, Machine
-from pycolo_lab.qemu.topology import BRIDGE, STORE_ADDRESS, TAP
+from pycolo_lab.qemu.topology import BRIDGE, HOST_ADDRESSES, STORE_ADDRESS, TAP
 from pycolo_lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
 
 PAIR: Final = "lab"
 LINK_PORT: Final = 9000
 STORE_URL: Final = f"http://{STORE_ADDRESS}:2379"
 LINK_ADDRESSES: Final = {Host.A: LINK_A_ADDRESS, Host.B: LINK_B_ADDRESS}
+PLAIN_TEXT: Final = {"insecure": True, "insecure_link": f"{LINK_A_ADDRESS}/30"}
 LETTERS: Final = {Host.A: "a", Host.B: "b"}
 
 HEARTBEAT_INTERVAL_MS: Final = 25
@@ -27,6 +28,9 @@ HEARTBEAT_TIMEOUT_MS: Final = 150
 """The configured detection time; what a takeover takes is measured beyond it."""
 
 COMPARE_TIMEOUT_MS: Final = 500
+
+HEAD_START_MS: Final = 500
+"""With arbiter command: the fencing script takes a few milliseconds."""
 
 LEASE_MS: Final = 3000
 """With arbiter etcd: the longest wait of the other host for a dead one's lease."""
@@ -48,6 +52,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     compare: bool = True
     checkpoint_interval_ms: int = 10_000
     checkpoint_timeout_ms: int = 5000
+    has_paths: bool = False
+    """Whether the nodes know each other's addresses on the LAN. Then the link has TLS: plain text is for one link."""
     has_gate: bool = False
     """Between the first primary's node and its QEMU's monitor, see `gate`."""
 
@@ -72,6 +78,7 @@ class NodeFiles:
         self.behind_gate = self.directory / "qmp.sock.behind"
         self.refusing = self.directory / "refusing"
         self.fence = self.directory / "fence"
+        self.certificates = directory / "tls"
         self._node_pid = self.directory / "node.pid"
         self._qemu_pid = self.directory / "qemu.pid"
 
@@ -109,7 +116,7 @@ class NodeFiles:
         bridge = ["ip", "link", "set", TAP]
         arbiter: dict[str, Any] = {"kind": setting.arbiter}
         if setting.arbiter == "command":
-            arbiter |= {"command": [str(self.fence)], "timeout_ms": 5000}
+            arbiter |= {"command": [str(self.fence)], "timeout_ms": 5000, "head_start_ms": HEAD_START_MS}
         elif setting.arbiter == "etcd":
             arbiter |= {"endpoints": [STORE_URL], "ttl_ms": LEASE_MS}
         return {
@@ -121,8 +128,7 @@ class NodeFiles:
             "link": {
                 "listen": f"{LINK_ADDRESSES[self.host]}:{LINK_PORT}",
                 "peer": f"{LINK_ADDRESSES[other(self.host)]}:{LINK_PORT}",
-                "insecure": True,
-                "insecure_link": f"{LINK_A_ADDRESS}/30",
+                **(self._other_paths() if setting.has_paths else PLAIN_TEXT),
             },
             "qemu": {
                 "qmp": str(self.qmp),
@@ -140,10 +146,18 @@ class NodeFiles:
                 "timeout_ms": setting.checkpoint_timeout_ms,
             },
             "compare": {"compare_timeout_ms": COMPARE_TIMEOUT_MS, "enabled": setting.compare},
+            "protect": {"automatic": False},
             "heartbeat": {"interval_ms": HEARTBEAT_INTERVAL_MS, "timeout_ms": HEARTBEAT_TIMEOUT_MS},
             "arbiter": arbiter,
             "control": {"socket": str(self.control)},
             "log": {"format": "text", "level": "debug"},
+        }
+
+    def _other_paths(self) -> dict[str, Any]:
+        return {
+            "tls": str(self.certificates),
+            "also_listen": [f"{HOST_ADDRESSES[self.host]}:{LINK_PORT}"],
+            "also_peer": [f"{HOST_ADDRESSES[other(self.host)]}:{LINK_PORT}"],
         }
 
     def ask(self, command: str, timeout_s: float = ASK_TIMEOUT_S) -> dict[str, Any]:

@@ -107,9 +107,10 @@ class Runner:
             at_ns = act.strike()
             going_on_ns = act.go_on(at_ns)
             self._watch(AFTER_S)
+            # A node that was started again may not answer yet, though its guest does.
+            stage.until(f"round {number}: no host serves after the fault", lambda: stage.serving() is not None)
             served_by = stage.serving()
-            if served_by is None:
-                raise LabError(f"round {number}: no host serves after the fault: {stage.account()}")
+            assert served_by is not None, "waited for"
             began_ns = time.monotonic_ns()
             act.repair()
         except LabError as error:

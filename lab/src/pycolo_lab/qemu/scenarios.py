@@ -75,6 +75,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     arbiter: str = "command"
     confirms: bool = False
     """With a manual arbiter: the operator says `colo failover` at the primary's node."""
+    has_paths: bool = False
+    """The nodes know each other's addresses on the LAN."""
     compare: bool = True
     """False: the negative control, in which the counter's law has to be broken."""
     rounds: int = 1
@@ -98,6 +100,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             compare=self.compare,
             checkpoint_interval_ms=interval_ms,
             checkpoint_timeout_ms=self.checkpoint_timeout_ms,
+            has_paths=self.has_paths,
             has_gate=self.fault is Fault.REFUSED,
         )
 
@@ -131,13 +134,22 @@ SCENARIOS: Final = (
     Scenario(name="node-fenced", text="the primary's node dies and is fenced", fault=Fault.NODE),
     Scenario(name="node-secondary", text="the secondary's node dies", fault=Fault.NODE, victim=Victim.SECONDARY),
     Scenario(name="secondary", text="the secondary's QEMU dies", fault=Fault.QEMU, victim=Victim.SECONDARY),
-    Scenario(name="link", text="the link is cut, each fences the other", fault=Fault.LINK),
+    Scenario(name="link", text="the link is cut, the primary fences the other host", fault=Fault.LINK),
     Scenario(
         name="link-manual",
         text="the link is cut, no host serves until told to",
         fault=Fault.LINK,
         arbiter="manual",
         confirms=True,
+    ),
+    Scenario(
+        name="link-path",
+        text="the link is cut, the nodes agree over the LAN",
+        fault=Fault.LINK,
+        arbiter="manual",
+        has_paths=True,
+        rounds=2,
+        stood_still_max_ms=SHORT_MS,
     ),
     Scenario(name="back", text="hosts die in turn: there, back, there, back", fault=Fault.HOST, rounds=4),
     Scenario(

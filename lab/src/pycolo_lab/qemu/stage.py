@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pycolo_lab.processes import Host, Process, Processes
 from pycolo_lab.qemu import gate
 from pycolo_lab.qemu.machine import BOOT_TIMEOUT_S, Machine, furnish_root, is_ready, qmp_options
 from pycolo_lab.qemu.monitor import Monitor
-from pycolo_lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, wrong_command
+from pycolo_lab.qemu.nodes import PAIR, NodeFiles, NodeSetting, other, running_pid, wrong_command
 from pycolo_lab.qemu.observations import Observations
 from pycolo_lab.qemu.store import Store
 from pycolo_lab.qemu.topology import Network
@@ -69,12 +70,20 @@ class Stage:
         self._setting = setting
         if setting.arbiter == "etcd":
             self.store.start()
+        if setting.has_paths:
+            self._make_certificates()
         for host, files in self.files.items():
             files.write(self._machine, setting, self.files[other(host)], self._lock)
         self._boot()
         for host in self.files:
             self.start_node(host)
         self.protect()
+
+    def _make_certificates(self) -> None:
+        command = [*NODE_COMMAND, "certs", "init", str(self.files[Host.A].certificates), "--pair", PAIR]
+        made = subprocess.run(command, capture_output=True, text=True, timeout=STATE_TIMEOUT_S, check=False)
+        if made.returncode != 0:
+            raise LabError(f"colo certs init has failed: {made.stderr.strip()}")
 
     def _boot(self) -> None:
         files = self.files[Host.A]

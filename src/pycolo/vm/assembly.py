@@ -1,0 +1,231 @@
+"""`colo node`: a node of a pair whose guests are QEMU's, put together of its parts.
+
+Nothing else knows all of them. What they decide is in the pair table (`pycolo.failover.pairtable`).
+"""
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Callable
+from functools import partial
+from socket import gethostname
+from typing import Any, Final
+
+import structlog
+
+from pycolo.arbiters import ArbiterRunner, make
+from pycolo.config import PairConfig
+from pycolo.failover.fencing import FencingArbiter
+from pycolo.failover.pair import Pair, Settings, restarted
+from pycolo.failover.pairstates import Fact, Role, State
+from pycolo.link import hello
+from pycolo.link.codec import Channel
+from pycolo.node.commands import Commands, Parts
+from pycolo.node.control import ControlServer
+from pycolo.node.decider import Decider
+from pycolo.node.divergences import Divergences
+from pycolo.node.gate import Gate
+from pycolo.node.journal import Journal
+from pycolo.node.leasing import Leasing
+from pycolo.node.links import Links, MakeControl
+from pycolo.node.node import Given, Node, Service
+from pycolo.node.operator import Identity, Operator
+from pycolo.node.permission import Permission
+from pycolo.node.servicemanager import Notifier
+from pycolo.transport.controlchannel import ControlChannel
+from pycolo.transport.linksetup import Address, Established, dial
+from pycolo.transport.linksocket import LinkSocket
+from pycolo.vm.guest import VmGuest
+from pycolo.vm.host import NodeHost
+from pycolo.vm.memory import freeze_heap
+from pycolo.vm.nodeoptions import node_options
+from pycolo.vm.operator import VmOperator
+from pycolo.vm.otherpaths import OtherPaths
+from pycolo.vm.recordkeeper import StateKeeper
+from pycolo.vm.services import Metrics, ServiceManager
+from pycolo.vm.sides import RoleSides
+from pycolo.vm.statefile import NodeRecord, StateFile
+
+PASSING: Final = frozenset({State.COMMITTING, State.CONFIRMED})
+"""Lines about these are for debugging: they last for milliseconds, or say nothing that a user can use."""
+
+UNCOMPARED: Final = "NEGATIVE CONTROL: this node compares nothing ([compare] enabled = false)"
+
+log = structlog.get_logger("colo")
+
+
+class VmNode:
+    """What `run_node` and the log need of a node."""
+
+    def __init__(self, node: Node, config: PairConfig, epoch: Callable[[], int]) -> None:
+        self.node = node
+        self._config = config
+        self._epoch = epoch
+
+    @property
+    def gave_up(self) -> str:
+        """Why it ended by itself, on one line."""
+        return self.node.gave_up
+
+    def log_facts(self) -> dict[str, object]:
+        """What every line of a JSON log says. Any thread."""
+        pair = self.node.pair
+        return {"pair": self._config.pair, "role": shown_role(pair), "term": pair.term, "epoch": self._epoch()}
+
+
+def shown_role(pair: Pair) -> str:
+    """A node that is not on the network yet is not the primary for its user."""
+    return Role.SECONDARY.value if pair.state is State.SWITCHING else pair.role.value
+
+
+def settings_of(config: PairConfig) -> Settings:
+    """The pair's times."""
+    has_head_start = config.arbiter.kind == FencingArbiter.name
+    return Settings(
+        timeout_ms=config.heartbeat.timeout_ms,
+        head_start_ms=config.arbiter.head_start_ms if has_head_start else 0,
+        protects_by_itself=config.protect.automatic,
+    )
+
+
+async def make_node(config: PairConfig, notify: Notifier) -> VmNode:
+    """Find this host's QEMU, and make the parts. Raises `ConfigError`, `ConnectError`."""
+    record = StateKeeper(StateFile(config.state), NodeRecord(role=config.role))
+    journal, divergences = Journal(PASSING), Divergences("checkpoint")
+    host = NodeHost(config, record, journal, divergences)
+    guest = VmGuest(host)
+    has_guest = await guest.find()
+    now_ms = int(asyncio.get_running_loop().time() * 1000)
+    pair, commands = restarted(settings_of(config), record.pair_record, has_guest=has_guest, now_ms=now_ms)
+    decider = Decider(pair)
+    host.decider = decider
+    assembly = _Assembly(config, decider, record, host, guest, journal, divergences)
+    return assembly.node(commands, notify)
+
+
+class _Assembly:
+    """Makes the parts, in the order in which they need one another."""
+
+    def __init__(
+        self,
+        config: PairConfig,
+        decider: Decider,
+        record: StateKeeper,
+        host: NodeHost,
+        guest: VmGuest,
+        journal: Journal,
+        divergences: Divergences,
+    ) -> None:
+        self._config = config
+        self._decider = decider
+        self._record = record
+        self._host = host
+        self._guest = guest
+        self._journal = journal
+        self._divergences = divergences
+        self._failovers: dict[str, int] = {}
+        make_control = self._control_maker()
+        served = {"status": self._other_status, "open-relay": guest.open_relay}
+        self._links = Links(self._pair, make_control, decider.tell, served, record.epoch.meet)
+        self._runner: ArbiterRunner
+        self._permission = Permission(self._make_runner, decider.tell, lambda: self._pair().term)
+        self._gate = Gate(self._links.trusted_until_ns, self._permission.serve_until_ns)
+        self._paths: OtherPaths
+        self._sides = RoleSides(
+            config, self._pair, lambda: record.epoch.number, self._links, secrets.randbits(64) | 1, self._path_made
+        )
+        addresses = (config.link.peer, *config.link.also_peer)
+        dials = [partial(self._dial_path, address) for address in addresses]
+        self._paths = OtherPaths(dials, make_control, self._pair, decider.tell)
+        host.wire(self._links, self._sides, self._gate)
+
+    def node(self, commands: Any, notify: Notifier) -> VmNode:
+        """The whole node."""
+        config, decider, guest, record = self._config, self._decider, self._guest, self._record
+        parts = Parts(guest, self._links, self._permission, record, self._sides, self._paths, Leasing(self._runner))
+
+        def epoch() -> int:
+            return record.epoch.number
+
+        identity = Identity(config.pair, lambda: shown_role(self._pair()), epoch, config.heartbeat.timeout_ms)
+        operator = Operator(identity, decider, guest, self._links, self._permission, self._journal, self._divergences)
+        vm_operator = VmOperator(operator, decider, guest, self._links, self._divergences, self._failovers, config.pair)
+        does = Commands(parts, decider.tell, epoch, operator.refused)
+        does.on_protect_ended = vm_operator.protect_ended
+        services: list[Service] = [
+            self._paths,
+            ControlServer(config.control.socket, vm_operator.request, config.control.mode, config.control.group),
+        ]
+        if config.metrics is not None:
+            services.insert(0, Metrics(config.metrics.listen, vm_operator.own_status))
+        services.append(ServiceManager(notify, lambda: f"{self._pair().role}, {self._pair().shown}", guest.answers))
+        given = Given(commands, "" if config.compare.enabled else UNCOMPARED, services, record.close)
+        node = Node(decider, parts, self._sides, self._gate, self._journal, operator, does, given, self._changed)
+        self._host.failed = node.failed
+        return VmNode(node, config, epoch)
+
+    def _pair(self) -> Pair:
+        return self._decider.pair
+
+    def _control_maker(self) -> MakeControl:
+        options = node_options(self._config, hello.Role.PRIMARY)
+
+        def make_control(link: LinkSocket, on_event: Any) -> ControlChannel:
+            return ControlChannel(
+                link,
+                lambda: (self._pair().term, self._record.epoch.number),
+                on_event,
+                interval_ms=options.heartbeat_interval_ms,
+                timeout_ms=options.heartbeat_timeout_ms,
+                own_stall_ms=options.own_stall_ms,
+            )
+
+        return make_control
+
+    def _make_runner(self, on_change: Callable[[], None]) -> ArbiterRunner:
+        config = self._config
+        self._runner = make(
+            config.arbiter,
+            pair=config.pair,
+            role=lambda: self._pair().role.value,
+            peer=config.link.peer.host,
+            identity=f"{gethostname()} {config.link.listen}",
+            term=self._pair().term,
+            on_change=on_change,
+        )
+        return self._runner
+
+    def _path_made(self, made: Established) -> None:
+        self._paths.accepted(made)
+
+    def _dial_path(self, address: Address) -> Established:
+        """In a thread of its own."""
+        sides = self._sides
+        return dial(address, sides.hello(Channel.PATH), sides.client_context(), interface=sides.interface(address))
+
+    async def _other_status(self, arguments: Any) -> dict[str, Any]:
+        return await self._guest.guest_status()
+
+    def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
+        if fact is Fact.GRANTED and after.state in (State.GOING_ALONE, State.TAKING_OVER):
+            kind = "take-over" if after.state is State.TAKING_OVER else "go-alone"
+            self._failovers[kind] = self._failovers.get(kind, 0) + 1
+        if after.state in (State.ALONE, State.SERVING):
+            self._journal.done()
+        if after.state is State.RETIRING and after.term > before.term:
+            config = self._config
+            timeout_ms, option = config.heartbeat.timeout_ms, "heartbeat.timeout_ms in both files"
+            self._journal.is_outdated = True
+            if advice := self._journal.advice(config.arbiter.kind, timeout_ms, option):
+                log.warning(advice)
+
+
+async def run_node(config: PairConfig, notify: Notifier, on_node: Callable[[VmNode], None] = lambda node: None) -> int:
+    """Run until SIGINT or SIGTERM, or until the node ends by itself; the process's exit code."""
+    freeze_heap()
+    made = await make_node(config, notify)
+    on_node(made)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, made.node.stop, number.name)
+    return await made.node.run()

@@ -1,0 +1,476 @@
+"""This host's QEMU as a part of the node: the pair table's commands start plans, and plans end with facts.
+
+One object lives as long as the node and serves both roles. It holds a `PrimaryGuest`, a `SecondaryGuest` or neither; a
+takeover turns the second into the first. It decides nothing: the table says what follows from a fact.
+
+Plans run as jobs, one at a time (`pycolo.vm.jobs`). `retire` and `discard` cancel the job under way, because they end
+its guest. `protect` can be given up and is undone then. Every other job runs to its end.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from pycolo.errors import ConnectError, PeerError, PycoloError, QmpTimeout, StateError
+from pycolo.failover.pair import Told
+from pycolo.failover.pairstates import Fact, Role
+from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER, Plan, PlanRun
+from pycolo.link.orders import JsonObject
+from pycolo.node.guest import Answer
+from pycolo.node.planner import GivingUp, Handler, run_plan
+from pycolo.transport.linksocket import LinkSocket
+from pycolo.vm.attempt import Attempt
+from pycolo.vm.checkpointdriver import CheckpointDriver
+from pycolo.vm.guesthost import GuestHost
+from pycolo.vm.hooks import Network
+from pycolo.vm.jobs import Job, Jobs
+from pycolo.vm.leftover import is_our_qemu
+from pycolo.vm.pathslot import PathSlot
+from pycolo.vm.primaryguest import PrimaryGuest
+from pycolo.vm.secondaryguest import SecondaryGuest, end_leftover
+
+RETRY_S: Final = 1.0
+"""Pause between two attempts of a job that must succeed, and between two searches for a QEMU."""
+
+STOP_S: Final = 10.0
+"""Time for the jobs under way when the node ends; service managers wait for half a minute or more."""
+
+HANG_S: Final = 1.0
+"""Time for the monitor to answer after a checkpoint has exceeded its time limit; a QEMU that does not hangs."""
+
+Ready = Callable[[JsonObject], None]
+"""Called once the secondary's guest waits for the first copy: its facts, for the primary."""
+
+ABSENT: Final[JsonObject] = {"qmp": "absent", "version": "", "status": None, "colo": None, "pid": None}
+
+log = structlog.get_logger("colo")
+
+
+class VmGuest:
+    """See `pycolo.node.guest.Guest`. Used in asyncio's thread only."""
+
+    def __init__(self, host: GuestHost) -> None:
+        self._host = host
+        self._slot = PathSlot(host)
+        self._network = Network(host.config, host.role, host.term)
+        self._jobs = Jobs()
+        self._keeping: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+        self._attempt: Attempt | None = None
+        self._run: PlanRun | None = None
+        self._may_serve = False
+        """This host's guest serves alone, so a QEMU that is found is connected to the network."""
+        self._link = 0
+        self.primary: PrimaryGuest | None = None
+        self.secondary: SecondaryGuest | None = None
+        self.checkpoints = CheckpointDriver(host.config.checkpoint, _Checkpoints(host, self), host.epoch)
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def find(self) -> bool:
+        """Connect to a primary's QEMU if it runs already. Returns whether this host's QEMU runs. Before `start`."""
+        if self._host.role() is Role.PRIMARY:
+            self.primary = self._new_primary()
+            try:
+                await self.primary.connect()
+                self._welcome(self.primary)
+            except (ConnectError, PeerError) as error:
+                log.warning(f"no guest yet: {error}")
+            if self.primary.machine.is_there:
+                return True
+        return is_our_qemu(self._host.pid, self._host.config.qemu.qmp)
+
+    def start(self) -> None:
+        """See `Guest`."""
+        self._keeping = asyncio.get_running_loop().create_task(self._keep_looking())
+
+    async def stop(self) -> None:
+        """See `Guest`. A guest that serves, or is about to, runs on."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+        if self._attempt is not None:
+            self._attempt.give_up("the node was stopped")
+        await self._jobs.close(STOP_S)
+        for task in list(self._asking):
+            task.cancel()
+        await asyncio.gather(*self._asking, *([self._keeping] if self._keeping else []), return_exceptions=True)
+        await self.checkpoints.close()
+        if self.secondary is not None and self._host.is_taking_over():
+            await self.secondary.release()
+        elif self.secondary is not None:
+            await self.secondary.discard()
+        if self.primary is not None:
+            await self.primary.release()
+        await self._slot.stop()
+
+    async def settled(self) -> None:
+        """See `Guest`."""
+        await self._jobs.settled()
+
+    async def answers(self) -> None:
+        """Wait for an answer of the data path. Raises TimeoutError."""
+        await self._slot.answers()
+
+    # ── searching for QEMU ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _keep_looking(self) -> None:
+        """Search for the primary's QEMU while it is missing, and reconnect to a monitor that was lost."""
+        while True:
+            await asyncio.sleep(RETRY_S)
+            side = self.primary
+            if side is None or side.machine.is_there or not self._jobs.is_idle:
+                continue
+            with suppress(ConnectError, PeerError, StateError):
+                if side.machine.is_over:
+                    await self._find_another(side)
+                else:
+                    await self._connect_again(side)
+
+    async def _connect_again(self, side: PrimaryGuest) -> None:
+        was_known = side.machine.pid > 0
+        await side.connect()
+        if self.primary is not side:  # replaced meanwhile; its monitor serves only one client
+            await side.machine.release()
+        elif was_known:
+            log.info("the guest's monitor is back")
+        else:
+            self._welcome(side)
+            self._host.guest_came()
+
+    async def _find_another(self, side: PrimaryGuest) -> None:
+        fresh = self._new_primary()
+        try:
+            await fresh.connect()
+        except BaseException:
+            await fresh.release()
+            raise
+        if self.primary is not side or not self._jobs.is_idle:
+            await fresh.release()
+            return
+        self.primary = fresh
+        self._welcome(fresh)
+        self._host.guest_came()
+        await side.abandon()
+
+    def _welcome(self, side: PrimaryGuest) -> None:
+        """A QEMU has been found. An unprotected one is connected to its tap, and the tap to the network."""
+        log.info("the guest is there", qemu=side.machine.version, pid=side.machine.pid)
+        try:
+            self._host.note_pid(side.machine.pid)
+        except PycoloError as error:
+            log.error(str(error))
+        if self._may_serve:
+            self.release()
+
+    def _new_primary(self) -> PrimaryGuest:
+        return PrimaryGuest(self._host, self._slot, self.checkpoints, self._gone)
+
+    def _gone(self, text: str) -> None:
+        """This host's QEMU has ended."""
+        log.error(text)
+        self._host.tell(Fact.GUEST_GONE, Told(text=text))
+
+    # ── the table's commands ──────────────────────────────────────────────────────────────────────────────────
+
+    def halt(self) -> None:
+        """See `Guest`."""
+        self._may_serve = False
+        self._slot.halt()
+
+    def unlinked(self) -> None:
+        """See `Guest`. A secondary still reads what the primary has sent before."""
+        if self.secondary is None:
+            self._slot.detach()
+
+    def release(self) -> None:
+        """See `Guest`. Repeated until it succeeds. A second call while it runs changes nothing."""
+        self._may_serve = True
+        last, current = self._jobs.last, self._jobs.current
+        if last is not None and last.name == "release":
+            return
+        if self._attempt is not None:
+            self._attempt.give_up("this node goes on alone")
+        if current is not None and (current.name == "switch" or (current.name == "protect" and self._is_whole)):
+            self._jobs.clear()
+        self.checkpoints.disarm("this node goes on alone")
+        self._jobs.add(Job("release", self._go_alone))
+
+    def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
+        """See `Guest`."""
+        if self._attempt is not None:
+            self._attempt.give_up("another attempt has begun")
+        attempt = self._attempt = Attempt(link, data, answer)
+        self._jobs.add(
+            Job("protect", lambda: self._protect(attempt), lambda: attempt.fail(attempt.giving_up.why or "given up"))
+        )
+
+    def cancel_protect(self, why: str) -> None:
+        """See `Guest`."""
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if attempt.is_whole:
+            self.release()
+            return
+        attempt.give_up(why)
+        self._jobs.drop("protect")
+
+    def committed(self) -> None:
+        """See `Guest`. READY passes now."""
+        attempt = self._attempt
+        if attempt is None:
+            return
+        self._may_serve = False
+        self.checkpoints.heard_ready()
+        attempt.decide(is_whole=True)
+        if not attempt.is_whole or attempt.broken is not None:
+            self.checkpoints.heard_colo_end(attempt.broken or "the first synchronisation has failed")
+
+    def prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
+        """See `Guest`."""
+
+        def drop() -> None:
+            data.close()
+            answer(Fact.PREPARE_FAILED, "given up")
+
+        self._jobs.add(Job("prepare", lambda: self._prepare(link, data, ready, answer), drop))
+
+    def discard(self) -> None:
+        """See `Guest`."""
+        self._jobs.clear()
+        self._jobs.add(Job("discard", self._discard, must_end=True))
+
+    def switch(self, answer: Answer) -> None:
+        """See `Guest`."""
+        self._jobs.add(Job("switch", lambda: self._switch(answer), lambda: answer(Fact.SERVE_FAILED, "given up")))
+
+    def retire(self, answer: Answer) -> None:
+        """See `Guest`."""
+        self._may_serve = False
+        self.checkpoints.disarm("this node must not serve")
+        self._jobs.clear()
+        self._jobs.add(Job("retire", lambda: self._retire(answer), must_end=True))
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._attempt is not None and self._attempt.is_whole
+
+    # ── the jobs ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _plan(self, plan: Plan, handlers: dict[str, Handler], giving_up: GivingUp | None = None) -> None:
+        self._run = run = PlanRun(plan)
+        log.info(f"plan {plan.name}")
+        try:
+            await run_plan(run, handlers, self._on_step, giving_up)
+        finally:
+            self._run = None
+
+    def _on_step(self, run: PlanRun) -> None:
+        task = run.task()
+        if task is not None:
+            log.debug(f"plan {run.plan.name}: {task.does}", undo=task.is_undo)
+
+    async def _protect(self, attempt: Attempt) -> None:
+        side = self.primary
+        if side is None or not side.machine.is_there:
+            attempt.fail(f"no guest to protect: no QEMU answers at qemu.qmp {self._host.config.qemu.qmp}")
+            return
+        self._link = attempt.link
+        why = "this is a bug"
+        try:
+            await self._plan(PROTECT, side.protect_handlers(attempt), attempt.giving_up)
+        except (PycoloError, OSError) as error:
+            why = str(error) or type(error).__name__
+        finally:
+            if not attempt.is_whole:
+                self._failed(attempt, why)
+        if attempt.is_whole:
+            self.checkpoints.arm()
+
+    def _failed(self, attempt: Attempt, why: str) -> None:
+        """The copy has failed. After SYNCHRONISED the table hears that COLO is broken."""
+        log.warning(f"protecting has failed: {why}")
+        if attempt.is_answered:
+            self.pair_broken(why)
+        attempt.fail(why)
+
+    async def _go_alone(self) -> None:
+        """Repeat until it succeeds: there is no way back."""
+        if self.primary is None:
+            await self._discard()
+            self.primary = self._new_primary()
+        side, is_first = self.primary, True
+        while True:
+            try:
+                await self._let_go(side, is_first=is_first)
+                return
+            except (PycoloError, OSError) as error:
+                log.error(f"going on alone is not done yet: {str(error) or type(error).__name__}")
+            is_first = False
+            await asyncio.sleep(RETRY_S)
+
+    async def _let_go(self, side: PrimaryGuest, *, is_first: bool) -> None:
+        if side.machine.is_over or not side.machine.pid:
+            await side.clear()
+            return
+        if not side.machine.is_there:  # only its monitor is lost: clients need not wait for that
+            await side.release_held()
+            await side.connect()
+        if is_first and not side.is_wired and not side.is_tidy:
+            await side.tidy()
+        else:
+            await self._plan(GO_ALONE, side.alone_handlers())
+        if not side.is_tidy:
+            await self._network.serve()
+            side.is_tidy = True
+
+    async def _prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
+        if self.primary is not None:
+            data.close()
+            answer(Fact.PREPARE_FAILED, "this node has the primary's guest")
+            return
+        if self.secondary is not None:
+            await self._discard()
+        side: SecondaryGuest
+
+        def broken(text: str) -> None:
+            log.info(text)
+            if self.secondary is side:
+                self.pair_broken(text)
+
+        side = SecondaryGuest(self._host, self._slot, self._network, on_gone=self._gone, on_broken=broken)
+        self.secondary, self._link = side, link
+        try:
+            await self._plan(PREPARE_SECONDARY, side.prepare_handlers(link, data))
+        except (PycoloError, OSError) as error:
+            self.secondary = None
+            answer(Fact.PREPARE_FAILED, str(error) or type(error).__name__)
+            return
+        ready(
+            {
+                "facts": msgspec.to_builtins(side.facts),
+                "version": side.machine.version,
+                "epoch": self._host.epoch.number,
+            }
+        )
+
+    async def _discard(self) -> None:
+        side, self.secondary = self.secondary, None
+        try:
+            if side is not None:
+                log.info("discarding the secondary's guest")
+                await side.discard()
+            else:
+                await end_leftover(self._host)
+                await self._network.leave()
+        except (PycoloError, OSError) as error:
+            log.error(str(error))
+
+    async def _switch(self, answer: Answer) -> None:
+        side = self.secondary
+        if side is None:
+            answer(*((Fact.SERVED, "") if self.primary is not None else (Fact.SERVE_FAILED, "this node has no guest")))
+            return
+        try:
+            await self._plan(TAKE_OVER, side.takeover_handlers())
+        except (PycoloError, OSError) as error:
+            why = str(error) or type(error).__name__
+            log.error(f"the takeover is not done yet: {why}")
+            answer(Fact.SERVE_FAILED, why)
+            return
+        self.primary = self._new_primary()
+        self.primary.adopt(side)
+        self.secondary = None
+        self._may_serve = True
+        answer(Fact.SERVED, "")
+
+    async def _retire(self, answer: Answer) -> None:
+        primary, secondary = self.primary, self.secondary
+        self.primary = self.secondary = None
+        pids = {side.machine.pid for side in (primary, secondary) if side is not None} | {self._host.pid}
+        try:
+            if primary is not None:
+                await primary.end()
+            if secondary is not None:
+                await secondary.discard()
+            await end_leftover(self._host)
+            if left := [pid for pid in pids if is_our_qemu(pid, self._host.config.qemu.qmp)]:
+                raise PeerError(f"QEMU (process {left[0]}) has not ended")
+            await self._network.leave()
+        except (PycoloError, OSError) as error:
+            why = str(error) or type(error).__name__
+            log.error(f"this node has not left the network yet: {why}")
+            answer(Fact.RETIRE_FAILED, why)
+            return
+        answer(Fact.RETIRED, "")
+
+    # ── facts ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pair_broken(self, text: str) -> None:
+        """COLO has ended while the pair was whole."""
+        self._host.tell(Fact.COLO_BROKEN, Told(link=self._link, text=text))
+
+    def checkpoint_overdue(self, text: str) -> None:
+        """A checkpoint has exceeded its time limit: one of the QEMUs hangs, or the connection between them."""
+        log.error(text)
+        task = asyncio.get_running_loop().create_task(self._find_who_hangs(text))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _find_who_hangs(self, text: str) -> None:
+        side = self.primary
+        if side is None or not self._host.is_on_guard():
+            return
+        try:
+            await side.machine.execute("query-status", timeout_s=HANG_S)
+        except QmpTimeout:
+            if self._host.is_on_guard():
+                self._host.tell(Fact.GUEST_HANGS, Told(text=f"QEMU of this host hangs: {text}"))
+        except (PeerError, ConnectError):  # it is gone: `Machine` reports that
+            return
+        else:
+            self.pair_broken(text)
+
+    # ── for the other node, and for the operator ──────────────────────────────────────────────────────────────
+
+    async def open_relay(self, arguments: JsonObject) -> JsonObject:
+        """Open the migration connection for the primary. Raises `PycoloError`."""
+        if self.secondary is None:
+            raise StateError("open-relay", "nothing prepared", "prepared")
+        return await self.secondary.open_relay()
+
+    async def checkpoint(self) -> dict[str, Any]:
+        """Make a checkpoint and return its record. Raises `StateError`, `CheckpointError`."""
+        return await self.checkpoints.operator_checkpoint()
+
+    async def guest_status(self) -> JsonObject:
+        """What `colo status` shows of QEMU."""
+        side = self.secondary or self.primary
+        return await side.machine.status() if side is not None else dict(ABSENT)
+
+    def plan_status(self) -> dict[str, Any] | None:
+        """The plan under way, for the status."""
+        return self._run.to_status() if self._run is not None else None
+
+    async def snapshot(self) -> dict[str, Any]:
+        """See `Guest`."""
+        return await self._slot.snapshot()
+
+
+class _Checkpoints:
+    """See `CheckpointHost`."""
+
+    def __init__(self, host: GuestHost, guest: VmGuest) -> None:
+        self.call = host.call
+        self._guest = guest
+        self.checkpoint_overdue = guest.checkpoint_overdue
+        self.pair_broken = guest.pair_broken
+
+    async def ask_hypervisor(self) -> None:
+        """Request a checkpoint from QEMU. Raises `PycoloError`."""
+        if self._guest.primary is not None:
+            await self._guest.primary.request_checkpoint()

@@ -1,0 +1,233 @@
+"""What the operator may ask of a node with a QEMU: protect, unprotect, checkpoint, failover, status, explain."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+import structlog
+
+from pycolo.errors import FailoverError, PeerError, PycoloError, StateError
+from pycolo.failover.pair import Told
+from pycolo.failover.pairstates import FREE, ON_GUARD, UNPROTECTED, Fact, Role, State
+from pycolo.link.orders import JsonObject
+from pycolo.node.control import Answer
+from pycolo.node.decider import Decider
+from pycolo.node.divergences import Divergences
+from pycolo.node.guest import Guest
+from pycolo.node.links import Links
+from pycolo.node.operator import Operator
+
+RELINK_S: Final = 2.0
+"""Ten of the secondary's attempts to form the link anew."""
+
+PROMISE_S: Final = 10.0
+"""Time limit for the secondary's promise not to serve."""
+
+RECORD_S: Final = 10.0
+"""Time limit for a record to be on disk."""
+
+STATUS_S: Final = 1.0
+"""Time limit for the other node's part of the status."""
+
+ATTEMPTS_MAX: Final = 3
+"""The arbiter opens a new term at most once per attempt of the other node to interfere."""
+
+_UNDECIDED: Final = frozenset(State) - {State.PROTECTING, State.COMMITTING}
+_WITHOUT_PAIR: Final = (FREE - {State.SWITCHING}) | {State.RETIRING, State.PRIMARY_EMPTY, State.SECONDARY_WAITING}
+_FORMING_ANEW: Final = frozenset({*UNPROTECTED, State.GOING_ALONE, State.SWITCHING})
+
+log = structlog.get_logger("colo")
+
+
+class Checkpoints(Protocol):
+    """What is shown of the checkpoints."""
+
+    def status(self) -> dict[str, Any]:
+        """`checkpoint` in the answer."""
+
+
+class VmGuest(Guest, Protocol):
+    """What is asked of a guest that is a QEMU's."""
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Of this guest."""
+
+    async def checkpoint(self) -> dict[str, Any]:
+        """Make one now; its record. Raises `PycoloError`."""
+
+    async def guest_status(self) -> JsonObject:
+        """What QEMU says of itself."""
+
+    def plan_status(self) -> dict[str, Any] | None:
+        """The plan that is under way."""
+
+
+class VmOperator:
+    """Answers what comes over the control socket. `operator` has what every node answers."""
+
+    def __init__(
+        self,
+        operator: Operator,
+        decider: Decider,
+        guest: VmGuest,
+        links: Links,
+        divergences: Divergences,
+        failovers: dict[str, int],
+        pair: str,
+    ) -> None:
+        self._operator = operator
+        self._decider = decider
+        self._guest = guest
+        self._links = links
+        self._divergences = divergences
+        self._failovers = failovers
+        self._pair = pair
+        self._outcomes: list[asyncio.Future[tuple[Fact, str]]] = []
+
+    # ── news ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def protect_ended(self, fact: Fact, why: str) -> None:
+        """The answer to a PROTECT of the table's."""
+        outcomes, self._outcomes = self._outcomes, []
+        for outcome in outcomes:
+            if not outcome.done():
+                outcome.set_result((fact, why))
+        if fact is Fact.PROTECT_FAILED:
+            log.warning(f"protecting has failed: {why}")
+
+    # ── requests ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def request(self, request: dict[str, Any]) -> Answer:
+        """One request, which has a "command"."""
+        try:
+            match request["command"]:
+                case "status":
+                    return await self.status()
+                case "protect":
+                    await self.protect()
+                case "unprotect":
+                    await self.unprotect()
+                case "checkpoint":
+                    return await self._checkpoint()
+                case "explain":
+                    shown = self._guest.checkpoints.status()
+                    return {"divergences": list(self._divergences.records), "checkpoint": shown}
+                case "failover":
+                    return await self._operator.failover()
+                case other:
+                    known = "status, protect, unprotect, checkpoint, failover and explain"
+                    return {"error": f"unknown command {other!r}; known are {known}"}
+        except PycoloError as error:
+            return {"error": str(error)}
+        status = await self._operator.status()
+        return {name: status[name] for name in ("state", "epoch", "term")}
+
+    # ── protect ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def protect(self) -> None:
+        """`colo protect`: protection is wished, and done now. Raises `PycoloError`."""
+        self._require_primary("protect")
+        for _ in range(ATTEMPTS_MAX):
+            fact, why = await self._attempt()
+            if fact is Fact.PROTECT_FAILED:
+                raise FailoverError("primary", "protect", why) if self._pair not in why else PeerError(why)
+            if fact is Fact.SYNCHRONISED:
+                await self._until_whole()
+                return
+            log.info("protecting begins anew under the arbiter's new term")
+        raise PeerError("the arbiter has opened one term after another: does another node serve this pair?")
+
+    async def _attempt(self) -> tuple[Fact, str]:
+        """How one attempt has ended."""
+        state = self._decider.pair.state
+        if state in _FORMING_ANEW:
+            state = (await self._decider.settled({State.PRIMARY_LINKED, State.PROTECTING}, RELINK_S)).state
+        outcome: asyncio.Future[tuple[Fact, str]] = asyncio.get_running_loop().create_future()
+        self._outcomes.append(outcome)
+        if state is State.PROTECTING:  # by itself
+            return await outcome
+        if state is not State.PRIMARY_LINKED:
+            self._outcomes.remove(outcome)
+            if state in UNPROTECTED:
+                self._decider.tell(Fact.PROTECT_WISHED, Told())
+            raise StateError("protect", self._decider.pair.shown, "linked (is the other node running?)")
+        self._decider.tell(Fact.PROTECT_WISHED, Told())
+        return await outcome
+
+    async def _until_whole(self) -> None:
+        await self._decider.settled(_UNDECIDED, RECORD_S)
+        await self._guest.settled()
+        pair = self._decider.pair
+        if pair.state not in (State.PRIMARY_PROTECTED, State.PRIMARY_SUSPECT):
+            raise PeerError(f"the pair broke while it was being protected: this node is {pair.shown}")
+
+    # ── unprotect ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def unprotect(self) -> None:
+        """`colo unprotect`: the guest serves by itself, and nothing of the node is left in QEMU.
+
+        Raises `PycoloError`.
+        """
+        self._require_primary("unprotect")
+        state = self._decider.pair.state
+        if state in (State.PROTECTING, State.COMMITTING):
+            self._decider.tell(Fact.UNPROTECT_WISHED, Told(text="unprotect"))
+        elif state in (*ON_GUARD, State.DISSOLVING):
+            await self._without_secondary()
+        elif state in UNPROTECTED or state is State.PRIMARY_LINKED:
+            self._decider.tell(Fact.UNPROTECT_WISHED, Told())
+            self._guest.release()
+        else:
+            raise StateError("unprotect", self._decider.pair.shown, "protected or unprotected")
+        await self._guest.settled()
+        if self._decider.pair.state in _FORMING_ANEW:
+            await self._decider.settled({State.PRIMARY_LINKED}, RELINK_S)
+
+    async def _without_secondary(self) -> None:
+        self._decider.tell(Fact.UNPROTECT_WISHED, Told(text="unprotect"))
+        pair = await self._decider.settled(_WITHOUT_PAIR, PROMISE_S)
+        if pair.state is State.DISSOLVING:
+            raise PeerError(f"the other node has not promised within {PROMISE_S:g} s not to serve; it is asked again")
+        if pair.state not in FREE:
+            raise StateError("unprotect", pair.shown, "protected: the pair broke meanwhile")
+
+    # ── others ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _require_primary(self, command: str) -> None:
+        if self._decider.pair.role is Role.SECONDARY:
+            raise StateError(command, "secondary", "primary: ask the other node")
+
+    async def _checkpoint(self) -> Answer:
+        pair = self._decider.pair
+        if pair.state not in (State.PRIMARY_PROTECTED, State.DEGRADED):
+            where = "the primary's node" if pair.role is Role.SECONDARY else pair.shown
+            raise StateError("checkpoint", where, "a protected pair, asked at the primary's node")
+        return await self._guest.checkpoint()
+
+    async def own_status(self) -> Answer:
+        """What this node knows by itself: for metrics, which must not wait for the other node."""
+        pair = self._decider.pair
+        return {
+            **await self._operator.status(),
+            "vm": await self._guest.guest_status(),
+            "checkpoint": self._guest.checkpoints.status(),
+            "plan": self._guest.plan_status(),
+            "failovers": self._failovers,
+            "link_up": self._links.present is not None,
+            "protection": {
+                "wished": pair.is_wished,
+                "automatic": pair.settings.protects_by_itself,
+                "failures": pair.failures,
+                "why": pair.text,
+            },
+        }
+
+    async def status(self) -> Answer:
+        """What `colo status` shows."""
+        other = None
+        pair = self._decider.pair
+        if pair.link and pair.is_heard:
+            with suppress(PeerError):
+                other = await self._links.request("status", timeout_s=STATUS_S)
+        return {**await self.own_status(), "other_vm": other}

@@ -1,0 +1,63 @@
+"""What lasts as long as a node with a QEMU and decides nothing: metrics, and the word to systemd that it is well."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from pycolo.metrics.server import MetricsServer
+from pycolo.node.servicemanager import Notifier
+from pycolo.transport.linksetup import Address
+
+log = structlog.get_logger("colo")
+
+
+class Metrics:
+    """The metrics server of `address`."""
+
+    def __init__(self, address: Address, status: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+        self._server = MetricsServer(address, status)
+
+    async def start(self) -> None:
+        """Raises `ConnectError`."""
+        await self._server.start()
+        log.info("metrics", url=f"http://{self._server.address}/metrics")
+
+    async def close(self) -> None:
+        """Closes its port."""
+        await self._server.close()
+
+
+class ServiceManager:
+    """Tells systemd that the node is ready, that it is well, and that it ends."""
+
+    def __init__(self, notify: Notifier, status: Callable[[], str], answers: Callable[[], Awaitable[object]]) -> None:
+        """`status()`: one line. `answers()` returns when the data path has answered; raises TimeoutError."""
+        self._notify = notify
+        self._status = status
+        self._answers = answers
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """The node is ready."""
+        self._notify.ready(self._status())
+        interval_s = self._notify.watchdog_interval_s
+        if interval_s is not None:
+            self._task = asyncio.get_running_loop().create_task(self._watch(interval_s))
+
+    async def close(self) -> None:
+        """The node ends."""
+        self._notify.stopping()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _watch(self, interval_s: float) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._answers(), interval_s)
+                self._notify.alive()
+            await asyncio.sleep(interval_s)

@@ -1,0 +1,533 @@
+"""The guest with a QEMU: what each command does, and which facts follow, whatever goes wrong and whenever.
+
+Everything is real but the two QEMUs and the two nodes: see `support.guestworld`.
+"""
+
+import asyncio
+from struct import pack
+
+import pytest
+
+from pycolo.errors import PeerError, QmpTimeout, StateError
+from pycolo.failover.pairstates import Fact, Role
+from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER
+from pycolo.vm import guest
+from pycolo.vm.primaryguest import PrimaryGuest
+from pycolo.vm.relay import ColoMessage
+from pycolo.vm.secondaryguest import SecondaryGuest
+from support.guestworld import HANG, QemuStandIn, World, play, until
+
+F = Fact
+
+METHODS = {"ensure-running": "ensure_protected_running", "serve-network": "switch_routes"}
+"""Methods of other names than their steps, or in another object: the nearest one."""
+
+NO_READY = {"secondary": {"ready": HANG}}
+"""A secondary that never says READY: a step that begins the copy is not overtaken by its end."""
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    """Plays a scene: a function of the world."""
+    monkeypatch.setattr(guest, "RETRY_S", 0.01)
+    return lambda play_it, **faults: play(tmp_path, monkeypatch, play_it, faults)
+
+
+def fails_at(monkeypatch, cls, step, *, is_done=False, times=1):
+    """Let the step's handler fail; `is_done`: when all of its work is done."""
+    name = METHODS.get(step, step.replace("-", "_"))
+    do = getattr(cls, name)
+    left = [times]
+
+    async def fail(self):
+        if not left[0]:
+            return await do(self)
+        left[0] -= 1
+        if is_done:
+            await do(self)
+        raise PeerError(f"{step} is refused")
+
+    monkeypatch.setattr(cls, name, fail)
+
+
+def hangs_at(monkeypatch, cls, step):
+    """Let the step's handler do its work and then hang; the event is set when it does."""
+    name = METHODS.get(step, step.replace("-", "_"))
+    do = getattr(cls, name)
+    reached = asyncio.Event()
+
+    async def hang(self):
+        if not reached.is_set():
+            await do(self)
+            reached.set()
+            await asyncio.Event().wait()
+        await do(self)
+
+    monkeypatch.setattr(cls, name, hang)
+    return reached
+
+
+def names(plan, *but):
+    return [step.name for step in plan.steps if step.name not in but]
+
+
+def is_untouched(node):
+    """The guest runs by itself; nothing of COLO is left in its QEMU, and nothing of it in the node."""
+    qemu, side = node.qemu, node.guest.primary
+    assert (qemu.objects, qemu.chardevs, qemu.mode, qemu.is_running) == (set(), set(), "none", True)
+    assert (side.path, side.serving, side._relay, side._listening) == (None, None, None, None)
+    assert node.guest.plan_status() is None
+
+
+# ── protect ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_protected_pair(scene):
+    async def play_it(world):
+        await world.protected()
+        assert world.a.guest.checkpoints.status()["phase"] != "disarmed"
+        assert world.a.epoch.number == world.b.epoch.number == 7
+        assert (world.a.qemu.mode, world.b.qemu.mode) == ("primary", "secondary")
+        assert (world.a.facts, world.b.facts, world.b.answers) == ([], [], [])
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("step", names(PROTECT, "first-checkpoint", "ensure-running"))
+def test_a_step_that_fails_is_the_answer_and_all_is_undone(scene, monkeypatch, step, is_done):
+    async def play_it(world):
+        fails_at(monkeypatch, PrimaryGuest, step, is_done=is_done)
+        world.a.guest.release()
+        world.protect()
+        await until(lambda: world.a.answers)
+        await world.a.guest.settled()
+        assert world.a.answers == [(F.PROTECT_FAILED, f"{step} is refused")]
+        assert world.a.facts == []
+        is_untouched(world.a)
+        monkeypatch.setattr(World, "faults", {})
+        world.b.guest.discard()
+        await world.b.guest.settled()
+        world.a.answers.clear()
+        await world.protected()
+
+    scene(play_it, **NO_READY)
+
+
+@pytest.mark.parametrize("step", names(PROTECT, "first-checkpoint", "ensure-running"))
+def test_an_attempt_that_is_given_up_in_a_step_is_undone(scene, monkeypatch, step):
+    async def play_it(world):
+        reached = hangs_at(monkeypatch, PrimaryGuest, step)
+        world.a.guest.release()
+        world.protect()
+        await until(reached.is_set)
+        world.a.guest.cancel_protect("the link is lost")
+        await world.a.guest.settled()
+        assert world.a.answers == [(F.PROTECT_FAILED, "the link is lost")]
+        is_untouched(world.a)
+
+    scene(play_it, **NO_READY)
+
+
+def test_one_that_waits_for_its_turn_is_dropped(scene, monkeypatch):
+    async def play_it(world):
+        world.a.qemu.faults["query-colo-status"] = HANG
+        world.a.guest.release()
+        world.protect()
+        world.a.guest.cancel_protect("the link is lost")
+        assert world.a.answers == [(F.PROTECT_FAILED, "the link is lost")]
+        assert world.a.data is not None
+        del world.a.qemu.faults["query-colo-status"]
+        world.a.guest.retire(world.a.answer)
+        await world.a.guest.settled()
+
+    scene(play_it)
+
+
+def test_without_a_qemu_there_is_nothing_to_protect(scene, monkeypatch):
+    async def play_it(world):
+        world.a.qemu.die()
+        world.protect()
+        await world.a.guest.settled()
+        ((fact, why),) = world.a.answers
+        assert fact is F.PROTECT_FAILED
+        assert "qmp.sock" in why
+
+    scene(play_it)
+
+
+def test_the_others_refusal_is_the_reason(scene):
+    async def play_it(world):
+        world.protect()
+        await until(lambda: world.a.answers)
+        assert world.a.answers == [(F.PROTECT_FAILED, "the other node: no such machine")]
+        assert world.b.answers == [(F.PREPARE_FAILED, "no such machine")]
+
+    scene(play_it, secondary={"start": PeerError("no such machine")})
+
+
+def test_the_guest_stands_until_it_is_on_record_that_there_may_be_two(scene):
+    async def play_it(world):
+        world.a.commits = False
+        world.a.guest.release()
+        world.protect()
+        await until(lambda: world.a.answers)
+        await asyncio.sleep(0.1)
+        assert world.a.answers == [(F.SYNCHRONISED, "")]
+        assert not world.a.qemu.is_running
+        world.a.guest.committed()
+        await world.a.guest.settled()
+        assert world.a.qemu.is_running
+        assert world.a.qemu.mode == "primary"
+
+    scene(play_it)
+
+
+def test_and_runs_alone_when_that_cannot_be(scene):
+    async def play_it(world):
+        world.a.commits = False
+        world.a.guest.release()
+        world.protect()
+        await until(lambda: world.a.answers)
+        world.a.guest.cancel_protect("the disk is full")
+        world.a.guest.release()
+        await world.a.guest.settled()
+        assert world.a.answers == [(F.SYNCHRONISED, "")]
+        is_untouched(world.a)
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_copy_that_breaks_before_it_counts_is_a_broken_pair(scene, is_committed):
+    async def play_it(world):
+        world.a.commits = False
+        world.protect()
+        await until(lambda: world.a.answers)
+        world.a.qemu.event("COLO_EXIT", reason="error")
+        if is_committed:
+            world.a.guest.committed()
+        await until(lambda: F.COLO_BROKEN in world.a.told())
+        world.a.guest.release()
+        await world.a.guest.settled()
+        is_untouched(world.a)
+
+    scene(play_it)
+
+
+# ── prepare ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("step", names(PREPARE_SECONDARY))
+def test_a_secondary_that_cannot_be_prepared_says_why_and_leaves_nothing(scene, monkeypatch, step):
+    async def play_it(world):
+        fails_at(monkeypatch, SecondaryGuest, step, is_done=True)
+        world.protect()
+        await until(lambda: world.a.answers)
+        await world.b.guest.settled()
+        assert world.b.answers == [(F.PREPARE_FAILED, f"{step} is refused")]
+        assert world.a.answers == [(F.PROTECT_FAILED, f"the other node: {step} is refused")]
+        assert world.b.guest.secondary is None
+        assert world.b.pid == 0
+        assert "kill" in QemuStandIn.made[-1].done
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("step", names(PREPARE_SECONDARY))
+def test_one_that_is_thrown_away_in_a_step_leaves_nothing(scene, monkeypatch, step):
+    async def play_it(world):
+        reached = hangs_at(monkeypatch, SecondaryGuest, step)
+        world.protect()
+        await until(reached.is_set)
+        world.b.guest.discard()
+        await world.b.guest.settled()
+        assert world.b.guest.secondary is None
+        assert "kill" in QemuStandIn.made[-1].done
+        assert (await world.b.guest.guest_status())["qmp"] == "absent"
+        world.a.guest.cancel_protect("the other node is gone")
+        await world.a.guest.settled()
+        is_untouched(world.a)
+
+    scene(play_it)
+
+
+def test_the_migration_is_for_a_prepared_guest_only(scene):
+    async def play_it(world):
+        with pytest.raises(StateError, match="prepared"):
+            await world.b.guest.open_relay({})
+
+    scene(play_it)
+
+
+# ── going alone ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("step", names(GO_ALONE))
+def test_going_alone_is_tried_until_it_is_done(scene, monkeypatch, step, is_done):
+    async def play_it(world):
+        await world.protected()
+        fails_at(monkeypatch, PrimaryGuest, step, is_done=is_done, times=3)
+        world.a.guest.unlinked()
+        world.a.guest.release()
+        world.a.guest.release()
+        await world.a.guest.settled()
+        is_untouched(world.a)
+        assert world.a.guest.checkpoints.status()["phase"] == "disarmed"
+
+    scene(play_it)
+
+
+def test_a_protection_waits_until_the_last_one_is_taken_away(scene, monkeypatch):
+    async def play_it(world):
+        await world.protected()
+        fails_at(monkeypatch, PrimaryGuest, "leave-colo", times=5)
+        world.a.answers.clear()
+        world.b.guest.discard()
+        world.a.guest.release()
+        world.protect()
+        await until(lambda: world.a.answers)
+        assert world.a.answers == [(F.SYNCHRONISED, "")]
+        await world.a.guest.settled()
+        assert world.a.qemu.mode == "primary"
+
+    scene(play_it)
+
+
+def test_a_guest_that_is_found_goes_onto_the_network_when_it_may_serve(scene):
+    async def play_it(world):
+        world.a.qemu.objects.add("colo-f-lan-in")
+        world.a.qemu.is_running = False
+        assert not world.a.is_on_lan
+        world.a.guest.release()
+        await world.a.guest.settled()
+        assert world.a.is_on_lan
+        is_untouched(world.a)
+
+    scene(play_it)
+
+
+def test_another_qemu_may_come_where_one_has_ended(scene):
+    async def play_it(world):
+        world.a.guest.release()
+        await world.a.guest.settled()
+        QemuStandIn.absent.add("primary")
+        world.a.qemu.die()
+        assert world.a.told() == {F.GUEST_GONE}
+        (world.a.place / "on-lan").unlink()
+        await asyncio.sleep(0.05)
+        assert not world.a.came
+        QemuStandIn.absent.clear()
+        await until(lambda: world.a.came)
+        await world.a.guest.settled()
+        assert world.a.is_on_lan
+        await world.protected()
+
+    scene(play_it)
+
+
+def test_one_that_comes_to_a_node_that_must_not_serve_stays_off_the_network(scene):
+    async def play_it(world):
+        world.a.guest.halt()
+        world.a.qemu.die()
+        await until(lambda: world.a.came)
+        await world.a.guest.settled()
+        assert not world.a.is_on_lan
+        world.a.guest.release()
+        await world.a.guest.settled()
+        assert world.a.is_on_lan
+
+    scene(play_it)
+
+
+# ── taking over ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def takes_over(world):
+    world.b.moment, world.b.is_next = Role.PRIMARY, True
+    world.b.guest.unlinked()
+    world.b.guest.switch(world.b.answer)
+    await world.b.guest.settled()
+
+
+def test_the_secondary_serves_and_can_be_protected(scene):
+    async def play_it(world):
+        await world.protected()
+        qemu = world.b.qemu
+        world.a.qemu.die()
+        await takes_over(world)
+        assert world.b.answers == [(F.SERVED, "")]
+        assert (world.b.is_on_lan, world.b.guest.secondary, world.b.qemu) == (True, None, qemu)
+        assert (await world.b.guest.snapshot())["mode"] == "serving"
+        world.b.guest.release()  # a lease that is had again
+        await world.b.guest.settled()
+        is_untouched(world.b)
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("step", names(TAKE_OVER, "serve-network"))
+def test_a_takeover_is_not_serving_before_all_is_done(scene, monkeypatch, step, is_done):
+    async def play_it(world):
+        await world.protected()
+        world.a.qemu.die()
+        fails_at(monkeypatch, SecondaryGuest, step, is_done=is_done)
+        await takes_over(world)
+        if TAKE_OVER.step(step).is_required:
+            assert world.b.answers == [(F.SERVE_FAILED, f"{step} is refused")]
+            assert world.b.guest.secondary is not None
+            await takes_over(world)
+        assert world.b.answers[-1] == (F.SERVED, "")
+        assert world.b.is_on_lan
+
+    scene(play_it)
+
+
+def test_a_hook_that_fails_is_a_takeover_that_is_not_done(scene):
+    async def play_it(world):
+        await world.protected()
+        world.b.config.network.serve[:] = ["false"]
+        await takes_over(world)
+        ((fact, why),) = world.b.answers
+        assert fact is F.SERVE_FAILED
+        assert "network.serve" in why
+        assert (await world.b.guest.snapshot())["mode"] != "serving"
+
+    scene(play_it)
+
+
+def test_a_takeover_in_a_checkpoint_ends_its_hold(scene):
+    """The primary dies between REPLY and LOADED: the guest stands, and its path holds everything."""
+
+    async def play_it(world):
+        await world.protected()
+        world.b.qemu._stream.write(pack(">II", ColoMessage.REPLY, ColoMessage.RECEIVED))
+        held = asyncio.Event()
+
+        async def look():
+            while (await world.b.guest.snapshot())["mode"] != "held":
+                await asyncio.sleep(0.002)
+            held.set()
+
+        await look()
+        world.a.qemu.die()
+        await takes_over(world)
+        assert world.b.answers == [(F.SERVED, "")]
+        assert (await world.b.guest.snapshot())["mode"] == "serving"
+
+    scene(play_it)
+
+
+def test_a_guest_that_dies_in_its_takeover_leaves_a_primary_without_a_guest(scene, monkeypatch):
+    async def play_it(world):
+        await world.protected()
+        reached = hangs_at(monkeypatch, SecondaryGuest, "filters-on")
+        world.b.moment = Role.PRIMARY
+        world.b.guest.switch(world.b.answer)
+        await until(reached.is_set)
+        QemuStandIn.absent.add("primary")
+        world.b.qemu.die()
+        assert F.GUEST_GONE in world.b.told()
+        world.b.guest.release()
+        await world.b.guest.settled()
+        assert world.b.guest.secondary is None
+        assert world.b.guest.primary is not None
+        assert world.b.came == 0
+        QemuStandIn.absent.clear()
+        await until(lambda: world.b.came)
+
+    scene(play_it)
+
+
+# ── the end of a guest ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_primary_that_retires_is_dead_and_off_the_network(scene):
+    async def play_it(world):
+        await world.protected()
+        qemu = world.a.qemu
+        world.a.answers.clear()
+        world.a.guest.halt()
+        world.a.guest.unlinked()
+        world.a.guest.retire(world.a.answer)
+        await world.a.guest.settled()
+        assert world.a.answers == [(F.RETIRED, "")]
+        assert (qemu.done[-1], world.a.is_on_lan, world.a.guest.primary) == ("kill", False, None)
+        assert (await world.a.guest.snapshot())["counters"] == {}
+
+    scene(play_it)
+
+
+def test_one_that_cannot_leave_the_network_is_not_retired(scene):
+    async def play_it(world):
+        world.a.guest.release()
+        await world.a.guest.settled()
+        command = list(world.a.config.network.retire)
+        world.a.config.network.retire[:] = ["false"]
+        world.a.guest.retire(world.a.answer)
+        await world.a.guest.settled()
+        assert [fact for fact, _ in world.a.answers] == [F.RETIRE_FAILED]
+        world.a.config.network.retire[:] = command
+        world.a.guest.retire(world.a.answer)
+        await world.a.guest.settled()
+        assert world.a.answers[-1] == (F.RETIRED, "")
+        assert not world.a.is_on_lan
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("step", names(PROTECT, "first-checkpoint", "ensure-running"))
+def test_retiring_waits_for_no_plan(scene, monkeypatch, step):
+    async def play_it(world):
+        reached = hangs_at(monkeypatch, PrimaryGuest, step)
+        world.protect()
+        await until(reached.is_set)
+        qemu = world.a.qemu
+        world.a.guest.retire(world.a.answer)
+        await world.a.guest.settled()
+        assert [fact for fact, _ in world.a.answers] == [F.PROTECT_FAILED, F.RETIRED]
+        assert "kill" in qemu.done
+
+    scene(play_it, **NO_READY)
+
+
+# ── facts ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_breaks_a_whole_pair_is_told_with_its_link(scene):
+    async def play_it(world):
+        await world.protected()
+        world.b.qemu.die()
+        await until(lambda: F.COLO_BROKEN in world.a.told())
+        assert {link for fact, _, link in world.a.facts if fact is F.COLO_BROKEN} == {world.links}
+        assert world.b.told() == {F.GUEST_GONE, F.COLO_BROKEN}
+        world.b.guest.discard()
+        await until(lambda: F.DATA_LOST in world.a.told())
+        assert {link for fact, _, link in world.a.facts if fact is F.DATA_LOST} == {world.links}
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("is_on_guard", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "fact"),
+    [
+        (QmpTimeout("vm1", "query-status", 1, "no answer"), F.GUEST_HANGS),
+        (None, F.COLO_BROKEN),
+        (PeerError("QMP is closed"), None),
+    ],
+)
+def test_a_checkpoint_that_does_not_end(scene, fault, fact, is_on_guard):
+    """Whose QEMU hangs is asked while the other node is heard; else it may hang in the dead one's stream."""
+
+    async def play_it(world):
+        await world.protected()
+        world.a.is_guarding = is_on_guard
+        world.a.qemu.faults["query-status"] = fault
+        world.a.guest.checkpoint_overdue("a checkpoint is not done after 5 s")
+        await asyncio.gather(*world.a.guest._asking)
+        assert world.a.told() == ({fact} if fact is not None and is_on_guard else set())
+
+    scene(play_it)
