@@ -56,6 +56,13 @@ def vm_status(**changed: Any) -> dict[str, Any]:
             **tally.status(),
         },
         "plan": None,
+        "protection": {
+            "wished": True,
+            "automatic": True,
+            "unprotected_ms": None,
+            "failures": 0,
+            "why": "the pair is whole",
+        },
         **changed,
     }
 

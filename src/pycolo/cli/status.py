@@ -72,6 +72,8 @@ def status_lines(answer: Fields) -> list[str]:
 def _vm_lines(answer: Fields) -> Iterator[str]:
     yield f"QEMU of this host: {_qemu(answer['vm'])}"
     yield f"QEMU of the other: {_qemu(answer.get('other_vm'))}"
+    if (protection := answer.get("protection")) and protection.get("unprotected_ms") is not None:
+        yield from _unprotected(protection)
     if plan := answer.get("plan"):
         done = f" (done: {', '.join(plan['done'])})" if plan.get("done") else ""
         yield f"in progress: {plan['name']}, step {plan.get('step') or 'none'}{done}"
@@ -83,6 +85,13 @@ def _vm_lines(answer: Fields) -> Iterator[str]:
         )
     elif "connections" in counters:
         yield f"connections: {counters['connections']}"
+
+
+def _unprotected(protection: Fields) -> Iterator[str]:
+    if protection.get("wished"):
+        failures = protection["failures"]
+        tried = f", {failures} failed attempt{'s' * (failures > 1)}" if failures else ""
+        yield f"unprotected for {protection['unprotected_ms'] / 1000:.1f} s{tried}: {protection['why']}"
 
 
 def _qemu(vm: Fields | None) -> str:

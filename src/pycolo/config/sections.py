@@ -215,9 +215,9 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     timeout_ms: Annotated[int, keys.milliseconds(100, 600_000)] = 10_000
     """For `command`: time limit; after it the command is ended and has failed."""
 
-    head_start_ms: Annotated[int, keys.milliseconds(0, 600_000)] = 2_000
-    """For `command`: the node that serves runs its command at once, the other one so much later. Give it longer than
-    the command takes: then two hosts that lose each other are not both fenced. When the host that serves is dead, its
+    head_start_ms: Annotated[int, keys.milliseconds(0, 600_000)] = 10_000
+    """For `command`: the node that serves runs its command at once, the other one so much later, so that two healthy
+    hosts that lose each other are not both fenced. At least `timeout_ms`. When the host that serves is dead, its
     clients wait for this as well.
     """
 
@@ -243,6 +243,8 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
         """Keys that a kind requires."""
         if self.kind == "command" and not self.command:
             yield "command", f'{_COMMAND}, since kind is "command"', None
+        if self.kind == "command" and self.head_start_ms < self.timeout_ms:
+            yield "head_start_ms", f"at least arbiter.timeout_ms ({self.timeout_ms})", self.head_start_ms
         if self.kind == "etcd" and not self.endpoints:
             yield "endpoints", 'an array of URLs, since kind is "etcd"', None
         if (self.certificate is None) != (self.key is None):

@@ -177,6 +177,11 @@ def _failover_seconds(status: Mapping[str, Any]) -> Reading:
         yield (), max(0.0, ended - began) / 1e9
 
 
+def _unprotected(status: Mapping[str, Any]) -> Reading:
+    if at(status, "protection", "wished") is True:
+        yield (), (number(status, "protection", "unprotected_ms") or 0) / 1000
+
+
 _COMPARES: Final = "primary_frames"
 _REWRITES: Final = "client_frames"
 # Which of the two counters a status has shows the node's kind; `guest_frames` and `refused` are in both.
@@ -211,6 +216,7 @@ def _ports_both_ways(name: str) -> Reader:
 READERS: Final[dict[str, Reader]] = {
     "colo_state": _state,
     "colo_state_seconds": plain("since_ms", per=1000),
+    "colo_unprotected_seconds": _unprotected,
     "colo_term": plain("term"),
     "colo_epoch": plain("epoch"),
     "colo_plan_running": _is_there("plan"),

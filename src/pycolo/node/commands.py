@@ -62,8 +62,8 @@ class Lease(Protocol):
     def acquire(self, term: int, on_acquired: Callable[[int, str], None]) -> None:
         """Then `on_acquired(term, "")`, with the term to work under, or with the reason why there is none."""
 
-    def abandon(self) -> None:
-        """It is not needed any more: `on_acquired` is not called."""
+    def abandon(self) -> bool:
+        """It is not needed any more: `on_acquired` is not called. Whether it was still awaited."""
 
 
 class Parts:
@@ -121,8 +121,10 @@ class Commands:
             case C.PROTECT:
                 self._protect(pair)
             case C.CANCEL_PROTECT:
-                self._parts.lease.abandon()
-                guest.cancel_protect(told.text or pair.text)
+                why = told.text or pair.text
+                if self._parts.lease.abandon():
+                    self.on_protect_ended(Fact.PROTECT_FAILED, why)
+                guest.cancel_protect(why)
             case C.PREPARE:
                 self._prepare(pair, told)
             case C.DISCARD_GUEST:

@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from pycolo.failover.pair import Pair
-from pycolo.failover.pairstates import Fact, State
+from pycolo.failover.pairstates import IN_STEP, ON_GUARD, Fact, State
 
 PASSING: Final = frozenset(
     {
@@ -33,6 +33,7 @@ PLAIN_LINES: Final = {
 """Of states to which one thing leads: the table's reason says more than a user can use."""
 
 _PROTECTED: Final = (State.PRIMARY_PROTECTED, State.SECONDARY_PROTECTED)
+_IN_DOUBT: Final = (State.PRIMARY_SUSPECT, State.PRIMARY_ACTING)
 _FORMING: Final = (State.COMMITTING, State.PREPARING)
 _PERMITTED: Final = (State.GOING_ALONE, State.TAKING_OVER)
 
@@ -46,6 +47,8 @@ class Journal:
         """Lines about the states `passing` are for debugging."""
         self._passing = passing
         self.since_ns = monotonic_ns()
+        self.unprotected_ns: int | None = self.since_ns
+        """Since when there is no pair in step; None while there is one."""
         self.takeover: dict[str, int] | None = None
         self.cause = ""
         self.is_outdated = False
@@ -56,6 +59,10 @@ class Journal:
         """`suspected_ns`: when the last suspicion arose."""
         if after.shown != before.shown:
             self.since_ns = monotonic_ns()
+        if after.state in ON_GUARD or after.state in IN_STEP:
+            self.unprotected_ns = None
+        elif self.unprotected_ns is None and after.state not in _IN_DOUBT:
+            self.unprotected_ns = monotonic_ns()
         self.cause = self._line(before, after)
         if after.state in _PROTECTED and before.state in _FORMING:
             self.takeover = None

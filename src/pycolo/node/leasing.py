@@ -21,8 +21,9 @@ class NoLease:
         """Answered at once."""
         on_acquired(term, "")
 
-    def abandon(self) -> None:
+    def abandon(self) -> bool:
         """Nothing is under way."""
+        return False
 
 
 class Leasing:
@@ -37,11 +38,12 @@ class Leasing:
         self.abandon()
         self._task = asyncio.get_running_loop().create_task(self._acquire(term, on_acquired))
 
-    def abandon(self) -> None:
-        """The attempt is given up."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+    def abandon(self) -> bool:
+        """Give the attempt up. Whether there was one."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        return task is not None
 
     async def _acquire(self, term: int, on_acquired: OnAcquired) -> None:
         name = self._runner.name

@@ -149,7 +149,9 @@ class _Assembly:
 
         identity = Identity(config.pair, lambda: shown_role(self._pair()), epoch, config.heartbeat.timeout_ms)
         operator = Operator(identity, decider, guest, self._links, self._permission, self._journal, self._divergences)
-        vm_operator = VmOperator(operator, decider, guest, self._links, self._divergences, self._failovers, config.pair)
+        vm_operator = VmOperator(
+            operator, decider, guest, self._links, self._divergences, self._journal, self._failovers, config.pair
+        )
         does = Commands(parts, decider.tell, epoch, operator.refused)
         does.on_protect_ended = vm_operator.protect_ended
         services: list[Service] = [

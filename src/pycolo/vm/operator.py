@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from time import monotonic_ns
 from typing import Any, Final, Protocol
 
 import structlog
@@ -14,6 +15,7 @@ from pycolo.node.control import Answer
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.guest import Guest
+from pycolo.node.journal import Journal
 from pycolo.node.links import Links
 from pycolo.node.operator import Operator
 
@@ -73,6 +75,7 @@ class VmOperator:
         guest: VmGuest,
         links: Links,
         divergences: Divergences,
+        journal: Journal,
         failovers: dict[str, int],
         pair: str,
     ) -> None:
@@ -81,14 +84,17 @@ class VmOperator:
         self._guest = guest
         self._links = links
         self._divergences = divergences
+        self._journal = journal
         self._failovers = failovers
         self._pair = pair
+        self._last_failure = ""
         self._outcomes: list[asyncio.Future[tuple[Fact, str]]] = []
 
     # ── news ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def protect_ended(self, fact: Fact, why: str) -> None:
         """The answer to a PROTECT of the table's."""
+        self._last_failure = why if fact is Fact.PROTECT_FAILED else ""
         outcomes, self._outcomes = self._outcomes, []
         for outcome in outcomes:
             if not outcome.done():
@@ -218,10 +224,15 @@ class VmOperator:
             "protection": {
                 "wished": pair.is_wished,
                 "automatic": pair.settings.protects_by_itself,
+                "unprotected_ms": self._unprotected_ms(),
                 "failures": pair.failures,
-                "why": pair.text,
+                "why": self._last_failure or pair.text,
             },
         }
+
+    def _unprotected_ms(self) -> int | None:
+        since_ns = self._journal.unprotected_ns
+        return None if since_ns is None else (monotonic_ns() - since_ns) // 1_000_000
 
     async def status(self) -> Answer:
         """What `colo status` shows."""

@@ -20,6 +20,7 @@ from pycolo.cli.watch import CLEAR_BELOW, HOME, screen
 from pycolo.node.sidebyside import divergence_lines, side_by_side
 from support.asked import STATUS, answering
 from support.configs import changed
+from support.statuses import vm_status
 
 
 @pytest.fixture
@@ -61,6 +62,13 @@ def test_status_has_what_matters():
         f"  2026-11-23T15:00:00.123Z epoch 7 committed; {numbers}; divergence: {difference}",
         f"divergence: {difference}",
     ]
+
+
+def test_a_guest_that_ought_to_be_protected_and_is_not():
+    protection = {"wished": True, "unprotected_ms": 12_340, "failures": 2, "why": "vm1: no QEMU"}
+    line = "unprotected for 12.3 s, 2 failed attempts: vm1: no QEMU"
+    assert line in status_lines(vm_status(state="linked", protection=protection))
+    assert line not in status_lines(vm_status(state="linked", protection=protection | {"wished": False}))
 
 
 def test_a_node_that_has_nothing_yet():

@@ -165,6 +165,17 @@ def test_a_lease_comes_before_protecting_and_a_new_term_before_that():
     assert world.done == []
 
 
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_an_attempt_that_is_given_up_while_its_lease_is_awaited_has_ended(is_awaited):
+    world = World()
+    ended = []
+    world.commands.on_protect_ended = lambda fact, why: ended.append((fact, why))
+    world.parts.lease.abandon = lambda: is_awaited
+    world.do(C.CANCEL_PROTECT, Told(text="unprotect"))
+    assert ended == [(F.PROTECT_FAILED, "unprotect")] * is_awaited
+    assert world.done == [("guest.cancel_protect", ("unprotect",))]
+
+
 @pytest.mark.parametrize(("why", "fact"), [("", F.RETIRED), ("disk full", F.RETIRE_FAILED)])
 def test_a_node_has_retired_when_its_role_is_on_disk(why, fact):
     world = World()

@@ -87,6 +87,13 @@ def test_an_arbiter_that_does_not_answer_is_given_up_with_its_own_words(monkeypa
 
 
 def test_what_is_abandoned_answers_nothing() -> None:
-    runner, answers = play(lambda runner, own, answers: own.abandon())
+    was_awaited = []
+
+    def abandon(runner: FakeRunner, own: Leasing, answers: list[tuple[int, str]]) -> None:
+        was_awaited.extend([own.abandon(), own.abandon()])
+
+    runner, answers = play(abandon)
     assert runner.was_given_up
+    assert was_awaited == [True, False]
+    assert NoLease().abandon() is False
     assert answers == []

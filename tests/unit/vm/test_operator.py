@@ -55,6 +55,8 @@ class Divergences:
 class World:
     """A decider whose commands are noted; `answers` says which fact follows a command."""
 
+    unprotected_ns = None
+
     def __init__(self, state: State, answers: dict[Command, Fact] | None = None, **more: Any) -> None:
         self.answers = answers or {}
         self.commands: list[Command] = []
@@ -69,6 +71,7 @@ class World:
             self.guest,
             Links(),
             Divergences(),
+            self,
             {"take-over": 1},
             "vm1",  # type: ignore[arg-type]
         )
@@ -221,6 +224,7 @@ def test_the_status_says_what_is_wished_and_how_both_guests_are() -> None:
         assert status["protection"] == {
             "wished": True,
             "automatic": True,
+            "unprotected_ms": None,
             "failures": 2,
             "why": "the pair is whole",
         }

@@ -29,8 +29,8 @@ HEARTBEAT_TIMEOUT_MS: Final = 150
 
 COMPARE_TIMEOUT_MS: Final = 500
 
-HEAD_START_MS: Final = 500
-"""With arbiter command: the fencing script takes a few milliseconds."""
+FENCE_MS: Final = 1000
+"""With arbiter command: the time limit of the fencing script, which takes some milliseconds, and the head start."""
 
 LEASE_MS: Final = 3000
 """With arbiter etcd: the longest wait of the other host for a dead one's lease."""
@@ -116,7 +116,7 @@ class NodeFiles:
         bridge = ["ip", "link", "set", TAP]
         arbiter: dict[str, Any] = {"kind": setting.arbiter}
         if setting.arbiter == "command":
-            arbiter |= {"command": [str(self.fence)], "timeout_ms": 5000, "head_start_ms": HEAD_START_MS}
+            arbiter |= {"command": [str(self.fence)], "timeout_ms": FENCE_MS, "head_start_ms": FENCE_MS}
         elif setting.arbiter == "etcd":
             arbiter |= {"endpoints": [STORE_URL], "ttl_ms": LEASE_MS}
         return {
