@@ -152,9 +152,9 @@ class VmGuest:
             await fresh.release()
             return
         self.primary = fresh
+        self._jobs.add(Job("abandon", side.abandon, must_end=True))
         self._welcome(fresh)
         self._host.guest_came()
-        await side.abandon()
 
     def _welcome(self, side: PrimaryGuest) -> None:
         """A QEMU has been found. An unprotected one is connected to its tap, and the tap to the network."""

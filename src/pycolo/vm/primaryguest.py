@@ -310,18 +310,18 @@ class PrimaryGuest:
         await self._drop_relay()
 
     async def _drop_relay(self) -> None:
+        self._host.forget_migration_link()
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+            with suppress(OSError):
+                self._relay_path.unlink()
         relay, self._relay = self._relay, None
         link, self._link = self._link, None
         if relay is not None:
             await asyncio.to_thread(relay.close)
         elif link is not None:
             link.close()
-        if self._listening is not None:
-            self._listening.close()
-            self._listening = None
-            with suppress(OSError):
-                self._relay_path.unlink()
-        self._host.forget_migration_link()
 
     async def remove_filters(self) -> None:
         """Connect the guest to its tap directly, unless open connections still need their offsets translated."""
