@@ -76,7 +76,8 @@ def protect(*, control: Path) -> None:
     """Attach to the running QEMU, start a secondary on the other host, and bring the pair into COLO state.
 
     The command waits until the pair is protected and prints each step. If a step fails, the steps before it are undone
-    and the virtual machine goes on as before.
+    and the virtual machine goes on as before. Until `colo unprotect` the node that serves protects the guest again by
+    itself after each failure.
     """
     _carry_out(control, "protect")
 

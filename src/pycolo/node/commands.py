@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
+
 from pycolo.failover.pair import Pair, Told
 from pycolo.failover.pairstates import Command, Fact, Role
 from pycolo.link.orders import JsonObject, Order
@@ -12,6 +14,8 @@ from pycolo.node.peerrpc import OnAnswer
 from pycolo.node.permission import Permission
 from pycolo.node.records import RecordKeeper
 from pycolo.transport.linksocket import LinkSocket
+
+log = structlog.get_logger("colo")
 
 C = Command
 Tell = Callable[[Fact, Told], None]
@@ -184,7 +188,7 @@ class Commands:
             case C.RECORD:
                 self._parts.record.keep(pair.record(), self._kept(pair.asked))
             case C.KEEP_WISH:
-                self._parts.record.keep(pair.record(), lambda why: None)
+                self._parts.record.keep(pair.record(), _say_failure)
             case C.ASK_PATHS:
                 self._parts.paths.ask(pair.doubt)
             case C.BECOME_PRIMARY:
@@ -265,7 +269,11 @@ class Commands:
         return lambda fact, text: self._tell(fact, Told(ask=pair.asked, text=text))
 
     def _kept(self, asked: int) -> Callable[[str], None]:
-        return lambda why: self._tell(Fact.RECORD_FAILED if why else Fact.RECORDED, Told(ask=asked, text=why))
+        def kept(why: str) -> None:
+            _say_failure(why)
+            self._tell(Fact.RECORD_FAILED if why else Fact.RECORDED, Told(ask=asked, text=why))
+
+        return kept
 
     def _with_data(self, use: Callable[..., None], answer: Answer, failed: Fact) -> None:
         """`use(link, data, answer)`, or `failed` where the data connection is gone."""
@@ -278,6 +286,11 @@ class Commands:
 
     def _say(self, order: str, pair: Pair, arguments: JsonObject) -> None:
         self._parts.links.say(order, {**arguments, "term": pair.term})
+
+
+def _say_failure(why: str) -> None:
+    if why:
+        log.error(why)
 
 
 _FOR_THE_GUEST = frozenset(

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from pycolo.errors import FailoverError, PeerError, PycoloError, StateError
+from pycolo.errors import PeerError, PycoloError, StateError
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import FREE, ON_GUARD, UNPROTECTED, Fact, Role, State
 from pycolo.link.orders import JsonObject
@@ -137,7 +137,8 @@ class VmOperator:
         for _ in range(ATTEMPTS_MAX):
             fact, why = await self._attempt()
             if fact is Fact.PROTECT_FAILED:
-                raise FailoverError("primary", "protect", why) if self._pair not in why else PeerError(why)
+                named = why if self._pair in why else f"{self._pair}: {why}"
+                raise PeerError(f"{named}{self._again}")
             if fact is Fact.SYNCHRONISED:
                 await self._until_whole()
                 return
@@ -157,9 +158,16 @@ class VmOperator:
             self._outcomes.remove(outcome)
             if state in UNPROTECTED:
                 self._decider.tell(Fact.PROTECT_WISHED, Told())
-            raise StateError("protect", self._decider.pair.shown, "linked (is the other node running?)")
+            raise StateError("protect", self._decider.pair.shown, f"linked (is the other node running?){self._again}")
         self._decider.tell(Fact.PROTECT_WISHED, Told())
         return await outcome
+
+    @property
+    def _again(self) -> str:
+        """What becomes of a wish that is not fulfilled."""
+        pair = self._decider.pair
+        by_itself = pair.is_wished and pair.settings.protects_by_itself
+        return "; the node tries again by itself, until `colo unprotect`" if by_itself else ""
 
     async def _until_whole(self) -> None:
         await self._decider.settled(_UNDECIDED, RECORD_S)

@@ -57,10 +57,12 @@ class World:
 
     unprotected_ns = None
 
-    def __init__(self, state: State, answers: dict[Command, Fact] | None = None, **more: Any) -> None:
+    def __init__(
+        self, state: State, answers: dict[Command, Fact] | None = None, *, protects_by_itself: bool = True, **more: Any
+    ) -> None:
         self.answers = answers or {}
         self.commands: list[Command] = []
-        settings = Settings(150, retry_ms=3_600_000, steady_ms=3_600_000)
+        settings = Settings(150, protects_by_itself=protects_by_itself, retry_ms=3_600_000, steady_ms=3_600_000)
         self.decider = Decider(Pair(settings, state, link=1, last_link=1, is_heard=True, **more))
         self.decider.does = self._does
         self.decider.watch = lambda fact, before, after: None
@@ -123,6 +125,15 @@ def test_protect_answers_when_the_pair_is_whole_and_the_plan_has_ended() -> None
 def test_a_failed_protect_says_why() -> None:
     async def work() -> None:
         world = World(S.PRIMARY_LINKED, {C.PROTECT: F.PROTECT_FAILED})
+        (error,) = (await world.ask("protect")).values()
+        assert error == "vm1: no QEMU; the node tries again by itself, until `colo unprotect`"
+
+    play(work)
+
+
+def test_a_failed_attempt_of_a_node_that_protects_on_command_only_is_the_last_one() -> None:
+    async def work() -> None:
+        world = World(S.PRIMARY_LINKED, {C.PROTECT: F.PROTECT_FAILED}, protects_by_itself=False)
         assert await world.ask("protect") == {"error": "vm1: no QEMU"}
 
     play(work)
