@@ -1,4 +1,4 @@
-"""Carries out the commands of the pair table: each by the part of the node that it is for."""
+"""Carries out the commands of the pair table, each by the part of the node that it concerns."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -104,7 +104,7 @@ class Commands:
         """Called with the answer to each PROTECT, even if the table has given that up meanwhile."""
 
     def __call__(self, command: Command, pair: Pair, told: Told) -> None:
-        """Do it; what takes time is answered by a fact."""
+        """Carry the command out; a fact answers what takes time."""
         if command in _FOR_THE_GUEST:
             self._guest(command, pair, told)
         elif command in _FOR_THE_ARBITER:

@@ -1,4 +1,4 @@
-"""Keeps the pair's value: facts go in, commands come out, deadlines are kept. What is decided is in the table.
+"""Keeps the pair's value and its deadline: facts go in, commands come out. The table decides.
 
 Commands are carried out in the order of the table, in asyncio's thread. A fact that is told meanwhile waits until they
 are done.
@@ -50,12 +50,12 @@ class Decider:
         return int(self._loop.time() * 1000)
 
     def begin(self, commands: tuple[Command, ...]) -> None:
-        """Carry out what a node begins with."""
+        """Carry out the commands that a node begins with."""
         self._carry_out(self.pair, commands, NOTHING_TOLD)
         self._arm()
 
     def close(self) -> None:
-        """Whatever is told now: nothing follows from it."""
+        """Ignore every fact from now on."""
         self._is_closed = True
         self._facts.clear()
         if self._timer is not None:
@@ -63,7 +63,7 @@ class Decider:
             self._timer = None
 
     def tell(self, fact: Fact, told: Told = NOTHING_TOLD) -> None:
-        """A fact. When this returns all that follows from it at once is done, unless facts are being dealt with."""
+        """Tell a fact. When this returns its commands are carried out, unless other facts are being handled."""
         self._take(fact, told)
 
     async def settled(self, states: Container[State], timeout_s: float) -> Pair:

@@ -1,4 +1,4 @@
-"""What the data path asks before each write: may frames leave now?"""
+"""Says, before each write of the data path, whether frames may leave."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the user is told of the pair's transitions: log lines, since when, and how a takeover went."""
+"""What the user is told of the pair's transitions: log lines, times, and the course of a takeover."""
 
 from time import monotonic_ns
 from typing import Final
@@ -30,7 +30,7 @@ PLAIN_LINES: Final = {
     State.PROTECTING: "protecting the guest",
     State.PREPARING: "preparing this host's guest",
 }
-"""Of states to which one thing leads: the table's reason says more than a user can use."""
+"""Lines for states that a user knows without the table's reason."""
 
 _PROTECTED: Final = (State.PRIMARY_PROTECTED, State.SECONDARY_PROTECTED)
 _IN_DOUBT: Final = (State.PRIMARY_SUSPECT, State.PRIMARY_ACTING)

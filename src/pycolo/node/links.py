@@ -1,7 +1,7 @@
 """The link to the other node: a control connection with its heartbeats and words, and a data connection.
 
-Each link that is formed has a number above all before. Everything that is heard over a link is told as a fact of that
-number; which of them still matter is for the pair table (`pycolo.failover.pair`).
+Each link that is formed has a higher number than all before. Everything that is heard over a link is told as a fact
+of that number; the pair table decides which of them still matter (`pycolo.failover.pair`).
 
 **A primary believes in a link when the secondary's first word has come over it** (`linked`, which says whether its
 guest is in step). Until then the link that was there before stays the present one.
@@ -140,7 +140,7 @@ class Links:
 
     @property
     def bound_instance(self) -> int:
-        """The process that this node is bound to; 0: any may come. Any thread."""
+        """The process that this node is bound to; 0: any process may connect. Any thread."""
         link = self.present
         return link.instance if link is not None and self._pair().is_heard else 0
 
@@ -269,7 +269,7 @@ class Links:
     # ── said ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def say(self, order: str, arguments: JsonObject) -> None:
-        """Without a link it is not said."""
+        """Tell the other node something, if it is linked."""
         if self.present is not None:
             self.present.rpc.say(order, arguments)
 
@@ -288,12 +288,12 @@ class Links:
         return await self.present.rpc.request(order, said, timeout_s)
 
     def answer(self, number: int, answer: JsonObject) -> None:
-        """To the other node's order of that number."""
+        """The other node's order of that number was carried out."""
         if self.present is not None and number != NO_ANSWER:
             self.present.rpc.answer(number, answer)
 
     def refuse(self, number: int, why: str) -> None:
-        """To the other node's order of that number."""
+        """The other node's order of that number was not carried out."""
         if self.present is not None and number != NO_ANSWER:
             self.present.rpc.refuse(number, why)
 
@@ -306,7 +306,7 @@ class Links:
             self._let_go(link, None)
 
     def part(self) -> None:
-        """Confirm no heartbeat any more. `announce` has the last word, when the new term is on disk."""
+        """Stop confirming heartbeats. `announce` sends the last word, once the new term is on disk."""
         link, self.present = self.present, None
         if link is not None:
             link.channel.fall_silent()
@@ -315,7 +315,7 @@ class Links:
             self._parting = link
 
     def announce(self, term: int, epoch: int) -> None:
-        """To the link that was parted from: this node serves alone, under `term`."""
+        """Tell the node whose link was parted from that this one serves alone, under `term`."""
         if self._parting is not None:
             try:
                 self._parting.channel.announce_takeover(term, epoch)
@@ -324,13 +324,13 @@ class Links:
         self._end_parting()
 
     def resign(self, text: str) -> None:
-        """Say over the present link that this node serves no longer, and close it."""
+        """Say over the present link that this node no longer serves, and close it."""
         link, self.present = self.present, None
         if link is not None:
             self._let_go(link, GoodbyeReason.RESIGNED, text)
 
     def seal(self) -> None:
-        """Whatever is heard or made from now on: nothing follows from it."""
+        """Ignore everything that is heard, and refuse every connection, from now on."""
         self._is_closed = True
 
     async def close(self, reason: GoodbyeReason, text: str) -> None:
@@ -378,6 +378,6 @@ class Links:
 
 
 def term_of(said: JsonObject) -> int:
-    """The term under which the other node says it; 0 where it names none that could be one."""
+    """The term that the other node names; 0 if it names none, or an impossible one."""
     term = said.get("term")
     return term if type(term) is int and 0 <= term <= TERM_MAX else 0

@@ -7,12 +7,12 @@ from typing import Any
 
 
 class LoopCall:
-    """`call(function, *arguments)` has it done in the thread of the loop in which this was made."""
+    """`call(function, *arguments)` runs it in the thread of the event loop in which this object was made."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
 
     def __call__(self, function: Callable[..., None], *arguments: Any) -> None:
-        """After the loop's end nothing happens."""
+        """Does nothing once the loop has ended."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)

@@ -135,11 +135,11 @@ class Node:
         return self.exit_code
 
     def begin(self) -> None:
-        """Do what a node begins with."""
+        """Carry out the commands that it begins with."""
         self.decider.begin(self._given.commands)
 
     def stop(self, why: str) -> None:
-        """End in order. A primary asks the secondary first not to serve; told twice it ends at once."""
+        """End in order: a primary first asks the secondary not to serve. A second call ends the node at once."""
         log.info("stopping", why=why)
         if not self._is_stopping:
             self._is_stopping = True

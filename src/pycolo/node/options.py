@@ -1,4 +1,4 @@
-"""What a node is told at start, checked."""
+"""The options of a node, checked."""
 
 from pathlib import Path
 
@@ -78,7 +78,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def own_stall_ms(self) -> int:
-        """A gap of this node's own above this is no silence of the other's; above one interval, below the time-out."""
+        """A longer gap in this node's own loop is no silence of the other: above one interval, below the time-out."""
         shortest_ms = self.heartbeat_interval_ms + self.heartbeat_interval_ms // 5
         return max(shortest_ms, min(limits.OWN_STALL_MS, self.heartbeat_timeout_ms // 2))
 

@@ -45,7 +45,7 @@ class OwnSide:
             self._context = tls.client_context(options.tls, options.pair)
 
     def become(self, role: pairstates.Role) -> None:
-        """Begin. A secondary that has taken over has no address to listen at. Raises `ConnectError`."""
+        """Begin, once: a secondary that has taken over has no address to listen at. Raises `ConnectError`."""
         if self._side is not None:
             return
         link = self._options.link

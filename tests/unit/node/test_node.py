@@ -386,7 +386,7 @@ def test_a_secondary_that_comes_back_in_step_must_promise_first(drive):
     driver.hear(LOST, CLOSED)
     driver.connect()
     driver.hear(order("linked", in_step=True))
-    assert driver.asked() == ["discard"]
+    assert set(driver.asked()) == {"discard"}, "again and again, until it is answered"
     assert "go_alone" not in driver.path.done
     driver.promise()
     assert driver.state == "alone"
@@ -442,7 +442,7 @@ def test_a_new_connection_replaces_the_old_one_at_its_first_word(drive):
     driver.hear(order("linked", in_step=True))
     driver.turn_until(lambda: driver.channels[0].said[-1] == "goodbye REPLACED")
     assert driver.state == "protecting"
-    assert driver.asked() == ["discard"]
+    assert set(driver.asked()) == {"discard"}, "again and again, until it is answered"
 
 
 def test_a_lost_data_connection_is_replaced_when_the_heart_still_beats(drive):
