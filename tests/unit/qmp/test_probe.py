@@ -10,6 +10,7 @@ from pycolo.errors import PeerError, QmpError, QmpTimeout
 from pycolo.qmp.client import Qmp
 from pycolo.qmp.judge import judge
 from pycolo.qmp.probe import PROBE_FILTER_ID, network_lines, probe
+from support import virtualloop
 from support.fakeqmp import HANG, FakeQmp, Refusal
 
 INFO = """hub 0
@@ -89,7 +90,7 @@ def probed(path, answers, timeout_s=30.0):
             finally:
                 await qmp.close()
 
-    return asyncio.run(whole())
+    return virtualloop.run(whole())
 
 
 def test_everything_is_read(path):

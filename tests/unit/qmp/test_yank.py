@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pycolo.errors import PeerError, QmpError, QmpTimeout
 from pycolo.qmp.client import Qmp
 from pycolo.qmp.yank import MIGRATION, YankInstance, chardev, yank
+from support import virtualloop
 from support.fakeqmp import HANG, FakeQmp, Refusal
 
 INSTANCES = [MIGRATION, *(chardev(name) for name in ("a", "b", "c"))]
@@ -30,7 +31,7 @@ def with_line(path, scenario):
             finally:
                 await line.close()
 
-    asyncio.run(whole())
+    virtualloop.run(whole())
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -62,9 +63,13 @@ def test_what_vanishes_in_between_is_asked_for_again(path):
 
 
 def test_it_does_not_take_longer_than_its_time(path):
+    def refuses_after_10_ms(_):
+        asyncio.get_running_loop().now += 0.01
+        return Refusal("DeviceNotFound", "Instance not found")
+
     async def scenario(fake, line):
         fake.answers["query-yank"] = [{"type": "migration"}]
-        fake.answers["yank"] = Refusal("DeviceNotFound", "Instance not found")
+        fake.answers["yank"] = refuses_after_10_ms
         with pytest.raises(QmpTimeout, match="could not be shut down"):
             await yank(line, [MIGRATION], 0.1)
         fake.answers["yank"] = HANG
