@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pycolo.cli import logfile
 from pycolo.cli.logfile import LogFile, as_json, configure_log
 from pycolo.errors import ConfigError
+from support.logpipes import read_to_the_end
 
 
 class Colour(Enum):
@@ -42,6 +43,12 @@ class Unspeakable:
         raise RuntimeError
 
     __repr__ = __str__
+
+
+@pytest.fixture(autouse=True)
+def _last_lines_have_time(monkeypatch):
+    """A process that ends waits a second for them; a busy machine may take longer."""
+    monkeypatch.setattr(logfile, "FLUSH_S", 20.0)
 
 
 @pytest.fixture
@@ -322,7 +329,7 @@ def test_the_line_about_lost_lines_is_json_too(monkeypatch):
             deadline.wait(0.01)
         if b"were dropped" in found and found.endswith(b"\n"):
             break
-    file.close()
+    found += read_to_the_end(file, reading)
     os.close(reading)
     os.close(writing)
     said = [json.loads(line) for line in found.splitlines()]

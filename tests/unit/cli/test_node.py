@@ -1,18 +1,28 @@
 """`colo primary` and `colo secondary`: what is wrong with the options is one line, and says what would be right."""
 
+import os
 import sys
 import time
 
 import pytest
 
 from pycolo import cli
+from pycolo.cli import logfile
+from pycolo.cli.logfile import LogFile
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.link.hello import Role
+from support.logpipes import read_to_the_end
 from support.nodes import wait_for
 
 PRIMARY = ("primary", "--listen", "127.0.0.1:0", "--insecure")
 SECONDARY = ("secondary", "--connect", "127.0.0.1:9", "--insecure")
 PORTS = ("--lan", "unix:/l", "--guest", "unix:/g")
+
+
+@pytest.fixture(autouse=True)
+def _last_lines_have_time(monkeypatch):
+    """A process that ends waits a second for them; a busy machine may take longer."""
+    monkeypatch.setattr(logfile, "FLUSH_S", 20.0)
 
 
 @pytest.fixture
@@ -152,8 +162,6 @@ def test_a_link_port_that_is_taken_is_one_line(colo, tmp_path):
 
 
 def test_log_lines_arrive_in_order_and_at_the_end(tmp_path):
-    from pycolo.cli.logfile import LogFile
-
     with (tmp_path / "log").open("wb") as file:
         log = LogFile(file.fileno())
         for i in range(500):
@@ -163,8 +171,6 @@ def test_log_lines_arrive_in_order_and_at_the_end(tmp_path):
 
 
 def test_a_full_disk_costs_log_lines_only():
-    from pycolo.cli.logfile import LogFile
-
     with open("/dev/full", "wb") as file:
         log = LogFile(file.fileno())
         for _ in range(10):
@@ -174,12 +180,8 @@ def test_a_full_disk_costs_log_lines_only():
 
 @pytest.mark.slow
 def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_loss_is_told():
-    import os
-
-    from pycolo.cli import logfile
-
     reading, writing = os.pipe()
-    log = logfile.LogFile(writing)
+    log = LogFile(writing)
     line = "x" * 999
     began_s = time.monotonic()
     for _ in range(logfile.LINES_MAX + 500):
@@ -192,7 +194,6 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_loss_is_told():
         return b"log lines were dropped: standard error was not read" in b"".join(found)
 
     wait_for(is_told, "the number of lines lost")
-    os.set_blocking(reading, False)
-    log.close()
+    read_to_the_end(log, reading)
     for fd in (reading, writing):
         os.close(fd)
