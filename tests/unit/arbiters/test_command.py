@@ -63,9 +63,12 @@ def test_no_shell_reads_the_words(tmp_path):
 
 def test_too_long_kills_all_of_it(tmp_path):
     script = f"sleep 300 & echo $! > {tmp_path}/pid; echo still busy >&2; wait"
-    began = monotonic()
-    result = ended(*sh(script), timeout_s=1.0)
-    assert result == Ended(None, "killed: it did not end within 1 s, last line: still busy")
+    for timeout_s in (0.3, 3.0, 30.0):  # a busy machine may need all of the time to start the shell
+        began = monotonic()
+        result = ended(*sh(script), timeout_s=timeout_s)
+        if "still busy" in result.text:
+            break
+    assert result == Ended(None, f"killed: it did not end within {timeout_s:g} s, last line: still busy")
     assert monotonic() - began < 60
     deadline = monotonic() + 10
     while is_alive(int((tmp_path / "pid").read_text())):
@@ -100,7 +103,7 @@ def test_descriptors_and_processes_are_given_back(tmp_path):
 
     before = len(os.listdir("/proc/self/fd"))
     asyncio.run(scene())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before, "what other tests have left may be collected meanwhile"
 
 
 @given(st.text(st.sampled_from("{}ab peer"), max_size=20))

@@ -23,7 +23,8 @@ def make(tmp_path):
         commands = []
 
         def path(ports, base):
-            comparator = Comparator(1, needs_handshake=True, primary_name="--guest", **options)
+            patient = {"compare_timeout_ms": 60_000}  # a machine may stand still for longer than the default
+            comparator = Comparator(1, needs_handshake=True, primary_name="--guest", **patient | options)
             guest_out = ports["guest"] if has_guest_out else None
             return PrimaryPath(
                 comparator,

@@ -100,7 +100,7 @@ class Pair:
         self.cards = {name: make(place, name) for name in names}
         ports = {name: card.port for name, card in self.cards.items()}
         base = {"on_link_lost": self.lost.append, "on_note": str, "on_fatal": self.failures.append}
-        self.comparator, self.rewriter = Comparator(1, queue_packets_max=64), Rewriter(1)
+        self.comparator, self.rewriter = Comparator(1, queue_packets_max=64, compare_timeout_ms=60_000), Rewriter(1)
         self.primary = PrimaryPath(
             self.comparator,
             ports["lan-p"],

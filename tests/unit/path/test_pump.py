@@ -77,7 +77,7 @@ def stages():
     made = []
 
     def comparing(**options):
-        core = Comparator(1, **options)
+        core = Comparator(1, **{"compare_timeout_ms": 60_000} | options)
 
         def make(epoll_fd, batches):
             return ComparePump(epoll_fd, 0, core, batches["secondary"], batches["primary"], batches["output"])

@@ -79,7 +79,7 @@ def test_only_one_of_two_fences_the_other(both, tmp_path):
         files[first].note_node(winner.pid)
         assert subprocess.run([files[first].fence], check=False).returncode == 0
         assert subprocess.run([files[second].fence], check=False, capture_output=True).returncode == 1
-        assert victim.wait(5) == -9
+        assert victim.wait(60) == -9
         assert winner.poll() is None
         winner.kill()
 
