@@ -59,6 +59,17 @@ def scrape(metrics):
     }
 
 
+def scrape_at_rest(metrics, node):
+    """A scrape and the counters, where both are of one moment: a client may ask again, and its answer be under way."""
+
+    def found():
+        before, scraped, after = node.counters(), scrape(metrics), node.counters()
+        names = {"compared", "secondary_frames", "rewritten", "held"} & before.keys()
+        return before["held"] == 0 and all(before[name] == after[name] for name in names) and (scraped, after)
+
+    return wait_for(found, "the counters to rest")
+
+
 def test_a_scrape_says_what_the_status_says_before_and_after_a_takeover(world, monkeypatch):
     monkeypatch.setattr(server, "KEEP_MS", 0)
     world.protected()
@@ -66,16 +77,15 @@ def test_a_scrape_says_what_the_status_says_before_and_after_a_takeover(world, m
     for i in range(20):
         connection.ask(b"%03d" % i)
     with endpoint(world.primary) as primary, endpoint(world.secondary) as secondary:
-        found = scrape(primary)
-        counters = world.primary.counters()
+        found, counters = scrape_at_rest(primary, world.primary)
         assert found[("colo_state", "protected")] == 1
         assert found[("colo_link_up",)] == 1
         assert found[("colo_packets_total", "compared", "primary")] == counters["compared"] >= 20
         assert found[("colo_frames_total", "secondary")] == counters["secondary_frames"]
         assert found[("colo_connections",)] == 1
         assert found[("colo_port_up", "lan")] == 1
-        found = scrape(secondary)
-        assert found[("colo_packets_total", "rewriter", "rewritten")] == world.secondary.counters()["rewritten"] > 0
+        found, counters = scrape_at_rest(secondary, world.secondary)
+        assert found[("colo_packets_total", "rewriter", "rewritten")] == counters["rewritten"] > 0
         assert found[("colo_state", "serving")] == 0
 
         world.primary.kill()

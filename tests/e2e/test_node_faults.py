@@ -376,6 +376,7 @@ def test_what_a_divergence_does_to_its_connection(world, policy):
     assert bytes.fromhex(difference["primary"])[difference["primary_index"] :].startswith(b"re:x")
     assert bytes.fromhex(difference["secondary"])[difference["secondary_index"] :].startswith(b"RE:x")
     assert str(differing.flow.client_port) in difference["connection"]
+    world.primary.wait_log("divergence: ")
     one_line(world.primary.log, "divergence: ")
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from support.fakevm import Host, Pair, Pool, free_port
-from support.nodes import wait_for
+from support.etcd import free_ports
+from support.fakevm import Host, Pair, Pool
+from support.nodes import PATIENCE_S, wait_for
 
 CHARDEVS = ["colo-guest-in", "colo-guest-out", "colo-lan-in", "colo-lan-out"]
 FILTERS = ["colo-f-lan-in", "colo-f-guest-out", "colo-f-lan-out", "colo-f-guest-in"]
@@ -56,6 +57,13 @@ def protected(linked: Pair) -> Pair:
     return linked
 
 
+def draw_once(pair: Pair) -> int:
+    """One difference between the guests, which a question that is asked again might double; how many are recorded."""
+    pair.client.ask("count")  # what comes now arrives: everything is connected
+    pair.client.ask("draw", again_s=PATIENCE_S)
+    return wait_for(lambda: pair.a.do("status")["checkpoint"]["count"].get("divergence", 0), "the record")
+
+
 def ask_a_lot(pair: Pair) -> None:
     """With and without a difference between the guests."""
     for word in ("count", "draw", "count", "count"):
@@ -87,8 +95,7 @@ def test_protect_wires_both_guests_and_clients_notice_nothing(linked: Pair) -> N
 @pytest.mark.rule("C5", "E1")
 def test_a_difference_is_a_checkpoint_and_then_both_guests_know_the_same(protected: Pair) -> None:
     before = protected.a.do("status")["checkpoint"]["count"].get("divergence", 0)
-    protected.client.ask("draw")
-    after = wait_for(lambda: protected.a.do("status")["checkpoint"]["count"].get("divergence", 0), "the record")
+    after = draw_once(protected)
     assert after == before + 1
     wait_for(lambda: protected.b.facts()["guest"] == protected.a.facts()["guest"], "the state to be copied")
     protected.client.ask("count")
@@ -320,8 +327,7 @@ def test_what_cannot_be_now_is_refused_in_one_line(linked: Pair) -> None:
 
 def test_status_and_explain_have_the_documented_shape(make: Make) -> None:
     pair = make().protected()
-    pair.client.ask("draw")
-    wait_for(lambda: pair.a.do("status")["checkpoint"]["count"].get("divergence"), "the record")
+    draw_once(pair)
     status = pair.a.do("status")
     expected = {"qmp": "connected", "version": "7.2.22", "status": "running"}
     assert status["vm"] == expected | {"colo": "primary", "pid": pair.a.facts()["pid"]}
@@ -344,13 +350,12 @@ def test_status_and_explain_have_the_documented_shape(make: Make) -> None:
 
 
 def test_metrics_say_what_status_says(make: Make) -> None:
-    ports = [free_port(), free_port()]
+    ports = free_ports(2)
     pair = make()
     for host, port in zip(pair.hosts.values(), ports, strict=True):
         host.config.write_text(host.config.read_text() + f'\n[metrics]\nlisten = "127.0.0.1:{port}"\n')
     pair.protected()
-    pair.client.ask("draw")
-    wait_for(lambda: pair.a.do("status")["checkpoint"]["count"].get("divergence"), "the record")
+    draw_once(pair)
     for port, role in zip(ports, ("primary", "secondary"), strict=True):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             text = answer.read().decode()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pycolo_lab.qemu.nodes import toml
+from support.etcd import free_ports
 from support.nodes import PATIENCE_S, Connection, wait_for
 from support.segments import batch, udp
 
@@ -67,12 +68,6 @@ sys.argv[0] = "colo"
 main()
 """
 """`colo`, but on SIGUSR1 it waits less for a QEMU that hangs, and it is killed before the step DIES_AT of a plan."""
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Host:
@@ -245,25 +240,24 @@ class Client:
         self.asked = 0
         self.last = "-"
 
-    def ask(self, word: str = "count", patience_s: float = PATIENCE_S) -> str:
+    def ask(self, word: str = "count", patience_s: float = PATIENCE_S, again_s: float = AGAIN_S) -> str:
         """The answer's last word. `word` "draw": something on which the guests must disagree."""
         self.begin(word)
-        return self.finish(word, patience_s)
+        return self.finish(word, patience_s, again_s)
 
     def begin(self, word: str = "count") -> None:
         """Ask, and don't wait for the answer."""
         self.asked += 1
         self.send(udp(f"{self.asked} {word}".encode(), from_client=True))
 
-    def finish(self, word: str = "count", patience_s: float = PATIENCE_S) -> str:
+    def finish(self, word: str = "count", patience_s: float = PATIENCE_S, again_s: float = AGAIN_S) -> str:
         until_s = time.monotonic() + patience_s
         while time.monotonic() < until_s:
-            octets = self.receive(AGAIN_S)
-            while octets is not None:
+            again_at_s = time.monotonic() + again_s
+            while (octets := self.receive(again_at_s - time.monotonic())) is not None:
                 if (last := self._answer(octets, word)) is not None:
                     self.last = last
                     return last
-                octets = self.receive(0)
             self.send(udp(f"{self.asked} {word}".encode(), from_client=True))
         logs = "\n".join(host.log for host in self._hosts)
         raise TimeoutError(f"question {self.asked} was not answered within {patience_s} s\n{logs}")
@@ -332,7 +326,7 @@ class Pair:
 
     def __init__(self, place: Path, change: dict[str, dict[str, Any]] | None = None) -> None:
         self.change = change or {}
-        ports = {"a": free_port(), "b": free_port()}
+        ports = dict(zip("ab", free_ports(2), strict=True))
         tls = self.change.pop("link", {"insecure": True})
         self.hosts = {
             mine: Host(
