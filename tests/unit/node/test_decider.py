@@ -7,6 +7,7 @@ import pytest
 from pycolo.failover.pair import Pair, Settings, Told
 from pycolo.failover.pairstates import Command, Fact, State
 from pycolo.node.decider import Decider
+from support import virtualloop
 
 SETTINGS = Settings(timeout_ms=20, back_off_first_ms=0, retry_ms=10)
 
@@ -30,7 +31,7 @@ class Watched:
 
 
 def run(work):
-    return asyncio.run(work())
+    return virtualloop.run(work())
 
 
 def test_what_is_told_while_commands_are_carried_out_waits_for_their_end():

@@ -29,6 +29,7 @@ from pycolo.transport.controlchannel import (
 from pycolo.transport.linksetup import Address, Established
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.portspec import parse_port
+from support.virtualloop import VirtualLoop
 
 SILENCE = Suspected(SuspicionReason.SILENCE, 150, 1, "silent")
 LOST = Suspected(SuspicionReason.CONNECTION_LOST, 0, 1, "gone")
@@ -191,10 +192,17 @@ class Driver:
         return self.node.pair.shown
 
 
+async def _end_tasks():
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 @contextmanager
 def driven(role, arbiter, tmp_path):
     """A driver inside a running event loop that is turned by `turn`."""
-    loop = asyncio.new_event_loop()
+    loop = VirtualLoop()
 
     async def make():
         return Driver(options(role, arbiter, tmp_path))
@@ -213,7 +221,7 @@ def driven(role, arbiter, tmp_path):
     try:
         yield driver
     finally:
-        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.run_until_complete(_end_tasks())
         loop.close()
 
 
