@@ -103,7 +103,7 @@ def is_denied(one: ArbiterRunner) -> bool:
 
 def post(etcd: Etcd, path: str, body: dict) -> dict:
     request = urllib.request.Request(f"{etcd.url}{path}", msgspec.json.encode(body))
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=20) as answer:
         return msgspec.json.decode(answer.read())
 
 

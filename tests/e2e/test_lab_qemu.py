@@ -30,18 +30,18 @@ with IPRoute() as netlink:
     netlink.link("set", index=netlink.link_lookup(ifname="lo")[0], state="up")
 service, pattern, scoreboard = sys.argv[1:]
 subprocess.run([service, pattern], check=True)
-assert probe("127.0.0.1", 1, 5.0).error is None
+assert probe("127.0.0.1", 1, 30.0).error is None
 
 board = Scoreboard(Path(scoreboard))
 for work in (download, lambda transfer: Upload(transfer).run()):
-    transfer = Transfer("127.0.0.1", board, 10_000_001, 1, 5.0)
+    transfer = Transfer("127.0.0.1", board, 10_000_001, 1, 30.0)
     with transfer.socket:
         work(transfer)
 
 lines = [b"count a\\n", b"rnd\\n", b"count b\\n", b"ask x\\n", b"nonsense\\n"]
 history = Conversation()
 expected = [history.answer(line) for line in lines][3]
-with socket.create_connection(("127.0.0.1", 5000), timeout=5) as one, one.makefile("rb") as stream:
+with socket.create_connection(("127.0.0.1", 5000), timeout=30) as one, one.makefile("rb") as stream:
     one.sendall(b"".join(lines))
     answers = stream.readlines()  # nonsense ends the connection
 first, drew, second, asked = answers
@@ -50,12 +50,12 @@ number, last, word = drew.split()
 assert (number, word) == (b"2", b"rnd") and len(last) == 8, answers
 assert second == b"3 %s b\\n" % last, answers
 assert asked == expected, answers
-with socket.create_connection(("127.0.0.1", 5000), timeout=5) as other, other.makefile("rb") as stream:
+with socket.create_connection(("127.0.0.1", 5000), timeout=30) as other, other.makefile("rb") as stream:
     other.sendall(b"count c\\n")
     assert stream.readline() == b"4 %s c\\n" % last
 
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-    datagrams.settimeout(5)
+    datagrams.settimeout(30)
     datagrams.sendto(b"echo", ("127.0.0.1", 5000))
     assert datagrams.recv(99) == b"echo"
 """
@@ -66,7 +66,7 @@ def own_tmp() -> Iterator[Path]:
     """A TMPDIR for one run, short enough for sockets; no process, file or mount of the run outlives it."""
     directory = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     yield directory
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (left := processes_in(directory)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []

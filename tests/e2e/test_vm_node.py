@@ -378,7 +378,7 @@ def test_the_log_is_json_when_wanted(make: Make) -> None:
 
 def test_over_tls(make: Make, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pycolo", "certs", "init", str(tmp_path / "tls"), "--pair", "vm1"]
-    subprocess.run(command, check=True, capture_output=True, timeout=20)
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
     pair = make(link={"tls": str(tmp_path / "tls")}).protected()
     ask_a_lot(pair)
     pair.a.kill_qemu()

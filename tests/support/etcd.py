@@ -163,7 +163,7 @@ class Etcd:
         """SIGKILL: nothing is put in order."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(30)
             self.process = None
 
 

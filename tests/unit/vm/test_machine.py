@@ -17,6 +17,7 @@ from pycolo.config import QemuOptions
 from pycolo.errors import ConnectError, PeerError
 from pycolo.qmp.client import QmpEvent
 from pycolo.vm.machine import Machine
+from support import virtualloop
 from support.fakeqmp import HANG, FakeQmp
 
 pytestmark = pytest.mark.slow
@@ -336,7 +337,7 @@ def test_status_of_one_that_is_there_of_one_that_hangs_and_of_none(tmp_path: Pat
             fake.answers["query-colo-status"] = HANG
             assert await one.status() == there | {"pid": os.getpid(), "colo": None}
 
-    play(scene)
+    virtualloop.run(scene())
 
 
 def test_yank_goes_past_a_monitor_that_hangs(tmp_path: Path) -> None:
@@ -363,7 +364,7 @@ def test_without_a_second_socket_yank_does_nothing_and_a_missing_one_is_no_error
                     await one.yank()
                     assert one.is_there
 
-    play(scene)
+    virtualloop.run(scene())
 
 
 def test_a_socket_of_nobody_is_one_line_and_watches_nothing(tmp_path: Path) -> None:
