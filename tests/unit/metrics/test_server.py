@@ -153,6 +153,8 @@ def test_the_node_is_asked_once_a_second_whoever_asks(monkeypatch):
     async def life():
         async with serving(status) as metrics:
             monkeypatch.setattr(server, "KEEP_MS", 3_600_000)
+            monkeypatch.setattr(scraping, "HEAD_S", PATIENCE_S)  # not less than all that wait before it take
+            monkeypatch.setattr(scraping, "REQUEST_S", PATIENCE_S)
             found = await asyncio.gather(*(scraped(metrics) for _ in range(2 * CLIENTS_MAX)))
             assert {one["colo_epoch"] for one in found} == {1}
             assert len(asked) == 1

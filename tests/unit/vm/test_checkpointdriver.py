@@ -209,7 +209,8 @@ def test_the_operator_gets_the_record() -> None:
             record = await asking
             assert record["epoch"] == 9
             assert record["reasons"][0]["kind"] == "operator"
-            assert record == here.status["last"][-1]
+            # The time of day is made of two clocks, which are read a moment apart.
+            assert record | {"at": None} == here.status["last"][-1] | {"at": None}
 
     play(scene)
 
