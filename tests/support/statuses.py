@@ -30,6 +30,7 @@ def vm_status(**changed: Any) -> dict[str, Any]:
     return {
         "role": "primary",
         "state": "protected",
+        "blocked": None,
         "since_ms": 12_500,
         "pair": "vm1",
         "term": 2,

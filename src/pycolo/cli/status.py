@@ -53,6 +53,7 @@ def status_lines(answer: Fields) -> list[str]:
     term = f"term {answer['term']}{epoch}"
     lines = [
         f"{answer['role']} of pair {answer['pair']}: {answer['state']} for {since_s:.1f} s, {term}",
+        *([str(answer["blocked"])] if answer.get("blocked") else []),
         f"other node: {answer['peer'] or 'none'}; arbiter {arbiter['name']}: {arbiter['says']}",
     ]
     if is_vm:

@@ -60,6 +60,8 @@ _OPENS_TERM: Final = frozenset({Fact.GRANTED, Fact.COLD_START, Fact.TERM_OPENED}
 _DOUBTS: Final = frozenset({State.PRIMARY_SUSPECT, State.PRIMARY_EMPTY, State.YIELDING, State.ASKING, State.CONFIRMED})
 _HOLDING: Final = frozenset({State.PRIMARY_SUSPECT, State.PRIMARY_ACTING, State.GOING_ALONE, State.RESTARTED})
 _BREAKS: Final = frozenset({Fact.DATA_LOST, Fact.COLO_BROKEN})
+_RETRIED: Final = frozenset({Fact.RECORD_FAILED, Fact.SERVE_FAILED, Fact.RETIRE_FAILED})
+"""Failures of what a state waits for, where the table tries again."""
 _OUTDATED: Final = (frozenset(State) - SECONDARY) | {*IN_STEP, State.TAKING_OVER}
 """States that hold a guest which a higher term makes old."""
 
@@ -140,6 +142,8 @@ class Pair(NamedTuple):
     since_ms: int = 0
     text: str = ""
     """Why it is in this state: the row's reason, and what came with the fact."""
+    failed: str = ""
+    """What has failed in this state and is tried again, with its reason: `serve failed: …`."""
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,6 +156,11 @@ class Pair(NamedTuple):
     def shown(self) -> str:
         """The state's name for the user."""
         return SHOWN[self.state]
+
+    @property
+    def blocked(self) -> str:
+        """The state and what has failed in it, for the user: `taking over: serve failed: …`; empty if nothing has."""
+        return f"{self.shown.replace('-', ' ')}: {self.failed}" if self.failed else ""
 
     @property
     def release(self) -> Release:
@@ -271,7 +280,10 @@ class Pair(NamedTuple):
                 deadline_ms=None,
                 is_broken=pair.is_broken or row.next in (State.DISSOLVING, State.SECONDARY_BROKEN),
                 text=f"{row.says}: {told.text}" if told.text else row.says,
+                failed="",
             )
+        elif fact in _RETRIED and row.timer is not None:
+            pair = pair._replace(failed=f"{fact}: {told.text}" if told.text else str(fact))
         if row.timer is not None:
             pair = pair._replace(deadline_ms=pair._due_ms(row.timer, now_ms))
         if Command.UNLINK in does:

@@ -35,6 +35,11 @@ CATALOG: Final = (
     Spec("colo_state", "gauge", "1 for the state that the node is in.", ("state",)),
     Spec("colo_state_seconds", "gauge", "Time that the node has been in that state."),
     Spec("colo_unprotected_seconds", "gauge", "Time without a pair in step, while protection is wished."),
+    Spec(
+        "colo_state_blocked",
+        "gauge",
+        "1 while a step that the state waits for has failed and is tried again, such as `network.serve` in a takeover.",
+    ),
     Spec("colo_term", "gauge", "The term: it increases with each failover of the pair."),
     Spec("colo_epoch", "gauge", "The epoch: it increases with each committed checkpoint."),
     Spec("colo_plan_running", "gauge", "1 while a plan (protect, unprotect, failover) is running."),

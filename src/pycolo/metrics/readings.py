@@ -217,6 +217,7 @@ READERS: Final[dict[str, Reader]] = {
     "colo_state": _state,
     "colo_state_seconds": plain("since_ms", per=1000),
     "colo_unprotected_seconds": _unprotected,
+    "colo_state_blocked": _is_there("blocked"),
     "colo_term": plain("term"),
     "colo_epoch": plain("epoch"),
     "colo_plan_running": _is_there("plan"),

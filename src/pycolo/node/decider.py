@@ -26,7 +26,9 @@ class Does(Protocol):
 
 
 Watch = Callable[[Fact | None, Pair, Pair], None]
-"""Called at each change of state, before its commands: the fact (None: the deadline), the old value, the new one."""
+"""Called when the state changes, or what has failed in it, before its commands: the fact (None: the deadline),
+the old value, the new one.
+"""
 
 
 class Decider:
@@ -101,7 +103,7 @@ class Decider:
             self.pair, commands = before.deadline_passed(now_ms)
         else:
             self.pair, commands = before.happened(fact, now_ms, told)
-        if self.pair.state is not before.state:
+        if self.pair.state is not before.state or self.pair.failed != before.failed:
             self.watch(fact, before, self.pair)
         self._carry_out(self.pair, commands, told)
         for states, future in self._waiting:

@@ -41,7 +41,7 @@ log = structlog.get_logger("colo")
 
 
 class Journal:
-    """Told of each change of state. `cause`: why the node is in its present state, on one line."""
+    """Told of each change of state, and of what fails in one. `cause`: why the node is in it, on one line."""
 
     def __init__(self, passing: frozenset[State] = PASSING) -> None:
         """Lines about the states `passing` are for debugging."""
@@ -57,6 +57,10 @@ class Journal:
 
     def changed(self, fact: Fact | None, before: Pair, after: Pair, suspected_ns: int) -> None:
         """`suspected_ns`: when the last suspicion arose."""
+        if after.state is before.state:
+            if after.blocked:
+                log.error(f"{after.blocked}; it is tried again", state=after.shown, term=after.term)
+            return
         if after.shown != before.shown:
             self.since_ns = monotonic_ns()
         if after.state in ON_GUARD or after.state in IN_STEP:

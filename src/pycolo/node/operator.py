@@ -86,6 +86,8 @@ class Operator:
             return {"error": f"nothing to decide: this node is {shown}"}
         log.warning("the operator confirms that the other node is down")
         pair = await self._decider.settled(_SETTLED, FAILOVER_S)
+        if pair.blocked:
+            return {"error": f"{pair.blocked}; it is tried again"}
         return {"state": pair.shown, "term": pair.term}
 
     async def status(self) -> Answer:
@@ -95,6 +97,7 @@ class Operator:
         return {
             "role": self._identity.role(),
             "state": pair.shown,
+            "blocked": pair.blocked or None,
             "since_ms": (monotonic_ns() - self._journal.since_ns) // 1_000_000,
             "pair": self._identity.pair,
             "term": pair.term,

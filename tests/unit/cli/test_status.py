@@ -44,6 +44,11 @@ async def answer(_: dict) -> dict:
 # ── the view ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_status_says_first_what_blocks_a_takeover():
+    blocked = "taking over: serve failed: network.serve: ip: exit code 1; no br0"
+    assert status_lines({**STATUS, "state": "taking-over", "blocked": blocked})[1] == blocked
+
+
 def test_status_has_what_matters():
     difference = "tcp 10.0.0.9:80 > 10.0.0.7:51234: the streams differ at sequence number 1000"
     numbers = "pause 6.2 ms; released 12 frames, 3.4 KiB; discarded 3"

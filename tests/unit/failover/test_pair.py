@@ -96,6 +96,30 @@ def test_row(row):
     assert TABLE[state, fact].next is then
 
 
+@pytest.mark.parametrize(
+    ("state", "fact", "done", "says"),
+    [
+        (S.SWITCHING, F.SERVE_FAILED, F.SERVED, "taking over: serve failed: no br0"),
+        (S.GOING_ALONE, F.RECORD_FAILED, F.RECORDED, "suspect: record failed: no br0"),
+        (S.RETIRING, F.RETIRE_FAILED, F.RETIRED, "fenced: retire failed: no br0"),
+    ],
+)
+def test_what_failed_is_shown_until_it_has_succeeded(state, fact, done, says):
+    began = pair(state)
+    assert began.blocked == ""
+    failed, _ = began.happened(fact, 0, Told(ask=1, text="no br0"))
+    assert (failed.state, failed.blocked) == (state, says)
+    again, _ = failed.deadline_passed(failed.deadline_ms)
+    assert (again.state, again.blocked) == (state, says), "while it is tried again"
+    ended, _ = again.happened(done, 1_100, Told(ask=again.asked))
+    assert ended.state is not state
+    assert ended.blocked == ""
+
+
+def test_a_failure_that_comes_late_blocks_nothing():
+    assert after(pair(S.SERVING), F.SERVE_FAILED)[0].blocked == ""
+
+
 def test_a_secondary_serves_only_behind_a_grant_and_its_record():
     assert {key for key, row in TABLE.items() if row.next is S.TAKING_OVER is not key[0]} == {
         (state, F.GRANTED) for state in IN_STEP

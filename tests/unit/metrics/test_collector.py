@@ -97,6 +97,13 @@ def test_every_state_of_a_node_has_a_sample():
             assert value(vm_status(state=state), "colo_state", state=other) == (state == other)
 
 
+def test_a_takeover_whose_serve_failed_is_blocked():
+    assert value(vm_status(), "colo_state_blocked") == 0
+    failed = vm_status(state="taking-over", blocked="taking over: serve failed: network.serve: exit code 1")
+    assert value(failed, "colo_state_blocked") == 1
+    assert value(failed, "colo_state", state="serving") == 0
+
+
 # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 

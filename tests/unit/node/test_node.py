@@ -8,8 +8,8 @@ import pytest
 
 from pycolo.failover.heartbeat import SuspicionReason
 from pycolo.failover.pair import Record, Settings, restarted
+from pycolo.failover.pairstates import Fact, State
 from pycolo.failover.pairstates import Role as PairRole
-from pycolo.failover.pairstates import State
 from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.hello import Hello, Role, Welcome
 from pycolo.link.orders import Order, decode_order, encode_order
@@ -303,6 +303,31 @@ def test_a_permission_opens_a_new_term_and_is_announced(drive, role, state, acti
     assert driver.channels[0].said == ["start", "takeover 1", "goodbye OTHER"]
     assert driver.node.journal.takeover["suspected_ns"] == SILENCE.at_ns
     assert "nothing to decide" in driver.failover()["error"]
+
+
+def test_a_takeover_whose_serve_failed_is_not_serving(drive, monkeypatch, capsys):
+    monkeypatch.setattr("pycolo.node.operator.FAILOVER_S", 0.05)
+    driver = drive(Role.SECONDARY, "first-to-notice")
+    driver.form()
+    guest, does = driver.node.parts.guest, []
+    monkeypatch.setattr(guest, "snapshot", no_counters)
+    monkeypatch.setattr(guest, "switch", lambda answer: does.append("switch") or answer(*outcome))
+    outcome = (Fact.SERVE_FAILED, "network.serve: ip: exit code 1; no br0")
+    driver.hear(SILENCE, LOST, CLOSED)
+    driver.turn_until(lambda: len(does) > 2)
+    blocked = "taking over: serve failed: network.serve: ip: exit code 1; no br0"
+    status = driver.loop.run_until_complete(driver.node.operator.status())
+    assert (status["state"], status["blocked"]) == ("taking-over", blocked)
+    assert driver.failover() == {"error": f"{blocked}; it is tried again"}
+    assert "done_ns" not in driver.node.journal.takeover
+    outcome = (Fact.SERVED, "")
+    driver.turn_until(lambda: driver.state == "serving")
+    assert driver.loop.run_until_complete(driver.node.operator.status())["blocked"] is None
+    assert capsys.readouterr().out.count(blocked) == 1, "the same failure is logged once"
+
+
+async def no_counters():
+    return {}
 
 
 def test_an_operators_word_at_a_primary_that_hears_its_secondary_is_a_request_for_its_promise(drive):
