@@ -190,6 +190,9 @@ HEARTBEAT_TIMEOUT_MS: Final = 150
 OWN_STALL_MS: Final = 30
 """A longer gap in our own loop is our fault: it does not count as silence of the other node."""
 
+HOOK_MS: Final = 5_000
+"""`network.serve` and `network.retire`: `ip link set` takes milliseconds, and clients wait for it."""
+
 LINK_RETRY_MS: Final = 200
 """Pause between two attempts of the secondary to connect to the primary."""
 

@@ -49,3 +49,30 @@ def written(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(written, value)) + "]"
     return json.dumps(value)
+
+
+def checkable(directory: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Changes to the example by which this host passes every check; further ones on top."""
+    for name in ("run", "state"):
+        (directory / name).mkdir(exist_ok=True)
+    return {
+        "state": str(directory / "state"),
+        "link.listen": "127.0.0.1:1",
+        "link.peer": "127.0.0.1:2",
+        "link.tls": None,
+        "link.insecure": True,
+        "qemu.qmp": str(directory / "run" / "qmp.sock"),
+        "qemu.yank": None,
+        "qemu.directory": str(directory / "run"),
+        "qemu.command": ["true"],
+        "network.serve": ["true"],
+        "network.serve_dry_run": ["true"],
+        "network.retire": ["true"],
+        "arbiter.kind": "manual",
+        "arbiter.command": None,
+        "arbiter.dry_run": None,
+        "control.socket": str(directory / "run" / "control.sock"),
+        "control.group": None,
+        "metrics": None,
+        **(changes or {}),
+    }

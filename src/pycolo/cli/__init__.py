@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = {
     "certs": "certs:certs",
+    "check": "check:check",
     "checkpoint": "vm:checkpoint",
     "explain": "explain:explain",
     "failover": "vm:failover",

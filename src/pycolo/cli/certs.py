@@ -7,7 +7,14 @@ import click
 
 from pycolo.errors import ConfigError, PycoloError
 from pycolo.link.hello import PAIR_DEFAULT, Role
-from pycolo.transport.certs import VALID_DAYS_DEFAULT, VALID_DAYS_MAX, create, node_files
+from pycolo.transport.certs import (
+    VALID_DAYS_DEFAULT,
+    VALID_DAYS_MAX,
+    authority_key,
+    create,
+    files_of_both_roles,
+    node_files,
+)
 
 
 @click.group()
@@ -33,7 +40,7 @@ def certs() -> None:
 )
 @click.option("--force", is_flag=True, help="Replace the certificates in DIR; both nodes then need the new ones.")
 def init(directory: Path, days: int, pair: str, *, force: bool) -> None:
-    """Create a small authority and the certificates of both nodes in DIR."""
+    """Create a small authority and the certificates of both roles in DIR."""
     try:
         ends = create(directory, pair, days, datetime.now(UTC), force=force)
     except ConfigError as error:
@@ -42,9 +49,12 @@ def init(directory: Path, days: int, pair: str, *, force: bool) -> None:
     except PycoloError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"Certificates for the pair {pair}, valid until {ends:%Y-%m-%d}:")
+    click.echo("For `colo node`, on both hosts, since either may become the primary:")
+    click.echo("  " + " ".join(str(path) for path in files_of_both_roles(directory)))
+    click.echo("For `colo primary` and `colo secondary`, whose roles stay:")
     for role in Role:
         names = " ".join(str(path) for path in node_files(directory, role))
         click.echo(f"  {role} host:".ljust(18) + names)
-    click.echo("Copy each host's three files to it, into a directory that only the node's user can read,")
-    click.echo("and start its node with --tls and that directory. (If both nodes run on one host, use DIR itself.)")
-    click.echo(f"Keep {directory / 'ca-key.pem'} off both hosts: its owner can impersonate either node.")
+    click.echo("Copy them into a directory that only the node's user can read, and name it: `link.tls` in the file of")
+    click.echo("`colo node`, else --tls. `colo check` says what is missing.")
+    click.echo(f"Keep {authority_key(directory)} off both hosts: its owner can impersonate either node.")

@@ -131,10 +131,20 @@ class NetworkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Run when this host starts to serve."""
 
     retire: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
-    """Run when this host must not serve, or no longer."""
+    """Run when this host must not serve, or no longer. Every check of this host runs it too, unless the host serves."""
+
+    serve_dry_run: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(
+        default_factory=list
+    )
+    """Tries what `serve` needs without serving, such as `["ip", "link", "show", "br0"]`, or `serve` with an option of
+    its own: `serve` itself is never run outside of a takeover. See
+    [Try everything beforehand](operate.md#try-everything-beforehand).
+    """
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """Each command must be able to undo the other."""
+        """Each command must be able to undo the other; a dry run is one of something."""
+        if self.serve_dry_run and not self.serve:
+            yield "serve_dry_run", "network.serve with it", self.serve_dry_run[0]
         if self.serve and not self.retire:
             yield "retire", "a command that undoes network.serve", None
         if self.retire and not self.serve:
@@ -215,6 +225,11 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     timeout_ms: Annotated[int, keys.milliseconds(100, 600_000)] = 10_000
     """For `command`: time limit; after it the command is ended and has failed."""
 
+    dry_run: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
+    """For `command`: tries whether it would work, and harms no host: a fence agent with the action `monitor`, for one.
+    Exit code 0 means that it would. Every check runs it, with the same placeholders and time limit.
+    """
+
     head_start_ms: Annotated[int, keys.milliseconds(0, 600_000)] = 10_000
     """For `command`: the node that serves runs its command at once, the other one so much later, so that two healthy
     hosts that lose each other are not both fenced. At least `timeout_ms`. When the host that serves is dead, its
@@ -245,6 +260,8 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
             yield "command", f'{_COMMAND}, since kind is "command"', None
         if self.kind == "command" and self.head_start_ms < self.timeout_ms:
             yield "head_start_ms", f"at least arbiter.timeout_ms ({self.timeout_ms})", self.head_start_ms
+        if self.dry_run and not self.command:
+            yield "dry_run", "arbiter.command with it", self.dry_run[0]
         if self.kind == "etcd" and not self.endpoints:
             yield "endpoints", 'an array of URLs, since kind is "etcd"', None
         if (self.certificate is None) != (self.key is None):

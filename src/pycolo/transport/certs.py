@@ -2,12 +2,15 @@
 
 ::
 
-    DIR/ca.pem               both hosts     whom to trust
-    DIR/ca-key.pem           neither host   signs; keep it off line, or delete it
-    DIR/primary.pem          primary host   who I am
-    DIR/primary-key.pem      primary host
-    DIR/secondary.pem        secondary host
-    DIR/secondary-key.pem    secondary host
+    DIR/ca.pem               whom to trust
+    DIR/ca-key.pem           signs; on neither host: keep it off line, or delete it
+    DIR/primary.pem          who the primary is
+    DIR/primary-key.pem
+    DIR/secondary.pem        who the secondary is
+    DIR/secondary-key.pem
+
+Either host of a `colo node` pair may become the primary: both need all of them but ca-key.pem. `colo primary` and
+`colo secondary` keep their roles: such a host needs ca.pem, and its role's certificate and key.
 
 One authority per pair: a node trusts no other. A node's certificate names pair and role in a URI,
 ``colo:PAIR/primary``, and no host: a node may move to another host, but not to another pair or role. To revoke a
@@ -37,7 +40,7 @@ _FILE_NAMES: Final = frozenset(
 
 
 class NodeFiles(NamedTuple):
-    """The three files that one node needs."""
+    """The three files that a node needs in one role."""
 
     authority: Path
     certificate: Path
@@ -45,8 +48,18 @@ class NodeFiles(NamedTuple):
 
 
 def node_files(directory: Path, role: Role) -> NodeFiles:
-    """The files of the node with `role`."""
+    """The files for `role`."""
     return NodeFiles(directory / "ca.pem", directory / f"{role}.pem", directory / f"{role}-key.pem")
+
+
+def files_of_both_roles(directory: Path) -> list[Path]:
+    """The files that a node needs whose role may change."""
+    return list(dict.fromkeys(path for role in Role for path in node_files(directory, role)))
+
+
+def authority_key(directory: Path) -> Path:
+    """What signs; on neither host."""
+    return directory / "ca-key.pem"
 
 
 def node_uri(pair: str, role: Role) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from pycolo import limits
 from pycolo.arbiters.usercommand import fill_in, run_command
 from pycolo.config import PairConfig
 from pycolo.errors import FailoverError
 from pycolo.failover.pairstates import Role
 
-HOOK_S: Final = 5.0
-"""`ip link set` takes milliseconds; clients wait for this one."""
+HOOK_S: Final = limits.HOOK_MS / 1000
 
 
 class Network:

@@ -202,10 +202,24 @@ def test_an_element_has_its_own_place(path: str, value: object, said: str):
         ({"control.socket": "/run/colo/vm1/qmp.sock"}, "control.socket: expected another path than QEMU's sockets"),
         ({"control.socket": "/run/colo/vm1/yank.sock"}, "control.socket: expected another path than QEMU's sockets"),
         ({"control.mode": "0600"}, "control.mode: expected a mode that lets the group in"),
-        ({"arbiter.command": None}, "arbiter.command: expected an array of strings, the program first, since kind is"),
+        (
+            {"arbiter.command": None, "arbiter.dry_run": None},
+            "arbiter.command: expected an array of strings, the program first, since kind is",
+        ),
         ({"arbiter.kind": "etcd"}, 'arbiter.endpoints: expected an array of URLs, since kind is "etcd", found nothing'),
         ({"network.retire": None}, "network.retire: expected a command that undoes network.serve, found nothing"),
-        ({"network.serve": None}, "network.serve: expected a command that undoes network.retire, found nothing"),
+        (
+            {"network.serve": None, "network.serve_dry_run": None},
+            "network.serve: expected a command that undoes network.retire, found nothing",
+        ),
+        (
+            {"network.serve": None, "network.retire": None},
+            "network.serve_dry_run: expected network.serve with it, found 'ip'",
+        ),
+        (
+            {"arbiter.command": None, "arbiter.kind": "manual"},
+            "arbiter.dry_run: expected arbiter.command with it, found '/usr/local/sbin/fence-peer-check'",
+        ),
         (
             {"checkpoint.min_distance_ms": 50, "checkpoint.max_interval_ms": 49},
             "checkpoint.max_interval_ms: expected 0, or at least min_distance_ms (50), found 49",

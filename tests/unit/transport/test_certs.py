@@ -14,7 +14,7 @@ from pycolo.cli.certs import certs
 from pycolo.errors import ConfigError, ConnectError
 from pycolo.link.hello import Role
 from pycolo.transport.certificates import validity
-from pycolo.transport.certs import check_own_files, create, node_files
+from pycolo.transport.certs import authority_key, check_own_files, create, files_of_both_roles, node_files
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 NAMES = {"ca.pem", "ca-key.pem", "primary.pem", "primary-key.pem", "secondary.pem", "secondary-key.pem"}
@@ -114,12 +114,19 @@ def test_bad_arguments_make_nothing(tmp_path, pair, days):
     assert not (tmp_path / "tls").exists()
 
 
-def test_each_host_needs_three_files_only(directory, tmp_path):
+def test_a_node_that_keeps_its_role_needs_three_files_only(directory, tmp_path):
     host = tmp_path / "host"
     host.mkdir()
     for path in node_files(directory, Role.SECONDARY):
         path.rename(host / path.name)
     check_own_files(host, "web", Role.SECONDARY, NOW)
+
+
+def test_a_node_whose_role_changes_needs_all_but_the_authoritys_key(directory):
+    assert {path.name for path in files_of_both_roles(directory)} == NAMES - {authority_key(directory).name}
+    authority_key(directory).unlink()
+    for role in Role:
+        check_own_files(directory, "web", role, NOW)
 
 
 def damage_key_mode(directory):
@@ -178,6 +185,8 @@ def test_the_command_says_what_goes_where(tmp_path):
     for role in Role:
         (line,) = (line for line in lines if f"{role} host:" in line)
         assert line.split()[2:] == [str(path) for path in node_files(directory, role)]
+    (names,) = (line.split() for line in lines if line.count(".pem") == 5)
+    assert {path.removeprefix(f"{directory}/") for path in names} == NAMES - {"ca-key.pem"}
     assert f"Keep {directory}/ca-key.pem off both hosts" in done.output
     check_own_files(directory, "web", Role.PRIMARY, datetime.now(UTC))
 

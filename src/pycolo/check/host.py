@@ -1,0 +1,57 @@
+"""Everything about this host, and what `protect` needs of it."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from pycolo.check.certificates import certificate_items
+from pycolo.check.hooks import fencing_items, hook_items, qemu_item
+from pycolo.check.moment import Moment
+from pycolo.check.network import link_item, network_items
+from pycolo.check.places import place_items
+from pycolo.check.store import store_items
+from pycolo.check.table import Item, Level, ok, warning
+from pycolo.config import PairConfig
+from pycolo.errors import PeerError
+
+
+async def check_host(config: PairConfig, moment: Moment) -> list[Item]:
+    """In the order of the file."""
+    places = await asyncio.to_thread(lambda: list(place_items(config, is_running=moment.is_running)))
+    network = [item async for item in network_items(config, moment)]
+    certificates = await asyncio.to_thread(_certificates, config)
+    link, hooks, arbiter = await asyncio.gather(
+        link_item(config, moment), hook_items(config, moment), arbiter_items(config, moment)
+    )
+    return [*places, *network, *certificates, link, qemu_item(config), *hooks, *arbiter]
+
+
+async def before_protect(config: PairConfig, moment: Moment) -> list[Item]:
+    """What a node tries on its own host before the guest is protected: the warnings.
+
+    Raises `PeerError` with every refusal in one line.
+    """
+    items = await check_host(config, moment)
+    refusals = [f"{item.name}: {item.text}" for item in items if item.level is Level.REFUSED]
+    if refusals:
+        raise PeerError(f"the {moment.role}'s host cannot be part of a pair: {'; '.join(refusals)}")
+    return [item for item in items if item.level is Level.WARNING]
+
+
+async def arbiter_items(config: PairConfig, moment: Moment) -> list[Item]:
+    """What would decide."""
+    match config.arbiter.kind:
+        case "command":
+            return await fencing_items(config, moment)
+        case "etcd":
+            return await store_items(config)
+        case "first-to-notice":
+            text = "first-to-notice is for laboratories: when the link is cut, both hosts serve: choose another kind"
+            return [warning("arbiter.kind", text)]
+        case kind:
+            return [ok("arbiter.kind", kind)]
+
+
+def _certificates(config: PairConfig) -> list[Item]:
+    if config.link.tls is None:
+        return []
+    return list(certificate_items(config.link.tls, config.pair, datetime.now(UTC)))
