@@ -1,7 +1,10 @@
 """Everything about this host, and what `protect` needs of it."""
 
 import asyncio
+import os
 from datetime import UTC, datetime
+
+import structlog
 
 from pycolo.check.certificates import certificate_items
 from pycolo.check.hooks import fencing_items, hook_items, qemu_item
@@ -12,6 +15,9 @@ from pycolo.check.store import store_items
 from pycolo.check.table import Item, Level, ok, warning
 from pycolo.config import PairConfig
 from pycolo.errors import PeerError
+from pycolo.link.hello import Role
+
+log = structlog.get_logger("colo")
 
 
 async def check_host(config: PairConfig, moment: Moment) -> list[Item]:
@@ -25,16 +31,20 @@ async def check_host(config: PairConfig, moment: Moment) -> list[Item]:
     return [*places, *network, *certificates, link, qemu_item(config), *hooks, *arbiter]
 
 
-async def before_protect(config: PairConfig, moment: Moment) -> list[Item]:
-    """What a node tries on its own host before the guest is protected: the warnings.
+async def before_protect(config: PairConfig, role: str, term: int) -> list[Item]:
+    """What a linked node tries on its own host before the guest is protected. Logs and returns the warnings.
 
-    Raises `PeerError` with every refusal in one line.
+    The primary's guest serves meanwhile; the secondary has none yet. Raises `PeerError` with every refusal in one line.
     """
+    moment = Moment(Role(role), os.getpid(), is_linked=True, term=term)
     items = await check_host(config, moment)
     refusals = [f"{item.name}: {item.text}" for item in items if item.level is Level.REFUSED]
     if refusals:
         raise PeerError(f"the {moment.role}'s host cannot be part of a pair: {'; '.join(refusals)}")
-    return [item for item in items if item.level is Level.WARNING]
+    warnings = [item for item in items if item.level is Level.WARNING]
+    for item in warnings:
+        log.warning(f"{item.name}: {item.text}")
+    return warnings
 
 
 async def arbiter_items(config: PairConfig, moment: Moment) -> list[Item]:

@@ -57,16 +57,25 @@ def test_each_kind_of_arbiter_is_looked_at(tmp_path, changes, level):
     assert worst(asyncio.run(arbiter_items(config(tmp_path, changes), SECONDARY))) is level
 
 
-def test_protect_gets_the_warnings(tmp_path):
-    warnings = asyncio.run(before_protect(config(tmp_path), SECONDARY))
+def test_protect_logs_the_warnings(tmp_path, capsys):
+    warnings = asyncio.run(before_protect(config(tmp_path), "secondary", 3))
     assert {item.level for item in warnings} == {Level.WARNING}
-    assert "link.peer" in {item.name for item in warnings}
+    assert {item.name for item in warnings} == {"link.peer", "link.insecure"}
+    said = capsys.readouterr().out
+    assert all(f"{item.name}: {item.text}" in said for item in warnings)
+
+
+@pytest.mark.parametrize(("role", "has_run"), [("primary", False), ("secondary", True)])
+def test_protect_tries_retire_on_the_secondarys_host_only(tmp_path, role, has_run):
+    given = {"network.retire": ["touch", f"{tmp_path}/{{role}}-{{term}}"]}
+    asyncio.run(before_protect(config(tmp_path, given), role, 3))
+    assert (tmp_path / f"{role}-3").exists() is has_run
 
 
 def test_protect_is_refused_with_every_fault_on_one_line(tmp_path):
     given = {"network.serve": ["/nowhere/serve"], "arbiter.kind": "command", "arbiter.command": ["/nowhere/fence"]}
     with pytest.raises(PeerError) as caught:
-        asyncio.run(before_protect(config(tmp_path, given), SECONDARY))
+        asyncio.run(before_protect(config(tmp_path, given), "secondary", 3))
     text = str(caught.value)
     assert text.startswith(
         "the secondary's host cannot be part of a pair: network.serve: /nowhere/serve does not exist"
