@@ -1,5 +1,6 @@
 """The link's certificates, of both roles: either host may become the primary."""
 
+import os
 import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -30,7 +31,7 @@ def certificate_items(directory: Path, pair: str, now: datetime) -> Iterator[Ite
             why = error.strerror or error
             yield refused(name, f"{error.filename or directory}: {why}: let the node's user read it, and check as that")
     key = authority_key(directory)
-    if key.exists():
+    if os.path.lexists(key):
         yield warning("link.tls", f"{key} is on this host: keep it elsewhere, its owner can impersonate either node")
 
 

@@ -1,5 +1,7 @@
 """The user's own commands: found, and tried as far as that harms nothing."""
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -49,8 +51,19 @@ def qemu_item(config: PairConfig) -> Item:
     name = "qemu.command"
     if not config.qemu.command:
         return ok(name, "none: the secondary's QEMU is started by hand")
-    path, fault = find_program(config.qemu.command[0], config.qemu.environment.get("PATH"))
-    return refused(name, fault) if fault else ok(name, f"{path}")
+    environment = config.qemu.environment
+    path, fault = find_program(config.qemu.command[0], environment.get("PATH"))
+    if fault:
+        return refused(name, fault)
+    missing = [library for library in _preloaded(environment) if not os.access(library, os.R_OK)]
+    if missing:
+        return refused("qemu.environment", f"LD_PRELOAD: {missing[0]} cannot be read: see `colo qemu-args --preload`")
+    return ok(name, f"{path}")
+
+
+def _preloaded(environment: Mapping[str, str]) -> list[str]:
+    """Libraries by path: the loader ignores one that is missing, and QEMU runs without it."""
+    return [word for word in re.split(r"[\s:]+", environment.get("LD_PRELOAD", "")) if "/" in word]
 
 
 def placeholders(config: PairConfig, moment: Moment) -> Mapping[str, str]:

@@ -3,7 +3,8 @@
 import grp
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final
@@ -46,10 +47,21 @@ def place_items(config: PairConfig, *, is_running: bool) -> Iterator[Item]:
     sockets = [config.qemu.directory, config.qemu.qmp.parent, config.control.socket.parent]
     sockets += [config.qemu.yank.parent] if config.qemu.yank is not None else []
     for directory in dict.fromkeys(sockets):
-        yield _sockets_item(directory, is_running=is_running)
-    yield _state_item(config.state)
+        yield _guarded("sockets", partial(_sockets_item, directory, is_running=is_running))
+    control = config.control.socket
+    if os.path.lexists(control) and not control.is_socket():
+        yield refused("control.socket", f"{control} is not a socket: remove it, or choose another path")
+    yield _guarded("state", partial(_state_item, config.state))
     if config.control.group is not None:
         yield _group_item(config.control.group)
+
+
+def _guarded(name: str, look: Callable[[], Item]) -> Item:
+    """What this user may not even look at."""
+    try:
+        return look()
+    except OSError as error:
+        return refused(name, f"{error.filename}: {error.strerror}, as {user_name()}: run the check as the node's user")
 
 
 def _sockets_item(directory: Path, *, is_running: bool) -> Item:

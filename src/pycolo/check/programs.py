@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,18 +16,26 @@ _ELF: Final = b"\x7fELF"
 
 def find_program(name: str, search_path: str | None = None) -> tuple[Path | None, str]:
     """Where it is, and why it cannot be started; the latter is empty if it can. `search_path`: default is PATH."""
+    if "/" in name and not name.startswith("/"):
+        return None, f"{name} depends on the working directory, which is the node's own: write its whole path"
     found = shutil.which(name, path=search_path)
     if found is not None:
         return Path(found), _fault_of_content(Path(found))
     if "/" not in name:
         searched = os.environ.get("PATH", os.defpath) if search_path is None else search_path
         return None, f"there is no program {name} in PATH ({searched}): install it, or write its whole path"
-    path = Path(name)
-    if path.is_dir():
-        return None, f"{name} is a directory: name the program in it"
-    if path.exists():
-        return None, f"{name} is not executable by this user: chmod +x {name}"
-    return None, f"{name} does not exist{_suggestion(path)}"
+    return None, _fault_of_path(Path(name))
+
+
+def _fault_of_path(path: Path) -> str:
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            return f"{path} is a directory: name the program in it"
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{path} does not exist{_suggestion(path)}"
+    except OSError as error:
+        return f"{path} cannot be reached by this user: {error.strerror}"
+    return f"{path} is not executable by this user: chmod +x {path}"
 
 
 def _suggestion(path: Path) -> str:

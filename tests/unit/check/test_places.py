@@ -1,6 +1,7 @@
 """Directories, the record, the group."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,12 @@ def test_each_directory_is_looked_at_once(tmp_path):
     assert texts[1:] == [f"{name} does not exist: mkdir -p {name}" for name in ("/nowhere", "/none")]
 
 
+def test_something_else_in_the_control_sockets_place_is_refused(tmp_path):
+    checkable(tmp_path)
+    (tmp_path / "run" / "control.sock").touch()
+    assert items(tmp_path)["control.socket"].level is Level.REFUSED
+
+
 @pytest.mark.parametrize(("is_running", "level"), [(False, Level.WARNING), (True, Level.REFUSED)])
 def test_a_directory_below_run_may_come_with_the_node(tmp_path, is_running, level):
     name = "/run/colo-of-a-test/none"
@@ -60,6 +67,16 @@ def test_what_cannot_be_written_is_refused(tmp_path, monkeypatch):
     assert (
         f"cannot be made by {user_name()} in {tmp_path}" in items(tmp_path, {"state": f"{tmp_path}/a/b"})["state"].text
     )
+
+
+def test_what_cannot_even_be_looked_at_is_refused(tmp_path, monkeypatch):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    config = parse(changed(checkable(tmp_path)).encode(), "vm.toml")
+    monkeypatch.setattr(Path, "is_dir", denied)
+    first = next(place_items(config, is_running=False))
+    assert first.text == f"{tmp_path}/run: Permission denied, as {user_name()}: run the check as the node's user"
 
 
 def test_a_full_disk_is_refused(tmp_path, monkeypatch):

@@ -80,6 +80,12 @@ def test_names_without_a_path_are_searched(tmp_path):
     assert find_program("sh")[1] == ""
 
 
+def test_a_relative_path_is_another_one_for_the_node(tmp_path, monkeypatch):
+    program(tmp_path, b"#!/bin/sh\n")
+    monkeypatch.chdir(tmp_path)
+    assert "write its whole path" in find_program("./hook")[1]
+
+
 def test_what_is_no_program_is_named(tmp_path):
     assert f"chmod +x {tmp_path}/hook" in find_program(str(program(tmp_path, b"#!/bin/sh\n", 0o644)))[1]
     assert "is a directory" in find_program(str(tmp_path))[1]
