@@ -276,9 +276,26 @@ def test_a_serve_command_that_fails_is_not_serving(make: Make) -> None:
     wait_for(lambda: pair.b.log.count("the takeover is not done yet") >= 2, "two attempts")
     assert pair.b.state == "secondary taking-over"
     assert "exit code 3; no bridge" in pair.b.log
+    blocked = pair.b.do("status")["blocked"]
+    assert blocked.startswith("taking over: serve failed: ")
+    assert "exit code 3; no bridge" in blocked
+    assert pair.b.ask("failover")["error"].startswith("taking over: serve failed: ")
     broken.unlink()
     pair.b.wait_state("primary serving")
     ask_a_lot(pair)
+
+
+@pytest.mark.parametrize(("letter", "key"), [("a", "command"), ("b", "command"), ("b", "serve")])
+def test_a_misspelt_program_is_found_before_the_guest_is_touched(make: Make, letter: str, key: str) -> None:
+    pair = make()
+    config = (pair.a if letter == "a" else pair.b).config
+    config.write_text(
+        re.sub(rf'^{key} = \["[^"]+"', f'{key} = ["/nowhere/program"', config.read_text(), flags=re.MULTILINE)
+    )
+    pair.start()
+    assert f"{key}: /nowhere/program does not exist" in pair.a.ask("protect")["error"]
+    assert is_as_before(pair.a)
+    assert not pair.b.has_qemu
 
 
 def test_unprotect_leaves_nothing_behind(protected: Pair) -> None:

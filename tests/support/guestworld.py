@@ -340,6 +340,9 @@ class Node:
     def guest_came(self) -> None:
         self.came += 1
 
+    async def try_host(self) -> None:
+        """This host has what it needs."""
+
     async def ask_peer(self, order: str, arguments: Any = None, timeout_s: float = DEADLINE_S) -> Any:
         asked = asyncio.ensure_future(self._ask(order, arguments or {}))
         cut = asyncio.ensure_future(self.is_cut.wait())

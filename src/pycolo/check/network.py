@@ -57,9 +57,13 @@ class Found(NamedTuple):
 async def network_items(config: PairConfig, moment: Moment) -> AsyncIterator[Item]:
     """`moment` says which node may hold the ports."""
     yield await _listen_item("link.listen", config.link.listen, moment)
+    for address in config.link.also_listen:
+        yield await _listen_item("link.also_listen", address, moment)
     if config.metrics is not None:
         yield await _listen_item("metrics.listen", config.metrics.listen, moment)
-    yield await _peer_item(config.link.peer)
+    yield await _peer_item("link.peer", config.link.peer)
+    for address in config.link.also_peer:
+        yield await _peer_item("link.also_peer", address)
     if config.link.tls is None:
         yield plaintext_item(config)
 
@@ -122,8 +126,7 @@ def holds_port(pid: int, port: int) -> bool:
     return not listening.isdisjoint(held)
 
 
-async def _peer_item(address: Address) -> Item:
-    name = "link.peer"
+async def _peer_item(name: str, address: Address) -> Item:
     found = await _resolved(name, address)
     if isinstance(found, Item):
         return found

@@ -282,6 +282,7 @@ class VmGuest:
         self._link = attempt.link
         why = "this is a bug"
         try:
+            await self._host.try_host()
             await self._plan(PROTECT, side.protect_handlers(attempt), attempt.giving_up)
         except (PycoloError, OSError) as error:
             why = str(error) or type(error).__name__
@@ -345,6 +346,7 @@ class VmGuest:
         side = SecondaryGuest(self._host, self._slot, self._network, on_gone=self._gone, on_broken=broken)
         self.secondary, self._link = side, link
         try:
+            await self._host.try_host()
             await self._plan(PREPARE_SECONDARY, side.prepare_handlers(link, data))
         except (PycoloError, OSError) as error:
             self.secondary = None

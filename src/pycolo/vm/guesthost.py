@@ -47,6 +47,9 @@ class GuestHost(Protocol):
     def guest_came(self) -> None:
         """A QEMU has been found after there was none."""
 
+    async def try_host(self) -> None:
+        """Try what a failover will need of this host. Raises `PeerError` for what would fail."""
+
     # ── the other node ────────────────────────────────────────────────────────────────────────────────────────
 
     async def ask_peer(self, order: str, arguments: JsonObject | None = None, timeout_s: float = ...) -> JsonObject:

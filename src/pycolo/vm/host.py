@@ -5,6 +5,7 @@ from collections.abc import Callable, Container
 
 import structlog
 
+from pycolo.check import before_protect
 from pycolo.compare.difference import Command
 from pycolo.config import PairConfig
 from pycolo.failover.pair import Told
@@ -89,6 +90,10 @@ class NodeHost:
 
     def _is_in(self, states: Container[State]) -> bool:
         return self.decider is not None and self.decider.pair.state in states
+
+    async def try_host(self) -> None:
+        """See `GuestHost`."""
+        await before_protect(self.config, self.role(), self.term())
 
     # ── the other node ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -132,9 +132,9 @@ class PrimaryGuest:
         )
 
     async def prepare_peer(self) -> None:
-        """Ask the other node to start its QEMU."""
+        """Ask the other node to try its host and start its QEMU."""
         epoch = self._host.epoch
-        timeout_s = self._config.qemu.start_timeout_ms / 1000 + RELAY_S
+        timeout_s = (self._config.qemu.start_timeout_ms + self._config.arbiter.timeout_ms) / 1000 + RELAY_S
         answer = await self._host.ask_peer("prepare", {"epoch": epoch.number}, timeout_s)
         epoch.meet(int(answer.get("epoch", 0)))
         assert self.facts is not None
