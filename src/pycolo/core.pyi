@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from pycolo.compare.difference import Command, Difference
+from pycolo.compare.kinds import PassReason
 from pycolo.compare.trace import TracedPacket
 from pycolo.conntrack.key import ConnectionKey
 from pycolo.path.faces import FramePort, MessageLink
@@ -254,6 +255,10 @@ class CompareStats:
     reports_lost: int
     def __init__(self) -> None: ...
 
+class Uncompared:
+    def __init__(self) -> None: ...
+    def counts(self) -> dict[PassReason, tuple[int, int]]: ...
+
 class Asides:
     @property
     def used(self) -> int: ...
@@ -296,6 +301,8 @@ class Reports:
     def take_differences(self) -> list[Difference]: ...
 
 class Held(Reports):
+    @property
+    def uncompared(self) -> Uncompared: ...
     @property
     def asides(self) -> Asides: ...
     @property
@@ -522,6 +529,8 @@ class UnackedCopies:
 class Neighbours:
     @property
     def count(self) -> int: ...
+    @property
+    def vnet_len(self) -> int: ...
     def __init__(self) -> None: ...
     def all(self) -> list[Neighbour]: ...
 

@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport read, write
 
-from pycolo.compare.kinds cimport DifferenceKind, DivergencePolicy, PacketFate, RowFlag, Verdict
+from pycolo.compare.kinds cimport DifferenceKind, DivergencePolicy, PacketFate, PassReason, RowFlag, Verdict
 from pycolo.rewrite.kinds cimport ConnectionFlag, OffsetState
 from pycolo.wire.kinds cimport IpProto, PacketKind, Refusal, TcpFlag, VnetFlag
 
@@ -23,6 +23,7 @@ import errno as errors
 from pycolo import limits
 from pycolo.compare.difference import Difference, ReportDifference, RequestCheckpoint
 from pycolo.compare.kinds import DifferenceKind as DifferenceName
+from pycolo.compare.kinds import PassReason as _PassReason
 from pycolo.compare.kinds import RowFlag as _Row
 from pycolo.compare.trace import traced_packets
 from pycolo.conntrack.key import key_from_words
@@ -118,6 +119,7 @@ include "storage/pool.pxi"
 include "storage/views.pxi"
 include "compare/trace.pxi"
 include "compare/rows.pxi"
+include "compare/uncompared.pxi"
 include "compare/payloads.pxi"
 include "compare/ordered.pxi"
 include "compare/onetree.pxi"

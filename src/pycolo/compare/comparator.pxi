@@ -299,7 +299,10 @@ cdef class Comparator:
                 self._note_alone(now_us)
             if is_primary:
                 passing: cython.int = self.admission.store(buf, self.span, now_us)
-                return _BLOCKED if passing == _NONE else self.held.pass_on(passing, kind, now_us)
+                if passing == _NONE:
+                    return _BLOCKED
+                self.held.uncompared.count_passed(buf, self.packet)
+                return self.held.pass_on(passing, kind, now_us)
             return self.held.discard_unstored(buf, self.span, now_us)
         if self.awaits_marker and not is_primary:
             return self.held.discard_unstored(buf, self.span, now_us)
@@ -392,7 +395,10 @@ cdef class Comparator:
             return _TAKEN
         if kind == PacketKind.PASS or kind == PacketKind.REFUSED:
             fragments.finish(slot, whole)
-            return self.held.pass_on(whole, kind, now_us) if is_primary else self.held.discard(whole)
+            if not is_primary:
+                return self.held.discard(whole)
+            self.held.uncompared.count_passed(self.pool.arena.memory, self.packet)
+            return self.held.pass_on(whole, kind, now_us)
         row: cython.int = self._row_for(now_us)
         outcome: cython.int = _BLOCKED
         if row != _NONE:

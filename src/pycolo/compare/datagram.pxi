@@ -196,7 +196,7 @@ cdef class DatagramComparison:
             row, DifferenceKind.QUEUE_FULL, is_primary, not is_primary, now_us - self.pool.at[queue_head].arrived_us
         )
         if is_primary:
-            self.held.stats.let_through += self.held.release_all(row, now_us)
+            self.held.stats.let_through += self.held.release_different(row, now_us)
             return 0
         return self.held.drop_all_secondary(row)
 
@@ -204,7 +204,7 @@ cdef class DatagramComparison:
         """All held packets of the connection differ."""
         if self.held.policy == DivergencePolicy.HOLD:
             return self._stand_still(row)
-        self.held.stats.let_through += self.held.release_all(row, now_us)
+        self.held.stats.let_through += self.held.release_different(row, now_us)
         return self.held.drop_all_secondary(row)
 
     cdef int _stand_still(self, int row) noexcept nogil:
@@ -233,6 +233,8 @@ cdef class DatagramComparison:
         if is_mine:
             self.held.stats.let_through += 1
             self._match(r.primary.head)
+            self.held.stats.compared_bytes -= self.pool.at[r.primary.head].payload_len
+            self.held.uncompared.count(PassReason.DIFFERED, self.pool.at[r.primary.head].payload_len)
         return self._release_matched(row, now_us)
 
     cdef int _report(self, int row, int kind, bint is_mine, bint is_theirs, long long waited_us) noexcept nogil:

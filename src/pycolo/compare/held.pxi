@@ -25,6 +25,7 @@ cdef class Held(Reports):
     """State that the TCP and the datagram comparison share. `primary`, `secondary`: queues by row."""
 
     cdef readonly Asides asides
+    cdef readonly Uncompared uncompared
     cdef Payloads payloads
     cdef Trees trees
     cdef Segments segments
@@ -46,6 +47,7 @@ cdef class Held(Reports):
         super().__init__(table, pool, policy)
         self.queue_packets_max = queue_packets_max
         self.has_vnet = has_vnet
+        self.uncompared = Uncompared()
         self.payloads = Payloads(table, pool)
         self.trees = Trees(pool, pool.records_max)
         self.segments = Segments(pool, self.trees)
@@ -283,6 +285,14 @@ cdef class Held(Reports):
         while r.primary.head != _NONE:
             self.release(self.take_primary(row), now_us)
         return released
+
+    cdef int release_different(self, int row, long long now_us) noexcept nogil:
+        """`release_all` of a connection that has differed; its packets were not compared to their end."""
+        cdef int record = self.rows[row].primary.head
+        while record != _NONE:
+            self.uncompared.count(PassReason.DIFFERED, self.pool.at[record].payload_len)
+            record = self.pool.at[record].next
+        return self.release_all(row, now_us)
 
     cdef Py_ssize_t drain(self, uint8_t* out, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
         """Write released frames, with their length words, to `out` from `start`; returns the new end."""

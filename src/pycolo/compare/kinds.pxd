@@ -45,12 +45,23 @@ cdef enum RowFlag:
     REPEATED = 0x400000
     PRIMARY_INDEXED = 0x800000
     SECONDARY_INDEXED = 0x1000000
+    BEGAN_BEFORE = 0x2000000
+    AUTHENTICATED = 0x4000000
 
 cdef enum Verdict:
     WAIT = 0
     RELEASE = 1
     CLAMP = 2
     DIFFERENT = 3
+
+cdef enum PassReason:
+    OLDER = 0
+    DIFFERED = 1
+    SIGNED = 2
+    VNET_HEADER = 3
+    WRAPPED = 4
+    MALFORMED = 5
+    UNPAIRED = 6
 
 cdef enum PacketFate:
     RELEASED = 1

@@ -96,6 +96,10 @@ class RowFlag(IntFlag):
     """The primary's datagrams without a partner are indexed by payload (see `payloads`)."""
     SECONDARY_INDEXED = 0x1000000
     """The same of the secondary's."""
+    BEGAN_BEFORE = 0x2000000
+    """LET_THROUGH: it is older than the pair."""
+    AUTHENTICATED = 0x4000000
+    """LET_THROUGH: TCP-MD5 or TCP-AO signs its numbers."""
 
 
 class Verdict(IntEnum):
@@ -107,6 +111,25 @@ class Verdict(IntEnum):
     """Release with ack and window lowered to the secondary's."""
     DIFFERENT = 3
     """A difference was reported; the policy has been applied."""
+
+
+class PassReason(IntEnum):
+    """Why payload left that was compared with nothing."""
+
+    OLDER = 0
+    """Its connection is older than the pair, and no state is copied."""
+    DIFFERED = 1
+    """Its connection has differed, and the policy is to report that: or a datagram has."""
+    SIGNED = 2
+    """TCP-MD5 or TCP-AO forbids that its connection is translated."""
+    VNET_HEADER = 3
+    """A vnet header of another length than expected hides the packet."""
+    WRAPPED = 4
+    """MPLS, PPPoE, MACsec or a third VLAN tag hides the packet."""
+    MALFORMED = 5
+    """The frame is not a packet: see `pycolo.wire.kinds.Refusal`."""
+    UNPAIRED = 6
+    """There is no secondary, or comparing is switched off."""
 
 
 class PacketFate(IntEnum):

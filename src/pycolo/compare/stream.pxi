@@ -58,7 +58,7 @@ cdef class ByteStreams:
         """A new row of the table is a TCP connection."""
         self.promises.open_row(row)
         if self.needs_handshake and not has_syn:
-            self.held.rows[row].flags = RowFlag.LET_THROUGH
+            self.held.rows[row].flags = RowFlag.LET_THROUGH | RowFlag.BEGAN_BEFORE
         return 0
 
     # ── the guests' packets ───────────────────────────────────────────────────────────────────────────────────
@@ -448,7 +448,7 @@ cdef class ByteStreams:
             if policy == DivergencePolicy.RESET:
                 self._reset_client(row, now_us)
                 self.held.drop_all_primary(row)
-            self.release_all(row, now_us)
+            self.held.release_different(row, now_us)
             self.history.forget(row)
             self.held.drop_all_secondary(row)
             # A client with a closed window waits for a segment that opens it.

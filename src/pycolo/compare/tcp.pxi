@@ -20,6 +20,13 @@ cdef long long _SPLIT_WAIT_US = limits.SPLIT_WAIT_MS * 1000
 # A bit of `pool.flags` above TCP's eight: see `held`.
 
 
+cdef inline int _why_let_through(int flags) noexcept nogil:
+    """The `PassReason` of a connection that is LET_THROUGH."""
+    if flags & RowFlag.BEGAN_BEFORE:
+        return PassReason.OLDER
+    return PassReason.SIGNED if flags & RowFlag.AUTHENTICATED else PassReason.DIFFERED
+
+
 @cython.final
 cdef class TcpComparison(OneSide):
     """`split_due_us`: when the earliest frame that waits for a split may be split."""
@@ -84,6 +91,7 @@ cdef class TcpComparison(OneSide):
         if self.pool.at[record].flags & TcpFlag.RST:
             self.held.table.close(row, now_us)
         self.held.stats.let_through += 1
+        self.held.uncompared.count(_why_let_through(r.flags), self.pool.at[record].payload_len)
         return self.held.release(record, now_us)
 
     cdef int _hold_last(self, int row, int record) noexcept nogil:
@@ -115,7 +123,7 @@ cdef class TcpComparison(OneSide):
         self._watch_alone(row, False)
         self.held.drop_all_secondary(row)
         self.history.forget(row)
-        r.flags |= RowFlag.LET_THROUGH
+        r.flags |= RowFlag.LET_THROUGH | RowFlag.AUTHENTICATED
         return 0
 
     cdef int secondary(self, int row, int record, Packet packet, long long now_us) noexcept nogil:
@@ -208,6 +216,8 @@ cdef class TcpComparison(OneSide):
         self.promises.settle(row, now_us)
         r.flags = r.flags & ~(
             RowFlag.LET_THROUGH
+            | RowFlag.BEGAN_BEFORE
+            | RowFlag.AUTHENTICATED
             | RowFlag.DIVERGED
             | RowFlag.SECONDARY_FIN
             | RowFlag.CONTRADICTED
@@ -234,7 +244,7 @@ cdef class TcpComparison(OneSide):
         self.history.forget(row)
         r.flags &= RowFlag.ACTIVE | RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK | RowFlag.PRIMARY_SYN
         if self.needs_handshake:
-            r.flags = (r.flags | RowFlag.LET_THROUGH) & ~RowFlag.PRIMARY_SYN
+            r.flags = (r.flags | RowFlag.LET_THROUGH | RowFlag.BEGAN_BEFORE) & ~RowFlag.PRIMARY_SYN
         r.flags = r.flags | RowFlag.CONFIRMED  # a copy refuses what the primary refuses
         self.asides.no_resets(r)
         r.cursor = _NONE

@@ -25,7 +25,11 @@ def new_rewriter(*, keeps_copies: bool, **options: Any) -> Rewriter:
 
 def comparator_counters(comparator: Comparator) -> dict[str, int]:
     """All counters of a comparator since its start."""
-    return _counters(comparator.stats, comparator.table) | {"refused_full": comparator.table.refused_full}
+    counters = _counters(comparator.stats, comparator.table) | {"refused_full": comparator.table.refused_full}
+    for reason, (packets, octets) in comparator.held.uncompared.counts().items():
+        name = f"uncompared_{reason.name.lower()}"
+        counters |= {name: packets, f"{name}_bytes": octets}
+    return counters
 
 
 def rewriter_counters(rewriter: Rewriter) -> dict[str, int]:
