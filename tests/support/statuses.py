@@ -64,6 +64,15 @@ def vm_status(**changed: Any) -> dict[str, Any]:
             "failures": 0,
             "why": "the pair is whole",
         },
+        "health": {
+            "verdict": "well",
+            "why": "",
+            "age_ms": 400,
+            "window_ms": 10_000,
+            "compared_bytes": 123_456,
+            "uncompared_bytes": 0,
+            "allowed_bytes": 0,
+        },
         **changed,
     }
 
@@ -73,6 +82,9 @@ def counters_of_a_primary() -> dict[str, int]:
         "primary_frames": 100,
         "secondary_frames": 90,
         "compared": 80,
+        "compared_bytes": 40_000,
+        "uncompared_older": 1,
+        "uncompared_older_bytes": 60,
         "passed": 5,
         "let_through": 1,
         "refused": 2,

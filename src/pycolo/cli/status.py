@@ -56,6 +56,8 @@ def status_lines(answer: Fields) -> list[str]:
         *([str(answer["blocked"])] if answer.get("blocked") else []),
         f"other node: {answer['peer'] or 'none'}; arbiter {arbiter['name']}: {arbiter['says']}",
     ]
+    if health := answer.get("health"):
+        lines.append(_health_line(health))
     if is_vm:
         lines += _vm_lines(answer)
     if answer.get("hold_us"):
@@ -68,6 +70,18 @@ def status_lines(answer: Fields) -> list[str]:
     lines += [f"  {name:<{width}} {value:>12}" for name, value in sorted(counters.items()) if value]
     lines += [f"divergence: {difference['text']}" for difference in answer["divergences"][-DIVERGENCES_SHOWN:]]
     return lines
+
+
+def _health_line(health: Fields) -> str:
+    """What the pair's state is worth, by what was compared."""
+    left = (
+        f"in {health['window_ms'] / 1000:.0f} s {size(health['compared_bytes'])} compared, "
+        f"{size(health['uncompared_bytes'])} not, {size(health['allowed_bytes'])} may pass"
+    )
+    if health["age_ms"] is None:
+        return f"health: {health['verdict']}; {left}"
+    why = f": {health['why']}" if health["why"] else ""
+    return f"health: {health['verdict']}{why}; payload was seen {health['age_ms'] / 1000:.1f} s ago; {left}"
 
 
 def _vm_lines(answer: Fields) -> Iterator[str]:

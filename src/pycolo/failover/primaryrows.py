@@ -132,8 +132,8 @@ GUARD_ROWS: Final = (
         "its heart still beats: no arbiter is needed, its promise is",
         T.RETRY,
     ),
-    row(S.PRIMARY_PROTECTED, F.UNHEALTHY, S.DEGRADED, (), "`protected` is left when health says so"),
-    row(S.DEGRADED, F.WELL, S.PRIMARY_PROTECTED, (), "health says that all is well again", T.STEADY),
+    row(S.PRIMARY_PROTECTED, F.UNHEALTHY, S.DEGRADED, (), "too much leaves uncompared"),
+    row(S.DEGRADED, F.WELL, S.PRIMARY_PROTECTED, (), "what leaves is compared again", T.STEADY),
     row(
         S.PRIMARY_PROTECTED,
         F.DEADLINE,

@@ -69,6 +69,11 @@ CATALOG: Final = (
     Spec("colo_released_frames_total", "counter", "Frames released by the comparator, for any reason."),
     Spec("colo_divergences_total", "counter", "Differences found; each requests a checkpoint."),
     Spec("colo_divergences_by_kind_total", "counter", "Reported differences by kind.", ("kind",)),
+    Spec("colo_degraded", "gauge", "1 while too much payload leaves uncompared; missing before any traffic."),
+    Spec("colo_health_age_seconds", "gauge", "Age of the payload by which that was judged."),
+    Spec("colo_compared_bytes_total", "counter", "Payload of the two guests that was found equal."),
+    Spec("colo_uncompared_bytes_total", "counter", "Payload that left uncompared, by reason.", ("reason",)),
+    Spec("colo_uncompared_packets_total", "counter", "The packets of that payload.", ("reason",)),
     # for the takeover
     Spec("colo_copies", "gauge", "Copies of unacknowledged packets that the secondary keeps for a takeover."),
     Spec("colo_copies_bytes", "gauge", "The bytes of those copies."),

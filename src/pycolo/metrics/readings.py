@@ -10,6 +10,8 @@ from math import isfinite
 from typing import Any, Final
 
 from pycolo.checkpoint.table import RUNNING
+from pycolo.compare.kinds import PassReason
+from pycolo.failover.health import Verdict
 from pycolo.metrics.catalog import STATES
 
 Labels = tuple[str, ...]
@@ -168,6 +170,12 @@ def _sum_of_counters(*names: str) -> Reader:
     return read
 
 
+def _degraded(status: Mapping[str, Any]) -> Reading:
+    found = at(status, "health", "verdict")
+    if found in (Verdict.WELL, Verdict.DEGRADED):
+        yield (), float(found == Verdict.DEGRADED)
+
+
 def _failover_seconds(status: Mapping[str, Any]) -> Reading:
     began = number(status, "takeover", "suspected_ns")
     ended = number(status, "takeover", "done_ns")
@@ -197,6 +205,7 @@ _PRIMARY_FATES: Final = {
     "dropped": ("primary", "dropped"),
     "discarded": ("secondary", "discarded"),
 }
+_REASONS: Final = tuple(reason.name.lower() for reason in PassReason)
 _REWRITER_FATES: Final = {
     "rewritten": ("rewriter", "rewritten"),
     "untouched": ("rewriter", "untouched"),
@@ -245,6 +254,13 @@ READERS: Final[dict[str, Reader]] = {
     "colo_released_frames_total": counters({"released": ()}, _COMPARES),
     "colo_divergences_total": counters({"divergences": ()}, _COMPARES),
     "colo_divergences_by_kind_total": keyed("divergence_kinds"),
+    "colo_degraded": _degraded,
+    "colo_health_age_seconds": plain("health", "age_ms", per=1000),
+    "colo_compared_bytes_total": counters({"compared_bytes": ()}, _COMPARES),
+    "colo_uncompared_bytes_total": counters(
+        {f"uncompared_{reason}_bytes": (reason,) for reason in _REASONS}, _COMPARES
+    ),
+    "colo_uncompared_packets_total": counters({f"uncompared_{reason}": (reason,) for reason in _REASONS}, _COMPARES),
     "colo_copies": plain("counters", "copies"),
     "colo_copies_bytes": plain("counters", "copies_bytes"),
     "colo_copies_skipped_total": plain("counters", "copies_skipped"),

@@ -1,4 +1,4 @@
-"""The last divergences, for `colo status` and `colo explain`; the first few of each second are logged as well."""
+"""The last divergences, for `colo status` and `colo explain`; the first ones in the log as well, then their number."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -8,15 +8,13 @@ from typing import Any, Final
 import structlog
 
 from pycolo.compare.difference import Command, Difference
+from pycolo.node.digest import Digest
 
 KEPT: Final = 64
 """The last divergences that `colo status` and `colo explain` show."""
 
 CONNECTIONS_KEPT: Final = 4096
 """Connections that have diverged, the last ones, without their bytes: some 300 KB as JSON."""
-
-LOGGED_PER_S: Final = 5
-"""Further ones are counted, not logged: a broken pair differs in every packet."""
 
 log = structlog.get_logger("colo")
 
@@ -30,8 +28,7 @@ class Divergences:
         self.total = 0
         self._connections: dict[str, dict[str, Any]] = {}
         self._policy = policy
-        self._second = 0
-        self._logged = 0
+        self._digest = Digest("divergences")
 
     def note(self, commands: Iterable[Command]) -> None:
         """The comparator has reported these."""
@@ -50,6 +47,11 @@ class Divergences:
             "connections": list(self._connections.values()),
         }
 
+    def summarise(self) -> None:
+        """Write the line about the last minute, if it is due."""
+        if line := self._digest.due(monotonic_ns() // 1_000_000):
+            log.warning(line, policy=self._policy)
+
     def _remember(self, difference: Difference) -> None:
         """Keep the latest of each connection."""
         if difference.connection is None:
@@ -65,11 +67,8 @@ class Divergences:
         }
 
     def _log(self, difference: Difference) -> None:
-        second = monotonic_ns() // 1_000_000_000
-        if second != self._second:
-            self._second, self._logged = second, 0
-        self._logged += 1
-        if self._logged <= LOGGED_PER_S:
+        self.summarise()
+        if self._digest.is_whole(difference.kind.name.lower(), monotonic_ns() // 1_000_000):
             log.warning(
                 f"divergence: {difference}",
                 kind=difference.kind.name.lower(),

@@ -74,6 +74,8 @@ class Journal:
             now_ns = monotonic_ns()
             self.takeover = {"suspected_ns": suspected_ns or now_ns, "decided_ns": now_ns}
         say = log.debug if after.state in self._passing else log.info
+        if after.state is State.DEGRADED:
+            say = log.warning
         say(self.cause, state=after.shown, term=after.term)
 
     def resent(self, frames: int) -> None:

@@ -12,6 +12,7 @@ from pycolo.node.control import Answer
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.guest import Guest
+from pycolo.node.healthwatch import HealthWatch
 from pycolo.node.journal import Journal
 from pycolo.node.links import Links
 from pycolo.node.permission import Permission
@@ -51,6 +52,7 @@ class Operator:
         permission: Permission,
         journal: Journal,
         divergences: Divergences,
+        health: HealthWatch,
     ) -> None:
         self._identity = identity
         self._decider = decider
@@ -59,6 +61,7 @@ class Operator:
         self._permission = permission
         self._journal = journal
         self._divergences = divergences
+        self._health = health
         self._is_refused = False
 
     async def request(self, request: dict[str, Any]) -> Answer:
@@ -109,6 +112,7 @@ class Operator:
             "divergences": list(self._divergences.records),
             "divergence_kinds": dict(self._divergences.kinds),
             "heartbeat_silence_ms": self._silence_ms(),
+            "health": self._health.shown(),
             **snapshot,
         }
 

@@ -26,6 +26,7 @@ from pycolo.compare.kinds import DifferenceKind
 from pycolo.config.sections import CheckpointOptions
 from pycolo.errors import CheckpointError, PycoloError, StateError
 from pycolo.metrics.tally import CheckpointTally
+from pycolo.node.digest import Digest
 
 _KINDS: Final = {
     DifferenceKind.TIMEOUT: ReasonKind.TIMEOUT,
@@ -79,6 +80,7 @@ class CheckpointDriver:
         self._waiting: list[tuple[int, asyncio.Future[CheckpointRecord]]] = []
         self._loop = asyncio.get_running_loop()
         self._tally = CheckpointTally()
+        self._digest = Digest("checkpoints")
 
     # ── the pair ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,7 +232,12 @@ class CheckpointDriver:
         shown = record.to_dict(_unix_minus_monotonic_us())
         reasons = ", ".join(f"{reason.kind.value}: {reason.text}" for reason in record.reasons)
         fields = {key: shown[key] for key in ("epoch", "outcome", "why", "pause_ms", "released_frames")}
-        log.info(f"checkpoint for {reasons}", **fields)
+        now_ms = _now_us() // 1000
+        if line := self._digest.due(now_ms):
+            log.info(line)
+        kind = record.reasons[0].kind.value if record.reasons else "first"
+        if record.outcome is not Outcome.COMMITTED or self._digest.is_whole(kind, now_ms):
+            log.info(f"checkpoint for {reasons}", **fields)
         self._tally.take(shown)
         if record.outcome is Outcome.COMMITTED:
             is_operators = any(reason.kind is ReasonKind.OPERATOR for reason in record.reasons)

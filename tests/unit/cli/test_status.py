@@ -76,6 +76,36 @@ def test_a_guest_that_ought_to_be_protected_and_is_not():
     assert line not in status_lines(vm_status(state="linked", protection=protection | {"wished": False}))
 
 
+HEALTH = {
+    "verdict": "well",
+    "why": "",
+    "age_ms": 400,
+    "window_ms": 10_000,
+    "compared_bytes": 2048,
+    "uncompared_bytes": 0,
+    "allowed_bytes": 7,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({}, "health: well; payload was seen 0.4 s ago; in 10 s 2.0 KiB compared, 0 B not, 7 B may pass"),
+        (
+            {"verdict": "degraded", "why": "100%", "uncompared_bytes": 9},
+            "health: degraded: 100%; payload was seen 0.4 s ago; in 10 s 2.0 KiB compared, 9 B not, 7 B may pass",
+        ),
+        (
+            {"verdict": "no traffic yet", "age_ms": None, "compared_bytes": 0},
+            "health: no traffic yet; in 10 s 0 B compared, 0 B not, 7 B may pass",
+        ),
+    ],
+)
+def test_the_health_of_a_pair_is_a_line(changed, line):
+    assert line in status_lines({**STATUS, "health": {**HEALTH, **changed}})
+    assert not [other for other in status_lines({**STATUS, "health": None}) if other.startswith("health")]
+
+
 def test_a_node_that_has_nothing_yet():
     bare = {
         **STATUS,
