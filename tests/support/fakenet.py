@@ -17,17 +17,20 @@ from support.fakeqmp import Refusal
 
 
 def framed(octets: bytes) -> bytes:
-    return struct.pack(">I", len(octets)) + octets
+    """With the word for the length of its vnet header: this card has none."""
+    return struct.pack(">II", len(octets), 0) + octets
 
 
 def whole_frames(buffer: bytearray) -> list[bytes]:
     """The whole frames at the beginning of `buffer`, out of it."""
     found = []
-    while len(buffer) >= 4:
-        end = 4 + int.from_bytes(buffer[:4], "big")
+    while len(buffer) >= 8:
+        length, vnet_len = struct.unpack_from(">II", buffer)
+        assert vnet_len == 0
+        end = 8 + length
         if len(buffer) < end:
             break
-        found.append(bytes(buffer[4:end]))
+        found.append(bytes(buffer[8:end]))
         del buffer[:end]
     return found
 
@@ -132,6 +135,7 @@ class Network:
     def add(self, arguments: dict[str, Any]) -> Refusal | dict[str, Any]:
         """As object-add of a filter-redirector."""
         one = Redirector(arguments)
+        assert arguments.get("vnet_hdr_support") is True
         if arguments.get("netdev") != "hn0":
             return Refusal("GenericError", "Parameter 'netdev' expects a network backend id")
         if one.indev is None and one.outdev is None:

@@ -549,6 +549,8 @@ class Machine:
         return [{"name": "type", "type": "string"}, *children]
 
     def do_qom_get(self, path: str, property: str) -> Any:  # noqa: A002
+        if property == "vnet_hdr_support":
+            return True
         return "pc-i440fx-7.2-machine" if path == "/machine" else "qemu64-x86_64-cpu"
 
     def do_human_monitor_command(self, command_line: str) -> Any:

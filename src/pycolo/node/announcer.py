@@ -15,9 +15,9 @@ AGAIN_US: Final = 10_000
 
 
 class Announcer:
-    """Repeats the announcement after `begin`. `vnet_len`: of the port to the LAN."""
+    """Repeats the announcement after `begin`. `vnet_len`: of the port to the LAN; None: as long as the guest's."""
 
-    def __init__(self, neighbours: Neighbours, vnet_len: int) -> None:
+    def __init__(self, neighbours: Neighbours, vnet_len: int | None) -> None:
         self._neighbours = neighbours
         self._vnet_len = vnet_len
         self._at_us: list[int] = []
@@ -39,8 +39,9 @@ class Announcer:
         """Write one announcement of every address to `out`, which must be empty."""
         del self._at_us[0]
         out.clear()
-        words = pack("!I", self._vnet_len) if self._vnet_len else b""
-        header = bytes(self._vnet_len)
+        vnet_len = self._neighbours.vnet_len if self._vnet_len is None else self._vnet_len
+        words = b"" if self._vnet_len == 0 else pack("!I", vnet_len)
+        header = bytes(vnet_len)
         for neighbour in self._neighbours.all():
             address = neighbour.address.packed
             if isinstance(neighbour.address, IPv4Address):

@@ -40,6 +40,7 @@ from pycolo.path.clock import now_us
 from pycolo.path.cores import rewriter_counters
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
+from pycolo.transport.streamport import StreamPort
 
 
 class SecondaryPath(DataPath):
@@ -68,7 +69,8 @@ class SecondaryPath(DataPath):
         self._secondary = SecondaryPump(
             self._epoll.fileno(), self._spin_us, rewriter, lan_in, lan_out, guest_in, guest_out
         )
-        self._announcer = Announcer(rewriter.neighbours, lan_out.vnet_len)
+        has_own_headers = isinstance(lan_out, StreamPort) and lan_out.vnet_len != 0
+        self._announcer = Announcer(rewriter.neighbours, None if has_own_headers else lan_out.vnet_len)
         self._is_held_again = False
         self._loading: int | None = None
         self._mirrored: deque[bytearray] = deque()

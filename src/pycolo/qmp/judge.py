@@ -249,7 +249,8 @@ def compare(primary: Facts, secondary: Facts) -> list[Finding]:
                     "cannot be loaded there; start the secondary with the primary's command line",
                 )
             )
-    for name in sorted(primary.netdevs.keys() & secondary.netdevs.keys()):
+    virtio = {nic.netdev for nic in primary.nics if nic.model.startswith("virtio")}  # other cards use no vnet headers
+    for name in sorted(primary.netdevs.keys() & secondary.netdevs.keys() & virtio):
         pair = (primary.netdevs[name].vnet_header, secondary.netdevs[name].vnet_header)
         if None not in pair and pair[0] != pair[1]:
             findings.append(

@@ -3,7 +3,8 @@
 QMP has no command that lists netdevs; `info network` of the human monitor does. To learn whether a netdev accepts
 filters, the probe adds one that lacks a property which a redirector needs: QEMU checks the netdev first and refuses for
 that reason (vhost, several queues), otherwise for the missing property. QEMU refuses in any case, so nothing is
-changed.
+changed. Whether a tap has vnet headers the host says, not QEMU: its own questions for that (x-query-virtio-status) make
+some versions abort.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Any, Final, Literal
 
 from pycolo.errors import PeerError, QmpError
 from pycolo.qmp.client import Qmp
+from pycolo.qmp.tapflags import tap_has_vnet
 
 PROBE_TIMEOUT_S: Final = 10.0
 """Time-out of one query. The first one for types loads QEMU's modules: tens of milliseconds, more on a busy host."""
@@ -20,7 +22,7 @@ PROBE_TIMEOUT_S: Final = 10.0
 PROBE_FILTER_ID: Final = "colo-probe"
 
 _CLIENT: Final = re.compile(r"(?P<id>\S+): index=(?P<index>\d+),type=(?P<type>[\w-]+),?(?P<rest>.*)")
-_VNET_FEATURE: Final = "VIRTIO_NET_F_CSUM"
+_TAP_NAME: Final = re.compile(r"(?:^|,)ifname=(?P<name>[^,/]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Netdev:
     refusal: str | None = None
     """Why QEMU accepts no filter on it ("Vhost is not supported"), in QEMU's words; None: it accepts one."""
     vnet_header: bool | None = None
-    """Whether frames carry a virtio-net header with content; None: not a virtio-net device, or unknown."""
+    """Whether the tap has vnet headers; None: not a tap of this host, or unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +168,7 @@ async def _facts(asker: _Asker) -> Facts:
         for found in await asker.ask_if(commands, "qom-list", (), path="/objects")
         if found["type"].startswith("child<")
     }
-    netdevs, nics = await _network(asker, commands, filters)
+    netdevs, nics = await _network(asker, filters)
     return Facts(
         vm=asker.name,
         version=(numbers["major"], numbers["minor"], numbers["micro"]),
@@ -208,17 +210,20 @@ def _disks(blocks: list[dict[str, Any]]) -> tuple[Disk, ...]:
 # ── the network ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _network(
-    asker: _Asker, commands: frozenset[str], filters: frozenset[str]
-) -> tuple[dict[str, Netdev], tuple[Nic, ...]]:
+async def _network(asker: _Asker, filters: frozenset[str]) -> tuple[dict[str, Netdev], tuple[Nic, ...]]:
     text = await asker.ask("human-monitor-command", **{"command-line": "info network"})
     nics, lines = network_lines(text)
-    headers = await _vnet_headers(asker, commands)
     netdevs = {}
     for name, (kind, info, queues) in lines.items():
         refusal = await _filter_refusal(asker, name) if "filter-redirector" in filters else None
+        tap = _TAP_NAME.search(info) if kind == "tap" else None
         netdevs[name] = Netdev(
-            id=name, type=kind, info=info, queues=queues, refusal=refusal, vnet_header=headers.get(name)
+            id=name,
+            type=kind,
+            info=info,
+            queues=queues,
+            refusal=refusal,
+            vnet_header=None if tap is None else tap_has_vnet(tap["name"]),
         )
     return netdevs, nics
 
@@ -261,17 +266,3 @@ async def _filter_refusal(asker: _Asker, netdev: str) -> str | None:
         return None if "indev" in error.description else error.description
     await asker.ask("object-del", id=PROBE_FILTER_ID)
     return None
-
-
-async def _vnet_headers(asker: _Asker, commands: frozenset[str]) -> dict[str, bool]:
-    """Netdev id → whether frames have a vnet header: exactly then the device offers checksum offload."""
-    found = {}
-    for device in await asker.ask_if(commands, "x-query-virtio", ()):
-        path = device["path"]
-        if device["name"] != "virtio-net":
-            continue
-        netdev = await asker.ask_if(commands, "qom-get", "", path=path, property="netdev")
-        status = await asker.ask_if(commands, "x-query-virtio-status", {}, path=path)
-        if netdev and (features := status.get("host-features")) is not None:
-            found[netdev] = any(_VNET_FEATURE in feature for feature in features.get("dev-features", ()))
-    return found

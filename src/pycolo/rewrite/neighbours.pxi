@@ -12,16 +12,20 @@ cdef enum:
 
 @cython.final
 cdef class Neighbours:
-    """Rows of eight words: MAC (16 + 32 bits), IP version, address (4 words), VLAN."""
+    """Rows of eight words: MAC (16 + 32 bits), IP version, address (4 words), VLAN.
+
+    `vnet_len`: of the guest's frames, as the last one had it that was looked at.
+    """
 
     cdef readonly int count
+    cdef readonly int vnet_len
     cdef uint32_t* _words
 
     def __dealloc__(self):
         release_column(self._words)
 
     def __init__(self):
-        self.count = 0
+        self.count = self.vnet_len = 0
         self._words = <uint32_t*>column(self._words, _MAX * _WORDS, sizeof(uint32_t), 0)
 
     cdef int note_packet(self, uint8_t* buf, Packet packet) noexcept nogil:
@@ -74,6 +78,7 @@ cdef class Neighbours:
         self._words[base] = load16(buf, mac_pos)
         self._words[base + 1] = load32(buf, mac_pos + 2)
         self._words[base + 7] = packet.vlan
+        self.vnet_len = packet.vnet_len
         return 0
 
     cdef int _keep_if_new(self, bint is_specified) noexcept nogil:

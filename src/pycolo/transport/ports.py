@@ -28,6 +28,8 @@ TUN_DEVICE: Final = "/dev/net/tun"
 _TUNSETIFF: Final = 0x400454CA
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
+_TUNGETIFF: Final = 0x800454D2
+_TUNGETVNETHDRSZ: Final = 0x800454D7
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
@@ -170,10 +172,28 @@ def _open_tap(spec: PortSpec, option: str) -> DevicePort:
         if spec.vnet_hdr:
             fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_LEN))
             fcntl.ioctl(fd, _TUNSETOFFLOAD, _TUN_F_CSUM_TSO4_TSO6_ECN)
+        vnet_len = _tap_vnet_len(fd)
     except OSError:
         os.close(fd)
         raise
-    return DevicePort(f"{option} {spec.target}", fd, VNET_LEN if spec.vnet_hdr else 0)
+    if vnet_len != (VNET_LEN if spec.vnet_hdr else 0):
+        os.close(fd)
+        raise ConnectError(_other_header(spec, option, vnet_len))
+    return DevicePort(f"{option} {spec.target}", fd, vnet_len)
+
+
+def _tap_vnet_len(fd: int) -> int:
+    """Bytes of vnet header before each frame, as the device itself says."""
+    _, flags = struct.unpack_from("16sH", fcntl.ioctl(fd, _TUNGETIFF, bytes(40)))
+    if not flags & _IFF_VNET_HDR:
+        return 0
+    return int(struct.unpack("i", fcntl.ioctl(fd, _TUNGETVNETHDRSZ, bytes(4)))[0])
+
+
+def _other_header(spec: PortSpec, option: str, vnet_len: int) -> str:
+    found = f"vnet headers of {vnet_len} bytes" if vnet_len else "no vnet headers"
+    wanted = "off" if spec.vnet_hdr else "on"
+    return f"{option} {spec.text}: the device has {found}: another program has set it up; say vnet_hdr={wanted}"
 
 
 def _open_packet(spec: PortSpec, option: str) -> DevicePort:
@@ -184,6 +204,7 @@ def _open_packet(spec: PortSpec, option: str) -> DevicePort:
                 sock.setsockopt(socket.SOL_SOCKET, buffer_option, PACKET_BUFFER_BYTES)
         if spec.vnet_hdr:
             sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        vnet_len = VNET_LEN if sock.getsockopt(_SOL_PACKET, _PACKET_VNET_HDR) else 0
         sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)  # or VLAN tags would be lost
         sock.bind((spec.target, _ETH_P_ALL))
@@ -194,7 +215,7 @@ def _open_packet(spec: PortSpec, option: str) -> DevicePort:
     except OSError:
         sock.close()
         raise
-    return DevicePort(f"{option} {spec.target}", sock.fileno(), VNET_LEN if spec.vnet_hdr else 0, sock)
+    return DevicePort(f"{option} {spec.target}", sock.fileno(), vnet_len, sock)
 
 
 @contextmanager

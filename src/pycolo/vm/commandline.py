@@ -8,6 +8,9 @@
 QEMU passes `tx` frames through the filters in list order and `rx` frames in reverse order. A redirector hands injected
 frames to the *next* filter. In each direction the filter that takes frames out must therefore come before the one that
 injects them; otherwise the node would receive its own frames.
+
+With `vnet_hdr_support` QEMU says with each frame how long the vnet header is with which it begins: 0 for e1000 or a tap
+without vnet_hdr, 10 or 12 for virtio-net on a tap as QEMU opens it by default.
 """
 
 from pathlib import Path
@@ -36,13 +39,14 @@ class Filter(NamedTuple):
     indev: str | None = None
     outdev: str | None = None
 
-    def properties(self, netdev: str) -> dict[str, str]:
+    def properties(self, netdev: str) -> dict[str, str | bool]:
         """As `object-add` takes them, without `qom-type`."""
         ends = {"indev": self.indev, "outdev": self.outdev}
         return {
             "id": self.id,
             "netdev": netdev,
             "queue": self.queue,
+            VNET: True,
             **{name: chardev for name, chardev in ends.items() if chardev is not None},
         }
 
@@ -63,6 +67,9 @@ FILTERS: Final = (
 """In list order, which is the order on the command line and of `object-add`."""
 
 FILTER_TYPE: Final = "filter-redirector"
+
+VNET: Final = "vnet_hdr_support"
+"""A filter's property: the length of the vnet header comes with each frame."""
 
 
 def qemu_arguments(config: PairConfig, role: Role) -> list[str]:
@@ -87,7 +94,7 @@ def qmp_arguments(config: PairConfig) -> list[str]:
     return [word for path in paths for word in ("-qmp", _option(f"unix:{path}", server="on", wait="off"))]
 
 
-def _option(first: str, **properties: str) -> str:
+def _option(first: str, **properties: str | bool) -> str:
     """An option in QEMU's syntax, with commas doubled."""
-    parts = [first, *(f"{name}={value}" for name, value in properties.items())]
+    parts = [first, *(f"{name}={'on' if value is True else value}" for name, value in properties.items())]
     return ",".join(part.replace(",", ",,") for part in parts)

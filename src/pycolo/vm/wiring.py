@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pycolo.errors import PeerError
 from pycolo.transport.portspec import PortSpec, parse_port
-from pycolo.vm.commandline import CHARDEVS, FILTER_TYPE, FILTERS, Filter
+from pycolo.vm.commandline import CHARDEVS, FILTER_TYPE, FILTERS, VNET, Filter
 from pycolo.vm.machine import Machine
 
 DRAIN_S: Final = 0.05
@@ -28,7 +28,7 @@ def ports(directory: Path) -> dict[str, PortSpec]:
     """The node's ends: lan_in, lan_out, guest_in, guest_out."""
     return {
         chardev.id.removeprefix("colo-").replace("-", "_"): parse_port(
-            f"unix:{chardev.path(directory)},reconnect-ms=100", "qemu.directory"
+            f"unix:{chardev.path(directory)},reconnect-ms=100,vnet_hdr=on", "qemu.directory"
         )
         for chardev in CHARDEVS
     }
@@ -60,8 +60,16 @@ async def find_filters(machine: Machine) -> set[str]:
 
 
 async def add_filters(machine: Machine, netdev: str) -> None:
-    """Put the node into the path, in an order in which no frame goes round; those that are there already stay."""
+    """Put the node into the path, in an order in which no frame goes round; those that are there already stay.
+
+    Unless they say nothing of vnet headers: then all of them are made anew, since the node could read none of theirs.
+    """
     there = await find_filters(machine)
+    for name in sorted(there):
+        if not await machine.execute("qom-get", {"path": f"/objects/{name}", "property": VNET}):
+            await remove_filters(machine)
+            there = set()
+            break
     for one in FILTERS:
         if one.id not in there:
             await machine.execute("object-add", _properties(one, netdev))

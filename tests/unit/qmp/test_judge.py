@@ -193,6 +193,12 @@ def test_another_build_of_the_same_version_is_warned_of():
     assert codes(compare(GOOD, replace(GOOD, package="own", version=(8, 0, 0)))) == ["different-version"]
 
 
+def test_a_card_that_uses_no_vnet_headers_may_have_either_tap():
+    nics = {"nics": (replace(NIC, model="e1000"),)}
+    one, other = replace(GOOD, **nics), replace(GOOD, **nics, **netdev(vnet_header=False))
+    assert compare(one, other) == []
+
+
 def test_an_unknown_vnet_header_is_no_difference():
     assert compare(GOOD, replace(GOOD, **netdev(vnet_header=None))) == []
 

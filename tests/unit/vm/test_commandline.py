@@ -150,7 +150,7 @@ def connected(path: Path, process: subprocess.Popen, log: Path) -> Channel:
     until_s = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return Channel(path)
+            return Channel(path, 0, 0)
         except OSError:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < until_s, f"no socket {path.name}: {log.read_text()}"

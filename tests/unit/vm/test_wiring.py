@@ -27,6 +27,7 @@ class Machine:
         self.commands: list[tuple[str, str]] = []
         self.arguments: list[dict[str, Any]] = []
         self.refused: str | None = None
+        self.says_headers = True
 
     async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         given = arguments or {}
@@ -35,6 +36,9 @@ class Machine:
         if command == "qom-list":
             assert given == {"path": "/objects"}
             return [{"name": "type"}, {"name": "somebodys"}, *({"name": name} for name in self.filters)]
+        if command == "qom-get":
+            assert given["property"] == "vnet_hdr_support"
+            return self.says_headers
         name = given.get("id", given.get("path", ""))
         if command == self.refused:
             raise PeerError(f"{command} {name}: refused")
@@ -85,15 +89,14 @@ def test_filters_are_added_in_list_order_on_the_netdev() -> None:
     asyncio.run(wiring.add_filters(machine, "hn7"))
     assert done(machine, "object-add") == FILTER_IDS
     assert machine.arguments == [
-        {"qom-type": "filter-redirector", "id": "colo-f-lan-in", "netdev": "hn7", "queue": "tx",
-         "outdev": "colo-lan-in"},
-        {"qom-type": "filter-redirector", "id": "colo-f-guest-out", "netdev": "hn7", "queue": "tx",
-         "indev": "colo-guest-out"},
-        {"qom-type": "filter-redirector", "id": "colo-f-lan-out", "netdev": "hn7", "queue": "rx",
-         "indev": "colo-lan-out"},
-        {"qom-type": "filter-redirector", "id": "colo-f-guest-in", "netdev": "hn7", "queue": "rx",
-         "outdev": "colo-guest-in"},
-    ]  # fmt: skip
+        {"qom-type": "filter-redirector", "netdev": "hn7", "vnet_hdr_support": True, **own}
+        for own in (
+            {"id": "colo-f-lan-in", "queue": "tx", "outdev": "colo-lan-in"},
+            {"id": "colo-f-guest-out", "queue": "tx", "indev": "colo-guest-out"},
+            {"id": "colo-f-lan-out", "queue": "rx", "indev": "colo-lan-out"},
+            {"id": "colo-f-guest-in", "queue": "rx", "outdev": "colo-guest-in"},
+        )
+    ]
 
 
 @pytest.mark.parametrize("there", [("colo-f-lan-in",), ("colo-f-lan-out", "colo-f-guest-in"), tuple(FILTER_IDS)])
@@ -101,6 +104,15 @@ def test_filters_that_are_there_stay(there: tuple[str, ...]) -> None:
     machine = Machine(filters=there)
     asyncio.run(wiring.add_filters(machine, "hn0"))
     assert done(machine, "object-add") == [name for name in FILTER_IDS if name not in there]
+
+
+@pytest.mark.parametrize("there", [("colo-f-lan-in",), ("colo-f-lan-out", "colo-f-guest-in"), tuple(FILTER_IDS)])
+def test_filters_that_say_nothing_of_vnet_headers_are_made_anew(there: tuple[str, ...]) -> None:
+    machine = Machine(filters=there)
+    machine.says_headers = False
+    asyncio.run(wiring.add_filters(machine, "hn0"))
+    assert sorted(done(machine, "object-del")) == sorted(there)
+    assert done(machine, "object-add") == machine.filters == FILTER_IDS
 
 
 @pytest.mark.parametrize("there", [(), ("colo-f-lan-in", "colo-f-lan-out"), tuple(FILTER_IDS)])
@@ -144,6 +156,7 @@ def test_the_nodes_ends_are_the_four_sockets() -> None:
         "guest_in": f"{PLACE}/guest-in.sock",
         "guest_out": f"{PLACE}/guest-out.sock",
     }
+    assert all(port.vnet_hdr for port in ends.values())
 
 
 # ── where frames go ─────────────────────────────────────────────────────────────────────────────────────────

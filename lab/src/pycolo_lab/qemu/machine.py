@@ -63,7 +63,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     def command(self, directory: Path, name: str) -> list[str]:
         """QEMU's command line on the host that owns `directory`, without its QMP socket for the node."""
         words = f"console=ttyS0 panic=-1 loglevel=4 nokaslr colo.address={GUEST_ADDRESS}/{LAN_PREFIX}"
-        network = f"tap,id=hn0,ifname={TAP},script=no,downscript=no,vhost=off,vnet_hdr=off"
+        network = f"tap,id=hn0,ifname={TAP},script=no,downscript=no,vhost=off"
         return [
             *self.qemu.command,
             *("-name", name, "-machine", "pc", "-accel", self.accelerator),
