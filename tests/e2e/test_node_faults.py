@@ -433,5 +433,5 @@ def test_a_second_node_at_the_same_control_socket_says_so_and_leaves_the_first_a
     command += ["--control", str(node.control), "--lan", f"unix:{place}/lan,server=on", "--guest", f"unix:{place}/g"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 1
-    assert one_line(done.stderr, "another node is running there").startswith("colo: --control")
+    assert one_line(done.stderr, "already running: process ").startswith("colo: --control")
     assert node.state == "waiting"

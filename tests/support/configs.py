@@ -10,9 +10,14 @@ from typing import Any
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
 
+def examples() -> list[str]:
+    """Every whole file on the page."""
+    return re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
 def example() -> str:
     """The complete file that docs/configuration.md shows."""
-    (text,) = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text, *_ = examples()
     return text
 
 

@@ -77,10 +77,17 @@ def _parse_toml(octets: bytes, name: str) -> dict[str, object]:
         raise _one_error(name, "TOML", Words("arrays or tables nested too deeply")) from error
     except ValueError as error:  # TOMLDecodeError is one; so is a number with too many digits
         said, _, place = str(error).rpartition(" (at ")
-        matched = re.match(r"line (\d+)", place)
-        where = f"{name}: line {matched[1]}" if matched else name
+        matched = re.match(r"line (\d+), column (\d+)", place)
+        at = (matched[1], matched[2]) if matched else _end_of(text) if place.startswith("end of") else None
+        where = name if at is None else f"{name}: line {at[0]}, column {at[1]}"
         why = " ".join((said or str(error)).split())[: 2 * FOUND_CHARACTERS_MAX]
         raise _one_error(where, "TOML", Words(f"an error: {why}")) from error
+
+
+def _end_of(text: str) -> tuple[int, int]:
+    """Line and column of a text's last character, from 1."""
+    text = text.rstrip()
+    return text.count("\n") + 1, len(text) - (text.rfind("\n") + 1)
 
 
 def _read_section(

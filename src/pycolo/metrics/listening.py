@@ -4,6 +4,7 @@ import socket
 from typing import Final
 
 from pycolo.errors import ConnectError
+from pycolo.transport.occupied import why_not
 
 _BACKLOG: Final = 16
 
@@ -15,4 +16,4 @@ def listen(host: str, port: int, what: str, advice: str = "") -> socket.socket:
         return socket.create_server((str(target[0]), int(target[1])), family=family, backlog=_BACKLOG)
     except OSError as error:
         hint = f" ({advice})" if advice else ""
-        raise ConnectError(f"{what}: cannot listen: {error.strerror or error}{hint}") from error
+        raise ConnectError(f"{what}: cannot listen: {why_not(error, port)}{hint}") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pycolo.errors import ConnectError, PeerError
+from pycolo.transport.occupied import why_not_unix
 from pycolo.transport.stalesocket import Occupant, clear_path
 
 REQUEST_BYTES_MAX: Final = 64 << 10
@@ -43,7 +44,7 @@ class ControlServer:
             case Occupant.FILE:
                 raise ConnectError(f"--control {self._path}: there is something else with that name")
             case Occupant.LISTENER:
-                raise ConnectError(f"--control {self._path}: another node is running there")
+                raise ConnectError(f"--control {self._path}: {why_not_unix(str(self._path))}")
         try:
             old_mask = os.umask(0o177)
             try:

@@ -36,6 +36,7 @@ from pycolo.link.hello import (
 )
 from pycolo.transport import tls
 from pycolo.transport.linksocket import LinkSocket, control_link_socket
+from pycolo.transport.occupied import why_not
 from pycolo.transport.tcpoptions import set_options
 
 HANDSHAKES_MAX: Final = 16
@@ -306,7 +307,7 @@ def _listen(address: Address, interface: str | None) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise ConnectError(f"link at {address}: cannot listen: {error.strerror}") from error
+        raise ConnectError(f"link at {address}: cannot listen: {why_not(error, address.port)}") from error
     return sock
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pycolo.core import frame_boundary
 from pycolo.errors import ConnectError
+from pycolo.transport.occupied import why_not, why_not_unix
 from pycolo.transport.ports import VNET_LEN
 from pycolo.transport.portspec import PortKind, PortSpec
 from pycolo.transport.stalesocket import clear_path
@@ -225,6 +226,8 @@ def _listen(family: int, address: Any, name: str) -> socket.socket:
         sock.listen(1)
     except OSError as error:
         sock.close()
-        what = "already in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        what = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            what = why_not_unix(address) if family == socket.AF_UNIX else why_not(error, address[1])
         raise ConnectError(f"{name}: cannot listen: {what}") from error
     return sock

@@ -13,7 +13,7 @@ from pycolo.config.reading import CONFIG_BYTES_MAX
 from pycolo.errors import ConfigError
 from pycolo.link.hello import Role
 from pycolo.transport.linksetup import Address
-from support.configs import changed, example
+from support.configs import changed, example, examples
 
 MINIMAL = """
 pair = "vm1"
@@ -84,7 +84,7 @@ def test_an_editor_of_another_system_may_have_written_it():
     assert parse(octets, "vm.toml") == parse(example().encode(), "vm.toml")
 
 
-@pytest.mark.parametrize("text", [MINIMAL, example()])
+@pytest.mark.parametrize("text", [MINIMAL, *examples()])
 def test_what_describe_writes_is_the_same_configuration(text: str):
     found = parse(text.encode(), "vm.toml")
     assert parse(describe(found).encode(), "vm.toml") == found
@@ -283,14 +283,15 @@ def test_all_errors_come_at_once_in_the_order_of_the_file():
 @pytest.mark.parametrize(
     ("octets", "said"),
     [
-        (b"a = 1\nb = = 2\n", "line 2: expected TOML, found an error: "),
-        (b"a = 1\na = 2\n", "line 2: expected TOML"),
+        (b"a = 1\nb = = 2\n", "line 2, column 5: expected TOML, found an error: "),
+        (b"a = 1\na = 2\n", "line 2, column 6: expected TOML"),
+        (b"a = 1\nb = [1,\n\n", "line 2, column 7: expected TOML, found an error: "),
         (b"\n\n\xff", "line 3: expected text in UTF-8, found byte 0xff"),
         (b"a = " + b"[" * 50_000, "expected TOML, found "),
         (b"a = " + b"9" * 50_000, "expected TOML, found "),
         (b"#" * (CONFIG_BYTES_MAX + 1), "expected at most 65536 bytes, found more"),
     ],
-    ids=["syntax", "twice", "binary", "deep", "digits", "large"],
+    ids=["syntax", "twice", "unclosed", "binary", "deep", "digits", "large"],
 )
 def test_what_is_no_toml_is_one_line(octets: bytes, said: str):
     (line,) = errors_of(octets)

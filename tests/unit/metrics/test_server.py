@@ -375,7 +375,7 @@ def test_a_port_that_is_taken_is_one_line_that_names_the_key():
     async def life():
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = Address("127.0.0.1", taken.getsockname()[1])
-            with pytest.raises(ConnectError, match=rf"^metrics.listen {address}: cannot listen: Address already"):
+            with pytest.raises(ConnectError, match=rf"^metrics.listen {address}: cannot listen: already running: "):
                 async with serving(address=address):
                     pass
 

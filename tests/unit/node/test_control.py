@@ -100,7 +100,7 @@ def test_a_socket_left_behind_by_a_killed_node_is_taken_over(path):
 
 def test_a_socket_where_a_node_answers_is_left_alone(path):
     def second():
-        with pytest.raises(ConnectError, match="another node is running there"):
+        with pytest.raises(ConnectError, match="already running: process "):
             asyncio.run(ControlServer(path, answer).start())
         return ask(path, {"command": "status"})
 

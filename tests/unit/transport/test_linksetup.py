@@ -395,7 +395,7 @@ def test_a_listener_that_says_nothing_is_left_in_time(kind, certificates, stack)
 
 
 def test_an_address_in_use_is_one_line(node):
-    with pytest.raises(ConnectError, match=rf"^link at {node.address}: cannot listen: Address already in use$"):
+    with pytest.raises(ConnectError, match=rf"^link at {node.address}: cannot listen: already running: process "):
         Listener(node.address, None, lambda: PRIMARY, print, print)
 
 
