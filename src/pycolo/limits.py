@@ -66,6 +66,9 @@ HELD_BYTES_MAX: Final = 256 << 20
 HELD_PACKETS_MAX: Final = 1 << 18
 """Records for held packets of one comparator (about 100 B each): HELD_BYTES_MAX at 1 KB a frame."""
 
+PROBE_BYTES_MAX: Final = 128
+"""The nodes' own probe: a shortest frame (60 B) with its words and its vnet header."""
+
 SPLIT_WAIT_MS: Final = 2
 """A held frame whose first part has been compared waits this long for the rest; then the part leaves alone."""
 

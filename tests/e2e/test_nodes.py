@@ -8,7 +8,7 @@ import time
 import pytest
 
 from support.nodes import HEARTBEAT_TIMEOUT_MS, PATIENCE_S, World, wait_for
-from support.segments import arp, read
+from support.segments import Tcp, arp, frame, read, vnet_header
 
 
 @pytest.fixture
@@ -44,6 +44,31 @@ def test_nothing_leaves_before_the_secondary_has_answered(world):
     assert not any(read(octets).data for octets in world.lan.rest())
     world.guests["secondary"].is_mute = False
     connection.answer(b"x")
+
+
+def test_a_pair_is_probed_and_judged_by_what_was_compared(world):
+    def health():
+        return world.primary.status()["health"]
+
+    world.protected()
+    wait_for(lambda: health()["probe_ms"] is not None, "the nodes' own frame")
+    assert (health()["verdict"], health()["age_ms"]) == ("no traffic yet", None)
+    world.connect().ask(b"x")
+    wait_for(lambda: health()["verdict"] == "well", "the verdict")
+    assert health()["compared_bytes"] >= len(b"re:x")
+    assert world.secondary.status()["health"] is None
+
+
+def test_frames_behind_a_vnet_header_that_is_not_expected_are_not_called_protected(world):
+    """As from a tap with vnet_hdr, QEMU's default, whose filters do not say so."""
+    world.protected()
+    wait_for(lambda: world.primary.status()["health"]["probe_ms"] is not None, "what is counted from")
+    for guest in world.guests.values():
+        guest.wire.send(vnet_header() + frame(Tcp(1, "PA", b"answer", ack=1)))
+    assert world.lan.receive(PATIENCE_S).endswith(b"answer"), "it leaves as ARP would"
+    world.primary.wait_state("degraded")
+    assert "vnet header" in world.primary.status()["health"]["why"]
+    world.primary.wait_log("too much leaves uncompared: 100.0% of the payload")
 
 
 # ── the other node dies ─────────────────────────────────────────────────────────────────────────────────────

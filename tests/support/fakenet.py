@@ -15,22 +15,24 @@ from typing import Any
 
 from support.fakeqmp import Refusal
 
-
-def framed(octets: bytes) -> bytes:
-    """With the word for the length of its vnet header: this card has none."""
-    return struct.pack(">II", len(octets), 0) + octets
+NO_HEADER = struct.pack(">I", 0)
+"""The vnet word of a card that has no vnet headers."""
 
 
-def whole_frames(buffer: bytearray) -> list[bytes]:
+def framed(octets: bytes, vnet: bytes = b"") -> bytes:
+    return struct.pack(">I", len(octets)) + vnet + octets
+
+
+def whole_frames(buffer: bytearray, vnet: bytes = b"") -> list[bytes]:
     """The whole frames at the beginning of `buffer`, out of it."""
     found = []
-    while len(buffer) >= 8:
-        length, vnet_len = struct.unpack_from(">II", buffer)
-        assert vnet_len == 0
-        end = 8 + length
+    words = 4 + len(vnet)
+    while len(buffer) >= words:
+        end = words + int.from_bytes(buffer[:4], "big")
         if len(buffer) < end:
             break
-        found.append(bytes(buffer[8:end]))
+        assert buffer[4:words] == vnet
+        found.append(bytes(buffer[words:end]))
         del buffer[:end]
     return found
 
@@ -61,14 +63,14 @@ class Chardev:
         """Nobody there: dropped, as QEMU does."""
         if self._sock is not None:
             with suppress(OSError):
-                self._sock.send(framed(octets))
+                self._sock.send(framed(octets, NO_HEADER))
 
     def handle(self, on_frame: Callable[[bytes], None] | None, on_closed: Callable[[], None] | None) -> None:
         self.on_frame, self.on_closed = on_frame, on_closed
         self._deliver()
 
     def _deliver(self) -> None:
-        while self.on_frame is not None and (found := whole_frames(self._buffer)):
+        while self.on_frame is not None and (found := whole_frames(self._buffer, NO_HEADER)):
             for octets in found:
                 self.on_frame(octets)
 
@@ -135,12 +137,12 @@ class Network:
     def add(self, arguments: dict[str, Any]) -> Refusal | dict[str, Any]:
         """As object-add of a filter-redirector."""
         one = Redirector(arguments)
-        assert arguments.get("vnet_hdr_support") is True
         if arguments.get("netdev") != "hn0":
             return Refusal("GenericError", "Parameter 'netdev' expects a network backend id")
         if one.indev is None and one.outdev is None:
             text = "filter redirector needs 'indev' or 'outdev' at least one property set"
             return Refusal("GenericError", text)
+        assert arguments.get("vnet_hdr_support") is True
         if one.id in [other.id for other in self.filters]:
             return Refusal("GenericError", f"attempt to add duplicate property '{one.id}' to object (type 'container')")
         for name in (one.indev, one.outdev):

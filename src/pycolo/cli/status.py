@@ -78,10 +78,12 @@ def _health_line(health: Fields) -> str:
         f"in {health['window_ms'] / 1000:.0f} s {size(health['compared_bytes'])} compared, "
         f"{size(health['uncompared_bytes'])} not, {size(health['allowed_bytes'])} may pass"
     )
-    if health["age_ms"] is None:
-        return f"health: {health['verdict']}; {left}"
-    why = f": {health['why']}" if health["why"] else ""
-    return f"health: {health['verdict']}{why}; payload was seen {health['age_ms'] / 1000:.1f} s ago; {left}"
+    parts = [f"health: {health['verdict']}" + (f": {health['why']}" if health["why"] else "")]
+    if health.get("probe_ms") is not None:
+        parts.append(f"the nodes' own frame was back after {health['probe_ms']:.1f} ms")
+    if health["age_ms"] is not None:
+        parts.append(f"payload was seen {health['age_ms'] / 1000:.1f} s ago")
+    return "; ".join([*parts, left])
 
 
 def _vm_lines(answer: Fields) -> Iterator[str]:

@@ -43,6 +43,7 @@ cdef class Comparator:
     cdef readonly Reassembly secondary_fragments
     cdef readonly Packet packet
     cdef readonly Span span
+    cdef readonly Probe probe
     cdef public long long scan_cycle_us
     cdef readonly object primary_name
     cdef readonly object secondary_name
@@ -88,6 +89,7 @@ cdef class Comparator:
         self.secondary_fragments.other = self.primary_fragments
         self.packet = Packet()
         self.span = Span()
+        self.probe = Probe()
         self.scan_cycle_us = scan_cycle_ms * 1000
         self.primary_name = primary_name
         self.secondary_name = secondary_name
@@ -294,6 +296,9 @@ cdef class Comparator:
 
     cdef int _take(self, uint8_t* buf, bint is_primary, long long now_us) noexcept nogil:
         kind: cython.int = self.packet.kind
+        if kind == PacketKind.PASS and self.probe.is_expected and (is_primary or not self.awaits_marker):
+            if self.probe.take(buf, self.packet, is_primary):
+                return _TAKEN
         if self.is_passing or kind == PacketKind.PASS or kind == PacketKind.REFUSED:
             if is_primary and kind == PacketKind.TCP and not self.tcp.needs_handshake:
                 self._note_alone(now_us)

@@ -6,7 +6,8 @@ decides nothing: connections that are older than the pair. Of the rest at most S
     no traffic yet ── payload ──► well ◄── at most SHARE_WELL for a whole window ── degraded
                                     └───────────── more than SHARE_MAX ────────────────►┘
 
-A window without payload proves nothing: the last verdict stays, and says how old it is.
+A window without payload proves nothing: the last verdict stays, and says how old it is. A frame of the nodes' own that
+should have come back and did not makes the pair degraded at once, until one does.
 """
 
 from collections import deque
@@ -40,6 +41,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "unpaired": "comparing is switched off",
 }
 """By reason: what is the matter, and what to do."""
+
+
+CUT: Final = "a frame of the nodes' own did not come back from the secondary: nothing can be compared"
 
 
 class Verdict(StrEnum):
@@ -77,14 +81,29 @@ class Health:
     """Of one pair, from when it is formed until it is dissolved: `counted` tells the counters about once a second."""
 
     def __init__(self) -> None:
-        self.verdict = Verdict.UNSEEN
-        self.why = ""
-        """Of DEGRADED, on one line."""
+        self._judged = Verdict.UNSEEN
+        self._judged_why = ""
+        self._is_cut = False
         self.window = Window()
         self.seen_ms: int | None = None
         """When payload was last seen, by which the verdict could be judged."""
         self._samples: deque[_Sample] = deque()
         self._calm_since_ms: int | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the moment."""
+        return Verdict.DEGRADED if self._is_cut else self._judged
+
+    @property
+    def why(self) -> str:
+        """Of DEGRADED, on one line."""
+        return CUT if self._is_cut else self._judged_why
+
+    def probed(self, *, has_returned: bool) -> Verdict:
+        """A frame of the nodes' own was sent the whole way."""
+        self._is_cut = not has_returned
+        return self.verdict
 
     def age_ms(self, now_ms: int) -> int | None:
         """How old what the verdict is judged by is; None: there is nothing."""
@@ -114,8 +133,8 @@ class Health:
     def _judge(self, now_ms: int) -> None:
         share = self.window.share
         if share > SHARE_MAX:
-            self.verdict = Verdict.DEGRADED
-            self.why = (
+            self._judged = Verdict.DEGRADED
+            self._judged_why = (
                 f"{share:.1%} of the payload of the last {WINDOW_MS // 1000} s left uncompared: "
                 f"{MEANINGS.get(self.window.worst, self.window.worst)}"
             )
@@ -124,9 +143,9 @@ class Health:
         elif self._calm_since_ms is None:
             self._calm_since_ms = now_ms
         is_calm = self._calm_since_ms is not None and now_ms - self._calm_since_ms >= WINDOW_MS
-        if self.verdict is Verdict.UNSEEN or (self.verdict is Verdict.DEGRADED and is_calm):
-            self.verdict = Verdict.WELL
-            self.why = ""
+        if self._judged is Verdict.UNSEEN or (self._judged is Verdict.DEGRADED and is_calm):
+            self._judged = Verdict.WELL
+            self._judged_why = ""
 
 
 def _is_restart(before: _Sample, compared: int, uncompared: Mapping[str, int]) -> bool:

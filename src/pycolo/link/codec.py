@@ -57,13 +57,16 @@ class MessageType(IntEnum):
     GUEST_FRAMES = 17
     EPOCH_MARKER = 18
     OFFSETS = 19
+    PROBE = 20
     HEARTBEAT = 32
     TAKEOVER_NOTICE = 33
     GOODBYE = 34
     ORDER = 35
 
 
-DATA_FROM_PRIMARY: Final = frozenset({MessageType.CLIENT_FRAMES, MessageType.EPOCH_MARKER, MessageType.OFFSETS})
+DATA_FROM_PRIMARY: Final = frozenset(
+    {MessageType.CLIENT_FRAMES, MessageType.EPOCH_MARKER, MessageType.OFFSETS, MessageType.PROBE}
+)
 DATA_FROM_SECONDARY: Final = frozenset({MessageType.GUEST_FRAMES, MessageType.EPOCH_MARKER})
 CONTROL_TYPES: Final = frozenset(
     {MessageType.HEARTBEAT, MessageType.TAKEOVER_NOTICE, MessageType.GOODBYE, MessageType.ORDER}
@@ -82,6 +85,7 @@ _PAYLOAD_BYTES: Final = {
     MessageType.GUEST_FRAMES: (4, limits.LINK_MESSAGE_BYTES_MAX),
     MessageType.EPOCH_MARKER: (_EPOCH.size, _EPOCH.size),
     MessageType.OFFSETS: (_OFFSETS.size, _OFFSETS.size + limits.BATCH_BYTES),
+    MessageType.PROBE: (4, limits.PROBE_BYTES_MAX),
     MessageType.HEARTBEAT: (_HEARTBEAT.size, _HEARTBEAT.size),
     MessageType.TAKEOVER_NOTICE: (_TAKEOVER.size, _TAKEOVER.size),
     MessageType.GOODBYE: (1, 1 + TEXT_BYTES_MAX),

@@ -26,6 +26,8 @@ from pycolo.transport.streamport import StreamPort
 
 T = TypeVar("T")
 
+_OF_FRAMES: Final = frozenset({MessageType.CLIENT_FRAMES, MessageType.GUEST_FRAMES, MessageType.PROBE})
+
 WAIT_US_MAX: Final = 1_000_000
 """Wake at least once a second, to reconnect closed streams."""
 
@@ -256,7 +258,7 @@ class DataPath(threading.Thread):
             return None
         try:
             found = self._link.front()
-            if found is not None and found[0] in (MessageType.CLIENT_FRAMES, MessageType.GUEST_FRAMES):
+            if found is not None and found[0] in _OF_FRAMES:
                 self._check_frames(found[1])
         except (LinkError, FramingError) as error:
             self._lose_link(error)

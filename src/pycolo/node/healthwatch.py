@@ -1,13 +1,20 @@
 """Looks at a protected pair's counters once a second, and tells the pair table when the verdict changes.
 
+A pair that was just formed is probed first (`Prober`), and again each second for as long as nothing comes back.
+
 What is judged, and how, is in `failover.health`; only the primary has the counters that it needs.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
+import structlog
+
+from pycolo.errors import StateError
 from pycolo.failover.health import WINDOW_MS, Health, Verdict
-from pycolo.failover.pair import Told
+from pycolo.failover.pair import Pair, Told
 from pycolo.failover.pairstates import Fact, State
 from pycolo.node.decider import Decider
 from pycolo.node.guest import Guest
@@ -15,25 +22,63 @@ from pycolo.node.guest import Guest
 LOOK_S: Final = 1.0
 """Between two looks at the counters."""
 
+log = structlog.get_logger("colo")
+
 _PREFIX: Final = "uncompared_"
 _SUFFIX: Final = "_bytes"
 _WATCHED: Final = frozenset({State.PRIMARY_PROTECTED, State.DEGRADED, State.PRIMARY_BROKEN})
 
 
-class HealthWatch:
-    """One node's. `look` is to be called about every `LOOK_S`."""
+class Probes(Protocol):
+    """See `pycolo.node.prober.Prober`."""
 
-    def __init__(self, decider: Decider, guest: Guest) -> None:
+    async def probe(self) -> float | None:
+        """Milliseconds until a frame of the nodes' own was back; None: it did not come back."""
+
+
+class HealthWatch:
+    """A service of one node; `each_second` is called as well."""
+
+    def __init__(
+        self, decider: Decider, guest: Guest, prober: Probes | None, each_second: Callable[[], None] = lambda: None
+    ) -> None:
         self._decider = decider
         self._guest = guest
+        self._prober = prober
+        self._each_second = each_second
+        self._task: asyncio.Task[None] | None = None
+        self._probe_ms: float | None = None
         self._health: Health | None = None
 
-    def changed(self, before: State, after: State) -> None:
+    async def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self.look()
+                self._each_second()
+                await asyncio.sleep(LOOK_S)
+        except StateError:
+            return  # the data path has ended
+        except Exception as error:
+            log.critical("nothing watches the pair's health any more; this is a bug", exc_info=error)
+
+    def changed(self, _: Fact | None, before: Pair, after: Pair) -> None:
         """Another state of the pair: what was counted before a pair was formed says nothing about it."""
-        if after not in _WATCHED:
+        if after.state not in _WATCHED:
             self._health = None
-        elif before not in _WATCHED:
+        elif before.state not in _WATCHED:
             self._health = Health()
+            self._probe_ms = None
 
     async def look(self) -> None:
         """Judge by the counters of the moment. Raises `StateError` when the data path has ended."""
@@ -44,11 +89,21 @@ class HealthWatch:
         if health is not self._health:
             return  # the pair was dissolved meanwhile
         counters = snapshot.get("counters", {})
-        verdict = health.counted(self._decider.now_ms, counters.get("compared_bytes", 0), uncompared_bytes(counters))
+        health.counted(self._decider.now_ms, counters.get("compared_bytes", 0), uncompared_bytes(counters))
+        if self._prober is not None and self._probe_ms is None:
+            took_ms = await self._prober.probe()
+            if health is not self._health:
+                return
+            self._probe_ms = took_ms
+            health.probed(has_returned=took_ms is not None)
+        self._tell(health)
+
+    def _tell(self, health: Health) -> None:
         state = self._decider.pair.state
-        if verdict is Verdict.DEGRADED and state is State.PRIMARY_PROTECTED:
-            self._decider.tell(Fact.UNHEALTHY, Told(text=health.why))
-        elif verdict is Verdict.WELL and state is State.DEGRADED:
+        if health.verdict is Verdict.DEGRADED:
+            if state is State.PRIMARY_PROTECTED:
+                self._decider.tell(Fact.UNHEALTHY, Told(text=health.why))
+        elif state is State.DEGRADED:
             self._decider.tell(Fact.WELL)
 
     def shown(self) -> dict[str, Any] | None:
@@ -59,6 +114,7 @@ class HealthWatch:
         return {
             "verdict": health.verdict.value,
             "why": health.why,
+            "probe_ms": None if self._probe_ms is None else round(self._probe_ms, 1),
             "age_ms": health.age_ms(self._decider.now_ms),
             "window_ms": WINDOW_MS,
             "compared_bytes": window.compared,

@@ -35,6 +35,7 @@ from typing import Any
 from pycolo import limits
 from pycolo.compare.difference import Command
 from pycolo.core import Comparator, PrimaryPump, Rewriter
+from pycolo.frames import batch
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.datapath import DataPath
@@ -42,7 +43,7 @@ from pycolo.node.handover import PathState
 from pycolo.path.clock import now_us
 from pycolo.path.cores import comparator_counters
 from pycolo.transport.linksocket import LinkSocket
-from pycolo.transport.ports import Port
+from pycolo.transport.ports import VNET_LEN, Port
 
 
 class PrimaryPath(DataPath):
@@ -199,6 +200,19 @@ class PrimaryPath(DataPath):
             "released_bytes": released_bytes,
             "discarded_frames": stats.discarded - discarded,
         }
+
+    def send_probe(self, frame: bytes) -> None:
+        """A frame of the node's own, to the comparator and to the secondary, which sends it back."""
+        self._comparator.probe.expect(frame)
+        vnet_len = VNET_LEN if self._has_vnet else None
+        octets = batch([bytes(vnet_len or 0) + frame], vnet_header_bytes=vnet_len)
+        self._comparator.primary_frames(octets, 0, len(octets), now_us())
+        self._queue_behind(MessageType.PROBE, bytes(octets))
+
+    def has_probe_returned(self) -> bool:
+        """Whether the comparator has had the last probe of both sides."""
+        probe = self._comparator.probe
+        return probe.from_primary > 0 and probe.from_secondary > 0
 
     def has_offsets(self) -> bool:
         """Whether a connection has other numbers on the guest's side: without this path it would break."""

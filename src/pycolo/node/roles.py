@@ -15,11 +15,12 @@ from pycolo.node.control import ControlServer
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.gate import Gate
+from pycolo.node.healthwatch import HealthWatch
 from pycolo.node.journal import Journal
 from pycolo.node.leasing import NoLease
 from pycolo.node.links import Links, MakeControl
 from pycolo.node.loopcall import LoopCall
-from pycolo.node.node import Given, Node
+from pycolo.node.node import Given, Node, Service
 from pycolo.node.opening import PortOpener, open_port
 from pycolo.node.operator import Identity, Operator
 from pycolo.node.options import NodeOptions
@@ -27,6 +28,7 @@ from pycolo.node.ownside import OwnSide
 from pycolo.node.permission import Permission, run_core
 from pycolo.node.plainguest import PlainPrimary, PlainSecondary
 from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.prober import Prober
 from pycolo.node.records import NoRecord
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.path.cores import new_comparator, new_rewriter
@@ -99,11 +101,16 @@ def put_together(
         )
     parts = Parts(guest, links, permission, NoRecord(), sides, NoOtherPath(), NoLease())
     warning = f"NEGATIVE CONTROL: this node works without {options.without}" if options.without else ""
+    prober = Prober(lambda: guest.path if isinstance(guest, PlainPrimary) else None)
+    health = HealthWatch(decider, guest, prober, divergences.summarise)
     identity = Identity(options.pair, lambda: options.role.value, lambda: EPOCH, options.heartbeat_timeout_ms)
-    operator = Operator(identity, decider, guest, links, permission, journal, divergences)
+    operator = Operator(identity, decider, guest, links, permission, journal, divergences, health)
     does = Commands(parts, decider.tell, lambda: EPOCH, operator.refused)
-    services = [ControlServer(options.control, operator.request)] if options.control else []
-    node = Node(decider, parts, sides, gate, journal, operator, does, Given(commands, warning, services))
+    services: list[Service] = [health]
+    if options.control:
+        services.append(ControlServer(options.control, operator.request))
+    given = Given(commands, warning, services)
+    node = Node(decider, parts, sides, gate, journal, operator, does, given, health.changed)
     return node
 
 

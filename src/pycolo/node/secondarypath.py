@@ -199,13 +199,22 @@ class SecondaryPath(DataPath):
 
     def _take_messages(self) -> None:
         """Handle the primary's messages, but for frames, which the pump takes."""
-        while (found := self._front()) is not None and found[0] is MessageType.OFFSETS:
+        while (found := self._front()) is not None and found[0] in (MessageType.OFFSETS, MessageType.PROBE):
             try:
-                self._take_offsets(found[1])
+                if found[0] is MessageType.PROBE:
+                    self._answer_probe(bytearray(found[1]))
+                else:
+                    self._take_offsets(found[1])
             except LinkError as error:
                 self._lose_link(error)
                 return
             self._advance()
+
+    def _answer_probe(self, octets: bytearray) -> None:
+        """Send it back as if the guest had sent it."""
+        out = bytearray(len(octets))
+        self._rewriter.guest_frames(octets, 0, len(octets), now_us(), out, 0)
+        self._queue_behind(MessageType.GUEST_FRAMES, bytes(out[: self._rewriter.out_end]))
 
     def _take_mirrored(self) -> None:
         octets = self._mirrored[0]

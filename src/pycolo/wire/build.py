@@ -1,4 +1,4 @@
-"""Complete frames of our own that tell a LAN of a moved address.
+"""Complete frames of our own: those that tell a LAN of a moved address, and the nodes' probe.
 
 Not on the packet path; plain Python.
 """
@@ -9,6 +9,7 @@ from struct import pack
 from pycolo.core import fold
 
 _BROADCAST = b"\xff" * 6
+_PROBE_MAC = bytes.fromhex("020000000000")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
 _ALL_NODES = IPv6Address("ff02::1")
 
@@ -35,6 +36,11 @@ def unsolicited_advertisement(mac: bytes, address: bytes, *, vlan: int = 0) -> b
     message = message[:2] + pack("!H", checksum) + message[4:]
     header = pack("!IHBB", 0x60000000, len(message), 58, 255) + address + _ALL_NODES.packed
     return _ethernet(_ALL_NODES_MAC, mac, vlan, 0x86DD) + header + message
+
+
+def probe(token: bytes) -> bytes:
+    """A frame of no protocol: IEEE 802 leaves this Ethernet type for local experiments."""
+    return (_ethernet(_PROBE_MAC, _PROBE_MAC, 0, 0x88B5) + b"pycolo probe " + token).ljust(60, b"\0")
 
 
 def _sum(octets: bytes) -> int:

@@ -148,6 +148,15 @@ def test_counters_that_begin_anew_are_no_traffic():
     assert run.health.window[:3] == (0, 0, 0)
 
 
+def test_a_frame_that_does_not_come_back_degrades_until_one_does():
+    run = Run()
+    assert run.health.probed(has_returned=False) is Verdict.DEGRADED
+    assert "did not come back" in run.health.why
+    assert run.second(compared=100) is Verdict.DEGRADED
+    assert run.health.probed(has_returned=True) is Verdict.WELL
+    assert run.health.why == ""
+
+
 def test_every_reason_of_the_comparator_has_its_meaning():
     assert {reason.name.lower() for reason in PassReason} == set(MEANINGS)
     assert set(MEANINGS) >= ALLOWED

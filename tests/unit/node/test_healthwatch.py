@@ -31,12 +31,12 @@ class FakeGuest:
 class Watched:
     """A pair in `state`, and its health."""
 
-    def __init__(self, state):
+    def __init__(self, state, prober=None):
         self.decider = Decider(Pair(Settings(timeout_ms=100), state))
         self.decider.does = lambda command, pair, told: None
         self.decider.watch = lambda fact, before, after: self.health.changed(before.state, after.state)
         self.guest = FakeGuest()
-        self.health = HealthWatch(self.decider, self.guest)
+        self.health = HealthWatch(self.decider, self.guest, prober)
         self.health.changed(State.PRIMARY_LINKED, state)
 
     @property
@@ -123,6 +123,27 @@ def test_a_degraded_pair_is_protected_again_when_it_is_well(monkeypatch):
         assert watched.health.shown()["why"] == ""
 
     asyncio.run(seconds())
+
+
+class FakeProber:
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    async def probe(self):
+        return self.answers.pop(0)
+
+
+@in_a_loop
+async def test_a_pair_is_probed_until_the_frame_comes_back_and_degraded_meanwhile():
+    watched = Watched(State.PRIMARY_PROTECTED, FakeProber(None, None, 1.25))
+    for _ in range(2):
+        await watched.look()
+        assert watched.pair.shown == "degraded"
+        assert watched.health.shown()["probe_ms"] is None
+    for _ in range(2):
+        await watched.look()
+        assert watched.pair.shown == "protected"
+        assert watched.health.shown()["probe_ms"] == 1.2
 
 
 @in_a_loop

@@ -1,0 +1,55 @@
+"""Shows that the way is whole: a frame of the nodes' own goes from the primary to the secondary, back, and is compared.
+
+It takes the data connection behind what is mirrored, the secondary's rewriter, and the comparator on both sides. It
+reaches neither guest and no client: what a guest does with its frames it does not show.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from pycolo.node.primarypath import PrimaryPath
+from pycolo.wire.build import probe
+
+PATIENCE_S: Final = 5.0
+"""The secondary stands still for a checkpoint, or much stands before the frame."""
+
+AGAIN_S: Final = 0.5
+"""A frame may be lost to a checkpoint: another one follows."""
+
+LOOK_S: Final = 0.005
+_TOKEN_BYTES: Final = 16
+
+
+class Prober:
+    """`path()`: the primary's data path of the moment; None where this node has none."""
+
+    def __init__(self, path: Callable[[], PrimaryPath | None]) -> None:
+        self._path = path
+
+    async def probe(self, patience_s: float = PATIENCE_S) -> float | None:
+        """Milliseconds until the frame was back and compared; None: it did not come back, or there is no primary.
+
+        Raises `StateError` when the data path has ended.
+        """
+        began_s = monotonic()
+        while monotonic() - began_s < patience_s:
+            path = self._path()
+            if path is None:
+                return None
+            if await _once(path):
+                return (monotonic() - began_s) * 1000
+        return None
+
+
+async def _once(path: PrimaryPath) -> bool:
+    frame = probe(secrets.token_bytes(_TOKEN_BYTES))
+    await asyncio.wrap_future(path.ask(lambda: path.send_probe(frame)))
+    again_s = monotonic() + AGAIN_S
+    while monotonic() < again_s:
+        if await asyncio.wrap_future(path.ask(path.has_probe_returned)):
+            return True
+        await asyncio.sleep(LOOK_S)
+    return False
