@@ -114,7 +114,8 @@ def _outcome(answer: dict[str, Any]) -> str:
     if {"at", "epoch", "outcome"} <= answer.keys():
         return checkpoint_line(answer)
     if "state" in answer:
-        return f"{answer['state']}, term {answer['term']}" if "term" in answer else str(answer["state"])
+        parts = [answer["state"], f"term {answer['term']}" if "term" in answer else "", answer.get("seen", "")]
+        return ", ".join(part for part in parts if part)
     return ", ".join(f"{name} {value}" for name, value in answer.items()) or "done"
 
 

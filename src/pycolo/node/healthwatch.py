@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from pycolo.errors import StateError
+from pycolo.errors import PeerError, StateError
 from pycolo.failover.health import WINDOW_MS, Health, Verdict
 from pycolo.failover.pair import Pair, Told
 from pycolo.failover.pairstates import Fact, State
@@ -47,6 +47,7 @@ class HealthWatch:
         self._prober = prober
         self._each_second = each_second
         self._task: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
         self._probe_ms: float | None = None
         self._health: Health | None = None
 
@@ -80,8 +81,25 @@ class HealthWatch:
             self._health = Health()
             self._probe_ms = None
 
+    async def prove(self) -> str:
+        """What is there to be said for a pair that was just formed: what was compared, or that there was no traffic.
+
+        Raises `PeerError` for a pair that is degraded already, or gone.
+        """
+        await self.look()
+        if self._health is None:
+            raise PeerError("the pair broke while the way to the secondary was being tried")
+        if self._health.verdict is Verdict.DEGRADED:
+            raise PeerError(f"the pair is degraded: {self._health.why}")
+        compared = self._health.window.compared
+        return f"compared {compared} bytes" if compared else str(Verdict.UNSEEN)
+
     async def look(self) -> None:
         """Judge by the counters of the moment. Raises `StateError` when the data path has ended."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         health = self._health
         if health is None:
             return

@@ -106,10 +106,8 @@ def put_together(
     identity = Identity(options.pair, lambda: options.role.value, lambda: EPOCH, options.heartbeat_timeout_ms)
     operator = Operator(identity, decider, guest, links, permission, journal, divergences, health)
     does = Commands(parts, decider.tell, lambda: EPOCH, operator.refused)
-    services: list[Service] = [health]
-    if options.control:
-        services.append(ControlServer(options.control, operator.request))
-    given = Given(commands, warning, services)
+    services: list[Service] = [ControlServer(options.control, operator.request)] if options.control else []
+    given = Given(commands, warning, [health, *services])
     node = Node(decider, parts, sides, gate, journal, operator, does, given, health.changed)
     return node
 

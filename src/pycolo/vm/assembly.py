@@ -25,12 +25,15 @@ from pycolo.node.control import ControlServer
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.gate import Gate
+from pycolo.node.healthwatch import HealthWatch
 from pycolo.node.journal import Journal
 from pycolo.node.leasing import Leasing
 from pycolo.node.links import Links, MakeControl
 from pycolo.node.node import Given, Node, Service
 from pycolo.node.operator import Identity, Operator
 from pycolo.node.permission import Permission
+from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.prober import Prober
 from pycolo.node.servicemanager import Notifier
 from pycolo.transport.controlchannel import ControlChannel
 from pycolo.transport.linksetup import Address, Established, dial
@@ -124,6 +127,7 @@ class _Assembly:
         self._journal = journal
         self._divergences = divergences
         self._failovers: dict[str, int] = {}
+        self._health = HealthWatch(decider, guest, Prober(self._primary_path), divergences.summarise)
         make_control = self._control_maker()
         served = {"status": self._other_status, "open-relay": guest.open_relay}
         self._links = Links(self._pair, make_control, decider.tell, served, record.epoch.meet)
@@ -148,14 +152,26 @@ class _Assembly:
             return record.epoch.number
 
         identity = Identity(config.pair, lambda: shown_role(self._pair()), epoch, config.heartbeat.timeout_ms)
-        operator = Operator(identity, decider, guest, self._links, self._permission, self._journal, self._divergences)
+        health = self._health
+        operator = Operator(
+            identity, decider, guest, self._links, self._permission, self._journal, self._divergences, health
+        )
         vm_operator = VmOperator(
-            operator, decider, guest, self._links, self._divergences, self._journal, self._failovers, config.pair
+            operator,
+            decider,
+            guest,
+            self._links,
+            self._divergences,
+            self._journal,
+            self._failovers,
+            config.pair,
+            health,
         )
         does = Commands(parts, decider.tell, epoch, operator.refused)
         does.on_protect_ended = vm_operator.protect_ended
         services: list[Service] = [
             self._paths,
+            health,
             ControlServer(config.control.socket, vm_operator.request, config.control.mode, config.control.group),
         ]
         if config.metrics is not None:
@@ -208,7 +224,12 @@ class _Assembly:
     async def _other_status(self, arguments: Any) -> dict[str, Any]:
         return await self._guest.guest_status()
 
+    def _primary_path(self) -> PrimaryPath | None:
+        side = self._guest.primary
+        return None if side is None else side.path
+
     def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
+        self._health.changed(fact, before, after)
         if fact is Fact.GRANTED and after.state in (State.GOING_ALONE, State.TAKING_OVER):
             kind = "take-over" if after.state is State.TAKING_OVER else "go-alone"
             self._failovers[kind] = self._failovers.get(kind, 0) + 1

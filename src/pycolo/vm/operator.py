@@ -15,6 +15,7 @@ from pycolo.node.control import Answer
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.guest import Guest
+from pycolo.node.healthwatch import HealthWatch
 from pycolo.node.journal import Journal
 from pycolo.node.links import Links
 from pycolo.node.operator import Operator
@@ -78,6 +79,7 @@ class VmOperator:
         journal: Journal,
         failovers: dict[str, int],
         pair: str,
+        health: HealthWatch,
     ) -> None:
         self._operator = operator
         self._decider = decider
@@ -88,6 +90,7 @@ class VmOperator:
         self._failovers = failovers
         self._pair = pair
         self._last_failure = ""
+        self._health = health
         self._outcomes: list[asyncio.Future[tuple[Fact, str]]] = []
 
     # ── news ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,7 +114,8 @@ class VmOperator:
                 case "status":
                     return await self.status()
                 case "protect":
-                    await self.protect()
+                    seen = await self.protect()
+                    return {**await self._brief(), "seen": seen}
                 case "unprotect":
                     await self.unprotect()
                 case "checkpoint":
@@ -126,13 +130,16 @@ class VmOperator:
                     return {"error": f"unknown command {other!r}; known are {known}"}
         except PycoloError as error:
             return {"error": str(error)}
+        return await self._brief()
+
+    async def _brief(self) -> Answer:
         status = await self._operator.status()
         return {name: status[name] for name in ("state", "epoch", "term")}
 
     # ── protect ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def protect(self) -> None:
-        """`colo protect`: protection is wished, and done now. Raises `PycoloError`."""
+    async def protect(self) -> str:
+        """`colo protect`: protection is wished, and done now; what was compared. Raises `PycoloError`."""
         self._require_primary("protect")
         for _ in range(ATTEMPTS_MAX):
             fact, why = await self._attempt()
@@ -141,7 +148,7 @@ class VmOperator:
                 raise PeerError(f"{named}{self._again}")
             if fact is Fact.SYNCHRONISED:
                 await self._until_whole()
-                return
+                return await self._health.prove()
             log.info("protecting begins anew under the arbiter's new term")
         raise PeerError("the arbiter has opened one term after another: does another node serve this pair?")
 
@@ -173,7 +180,7 @@ class VmOperator:
         await self._decider.settled(_UNDECIDED, RECORD_S)
         await self._guest.settled()
         pair = self._decider.pair
-        if pair.state not in (State.PRIMARY_PROTECTED, State.PRIMARY_SUSPECT):
+        if pair.state not in (State.PRIMARY_PROTECTED, State.DEGRADED, State.PRIMARY_SUSPECT):
             raise PeerError(f"the pair broke while it was being protected: this node is {pair.shown}")
 
     # ── unprotect ───────────────────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pycolo.errors import StateError
+from pycolo.errors import PeerError, StateError
 from pycolo.failover.pair import Pair, Settings
 from pycolo.failover.pairstates import State
 from pycolo.node.decider import Decider
@@ -34,10 +34,13 @@ class Watched:
     def __init__(self, state, prober=None):
         self.decider = Decider(Pair(Settings(timeout_ms=100), state))
         self.decider.does = lambda command, pair, told: None
-        self.decider.watch = lambda fact, before, after: self.health.changed(before.state, after.state)
         self.guest = FakeGuest()
         self.health = HealthWatch(self.decider, self.guest, prober)
-        self.health.changed(State.PRIMARY_LINKED, state)
+        self.decider.watch = self.health.changed
+        self.came(State.PRIMARY_LINKED, state)
+
+    def came(self, before, after):
+        self.health.changed(None, *(self.pair._replace(state=state) for state in (before, after)))
 
     @property
     def pair(self):
@@ -80,10 +83,10 @@ async def test_what_may_pass_leaves_it_protected():
 async def test_what_was_counted_before_the_pair_was_formed_says_nothing():
     watched = Watched(State.PRIMARY_PROTECTED)
     await watched.look()
-    watched.health.changed(State.PRIMARY_PROTECTED, State.ALONE)
+    watched.came(State.PRIMARY_PROTECTED, State.ALONE)
     assert watched.health.shown() is None
     await watched.look(vnet_header=1000)
-    watched.health.changed(State.COMMITTING, State.PRIMARY_PROTECTED)
+    watched.came(State.COMMITTING, State.PRIMARY_PROTECTED)
     await watched.look()
     assert watched.pair.shown == "protected"
     assert watched.health.shown()["uncompared_bytes"] == 0
@@ -95,8 +98,8 @@ async def test_an_answer_of_a_pair_that_was_dissolved_meanwhile_is_none():
     await watched.look()
 
     def formed_anew():
-        watched.health.changed(State.PRIMARY_PROTECTED, State.ALONE)
-        watched.health.changed(State.COMMITTING, State.PRIMARY_PROTECTED)
+        watched.came(State.PRIMARY_PROTECTED, State.ALONE)
+        watched.came(State.COMMITTING, State.PRIMARY_PROTECTED)
 
     watched.guest.meanwhile = formed_anew
     await watched.look(vnet_header=1000)
@@ -147,11 +150,34 @@ async def test_a_pair_is_probed_until_the_frame_comes_back_and_degraded_meanwhil
 
 
 @in_a_loop
+async def test_what_there_is_to_be_said_for_a_new_pair():
+    watched = Watched(State.PRIMARY_PROTECTED, FakeProber(1.0))
+    assert await watched.health.prove() == "no traffic yet"
+    watched.guest.counters["compared_bytes"] += 12
+    assert await watched.health.prove() == "compared 12 bytes"
+    await watched.look(vnet_header=1000)
+    with pytest.raises(PeerError, match=r"degraded: .*vnet header"):
+        await watched.health.prove()
+    watched.came(State.DEGRADED, State.ALONE)
+    with pytest.raises(PeerError, match="broke"):
+        await watched.health.prove()
+
+
+@in_a_loop
+async def test_a_new_pair_without_a_way_back_is_nothing_to_say_yes_to():
+    watched = Watched(State.PRIMARY_PROTECTED, FakeProber(None))
+    with pytest.raises(PeerError, match="did not come back"):
+        await watched.health.prove()
+
+
+@in_a_loop
 async def test_it_says_so_when_the_data_path_has_ended():
     watched = Watched(State.PRIMARY_PROTECTED)
     watched.guest.counters = None
     with pytest.raises(StateError):
         await watched.look()
+    await watched.health.start()
+    await watched.health.close()
 
 
 @pytest.mark.parametrize("state", [State.SECONDARY_PROTECTED, State.ALONE, State.PRIMARY_LINKED])

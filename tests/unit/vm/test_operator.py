@@ -15,6 +15,11 @@ from pycolo.vm.operator import VmOperator
 C, F, S = Command, Fact, State
 
 
+class Health:
+    async def prove(self):
+        return "no traffic yet"
+
+
 class Guest:
     """Has nothing to do, and settles at once."""
 
@@ -76,6 +81,7 @@ class World:
             self,
             {"take-over": 1},
             "vm1",  # type: ignore[arg-type]
+            Health(),
         )
 
     def _does(self, command: Command, pair: Pair, told: Told) -> None:
