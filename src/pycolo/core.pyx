@@ -102,6 +102,9 @@ cdef extern from "wire/wide.h" nogil:
 cdef extern from *:
     int __builtin_clzll(unsigned long long word) noexcept nogil
     void prefetch "__builtin_prefetch"(const void* line) noexcept nogil
+    # The compiler moves no store across it.
+    void keep_order "__atomic_signal_fence"(int order) noexcept nogil
+    int __ATOMIC_SEQ_CST
 
 include "storage/column.pxi"
 include "wire/octets.pxi"
@@ -154,6 +157,7 @@ include "rewrite/neighbours.pxi"
 include "rewrite/progress.pxi"
 include "rewrite/quotes.pxi"
 include "rewrite/tables.pxi"
+include "rewrite/saved.pxi"
 include "rewrite/waiting.pxi"
 include "rewrite/translator.pxi"
 include "rewrite/straight.pxi"

@@ -309,6 +309,7 @@ class World:
         self.place = place
         self.stack = ExitStack()
         self.through = through
+        self.address = ""  # where a secondary finds the primary, also one that has died
         self.nodes: dict[str, Node] = {}
         self.lans: dict[str, Wire] = {}
         self.guests: dict[str, Guest] = {}
@@ -328,8 +329,10 @@ class World:
         if role == "primary":
             options += ("--listen", "127.0.0.1:0")
         else:
-            address = self.nodes["primary"].link
-            options += ("--connect", self.through(address) if self.through else address)
+            if self.primary.process.poll() is None:
+                address = self.primary.link
+                self.address = self.through(address) if self.through else address
+            options += ("--connect", self.address)
         node = Node(role, place, *options, *security, stderr=stderr)
         self.stack.callback(node.close)
         self.nodes[role] = node

@@ -142,6 +142,11 @@ def primary(open_port: "PortOpener | None", /, **given: Any) -> None:
 @click.command(short_help="Run the secondary's node: rewrite, and take over.")
 @click.option("--connect", required=True, metavar="HOST:PORT", help="Where the primary's node listens.")
 @_common
+@click.option(
+    "--rows",
+    type=click.Path(path_type=Path),
+    help="File in /run for the translated connections after a takeover: a restart then ends none of them.",
+)
 @click.option("--without", type=click.Choice(["rewrite"]), help="A negative control: leave sequence numbers unchanged.")
 @click.pass_obj
 def secondary(open_port: "PortOpener | None", /, **given: Any) -> None:
@@ -191,6 +196,8 @@ def _node_options(role: Role, link: str, link_option: str, given: dict[str, Any]
             "compare_timeout_ms": given["compare_timeout"],
             "queue_packets_max": given["max_queue_size"],
         }
+    else:
+        extra = {"rows": given["rows"]}
     return NodeOptions(
         role=role,
         link=Address.parse(link, link_option),

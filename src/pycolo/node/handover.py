@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pycolo.core import Batch, Rewriter
 from pycolo.node.announcer import Announcer
+from pycolo.node.rowsfile import RowsFile
 from pycolo.transport.ports import Port
 
 
@@ -27,6 +28,7 @@ class PathState:
     to_client: Batch
     mirrored: Iterable[bytearray]
     announcer: Announcer
+    rows: RowsFile | None
 
     def close(self) -> None:
         """Close the ports, where no other path takes them."""

@@ -16,7 +16,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `colo primary` and `colo secondary`; those of one role have defaults that do nothing in the other.
 
     `link`: where the primary listens and the secondary connects. `tls` None is plain text, allowed by `insecure` and
-    `insecure_link`. Without `guest_out` the guest gets its frames elsewhere (QEMU's own network).
+    `insecure_link`. Without `guest_out` the guest gets its frames elsewhere (QEMU's own network). `rows`: where a
+    secondary that has taken over keeps what it needs when it is started again.
     """
 
     role: Role
@@ -33,6 +34,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_ms: int = limits.HEARTBEAT_INTERVAL_MS
     heartbeat_timeout_ms: int = limits.HEARTBEAT_TIMEOUT_MS
     control: Path | None = None
+    rows: Path | None = None
     on_divergence: DivergencePolicy = DivergencePolicy.REPORT
     commits_input: bool = True
     compare_timeout_ms: int = limits.COMPARE_TIMEOUT_MS

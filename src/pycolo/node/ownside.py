@@ -45,8 +45,8 @@ class OwnSide:
             self._context = tls.client_context(options.tls, options.pair)
 
     def become(self, role: pairstates.Role) -> None:
-        """Begin, once: a secondary that has taken over has no address to listen at. Raises `ConnectError`."""
-        if self._side is not None:
+        """Begin. A secondary that has taken over has no address to listen at. Raises `ConnectError`."""
+        if self._side is not None or role.value != self._options.role.value:
             return
         link = self._options.link
         if role is pairstates.Role.PRIMARY:

@@ -40,6 +40,7 @@ from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.datapath import DataPath
 from pycolo.node.handover import PathState
+from pycolo.node.rowsfile import RowsFile
 from pycolo.path.clock import now_us
 from pycolo.path.cores import comparator_counters
 from pycolo.transport.linksocket import LinkSocket
@@ -51,7 +52,7 @@ class PrimaryPath(DataPath):
 
     `on_commands`: differences and requests for checkpoints. `compares` False is a negative control: the primary's
     output leaves at once, while the secondary gets its input as always. `rewriter`: one that serves, with a
-    `guest_out`. `mirrors_at_once`: `attach` is `start_mirroring` as well.
+    `guest_out`; `rows`: the file with its rows. `mirrors_at_once`: `attach` is `start_mirroring` as well.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class PrimaryPath(DataPath):
         *,
         compares: bool,
         rewriter: Rewriter | None = None,
+        rows: RowsFile | None = None,
         mirrors_at_once: bool = True,
         **base: Any,
     ) -> None:
@@ -78,6 +80,7 @@ class PrimaryPath(DataPath):
         self._compares = compares
         assert rewriter is None or guest_out is not None
         self._rewriter = rewriter
+        self._rows = rows
         self._first: deque[bytearray] = deque()
         self._announcer: Announcer | None = None
         self._mirrors_at_once = mirrors_at_once
@@ -116,6 +119,7 @@ class PrimaryPath(DataPath):
             on_commands,
             compares=compares,
             rewriter=state.rewriter,
+            rows=state.rows,
             **options,
         )
         path._announcer = state.announcer
@@ -245,6 +249,8 @@ class PrimaryPath(DataPath):
         self._take_messages()
         self._give_first()
         self._announce()
+        if self._rows is not None and self._rewriter is not None:
+            self._rows.tidy(self._rewriter, self._on_note)
         self._queue_waiting()
         if commands := self._comparator.commands():
             self._on_commands(commands)

@@ -1,6 +1,7 @@
 """`colo primary` and `colo secondary`: nodes without a QEMU of their own, put together."""
 
 import secrets
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -30,7 +31,9 @@ from pycolo.node.plainguest import PlainPrimary, PlainSecondary
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.prober import Prober
 from pycolo.node.records import NoRecord
+from pycolo.node.rowsfile import KeptRows, RowsFile
 from pycolo.node.secondarypath import SecondaryPath
+from pycolo.node.survivor import find_survivor
 from pycolo.path.cores import new_comparator, new_rewriter
 from pycolo.transport.controlchannel import ControlChannel
 from pycolo.transport.linksocket import LinkSocket
@@ -46,8 +49,13 @@ def make_node(options: NodeOptions, open_one: PortOpener = open_port) -> Node:
     """In the event loop's thread. `open_one` opens each of its ports. Raises `ConnectError`, `ConfigError`."""
     role = pairstates.Role(options.role.value)
     settings = Settings(timeout_ms=options.heartbeat_timeout_ms, back_off_first_ms=0)
-    pair, commands = restarted(settings, Record(role, is_wished=True), has_guest=True)
-    return put_together(options, Decider(pair), commands, open_one)
+    kept = find_survivor(options)
+    if kept is not None:
+        pair, commands = restarted(settings, Record(pairstates.Role.PRIMARY, kept.term), has_guest=True)
+        pair = pair._replace(state=pairstates.State.SERVING)
+    else:
+        pair, commands = restarted(settings, Record(role, is_wished=True), has_guest=True)
+    return put_together(options, Decider(pair), commands, open_one, kept=kept)
 
 
 def put_together(
@@ -56,8 +64,12 @@ def put_together(
     commands: tuple[pairstates.Command, ...],
     open_one: PortOpener = open_port,
     make_control: MakeControl | None = None,
+    kept: KeptRows | None = None,
 ) -> Node:
-    """Make the parts. `make_control` makes a link's control connection. Raises `ConnectError`, `ConfigError`."""
+    """Make the parts. `make_control` makes a link's control connection; `kept`: the secondary serves on.
+
+    Raises `ConnectError`, `ConfigError`.
+    """
     call = LoopCall()
     journal, divergences = Journal(), Divergences(options.on_divergence.name.lower())
     links = Links(lambda: decider.pair, make_control or _control_maker(options, decider), decider.tell)
@@ -95,6 +107,8 @@ def put_together(
         guest.path = _secondary_path(
             options,
             open_one,
+            kept,
+            term=lambda: decider.pair.term,
             on_serving=lambda resent: call(journal.served, resent),
             on_link_lost=guest.data_lost,
             **base,
@@ -152,12 +166,26 @@ def _primary_path(options: NodeOptions, open_one: PortOpener, **callbacks: Any) 
     return PrimaryPath(comparator, *ports, compares=options.without != "compare", **callbacks)
 
 
-def _secondary_path(options: NodeOptions, open_one: PortOpener, **callbacks: Any) -> SecondaryPath:
+def _secondary_path(
+    options: NodeOptions, open_one: PortOpener, kept: KeptRows | None, *, term: Callable[[], int], **callbacks: Any
+) -> SecondaryPath:
+    rows = None if options.rows is None else RowsFile(options.rows, options.pair, term)
+    if rows is not None and kept is None:
+        rows.discard()
     rewriter = new_rewriter(keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="--guest")
     rewriter.is_passing = options.without == "rewrite"
     lan_in, lan_out, guest_in, guest_out = _open_ports(options, open_one)
     assert guest_out is not None
-    return SecondaryPath(rewriter, lan_in, lan_out, guest_in, guest_out, **callbacks)
+    path = SecondaryPath(rewriter, lan_in, lan_out, guest_in, guest_out, rows=rows, **callbacks)
+    if kept is not None:
+        restored = path.resume(kept)
+        log.info(
+            f"serving again, as before the restart: {restored.rows} connections of before the takeover go on",
+            file=str(options.rows),
+            term=kept.term,
+            unreadable=restored.unreadable,
+        )
+    return path
 
 
 def _open_ports(options: NodeOptions, open_one: PortOpener) -> tuple[Port, Port, Port, Port | None]:

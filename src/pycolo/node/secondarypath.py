@@ -31,11 +31,12 @@ from typing import Any
 
 from pycolo import limits
 from pycolo.core import Rewriter, SecondaryPump
-from pycolo.errors import FramingError, LinkError, StateError
+from pycolo.errors import ConnectError, FramingError, LinkError, StateError
 from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.datapath import DataPath
 from pycolo.node.handover import PathState
+from pycolo.node.rowsfile import KeptRows, Restored, RowsFile
 from pycolo.path.clock import now_us
 from pycolo.path.cores import rewriter_counters
 from pycolo.transport.linksocket import LinkSocket
@@ -46,7 +47,8 @@ from pycolo.transport.streamport import StreamPort
 class SecondaryPath(DataPath):
     """`lan_in`, `lan_out`: from and to the clients after takeover; `guest_in`, `guest_out`: from and to the guest.
 
-    `on_serving(resent)`: the takeover is done, and `resent` frames were sent again.
+    `on_serving(resent)`: the takeover is done, and so many frames were sent again. `rows`: where a takeover keeps what
+    `resume` needs after a restart.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class SecondaryPath(DataPath):
         guest_in: Port,
         guest_out: Port,
         on_serving: Callable[[int], None],
+        *,
+        rows: RowsFile | None = None,
         **base: Any,
     ) -> None:
         inputs = [lan_in, guest_in]
@@ -66,6 +70,8 @@ class SecondaryPath(DataPath):
         self._lan_out = lan_out
         self._guest_out = guest_out
         self._on_serving = on_serving
+        self._rows = rows
+        self._restored = Restored(0, 0)
         self._secondary = SecondaryPump(
             self._epoll.fileno(), self._spin_us, rewriter, lan_in, lan_out, guest_in, guest_out
         )
@@ -85,6 +91,15 @@ class SecondaryPath(DataPath):
     @property
     def _pump(self) -> SecondaryPump:
         return self._secondary
+
+    # ── before it runs ────────────────────────────────────────────────────────────────────────────────────────
+
+    def resume(self, kept: KeptRows) -> Restored:
+        """Serve from the start: this node has taken over before it was started again, and `kept` are its rows."""
+        self._restored = kept.restore(self._rewriter, now_us())
+        self._secondary.is_serving = True
+        self._announcer.begin(now_us())  # the node may have ended before it had said all
+        return self._restored
 
     # ── posted by the guest ──────────────────────────────────────────────────────────────────────────────
 
@@ -122,10 +137,20 @@ class SecondaryPath(DataPath):
             self._adopt(self._table)
         self._secondary.is_held = False
         self._drop_link()
+        self._rewriter.takeover()
+        self._keep_rows()
         self._secondary.is_serving = True
         self._secondary.is_resending = True
-        self._rewriter.takeover()
         self._announcer.begin(now_us())
+
+    def _keep_rows(self) -> None:
+        """Before anything is served: from the first frame on a restart finds them."""
+        if self._rows is not None:
+            try:
+                self._rows.write(self._rewriter)
+            except ConnectError as error:
+                self._on_note(str(error))
+                self._rows = None
 
     def hand_over(self) -> PathState:
         """End a path that serves, with its ports open; its successor gets everything under way.
@@ -153,6 +178,7 @@ class SecondaryPath(DataPath):
             self._secondary.lan_out.batch,
             self._mirrored,
             self._announcer,
+            self._rows,
         )
 
     def has_offsets(self) -> bool:
@@ -172,6 +198,8 @@ class SecondaryPath(DataPath):
         if pump.is_serving:
             self._announce()
             self._resend()
+            if self._rows is not None:
+                self._rows.tidy(self._rewriter, self._on_note)
         self._queue_waiting()
         pump.has_mirrored = bool(self._mirrored)
         pump.is_front_held = pump.is_held and self._has_enough()
@@ -348,6 +376,9 @@ class SecondaryPath(DataPath):
             "copies_skipped": self._rewriter.copies.skipped,
             "connections": self._rewriter.table.used,
             "neighbours": self._rewriter.neighbours.count,
+            "rows_saved": self._rewriter.saved.used,
+            "rows_restored": self._restored.rows,
+            "rows_unreadable": self._restored.unreadable,
             "link_bytes_sent": self.link_bytes_sent,
             "link_bytes_received": self.link_bytes_received,
             "waiting_bytes": self._mirrored_bytes,

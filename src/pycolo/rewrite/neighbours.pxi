@@ -97,6 +97,22 @@ cdef class Neighbours:
         self.count += 1
         return 0
 
+    def add(self, neighbour):
+        """One that another rewriter of this guest has learned."""
+        if self.count == _MAX:
+            return
+        cdef uint32_t* words = self._words + self.count * _WORDS
+        address = int(neighbour.address)
+        words[0] = int.from_bytes(neighbour.mac[:2], "big")
+        words[1] = int.from_bytes(neighbour.mac[2:6], "big")
+        words[2] = neighbour.address.version
+        for i in range(4):
+            words[3 + i] = 0 if neighbour.address.version == 4 else (address >> (96 - 32 * i)) & 0xFFFFFFFF
+        if neighbour.address.version == 4:
+            words[3] = address
+        words[7] = neighbour.vlan
+        self._keep_if_new(address != 0)
+
     def all(self):
         """The addresses in the order in which they were seen."""
         found = []

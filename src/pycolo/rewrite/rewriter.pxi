@@ -36,6 +36,7 @@ cdef class Rewriter:
     cdef readonly RewriteStats stats
     cdef readonly HandshakeFrames held
     cdef readonly OffsetTable traveling
+    cdef readonly SavedRows saved
     cdef readonly Queues to_guest
     cdef readonly Queues to_client
     cdef readonly Packet packet
@@ -68,7 +69,8 @@ cdef class Rewriter:
         self.neighbours = self.translator.neighbours
         self.stats = self.translator.stats
         self.packet = self.translator.packet
-        self.traveling = OffsetTable(self.table, self.offsets)
+        self.traveling = self.translator.traveling
+        self.saved = self.translator.saved
         self.to_client = Queues(self.copies.pool, 1)
         self.span = Span()
         self.has_vnet = has_vnet
@@ -161,6 +163,7 @@ cdef class Rewriter:
             self._adopt(base, pos, size, now_us)
             self._shift_waiting(1)
             self._release_all_held()
+            self._save_all()
 
     def shift_client(self, uint8_t[::1] buf, Py_ssize_t start, Py_ssize_t end, int sign):
         """Remove the offsets from translated frames that have not left yet (`sign` -1), or add them again (1)."""
@@ -180,6 +183,18 @@ cdef class Rewriter:
         self.translator.is_serving = True
         with nogil:
             self._resend()
+
+    def read_rows(self, memory, salt, now_us: cython.longlong):
+        """This node serves on: read what `saved.begin` has written before a restart, and go on writing it.
+
+        For a new rewriter. Returns how many rows could not be read.
+        """
+        cdef int unreadable
+        self.translator.is_serving = True
+        self.saved._use(memory, salt)
+        with nogil:
+            unreadable = self._read_saved(now_us)
+        return unreadable
 
     def timer_fired(self, now_us: cython.longlong):
         """Remove expired rows, held frames and copies; call it about once a second."""
@@ -307,6 +322,32 @@ cdef class Rewriter:
                 row = self.translator.row_for(OffsetState.KNOWN, now_us)
             pos = self.traveling.adopt(row, now_us, records, pos)
         return pos
+
+    cdef int _save_all(self) noexcept nogil:
+        row: cython.int = 0
+        while self.saved.used and row < self.table.rows:
+            self.saved.changed(row)
+            row += 1
+        return 0
+
+    cdef int _read_saved(self, long long now_us) noexcept nogil:
+        unreadable: cython.int = 0
+        slot: cython.int = 0
+        while slot < self.saved.slots:
+            at: cython.Py_ssize_t = self.saved.choose(slot)
+            row: cython.int = _NONE
+            if at > 0:
+                self.traveling.read_key(self.saved._memory, at, self.packet)
+                if self.table.find(self.packet, False) == _NONE:
+                    row = self.translator.row_for(OffsetState.KNOWN, now_us)
+            if row != _NONE:
+                self.traveling.adopt(row, now_us, self.saved._memory, at)
+                self.saved._slot[row] = slot + 1
+                self.saved.used += 1
+            elif at != 0:
+                unreadable += 1
+            slot += 1
+        return unreadable
 
     cdef int _release_all_held(self) noexcept nogil:
         row: cython.int = 0

@@ -48,6 +48,8 @@ cdef class Translator:
     cdef readonly UnackedCopies copies
     cdef readonly HandshakeFrames held
     cdef readonly Queues to_guest
+    cdef readonly OffsetTable traveling
+    cdef readonly SavedRows saved
     cdef readonly Neighbours neighbours
     cdef readonly RewriteStats stats
     cdef readonly Packet packet
@@ -64,6 +66,8 @@ cdef class Translator:
         self.copies = UnackedCopies(connections_max, copies_bytes_max)
         self.held = HandshakeFrames(self.copies.pool, connections_max, copies_bytes_max // 8)
         self.to_guest = Queues(self.copies.pool, 1)
+        self.traveling = OffsetTable(self.table, self.offsets)
+        self.saved = SavedRows(self.traveling)
         self.neighbours = Neighbours()
         self.stats = RewriteStats()
         self.packet = Packet()
@@ -90,6 +94,7 @@ cdef class Translator:
 
     cdef int give_up(self, int row) noexcept nogil:
         """Remove a connection and everything kept of it."""
+        self.saved.gone(row)
         self.copies.forget(row)
         self.stats.handshake_dropped += self.held.forget(row)
         return self.table.remove(row)
@@ -161,7 +166,9 @@ cdef class Translator:
             self.stats.resets_seen += 1
         self.offsets.shift(row, buf, self.packet, 1)
         self.stats.rewritten += 1
-        return self._note_end(row, now_us)
+        self._note_end(row, now_us)
+        self.saved.changed(row)
+        return 0
 
     cdef bint _learn(self, int row, uint8_t* buf, long long now_us) noexcept nogil:
         """Whether the offset is known, perhaps through this packet."""
@@ -268,6 +275,7 @@ cdef class Translator:
             if self.keeps_copies and not self.is_serving:
                 self.copies.keep(row, buf, self.packet, now_us)
             self._note_end(row, now_us)
+        self.saved.changed(row)
         if self.held.queues.at[row].head != _NONE:
             self.release_held(row, now_us)
         return 0

@@ -7,7 +7,9 @@ import pytest
 
 from pycolo.core import Comparator, Rewriter
 from pycolo.link.codec import MessageType
+from pycolo.node.clock import now_us
 from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.rowsfile import RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from support.nodes import wait_for
 from support.paths import Qemu, Threads, link_pair, send, tell
@@ -22,11 +24,13 @@ PRIMARY_ISN, SECONDARY_ISN = 1_000, 50_000
 class Survivor:
     """A node that has taken over, with one connection whose client has the dead primary's numbers."""
 
-    def __init__(self, place):
+    def __init__(self, place, rows=None):
         self.threads, self.served = Threads(), []
         self.qemu = Qemu(place / "survivor")
         self.path = self.threads.start(
-            SecondaryPath(Rewriter(2), **self.qemu.ports(), on_serving=self.served.append, **self.threads.base)
+            SecondaryPath(
+                Rewriter(2), **self.qemu.ports(), on_serving=self.served.append, rows=rows, **self.threads.base
+            )
         )
         self.qemu.accept()
         primary, link = link_pair()
@@ -102,6 +106,36 @@ def test_the_connection_goes_on_in_the_clients_numbers(survivor):
     survivor.qemu.says(frame(Tcp(SECONDARY_ISN + 1, "A", b"answer", ack=2)))
     assert heard(survivor.qemu).seq == PRIMARY_ISN + 1
     assert all(chardev.sock.fileno() >= 0 for chardev in survivor.qemu.chardevs.values())
+
+
+def test_a_primary_that_is_started_again_has_the_rows_of_its_takeover(tmp_path):
+    rows = RowsFile(tmp_path / "rows", "web", lambda: 3)
+    before = Survivor(tmp_path, rows)
+    before.hand_over()
+    before.close()
+    rewriter, kept = Rewriter(4), rows.read()
+    assert kept.term == 3
+    assert kept.restore(rewriter, now_us()).rows == 1
+    threads, qemu = Threads(), Qemu(tmp_path / "again")
+    path = threads.start(
+        PrimaryPath(
+            Comparator(1),
+            **qemu.ports(),
+            on_commands=list,
+            compares=True,
+            rewriter=rewriter,
+            rows=rows,
+            **threads.base,
+        )
+    )
+    qemu.accept()
+    qemu.tells(from_client(1, "A", b"a", ack=PRIMARY_ISN + 1))
+    assert read(qemu.gets()).ack == SECONDARY_ISN + 1
+    qemu.says(frame(Tcp(SECONDARY_ISN + 1, "A", b"answer", ack=2)))
+    assert heard(qemu).seq == PRIMARY_ISN + 1
+    assert tell(path, path.has_offsets)
+    threads.close()
+    qemu.close()
 
 
 def test_a_path_without_such_connections_says_so(tmp_path):

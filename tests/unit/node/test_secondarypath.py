@@ -1,9 +1,12 @@
 """The secondary's data path: link to guest and back; after the takeover LAN to guest and back."""
 
+from contextlib import closing
+
 import pytest
 
 from pycolo.core import Rewriter
 from pycolo.link.codec import MessageType
+from pycolo.node.rowsfile import RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from support.nodes import wait_for
 from support.paths import Running, payloads, send
@@ -159,3 +162,51 @@ def test_a_guest_that_goes_and_comes_back_gets_the_frame_that_waited(running):
     send(end, MessageType.CLIENT_FRAMES, bytes(batch([udp(b"x", from_client=True)])))
     assert running.guest.reconnect()
     assert running.guest.receive(10) == udp(b"x", from_client=True)
+
+
+# ── rows in a file ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_rows(place, rows, kept=None):
+    """Closed at the end of a `with`."""
+
+    def path(ports, base):
+        lan, guest = ports["lan"], ports["guest"]
+        made = SecondaryPath(Rewriter(1), lan, lan, guest, guest, lambda resent: None, rows=rows, **base)
+        if kept is not None:
+            assert made.resume(kept).rows == 1
+        return made
+
+    place.mkdir()
+    return closing(Running(place, path, is_primary=False))
+
+
+@pytest.mark.rule("R4")
+def test_a_node_that_is_started_again_serves_and_announces(tmp_path):
+    rows = RowsFile(tmp_path / "rows", "web", lambda: 1)
+    with with_rows(tmp_path / "before", rows) as before:
+        shake_hands(before, before.link())
+        before.guest.send(arp())
+        wait_for(lambda: before.counters()["neighbours"], "the guest's address")
+        assert not rows.path.exists()
+        before.tell(before.path.take_over)
+        assert before.counters()["rows_saved"] == 1
+    with with_rows(tmp_path / "again", rows, rows.read()) as again:
+        again.lan.send(from_client(1, "PA", b"x", ack=PRIMARY_ISN + 1))
+        assert read(again.guest.receive(10)).ack == SECONDARY_ISN + 1
+        again.guest.send(frame(Tcp(SECONDARY_ISN + 1, "PA", b"answer", ack=2)))
+        frames = lan_frames_until(again, b"answer")
+        assert read(frames[-1]).seq == PRIMARY_ISN + 1
+        assert again.counters()["rows_restored"] == again.counters()["rows_saved"] == 1
+        while not any(octets[12:14] == b"\x08\x06" for octets in frames):
+            frames.append(again.lan.receive(10))
+            assert frames[-1] is not None, "nothing is announced"
+
+
+def test_a_takeover_whose_rows_cannot_be_written_serves_all_the_same(tmp_path):
+    with with_rows(tmp_path / "node", RowsFile(tmp_path / "none" / "rows", "web", lambda: 1)) as running:
+        shake_hands(running, running.link())
+        running.tell(running.path.take_over)
+        assert "a restart of this node will end the connections" in running.notes.get(timeout=20)
+        running.lan.send(from_client(1, "PA", b"x", ack=PRIMARY_ISN + 1))
+        assert read(running.guest.receive(10)).ack == SECONDARY_ISN + 1
