@@ -1,6 +1,7 @@
 """A node that serves after a takeover is killed and started again: what becomes of its guest's connections."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -33,8 +34,9 @@ def survivor(world):
     return connection, rows
 
 
-def start_again(world, rows):
-    world.secondary.kill()
+def start_again(world, rows, number=signal.SIGKILL):
+    world.secondary.signal(number)
+    assert world.secondary.end() in (0, -signal.SIGKILL)
     world.start("secondary", *rows)
     world.attach("secondary")
     world.lan = world.lans["secondary"]
@@ -46,7 +48,7 @@ def test_the_connections_of_before_the_takeover_go_on(world):
     start_again(world, rows)
     connection.ask(b"again")
     world.connect().ask(b"new")
-    start_again(world, rows)
+    start_again(world, rows, signal.SIGTERM)
     connection.ask(b"and again")
 
 
