@@ -2,7 +2,8 @@
 
 The connecting node sends a `Hello`, the listening one answers with its own (WELCOME) or a reason (REFUSED). Both sides
 decide by the same pure function. A hello is JSON, because people read it in captures, and it is sent only once per
-connection; `protocol` and `program` stay readable for every later version, whatever happens to the other fields.
+connection; `protocol`, `highest` and `program` stay readable for every later version, whatever happens to the other
+fields.
 
 **Terms.** The term counts takeovers of a pair. A secondary learns its primary's term, so the primary's is never the
 lower one: a primary below its secondary's term, or below another primary's, is an outdated one that has returned.
@@ -17,9 +18,16 @@ import msgspec
 from pycolo import limits
 from pycolo.errors import ConfigError, LinkError
 from pycolo.link.codec import Channel, pack_text, unpack_text
+from pycolo.link.versions import Versions
 
 PROTOCOL_VERSION: Final = 5
 """Incremented by every change that an older node would misunderstand."""
+
+PROTOCOL_LOWEST: Final = PROTOCOL_VERSION
+"""The oldest version that this program speaks as well: PROTOCOL_VERSION itself, until a later one keeps the way of the
+one before it beside its own."""
+
+SPOKEN: Final = Versions(PROTOCOL_LOWEST, PROTOCOL_VERSION)
 
 PAIR_DEFAULT: Final = "colo"
 """Name of a pair without a given name."""
@@ -50,12 +58,14 @@ class Role(StrEnum):
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """A node's description of itself.
 
-    `features`: ``name=value`` must be the same on both nodes (``vnet_hdr=1``); a bare ``name`` is an offer, used if
-    both make it. Each process draws `instance` at random when it starts (64 bits, not 0); `peer_instance` is the
-    instance at the other end of this node's other connection, 0 for none.
+    It speaks the versions from `protocol` to `highest` (None: only the one, see `pycolo.link.versions`). `features`:
+    ``name=value`` must be the same on both nodes (``vnet_hdr=1``); a bare ``name`` is an offer, used if both make it.
+    Each process draws `instance` at random when it starts (64 bits, not 0); `peer_instance` is the instance at the
+    other end of this node's other connection, 0 for none.
     """
 
-    protocol: int = PROTOCOL_VERSION
+    protocol: int = PROTOCOL_LOWEST
+    highest: int | None = None
     program: Program
     pair: PairName
     role: Role
@@ -70,6 +80,12 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("term", "epoch", "instance", "peer_instance"):
             if not 0 <= getattr(self, name) <= _U64_MAX:
                 raise ValueError(f"{name} is not an unsigned 64-bit number")
+        _check_range(self)
+
+    @property
+    def versions(self) -> Versions:
+        """Those that it speaks."""
+        return _range(self)
 
 
 class RefusalReason(IntEnum):
@@ -96,10 +112,11 @@ class RefusalReason(IntEnum):
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """The nodes may connect: under the primary's `term`, with the `features` that both have."""
+    """The nodes may connect: under the primary's `term`, with the `features` that both have, in version `protocol`."""
 
     term: int
     features: frozenset[str]
+    protocol: int = PROTOCOL_VERSION
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -118,10 +135,23 @@ class HelloError(LinkError):
 
 
 class _AnyVersion(msgspec.Struct):
-    """The two fields of the hello in every version."""
+    """The fields that a hello has in every version."""
 
     protocol: int
     program: Program
+    highest: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_range(self)
+
+
+def _check_range(hello: Hello | _AnyVersion) -> None:
+    if hello.highest is not None and hello.highest < hello.protocol:
+        raise ValueError(f"the highest protocol version, {hello.highest}, is below the lowest, {hello.protocol}")
+
+
+def _range(hello: Hello | _AnyVersion) -> Versions:
+    return Versions(hello.protocol, hello.protocol if hello.highest is None else hello.highest)
 
 
 _hello_encoder: Final = msgspec.json.Encoder(order="deterministic")
@@ -143,14 +173,17 @@ def encode_hello(hello: Hello) -> bytes:
     return payload
 
 
-def decode_hello(payload: bytes | memoryview, stream: str) -> Hello:
-    """Raises `HelloError` (BAD_HELLO or VERSION, with the line for both nodes) unless it is a hello."""
+def decode_hello(payload: bytes | memoryview, stream: str, spoken: Versions = SPOKEN) -> Hello:
+    """Raises `HelloError` (BAD_HELLO or VERSION, with the line for both nodes) unless it is a hello.
+
+    `spoken`: the versions of which this node can read one.
+    """
     if len(payload) > limits.HELLO_BYTES_MAX:
         raise HelloError(RefusalReason.BAD_HELLO, f"{stream}: hello longer than {limits.HELLO_BYTES_MAX} bytes")
     try:
         found = _any_version_decoder.decode(payload)
-        if found.protocol != PROTOCOL_VERSION:
-            raise HelloError(RefusalReason.VERSION, f"{stream}: {_version_text(found.protocol, found.program)}")
+        if spoken.common_with(_range(found)) is None:
+            raise HelloError(RefusalReason.VERSION, f"{stream}: {_version_text(_range(found), found.program, spoken)}")
         return _hello_decoder.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         detail = unpack_text(pack_text(str(error)))
@@ -172,12 +205,13 @@ def judge(own: Hello, theirs: Hello) -> Welcome | Refusal:
 
     Symmetric: from the same two hellos both nodes reach the same verdict with the same text.
     """
-    if own.protocol != theirs.protocol:
-        low, high = sorted((own, theirs), key=lambda hello: hello.protocol)
+    protocol = own.versions.common_with(theirs.versions)
+    if protocol is None:
+        low, high = sorted((own, theirs), key=lambda hello: hello.versions)
         return Refusal(
             RefusalReason.VERSION,
-            f"protocol versions differ: {low.protocol} ({low.program}) and {high.protocol} ({high.program}); "
-            f"run the same version of pycolo on both nodes",
+            f"no protocol version in common: {low.versions} ({low.program}) and {high.versions} ({high.program}); "
+            f"{_UPGRADE}",
         )
     if own.pair != theirs.pair:
         first, second = sorted((own.pair, theirs.pair))
@@ -185,8 +219,9 @@ def judge(own: Hello, theirs: Hello) -> Welcome | Refusal:
     if own.channel is not theirs.channel:
         return Refusal(RefusalReason.CHANNEL, "one node opened a control connection, the other a data connection")
     if own.channel is Channel.PATH:  # a question; its answer says what each of the two is
-        return Welcome(max(own.term, theirs.term), own.features & theirs.features)
-    return _judge_roles(own, theirs) or _judge_features(own, theirs) or _judge_instances(own, theirs)
+        return Welcome(max(own.term, theirs.term), own.features & theirs.features, protocol)
+    refusal = _judge_roles(own, theirs) or _judge_features(own, theirs) or _judge_instances(own, theirs)
+    return refusal or Welcome(max(own.term, theirs.term), own.features & theirs.features, protocol)
 
 
 def _judge_roles(own: Hello, theirs: Hello) -> Refusal | None:
@@ -219,7 +254,7 @@ def _judge_features(own: Hello, theirs: Hello) -> Refusal | None:
     )
 
 
-def _judge_instances(own: Hello, theirs: Hello) -> Welcome | Refusal:
+def _judge_instances(own: Hello, theirs: Hello) -> Refusal | None:
     primary, secondary = (own, theirs) if own.role is Role.PRIMARY else (theirs, own)
     for hello, other in ((primary, secondary), (secondary, primary)):
         if hello.peer_instance not in (0, other.instance):
@@ -229,11 +264,11 @@ def _judge_instances(own: Hello, theirs: Hello) -> Welcome | Refusal:
                 f"(instance {hello.peer_instance:016x}, not {other.instance:016x}); "
                 "try again when that process has ended",
             )
-    return Welcome(max(own.term, theirs.term), own.features & theirs.features)
+    return None
 
 
-def _version_text(protocol: int, program: str) -> str:
-    return (
-        f"the other node uses protocol version {protocol} ({program}), this one version "
-        f"{PROTOCOL_VERSION}; run the same version of pycolo on both nodes"
-    )
+_UPGRADE: Final = "run neighbouring versions of pycolo, or the same one, on both nodes"
+
+
+def _version_text(theirs: Versions, program: str, spoken: Versions) -> str:
+    return f"the other node speaks protocol version {theirs} ({program}), this one version {spoken}; {_UPGRADE}"

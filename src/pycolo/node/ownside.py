@@ -11,7 +11,7 @@ from pycolo.failover import pairstates
 from pycolo.failover.pair import Pair
 from pycolo.failover.pairstates import State
 from pycolo.link.codec import Channel
-from pycolo.link.hello import PROTOCOL_VERSION, Hello, Role
+from pycolo.link.hello import PROTOCOL_LOWEST, PROTOCOL_VERSION, Hello, Role
 from pycolo.node.links import Links
 from pycolo.node.linksides import DialingSide, ListeningSide
 from pycolo.node.loopcall import LoopCall
@@ -66,7 +66,8 @@ class OwnSide:
     def hello(self, channel: Channel) -> Hello:
         """What this node says of itself; called in other threads too."""
         return Hello(
-            protocol=PROTOCOL_VERSION,
+            protocol=PROTOCOL_LOWEST,
+            highest=PROTOCOL_VERSION,
             program=f"pycolo {__version__}",
             pair=self._options.pair,
             role=self._options.role,

@@ -33,6 +33,7 @@ FEATURES = st.frozensets(st.sampled_from(["vnet_hdr=0", "vnet_hdr=12", "timestam
 HELLOS = st.builds(
     Hello,
     protocol=st.sampled_from([PROTOCOL_VERSION, PROTOCOL_VERSION + 1]),
+    highest=st.sampled_from([None, PROTOCOL_VERSION + 1, PROTOCOL_VERSION + 2]),
     program=st.sampled_from(["pycolo 0.1.0", "pycolo 0.2.0"]),
     pair=st.sampled_from(["a", "b"]),
     role=st.sampled_from(Role),
@@ -96,6 +97,11 @@ def test_a_new_secondary_joins_and_learns_term_and_common_features():
             RefusalReason.VERSION,
             rf"{PROTOCOL_VERSION} \(pycolo 0.1.0\) and 9 \(pycolo 7\)",
         ),
+        (
+            {"protocol": 9, "highest": 11, "program": "pycolo 7"},
+            RefusalReason.VERSION,
+            rf"{PROTOCOL_VERSION} \(pycolo 0.1.0\) and 9 to 11 \(pycolo 7\)",
+        ),
         ({"pair": "b"}, RefusalReason.PAIR, "different pairs: a and b"),
         ({"role": Role.PRIMARY, "term": 3}, RefusalReason.ROLE, "both nodes are primary"),
         (
@@ -152,7 +158,7 @@ def test_a_later_version_is_told_apart_whatever_its_other_fields_are():
         {"protocol": PROTOCOL_VERSION + 1, "program": "pycolo 9", "pair": ["now", "a", "list"]}
     ).encode()
     with pytest.raises(
-        HelloError, match=rf"link from b: the other node uses protocol version {PROTOCOL_VERSION + 1} \(pycolo 9\)"
+        HelloError, match=rf"link from b: the other node speaks protocol version {PROTOCOL_VERSION + 1} \(pycolo 9\)"
     ) as found:
         decode_hello(payload, "link from b")
     assert found.value.reason is RefusalReason.VERSION
@@ -176,6 +182,8 @@ def valid_fields(**changes):
         b"\xff\xfe",
         b"[" * 4000,
         b'{"protocol":%d,"program":"x"}' % PROTOCOL_VERSION,
+        valid_fields(highest=PROTOCOL_VERSION - 1),
+        valid_fields(highest="5"),
         valid_fields(term=-1),
         valid_fields(term=2**64),
         valid_fields(instance="7"),

@@ -194,10 +194,10 @@ def of_version_9(hello):
 def test_another_version_is_told_by_both(node, monkeypatch, stack):
     with monkeypatch.context() as patched:
         patched.setattr(linksetup, "encode_hello", lambda hello: of_version_9(encode_hello(hello)))
-        with pytest.raises(HelloError, match="uses protocol version 9") as found:
+        with pytest.raises(HelloError, match="speaks protocol version 9") as found:
             dial(node.address, SECONDARY, None)
     assert found.value.reason is RefusalReason.VERSION
-    assert "uses protocol version 9" in node.line()
+    assert "speaks protocol version 9" in node.line()
 
 
 def test_a_node_bound_to_one_process_refuses_another_until_it_is_gone(node, stack):
