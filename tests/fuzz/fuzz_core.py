@@ -27,6 +27,7 @@ ISN = 2**32 - 20_000
 
 SESSION_STEPS_MAX = 400
 OUT_BYTES = 1 << 20
+SALT = 77
 SHORT_US = (0, 0, 1, 1000, 3000, 60_000)
 LONG_US = (1_000_000, 4_000_000, 70_000_000, 8_000_000_000)
 """Beyond the scan cycle, the compare timeout, the grace of closed connections, the idle time of all."""
@@ -167,14 +168,18 @@ class Session:
             held_bytes_max=rng.choice([1 << 17, 1 << 20, 1 << 22]),
             held_packets_max=rng.choice([2, 50, 5000]),
         )
-        self.rewriter = core.Rewriter(
-            rng.getrandbits(32),
-            has_vnet,
-            connections_max=rng.choice([1, 3, 1 << 13, 1 << 13]),
-            unacked_bytes_max=rng.choice([1 << 17, 1 << 22]),
-        )
+        self.rewriter = self.some_rewriter()
+        self.saved = exact(b"")
         if rng.random() < 0.8:
             self.open_connections()
+
+    def some_rewriter(self) -> core.Rewriter:
+        return core.Rewriter(
+            self.rng.getrandbits(32),
+            self.vnet_len is not None,
+            connections_max=self.rng.choice([1, 3, 1 << 13, 1 << 13]),
+            unacked_bytes_max=self.rng.choice([1 << 17, 1 << 22]),
+        )
 
     def open_connections(self) -> None:
         """Handshakes, as both guests and the clients would have them."""
@@ -248,8 +253,21 @@ class Session:
             rewriter.takeover()
         elif happening == 2:
             rewriter.timer_fired(self.now_us)
+        elif happening == 3:
+            self.saved = exact(bytes(rewriter.saved.needed_bytes()))
+            rewriter.saved.begin(self.saved, SALT)
+        elif happening == 4:
+            self.restart()
         self.drained(rewriter.drain_guest)
         self.drained(rewriter.drain_client)
+
+    def restart(self) -> None:
+        """Another rewriter goes on, with the rows that this one has saved, or what damage has left of them."""
+        rng, octets = self.rng, bytearray(self.saved)
+        for _ in range(rng.choice([0, 0, 1, 5]) if octets else 0):
+            octets[rng.randrange(len(octets))] = rng.getrandbits(8)
+        self.rewriter, self.saved = self.some_rewriter(), exact(octets[: rng.choice([len(octets), rng.randrange(999)])])
+        self.rewriter.read_rows(self.saved, SALT, self.now_us)
 
     def drained(self, drain: Callable[[memoryview, int], int]) -> None:
         out = exact(bytes(self.rng.choice([0, 3, 200, OUT_BYTES])))

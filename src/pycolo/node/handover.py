@@ -14,7 +14,8 @@ class PathState:
     """Open ports, the rewriter, and every byte that was taken and has not left. No path owns it: see `close`.
 
     `from_lan`, `from_guest`: read, not translated; `to_guest`, `to_client`: translated, not written; `mirrored`:
-    clients' frames from the link, not translated, that go before those of the LAN.
+    clients' frames from the link, not translated, that go before those of the LAN. `rows`: the file with the rewriter's
+    rows, if there is one.
     """
 
     lan_in: Port

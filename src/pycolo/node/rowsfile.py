@@ -186,7 +186,7 @@ class RowsFile:
         (total,) = _SUM.unpack_from(header, _WORDS.size)
         if total != zlib.crc32(header[: _WORDS.size] + rest):
             raise self._refused("a whole header", "a wrong checksum")
-        if boot != boot_id():
+        if boot != self._boot_id():
             self.path.unlink(missing_ok=True)
             return None
         if pair.rstrip(b"\0") != self._pair:
@@ -194,6 +194,12 @@ class RowsFile:
         if slots > rows_max or HEADER_BYTES + slots * SAVED_SLOT_BYTES > len(memory):
             raise self._refused(f"room for {slots} rows", f"{len(memory)} bytes")
         return KeptRows(term, _neighbours(rest), slots, salt, memory)
+
+    def _boot_id(self) -> bytes:
+        try:
+            return boot_id()
+        except OSError as error:
+            raise self._refused(f"{_BOOT_ID} to compare it with", error.strerror or str(error)) from error
 
     def _refused(self, expected: str, found: object) -> ConfigError:
         return ConfigError(f"rows {self.path}", f"{expected} ({_REMEDY})", found)
