@@ -18,7 +18,7 @@ from pycolo.errors import PeerError, PycoloError
 from pycolo.failover import pairstates
 from pycolo.failover.pair import Pair
 from pycolo.link.codec import Channel
-from pycolo.link.hello import PROTOCOL_VERSION, Hello, Role
+from pycolo.link.hello import PROTOCOL_LOWEST, PROTOCOL_VERSION, Hello, Role
 from pycolo.node.links import Links
 from pycolo.node.linksides import DialingSide, ListeningSide
 from pycolo.node.loopcall import LoopCall
@@ -162,7 +162,8 @@ class RoleSides:
         """What this node says of itself; called in other threads too."""
         pair = self._pair()
         return Hello(
-            protocol=PROTOCOL_VERSION,
+            protocol=PROTOCOL_LOWEST,
+            highest=PROTOCOL_VERSION,
             program=f"pycolo {__version__}",
             pair=self._config.pair,
             role=Role(pair.role.value),

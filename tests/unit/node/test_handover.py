@@ -7,10 +7,10 @@ import pytest
 
 from pycolo.core import Comparator, Rewriter
 from pycolo.link.codec import MessageType
-from pycolo.node.clock import now_us
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.rowsfile import RowsFile
 from pycolo.node.secondarypath import SecondaryPath
+from pycolo.path.clock import now_us
 from support.nodes import wait_for
 from support.paths import Qemu, Threads, link_pair, send, tell
 from support.segments import Tcp, batch, frame, mss, read, udp
