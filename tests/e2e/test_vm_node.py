@@ -168,6 +168,29 @@ def test_roles_are_swapped_three_times(make: Make) -> None:
     old.ask(b"last")
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_connections_of_before_a_takeover_outlive_the_survivors_node(make: Make, *, is_killed: bool) -> None:
+    """It is started again, twice, and its guest is protected in between."""
+    pair = make().protected()
+    old = pair.connect()
+    old.ask(b"first")
+    pair.a.kill_qemu()
+    old.ask(b"after the takeover")
+    for turn in range(2):
+        pair.wait("secondary linked", "primary linked")
+        if is_killed:
+            pair.b.kill_node()
+        else:
+            pair.b.end_node()
+        pair.b.start_node()
+        old.ask(b"after restart %d" % turn)
+        pair.wait("secondary linked", "primary linked")
+        pair.protect(pair.b)
+        old.ask(b"protected %d" % turn)
+        pair.b.do("unprotect")
+    ask_a_lot(pair)
+
+
 @pytest.mark.parametrize("letter", ["a", "b"])
 def test_a_node_is_killed_and_started_again(make: Make, letter: str) -> None:
     pair = make().protected()

@@ -143,6 +143,13 @@ class Host:
         assert self.node is not None
         self.node.send_signal(signal.SIGUSR1 if is_hasty else signal.SIGUSR2)
 
+    def end_node(self) -> None:
+        """In order."""
+        assert self.node is not None
+        self.node.send_signal(signal.SIGTERM)
+        assert self.node.wait(PATIENCE_S) == 0, self.log
+        self.node = None
+
     def kill_node(self) -> None:
         assert self.node is not None
         self.node.kill()

@@ -15,13 +15,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from pycolo.errors import ConnectError, PeerError, PycoloError, QmpTimeout, StateError
+from pycolo.errors import ConfigError, ConnectError, PeerError, PycoloError, QmpTimeout, StateError
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER, Plan, PlanRun
 from pycolo.link.orders import JsonObject
 from pycolo.node.guest import Answer
 from pycolo.node.planner import GivingUp, Handler, run_plan
+from pycolo.node.rowsfile import KeptRows, RowsFile
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.checkpointdriver import CheckpointDriver
@@ -57,6 +58,7 @@ class VmGuest:
         self._host = host
         self._slot = PathSlot(host)
         self._network = Network(host.config, host.role, host.term)
+        self._rows = RowsFile(host.config.qemu.directory / "rows", host.config.pair, host.term)
         self._jobs = Jobs()
         self._keeping: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -152,9 +154,13 @@ class VmGuest:
             await fresh.release()
             return
         self.primary = fresh
-        self._jobs.add(Job("abandon", side.abandon, must_end=True))
+        self._jobs.add(Job("abandon", lambda: self._abandon(side), must_end=True))
         self._welcome(fresh)
         self._host.guest_came()
+
+    async def _abandon(self, side: PrimaryGuest) -> None:
+        await side.abandon()
+        self._rows.discard()  # they are about connections of the guest that is gone
 
     def _welcome(self, side: PrimaryGuest) -> None:
         """A QEMU has been found. An unprotected one is connected to its tap, and the tap to the network."""
@@ -321,6 +327,8 @@ class VmGuest:
         if not side.machine.is_there:  # only its monitor is lost: clients need not wait for that
             await side.release_held()
             await side.connect()
+        if is_first and not side.is_wired and not side.is_tidy and (kept := self._kept_rows()) is not None:
+            await side.resume(kept, self._rows)
         if is_first and not side.is_wired and not side.is_tidy:
             await side.tidy()
         else:
@@ -328,6 +336,15 @@ class VmGuest:
         if not side.is_tidy:
             await self._network.serve()
             side.is_tidy = True
+
+    def _kept_rows(self) -> KeptRows | None:
+        """What this node has kept at its takeover, before it was started again."""
+        try:
+            kept = self._rows.read()
+        except ConfigError as error:
+            log.warning(str(error))
+            return None
+        return kept if kept is not None and kept.term <= self._host.term() else None
 
     async def _prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
         if self.primary is not None:
@@ -343,7 +360,7 @@ class VmGuest:
             if self.secondary is side:
                 self.pair_broken(text)
 
-        side = SecondaryGuest(self._host, self._slot, self._network, on_gone=self._gone, on_broken=broken)
+        side = SecondaryGuest(self._host, self._slot, self._network, self._rows, on_gone=self._gone, on_broken=broken)
         self.secondary, self._link = side, link
         try:
             await self._host.try_host()
@@ -368,6 +385,7 @@ class VmGuest:
                 await side.discard()
             else:
                 await end_leftover(self._host)
+                self._rows.discard()
                 await self._network.leave()
         except (PycoloError, OSError) as error:
             log.error(str(error))
@@ -402,6 +420,7 @@ class VmGuest:
             await end_leftover(self._host)
             if left := [pid for pid in pids if is_our_qemu(pid, self._host.config.qemu.qmp)]:
                 raise PeerError(f"QEMU (process {left[0]}) has not ended")
+            self._rows.discard()
             await self._network.leave()
         except (PycoloError, OSError) as error:
             why = str(error) or type(error).__name__

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pycolo.compare.difference import Command
-from pycolo.core import Comparator
+from pycolo.core import Comparator, Rewriter
 from pycolo.node.handover import PathState
 from pycolo.node.options import NodeOptions
 from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.rowsfile import KeptRows, Restored, RowsFile
 from pycolo.node.secondarypath import SecondaryPath
+from pycolo.path.clock import now_us
 from pycolo.path.cores import new_comparator, new_rewriter
 from pycolo.transport.portspec import PortSpec
 from pycolo.vm.qemuport import QemuPort
@@ -40,10 +42,14 @@ def make_primary_path(
     callbacks: Mapping[str, Any],
     on_differences: Callable[[list[Command], int], None],
     state: PathState | None,
+    *,
+    rewriter: Rewriter | None = None,
+    rows: RowsFile | None = None,
 ) -> PrimaryPath:
     """A path that passes everything on until `start_comparing`; `state`: of the path with which this node serves.
 
-    `callbacks`: see `DataPath`. `on_differences(commands, epoch)` is called in the path's thread.
+    `callbacks`: see `DataPath`. `on_differences(commands, epoch)` is called in the path's thread. `rewriter` and
+    `rows`: see `restored_rewriter`.
     """
     comparator = _comparator(options)
     path: PrimaryPath
@@ -65,16 +71,26 @@ def make_primary_path(
         _open(options.guest_in),
         _open(options.guest_out),
         on_commands,
+        rewriter=rewriter,
+        rows=rows,
         **common,
     )
     made = weakref.ref(path)  # a circle would keep its megabytes until Python looks for circles
     return path
 
 
+def restored_rewriter(options: NodeOptions, kept: KeptRows) -> tuple[Rewriter, Restored]:
+    """The rewriter of a node that had taken over before it was started again."""
+    rewriter = new_rewriter(
+        keeps_copies=False, has_vnet=options.has_vnet, client_name="colo-lan-in", guest_name="colo-guest-in"
+    )
+    return rewriter, kept.restore(rewriter, now_us())
+
+
 def make_secondary_path(
-    options: NodeOptions, callbacks: Mapping[str, Any], on_serving: Callable[[int], None]
+    options: NodeOptions, callbacks: Mapping[str, Any], on_serving: Callable[[int], None], rows: RowsFile | None = None
 ) -> SecondaryPath:
-    """A path between the link and the guest. `callbacks`, `on_serving`: see `DataPath`, `SecondaryPath`."""
+    """A path between the link and the guest. The arguments: see `DataPath`, `SecondaryPath`."""
     rewriter = new_rewriter(
         keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="colo-guest-in"
     )
@@ -85,5 +101,6 @@ def make_secondary_path(
         _open(options.guest_in),
         _open(options.guest_out),
         on_serving=on_serving,
+        rows=rows,
         **callbacks,
     )

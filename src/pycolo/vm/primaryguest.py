@@ -20,6 +20,7 @@ from pycolo.link.hello import Role
 from pycolo.node.options import NodeOptions
 from pycolo.node.planner import Handler
 from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.rowsfile import KeptRows, RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.judge import compare, judge
@@ -33,7 +34,7 @@ from pycolo.vm.findings import check_findings
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
 from pycolo.vm.nodeoptions import node_options
-from pycolo.vm.paths import make_primary_path
+from pycolo.vm.paths import make_primary_path, restored_rewriter
 from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_path
 from pycolo.vm.relay import Relay
 from pycolo.vm.secondaryguest import COLO_CAPABILITIES, SecondaryGuest
@@ -389,6 +390,21 @@ class PrimaryGuest:
         self.machine.rebind(self._heard_event, self._heard_end)
         self.serving, side.path = side.path, None
         self.is_tidy = True
+
+    async def resume(self, kept: KeptRows, rows: RowsFile) -> None:
+        """Translate the connections of before a takeover again, if the guest is still wired to this node."""
+        if not await wiring.renew_filters(self.machine, self._config.qemu.netdev):
+            return
+        rewriter, restored = restored_rewriter(self._options(), kept)
+        log.info(
+            f"serving again, as before the restart: {restored.rows} connections of before the takeover go on",
+            file=str(rows.path),
+            term=kept.term,
+            unreadable=restored.unreadable,
+        )
+        callbacks = self._slot.callbacks()
+        self.path = make_primary_path(self._options(), callbacks, self._differ, None, rewriter=rewriter, rows=rows)
+        self._slot.use(self.path)
 
     async def tidy(self) -> None:
         """Remove what an earlier process of this node has left of COLO and of the wiring."""

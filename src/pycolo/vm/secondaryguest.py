@@ -18,6 +18,7 @@ from pycolo.link.codec import Channel
 from pycolo.link.hello import Role
 from pycolo.link.orders import JsonObject
 from pycolo.node.planner import Handler
+from pycolo.node.rowsfile import RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.judge import judge
@@ -58,14 +59,19 @@ class SecondaryGuest:
         host: GuestHost,
         slot: PathSlot,
         network: Network,
+        rows: RowsFile,
         *,
         on_gone: Callable[[str], None],
         on_broken: Callable[[str], None],
     ) -> None:
-        """`on_gone(text)`: its process has ended. `on_broken(text)`: the migration stream has, or COLO."""
+        """`on_gone(text)`: its process has ended. `on_broken(text)`: the migration stream has, or COLO.
+
+        A takeover writes `rows`.
+        """
         self._host = host
         self._slot = slot
         self._network = network
+        self._rows = rows
         self._on_broken = on_broken
         self._config = host.config
         self._directory = Path(host.config.qemu.directory)
@@ -125,8 +131,9 @@ class SecondaryGuest:
         data, self._data = self._data, None
         if data is None:
             raise PeerError("the data connection is closed")
+        self._rows.discard()
         options = node_options(self._config, Role.SECONDARY)
-        self.path = path = make_secondary_path(options, self._slot.callbacks(), self._host.on_serving)
+        self.path = path = make_secondary_path(options, self._slot.callbacks(), self._host.on_serving, self._rows)
         self._slot.use(path)
         await ask_path(path, path.hold)
         await self._slot.attach(path, self._link, data)

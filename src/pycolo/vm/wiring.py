@@ -86,6 +86,24 @@ async def remove_filters(machine: Machine) -> None:
             await asyncio.sleep(DRAIN_S)
 
 
+async def renew_filters(machine: Machine, netdev: str) -> bool:
+    """Wire a guest to a restarted node; False when not all of our filters are there.
+
+    A redirector never reads its `indev` again once that connection has ended: those two are replaced in their places.
+    Meanwhile the others go on diverting frames, so that none passes the node by.
+    """
+    if len(await find_filters(machine)) < len(FILTERS):
+        return False
+    places = {"tx": ("colo-f-lan-in", "behind"), "rx": ("colo-f-guest-in", "before")}
+    for one in FILTERS:
+        if one.indev is not None:
+            position, insert = places[one.queue]
+            await machine.execute("object-del", {"id": one.id})
+            place = {"position": f"id={position}", "insert": insert}
+            await machine.execute("object-add", {**_properties(one, netdev), **place})
+    return True
+
+
 async def switch_filters_on(machine: Machine) -> None:
     """QEMU 7.2 switches every filter of the secondary off when it leaves COLO."""
     for one in await find_filters(machine):

@@ -11,7 +11,10 @@ import pytest
 from pycolo.errors import PeerError, QmpTimeout, StateError
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER
+from pycolo.node.rowsfile import RowsFile
+from pycolo.path.cores import new_rewriter
 from pycolo.vm import guest
+from pycolo.vm.commandline import FILTERS
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.relay import ColoMessage
 from pycolo.vm.secondaryguest import SecondaryGuest
@@ -437,6 +440,70 @@ def test_a_guest_that_dies_in_its_takeover_leaves_a_primary_without_a_guest(scen
         assert world.b.came == 0
         QemuStandIn.absent.clear()
         await until(lambda: world.b.came)
+
+    scene(play_it)
+
+
+# ── rows of translated connections ──────────────────────────────────────────────────────────────────────────
+
+
+def rows(node):
+    return node.place / "rows"
+
+
+def test_a_takeover_keeps_its_rows_until_the_guest_ends(scene):
+    async def play_it(world):
+        rows(world.b).write_bytes(b"of an earlier takeover")
+        await world.protected()
+        assert not rows(world.b).exists()
+        await takes_over(world)
+        assert rows(world.b).exists()
+        world.b.guest.retire(world.b.answer)
+        await world.b.guest.settled()
+        assert not rows(world.b).exists()
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("is_wired", [False, True])
+def test_a_node_that_is_started_again_uses_them_if_its_guest_is_wired(scene, is_wired):
+    async def play_it(world):
+        rows_file = RowsFile(rows(world.a), "vm1", lambda: 3)
+        rows_file.write(new_rewriter(keeps_copies=True))
+        world.a.qemu.objects |= {one.id for one in FILTERS} if is_wired else set()
+        world.a.guest.release()
+        await world.a.guest.settled()
+        assert ("object-add" in world.a.qemu.done) is is_wired
+        is_untouched(world.a)  # the file held no connection, so the node was not needed
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("content", ["damaged", "of a later term"])
+def test_rows_that_cannot_be_used_do_not_keep_a_guest_from_serving(scene, content):
+    async def play_it(world):
+        RowsFile(rows(world.a), "vm1", lambda: 4).write(new_rewriter(keeps_copies=True))
+        if content == "damaged":
+            rows(world.a).write_bytes(b"?" * 20_000)
+        world.a.qemu.objects |= {one.id for one in FILTERS}
+        world.a.guest.release()
+        await world.a.guest.settled()
+        assert "object-add" not in world.a.qemu.done
+        assert world.a.is_on_lan
+        is_untouched(world.a)
+
+    scene(play_it)
+
+
+def test_another_guest_has_other_connections(scene):
+    async def play_it(world):
+        world.a.guest.release()
+        await world.a.guest.settled()
+        RowsFile(rows(world.a), "vm1", lambda: 3).write(new_rewriter(keeps_copies=True))
+        world.a.qemu.die()
+        await until(lambda: world.a.came)
+        await world.a.guest.settled()
+        assert not rows(world.a).exists()
 
     scene(play_it)
 

@@ -125,6 +125,33 @@ def test_what_takes_frames_out_goes_first(there: tuple[str, ...]) -> None:
     assert is_out == sorted(is_out, reverse=True)
 
 
+def test_a_restarted_node_gets_its_injecting_filters_anew_and_in_their_places() -> None:
+    """Those that divert frames stay: none passes the node by meanwhile."""
+    machine = Machine(filters=tuple(FILTER_IDS))
+    assert asyncio.run(wiring.renew_filters(machine, "hn0"))
+    assert machine.commands == [
+        ("object-del", "colo-f-guest-out"),
+        ("object-add", "colo-f-guest-out"),
+        ("object-del", "colo-f-lan-out"),
+        ("object-add", "colo-f-lan-out"),
+    ]
+    wired = Wired([one.properties("hn0") for one in FILTERS])
+    for command, given in zip([name for name, _ in machine.commands], machine.arguments, strict=True):
+        if command == "object-del":
+            wired.network.remove(given["id"])
+        else:
+            assert not isinstance(wired.network.add({**given}), Refusal)
+    assert [one.id for one in wired.network.filters] == FILTER_IDS
+    wired.check()
+
+
+@pytest.mark.parametrize("there", [(), tuple(FILTER_IDS[:3])])
+def test_a_guest_that_is_not_wired_whole_is_left_alone(there: tuple[str, ...]) -> None:
+    machine = Machine(filters=there)
+    assert not asyncio.run(wiring.renew_filters(machine, "hn0"))
+    assert machine.commands == []
+
+
 def test_somebodys_objects_are_not_ours() -> None:
     machine = Machine(filters=("colo-f-lan-in", "colo-probe", "f0"))
     assert asyncio.run(wiring.find_filters(machine)) == {"colo-f-lan-in"}

@@ -74,7 +74,7 @@ class Act:
                 stage.store.kill()
         at_ns = time.monotonic_ns()
         match self._scenario.fault:
-            case Fault.QEMU:
+            case Fault.QEMU | Fault.SURVIVOR:
                 stage.kill_qemu(victim)
             case Fault.HOST | Fault.STORE_GONE:
                 stage.power_off(victim)
@@ -212,6 +212,8 @@ class Act:
                 if not stage.is_running(victim) and stage.files[victim].qemu_pid is not None:
                     self.notes.append("the node was started again")
                     stage.start_node(victim)
+            case Fault.SURVIVOR:
+                self._restart_survivor(at_ns)
             case Fault.UNPROTECT:
                 self._expect_nothing_left("unprotect")
             case Fault.LINK if scenario.has_paths:
@@ -229,6 +231,15 @@ class Act:
         if scenario.fault is Fault.STREAM:
             self._expect_aborted()
         return going_on_ns
+
+    def _restart_survivor(self, at_ns: int) -> None:
+        """The node of the host that has taken over is killed, and started again."""
+        stage, survivor = self._stage, other(self._victim)
+        self._until_answers(at_ns)
+        stage.kill_node(survivor)
+        self._expect_silence("the node was dead", GONE_S)
+        stage.start_node(survivor)
+        self.notes.append(f"the node of {survivor.value} was killed after the takeover, and started again")
 
     def _expect_aborted(self) -> None:
         """COLO has ended in both QEMUs: the primary's guest serves on, the secondary's is discarded."""

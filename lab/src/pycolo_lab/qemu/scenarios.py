@@ -20,6 +20,7 @@ class Fault(Enum):
     REFUSED = "its QEMU refuses checkpoints for a while"
     HOST = "its cables are pulled, its node and its QEMU are killed"
     NODE = "its node is killed, its QEMU is not"
+    SURVIVOR = "its QEMU is killed, then the node of the host that has taken over"
     LINK = "the cable between the hosts is pulled"
     HANG = "its QEMU hangs (SIGSTOP), its node lives"
     HANG_CHECKPOINT = "its QEMU hangs (SIGSTOP) between STOP and RESUME of a checkpoint"
@@ -133,6 +134,13 @@ SCENARIOS: Final = (
     Scenario(name="node-primary", text="the primary's node dies and comes back", fault=Fault.NODE, arbiter="manual"),
     Scenario(name="node-fenced", text="the primary's node dies and is fenced", fault=Fault.NODE),
     Scenario(name="node-secondary", text="the secondary's node dies", fault=Fault.NODE, victim=Victim.SECONDARY),
+    Scenario(
+        name="survivor",
+        text="the primary's QEMU dies, then the node that serves",
+        fault=Fault.SURVIVOR,
+        rounds=2,
+        stood_still_max_ms=RESTART_MS,
+    ),
     Scenario(name="secondary", text="the secondary's QEMU dies", fault=Fault.QEMU, victim=Victim.SECONDARY),
     Scenario(name="link", text="the link is cut, the primary fences the other host", fault=Fault.LINK),
     Scenario(
