@@ -114,16 +114,31 @@ def put_together(
             **base,
         )
     parts = Parts(guest, links, permission, NoRecord(), sides, NoOtherPath(), NoLease())
+    node = _composed(options, decider, commands, parts, sides, gate, journal, divergences)
+    return node
+
+
+def _composed(
+    options: NodeOptions,
+    decider: Decider,
+    commands: tuple[pairstates.Command, ...],
+    parts: Parts,
+    sides: OwnSide,
+    gate: Gate,
+    journal: Journal,
+    divergences: Divergences,
+) -> Node:
+    """The node of its parts, with what the operator and the health need of them."""
+    guest = parts.guest
     warning = f"NEGATIVE CONTROL: this node works without {options.without}" if options.without else ""
     prober = Prober(lambda: guest.path if isinstance(guest, PlainPrimary) else None)
     health = HealthWatch(decider, guest, prober, divergences.summarise)
     identity = Identity(options.pair, lambda: options.role.value, lambda: EPOCH, options.heartbeat_timeout_ms)
-    operator = Operator(identity, decider, guest, links, permission, journal, divergences, health)
+    operator = Operator(identity, decider, guest, parts.links, parts.permission, journal, divergences, health)
     does = Commands(parts, decider.tell, lambda: EPOCH, operator.refused)
     services: list[Service] = [ControlServer(options.control, operator.request)] if options.control else []
     given = Given(commands, warning, [health, *services])
-    node = Node(decider, parts, sides, gate, journal, operator, does, given, health.changed)
-    return node
+    return Node(decider, parts, sides, gate, journal, operator, does, given, health.changed)
 
 
 def _say_prepare(links: Links, decider: Decider) -> None:
