@@ -158,17 +158,15 @@ async def link_item(config: PairConfig, moment: Moment) -> Item:
     name = "link"
     if moment.is_linked:
         return ok(name, f"linked to {config.link.peer}")
-    return await asyncio.to_thread(_reached, name, config, moment)
+    return await asyncio.to_thread(_reached, name, config)
 
 
-def _reached(name: str, config: PairConfig, moment: Moment) -> Item:
+def _reached(name: str, config: PairConfig) -> Item:
     peer = config.link.peer
     try:
         sock = socket.create_connection(peer, CONNECT_S)
     except ConnectionRefusedError:
-        if moment.role is Role.PRIMARY:
-            return ok(name, f"the host of {peer} answers; a secondary's node does not listen")
-        return warning(name, f"the host of {peer} answers, but no node listens there: start the primary's node")
+        return warning(name, f"the host of {peer} answers, but no node listens there: start that host's node")
     except OSError as error:
         why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         return warning(name, f"{peer} is not reached: {why}: is that host up, and its firewall open?")

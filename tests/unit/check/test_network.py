@@ -78,6 +78,13 @@ def test_a_peer_elsewhere_is_right(tmp_path):
     assert items(tmp_path, given)["link.peer"].level is Level.OK
 
 
+def test_further_addresses_are_looked_at_too(tmp_path):
+    given = {"link.also_listen": [f"{ELSEWHERE}:9000"], "link.also_peer": ["127.0.0.1:3"]}
+    found = items(tmp_path, given)
+    assert found["link.also_listen"].level is Level.REFUSED
+    assert found["link.also_peer"].level is Level.WARNING
+
+
 @pytest.mark.parametrize("key", ["link.listen", "link.peer"])
 def test_a_name_without_an_address_is_refused(tmp_path, key, monkeypatch):
     async def none(_loop, host, *_, **__):
@@ -133,9 +140,11 @@ def test_a_node_that_is_linked_needs_no_trial(tmp_path):
     assert link(tmp_path, moment=Moment(Role.PRIMARY, 1, is_linked=True)).level is Level.OK
 
 
-def test_who_does_not_listen_is_a_secondary_or_a_primary_that_is_not_there(tmp_path):
-    assert link(tmp_path).level is Level.OK
-    assert link(tmp_path, moment=SECONDARY).level is Level.WARNING
+@pytest.mark.parametrize("moment", [PRIMARY, SECONDARY])
+def test_a_host_without_a_node_is_a_warning(tmp_path, moment):
+    item = link(tmp_path, moment=moment)
+    assert item.level is Level.WARNING
+    assert "no node listens there" in item.text
 
 
 def test_a_plain_link_that_answers(tmp_path):

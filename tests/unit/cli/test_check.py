@@ -62,7 +62,7 @@ def test_help_is_there():
 def test_warnings_alone_are_no_failure(colo, file):
     code, out, error = colo("check", file())
     assert (code, error) == (0, "")
-    assert out.splitlines()[-1] == "12 items: 2 warnings, 0 refused"
+    assert out.splitlines()[-1] == "12 items: 3 warnings, 0 refused"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
