@@ -7,7 +7,7 @@ must not delay a takeover.
 import asyncio
 import os
 import socket
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Final, Self
 
@@ -56,10 +56,10 @@ class Notifier:
         """The node ends, as it was told to."""
         self._send("STOPPING=1", f"STATUS={_line(status)}")
 
-    async def watchdog(self, is_well: Callable[[], bool] = lambda: True) -> None:
+    async def watchdog(self, is_well: Callable[[], Awaitable[bool]]) -> None:
         """Call `alive` in time while `is_well()`, until cancelled; return at once without a watchdog."""
         while (interval_s := self.watchdog_interval_s) is not None:
-            if is_well():
+            if await is_well():
                 self.alive()
             await asyncio.sleep(interval_s)
 

@@ -43,9 +43,7 @@ class ServiceManager:
     async def start(self) -> None:
         """The node is ready."""
         self._notify.ready(self._status())
-        interval_s = self._notify.watchdog_interval_s
-        if interval_s is not None:
-            self._task = asyncio.get_running_loop().create_task(self._watch(interval_s))
+        self._task = asyncio.get_running_loop().create_task(self._notify.watchdog(self._is_well))
 
     async def close(self) -> None:
         """The node ends."""
@@ -55,9 +53,10 @@ class ServiceManager:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _watch(self, interval_s: float) -> None:
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._answers(), interval_s)
-                self._notify.alive()
-            await asyncio.sleep(interval_s)
+    async def _is_well(self) -> bool:
+        """Whether the data path answers in time; that the event loop does shows by itself."""
+        try:
+            await asyncio.wait_for(self._answers(), self._notify.watchdog_interval_s)
+        except TimeoutError:
+            return False
+        return True

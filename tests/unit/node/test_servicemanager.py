@@ -10,6 +10,10 @@ import pytest
 from pycolo.node.servicemanager import STATUS_CHARACTERS_MAX, Notifier
 
 
+async def is_well() -> bool:
+    return True
+
+
 @pytest.fixture
 def manager(tmp_path: Path):
     """A service manager: its socket's path, and what has arrived there."""
@@ -97,10 +101,10 @@ def test_the_environment_says_where_and_how_often_and_children_do_not_learn_it()
         {"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "0"},
     ],
 )
-def test_nobody_waits_for_a_watchdog(variables: dict[str, str]):
+def test_without_a_watchdog_there_is_nothing_to_feed(variables: dict[str, str]):
     notifier = Notifier.from_environment(variables)
     assert notifier.watchdog_interval_s is None
-    asyncio.run(notifier.watchdog())
+    asyncio.run(notifier.watchdog(is_well))
     notifier.close()
 
 
@@ -111,7 +115,7 @@ def test_the_watchdog_hears_from_a_node_that_is_well(manager):
     path, heard = manager
 
     async def life(notifier: Notifier) -> list[list[str]]:
-        task = asyncio.get_running_loop().create_task(notifier.watchdog())
+        task = asyncio.get_running_loop().create_task(notifier.watchdog(is_well))
         found = [await asyncio.to_thread(heard) for _ in range(3)]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -129,13 +133,13 @@ def test_the_watchdog_does_not_hear_from_one_that_is_not(manager):
     async def life(notifier: Notifier) -> None:
         done = asyncio.Event()
 
-        def is_well() -> bool:
+        async def is_not_well() -> bool:
             asked.append(len(asked))
             if len(asked) == 5:
                 done.set()
             return False
 
-        task = asyncio.get_running_loop().create_task(notifier.watchdog(is_well))
+        task = asyncio.get_running_loop().create_task(notifier.watchdog(is_not_well))
         await asyncio.wait_for(done.wait(), 30)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
