@@ -36,7 +36,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "e2e/test_vm_node.py": (
         "what two processes and two QEMUs do together",
-        "node/nopath vm/assembly vm/host vm/memory vm/sides",
+        "node/nopath vm/assembly vm/host vm/memory",
     ),
     "unit/arbiters/test_command.py": ("what the command arbiter starts", "arbiters/usercommand"),
     "unit/arbiters/test_etcdclient.py": ("its only user", "arbiters/httprequest"),
