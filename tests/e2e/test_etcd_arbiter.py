@@ -142,6 +142,7 @@ def test_a_dead_holder_is_taken_over_from_when_its_lease_has_run_out(etcd):
             assert monotonic_ns() > dead
             assert two.b.verdict().term == 2
             assert may_release(two.b)
+            two.b.serves(2)
             late = node(etcd, "a", term=1)  # comes back, and knows nothing of that
             await late.start()
             try:
@@ -176,6 +177,8 @@ def test_who_goes_alone_opens_a_term_that_the_other_cannot_follow(etcd):
             suspects(two.a)
             await until(lambda: is_granted(two.a), lambda: two.a.verdict().text)
             assert two.a.verdict().term == 2
+            await until(lambda: "may serve at any moment" in two.b.verdict().text, lambda: two.b.verdict().text)
+            two.a.serves(2)
             await until(lambda: is_denied(two.b), lambda: two.b.verdict().text)
             assert "a holds the lease, under term 2" in two.b.verdict().text
 
@@ -320,7 +323,8 @@ def test_a_holder_whose_key_was_taken_is_fenced(etcd):
     async def scene() -> None:
         async with pair(node(etcd, "a"), node(etcd, "b")) as two:
             value = base64.b64encode(b'{"holder":"c","term":9}').decode()
-            post(etcd, "/v3/kv/put", {"key": key("server"), "value": value})
+            for name in ("server", "term"):
+                post(etcd, "/v3/kv/put", {"key": key(name), "value": value})
             await until(lambda: is_denied(two.a), lambda: two.a.verdict().text)
             assert "c holds the lease, under term 9" in two.a.verdict().text
             assert not may_release(two.a)

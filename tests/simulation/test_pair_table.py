@@ -3,6 +3,9 @@
 The laws: never do both serve; never does none for ever while one could; what is served under is on disk and never goes
 back; a node that is heard is not fenced; two healthy nodes are never both fenced; no fact in any state is an error.
 And the checker finds what it should: tables with one row changed, each by its name.
+
+The arbiters are models (`support.pairworld`), but for `lease`: the real core of the arbiter `etcd`, twice, with one
+store (`support.leaseworld`).
 """
 
 import pytest
@@ -10,8 +13,9 @@ import pytest
 from pycolo.failover.pairstates import Command, Fact, State, Timer
 from pycolo.failover.pairtable import TABLE, Transition
 from support.modelcheck import Checker, Searched
+from support.pairkey import key
 from support.pairlife import Life
-from support.pairworld import Budget, Rules, World, broken_law, key, protected, steps, unprotected, without_the_stale
+from support.pairworld import Budget, Rules, World, broken_law, protected, steps, unprotected, without_the_stale
 
 C, F, S = Command, Fact, State
 
@@ -48,6 +52,9 @@ CUT_STALL_FAULT_AND_WORD = Budget(faults=1, cuts=1, pauses=1, words=1)
         ("etcd", FAULT_AND_WORD, 15),
         ("etcd", STALL_REPEAT_AND_WORD, 16),
         ("etcd", CUT_STALL_FAULT_AND_WORD, 8),
+        ("lease", FAULT_AND_WORD, 11),
+        ("lease", STALL_REPEAT_AND_WORD, 11),
+        ("lease", CUT_STALL_FAULT_AND_WORD, 6),
     ],
 )
 def test_never_do_both_serve(arbiter: str, budget: Budget, depth: int) -> None:
@@ -58,7 +65,7 @@ def test_never_do_both_serve(arbiter: str, budget: Budget, depth: int) -> None:
     assert found.states > 2_000
 
 
-@pytest.mark.parametrize("arbiter", ["manual", "command", "etcd"])
+@pytest.mark.parametrize("arbiter", ["manual", "command", "etcd", "lease"])
 def test_never_do_both_serve_while_a_pair_is_formed(arbiter: str) -> None:
     rules = Rules(arbiter, is_wished=True)
     found = search(rules, unprotected(rules, FAULT_AND_WORD), 18)
@@ -74,14 +81,16 @@ def test_two_healthy_nodes_that_lose_each_other_are_never_both_fenced(budget: Bu
     assert found.broken is None, str(found.broken)
 
 
-@pytest.mark.parametrize("arbiter", ["manual", "command", "etcd"])
+@pytest.mark.parametrize(("arbiter", "depth"), [("manual", 9), ("command", 9), ("etcd", 9), ("lease", 7)], ids=str)
 @pytest.mark.parametrize(
     ("delivers", "restarts"), [(True, True), (False, True), (True, False)], ids=["", "all lost", "dead stay dead"]
 )
-def test_never_does_none_serve_for_ever_while_one_could(arbiter: str, delivers: bool, restarts: bool) -> None:
+def test_never_does_none_serve_for_ever_while_one_could(
+    arbiter: str, depth: int, delivers: bool, restarts: bool
+) -> None:
     rules = Rules(arbiter)
     first = protected(rules, Budget(faults=1, cuts=1, words=1))
-    found = search(rules, first, 9, Life(rules, delivers=delivers, restarts=restarts))
+    found = search(rules, first, depth, Life(rules, delivers=delivers, restarts=restarts))
     print(f"{arbiter}: {found.states} states, {found.depth} steps")
     assert found.broken is None, str(found.broken)
 

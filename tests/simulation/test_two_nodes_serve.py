@@ -136,6 +136,7 @@ class Node:
 
     def served_from_here(self) -> None:
         self.world.granted(self)
+        self.core.acquire_wanted(self.known_term)
         self.serves = self.is_alone = True
         self.is_paired = False
         self.detector = None

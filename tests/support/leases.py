@@ -1,15 +1,17 @@
 """A store for leases that behaves as badly as etcd may: it is slow, late, out of reach, and changes its leader.
 
-Time is in milliseconds of the world; its own clock runs at `rate`.
+Time is in milliseconds of the world; its own clock runs at `rate`. `Driver` is one core at such a store.
 """
 
 import random
 
+from pycolo.failover.lease import LeaseArbiter
 from pycolo.failover.store import (
     Answer,
     Claim,
     Claimed,
     GrantLease,
+    KeepTerms,
     KeysRead,
     LeaseGone,
     LeaseGranted,
@@ -19,8 +21,11 @@ from pycolo.failover.store import (
     RenewLease,
     Request,
     RevokeLease,
+    TermRecord,
 )
 
+TTL_MS = 3000
+MS = 1_000_000
 SCAN_MS = 500
 ELECTION_MS = 1000
 
@@ -33,7 +38,7 @@ class ModelStore:
         self._rate = rate
         self._shows_terms = shows_terms
         self.server: Record | None = None
-        self.term: Record | None = None
+        self.term: TermRecord | None = None
         self.leases: dict[int, tuple[int, float]] = {}  # lease: its time in ms, its end by the store's clock
         self.revision = 1
         self.raft_term = 2
@@ -71,6 +76,8 @@ class ModelStore:
                 return self._renew(lease, now)
             case Claim():
                 return self._claim(request)
+            case KeepTerms():
+                return self._keep(request)
             case RevokeLease(lease=lease):
                 self._end(lease)
                 return LeaseGone()
@@ -91,12 +98,17 @@ class ModelStore:
     def _claim(self, claim: Claim) -> Answer:
         if claim.lease not in self.leases:
             return LeaseGone()
+        kept = self._keep(claim)
+        if kept.is_done:
+            self.server = Record(claim.holder, claim.term, claim.lease, self.revision)
+        return kept
+
+    def _keep(self, request: Claim | KeepTerms) -> Claimed:
         keys = KeysRead(self.server, self.term, self.raft_term)
-        if (claim.server_revision, claim.term_revision) != (keys.server_revision, keys.term_revision):
+        if (request.server_revision, request.term_revision) != (keys.server_revision, keys.term_revision):
             return Claimed(is_done=False)
         self.revision += 1
-        self.server = Record(claim.holder, claim.term, claim.lease, self.revision)
-        self.term = Record(claim.holder, claim.term, 0, self.revision)
+        self.term = TermRecord(*request.terms, self.revision)
         return Claimed(is_done=True)
 
     def _end(self, lease: int) -> None:
@@ -104,3 +116,55 @@ class ModelStore:
         if self.server is not None and self.server.lease == lease:
             self.server = None
             self.revision += 1
+
+
+class Driver:
+    """One core with a store that answers at once, or as `fault` says: "lost" (done), "dropped" (not done)."""
+
+    def __init__(self, identity="a", term=0, store=None) -> None:
+        self.core = LeaseArbiter(term, identity, TTL_MS)
+        self.store = store or ModelStore(random.Random(1))
+        self.now_ms = 1000
+        self.asked = []
+
+    def step(self, fault="") -> bool:
+        request = self.core.request(self.now_ms * MS)
+        if request is None:
+            return False
+        self.asked.append(request)
+        answer = self.store.apply(request, self.now_ms) if fault != "dropped" else None
+        if fault:
+            self.core.unanswered("no answer", self.now_ms * MS)
+        else:
+            self.core.answered(answer, self.now_ms * MS)
+        return True
+
+    def settle(self, until_ms=None) -> "Driver":
+        """Everything that is wanted now, or until then."""
+        until_ms = until_ms or self.now_ms
+        while True:
+            if self.step():
+                continue
+            due_ns = self.core.due_ns()
+            if due_ns is None or due_ns > until_ms * MS:
+                break
+            assert due_ns > self.now_ms * MS, "due, and nothing is wanted"
+            self.now_ms = -(-due_ns // MS)
+        self.now_ms = until_ms
+        return self
+
+    def holding(self) -> "Driver":
+        self.core.acquire_wanted()
+        return self.settle()
+
+    def bound_ms(self) -> float | None:
+        until_ns = self.core.serve_until_ns()
+        return None if until_ns is None else until_ns / MS
+
+
+def paired(term=1) -> tuple[Driver, Driver]:
+    a = Driver("a").holding()
+    b = Driver("b", store=a.store)
+    a.core.paired(term, a.now_ms)
+    b.core.paired(term, b.now_ms)
+    return a, b

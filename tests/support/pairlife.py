@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from support.pairworld import CONFIRMABLE, Budget, Key, Rules, World, could_serve, key, runs, serves, speak, steps
+from support.pairkey import Key, key
+from support.pairworld import CONFIRMABLE, Budget, Rules, World, could_serve, runs, serves, speak, steps
 
 ROUNDS: Final = 24
 """A round has at least one tick: the head start, an order, a restart and a few links fit in."""
@@ -20,7 +21,7 @@ _ROUND: Final = (
     (("asks over",), 2),
     (("reaches",), 4),
     ((*_ENDS, "deadline"), 4),
-    ((" fences", "etcd grants", "etcd refuses"), 2),
+    ((" fences", "etcd grants", "etcd refuses", " asks etcd", " claims", "is answered"), 6),
     (("turns",), 2),
     (("reaches",), 4),
     (("deadline", *_ENDS), 6),
@@ -75,7 +76,7 @@ class Life:
         return None
 
     def _spoken(self, world: World) -> World | None:
-        if self._rules.arbiter != "manual":
+        if self._rules.arbiter not in ("manual", "lease"):
             return None
         for i in (0, 1):
             pair = world.nodes[i].pair

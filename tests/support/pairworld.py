@@ -3,6 +3,8 @@
 A tick is the heartbeat's time-out. Everything between two ticks happens in any order; a message may come as late as
 it likes, or never. Time is relative: each node's `now` is 0, and a tick moves its deadlines nearer. What differs only
 by the numbers of terms, links and questions, or by which node is which, is one state (`canonical`).
+
+The arbiters are models, but for `lease`: that is the real core of the arbiter `etcd`, with a store (`leaseworld`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from pycolo.failover.pair import ANSWERED, NOTHING_TOLD, Pair, Record, Settings, Told, restarted
 from pycolo.failover.pairstates import FREE, IN_STEP, TRUSTING, Command, Fact, Role, State
 from pycolo.failover.pairtable import TABLE
+from support import leaseworld
 
 C, F, S = Command, Fact, State
 Table = Mapping[tuple[State, Fact], Any]
@@ -23,6 +26,8 @@ ON_THE_WAY_MAX: Final = 3
 """Messages at one moment; the oldest is lost for one more."""
 
 IDLE, ASKED, ACTING = 0, 1, 2
+
+PATH_ANSWERS: Final = frozenset({F.PEER_ALIVE, F.PEER_EMPTY})
 
 DIALS: Final = frozenset({S.SECONDARY_WAITING, S.YIELDING, S.ASKING, S.CONFIRMED, S.SECONDARY_ACTING})
 LISTENS: Final = frozenset(state for state in State if state in FREE or state in TRUSTING) | {
@@ -47,6 +52,14 @@ SAID: Final = {
     C.ASK_RESIGN: F.RESIGN_ASKED,
     C.PROTECT: F.PREPARE_ASKED,
 }
+
+
+_FOR_A_LEASE: Final = frozenset(
+    {
+        *(C.ASK_ARBITER, C.WITHDRAW, C.TELL_OPERATOR, C.TELL_RESIGNED, C.RESIGN_LEASE),
+        *(C.PROTECT, C.RELEASE, C.SWITCH),
+    }
+)
 
 
 class Message(NamedTuple):
@@ -113,13 +126,14 @@ class World(NamedTuple):
     orders: tuple[tuple[int, int, int], ...] = ()
     shot: tuple[int, ...] = ()
     etcd: Etcd | None = None
+    leases: leaseworld.Leases | None = None
     budget: Budget = Budget()
     served_term: int = 0
     broken_law: str = ""
 
 
 class Rules(NamedTuple):
-    """What a model is made of. `arbiter`: manual, command or etcd."""
+    """What a model is made of. `arbiter`: manual, command, etcd or lease."""
 
     arbiter: str
     table: Table = TABLE
@@ -149,7 +163,8 @@ def protected(rules: Rules, budget: Budget) -> World:
     second = base._replace(state=S.SECONDARY_PROTECTED)
     secondary = Node(second, Record(Role.SECONDARY, 1, False, rules.is_wished), True, True)
     etcd = Etcd(0, 1, LEASE_TICKS + 1, 0) if rules.arbiter == "etcd" else None
-    return World((primary, secondary), budget=budget, etcd=etcd, served_term=1)
+    leases = leaseworld.begin((1, 1), holder=0) if rules.arbiter == "lease" else None
+    return World((primary, secondary), budget=budget, etcd=etcd, leases=leases, served_term=1)
 
 
 def unprotected(rules: Rules, budget: Budget) -> World:
@@ -174,9 +189,15 @@ def serves(world: World, i: int) -> bool:
     """Whether frames of this guest leave now."""
     node = world.nodes[i]
     pair = node.pair
-    if pair is None or node.is_paused or not node.has_guest or (world.etcd is not None and node.lease <= 0):
+    if pair is None or node.is_paused or not node.has_guest or not _has_lease(world, i):
         return False
     return pair.state in FREE or (pair.state in TRUSTING and node.trust > 0)
+
+
+def _has_lease(world: World, i: int) -> bool:
+    if world.leases is not None:
+        return leaseworld.bounds(world.leases, i)
+    return world.etcd is None or world.nodes[i].lease > 0
 
 
 def could_serve(world: World, i: int) -> bool:
@@ -190,6 +211,8 @@ def could_serve(world: World, i: int) -> bool:
         return False  # what was said cannot be unsaid
     if world.etcd is not None and world.etcd.grantee != i and world.etcd.term > node.disk.term:
         return False  # the other node was granted a term: for etcd it has served
+    if world.leases is not None and world.nodes[1 - i].disk.term > node.disk.term:
+        return False  # the other node has recorded a later term: it may have served
     if node.pair is None:
         return node.disk.role is Role.PRIMARY
     state = node.pair.state
@@ -202,6 +225,8 @@ def broken_law(world: World, rules: Rules) -> str:
         return world.broken_law
     if serves(world, 0) and serves(world, 1):
         return "both serve"
+    if world.leases is not None and any(serves(world, i) and not world.nodes[i].is_fresh for i in (0, 1)):
+        return "an old state is served"
     for node in world.nodes:
         if node.arbiter == ASKED and node.pair is not None and node.pair.state not in _ASKS_ARBITER:
             return "a question stays open though nothing is in doubt"
@@ -236,20 +261,34 @@ def _done(
     if before.state is not after.state and after.state in (S.ALONE, S.SWITCHING) and world.nodes[i].has_guest:
         if max(after.term, after.opened, before.opened) > world.nodes[i].disk.term:
             return world._replace(broken_law="a term is served under that is not on disk")
-        if world.etcd is None or world.nodes[i].lease > 0:
+        if _has_lease(world, i):
             if after.term < world.served_term:
                 return world._replace(broken_law="a term goes back")
             world = world._replace(served_term=after.term)
     world = _set(world, i, pair=after)
     granted = False
     for command in does:
+        if world.leases is not None and command in _FOR_A_LEASE:
+            world = world._replace(leases=leaseworld.commanded(world.leases, i, command, after.term))
         world = _do(world, i, before, after, command, told)
         granted = granted or command in (C.TELL_OPERATOR, C.TELL_RESIGNED)
         if command is C.TELL_OPERATOR and world.etcd is not None:
             holder = i if world.etcd.holder == i else -1
             world = world._replace(etcd=world.etcd._replace(holder=holder, seizer=i))
+    if world.leases is not None:
+        return report(world, rules, i)
     if granted and world.etcd is None:
         world = tell(_set(world, i, arbiter=IDLE), rules, i, F.GRANTED)
+    return world
+
+
+def report(world: World, rules: Rules, i: int) -> World:
+    """Tell the pair what is new of its arbiter's core, as `Permission` does."""
+    assert world.leases is not None
+    leases, found = leaseworld.facts(world.leases, i)
+    world = world._replace(leases=leases)
+    for fact, told in found:
+        world = tell(world, rules, i, fact, told)
     return world
 
 
@@ -268,14 +307,15 @@ def _do(world: World, i: int, before: Pair, after: Pair, command: Command, told:
                 world = _send(world, Message(1 - i, F.DISCARD_ASKED, after.link, after.asked, after.term))
         case C.PROMISE | C.REFUSE_PROMISE:
             answer = F.PROMISED if command is C.PROMISE else F.PROMISE_REFUSED
-            if answer is F.PROMISED and node.arbiter == ACTING:
+            is_acting = world.leases is not None and world.leases.askers[i].core.is_acting
+            if answer is F.PROMISED and (is_acting or node.arbiter == ACTING):
                 world = world._replace(broken_law="a node that fences promises not to serve")
             world = _send(world, Message(1 - i, answer, 0, told.ask, after.term))
         case C.PREPARE:
             world = _set(world, i, has_guest=True, is_fresh=False, job=None)
         case C.DISCARD_GUEST:
             world = _set(world, i, has_guest=False, is_fresh=False)
-        case C.ASK_ARBITER if node.arbiter == IDLE:
+        case C.ASK_ARBITER if node.arbiter == IDLE and world.leases is None:
             world = _set(world, i, arbiter=ASKED)
         case C.WITHDRAW:
             if node.arbiter == ASKED:
@@ -318,6 +358,7 @@ def steps(world: World, rules: Rules) -> Iterator[Step]:
             yield from _link_steps(world, rules, i)
             yield from _arbiter_steps(world, rules, i)
             is_urgent |= rules.arbiter == "command" and node.arbiter == ASKED
+            is_urgent |= world.leases is not None and leaseworld.is_pending(world.leases, i)
         yield from _host_steps(world, rules, i)
     is_urgent |= rules.only_cuts and any(message.fact in _NEW_LINK for message in world.messages)
     for order in world.orders:
@@ -332,6 +373,8 @@ def steps(world: World, rules: Rules) -> Iterator[Step]:
             yield "etcd pauses", _fault(world)._replace(etcd=world.etcd._replace(is_up=False))
         elif not world.etcd.is_up:
             yield "etcd goes on", world._replace(etcd=world.etcd._replace(is_up=True))
+    if world.leases is not None:
+        yield from _store_steps(world)
     if not is_urgent:
         yield "tick", tick(world, rules)
     if rules.only_cuts:  # a healthy node's handshake is done within a tick, or fails
@@ -339,6 +382,18 @@ def steps(world: World, rules: Rules) -> Iterator[Step]:
             if message.fact in _NEW_LINK:
                 rest = tuple(one for one in world.messages if one is not message)
                 yield f"{message.fact} never reaches {message.to}", world._replace(messages=rest)
+
+
+def _store_steps(world: World) -> Iterator[Step]:
+    leases = world.leases
+    assert leases is not None
+    if leases.store.is_up and world.budget.faults:
+        yield "etcd pauses", _fault(world)._replace(leases=leases._replace(store=leases.store._replace(is_up=False)))
+    elif not leases.store.is_up:
+        yield "etcd goes on", world._replace(leases=leases._replace(store=leases.store._replace(is_up=True)))
+    if leases.late is not None:
+        yield "the late claim is done", world._replace(leases=leaseworld.done_late(leases))
+        yield "the late claim is lost", world._replace(leases=leases._replace(late=None))
 
 
 def _fault(world: World) -> World:
@@ -370,7 +425,13 @@ def _own_steps(world: World, rules: Rules, i: int) -> Iterator[Step]:
                 yield f"{i} cannot record", tell(_fault(done), rules, i, F.RECORD_FAILED, told)
         case C.PROTECT:
             other = world.nodes[1 - i].pair
-            if other is not None and other.state is S.PREPARING and other.link == node.pair.link and node.has_guest:
+            opened = node.pair.term
+            if world.leases is not None:
+                opened = leaseworld.opened(world.leases, i, opened)
+                if opened > node.pair.term:
+                    yield f"term opened by {i}", tell(done, rules, i, F.TERM_OPENED, told._replace(term=opened))
+            is_prepared = other is not None and other.state is S.PREPARING and other.link == node.pair.link
+            if opened == node.pair.term and is_prepared and node.has_guest:
                 both = _set(done, 1 - i, is_fresh=True) if world.nodes[1 - i].has_guest else done
                 yield f"{i} has synchronised", tell(both, rules, i, F.SYNCHRONISED, told)
             if world.budget.faults or not node.has_guest:
@@ -436,6 +497,13 @@ def _link_steps(world: World, rules: Rules, i: int) -> Iterator[Step]:
 def _arbiter_steps(world: World, rules: Rules, i: int) -> Iterator[Step]:
     node = world.nodes[i]
     assert node.pair is not None
+    if world.leases is not None:
+        for name, leases, is_fault in leaseworld.asked(world.leases, i):
+            if not is_fault:
+                yield name, report(world._replace(leases=leases), rules, i)
+            elif world.budget.faults:
+                yield name, report(_fault(world)._replace(leases=leases), rules, i)
+        return
     etcd = world.etcd
     if etcd is not None and etcd.is_up:
         is_theirs = etcd.holder in (-1, i) and etcd.grantee == i and etcd.seizer < 0 and node.lease == 0
@@ -488,6 +556,8 @@ def _switch_failed(world: World, rules: Rules, order: tuple[int, int, int]) -> W
 
 def _process_lost(world: World, i: int) -> World:
     node = world.nodes[i]
+    if world.leases is not None:
+        world = world._replace(leases=leaseworld.restarted(world.leases, i, node.disk.term))
     rest = tuple(message for message in world.messages if message.to != i)
     world = world._replace(messages=rest)
     is_lost = node.disk.role is Role.SECONDARY  # a node that comes back throws its guest away
@@ -579,6 +649,11 @@ def tick(world: World, rules: Rules) -> World:
     hears = world.is_wired and _is_linked(world) and all(runs(node) for node in world.nodes)
     orders = tuple((target, by, ticks + 1) for target, by, ticks in world.orders)
     world = _lease_tick(world)._replace(orders=orders)
+    if world.leases is not None:
+        world = world._replace(leases=leaseworld.ticked(world.leases, (runs(world.nodes[0]), runs(world.nodes[1]))))
+        for i in (0, 1):
+            if runs(world.nodes[i]):
+                world = report(world, rules, i)
     for i in (0, 1):
         node = world.nodes[i]
         pair = node.pair
@@ -643,99 +718,6 @@ def _is_stale(message: Message, pair: Pair | None) -> bool:
         return message.link <= pair.last_link
     if message.link and message.link != pair.link and message.link <= pair.last_link:
         return True
-    if message.fact in _PATH_ANSWERS:
+    if message.fact in PATH_ANSWERS:
         return message.ask != pair.doubt
     return message.fact in (F.PROMISED, F.PROMISE_REFUSED) and message.ask != pair.asked
-
-
-# ── what is the same ────────────────────────────────────────────────────────────────────────────────────────
-
-_INDEX: Final = {word: number for number, word in enumerate((*State, *Fact, *Command))}
-
-Key = tuple[int, ...]
-
-
-def key(world: World) -> Key:
-    """The same for two worlds that differ only by their numbers, or by which node is which."""
-    one, other = (_side(node) for node in world.nodes)
-    if one == other:
-        return min(_key(world, 0), _key(world, 1))
-    return _key(world, 0 if one < other else 1)
-
-
-def _side(node: Node) -> tuple[int, int, int]:
-    state = -1 if node.pair is None else _INDEX[node.pair.state]
-    return state, node.disk.role is Role.PRIMARY, node.has_guest
-
-
-def _key(world: World, first: int) -> Key:
-    one, other = world.nodes[first], world.nodes[1 - first]
-    terms = [one.disk.term, other.disk.term]
-    links = {0}
-    for pair in (one.pair, other.pair):
-        if pair is not None:
-            terms.append(pair.term)
-            links.add(pair.link)
-            links.add(pair.last_link)
-    for message in world.messages:
-        links.add(message.link)
-    low = min(terms)
-    rank = _ranks(links)
-    numbers = [*_node_key(one, low, rank), *_node_key(other, low, rank)]
-    if world.messages:
-        found = []
-        for message in world.messages:
-            asked = world.nodes[1 - message.to if message.fact is F.DISCARD_ASKED else message.to].pair
-            known = message.ask
-            if asked is not None:
-                known = asked.doubt if message.fact in _PATH_ANSWERS else asked.asked
-            where = message.to ^ first
-            found.append((where, _INDEX[message.fact], rank[message.link], message.ask == known, message.term - low))
-        for one_found in sorted(found):
-            numbers += one_found
-    for target, by, ticks in sorted(world.orders):
-        numbers += (target ^ first, by ^ first, ticks)
-    etcd = world.etcd
-    if etcd is not None:
-        whose = [who ^ first if who >= 0 else -1 for who in (etcd.holder, etcd.grantee, etcd.seizer)]
-        numbers += (*whose, etcd.term - low, etcd.ticks, etcd.is_up)
-    looked = world.looked ^ first if world.looked >= 0 else -1
-    told = world.told ^ first if world.told >= 0 else -1
-    shot = sum(1 << (target ^ first) for target in set(world.shot))
-    numbers += (len(world.messages), len(world.orders), world.is_wired, world.has_path, looked, told, shot)
-    return (*numbers, world.served_term - low, *world.budget)
-
-
-_PATH_ANSWERS: Final = frozenset({F.PEER_ALIVE, F.PEER_EMPTY})
-
-
-def _ranks(links: set[int]) -> dict[int, int]:
-    return {value: number for number, value in enumerate(sorted(links))}
-
-
-def _node_key(node: Node, low: int, rank: dict[int, int]) -> Key:
-    pair = node.pair
-    disk = node.disk
-    job = _INDEX[node.job] if node.job is not None else -1
-    flags = (
-        node.has_guest
-        | node.is_fresh << 1
-        | node.is_on << 2
-        | node.is_paused << 3
-        | (disk.role is Role.PRIMARY) << 4
-        | disk.was_protected << 5
-        | disk.is_wished << 6
-    )
-    host = (flags, disk.term - low, job, node.trust, node.arbiter, node.lease)
-    if pair is None:
-        return (-1, *host)
-    return (
-        _INDEX[pair.state],
-        *host,
-        pair.term - low,
-        pair.opened - low if pair.opened else -1,
-        rank[pair.link],
-        rank[pair.last_link],
-        pair.is_wished | pair.is_heard << 1 | pair.is_broken << 2 | (pair.failures > 0) << 3,
-        -1 if pair.deadline_ms is None else pair.deadline_ms,
-    )

@@ -18,6 +18,7 @@ from pycolo.failover.store import (
     Claim,
     Claimed,
     GrantLease,
+    KeepTerms,
     KeysRead,
     LeaseGone,
     LeaseGranted,
@@ -27,6 +28,8 @@ from pycolo.failover.store import (
     RenewLease,
     Request,
     RevokeLease,
+    TermRecord,
+    Terms,
 )
 
 LEASE_NOT_FOUND: Final = 5
@@ -66,6 +69,7 @@ class _Reply(msgspec.Struct):
 
 
 T = TypeVar("T", bound="_Reply | _KeepAlive")
+V = TypeVar("V", bound="_Server | _Terms")
 
 
 class _Txn(_Reply):
@@ -97,11 +101,20 @@ class _Failure(msgspec.Struct):
     error: str = ""
 
 
-class _Value(msgspec.Struct, forbid_unknown_fields=True):
-    """What stands in both keys."""
+class _Server(msgspec.Struct, forbid_unknown_fields=True):
+    """The value of the key `server`."""
 
     holder: str
     term: int
+
+
+class _Terms(msgspec.Struct, forbid_unknown_fields=True):
+    """The value of the key `term`."""
+
+    holder: str
+    term: int
+    granted: int = 0
+    grantee: str = ""
 
 
 def _encoded(text: str) -> str:
@@ -145,6 +158,8 @@ class EtcdStore:
                 return LeaseRenewed(alive.ttl, alive.header.raft_term) if alive.ttl > 0 else LeaseGone()
             case Claim():
                 return Claimed((await self._post("/v3/kv/txn", self._claiming(request), _Txn)).succeeded)
+            case KeepTerms():
+                return Claimed((await self._post("/v3/kv/txn", self._keeping(request), _Txn)).succeeded)
             case RevokeLease(lease=lease):
                 await self._post("/v3/lease/revoke", {"ID": str(lease)}, _Reply)
                 return LeaseGone()
@@ -156,30 +171,38 @@ class EtcdStore:
         return {"success": [{"request_range": {"key": _encoded(key)}} for key in keys]}
 
     def _claiming(self, claim: Claim) -> dict[str, Any]:
-        value = _encoded(msgspec.json.encode(_Value(claim.holder, claim.term)).decode())
-        server, term = _encoded(self._server_key), _encoded(self._term_key)
-        found = ((server, claim.server_revision), (term, claim.term_revision))
-        return {
-            "compare": [
-                {"key": key, "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
-                for key, revision in found
-            ],
-            "success": [
-                {"request_put": {"key": server, "value": value, "lease": str(claim.lease)}},
-                {"request_put": {"key": term, "value": value}},
-            ],
-        }
+        value = _encoded(msgspec.json.encode(_Server(claim.holder, claim.term)).decode())
+        server = {"key": _encoded(self._server_key), "value": value, "lease": str(claim.lease)}
+        puts = [{"request_put": server}, {"request_put": self._terms(claim.terms)}]
+        return {"compare": self._unchanged(claim), "success": puts}
+
+    def _keeping(self, request: KeepTerms) -> dict[str, Any]:
+        return {"compare": self._unchanged(request), "success": [{"request_put": self._terms(request.terms)}]}
+
+    def _terms(self, terms: Terms) -> dict[str, str]:
+        value = msgspec.json.encode(_Terms(*terms)).decode()
+        return {"key": _encoded(self._term_key), "value": _encoded(value)}
+
+    def _unchanged(self, request: Claim | KeepTerms) -> list[dict[str, str]]:
+        found = ((self._server_key, request.server_revision), (self._term_key, request.term_revision))
+        return [
+            {"key": _encoded(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
+            for key, revision in found
+        ]
 
     def _keys(self, txn: _Txn) -> KeysRead:
         ranges = [response.response_range for response in txn.responses]
         if not txn.succeeded or len(ranges) != 2:
             self._refuse("the answer to a read holds no two keys")
-        server, term = (
-            self._record(found, key) for found, key in zip(ranges, (self._server_key, self._term_key), strict=True)
+        server = self._value(ranges[0], self._server_key, _Server)
+        term = self._value(ranges[1], self._term_key, _Terms)
+        return KeysRead(
+            None if server is None else _server_record(*server),
+            None if term is None else _term_record(*term),
+            txn.header.raft_term,
         )
-        return KeysRead(server, term, txn.header.raft_term)
 
-    def _record(self, found: _Range | None, key: str) -> Record | None:
+    def _value(self, found: _Range | None, key: str, kind: type[V]) -> tuple[V, _KeyValue] | None:
         if found is None:
             self._refuse("the answer to a read holds no two keys")
         if not found.kvs:
@@ -188,10 +211,9 @@ class EtcdStore:
         if len(found.kvs) != 1 or pair.key != _encoded(key) or pair.mod_revision <= 0:
             self._refuse("the answer to a read is about another key")
         try:
-            value = msgspec.json.decode(b64decode(pair.value, validate=True), type=_Value)
+            return msgspec.json.decode(b64decode(pair.value, validate=True), type=kind), pair
         except (msgspec.MsgspecError, ValueError):
             self._refuse(f"the key {key} was not written by colo: delete it, or set another arbiter.prefix")
-        return Record(value.holder, value.term, pair.lease, pair.mod_revision)
 
     # ── exchange ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -233,3 +255,11 @@ class EtcdStore:
 
 def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)[:200]
+
+
+def _server_record(value: _Server, pair: _KeyValue) -> Record:
+    return Record(value.holder, value.term, pair.lease, pair.mod_revision)
+
+
+def _term_record(value: _Terms, pair: _KeyValue) -> TermRecord:
+    return TermRecord(value.holder, value.term, max(value.term, value.granted), value.grantee, pair.mod_revision)

@@ -89,8 +89,16 @@ class ArbiterRunner:
             raise
         return self._core.acquired(term)
 
+    def serves(self, term: int) -> None:
+        """This node serves, or is about to, under `term`: like `acquire`, without waiting for the answer.
+
+        To be called before anything leaves. A grant that is returned before this call makes no other replica old.
+        """
+        self._core.acquire_wanted(term)
+        self._told()
+
     async def resign(self) -> None:
-        """This node serves no longer, from the call on; the other one need not wait until a lease has run out.
+        """This node no longer serves, from the call on; the other one need not wait until a lease has run out.
 
         Returns after a second at the latest.
         """

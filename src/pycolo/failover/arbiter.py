@@ -85,7 +85,7 @@ class Arbiter(ABC):
         return
 
     def resigned(self) -> None:
-        """This node serves no longer."""
+        """This node no longer serves."""
         return
 
     def term_seen(self, term: int) -> None:

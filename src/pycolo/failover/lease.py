@@ -1,35 +1,38 @@
-"""The arbiter `etcd`: who holds the lease may serve.
+"""The arbiter `etcd`: the node that holds the lease may serve.
 
-Two keys for each pair in a store that three machines agree on: `server`, the node that serves, under a lease that runs
-out unless it is renewed; and `term`, the highest term ever granted and to whom, which stays. Both are written by one
-transaction that compares both with what was read (`Claim`), so of two nodes that try at once one succeeds, and each
-grant has a term above all before it.
+Two keys for each pair in a store that three machines agree on: `server`, the node that may serve, under a lease that
+runs out unless it is renewed; and `term`, which stays: the term that was served under last, and the highest that was
+granted. A claim writes both in one transaction that compares both with what was read, so of two nodes that claim at
+once one succeeds, and each grant has a term above all before it.
 
-* Whoever holds the key may serve until `serve_until_ns`: the lease's time, counted on this node's clock from *before*
-  the request was sent, less a margin. The store counts from later on, so it gives the key to nobody before that.
-* A secondary claims the key when it is gone, and only if the term in the store is still its pair's: a higher one means
-  that somebody served without this node since, and its replica is old.
+* The holder of the key may serve until `serve_until_ns`: the lease's time, counted on this node's clock from *before*
+  the request was sent, less a margin. The store counts from later on, so no other node gets the key before that.
+* A secondary claims the key when it is gone, and only if no other node has served since its pair's term.
 * A primary that goes on alone claims a new term first, so that its secondary can never do so later.
-* A request without an answer may have been done, or may still be: nothing is believed of it until the keys were read.
-  A claim that is sent again is the same claim, so doing it twice, or late, does no harm.
-* A renewal counts when a read after it finds the key, under this lease, in the same raft term: a store's member that
-  was stopped and does not know yet that it leads no more also answers renewals, but no reads.
-* Such a member also ends leases that its successor has renewed. It does not do so before the time that it knows of; so
-  a lease is renewed only in the raft term in which it was granted. After that the key moves to a new one.
+* A grant is open until its holder serves and has renewed the lease once (`failover.leaserules`): a node that dies
+  before it serves makes no other replica old. A node that resigns before it serves returns its grant; so does one that
+  comes back with a record that does not know of it.
+* A request without an answer may have been done, or may still be: the keys are read before anything is concluded. A
+  claim that is sent again is the same claim, so it does no harm if it is done twice, or late.
+* A renewal counts when a read after it finds the key, under this lease, in the same raft term: a member that was
+  stopped and does not know yet that it no longer leads also answers renewals, but no reads.
+* Such a member also ends leases that its successor has renewed, though not before the time that it knows of. So a
+  lease is renewed only in the raft term in which it was granted; after that the key moves to a new one.
 
-Pure: `request` says what to ask the store now, one thing at a time; `answered` and `unanswered` are what came of it.
-Times are nanoseconds of one node's monotonic clock.
+Pure: `request` says what to ask the store now, one thing at a time; `answered` and `unanswered` tell the result. Times
+are nanoseconds of one node's monotonic clock.
 """
 
-from enum import Enum
 from typing import Final, NamedTuple
 
 from pycolo.failover.arbiter import IDLE_TEXT, Arbiter, Decision, Verdict
+from pycolo.failover.leaserules import Goal, Standing, refusal, terms_with
 from pycolo.failover.store import (
     Answer,
     Claim,
     Claimed,
     GrantLease,
+    KeepTerms,
     KeysRead,
     LeaseGone,
     LeaseGranted,
@@ -39,33 +42,27 @@ from pycolo.failover.store import (
     RenewLease,
     Request,
     RevokeLease,
+    Terms,
 )
 
 RETRY_MS: Final = 200
 """Pause between two tries: etcd looks for leases that have run out twice a second."""
 
 SEIZE_MS: Final = 2_000
-"""How long the operator's word waits for a store that does not answer, before it is taken without one."""
+"""Least time without an answer from the store before an operator's word is taken without one. It is at least a lease's
+time: what the other node was granted last has run out then."""
 
 RENEWALS_PER_LEASE: Final = 3
 """Renewed after a third of its time: two renewals may fail."""
 
 MARGIN_PART: Final = 10
-"""The margin is this part of the lease's time: five times what clocks that differ by two percent come to."""
+"""The margin is this part of the lease's time: five times the effect of clocks that differ by two percent."""
 
-
-class Goal(Enum):
-    """What this node wants of the store."""
-
-    NONE = "none"
-    ACQUIRE = "acquire"
-    TAKE_OVER = "take over"
-    GO_ALONE = "go alone"
-    SEIZE = "seize"
+_ALONE: Final = (Goal.TAKE_OVER, Goal.GO_ALONE, Goal.SEIZE)
 
 
 class Lease(NamedTuple):
-    """`confirmed_ns`: when the request was sent that the store certainly began to count after."""
+    """`confirmed_ns`: when the request was sent after which the store certainly began to count."""
 
     id: int
     ttl_ns: int
@@ -79,7 +76,7 @@ class LeaseArbiter(Arbiter):
     name = "etcd"
 
     def __init__(self, term: int, identity: str, ttl_ms: int) -> None:
-        """`identity`: this node's, the same after a restart, and not the other node's."""
+        """`identity`: this node's, the same after a restart, and not the other node's. `term`: its record's."""
         super().__init__(term)
         self._identity = identity
         self._ttl_s = -(-ttl_ms // 1000)
@@ -94,9 +91,12 @@ class LeaseArbiter(Arbiter):
         self._must_move = False  # the store's leader has changed since the key's lease was granted
         self._is_held = False  # the key is ours, as far as the store has said
         self._held_term = 0  # 0: never held since the last resignation
+        self._served_term = term  # this node has not served under any term above
+        self._looks_back = True  # for a grant that it never served under
         self._tried: Claim | None = None  # the last claim
         self._is_tried_open = False  # it may have been done, or may still be
         self._keys: KeysRead | None = None  # what the next claim is compared with
+        self._keeping: KeepTerms | None = None  # to be sent next
         self._renewal: tuple[int, LeaseRenewed] | None = None  # answered, to be confirmed by a read
         self._pending: Request | None = None
         self._sent_ns = 0
@@ -106,32 +106,36 @@ class LeaseArbiter(Arbiter):
     # ── facts: the node ─────────────────────────────────────────────────────────────────────────────────────
 
     def acquire_wanted(self, term: int = 0) -> None:
-        """This node is about to serve. `term`: the highest that it or the other node knows."""
+        """This node serves, or is about to. `term`: the highest that it or the other node knows."""
         self._term = max(self._term, term)
+        self._served_term = max(self._served_term, self._held_term)
         if not self._is_held or self._held_term < term:
             self._pursue(Goal.ACQUIRE, "asking etcd for the lease")
             self._goal_term = term
 
     def acquire_abandoned(self) -> None:
-        """Nobody waits for the lease any more; a claim that is under way is brought to its end all the same."""
+        """The node no longer waits for the lease; a claim that is under way is brought to its end all the same."""
         if self._goal is Goal.ACQUIRE and not self._is_open():
             self._goal = Goal.NONE
 
     def resigned(self) -> None:
-        """This node serves no longer: the key is given back, so that the other need not wait."""
+        """This node no longer serves: it returns the key, so that the other one need not wait."""
         self._goal = Goal.NONE
         self._is_unbound = False
         self._is_held = False
         self._held_term = 0
-        self._renewal = None
+        self._looks_back = True
+        self._renewal = self._keeping = self._keys = None
         self._must_move = False
         self._is_resigning = bool(self._lease or self._spare) or isinstance(self._pending, GrantLease)
         self._next_ns = 0
 
     def paired(self, term: int, now_ms: int) -> None:
-        """A new question; the lease is kept, and a claim that is under way goes on."""
+        """A new question; the lease is kept, and a claim that is under way goes on.
+
+        A node that serves by the operator's word goes on: only the store's word binds it again.
+        """
         super().paired(term, now_ms)
-        self._is_unbound = False
         self.recovered(now_ms)
 
     def suspected(self, now_ms: int) -> None:
@@ -142,19 +146,20 @@ class LeaseArbiter(Arbiter):
             self._pursue(goal, "asking etcd whether this node may serve alone")
 
     def recovered(self, now_ms: int) -> None:
-        """No further try; a claim that is under way is brought to its end, and counts."""
+        """No further try, whoever has asked; a claim that is under way is brought to its end, and counts."""
         self._is_suspected = False
-        if self._goal in (Goal.TAKE_OVER, Goal.GO_ALONE) and not self._is_open():
+        if self._goal in _ALONE and not self._is_open() and not self._is_unbound:
             self._goal = Goal.NONE
             self._wait(IDLE_TEXT)
 
     def operator_confirmed(self, now_ms: int) -> None:
-        """Takes the key from whoever holds it; without a store that answers, serves without a lease."""
+        """The operator's word: taken when the other node's lease has ended, with or without the store's answer."""
+        self._is_suspected = True
         if not self.is_decided:
-            self._pursue(Goal.SEIZE, "the operator confirmed that the other node is down: taking the lease")
+            self._pursue(Goal.SEIZE, "the operator confirmed that the other node is down: asking etcd for the lease")
 
     def peer_resigned(self, now_ms: int, why: str) -> None:
-        """The key is being given back, which takes a moment: asks for it."""
+        """The key is being returned, which takes a moment: asks for it."""
         self.suspected(now_ms)
 
     def timer_fired(self, now_ms: int) -> None:
@@ -175,7 +180,7 @@ class LeaseArbiter(Arbiter):
         return self._lease.confirmed_ns + self._lease.ttl_ns - self._lease.ttl_ns // MARGIN_PART
 
     def verdict(self) -> Verdict:
-        """With the store's trouble in the place of what is waited for."""
+        """The text is the store's trouble, if there is any."""
         verdict = super().verdict()
         if self._trouble and verdict.decision is not Decision.DENIED:
             return verdict._replace(text=self._trouble)
@@ -196,7 +201,7 @@ class LeaseArbiter(Arbiter):
     @property
     def is_acting(self) -> bool:
         """Whether a claim to serve alone may be done, or may still be: no promise may be given meanwhile."""
-        return self._goal in (Goal.TAKE_OVER, Goal.GO_ALONE, Goal.SEIZE) and self._is_open()
+        return self._goal in _ALONE and self._is_open()
 
     @property
     def is_acquiring(self) -> bool:
@@ -210,7 +215,7 @@ class LeaseArbiter(Arbiter):
 
     @property
     def is_resigning(self) -> bool:
-        """Whether the key is still to be given back."""
+        """Whether the key is still to be returned."""
         return self._is_resigning
 
     # ── the store ───────────────────────────────────────────────────────────────────────────────────────────
@@ -259,6 +264,8 @@ class LeaseArbiter(Arbiter):
                     self._won(request.term)
                 else:  # read again what has changed
                     self._next_ns = now_ns + RETRY_MS * 500_000
+            case KeepTerms(), Claimed(is_done=is_done):
+                self._kept(is_done=is_done)
             case ((Claim(lease=lease) | RenewLease(lease=lease) | RevokeLease(lease=lease)), LeaseGone()):
                 self._lease_gone(lease)
             case _:
@@ -277,8 +284,13 @@ class LeaseArbiter(Arbiter):
             self._trouble = f"etcd: {why}; this node goes on until its lease ends, then holds everything back"
         else:
             self._trouble = f"etcd: {why}; nothing is granted without it"
+        self._serve_without_lease(now_ns)
+
+    def _serve_without_lease(self, now_ns: int) -> None:
+        """The operator's word, once the store has been silent for as long as the other node's lease may last."""
         since_ns = now_ns if self._goal_since_ns is None else self._goal_since_ns
-        if self._goal is Goal.SEIZE and not self.is_decided and now_ns - since_ns >= SEIZE_MS * 1_000_000:
+        is_late = now_ns - since_ns >= max(SEIZE_MS, self._ttl_s * 1000) * 1_000_000
+        if self._goal is Goal.SEIZE and is_late and not self.is_decided and not self._is_unbound:
             self._grant("the operator confirmed that the other node is down; etcd does not answer, so without a lease")
             self._is_unbound = True
 
@@ -288,7 +300,7 @@ class LeaseArbiter(Arbiter):
         self._goal = goal
         self._goal_term = 0
         self._goal_since_ns = None
-        self._keys = None
+        self._keys = self._keeping = None
         self._next_ns = 0
         self._wait(text)
 
@@ -309,8 +321,10 @@ class LeaseArbiter(Arbiter):
             return ReadKeys()
         if self._is_held and lease is not None and not self._must_move and now_ns >= self._renew_at_ns(lease):
             return RenewLease(lease.id)
+        if self._keeping is not None:
+            return self._keeping
         if self._goal is Goal.NONE and not self._must_move and (self._is_held or not self._held_term):
-            return None
+            return ReadKeys() if self._looks_back else None
         if self._keys is None:
             return ReadKeys()
         if self._is_held and lease is not None and not self._must_move:
@@ -325,14 +339,19 @@ class LeaseArbiter(Arbiter):
         return self._is_tried_open and self._tried is not None and self._tried.lease == lease.id
 
     def _claim(self, keys: KeysRead, lease: Lease) -> Claim:
-        stored = max((record.term for record in (keys.server, keys.term) if record is not None), default=0)
         if self._goal is Goal.NONE:
-            term = self._held_term  # nobody was granted one since: this node goes on under its own
+            term = self._held_term  # no other node has served since: this one goes on under its own
         elif self._is_unbound:
-            term = max(stored + 1, self._term)
+            term = max(keys.highest_term + 1, self._term)
         else:
-            term = max(stored, self._term, self._goal_term) + 1
-        return Claim(lease.id, self._identity, term, keys.server_revision, keys.term_revision)
+            term = max(keys.highest_term, self._term, self._goal_term) + 1
+        terms = terms_with(keys, self._standing(), term)
+        if self._is_unbound:  # it has served already
+            terms = Terms(self._identity, term, term)
+        return Claim(lease.id, self._identity, term, terms, keys.server_revision, keys.term_revision)
+
+    def _standing(self) -> Standing:
+        return Standing(self._identity, self._goal, self._term, self._held_term)
 
     # ── what the store has said ─────────────────────────────────────────────────────────────────────────────
 
@@ -357,15 +376,18 @@ class LeaseArbiter(Arbiter):
         self._lease, self._spare = None, self._spare or self._lease
         self._close_tried(keys)
         if self._goal is Goal.NONE and not self._held_term:
-            return  # nothing is wanted any more
-        refusal, is_final = self._refusal(keys)
-        if not refusal:
+            self._look_back(keys)
+            return
+        if keys.term is None or keys.term.grantee != self._identity:
+            self._looks_back = False
+        refused = None if self._is_unbound else refusal(keys, self._standing())
+        if refused is None:
             self._keys = keys
-        elif is_final:
-            self._deny(refusal, max(record.term for record in (keys.server, keys.term) if record is not None))
+        elif refused.is_final:
+            self._deny(refused.text, keys.highest_term)
         else:
             self._next_ns = now_ns + RETRY_MS * 1_000_000
-            self._wait(refusal)
+            self._wait(refused.text)
 
     def _own(self, server: Record | None) -> Lease | None:
         """The lease of ours that the key is under; it is `_lease` then."""
@@ -381,8 +403,31 @@ class LeaseArbiter(Arbiter):
             (sent_ns, renewed), self._renewal = self._renewal, None
             if lease.raft_term == renewed.raft_term == keys.raft_term:
                 self._lease = Lease(lease.id, renewed.ttl_s * 1_000_000_000, sent_ns, lease.raft_term)
+                self._close_grant(keys)
             elif not self._must_move:
                 self._next_ns = now_ns + RETRY_MS * 1_000_000
+
+    def _close_grant(self, keys: KeysRead) -> None:
+        """Say in the store that this node serves under the term that it was granted."""
+        terms, server = keys.term, keys.server
+        is_used = server is not None and self._served_term >= server.term
+        if terms is not None and server is not None and is_used and terms.grantee == self._identity:
+            served = Terms(self._identity, server.term, terms.granted)
+            self._keeping = KeepTerms(served, keys.server_revision, keys.term_revision)
+
+    def _look_back(self, keys: KeysRead) -> None:
+        """Return a grant that this node never served under: it ended before, or its guest did."""
+        terms = keys.term
+        if terms is None or terms.grantee != self._identity or terms.granted <= self._served_term:
+            self._looks_back = False
+        else:
+            returned = Terms(terms.holder, terms.term, terms.granted)
+            self._keeping = KeepTerms(returned, keys.server_revision, keys.term_revision)
+
+    def _kept(self, *, is_done: bool) -> None:
+        if is_done and not self._is_held:
+            self._looks_back = False
+        self._keeping = None
 
     def _close_tried(self, keys: KeysRead) -> None:
         """Keys that have changed since make a claim that is still on its way fail."""
@@ -390,62 +435,27 @@ class LeaseArbiter(Arbiter):
         if self._is_tried_open and tried is not None:
             same = (tried.server_revision, tried.term_revision) == (keys.server_revision, keys.term_revision)
             self._is_tried_open = same
-            if not same and not self._is_suspected and self._goal in (Goal.TAKE_OVER, Goal.GO_ALONE):
+            if not same and not self._is_suspected and self._goal in _ALONE:
                 self._goal = Goal.NONE
                 self._wait(IDLE_TEXT)
-
-    def _refusal(self, keys: KeysRead) -> tuple[str, bool]:
-        """Why the keys allow no claim, if so, and whether that is final."""
-        server, stored = keys.server, keys.term
-        if self._goal is Goal.SEIZE:
-            return "", False
-        is_restarted = self._goal is Goal.ACQUIRE and not self._held_term  # our key may be an earlier process's
-        if server is not None and (server.holder != self._identity or not is_restarted):
-            text = f"{server.holder} holds the lease, under term {server.term}"
-            if self._goal is Goal.TAKE_OVER and not self._held_term and server.term <= self._term:
-                return f"{text}; etcd is asked again until it has run out", False
-            return f"{text}; this node must not serve", True
-        if stored is None:
-            if self._goal is Goal.TAKE_OVER and not self._held_term:
-                return self._forgotten("no term")
-            return "", False
-        if self._goal is Goal.TAKE_OVER and not self._held_term and stored.term < self._term:
-            return self._forgotten(f"term {stored.term}")
-        if self._is_later(stored.term, stored.holder):
-            return (
-                f"{stored.holder} was granted term {stored.term}; this node's state is older: it must not serve",
-                True,
-            )
-        return "", False
-
-    def _forgotten(self, found: str) -> tuple[str, bool]:
-        return (
-            f"etcd holds {found} for this pair, which works under term {self._term}: is it the same etcd? "
-            f"Waiting for the operator (`colo failover`)"
-        ), False
-
-    def _is_later(self, term: int, holder: str) -> bool:
-        """Whether `term`, granted to `holder`, means that somebody else has served since this node's own."""
-        is_own = holder == self._identity
-        if self._held_term:
-            return term > self._held_term or (term == self._held_term and not is_own)
-        if self._goal is Goal.TAKE_OVER:
-            # Granted to this very process by a claim whose answer it never saw: nobody else has served since.
-            is_unseen = is_own and self._tried is not None and self._tried.term == term
-            return term > self._term and not is_unseen
-        return not is_own and term >= self._term
 
     def _won(self, term: int) -> None:
         """The key is ours, under `term`."""
         self._is_held = True
         self._held_term = term
+        self._looks_back = False
         match self._goal:
             case Goal.ACQUIRE if term >= self._goal_term:
                 self._goal = Goal.NONE
                 self._wait(IDLE_TEXT)
                 if self._is_suspected:
                     self.suspected(0)
-            case Goal.TAKE_OVER | Goal.GO_ALONE | Goal.SEIZE if self._is_unbound or term > self._term:
+            case Goal.SEIZE if self._is_unbound:
+                self._goal = Goal.NONE
+                self._wait(IDLE_TEXT)
+                if self._is_suspected:
+                    self.suspected(0)
+            case Goal.TAKE_OVER | Goal.GO_ALONE | Goal.SEIZE if term > self._term:  # and `acquire_wanted` is to come
                 why = "the operator confirmed that the other node is down, and " if self._goal is Goal.SEIZE else ""
                 self._goal = Goal.NONE
                 self._grant(f"{why}etcd holds this node's lease, under term {term}", term)
@@ -453,11 +463,13 @@ class LeaseArbiter(Arbiter):
                 self._wait(IDLE_TEXT)
             case _:
                 return  # the claim of an earlier question: another one follows
+        if self._decision is Decision.WAIT or self._is_unbound:  # not granted: this node serves already
+            self._served_term = max(self._served_term, term)
         self._is_unbound = False
         self._term = max(self._term, term)
 
     def _deny(self, text: str, term: int) -> None:
-        """Whatever this node has of the lease is given back."""
+        """What this node still has of the lease is returned."""
         super()._deny(text, term)
         self.resigned()
 

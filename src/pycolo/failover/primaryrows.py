@@ -237,6 +237,13 @@ SUSPECT_ROWS: Final = (
         "the term is on disk before anything is served under it",
         effect=Effect.FAILED,
     ),
+    row(
+        S.GOING_ALONE,
+        (F.GUEST_GONE, F.GUEST_HANGS),
+        S.PRIMARY_EMPTY,
+        (C.HALT, C.RESIGN_LEASE, C.ASK_PATHS),
+        "nothing was served under the new term: the other guest may be in step",
+    ),
     row((S.GOING_ALONE, S.TAKING_OVER, S.STARTING), F.RECORD_FAILED, None, (), "there is no way back", T.RETRY),
     row((S.GOING_ALONE, S.TAKING_OVER, S.STARTING), F.DEADLINE, None, (C.RECORD,), "there is no way back"),
     row(

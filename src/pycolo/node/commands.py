@@ -121,6 +121,7 @@ class Commands:
                 guest.halt()
             case C.RELEASE:
                 self._parts.links.announce(pair.term, self._epoch())
+                self._parts.permission.serves()
                 guest.release()
             case C.PROTECT:
                 self._protect(pair)
@@ -135,6 +136,7 @@ class Commands:
                 guest.discard()
             case C.SWITCH:
                 self._parts.links.announce(pair.term, self._epoch())
+                self._parts.permission.serves()
                 guest.switch(answer)
             case C.RETIRE:
                 guest.retire(self._when_recorded(pair))

@@ -83,8 +83,13 @@ class Permission:
         self._runner.peer_resigned(now_ms(), why)
         self._report()
 
+    def serves(self) -> None:
+        """Frames may leave from now on; an arbiter with a lease wants it."""
+        self._runner.serves(self._term())
+        self._report()
+
     def resign(self) -> None:
-        """This node serves no longer: what it holds is given back."""
+        """This node no longer serves: it returns what it holds."""
         self._is_asked = False
         self._resigning = asyncio.get_running_loop().create_task(self._runner.resign())
 

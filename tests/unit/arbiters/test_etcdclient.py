@@ -18,6 +18,7 @@ from pycolo.failover.store import (
     Claim,
     Claimed,
     GrantLease,
+    KeepTerms,
     KeysRead,
     LeaseGone,
     LeaseGranted,
@@ -26,11 +27,16 @@ from pycolo.failover.store import (
     Record,
     RenewLease,
     RevokeLease,
+    TermRecord,
+    Terms,
 )
 from support.etcd import Serve, read_request, serving
 
 HEADER = {"cluster_id": "9" * 18, "member_id": "2", "revision": "5", "raft_term": "3"}
-REQUESTS = [ReadKeys(), GrantLease(3), RenewLease(7), Claim(7, "a", 2, 0, 0), RevokeLease(7)]
+TERMS = Terms("b", 1, 2, "a")
+CLAIM = Claim(7, "a", 2, TERMS, 0, 0)
+KEEP = KeepTerms(TERMS, 3, 4)
+REQUESTS = [ReadKeys(), GrantLease(3), RenewLease(7), CLAIM, KEEP, RevokeLease(7)]
 
 
 def b64(text: str) -> str:
@@ -91,14 +97,22 @@ GONE = {"error": "etcdserver: requested lease not found", "code": 5}
             ReadKeys(),
             "200 OK",
             keys(("/colo/vm1/server", '{"holder":"a","term":2}'), ("/colo/vm1/term", '{"holder":"b","term":3}')),
-            KeysRead(Record("a", 2, 7, 4), Record("b", 3, 7, 4), 3),
+            KeysRead(Record("a", 2, 7, 4), TermRecord("b", 3, 3, "", 4), 3),
         ),
+        (
+            ReadKeys(),
+            "200 OK",
+            keys(None, ("/colo/vm1/term", '{"holder":"b","term":1,"granted":2,"grantee":"a"}')),
+            KeysRead(None, TermRecord("b", 1, 2, "a", 4), 3),
+        ),
+        (KEEP, "200 OK", {"header": HEADER, "succeeded": True}, Claimed(is_done=True)),
+        (KEEP, "200 OK", {"header": HEADER}, Claimed(is_done=False)),
         (GrantLease(3), "200 OK", {"header": HEADER, "ID": "7", "TTL": "5"}, LeaseGranted(7, 5, 3)),
         (RenewLease(7), "200 OK", {"result": {"header": HEADER, "ID": "7", "TTL": "3"}}, LeaseRenewed(3, 3)),
         (RenewLease(7), "200 OK", {"result": {"header": HEADER, "ID": "7"}}, LeaseGone()),
-        (Claim(7, "a", 2, 0, 0), "200 OK", {"header": HEADER, "succeeded": True}, Claimed(is_done=True)),
-        (Claim(7, "a", 2, 0, 0), "200 OK", {"header": HEADER}, Claimed(is_done=False)),
-        (Claim(7, "a", 2, 0, 0), "404 Not Found", GONE, LeaseGone()),
+        (CLAIM, "200 OK", {"header": HEADER, "succeeded": True}, Claimed(is_done=True)),
+        (CLAIM, "200 OK", {"header": HEADER}, Claimed(is_done=False)),
+        (CLAIM, "404 Not Found", GONE, LeaseGone()),
         (RevokeLease(7), "200 OK", {"header": HEADER}, LeaseGone()),
         (RevokeLease(7), "404 Not Found", GONE, LeaseGone()),
     ],
@@ -207,12 +221,12 @@ def test_an_answer_of_another_cluster_is_refused():
 
 def test_a_claim_writes_both_keys_if_neither_has_changed():
     store = EtcdStore(("http://h:1",), "/colo/", "vm1", 1.0)
-    body = store._claiming(Claim(7, 'a"b', 2, 10, 0))
+    body = store._claiming(Claim(7, 'a"b', 2, TERMS, 10, 0))
     value = b64('{"holder":"a\\"b","term":2}')
     server_key, term_key = b64("/colo/vm1/server"), b64("/colo/vm1/term")
     assert body["success"] == [
         {"request_put": {"key": server_key, "value": value, "lease": "7"}},
-        {"request_put": {"key": term_key, "value": value}},
+        {"request_put": {"key": term_key, "value": b64('{"holder":"b","term":1,"granted":2,"grantee":"a"}')}},
     ]
     assert [(one["key"], one["mod_revision"]) for one in body["compare"]] == [(server_key, "10"), (term_key, "0")]
 

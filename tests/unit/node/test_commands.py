@@ -69,7 +69,7 @@ class World:
 DOES = {
     C.HALT: ["guest.halt"],
     C.HOLD: [],
-    C.RELEASE: ["links.announce", "guest.release"],
+    C.RELEASE: ["links.announce", "permission.serves", "guest.release"],
     C.RECORD: ["record.keep"],
     C.KEEP_WISH: ["record.keep"],
     C.UNLINK: ["links.cut", "guest.unlinked"],
@@ -91,7 +91,7 @@ DOES = {
     C.CANCEL_PROTECT: ["lease.abandon", "guest.cancel_protect"],
     C.PREPARE: ["guest.prepare"],
     C.DISCARD_GUEST: ["guest.discard"],
-    C.SWITCH: ["links.announce", "guest.switch"],
+    C.SWITCH: ["links.announce", "permission.serves", "guest.switch"],
     C.BECOME_PRIMARY: ["sides.become"],
     C.BECOME_SECONDARY: ["sides.become"],
     C.RETIRE: ["guest.retire"],
