@@ -21,8 +21,8 @@ PATIENCE_S = 30
 SEQ_MASK = 0xFFFFFFFF
 
 HEARTBEAT_TIMEOUT_MS = 1_500
-"""Ten times the default: on a busy machine a living node may not get a processor for the default 150 ms. The death of a
-process is noticed at once all the same, by the end of its connections."""
+"""Three times the default, since nothing here waits for it: a process's death is noticed at once, by the end of its
+connections."""
 
 COMPARE_TIMEOUT_MS = 20_000
 """For the same reason: no secondary that lives is too late for this one."""

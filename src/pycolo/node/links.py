@@ -211,8 +211,8 @@ class Links:
                 if link is self._waiting:
                     self._drop_waiting()
                 self._doubt(link, Fact.LINK_LOST, monotonic_ns(), text)
-            case control.Heard():
-                self._tell(Fact.HEARD, Told(link=link.number))
+            case control.Heard(text=text):
+                self._tell(Fact.HEARD, Told(link=link.number, text=text))
             case control.PeerState(term=term):
                 self._tell(Fact.HEARD, Told(term, link.number))
             case control.PeerTakeover(term=term):

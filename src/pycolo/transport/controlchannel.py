@@ -53,10 +53,11 @@ class Suspected(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """The other node was heard again after it had been suspected for its silence."""
+    """The other node was heard again after it had been suspected for its silence. `text` is one line with the cause."""
 
     silent_ms: int
     at_ns: int
+    text: str = ""
 
 
 class PeerState(NamedTuple):
@@ -125,6 +126,7 @@ class ControlChannel:
         self._next_heartbeat_ms = now_ms
         self._sequence = 0
         self._last: Heartbeat | None = None
+        self._stood_still_ms = 0  # the other node, by its own clock, before its last heartbeats
         self._timeout_ns = timeout_ms * 1_000_000
         self._trusted_until_ns = 0
         self._peer_departed = False  # the other node: by a goodbye, or to serve alone
@@ -231,6 +233,9 @@ class ControlChannel:
         if message_type is MessageType.HEARTBEAT:
             heartbeat, before = Heartbeat.unpack(payload), self._last
             self._last = heartbeat
+            if before is not None and heartbeat.sequence == before.sequence + 1:
+                gap_ms = (heartbeat.sender_ns - before.sender_ns) // 1_000_000
+                self._stood_still_ms = max(self._stood_still_ms, gap_ms - self._interval_ms)
             if heartbeat.heard_ns and (before is None or heartbeat.heard_ns > before.heard_ns):
                 self._confirming.heard(now_ms)
             if heartbeat.heard_ns and not self._peer_departed:
@@ -257,6 +262,7 @@ class ControlChannel:
         for command in self._confirming.commands():
             what = f"no heartbeat of this node was confirmed for {command.silent_ms} ms"
             self._judge(self._confirming, command, what)
+        self._stood_still_ms = 0
 
     def _judge(self, detector: HeartbeatDetector, command: Suspect | Recovered, text: str) -> None:
         """The other node is suspected for either silence, and is heard again when both have ended."""
@@ -264,13 +270,20 @@ class ControlChannel:
         if isinstance(command, Recovered):
             self._doubts.discard(detector)
             if was_suspected and not self._doubts:
-                self._on_event(Heard(command.silent_ms, self._clock_ns()))
+                self._on_event(Heard(command.silent_ms, self._clock_ns(), self._explained(command.silent_ms)))
             return
         self._doubts.add(detector)
         is_lost = command.reason is SuspicionReason.CONNECTION_LOST
         if (is_lost or not was_suspected) and not self._said_goodbye:
             line = text if is_lost else f"{self._link.stream}: {text}"
             self._on_event(Suspected(command.reason, command.silent_ms, self._clock_ns(), line))
+
+    def _explained(self, silent_ms: int) -> str:
+        """Which of the two was slow: the other node, or the way between them."""
+        heard = f"heard again after {silent_ms} ms"
+        if 2 * self._stood_still_ms >= silent_ms:
+            return f"{heard}: the other node had stood still for {self._stood_still_ms} ms"
+        return f"{heard}: its heartbeats were late on their way"
 
     def _lost(self, text: str) -> None:
         self._detector.connection_lost(self._now_ms())

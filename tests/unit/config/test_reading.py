@@ -68,7 +68,7 @@ def test_what_is_left_out_has_its_default():
     assert found.link.listen == Address("fd00::1", 9000)
     assert (found.checkpoint.min_distance_ms, found.checkpoint.max_interval_ms) == (20, 10_000)
     assert (found.compare.compare_timeout_ms, found.compare.ack_policy, found.compare.enabled) == (500, "commit", True)
-    assert (found.heartbeat.interval_ms, found.heartbeat.timeout_ms) == (25, 150)
+    assert (found.heartbeat.interval_ms, found.heartbeat.timeout_ms) == (25, 500)
     assert (found.arbiter.kind, found.arbiter.endpoints) == ("manual", [])
     assert (found.qemu.command, found.network.serve, found.metrics) == ([], [], None)
 

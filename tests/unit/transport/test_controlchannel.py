@@ -2,6 +2,7 @@
 
 import itertools
 import queue
+import re
 import socket
 import sys
 import threading
@@ -99,8 +100,8 @@ def lone(stack):
     return side, theirs
 
 
-def heartbeat(sequence=1, term=1, epoch=0, heard_ns=0):
-    return codec.message(MessageType.HEARTBEAT, Heartbeat(sequence, 0, term, epoch, heard_ns).pack())
+def heartbeat(sequence=1, term=1, epoch=0, heard_ns=0, sender_ns=0):
+    return codec.message(MessageType.HEARTBEAT, Heartbeat(sequence, sender_ns, term, epoch, heard_ns).pack())
 
 
 def everything(peer):
@@ -238,6 +239,19 @@ def test_silence_is_suspected_and_a_late_heartbeat_withdraws_it(stack):
     peer.sendall(heartbeat(heard_ns=1))
     assert side.next(Heard).silent_ms >= suspected.silent_ms
     assert side.next(Suspected).reason is SuspicionReason.SILENCE
+
+
+@pytest.mark.parametrize("stood_still", [True, False])
+def test_a_withdrawn_suspicion_says_whether_the_other_node_was_slow_or_the_way(stack, stood_still):
+    side, peer = alone(stack, TIMES)
+    side.channel.start()
+    peer.sendall(heartbeat(1, heard_ns=1))
+    side.next(Suspected)
+    gap_ns = 10**12 if stood_still else TIMES["interval_ms"] * 10**6
+    peer.sendall(heartbeat(2, heard_ns=2, sender_ns=gap_ns))
+    text = side.next(Heard).text
+    how = "the other node had stood still for" if stood_still else "its heartbeats were late on their way"
+    assert re.fullmatch(rf"heard again after \d+ ms: {how}.*", text)
 
 
 def test_a_node_whose_heartbeats_are_not_confirmed_suspects_too(stack):
