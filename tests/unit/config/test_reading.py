@@ -182,6 +182,10 @@ def test_an_element_has_its_own_place(path: str, value: object, said: str):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (
+            {"arbiter.kind": "command", "arbiter.command": ["/f"], "arbiter.timeout_ms": 20_000},
+            "arbiter.head_start_ms: expected at least arbiter.timeout_ms (20000), found 10000",
+        ),
         ({"heartbeat.timeout_ms": 74}, "heartbeat.timeout_ms: expected at least three intervals of 25 ms, found 74"),
         (
             {"arbiter.certificate": "/etc/colo/etcd.pem"},

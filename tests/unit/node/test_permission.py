@@ -64,6 +64,16 @@ def test_a_resignation_needs_no_question_before():
     assert told == [(Fact.GRANTED, 4)]
 
 
+def test_a_node_that_serves_wants_the_lease_under_the_term_of_the_moment():
+    class Leased(ManualArbiter):
+        def acquire_wanted(self, term=0):
+            wanted.append(term)
+
+    wanted = []
+    with_permission(Leased(0), lambda permission: permission.serves())
+    assert wanted == [3]
+
+
 @pytest.mark.parametrize(
     ("release", "trusted", "lease", "until"),
     [
