@@ -1,6 +1,6 @@
-"""Arbiters of a node: the cores of `pycolo.failover` with the processes and sockets that they need.
+"""A node's arbiters: the cores of `pycolo.failover` with the processes and sockets that they need.
 
-`make` gives the one that the configuration names. How to add another: see `runner`.
+`make` returns the one that the configuration names. To add another one, see `runner`.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class ArbiterSettings(Protocol):
 
     @property
     def timeout_ms(self) -> int:
-        """How long that command may take."""
+        """That command's time limit."""
 
     @property
     def endpoints(self) -> Sequence[str]:
@@ -64,7 +64,7 @@ class ArbiterSettings(Protocol):
 
     @property
     def prefix(self) -> str:
-        """Before the pair's name in the names of the keys."""
+        """Prefix of the keys' names, before the pair's name."""
 
 
 def make(

@@ -11,9 +11,9 @@ log = structlog.get_logger("colo")
 
 
 class FencingCommand:
-    """The words of the configuration.
+    """The configured words.
 
-    `values()`: those of the moment, of the placeholders but `{term}`, which is the request's.
+    `values()`: the placeholders' values when the command starts, except `{term}`, which comes with the request.
     """
 
     def __init__(self, words: Sequence[str], timeout_ms: int, values: Callable[[], Mapping[str, str]]) -> None:
@@ -22,7 +22,7 @@ class FencingCommand:
         self._values = values
 
     async def ask(self, request: Fence) -> Fenced:
-        """Run it to its end."""
+        """Run it and wait for its end."""
         words = fill_in(self._words, {**self._values(), "term": str(request.term)})
         log.warning("fencing the other node", command=words)
         ended = await run_command(words, self._timeout_s)

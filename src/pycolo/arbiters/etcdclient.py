@@ -1,7 +1,7 @@
 """etcd's version 3 protocol over its JSON gateway, as far as a lease needs it.
 
-One HTTP connection for each request (`httprequest`). Everything is bounded and typed; an answer that is not exactly
-what it has to be is no answer (`StoreError`), and the next request goes to the next endpoint.
+One HTTP connection for each request (`httprequest`). Everything is bounded and typed. An answer that is not exactly as
+expected counts as none (`StoreError`), and the next request goes to the next endpoint.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ LEASE_NOT_FOUND: Final = 5
 
 
 class StoreError(PeerError):
-    """No answer, or none that can be believed: what was asked may have been done all the same."""
+    """No answer, or none that can be trusted: the request may have been done all the same."""
 
 
 class LeaseNotFoundError(StoreError):
-    """etcd knows no such lease, or no more: nothing was done, and nothing will be."""
+    """etcd does not know the lease, or no longer: nothing was done, and nothing will be."""
 
 
 class _Header(msgspec.Struct):

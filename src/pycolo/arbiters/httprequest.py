@@ -1,6 +1,6 @@
-"""One HTTP request over a connection of its own, plain or TLS, with everything bounded. h11 speaks the protocol.
+"""One HTTP request over its own connection, plain or TLS, with everything bounded. h11 implements the protocol.
 
-The connection is closed after it: no late answer can be taken for another request's.
+The connection is closed after the request, so a late answer cannot be taken for another request's.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class TlsFiles(NamedTuple):
 
 
 class TlsContexts:
-    """What `https` is spoken with: made anew when one of the files has changed, so that none has to be restarted."""
+    """The TLS context for https. It is created again when a file has changed, so no node has to be restarted."""
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files

@@ -1,7 +1,7 @@
-"""The live part of every arbiter: it does what a pure core asks for, and hands back what came of it.
+"""The live part of every arbiter: it executes the requests of a pure core, and returns their results to it.
 
-**To add an arbiter**: a core in `pycolo.failover` (`failover.arbiter.Arbiter`), something that does its requests, and
-a line in `pycolo.arbiters.make`.
+**To add an arbiter**: a core in `pycolo.failover` (`failover.arbiter.Arbiter`), a coroutine that executes its requests,
+and a line in `pycolo.arbiters.make`.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact
 
 RESIGN_S: Final = 1.0
-"""How long a resignation may take; after that a lease runs out by itself."""
+"""Time limit for a resignation; after it a lease runs out by itself."""
 
 TROUBLES_SAID: Final = 16
-"""So many different troubles are written; the next ones when a request has been answered again."""
+"""Different troubles that are logged, until a request is answered again."""
 
 log = structlog.get_logger("colo")
 
@@ -33,16 +33,16 @@ def now_ms() -> int:
 
 
 async def ask_nothing(request: object) -> object:
-    """For cores that ask for nothing."""
+    """For cores without requests."""
     raise AssertionError(f"no request was expected: {request}")
 
 
 class ArbiterRunner:
-    """A core at work. `ask(request)` does what it wants; raises `PycoloError` when nothing came of it.
+    """Runs a core. `ask(request)` executes a request; it raises `PycoloError` when there is no result.
 
-    Everything but `serve_until_ns` is called in the event loop's thread. One runner lasts as long as its node; each
-    pair that is formed is a new question (`paired`). `on_change()` is called whenever the verdict or what bounds the
-    service has changed by something else than a fact of the node's own: look at `verdict()`, or `facts()`, then.
+    Everything but `serve_until_ns` is called in the event loop's thread. A runner lasts as long as its node; each
+    pair that is formed is a new question (`paired`). `on_change()` is called when the verdict, or what bounds the
+    service, has changed and no call of the node's has caused that: then read `verdict()` or `facts()`.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class ArbiterRunner:
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Begin to ask; before any fact."""
+        """Start to execute requests; call this before any fact."""
         self._task = asyncio.get_running_loop().create_task(self._run())
         self._changed()
 
     async def close(self) -> None:
-        """Ask no more. Does not resign: what is held runs out, as if the node had died."""
+        """Stop. Does not resign: a lease runs out, as if the node had died."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -76,8 +76,8 @@ class ArbiterRunner:
     async def acquire(self, term: int = 0) -> Verdict:
         """Before this node serves, or protects what it serves: GRANTED or DENIED, and the term to work under.
 
-        `term`: the highest that this node or the one that it is about to pair with knows. Waits as long as it takes,
-        until it is cancelled; `verdict().text` says what for.
+        `term`: the highest that this node, or the one that it is about to pair with, knows. Waits without a limit;
+        `verdict().text` says for what.
         """
         self._core.acquire_wanted(term)
         self._told()
@@ -127,12 +127,12 @@ class ArbiterRunner:
         self._told()
 
     def operator_confirmed(self, at_ms: int) -> None:
-        """An operator vouches that the other node serves no longer."""
+        """An operator vouches that the other node no longer serves."""
         self._core.operator_confirmed(at_ms)
         self._told()
 
     def peer_resigned(self, at_ms: int, why: str) -> None:
-        """The other node has said that its guest is gone and that it serves no longer."""
+        """The other node has said that it no longer serves."""
         self._core.peer_resigned(at_ms, why)
         self._told()
 
@@ -150,7 +150,7 @@ class ArbiterRunner:
 
     @property
     def name(self) -> str:
-        """What the configuration calls it."""
+        """The arbiter's name in the configuration."""
         return self._core.name
 
     def verdict(self) -> Verdict:
@@ -158,22 +158,22 @@ class ArbiterRunner:
         return self._core.verdict()
 
     def facts(self) -> list[tuple[Fact, Told]]:
-        """What the pair table is to be told since the last call."""
+        """The facts for the pair table since the last call."""
         return self._pair_news.facts(self._core, monotonic_ns())
 
     def deadline_ms(self) -> int | None:
-        """None: the task here has its own timers, and `on_change` says everything."""
+        """None: the runner has its own timers, and calls `on_change`."""
         return None
 
     @property
     def is_acting(self) -> bool:
-        """Whether something is under way that may end the other node: no word may be given to it now."""
+        """Whether something is under way that may end the other node: this node may promise it nothing now."""
         return self._core.is_acting
 
     def serve_until_ns(self) -> int | None:
         """Up to when (CLOCK_MONOTONIC) this node may release anything; None: no bound; 0: not at all. Any thread.
 
-        To be looked at right before each write: a node that was stopped finds the time run out when it wakes up.
+        Read it right before each write: a node that was stopped finds the time expired when it wakes up.
         """
         return self._until_ns
 
@@ -199,20 +199,20 @@ class ArbiterRunner:
             self._changed()
 
     async def _sleep(self, seconds: float | None) -> None:
-        """Until the node tells something, or the time has come."""
+        """Until a fact of the node's, or until the time has come."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         self._wake.clear()
 
     def _told(self) -> None:
-        """After a fact of the node's: it looks at the verdict by itself."""
+        """After a fact of the node's: the node reads the verdict by itself."""
         self._until_ns = self._core.serve_until_ns()
         self._shown = self._state()
         self._wake.set()
 
     def _changed(self) -> None:
-        """After news of the task's."""
+        """After a result."""
         self._until_ns = self._core.serve_until_ns()
         state = self._state()
         if state != self._shown:
@@ -222,12 +222,12 @@ class ArbiterRunner:
         news.set()
 
     def _state(self) -> object:
-        """When this has changed, the node and what waits here are told."""
+        """A change of this is reported to the node, and to what waits here."""
         core = self._core
         return core.verdict(), core.is_acting, core.is_acquiring, core.is_resigning, self._until_ns in (0, None)
 
     def _say(self) -> None:
-        """One line for each kind of trouble until a request is answered again, not for each try."""
+        """Log each kind of trouble once until a request is answered again, not once for each try."""
         trouble = self._core.trouble
         if trouble and trouble not in self._said and len(self._said) < TROUBLES_SAID:
             self._said.add(trouble)

@@ -1,8 +1,8 @@
 """The user's own commands: a fencing command, `network.serve` and `network.retire`.
 
-No shell: the words of the configuration are the words of the command, with `{peer}`, `{pair}`, `{role}` and `{term}`
-replaced. It runs in a process group of its own, which is killed when it takes too long, and when the node ends. Of what
-it writes to stderr the last line is kept, and no more than a few kilobytes are held meanwhile.
+No shell: the configured words are the command's words, with `{peer}`, `{pair}`, `{role}` and `{term}` replaced. It runs
+in a process group of its own, which is killed at the time limit, and when the node ends. The last line of its stderr is
+kept; at most a few kilobytes are held meanwhile.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 LAST_BYTES: Final = 4096
-"""Of what the command writes to stderr, the end is kept: it holds the last line."""
+"""The end of the command's stderr that is kept: it contains the last line."""
 
 LINE_LENGTH: Final = 200
-"""Characters of that line which are shown."""
+"""Characters of that line that are shown."""
 
 
 class Ended(NamedTuple):
@@ -32,7 +32,7 @@ class Ended(NamedTuple):
 
 
 class _Tail:
-    """The last bytes that were written to a pipe. Nobody who keeps it open is waited for."""
+    """The last bytes that were written to a pipe. It does not wait for a process that keeps the pipe open."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -60,7 +60,7 @@ class _Tail:
     def close(self) -> str:
         """The last line, printable."""
         self.close_writer()
-        for _ in range(16):  # a pipe holds 64 KiB; a writer that goes on is not waited for
+        for _ in range(16):  # a pipe holds 64 KiB; a process may still write to it
             if not self._read():
                 break
         self._loop.remove_reader(self._read_fd)
@@ -71,7 +71,7 @@ class _Tail:
 
 
 async def run_command(words: Sequence[str], timeout_s: float) -> Ended:
-    """Run it to its end, or kill its process group after `timeout_s`; also when this is cancelled."""
+    """Run it to its end; its process group is killed after `timeout_s`, and when this is cancelled."""
     tail = _Tail()
     process: asyncio.subprocess.Process | None = None
     in_time = True

@@ -1,5 +1,5 @@
-"""When the other node is silent, and who decides what follows.
+"""Which node serves when one of them is silent.
 
 Two steps, never one: `heartbeat` *suspects*, `arbiter` *permits*. A node that took its own suspicion for a
-permission would serve beside a living twin whenever the link between them is cut.
+permission would serve beside a living one whenever the link between them is cut.
 """

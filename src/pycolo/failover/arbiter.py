@@ -1,16 +1,17 @@
 """Permission: may this node serve alone?
 
 A lost heartbeat is a suspicion, never a permission: from one end, a dead node and a cut cable look the
-same. The arbiter is whoever can tell them apart, or can make sure of it.
+same. An arbiter can tell them apart, or makes sure that the other node is dead.
 
-**To add one**: write one file with a subclass of `Arbiter`. The node feeds it the facts below and looks at
-`verdict()` after every fact and whenever `deadline_ms()` has come. One that has to ask (a command, a store, a cluster
-manager) says what in `request`, one thing at a time, and is told what came of it: `answered` or `unanswered`
-(`failover.fencing`, `failover.lease`). `pycolo.arbiters.runner` does the asking for all of them, below the purity line.
+**To add one**: write one file with a subclass of `Arbiter`. The node tells it the facts below and reads
+`verdict()` after every fact and when `deadline_ms()` has come. An arbiter that has to ask (a command, a store, a
+cluster manager) returns its next request from `request`, one at a time, and is told the result: `answered` or
+`unanswered` (`failover.fencing`, `failover.lease`). `pycolo.arbiters.runner` executes the requests, below the
+purity line.
 
-**Terms.** A grant opens a new term, one above every term this node has seen. Messages carry it, and the
-node with the lower one yields. A verdict of GRANTED or DENIED is final for its question: what was granted
-may have been acted on. Only a lease that was lost turns GRANTED into DENIED. `paired` asks a new question.
+**Terms.** A grant opens a new term, above every term that this node has seen. Messages carry the term, and the
+node with the lower one yields. A verdict of GRANTED or DENIED is final for its question: the node may have
+acted on it. Only a lease that was lost turns GRANTED into DENIED. `paired` asks a new question.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +23,7 @@ from pycolo.errors import ConfigError
 
 
 class Decision(Enum):
-    """What the arbiter says."""
+    """The arbiter's answer."""
 
     WAIT = "wait"
     GRANTED = "granted"
@@ -41,7 +42,7 @@ IDLE_TEXT: Final = "the other node is not suspected"
 
 
 class Arbiter(ABC):
-    """One arbiter decides once for each pair, about one node's question "may I serve alone?"."""
+    """Answers one node's question "may I serve alone?", once for each pair."""
 
     name: ClassVar[str]
     """What the user calls it."""
@@ -55,7 +56,7 @@ class Arbiter(ABC):
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def paired(self, term: int, now_ms: int) -> None:
-        """A pair was formed and works under `term`: whatever was decided before was about another one."""
+        """A pair was formed and works under `term`: earlier decisions were about another pair."""
         self._term = max(self._term, term)
         self._decision = Decision.WAIT
         self._text = IDLE_TEXT
@@ -66,22 +67,22 @@ class Arbiter(ABC):
 
     @abstractmethod
     def recovered(self, now_ms: int) -> None:
-        """The other node was heard again; comes too late after a grant."""
+        """The other node was heard again; after a grant this comes too late."""
 
     def operator_confirmed(self, now_ms: int) -> None:
-        """A human vouches that the other node serves no longer, suspected or not; always taken."""
+        """An operator vouches that the other node no longer serves. This node need not suspect it."""
         self._grant("the operator confirmed that the other node is down")
 
     def peer_resigned(self, now_ms: int, why: str) -> None:
-        """The other node says that it serves no longer: permission enough, where no lease has to be given back."""
+        """The other node says that it no longer serves: that is a permission, unless it has to return a lease."""
         self._grant(f"the other node has resigned: {why}")
 
     def acquire_wanted(self, term: int = 0) -> None:
-        """This node is about to serve, or to protect what it serves; `term`: the highest that either node knows."""
+        """This node serves or is about to, or protects what it serves; `term`: the highest that either node knows."""
         return
 
     def acquire_abandoned(self) -> None:
-        """The node does not wait for that any longer."""
+        """The node no longer waits for the answer to that."""
         return
 
     def resigned(self) -> None:
@@ -100,7 +101,7 @@ class Arbiter(ABC):
     # ── what it asks ────────────────────────────────────────────────────────────────────────────────────────
 
     def request(self, now_ns: int) -> object | None:
-        """What to do or ask now, one thing at a time. Take the time, call this, then act: in that order."""
+        """What to do or ask now, one thing at a time. Take the time, call this, then act, in that order."""
         return None
 
     def due_ns(self) -> int | None:
@@ -108,18 +109,18 @@ class Arbiter(ABC):
         return None
 
     def answered(self, answer: Any, now_ns: int) -> None:
-        """What came of the last request."""
+        """The result of the last request."""
         raise AssertionError(f"{self.name} asks nothing, and is answered {answer}")
 
     def unanswered(self, why: str, now_ns: int) -> None:
-        """Nothing came of the last request; it may have been done all the same."""
+        """The last request has no result; it may have been done all the same."""
         raise AssertionError(f"{self.name} asks nothing, and is not answered: {why}")
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
     def deadline_ms(self) -> int | None:
-        """When to call `timer_fired` and look again; None when only a fact can change the verdict."""
+        """When to call `timer_fired` and read the verdict again; None when only a fact can change it."""
 
     def verdict(self) -> Verdict:
         """The decision as it stands."""
@@ -140,28 +141,28 @@ class Arbiter(ABC):
 
     @property
     def is_acting(self) -> bool:
-        """Something is under way that may end the other node: it cannot be called back."""
+        """Whether something is under way that may end the other node: it cannot be called back."""
         return False
 
     @property
     def is_acquiring(self) -> bool:
-        """`acquire_wanted` still waits for its answer."""
+        """Whether `acquire_wanted` still waits for its answer."""
         return False
 
     @property
     def is_resigning(self) -> bool:
-        """Something is still to be given back."""
+        """Whether something is still to be returned."""
         return False
 
     @property
     def trouble(self) -> str:
-        """Why nothing came of the last request; empty when something did."""
+        """Why the last request has no result; empty when it has one."""
         return ""
 
     # ── for subclasses ──────────────────────────────────────────────────────────────────────────────────────
 
     def _grant(self, text: str, term: int | None = None) -> None:
-        """`term`: the new one where somebody else counts them; it is higher than all before."""
+        """`term`: the new one, where the arbiter counts terms itself; it is above all before."""
         if self._decision is Decision.WAIT:
             assert term is None or term > self._term, "a grant opens a new term"
             self._term = self._term + 1 if term is None else term
@@ -179,7 +180,7 @@ class Arbiter(ABC):
 
 
 class ManualArbiter(Arbiter):
-    """Waits for the operator (`colo failover`), whatever happens: safe, and as fast as a human."""
+    """Always waits for the operator (`colo failover`): safe, and as fast as a human."""
 
     name = "manual"
 
@@ -188,40 +189,40 @@ class ManualArbiter(Arbiter):
         self._wait("waiting for the operator: make sure that the other node is down, then `colo failover`")
 
     def recovered(self, now_ms: int) -> None:
-        """The operator need not hurry any more."""
+        """No operator is needed."""
         self._wait(IDLE_TEXT)
 
     def timer_fired(self, now_ms: int) -> None:
-        """Time decides nothing here."""
+        """Time decides nothing."""
 
     def deadline_ms(self) -> int | None:
-        """Time decides nothing here."""
+        """Time decides nothing."""
         return None
 
 
 class FirstToNoticeArbiter(Arbiter):
     """Grants at the first suspicion: for the laboratory only.
 
-    Unsafe when the link alone is cut: both nodes live, each hears nothing, each is "first" on its own side
-    and is granted the same term, and two machines with one address answer the same clients, each with a
-    state that the other does not have. It is right only where whoever silences a node also kills it, as the
-    laboratory does.
+    Unsafe when the link alone is cut: both nodes live, neither hears the other, each is "first" on its own
+    side and is granted the same term. Then two machines with one address answer the same clients, each with
+    a state that the other lacks. It is right only if the event that silences a node also kills it, as in the
+    laboratory.
     """
 
     name = "first-to-notice"
 
     def suspected(self, now_ms: int) -> None:
-        """Takes the suspicion for the fact."""
-        self._grant("first to notice that the other node is silent (laboratory only: nobody made sure of it)")
+        """Takes the suspicion for a fact."""
+        self._grant("first to notice that the other node is silent (laboratory only: it may be alive)")
 
     def recovered(self, now_ms: int) -> None:
-        """Always too late."""
+        """Too late: the grant came with the suspicion."""
 
     def timer_fired(self, now_ms: int) -> None:
-        """Time decides nothing here."""
+        """Time decides nothing."""
 
     def deadline_ms(self) -> int | None:
-        """Time decides nothing here."""
+        """Time decides nothing."""
         return None
 
 
@@ -230,7 +231,7 @@ ARBITERS: Final[Mapping[str, type[Arbiter]]] = {kind.name: kind for kind in (Man
 
 
 def make_arbiter(name: str, term: int) -> Arbiter:
-    """The arbiter that `--arbiter` names. Raises `ConfigError` for a name that is none."""
+    """The arbiter that `--arbiter` names. Raises `ConfigError` for an unknown name."""
     kind = ARBITERS.get(name)
     if kind is None:
         raise ConfigError("--arbiter", f"one of {', '.join(ARBITERS)}", name)

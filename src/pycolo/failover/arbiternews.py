@@ -1,4 +1,4 @@
-"""What an arbiter's core has to tell the pair table: facts, each once."""
+"""Turns changes of an arbiter's core into facts for the pair table, each once."""
 
 from pycolo.failover.arbiter import Arbiter, Decision
 from pycolo.failover.pair import Told
@@ -6,7 +6,7 @@ from pycolo.failover.pairstates import Fact
 
 
 class ArbiterNews:
-    """Compares a core with what it was when it was last looked at."""
+    """Compares a core with its state at the last call."""
 
     def __init__(self) -> None:
         self._decision = Decision.WAIT
@@ -15,7 +15,7 @@ class ArbiterNews:
         self._may_serve = True
 
     def facts(self, core: Arbiter, now_ns: int) -> list[tuple[Fact, Told]]:
-        """In the order in which the table must hear them: that it acts, how that ended, what bounds the service."""
+        """In the order that the table needs: the core acts, the result of that, then what bounds the service."""
         found: list[tuple[Fact, Told]] = []
         verdict = core.verdict()
         told = Told(term=verdict.term, text=verdict.text)

@@ -1,8 +1,8 @@
 """The arbiter `command`: a command makes sure that the other node serves no longer.
 
-Pure: it says when the command is to run (`request`) and is told how that ended. Whoever cuts the other host's power
-may serve, whatever is heard of it meanwhile; so a run that has begun is never called off, and its success grants even
-after the other node was heard again: what was fenced does not serve.
+Pure: it says when the command is to run (`request`) and is told the result. A command that has begun is never called
+off, and its success is a grant even if the other node was heard again meanwhile: a fenced node does not serve. Before
+it has begun, a suspicion that is refuted is withdrawn.
 """
 
 from typing import Final, NamedTuple
@@ -17,13 +17,13 @@ RETRY_LAST_MS: Final = 30_000
 
 
 class Fence(NamedTuple):
-    """Run the command. `term`: the one that a success opens."""
+    """Run the command. `term`: the one that a success begins."""
 
     term: int
 
 
 class Fenced(NamedTuple):
-    """How it ended. `exit_code` None: not started, or not in time. `text`: why, or the last line of stderr."""
+    """The result. `exit_code` None: not started, or not in time. `text`: the reason, or the last line of stderr."""
 
     exit_code: int | None
     text: str
@@ -45,7 +45,7 @@ class FencingArbiter(Arbiter):
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def suspected(self, now_ms: int) -> None:
-        """The command is to run, now."""
+        """The command is to run now."""
         self._is_suspected = True
         if not self._is_running and self._retry_at_ms is None:
             self._failures = 0
@@ -53,7 +53,7 @@ class FencingArbiter(Arbiter):
             self._wait("the fencing command is about to run")
 
     def recovered(self, now_ms: int) -> None:
-        """No further try; one that is under way goes on to its end."""
+        """The command is not started again; one that is under way runs to its end."""
         self._is_suspected = False
         self._retry_at_ms = None
         if self._is_running:
@@ -73,9 +73,9 @@ class FencingArbiter(Arbiter):
         self._wait("the fencing command is under way")
 
     def fencing_finished(self, now_ms: int, exit_code: int | None, text: str) -> None:
-        """`exit_code` None: it could not be started or did not end in time, as `text` says.
+        """`exit_code` None: it could not be started, or did not end in time.
 
-        `text` is one line: why it failed, or the last line that the command wrote to stderr.
+        `text` is one line: the reason for that, or the last line that the command wrote to stderr.
         """
         self._is_running = False
         self._trouble = ""
@@ -83,7 +83,7 @@ class FencingArbiter(Arbiter):
             if self._decision is Decision.DENIED:
                 self._trouble = "the other node was fenced though it had taken over: now neither serves"
             was_heard = (
-                "" if self._is_suspected else "; it was heard again meanwhile, but what was fenced does not serve"
+                "" if self._is_suspected else "; it was heard again meanwhile, but a fenced node does not serve"
             )
             self._grant(f"the fencing command has succeeded: the other node is fenced{was_heard}")
             return
@@ -115,7 +115,7 @@ class FencingArbiter(Arbiter):
         return None if due_ms is None else due_ms * 1_000_000
 
     def answered(self, answer: Fenced, now_ns: int) -> None:
-        """How the command ended."""
+        """The command's result."""
         self.fencing_finished(now_ns // 1_000_000, answer.exit_code, answer.text)
 
     def unanswered(self, why: str, now_ns: int) -> None:
@@ -126,12 +126,12 @@ class FencingArbiter(Arbiter):
 
     @property
     def is_acting(self) -> bool:
-        """Whether the command runs: what it is about to do cannot be taken back."""
+        """Whether the command runs: it cannot be called back."""
         return self._is_running
 
     @property
     def trouble(self) -> str:
-        """That the last run has done harm. What failed is logged where the command runs."""
+        """Set when the last run has done harm. A command that failed is logged where it runs."""
         return self._trouble
 
     def wants_run(self, now_ms: int) -> bool:

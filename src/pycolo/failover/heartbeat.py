@@ -1,13 +1,13 @@
 """Suspicion: the other node has been silent for too long, or its connection is gone.
 
-**Silence is counted in our own running time.** After a stall of ours (a busy machine, a paused VM, another
-thread in possession of the interpreter) the clock has jumped, but nobody listened meanwhile, and the
-other's heartbeats may still be on their way up. So a step of the clock counts as silence up to
-`own_stall_ms`; the rest is ours. Some of it is always counted: a node that does nothing but stall must
-still notice, later, that it is alone.
+**Silence is counted in this node's own running time.** After a stall (a busy machine, a paused VM, another
+thread that holds the interpreter) the clock has jumped, but this node did not listen meanwhile, and the
+other one's heartbeats may still wait in a buffer. So a step of the clock counts as silence up to
+`own_stall_ms`; the rest is this node's own delay. Some of it always counts: a node that stalls all the time
+must still notice, later, that it is alone.
 
-The shell reads the connection *before* it calls `timer_fired`, with a time taken before that reading; then
-what arrived during a stall is heard before the silence is judged.
+The shell takes the time, reads the connection, and then calls `timer_fired` with that time: so what arrived
+during a stall is heard before the silence is judged.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pycolo import limits
 
 
 class SuspicionReason(Enum):
-    """What made the other node suspect."""
+    """Why the other node is suspected."""
 
     SILENCE = "silence"
     CONNECTION_LOST = "connection lost"
@@ -25,7 +25,7 @@ class SuspicionReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """Command: ask the arbiter. `silent_ms` is the other's silence in our running time."""
+    """Command: ask the arbiter. `silent_ms` is the other node's silence in this node's running time."""
 
     reason: SuspicionReason
     silent_ms: int
@@ -61,13 +61,13 @@ class HeartbeatDetector:
 
     @property
     def silent_ms(self) -> int:
-        """The other node's silence so far, in our running time."""
+        """The other node's silence so far, in this node's running time."""
         return self._silent_ms
 
     def heard(self, now_ms: int) -> None:
-        """Anything at all came from the other node."""
+        """A message came from the other node."""
         if self._is_lost:
-            return  # read late from a connection that is gone: nothing will follow
+            return  # read late, from a connection that is gone
         self._count(now_ms)
         if self._suspected:
             self._suspected = False
@@ -87,7 +87,7 @@ class HeartbeatDetector:
             self._suspect(SuspicionReason.SILENCE)
 
     def deadline_ms(self) -> int | None:
-        """When to call `timer_fired` next: at least every interval, since its lateness shows a stall."""
+        """When to call `timer_fired` next: at least every interval, because its lateness shows a stall."""
         if self._suspected:
             return None
         return self._awake_ms + min(self.interval_ms, self.timeout_ms - self._silent_ms)

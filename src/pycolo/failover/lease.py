@@ -114,7 +114,7 @@ class LeaseArbiter(Arbiter):
             self._goal_term = term
 
     def acquire_abandoned(self) -> None:
-        """The node no longer waits for the lease; a claim that is under way is brought to its end all the same."""
+        """The node no longer waits for the lease; a claim that is under way is completed all the same."""
         if self._goal is Goal.ACQUIRE and not self._is_open():
             self._goal = Goal.NONE
 
@@ -146,7 +146,7 @@ class LeaseArbiter(Arbiter):
             self._pursue(goal, "asking etcd whether this node may serve alone")
 
     def recovered(self, now_ms: int) -> None:
-        """No further try, whoever has asked; a claim that is under way is brought to its end, and counts."""
+        """No further try, by the operator's word either; a claim that is under way is completed, and counts."""
         self._is_suspected = False
         if self._goal in _ALONE and not self._is_open() and not self._is_unbound:
             self._goal = Goal.NONE

@@ -1,4 +1,4 @@
-"""The arbiter's part of a node: the table's commands for it, and what it has to tell the table."""
+"""A node's arbiter: carries out the pair table's commands for it, and tells the table its facts."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,14 +13,14 @@ MakeRunner = Callable[[Callable[[], None]], ArbiterRunner]
 
 
 def run_core(core: Arbiter) -> MakeRunner:
-    """For a core that asks for nothing."""
+    """For a core without requests."""
     return lambda on_change: ArbiterRunner(core, on_change)
 
 
 class Permission:
-    """Asks one arbiter. Each suspicion is a question of its own, under the term of the moment.
+    """Asks one arbiter. Each suspicion is a new question, under the term of the moment.
 
-    `tell` gets its facts: at once, where a call here has made the arbiter decide.
+    `tell` gets the arbiter's facts, during a call if that call has made it decide.
     """
 
     def __init__(self, make_runner: MakeRunner, tell: Tell, term: Callable[[], int]) -> None:
@@ -35,20 +35,20 @@ class Permission:
 
     @property
     def name(self) -> str:
-        """What the user calls the arbiter."""
+        """The arbiter's name in the configuration."""
         return self._runner.name
 
     @property
     def says(self) -> str:
-        """One line for the user."""
+        """The arbiter's state, one line for the user."""
         return self._runner.verdict().text
 
     async def start(self) -> None:
-        """Begin to work."""
+        """Start the arbiter."""
         await self._runner.start()
 
     async def close(self) -> None:
-        """End; what is held and was not resigned runs out by itself."""
+        """Stop the arbiter; a lease that was not resigned runs out by itself."""
         if self._resigning is not None:
             await self._resigning
         await self._runner.close()
@@ -61,7 +61,7 @@ class Permission:
         self._report()
 
     def withdraw(self) -> None:
-        """It was heard, or its own word decides."""
+        """The other node was heard, or its own word decides."""
         self._is_asked = False
         self._granted_term = 0
         self._runner.recovered(now_ms())
@@ -76,7 +76,7 @@ class Permission:
         self._report()
 
     def peer_resigned(self, why: str) -> None:
-        """The other node has said that it serves no longer."""
+        """The other node has said that it no longer serves."""
         if self._is_granted():
             return
         self._open_question()

@@ -63,7 +63,7 @@ def test_a_run_that_has_begun_counts_whatever_is_heard_meanwhile(facts):
 
 
 def test_it_says_so_when_the_other_was_heard_again():
-    assert "what was fenced does not serve" in apply(["suspected", "run", "recovered", "exit 0"])[-1][1].text
+    assert "a fenced node does not serve" in apply(["suspected", "run", "recovered", "exit 0"])[-1][1].text
 
 
 def test_a_failure_is_tried_again_later_and_later():
