@@ -10,8 +10,10 @@ store (`support.leaseworld`).
 
 import pytest
 
+from pycolo.failover import lease, leaserules
 from pycolo.failover.pairstates import Command, Fact, State, Timer
 from pycolo.failover.pairtable import TABLE, Transition
+from pycolo.failover.store import KeysRead
 from support.modelcheck import Checker, Searched
 from support.pairkey import key
 from support.pairlife import Life
@@ -68,7 +70,7 @@ def test_never_do_both_serve(arbiter: str, budget: Budget, depth: int) -> None:
 @pytest.mark.parametrize("arbiter", ["manual", "command", "etcd", "lease"])
 def test_never_do_both_serve_while_a_pair_is_formed(arbiter: str) -> None:
     rules = Rules(arbiter, is_wished=True)
-    found = search(rules, unprotected(rules, FAULT_AND_WORD), 18)
+    found = search(rules, unprotected(rules, FAULT_AND_WORD), 14 if arbiter == "lease" else 18)
     print(f"{arbiter}: {found.states} states, {found.depth} steps")
     assert found.broken is None, str(found.broken)
 
@@ -206,3 +208,34 @@ def test_a_broken_row_is_found(name: str) -> None:
     assert found.broken is not None, f"{name}: not found in {found.states} states, {found.depth} steps"
     print(f"{name}: {found.broken}")
     assert found.broken.law == law
+
+
+def refuses_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = leaserules.refusal
+
+    def refusal(keys: KeysRead, node: leaserules.Standing) -> leaserules.Refusal | None:
+        refused = judge(keys, node)
+        is_open = keys.term is not None and keys.term.grantee not in ("", node.identity)
+        return refused._replace(is_final=True) if refused is not None and is_open else refused
+
+    monkeypatch.setattr(lease, "refusal", refusal)
+
+
+def returns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease.LeaseArbiter, "_look_back", lambda core, keys: setattr(core, "_looks_back", False))
+
+
+BROKEN_CORES = {
+    "an open grant makes the other replica old": refuses_for_good,
+    "a grant is never returned": returns_nothing,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_CORES)
+def test_a_broken_core_of_a_lease_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    BROKEN_CORES[name](monkeypatch)
+    rules = Rules("lease")
+    found = search(rules, protected(rules, Budget(faults=1, cuts=1)), 6, Life(rules, delivers=True, restarts=True))
+    assert found.broken is not None, f"{name}: not found in {found.states} states, {found.depth} steps"
+    print(f"{name}: {found.broken}")
+    assert found.broken.law == "none serves for ever, though one could"

@@ -17,7 +17,7 @@ def key(world: World) -> Key:
     """The same for two worlds that differ only by their numbers, or by which node is which."""
     one, other = (_side(node) for node in world.nodes)
     if one == other:
-        return min(_key(world, 0), _key(world, 1))
+        return min(_key(world, 0), _key(world, 1), key=None if world.leases is None else repr)
     return _key(world, 0 if one < other else 1)
 
 

@@ -174,7 +174,8 @@ def unprotected(rules: Rules, budget: Budget) -> World:
     primary = Node(pair, Record(Role.PRIMARY, 1, False, rules.is_wished), True, True, trust=0, lease=LEASE_TICKS)
     secondary = Node(second, Record(Role.SECONDARY, 1, False, rules.is_wished), False, False, trust=0)
     etcd = Etcd(0, 1, LEASE_TICKS + 1, 0) if rules.arbiter == "etcd" else None
-    return World((primary, secondary), budget=budget, etcd=etcd, served_term=1)
+    leases = leaseworld.begin((1, 1), holder=0) if rules.arbiter == "lease" else None
+    return World((primary, secondary), budget=budget, etcd=etcd, leases=leases, served_term=1)
 
 
 # ── what a world is ─────────────────────────────────────────────────────────────────────────────────────────

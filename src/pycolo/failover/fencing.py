@@ -82,9 +82,7 @@ class FencingArbiter(Arbiter):
         if exit_code == 0:
             if self._decision is Decision.DENIED:
                 self._trouble = "the other node was fenced though it had taken over: now neither serves"
-            was_heard = (
-                "" if self._is_suspected else "; it was heard again meanwhile, but a fenced node does not serve"
-            )
+            was_heard = "" if self._is_suspected else "; it was heard again meanwhile, but a fenced node does not serve"
             self._grant(f"the fencing command has succeeded: the other node is fenced{was_heard}")
             return
         self._failures += 1
