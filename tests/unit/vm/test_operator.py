@@ -121,7 +121,7 @@ WHOLE = {C.PROTECT: F.SYNCHRONISED, C.RECORD: F.RECORDED}
 def test_protect_answers_when_the_pair_is_whole_and_the_plan_has_ended() -> None:
     async def work() -> None:
         world = World(S.PRIMARY_LINKED, WHOLE)
-        assert await world.ask("protect") == {"state": "protected", "epoch": 4, "term": 0}
+        assert await world.ask("protect") == {"state": "protected", "epoch": 4, "term": 0, "seen": "no traffic yet"}
         assert world.guest.done == ["settled"]
         assert world.decider.pair.is_wished
 
@@ -153,7 +153,7 @@ def test_a_new_term_is_a_new_link_and_then_protect_goes_on() -> None:
             await asyncio.sleep(0)
         world.answers |= WHOLE
         world.decider.tell(F.LINKED, Told(link=2))
-        assert await asking == {"state": "protected", "epoch": 4, "term": 1}
+        assert await asking == {"state": "protected", "epoch": 4, "term": 1, "seen": "no traffic yet"}
 
     play(work)
 
