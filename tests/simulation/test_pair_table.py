@@ -54,8 +54,8 @@ CUT_STALL_FAULT_AND_WORD = Budget(faults=1, cuts=1, pauses=1, words=1)
         ("etcd", FAULT_AND_WORD, 15),
         ("etcd", STALL_REPEAT_AND_WORD, 16),
         ("etcd", CUT_STALL_FAULT_AND_WORD, 8),
-        ("lease", FAULT_AND_WORD, 11),
-        ("lease", STALL_REPEAT_AND_WORD, 11),
+        ("lease", FAULT_AND_WORD, 9),
+        ("lease", STALL_REPEAT_AND_WORD, 9),
         ("lease", CUT_STALL_FAULT_AND_WORD, 6),
     ],
 )
@@ -64,13 +64,13 @@ def test_never_do_both_serve(arbiter: str, budget: Budget, depth: int) -> None:
     found = search(rules, protected(rules, budget), depth)
     print(f"{arbiter}, {budget}: {found.states} states, {found.depth} steps, all of them: {found.is_whole}")
     assert found.broken is None, str(found.broken)
-    assert found.states > 2_000
+    assert found.states > 500
 
 
 @pytest.mark.parametrize("arbiter", ["manual", "command", "etcd", "lease"])
 def test_never_do_both_serve_while_a_pair_is_formed(arbiter: str) -> None:
     rules = Rules(arbiter, is_wished=True)
-    found = search(rules, unprotected(rules, FAULT_AND_WORD), 14 if arbiter == "lease" else 18)
+    found = search(rules, unprotected(rules, FAULT_AND_WORD), 12 if arbiter == "lease" else 18)
     print(f"{arbiter}: {found.states} states, {found.depth} steps")
     assert found.broken is None, str(found.broken)
 
@@ -83,7 +83,7 @@ def test_two_healthy_nodes_that_lose_each_other_are_never_both_fenced(budget: Bu
     assert found.broken is None, str(found.broken)
 
 
-@pytest.mark.parametrize(("arbiter", "depth"), [("manual", 9), ("command", 9), ("etcd", 9), ("lease", 7)], ids=str)
+@pytest.mark.parametrize(("arbiter", "depth"), [("manual", 9), ("command", 9), ("etcd", 9), ("lease", 6)], ids=str)
 @pytest.mark.parametrize(
     ("delivers", "restarts"), [(True, True), (False, True), (True, False)], ids=["", "all lost", "dead stay dead"]
 )
