@@ -457,7 +457,7 @@ def test_a_takeover_keeps_its_rows_until_the_guest_ends(scene):
         await world.protected()
         assert not rows(world.b).exists()
         await takes_over(world)
-        assert rows(world.b).exists()
+        await until(rows(world.b).exists)  # the data path's thread writes it
         world.b.guest.retire(world.b.answer)
         await world.b.guest.settled()
         assert not rows(world.b).exists()
