@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pycolo.cli.status import checkpoint_line
+from pycolo.cli.status import checkpoint_line, size
 from pycolo.cli.target import for_a_node, say
 from pycolo.node.sidebyside import divergence_lines
 
@@ -32,13 +32,23 @@ def explain(*, control: Path, last: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"divergences": divergences, "checkpoints": checkpoints}, indent=2))
         return
-    say(explanation(divergences, checkpoints, monotonic_ns()))
+    say([*([] if divergences else [why_none(answer)]), *explanation(divergences, checkpoints, monotonic_ns())])
+
+
+def why_none(answer: Fields) -> str:
+    """What a node without divergences says instead."""
+    compared = answer.get("counters", {}).get("compared_bytes", 0)
+    if compared:
+        return f"no divergence so far: {size(compared)} of both guests' payload were equal"
+    if answer["role"] == "secondary":
+        return "no divergence here: the primary's node compares; ask that one"
+    if answer["state"] in ("protected", "degraded"):
+        return "no divergence so far: nothing was compared yet; let a client ask the guest something"
+    return f"no divergence so far: this node is {answer['state']}, and compares nothing without a secondary"
 
 
 def explanation(divergences: list[Fields], checkpoints: list[Fields], now_ns: int) -> Iterator[str]:
     """Oldest first, as in a log. `now_ns`: this host's monotonic clock, which is also the node's."""
-    if not divergences:
-        yield "no divergence so far"
     for divergence in divergences:
         yield from divergence_lines(divergence, now_ns)
         yield ""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pycolo import cli
-from pycolo.cli.explain import explanation
+from pycolo.cli.explain import explanation, why_none
 from pycolo.cli.status import size, status_lines
 from pycolo.cli.target import printable
 from pycolo.cli.watch import CLEAR_BELOW, HOME, screen
@@ -74,6 +74,21 @@ def test_a_guest_that_ought_to_be_protected_and_is_not():
     line = "unprotected for 12.3 s, 2 failed attempts: vm1: no QEMU"
     assert line in status_lines(vm_status(state="linked", protection=protection))
     assert line not in status_lines(vm_status(state="linked", protection=protection | {"wished": False}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"counters": {"compared_bytes": 2048}}, "2.0 KiB of both guests' payload were equal"),
+        ({"state": "degraded"}, "nothing was compared yet"),
+        ({"state": "alone"}, "this node is alone, and compares nothing without a secondary"),
+        ({"role": "secondary"}, "ask that one"),
+    ],
+)
+def test_explain_of_an_idle_pair_says_why_there_is_nothing(changed, said):
+    line = why_none({**STATUS, "counters": {}, **changed})
+    assert said in line
+    assert "\n" not in line
 
 
 HEALTH = {
@@ -330,4 +345,7 @@ def test_nothing_to_explain(colo, tmp_path: Path):
         return {**STATUS, "divergences": [], "checkpoint": None}
 
     with answering(tmp_path / "c", answer_plain):
-        assert colo("explain", "--control", tmp_path / "c")[:2] == (0, "no divergence so far\n")
+        assert colo("explain", "--control", tmp_path / "c")[:2] == (
+            0,
+            "no divergence so far: nothing was compared yet; let a client ask the guest something\n",
+        )
