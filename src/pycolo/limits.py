@@ -194,6 +194,9 @@ figures."""
 OWN_STALL_MS: Final = 30
 """A longer gap in a node's own loop is its own delay: the rest does not count as silence of the other node."""
 
+HEAD_START_MS: Final = 10_000
+"""For the host that serves to fence the other one first: as long as a fencing command may take."""
+
 HOOK_MS: Final = 5_000
 """`network.serve` and `network.retire`: `ip link set` takes milliseconds, and clients wait for it."""
 

@@ -141,6 +141,10 @@ class ArbiterRunner:
         self._core.term_seen(term)
         self._told()
 
+    def told(self) -> None:
+        """The core has been told something that only its kind knows."""
+        self._told()
+
     def timer_fired(self, at_ms: int) -> None:
         """`deadline_ms` has come."""
         self._core.timer_fired(at_ms)

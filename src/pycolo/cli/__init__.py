@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "protect": "vm:protect",
     "proxy": "proxy:proxy",
     "qemu-args": "vm:qemu_args",
+    "resource-agent": "resourceagent:resource_agent",
     "secondary": "node:secondary",
     "status": "status:status",
     "unprotect": "vm:unprotect",

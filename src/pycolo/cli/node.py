@@ -15,6 +15,7 @@ from pycolo.cli.streams import PREFIX
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.errors import ConfigError
 from pycolo.failover.arbiter import ARBITERS
+from pycolo.failover.pacemaker import PacemakerArbiter
 from pycolo.link.hello import PAIR_DEFAULT, Role
 from pycolo.node.options import NodeOptions
 from pycolo.transport.linksetup import Address
@@ -58,10 +59,19 @@ _common = _options(
     click.option("--insecure-link", metavar="IFACE|ADDRESS|PREFIX", help="The link on which plain text is allowed."),
     click.option(
         "--arbiter",
-        type=click.Choice(sorted(ARBITERS)),
+        type=click.Choice(sorted({*ARBITERS, PacemakerArbiter.name})),
         default="manual",
         show_default=True,
         help="What turns a suspicion into permission. first-to-notice is for tests: a cut link makes both serve.",
+    ),
+    click.option("--peer-node", metavar="NAME", help="--arbiter pacemaker: the other host's name in the cluster."),
+    click.option(
+        "--head-start",
+        type=click.IntRange(0, 600_000),
+        default=limits.HEAD_START_MS,
+        show_default=True,
+        metavar="MS",
+        help="--arbiter pacemaker, two votes: the primary's host fences first; longer than fencing a host takes.",
     ),
     click.option(
         "--heartbeat-interval",
@@ -210,6 +220,8 @@ def _node_options(role: Role, link: str, link_option: str, given: dict[str, Any]
         insecure=given["insecure"],
         insecure_link=given["insecure_link"],
         arbiter=given["arbiter"],
+        peer_node=given["peer_node"],
+        head_start_ms=given["head_start"],
         heartbeat_interval_ms=given["heartbeat_interval"],
         heartbeat_timeout_ms=given["heartbeat_timeout"],
         control=given["control"],

@@ -214,6 +214,7 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     kind: Annotated[str, keys.choice(*ARBITER_KINDS)] = "manual"
     """`manual` waits for `colo failover`; `command` runs a command that fences the other host; `etcd` takes a lease;
+    `pacemaker` takes the word of a cluster whose resource agent has started the node, see [Pacemaker](pacemaker.md);
     `first-to-notice` is for laboratories: a cut link makes both nodes serve.
     """
 
@@ -230,11 +231,15 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     Exit code 0 means that it would. Every check runs it, with the same placeholders and time limit.
     """
 
-    head_start_ms: Annotated[int, keys.milliseconds(0, 600_000)] = 10_000
-    """For `command`: the node that serves runs its command at once, the other one so much later, so that two healthy
-    hosts that lose each other are not both fenced. At least `timeout_ms`. When the host that serves is dead, its
-    clients wait for this as well.
+    head_start_ms: Annotated[int, keys.milliseconds(0, 600_000)] = limits.HEAD_START_MS
+    """For `command`, and for `pacemaker` in a cluster of two votes: the node that serves fences at once, the other one
+    so much later, so that two healthy hosts that lose each other are not both fenced. For `command` at least
+    `timeout_ms`; for `pacemaker` longer than fencing takes. When the host that serves is dead, its clients wait for
+    this as well.
     """
+
+    node: Annotated[str | None, keys.text("the name of a cluster node", r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")] = None
+    """For `pacemaker`: the other host's name in the cluster."""
 
     endpoints: Annotated[list[str], keys.strings(_URLS, keys.check_endpoint)] = msgspec.field(default_factory=list)
     """For `etcd`: its client URLs."""
@@ -262,6 +267,8 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
             yield "head_start_ms", f"at least arbiter.timeout_ms ({self.timeout_ms})", self.head_start_ms
         if self.dry_run and not self.command:
             yield "dry_run", "arbiter.command with it", self.dry_run[0]
+        if self.kind == "pacemaker" and self.node is None:
+            yield "node", 'the other host\'s name in the cluster, since kind is "pacemaker"', None
         if self.kind == "etcd" and not self.endpoints:
             yield "endpoints", 'an array of URLs, since kind is "etcd"', None
         if (self.certificate is None) != (self.key is None):

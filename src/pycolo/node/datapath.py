@@ -65,6 +65,7 @@ class DataPath(threading.Thread):
         weakref.finalize(self, os.close, self._wake).atexit = False  # others may post after the thread's end
         self._questions: deque[Future[Any]] = deque()
         self._stopping = False
+        self._is_paused = False
         self._has_ended = False
         self._leaves_ports_open = False
         self._link: LinkSocket | None = None
@@ -113,6 +114,14 @@ class DataPath(threading.Thread):
         """Move nothing more, and end (in this thread)."""
         self._stopping = True
 
+    def pause(self) -> None:
+        """Move nothing until `go_on` (in this thread). What is not read waits in the ports."""
+        self._is_paused = True
+
+    def go_on(self) -> None:
+        """After `pause` (in this thread)."""
+        self._is_paused = False
+
     # ── for subclasses ────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -143,13 +152,15 @@ class DataPath(threading.Thread):
         self._epoll.register(self._wake, select.EPOLLIN)
         try:
             while True:
-                ready = self._pump.run(self._until_us())
+                ready = self._rest() if self._is_paused else self._pump.run(self._until_us())
                 if ready.get(self._wake):
                     os.eventfd_read(self._wake)
                 while self._mail and not self._stopping:
                     self._mail.popleft()()
                 if self._stopping:
                     break
+                if self._is_paused:
+                    continue
                 self._drop_ended(ready)
                 self._service()
                 self._act()
@@ -159,6 +170,14 @@ class DataPath(threading.Thread):
             self._close()
             self._has_ended = True
             self._refuse_questions()
+
+    def _rest(self) -> dict[int, int]:
+        """Wait for what is posted."""
+        if self._mail:
+            return {}
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        return dict(poll.poll(WAIT_US_MAX // 1000))
 
     def _until_us(self) -> int:
         """When the pump is to return at the latest."""

@@ -102,10 +102,17 @@ class Node:
         self._done = asyncio.Event()
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
-        self._watch = watch
+        self._watches = [watch]
+        self._services = list(given.services)
         decider.does = commands
         decider.watch = self._changed
         gate.set(decider.pair.release)
+
+    def add(self, service: Service, watch: Watch, *, without: Command) -> None:
+        """One part more, before `run`; the node does not begin with the command `without`."""
+        self._services.append(service)
+        self._watches.append(watch)
+        self._given = self._given._replace(commands=tuple(c for c in self._given.commands if c is not without))
 
     @property
     def pair(self) -> Pair:
@@ -124,7 +131,7 @@ class Node:
             if self._given.warning:
                 log.warning(self._given.warning)
             self.begin()
-            for service in self._given.services:
+            for service in self._services:
                 started.append(service)
                 await service.start()
             await self._done.wait()
@@ -183,7 +190,8 @@ class Node:
     def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
         self._gate.set(after.release)
         links = self.parts.links
-        self._watch(fact, before, after)
+        for watch in self._watches:
+            watch(fact, before, after)
         self.journal.changed(fact, before, after, links.suspected_ns)
         if after.state in (State.PRIMARY_PROTECTED, State.SECONDARY_PROTECTED):
             links.suspected_ns = 0

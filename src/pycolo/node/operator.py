@@ -8,6 +8,7 @@ import structlog
 
 from pycolo import __version__
 from pycolo.failover.pairstates import FREE, Fact, State
+from pycolo.node.cluster import Cluster
 from pycolo.node.control import Answer
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
@@ -63,6 +64,8 @@ class Operator:
         self._divergences = divergences
         self._health = health
         self._is_refused = False
+        self.cluster: Cluster | None = None
+        """What Pacemaker's agent may order, where that is the arbiter."""
 
     async def request(self, request: dict[str, Any]) -> Answer:
         """One request, which has a "command"."""
@@ -73,6 +76,10 @@ class Operator:
                 return await self.failover()
             case "divergences":
                 return self._divergences.answer()
+            case "pacemaker" if self.cluster is not None:
+                return await self.cluster.request(request)
+            case "pacemaker":
+                return {"error": f"the arbiter of this node is {self._permission.name}, not pacemaker"}
             case other:
                 return {"error": f"unknown command {other!r}; known are status, divergences and failover"}
 
@@ -85,6 +92,8 @@ class Operator:
         shown = self._decider.pair.shown
         self._is_refused = False
         self._decider.tell(Fact.OPERATOR_CONFIRMED)
+        if self._is_refused and self.cluster is not None and self.cluster.vouched():
+            return {"state": f"{shown}; Pacemaker may promote this node now", "term": self._decider.pair.term}
         if self._is_refused:
             return {"error": f"nothing to decide: this node is {shown}"}
         log.warning("the operator confirms that the other node is down")

@@ -7,6 +7,7 @@ import msgspec
 from pycolo import limits
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.errors import ConfigError
+from pycolo.failover.pacemaker import PacemakerArbiter
 from pycolo.link.hello import PAIR_DEFAULT, Role, check_pair_name
 from pycolo.transport.linksetup import Address
 from pycolo.transport.portspec import PortSpec
@@ -31,6 +32,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     insecure: bool = False
     insecure_link: str | None = None
     arbiter: str = "manual"
+    peer_node: str | None = None
+    head_start_ms: int = limits.HEAD_START_MS
     heartbeat_interval_ms: int = limits.HEARTBEAT_INTERVAL_MS
     heartbeat_timeout_ms: int = limits.HEARTBEAT_TIMEOUT_MS
     control: Path | None = None
@@ -50,6 +53,9 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
                 f"at least three intervals of {self.heartbeat_interval_ms} ms",
                 self.heartbeat_timeout_ms,
             )
+        if (self.arbiter == PacemakerArbiter.name) != (self.peer_node is not None):
+            expected = "the other host's name in the cluster" if self.peer_node is None else "--arbiter pacemaker"
+            raise ConfigError("--peer-node", expected, self.peer_node)
         self._check_link()
         self._check_ports()
 

@@ -88,6 +88,14 @@ class Permission:
         self._runner.serves(self._term())
         self._report()
 
+    def told(self, change: Callable[[], None], *, opens_question: bool) -> None:
+        """`change()` tells the core something that only its kind knows; it may grant if it opens a question."""
+        if opens_question:
+            self._open_question()
+        change()
+        self._runner.told()
+        self._report()
+
     def resign(self) -> None:
         """This node no longer serves: it returns what it holds."""
         self._is_asked = False

@@ -62,6 +62,26 @@ class _PlainGuest:
     async def settled(self) -> None:
         """Nothing takes time."""
 
+    @property
+    def is_there(self) -> bool:
+        """Not known here."""
+        return True
+
+    def hold_back(self) -> None:
+        """See `pycolo.node.cluster.Pausable`."""
+        self.path.pause()
+
+    async def end(self) -> None:
+        """The guest is not this node's."""
+
+    async def pause(self) -> None:
+        """See `pycolo.node.cluster.Pausable`."""
+        await asyncio.wrap_future(self.path.ask(self.path.pause))
+
+    async def resume(self) -> None:
+        """See `pycolo.node.cluster.Pausable`."""
+        await asyncio.wrap_future(self.path.ask(self.path.go_on))
+
     async def snapshot(self) -> dict[str, Any]:
         """See `Guest`."""
         return await asyncio.wrap_future(self.path.ask(self.path.snapshot))

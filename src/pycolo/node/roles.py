@@ -26,6 +26,7 @@ from pycolo.node.opening import PortOpener, open_port
 from pycolo.node.operator import Identity, Operator
 from pycolo.node.options import NodeOptions
 from pycolo.node.ownside import OwnSide
+from pycolo.node.pacemaker import Pacemaker
 from pycolo.node.permission import Permission, run_core
 from pycolo.node.plainguest import PlainPrimary, PlainSecondary
 from pycolo.node.primarypath import PrimaryPath
@@ -73,7 +74,8 @@ def put_together(
     call = LoopCall()
     journal, divergences = Journal(), Divergences(options.on_divergence.name.lower())
     links = Links(lambda: decider.pair, make_control or _control_maker(options, decider), decider.tell)
-    arbiter = run_core(make_arbiter(options.arbiter, decider.pair.term))
+    pacemaker = _pacemaker(options, decider)
+    arbiter = pacemaker.run if pacemaker else run_core(make_arbiter(options.arbiter, decider.pair.term))
     permission = Permission(arbiter, decider.tell, lambda: decider.pair.term)
     gate = Gate(links.trusted_until_ns, permission.serve_until_ns)
     sides = OwnSide(options, lambda: decider.pair, links, secrets.randbits(64) | 1)
@@ -82,8 +84,7 @@ def put_together(
     def on_data_lost(link: int, text: str) -> None:
         call(node.data_lost, link, text)
 
-    def on_retired() -> None:
-        """The other node serves, or may: this one must not, and its guest is off the network with it."""
+    def on_retired() -> None:  # the other node serves, or may
         advice = journal.advice(options.arbiter, options.heartbeat_timeout_ms, "--heartbeat-timeout of both nodes")
         node.finish(3, "; ".join(filter(None, (journal.cause, advice))))
 
@@ -104,17 +105,11 @@ def put_together(
         )
     else:
         guest = PlainSecondary(on_data_lost, on_retired)
-        guest.path = _secondary_path(
-            options,
-            open_one,
-            kept,
-            term=lambda: decider.pair.term,
-            on_serving=lambda resent: call(journal.served, resent),
-            on_link_lost=guest.data_lost,
-            **base,
-        )
+        base |= {"term": lambda: decider.pair.term, "on_serving": lambda resent: call(journal.served, resent)}
+        guest.path = _secondary_path(options, open_one, kept, on_link_lost=guest.data_lost, **base)
     parts = Parts(guest, links, permission, NoRecord(), sides, NoOtherPath(), NoLease())
     node = _composed(options, decider, commands, parts, sides, gate, journal, divergences)
+    node.operator.cluster = pacemaker.join(node, permission, guest) if pacemaker else None
     return node
 
 
@@ -139,6 +134,14 @@ def _composed(
     services: list[Service] = [ControlServer(options.control, operator.request)] if options.control else []
     given = Given(commands, warning, [health, *services])
     return Node(decider, parts, sides, gate, journal, operator, does, given, health.changed)
+
+
+def _pacemaker(options: NodeOptions, decider: Decider) -> Pacemaker | None:
+    """Where that is the arbiter. Raises `ConfigError`."""
+    if options.peer_node is None:
+        return None
+    link = options.link if options.role is Role.SECONDARY else None
+    return Pacemaker(options.peer_node, link, options.head_start_ms, decider)
 
 
 def _say_prepare(links: Links, decider: Decider) -> None:

@@ -16,6 +16,7 @@ import structlog
 from pycolo.arbiters import ArbiterRunner, make
 from pycolo.config import PairConfig
 from pycolo.failover.fencing import FencingArbiter
+from pycolo.failover.pacemaker import PacemakerArbiter
 from pycolo.failover.pair import Pair, Settings, restarted
 from pycolo.failover.pairstates import Fact, Role, State
 from pycolo.link import hello
@@ -31,6 +32,7 @@ from pycolo.node.leasing import Leasing
 from pycolo.node.links import Links, MakeControl
 from pycolo.node.node import Given, Node, Service
 from pycolo.node.operator import Identity, Operator
+from pycolo.node.pacemaker import Pacemaker
 from pycolo.node.permission import Permission
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.prober import Prober
@@ -44,6 +46,7 @@ from pycolo.vm.memory import freeze_heap
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.operator import VmOperator
 from pycolo.vm.otherpaths import OtherPaths
+from pycolo.vm.pausable import PausableGuest
 from pycolo.vm.recordkeeper import StateKeeper
 from pycolo.vm.services import Metrics, ServiceManager
 from pycolo.vm.sides import RoleSides
@@ -132,6 +135,12 @@ class _Assembly:
         served = {"status": self._other_status, "open-relay": guest.open_relay}
         self._links = Links(self._pair, make_control, decider.tell, served, record.epoch.meet)
         self._runner: ArbiterRunner
+        arbiter = config.arbiter
+        is_pacemaker = arbiter.kind == PacemakerArbiter.name
+        self._pacemaker = None
+        if is_pacemaker:
+            assert arbiter.node is not None, "checked with the file"
+            self._pacemaker = Pacemaker(arbiter.node, config.link.peer, arbiter.head_start_ms, decider)
         self._permission = Permission(self._make_runner, decider.tell, lambda: self._pair().term)
         self._gate = Gate(self._links.trusted_until_ns, self._permission.serve_until_ns)
         self._paths: OtherPaths
@@ -180,6 +189,8 @@ class _Assembly:
         given = Given(commands, "" if config.compare.enabled else UNCOMPARED, services, record.close)
         node = Node(decider, parts, self._sides, self._gate, self._journal, operator, does, given, self._changed)
         self._host.failed = node.failed
+        if self._pacemaker is not None:
+            operator.cluster = self._pacemaker.join(node, self._permission, PausableGuest(guest, self._host))
         return VmNode(node, config, epoch)
 
     def _pair(self) -> Pair:
@@ -202,6 +213,9 @@ class _Assembly:
 
     def _make_runner(self, on_change: Callable[[], None]) -> ArbiterRunner:
         config = self._config
+        if self._pacemaker is not None:
+            self._runner = self._pacemaker.run(on_change)
+            return self._runner
         self._runner = make(
             config.arbiter,
             pair=config.pair,

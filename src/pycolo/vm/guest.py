@@ -66,6 +66,7 @@ class VmGuest:
         self._run: PlanRun | None = None
         self._may_serve = False
         """This host's guest serves alone, so a QEMU that is found is connected to the network."""
+        self.is_paused = False  # Pacemaker has not promoted this node, or has demoted it
         self._link = 0
         self.primary: PrimaryGuest | None = None
         self.secondary: SecondaryGuest | None = None
@@ -76,10 +77,10 @@ class VmGuest:
     async def find(self) -> bool:
         """Connect to a primary's QEMU if it runs already. Returns whether this host's QEMU runs. Before `start`."""
         if self._host.role() is Role.PRIMARY:
-            self.primary = self._new_primary()
+            self.primary = self.new_primary()
             try:
                 await self.primary.connect()
-                self._welcome(self.primary)
+                self.welcome(self.primary)
             except (ConnectError, PeerError) as error:
                 log.warning(f"no guest yet: {error}")
             if self.primary.machine.is_there:
@@ -140,11 +141,11 @@ class VmGuest:
         elif was_known:
             log.info("the guest's monitor is back")
         else:
-            self._welcome(side)
+            self.welcome(side)
             self._host.guest_came()
 
     async def _find_another(self, side: PrimaryGuest) -> None:
-        fresh = self._new_primary()
+        fresh = self.new_primary()
         try:
             await fresh.connect()
         except BaseException:
@@ -155,14 +156,14 @@ class VmGuest:
             return
         self.primary = fresh
         self._jobs.add(Job("abandon", lambda: self._abandon(side), must_end=True))
-        self._welcome(fresh)
+        self.welcome(fresh)
         self._host.guest_came()
 
     async def _abandon(self, side: PrimaryGuest) -> None:
         await side.abandon()
         self._rows.discard()  # they are about connections of the guest that is gone
 
-    def _welcome(self, side: PrimaryGuest) -> None:
+    def welcome(self, side: PrimaryGuest) -> None:
         """A QEMU has been found. An unprotected one is connected to its tap, and the tap to the network."""
         log.info("the guest is there", qemu=side.machine.version, pid=side.machine.pid)
         try:
@@ -172,7 +173,8 @@ class VmGuest:
         if self._may_serve:
             self.release()
 
-    def _new_primary(self) -> PrimaryGuest:
+    def new_primary(self) -> PrimaryGuest:
+        """Of a QEMU that is not connected yet."""
         return PrimaryGuest(self._host, self._slot, self.checkpoints, self._gone)
 
     def _gone(self, text: str) -> None:
@@ -196,7 +198,7 @@ class VmGuest:
         """See `Guest`. Repeated until it succeeds. A second call while it runs changes nothing."""
         self._may_serve = True
         last, current = self._jobs.last, self._jobs.current
-        if last is not None and last.name == "release":
+        if self.is_paused or (last is not None and last.name == "release"):
             return
         if self._attempt is not None:
             self._attempt.give_up("this node goes on alone")
@@ -282,8 +284,9 @@ class VmGuest:
 
     async def _protect(self, attempt: Attempt) -> None:
         side = self.primary
-        if side is None or not side.machine.is_there:
-            attempt.fail(f"no guest to protect: no QEMU answers at qemu.qmp {self._host.config.qemu.qmp}")
+        if side is None or self.is_paused or not side.machine.is_there:
+            missing = f"no guest to protect: no QEMU answers at qemu.qmp {self._host.config.qemu.qmp}"
+            attempt.fail("Pacemaker has not promoted this node" if self.is_paused else missing)
             return
         self._link = attempt.link
         why = "this is a bug"
@@ -309,7 +312,7 @@ class VmGuest:
         """Repeat until it succeeds: there is no way back."""
         if self.primary is None:
             await self._discard()
-            self.primary = self._new_primary()
+            self.primary = self.new_primary()
         side, is_first = self.primary, True
         while True:
             try:
@@ -402,10 +405,10 @@ class VmGuest:
             log.error(f"the takeover is not done yet: {why}")
             answer(Fact.SERVE_FAILED, why)
             return
-        self.primary = self._new_primary()
+        self.primary = self.new_primary()
         self.primary.adopt(side)
         self.secondary = None
-        self._may_serve = True
+        self._may_serve, self.is_paused = True, False
         answer(Fact.SERVED, "")
 
     async def _retire(self, answer: Answer) -> None:

@@ -22,6 +22,7 @@ def node_options(config: PairConfig, role: Role) -> NodeOptions:
         insecure=config.link.insecure,
         insecure_link=config.link.insecure_link,
         arbiter=config.arbiter.kind,
+        peer_node=config.arbiter.node if config.arbiter.kind == "pacemaker" else None,
         heartbeat_interval_ms=config.heartbeat.interval_ms,
         heartbeat_timeout_ms=config.heartbeat.timeout_ms,
         control=config.control.socket,

@@ -125,6 +125,8 @@ class VmOperator:
                     return {"divergences": list(self._divergences.records), "checkpoint": shown}
                 case "failover":
                     return await self._operator.failover()
+                case "pacemaker":
+                    return await self._operator.request(request)
                 case other:
                     known = "status, protect, unprotect, checkpoint, failover and explain"
                     return {"error": f"unknown command {other!r}; known are {known}"}

@@ -228,7 +228,7 @@ def make(**settings):
         ({"kind": "etcd"}, "arbiter.endpoints: expected at least one URL"),
         ({"kind": "etcd", "endpoints": ("10.0.0.3:2379",)}, "arbiter.endpoints: expected a URL"),
         ({"kind": "etcd", "endpoints": ("http://[::1",)}, "arbiter.endpoints: expected a URL"),
-        ({"kind": "pacemaker"}, "arbiter.kind: expected one of manual, command, etcd, first-to-notice"),
+        ({"kind": "pacemaker"}, "arbiter.kind: expected one of manual, command, etcd, pacemaker, first-to-notice"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):

@@ -134,7 +134,7 @@ def test_every_command_survives_being_written_and_read(command: list[str], varia
         ("checkpoint.timeout_ms", True, "expected milliseconds from 100 to 600000, found true"),
         ("compare.ack_policy", "never", "expected commit or immediate, found 'never'"),
         ("compare.max_queue_size", 1 << 40, "expected packets from 1 to 131072, found 1099511627776"),
-        ("arbiter.kind", "me", "expected manual, command, etcd or first-to-notice, found 'me'"),
+        ("arbiter.kind", "me", "expected manual, command, etcd, pacemaker or first-to-notice, found 'me'"),
         ("arbiter.prefix", "", "expected 1 to 128 printable characters without spaces, found ''"),
         ("control.mode", "0666", 'expected a mode for owner and group, such as "0600" or "0660", found \'0666\''),
         ("control.mode", 600, "found 600"),

@@ -118,6 +118,16 @@ def test_a_path_that_nobody_vouches_for_looks_now_and_then(primary):
     assert_sleeps(primary)
 
 
+def test_a_paused_path_sleeps_moves_nothing_and_loses_nothing(primary):
+    primary.tell(primary.path.pause)
+    octets = udp(b"x")
+    primary.guest.send(octets)
+    assert_sleeps(primary)
+    assert primary.counters()["guest_frames"] == 0
+    primary.tell(primary.path.go_on)
+    assert primary.lan.receive(10) == octets
+
+
 def test_what_is_posted_is_done_at_once_and_in_order(primary):
     done = []
     for i in range(100):

@@ -37,6 +37,8 @@ def test_the_defaults_are_sound():
         ({"tls": Path("/c"), "insecure": True}, "either --tls or --insecure"),
         ({"tls": Path("/c"), "insecure_link": "eth0"}, "either --tls or --insecure"),
         ({"insecure_link": "eth0"}, "--insecure with it"),
+        ({"arbiter": "pacemaker"}, "--peer-node is missing"),
+        ({"peer_node": "b"}, "--arbiter pacemaker"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(given, said):

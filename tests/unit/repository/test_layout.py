@@ -40,6 +40,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "unit/arbiters/test_command.py": ("what the command arbiter starts", "arbiters/usercommand"),
     "unit/arbiters/test_etcdclient.py": ("its only user", "arbiters/httprequest"),
+    "unit/arbiters/test_resourceagent.py": ("the agent is there for its own sake", "cli/resourceagent"),
     "unit/cli/test_commands.py": ("`python -m pycolo`", "__main__"),
     "unit/cli/test_status.py": (
         "what `colo status` and `colo explain` show",
@@ -66,6 +67,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/link/test_codec.py": ("the codec, with a buffer", "transport/decoder"),
     "unit/metrics/test_collector.py": ("the values that it collects", "metrics/readings"),
     "unit/metrics/test_server.py": ("the parts of the server", "metrics/listening metrics/scraping"),
+    "unit/node/test_cluster.py": ("the parts of one arbiter", "node/pacemaker"),
     "unit/node/test_secondarypath.py": ("a takeover announces", "node/announcer"),
     "unit/node/test_node.py": (
         "a node's parts, by what they do together",

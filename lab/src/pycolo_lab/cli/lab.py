@@ -86,3 +86,46 @@ def qemu(
         as_json=as_json,
     )
     ctx.exit(run_qemu_lab(options, interruption))
+
+
+@lab.command(short_help="The same pair under a real corosync and Pacemaker.")
+@click.option("--fault", "faults", multiple=True, metavar="NAME", help="Only this fault; may be repeated.")
+@click.option("--list", "listing", is_flag=True, help="List the faults and exit.")
+@click.option("--rounds", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Rounds of each fault.")
+@click.option("--token", type=click.IntRange(300, 60_000), default=1_000, show_default=True, metavar="MS",
+              help="Corosync's token time-out.")  # fmt: skip
+@click.option("--head-start", type=click.IntRange(0, 60_000), default=1_000, show_default=True, metavar="MS",
+              help="How much later the secondary has the primary's host fenced.")  # fmt: skip
+@click.option("--keep", is_flag=True, help="Copy logs and configurations to build/lab/last-pacemaker.")
+@click.pass_context
+def pacemaker(
+    ctx: click.Context,
+    *,
+    faults: tuple[str, ...],
+    listing: bool,
+    rounds: int,
+    token: int,
+    head_start: int,
+    keep: bool,
+) -> None:
+    """Let Pacemaker run a protected guest, and break hosts, nodes, QEMUs and the link under it.
+
+    Two hosts, each with its own processes and files, form a real cluster with a power switch. Pacemaker starts both
+    nodes by the resource agent and promotes one. In every round the wire is watched: two hosts must never serve; and
+    every connection must go on. Needs root and /dev/net/tun; on Debian without systemd it installs what is missing.
+    Exit code: 0 when everything held, 1 when something did not.
+    """
+    from pycolo_lab.interruption import Interruption  # noqa: PLC0415
+
+    interruption = Interruption()
+    interruption.watch()  # before the slow imports
+    from pycolo_lab.pacemaker.rounds import FAULTS  # noqa: PLC0415
+    from pycolo_lab.pacemaker.session import PacemakerLabOptions, run_pacemaker_lab  # noqa: PLC0415
+
+    if listing:
+        for fault in FAULTS:
+            click.echo(f"{fault.name:<20} {fault.text}")
+        return
+    require_output()
+    options = PacemakerLabOptions(faults=faults, rounds=rounds, token_ms=token, head_start_ms=head_start, keep=keep)
+    ctx.exit(run_pacemaker_lab(options, interruption))

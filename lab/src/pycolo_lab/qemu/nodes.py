@@ -48,7 +48,9 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
 
     arbiter: str = "command"
     """"command": the fencing script kills the other host; "manual": nothing happens without `colo failover`;
-    "etcd": an etcd on the LAN knows who serves."""
+    "etcd": an etcd on the LAN knows who serves; "pacemaker": see `pycolo_lab.pacemaker`."""
+    head_start_ms: int = 1000
+    """With arbiter pacemaker."""
     compare: bool = True
     checkpoint_interval_ms: int = 10_000
     checkpoint_timeout_ms: int = 5000
@@ -119,6 +121,8 @@ class NodeFiles:
             arbiter |= {"command": [str(self.fence)], "timeout_ms": FENCE_MS, "head_start_ms": FENCE_MS}
         elif setting.arbiter == "etcd":
             arbiter |= {"endpoints": [STORE_URL], "ttl_ms": LEASE_MS}
+        elif setting.arbiter == "pacemaker":
+            arbiter |= {"node": LETTERS[other(self.host)], "head_start_ms": setting.head_start_ms}
         return {
             "": {
                 "pair": PAIR,
@@ -146,7 +150,7 @@ class NodeFiles:
                 "timeout_ms": setting.checkpoint_timeout_ms,
             },
             "compare": {"compare_timeout_ms": COMPARE_TIMEOUT_MS, "enabled": setting.compare},
-            "protect": {"automatic": False},
+            "protect": {"automatic": setting.arbiter == "pacemaker"},
             "heartbeat": {"interval_ms": HEARTBEAT_INTERVAL_MS, "timeout_ms": HEARTBEAT_TIMEOUT_MS},
             "arbiter": arbiter,
             "control": {"socket": str(self.control)},

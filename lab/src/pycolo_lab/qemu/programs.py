@@ -21,6 +21,13 @@ PACKAGES: Final = {
     "apt-get": ("apt",),
     "debootstrap": ("debootstrap",),
     "etcd": ("etcd-server",),
+    "corosync": ("corosync",),
+    "pacemakerd": ("pacemaker",),
+    "crm_mon": ("pacemaker-cli-utils",),
+    "crm": ("crmsh",),
+    "ocf-tester": ("resource-agents",),
+    "xmllint": ("libxml2-utils",),
+    "nsenter": ("util-linux",),
 }
 """Program -> Debian packages that bring it."""
 
