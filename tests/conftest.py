@@ -99,7 +99,7 @@ def namespaces_refusal() -> str | None:
 
 
 @pytest.fixture(autouse=True)
-def _log_as_nobody_configured_it() -> Iterator[None]:
+def _log_as_not_configured() -> Iterator[None]:
     """A test that runs a command configures the log; the next one is not to inherit it."""
     yield
     structlog.reset_defaults()

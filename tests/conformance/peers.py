@@ -470,7 +470,7 @@ def _rewriter_of_qemu(vnet: str) -> list[str]:
 
 
 def free_udp_ports(count: int) -> list[int]:
-    """Different ports that nobody has at the moment; below those that Linux gives to whoever asks for any."""
+    """Different ports that are free at the moment; below those that Linux gives out by itself."""
     chance = random.SystemRandom()
     with contextlib.ExitStack() as stack:
         ports: list[int] = []

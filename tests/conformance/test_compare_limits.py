@@ -88,7 +88,7 @@ def test_a_full_connection_table(program: Program):
 
 @difference("order-of-release")
 def test_the_order_of_release_when_the_client_side_is_slow(program: Program):
-    """Nobody reads outdev for a while. QEMU then sends what it has released last first."""
+    """outdev is not read for a while. QEMU then sends what it has released last first."""
     count = 1_500
     frames = bytes_of(*(Tcp(1 + 1000 * number, b"%04d" % number * 250) for number in range(count)))
     with Compare(program, max_queue_size=2 * count) as peer:
@@ -153,7 +153,7 @@ def test_other_messages_are_passed_over(program: Program, message: bytes):
 
 
 @difference("notify-reconnect")
-def test_a_request_that_nobody_heard(program: Program):
+def test_a_request_that_was_not_heard(program: Program):
     """The peer on notify_dev comes back: colo tells it again that a checkpoint is wanted."""
     with Compare(program) as peer:
         mine, other = bytes_of(Tcp(1, b"abcd"), Tcp(1, b"abXd"))

@@ -187,7 +187,7 @@ def test_all_that_the_clients_sent_reaches_the_guest_sooner_or_later(frames):
 
 
 class Reading(threading.Thread):
-    """Keeps what comes out of a wire, so that whoever fills the other wires never waits for it."""
+    """Keeps what comes out of a wire, so that a writer of the other wires never waits for it."""
 
     def __init__(self, wire):
         super().__init__(daemon=True)

@@ -335,7 +335,7 @@ def test_a_demo_whose_output_is_lost_ends_in_one_line(tmp_path: Path, redirected
     command = f"{' '.join([*COLO, 'demo', '--seconds', '600', '--no-report'])} {redirected}"
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=240, check=False)
     assert done.stderr == why
-    assert time.monotonic() - began < 200, "nobody waits for the load"
+    assert time.monotonic() - began < 200, "the load is not waited for"
 
 
 def test_json_that_is_lost_costs_a_good_run_its_exit_code(tmp_path: Path) -> None:

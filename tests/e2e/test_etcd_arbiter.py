@@ -114,7 +114,7 @@ def key(name: str) -> str:
 # ── in order ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_holder_serves_for_longer_than_its_lease_and_nobody_else_does(etcd):
+def test_the_holder_serves_for_longer_than_its_lease_and_the_other_does_not(etcd):
     async def scene() -> None:
         async with pair(node(etcd, "a"), node(etcd, "b")) as two:
             suspects(two.b)
@@ -222,7 +222,7 @@ def test_an_etcd_that_stands_still_grants_nothing_and_holds_everything_back(etcd
             assert "nothing is granted without it" in two.b.verdict().text
             assert not may_release(two.b)
             etcd.go_on()
-            await until(lambda: may_release(two.a) or may_release(two.b), "nobody goes on")
+            await until(lambda: may_release(two.a) or may_release(two.b), "neither node goes on")
             if may_release(two.a):
                 assert two.a.verdict()[:2] == (Decision.WAIT, 1)
             else:

@@ -48,7 +48,7 @@ def relay(world):
 
 
 @pytest.mark.parametrize("arbiter", ["manual", "first-to-notice"])
-def test_a_data_connection_that_is_cut_is_replaced_and_nobody_takes_over(world, relay, arbiter):
+def test_a_data_connection_that_is_cut_is_replaced_without_a_takeover(world, relay, arbiter):
     options = ("--arbiter", arbiter)
     world.protected(primary=options, secondary=options)
     old = world.connect()
@@ -216,7 +216,7 @@ def test_a_secondary_that_does_not_fit_is_told_why_once_on_both_sides(world, opt
 
 
 def strangers(node):
-    """How many lines there are about somebody who has not said yet which of the two connections it is."""
+    """How many lines there are about a peer that has not said yet which of the two connections it is."""
     return len(re.findall(r"(?<!data )(?<!control )link from ", node.log))
 
 
@@ -323,7 +323,7 @@ def test_a_full_disk_under_the_log_does_not_stop_a_takeover(world):
     assert world.secondary.end() == 0
 
 
-def test_a_log_that_nobody_reads_does_not_stop_a_takeover(world):
+def test_a_log_without_a_reader_does_not_stop_a_takeover(world):
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with suppress(BlockingIOError):

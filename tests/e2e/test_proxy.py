@@ -157,7 +157,7 @@ def test_every_connection_may_come_back_and_a_part_of_a_frame_is_dropped_with_it
         check_passes(pri, sec, again, b"at last")
 
 
-def test_what_is_released_while_nobody_listens_is_lost_and_counted(tmp_path: Path):
+def test_what_is_released_while_outdev_is_not_connected_is_lost_and_counted(tmp_path: Path):
     with running(tmp_path, *compare(tmp_path)) as proxy:
         pri, sec = proxy.connect("pri"), proxy.connect("sec")
         for side in (sec, pri):
@@ -249,7 +249,7 @@ def test_a_reader_that_sends_nothing_more_reads_on(tmp_path: Path):
 # ── notify_dev ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_request_that_nobody_heard_is_made_again(tmp_path: Path):
+def test_a_request_that_was_not_heard_is_made_again(tmp_path: Path):
     words = (*servers(tmp_path, "notify"), *compare(tmp_path, ",notify_dev=notify"))
     with running(tmp_path, *words) as proxy:
         pri, sec, out = proxy.ends()

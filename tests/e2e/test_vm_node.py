@@ -113,7 +113,7 @@ def test_the_operator_gets_the_record_of_a_checkpoint(protected: Pair) -> None:
     assert "protected pair" in protected.b.ask("checkpoint")["error"]
 
 
-# ── somebody dies ───────────────────────────────────────────────────────────────────────────────────────────
+# ── a node dies ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_primarys_guest_dies_and_the_other_goes_on_with_what_clients_saw(make: Make) -> None:

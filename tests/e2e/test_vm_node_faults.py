@@ -1,4 +1,4 @@
-"""Two nodes with fake QEMUs: each QMP command is refused, each COLO message is somebody's last.
+"""Two nodes with fake QEMUs: each QMP command is refused, each COLO message is the last one of a node.
 
 One pair serves most of these tests, one after the other: what a fault leaves behind would show in the next one.
 """
@@ -175,7 +175,7 @@ def test_the_secondarys_qemu_dies_at_a_command(linked: Pair, command: str, skip:
 
 @pytest.mark.parametrize("at", ["object-add", "before FIRST_STATE"])
 def test_the_primarys_qemu_dies_while_it_is_being_protected(fresh: Pair, at: str) -> None:
-    """Nobody may serve then: the copy is not whole. A guest that is started again is a new one."""
+    """Neither node may serve then: the copy is not whole. A guest that is started again is a new one."""
     fresh.start()
     fresh.a.fault(at, "die")
     refused(fresh)
@@ -200,7 +200,7 @@ def test_the_primarys_qemu_dies_when_all_of_it_was_copied(linked: Pair) -> None:
     next_one_succeeds(linked)
 
 
-# ── a checkpoint is somebody's last ─────────────────────────────────────────────────────────────────────────
+# ── a node dies in a checkpoint ────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -328,7 +328,7 @@ def test_the_secondarys_qemu_hangs_in_a_checkpoint(tmp_path: Path, at: str) -> N
 
 @pytest.mark.parametrize("at", ["before STATE"])
 def test_the_primarys_qemu_hangs_in_a_checkpoint(tmp_path: Path, at: str) -> None:
-    """It serves nobody, though it lives: the other one goes on."""
+    """It does not serve, though it lives: the other one goes on."""
     pair = Pair(tmp_path, HASTY_CHECKPOINTS)
     try:
         pair.protected()

@@ -1,4 +1,4 @@
-"""The table of offsets: whoever adopts it translates as the rewriter that it is from."""
+"""The table of offsets: a rewriter that adopts it translates as the one that it is from."""
 
 import pytest
 from hypothesis import given, settings

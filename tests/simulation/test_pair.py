@@ -218,7 +218,7 @@ class Pair:
         for octets in frames if is_taken else []:
             segment = read(octets)
             # A full ring of the guest's network card: what it misses the client must still have. (A bare ACK that
-            # it misses is repeated by nobody; then a time-out asks for a checkpoint.)
+            # it misses is not repeated; then a time-out asks for a checkpoint.)
             if not segment.data or self.dice.random() >= self.drops:
                 self.secondary.take(segment, self.now)
 
@@ -341,7 +341,7 @@ def assert_as_without_faults(pair: Pair, serving: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("seed", seeds())
-def test_nobody_dies(seed):
+def test_neither_node_dies(seed):
     pair = Pair(seed)
     pair.run()
     assert_as_without_faults(pair, pair.primary)

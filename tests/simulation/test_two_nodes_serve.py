@@ -1,10 +1,10 @@
 """Two nodes that cannot see each other never both serve: virtual clocks, a lossy world, real arbiters.
 
 Two nodes, each with its own clock (`DRIFT`), a link between them that is cut again and again, and a store that both
-reach now and then: requests and answers are lost, answers come late, requests are done long after nobody waits for
+reach now and then: requests and answers are lost, answers come late, requests are done long after the last wait for
 them any more, the store's leader changes. Nodes stand still for seconds, crash, come back, resign.
 
-Laws, at every moment: at most one node may release. Whoever is granted a term has the state that was served last.
+Laws, at every moment: at most one node may release. A node that is granted a term has the state that was served last.
 Checked too: that the world can break them, by an arbiter and by clocks that do.
 
 `PYCOLO_SEEDS=17,4711 pytest tests/simulation` runs these seeds; `PYCOLO_SEEDS=0-999` that range.
@@ -99,7 +99,7 @@ class Node:
         self.world.at(self.paused_until, self.wake)
 
     def wake(self) -> None:
-        """All that has piled up happens now, in any order: nobody knows which thread runs first."""
+        """All that has piled up happens now, in any order: any thread may run first."""
         if self.world.now >= self.paused_until:
             backlog, self.backlog = self.backlog, []
             self.world.dice.shuffle(backlog)
@@ -277,7 +277,7 @@ class World:
                 node.look()
 
     def pair(self) -> None:
-        """Whoever serves takes the other one under its wing, whose guest then has the same state."""
+        """The node that serves copies its guest to the other one, which then has the same state."""
         for server, other in (self.nodes, self.nodes[::-1]):
             is_awake = all(node.is_up and self.now >= node.paused_until for node in self.nodes)
             if not (is_awake and self.link_is_up and server.may_release()) or other.serves or other.wants_lease:

@@ -1,6 +1,6 @@
 """The network of a fake QEMU (`support.fakeqemu`): chardevs, filter-redirectors, one netdev; as net/filter-mirror.c.
 
-Kept where it matters: who takes frames out drops them while nobody is connected; who puts frames in is dead once its
+Kept where it matters: an outlet drops frames while it is not connected; an inlet is dead once its
 peer has gone, until it is removed and added again.
 """
 
@@ -60,7 +60,7 @@ class Chardev:
         return f"{'' if self._sock else 'disconnected:'}unix:{self.path},server=on"
 
     def send(self, octets: bytes) -> None:
-        """Nobody there: dropped, as QEMU does."""
+        """Not connected: dropped, as QEMU does."""
         if self._sock is not None:
             with suppress(OSError):
                 self._sock.send(framed(octets, NO_HEADER))
@@ -114,7 +114,7 @@ class Redirector:
         self.outdev: str | None = arguments.get("outdev")
         self.is_on = True
         self.is_dead = False
-        """Its peer at `indev` has gone: it injects nothing any more, whoever connects."""
+        """Its peer at `indev` has gone: it injects nothing any more, whatever connects."""
 
 
 class Network:

@@ -30,7 +30,7 @@ COMPARE_TIMEOUT_MS = 20_000
 """Both far beyond what a busy machine makes of a living node: see `support.nodes`."""
 
 AGAIN_S = 0.1
-"""The client repeats a question after that: it may have reached nobody."""
+"""The client repeats a question after that: it may not have arrived."""
 
 HASTY_S = 0.3
 
@@ -236,7 +236,7 @@ class Host:
 class Client:
     """Asks one question after the other until each is answered, and holds the answers to the law of the counter.
 
-    A guest's answer says how many questions it has counted, so each must say one more than the one before, whoever
+    A guest's answer says how many questions it has counted, so each must say one more than the one before, whichever
     gives it: a state that clients have seen never goes back, and nothing is counted twice or left out.
     """
 

@@ -87,7 +87,9 @@ class ModelStore:
             return LeaseGone()
         ttl, _ = self.leases[lease]
         if now < self.stale_until and lease in self.stale_leases and self._dice.random() < 0.7:
-            self.stale_leases[lease] = now * self._rate + ttl  # the old leader answers, and nobody else learns of it
+            self.stale_leases[lease] = (
+                now * self._rate + ttl
+            )  # the old leader answers, and no other member learns of it
             return LeaseRenewed(ttl // 1000, self._shown(self.raft_term - 1))
         self.leases[lease] = (ttl, now * self._rate + ttl)
         return LeaseRenewed(ttl // 1000, self._shown(self.raft_term))

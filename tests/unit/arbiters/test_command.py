@@ -240,7 +240,7 @@ def test_wrong_settings_are_named(settings, message):
 
 
 @pytest.mark.parametrize("kind", ["manual", "first-to-notice"])
-def test_arbiters_that_need_nobody(kind):
+def test_arbiters_that_need_no_service(kind):
     async def play() -> None:
         arbiter = make(kind=kind)
         await arbiter.start()

@@ -1,4 +1,4 @@
-"""What is not exactly etcd's answer is no answer; nobody is waited for longer than the time-out."""
+"""What is not exactly etcd's answer is no answer; no wait is longer than the time-out."""
 
 import asyncio
 import base64

@@ -195,7 +195,7 @@ def test_both_hosts_certificates_are_compared_by_a_handshake(tmp_path, theirs, p
         assert asyncio.run(link_item(asked, SECONDARY)).level is level
 
 
-def test_a_host_without_its_own_files_greets_nobody(tmp_path):
+def test_a_host_without_its_own_files_greets_no_peer(tmp_path):
     with listening() as port:
         given = {"link.tls": str(tmp_path), "link.insecure": None, "link.peer": f"127.0.0.1:{port}"}
         item = link(tmp_path, given)

@@ -172,7 +172,7 @@ def test_without_a_maximum_interval_nothing_is_due():
     assert trace.timer_fired(10**9) == []
 
 
-# ── what nobody asked for ───────────────────────────────────────────────────────────────────────────────────
+# ── not asked for ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_hypervisors_own_checkpoint():

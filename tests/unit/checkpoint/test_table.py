@@ -12,7 +12,7 @@ def test_every_state_is_reached_and_left():
     assert reached == left == set(State)
 
 
-def test_every_fact_and_action_is_used_and_every_action_is_done_by_somebody():
+def test_every_fact_and_action_is_used_and_every_action_is_done():
     assert {fact for _, fact in TRANSITIONS} == set(Fact)
     assert {transition.action for transition in TRANSITIONS.values()} == set(Action)
     assert set(Coordinator()._do) == set(Action)

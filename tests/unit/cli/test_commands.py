@@ -38,7 +38,7 @@ def test_python_m_pycolo_is_colo():
     "command", [(), ("primary",), ("secondary",), ("status",), ("failover",), ("certs", "init"), ("demo",)]
 )
 def test_every_command_explains_itself(command):
-    # In a process of its own: click keeps a command's help option from whoever used it first.
+    # In a process of its own: click keeps a command's help option from its first use.
     done = subprocess.run(
         [sys.executable, "-m", "pycolo", *command, "-h"], capture_output=True, text=True, timeout=90, check=True
     )
@@ -120,7 +120,7 @@ def test_failover(colo, node):
 
 
 @pytest.mark.parametrize("command", ["status", "failover"])
-def test_nobody_there_is_one_line(colo, tmp_path, command):
+def test_not_connected_is_one_line(colo, tmp_path, command):
     code, out, error = colo(command, "--control", tmp_path / "x")
     assert (code, out) == (1, "")
     assert error == f"colo: {tmp_path}/x: no node answers there (No such file or directory)\n"

@@ -179,7 +179,7 @@ def test_a_full_disk_costs_log_lines_only():
 
 
 @pytest.mark.slow
-def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_loss_is_told():
+def test_a_pipe_without_a_reader_blocks_nothing_and_the_loss_is_told():
     reading, writing = os.pipe()
     log = LogFile(writing)
     line = "x" * 999

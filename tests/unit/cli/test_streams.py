@@ -124,7 +124,7 @@ def test_a_replacement_is_plain(character: str) -> None:
     assert octets.isascii()
 
 
-def test_streams_that_somebody_has_put_there_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_that_were_put_there_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = io.StringIO()
     monkeypatch.setattr(sys, "stdout", ours)
     monkeypatch.setattr(sys, "stderr", ours)

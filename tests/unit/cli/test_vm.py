@@ -44,7 +44,7 @@ def vm_toml(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("command", ["node", "protect", "unprotect", "checkpoint", "failover", "explain", "qemu-args"])
 def test_every_command_explains_itself(command: str):
-    # In a process of its own: click keeps a command's help option from whoever used it first.
+    # In a process of its own: click keeps a command's help option from its first use.
     done = subprocess.run(
         [sys.executable, "-m", "pycolo", command, "-h"], capture_output=True, text=True, timeout=60, check=True
     )
@@ -176,11 +176,11 @@ def test_the_steps_are_named_while_they_are_made(colo, tmp_path: Path, command: 
 
 
 def test_a_plan_that_fails_is_one_line(colo, tmp_path: Path):
-    with answering(tmp_path / "c", Plan("no secondary: nobody answers at 10.0.0.2:9000")):
+    with answering(tmp_path / "c", Plan("no secondary: no answer from 10.0.0.2:9000")):
         code, out, error = colo("protect", "--control", tmp_path / "c")
     assert code == 1
     assert out.splitlines()[0] == "protect: attach"
-    assert error == f"colo: {tmp_path}/c: no secondary: nobody answers at 10.0.0.2:9000\n"
+    assert error == f"colo: {tmp_path}/c: no secondary: no answer from 10.0.0.2:9000\n"
 
 
 def test_ctrl_c_ends_the_command_and_not_the_plan(tmp_path: Path):

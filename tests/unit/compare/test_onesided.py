@@ -171,7 +171,7 @@ def test_after_one_rst_of_both_further_ones_pass():
 @pytest.mark.rule("C2")
 @pytest.mark.parametrize("is_secondary_first", [False, True])
 def test_a_closed_port_answers_each_syn_of_the_client_once(is_secondary_first):
-    """The client comes again from the same port: each refusal finds its partner, whoever was quicker."""
+    """The client comes again from the same port: each refusal finds its partner, whichever replica was quicker."""
     trace = Comparing()
     for attempt in (100, 0x80000000, 0xFFFFFFFF, 7):
         refusal = Tcp(0, "RA", ack=attempt, window=0)

@@ -267,7 +267,7 @@ def test_an_unknown_key_is_named_with_what_may_be_meant(path: str, said: str):
     assert line.endswith("found an unknown key")
 
 
-def test_a_key_that_nobody_can_read_is_quoted_and_short():
+def test_an_unreadable_key_is_quoted_and_short():
     (line,) = errors_of(f"{json.dumps('a' + chr(10) * 5000)} = 1\n" + changed({}))
     assert line.startswith(r"'a\n\n")
     assert len(line) < 500

@@ -189,7 +189,7 @@ def test_a_store_without_the_pairs_term_grants_no_takeover():
         assert "is it the same etcd" in b.core.verdict().text
 
 
-def test_a_node_that_comes_back_serves_only_if_nobody_has_since():
+def test_a_node_that_comes_back_serves_only_if_the_other_has_not_since():
     a, _ = paired()
     a.store._end(a.core._lease.id)
     assert Driver("a", 1, a.store).holding().core.verdict()[:2] == (Decision.WAIT, 2)

@@ -30,7 +30,7 @@ def _handlers_as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_raised_where_somebody_looks_and_nowhere_else(number: signal.Signals) -> None:
+def test_a_signal_is_raised_where_it_is_looked_for_and_nowhere_else(number: signal.Signals) -> None:
     interruption = Interruption()
     interruption.watch()
     interruption.look()

@@ -92,7 +92,7 @@ def test_there_is_always_room_for_a_whole_tls_record(sizes, step):
             pass
 
 
-def test_a_decoder_whose_messages_nobody_takes_says_so_instead_of_looking_like_an_end():
+def test_a_decoder_whose_messages_are_not_taken_says_so_instead_of_looking_like_an_end():
     into = decoder()
     into.received(len(into.writable()))
     with pytest.raises(StateError, match="data link to b"):

@@ -142,7 +142,7 @@ def test_an_http_client_of_python_gets_it():
 # ── asking the node ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_node_is_asked_once_a_second_whoever_asks(monkeypatch):
+def test_the_node_is_asked_once_a_second_however_many_scrape(monkeypatch):
     asked = []
 
     async def status():
@@ -335,7 +335,7 @@ def test_many_clients_at_once_do_not_keep_the_loop_from_its_work():
     run(life())
 
 
-def test_the_end_closes_whoever_is_connected():
+def test_the_end_closes_each_connection():
     async def life():
         async with serving() as metrics:
             reader, writer = await asyncio.open_connection(*metrics.address)

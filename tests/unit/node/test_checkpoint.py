@@ -307,7 +307,7 @@ def test_until_the_offsets_are_here_nothing_moves(pair):
     assert both.mode == "loading"
     tell(both.primary, both.primary.send_offsets, 1)
     assert both.s.gets(QUIET_S) is None, "those are another epoch's"
-    tell(both.primary, both.primary.commit, 2)  # which sends them, since nobody has
+    tell(both.primary, both.primary.commit, 2)  # which sends them, since nothing else has
     assert both.s.gets() == udp(b"in", from_client=True)
     both.p.says(udp(b"out"))
     assert both.p.hears() == udp(b"out")
@@ -498,7 +498,7 @@ def test_a_primary_that_sends_no_table_loses_its_connection_only(tmp_path, octet
     qemu.close()
 
 
-def test_whoever_asks_a_path_that_has_ended_is_told_so(pair):
+def test_a_question_to_a_path_that_has_ended_is_refused(pair):
     both = pair()
     both.primary.stop()
     with pytest.raises(StateError, match="ended"):

@@ -119,7 +119,7 @@ def test_a_directory_that_does_not_exist_is_one_line(tmp_path):
         served(tmp_path / "nowhere" / "control", lambda: None)
 
 
-def test_nobody_there_is_one_line(path):
+def test_not_connected_is_one_line(path):
     with pytest.raises(ConnectError, match="no node answers there"):
         ask(path, {"command": "status"})
 

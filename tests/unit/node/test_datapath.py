@@ -111,7 +111,7 @@ def test_a_dead_link_whose_messages_are_not_taken_yet_does_not_keep_the_path_awa
     assert_sleeps(primary)
 
 
-def test_a_path_that_nobody_vouches_for_looks_now_and_then(primary):
+def test_a_path_that_is_not_vouched_for_looks_now_and_then(primary):
     primary.link()
     primary.tell(lambda: primary.path.pair_formed(lambda: 0))
     primary.guest.send(udp(b"x"))

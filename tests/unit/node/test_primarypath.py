@@ -1,4 +1,4 @@
-"""The primary's data path: mirror, compare, release; and nothing more while nobody vouches for it."""
+"""The primary's data path: mirror, compare, release; and nothing more while the secondary does not vouch for it."""
 
 import time
 
@@ -11,7 +11,7 @@ from support.nodes import wait_for
 from support.paths import Running, payloads, send
 from support.segments import Flow, Tcp, arp, batch, frame, mss, read, udp
 
-NOBODY_KNOWS_NS = 0
+NOT_VOUCHED_NS = 0
 FOR_EVER_NS = 1 << 62
 
 
@@ -144,12 +144,12 @@ def test_the_negative_control_releases_everything_at_once(make):
     assert running.lan.receive(10) == udp(b"x")
 
 
-# ── nobody vouches ──────────────────────────────────────────────────────────────────────────────────────────
+# ── not vouched for ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_nothing_leaves_while_the_secondary_may_have_taken_over(make):
     """Neither what passes, nor what was compared, nor what timed out; all of it when it is trusted again."""
-    until_ns = [NOBODY_KNOWS_NS]
+    until_ns = [NOT_VOUCHED_NS]
     running = make(compare_timeout_ms=50, scan_cycle_ms=10, policy=1)
     end = pair(running, lambda: until_ns[0])
     running.guest.send(arp(), udp(b"compared"), udp(b"alone"))

@@ -69,7 +69,7 @@ def test_without_a_manager_nothing_happens(address: str | None):
     notifier.close()
 
 
-def test_a_manager_that_does_not_read_holds_nobody_up(manager):
+def test_a_manager_that_does_not_read_holds_nothing_up(manager):
     path, _ = manager
     notifier = Notifier(str(path))
     for _ in range(5_000):

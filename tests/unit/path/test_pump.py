@@ -166,7 +166,7 @@ def test_both_ways_of_a_rewriter(stages):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_each_frame_leaves_once_and_in_order_whoever_is_ahead(comparing, seed):
+def test_each_frame_leaves_once_and_in_order_whichever_side_is_ahead(comparing, seed):
     """From the batch it came in or from where it waited, through an output that takes little at a time."""
     dice = random.Random(seed)
     stage = comparing()
@@ -340,7 +340,7 @@ def test_a_difference(comparing):
 @pytest.mark.parametrize("word", [b"\xff\xff\xff\xff", b"\x00\x02\x00\x00"])
 @pytest.mark.parametrize("name", ["secondary", "primary"])
 def test_a_stream_that_cannot_be_read_on(comparing, name, word):
-    """Whoever offers it again is told; what came before counts."""
+    """An offer made twice is refused; what came before counts."""
     stage = comparing()
     stage.far[name].sendall(STREAM + word)
     assert stage.pump.run(now_us() + FAR_US) == {}

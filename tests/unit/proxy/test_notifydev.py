@@ -1,4 +1,4 @@
-"""notify_dev: messages in pieces, from several connections, and ones that nobody knows."""
+"""notify_dev: messages in pieces, from several connections, and unknown ones."""
 
 import os
 import socket

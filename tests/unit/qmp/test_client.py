@@ -53,7 +53,7 @@ def run(scenario):
         assert left == set()
 
     virtualloop.run(bounded())
-    gc.collect()  # a socket or an exception that nobody took care of becomes a warning, and so a failure
+    gc.collect()  # a socket left open or an exception left unread becomes a warning, and so a failure
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_it_waits_for_a_qemu_that_is_starting(path):
     run(scenario)
 
 
-def test_nobody_there_is_a_connect_error_after_the_time(path):
+def test_not_listening_is_a_connect_error_after_the_time(path):
     async def scenario():
         with pytest.raises(ConnectError, match=r"^vm1: QMP socket .*: no such socket") as error:
             await Heard().qmp(path).connect(SHORT_S)
@@ -360,7 +360,7 @@ def test_a_known_error_says_what_to_do(path, refusal, hint):
     connected(path, scenario)
 
 
-def test_a_command_without_answer_costs_exactly_its_time_and_a_late_answer_confuses_nobody(path):
+def test_a_command_without_answer_costs_exactly_its_time_and_a_late_answer_confuses_nothing(path):
     async def scenario(fake, qmp, heard):
         fake.answers |= {"hangs": HANG, "works": "mine"}
         loop = asyncio.get_running_loop()

@@ -354,7 +354,7 @@ def test_nothing_is_left_to_do():
     assert [shown(path) for path in text_files() if words.search(path.read_text(encoding="utf-8"))] == []
 
 
-def test_no_file_mentions_a_place_on_somebodys_machine():
+def test_no_file_mentions_a_path_of_a_developers_machine():
     places = re.compile(r"(?<![\w.}$])/(?:" + "|".join(("wo" + "rk", "ro" + "ot", "ho" + "me")) + r")/")
     found = [
         f"{shown(path)}:{number}: {line.strip()}"

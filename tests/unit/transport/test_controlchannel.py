@@ -142,8 +142,8 @@ def node_switch_interval():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("node_switch_interval")
-def test_nobody_is_suspected_while_both_live_though_other_threads_hog_the_interpreter(stack):
-    """The clock is this process's own processor time: what other processes take is nobody's silence."""
+def test_neither_is_suspected_while_both_live_though_other_threads_hog_the_interpreter(stack):
+    """The clock is this process's own processor time: time that other processes take is not silence."""
     times = {**TIMES, "timeout_ms": 600}
     pair = paired(stack, times=times, clock_ns=time.process_time_ns)
     until_ns = time.process_time_ns() + 2_000_000_000
@@ -196,7 +196,7 @@ def test_trust_ends_with_a_takeover_or_a_goodbye_and_does_not_come_back(lone, fa
     peer.sendall(confirming)
     wait_until(lambda: side.channel.trusted_until_ns > 0)
     latest_ns = time.monotonic_ns() + PATIENT["timeout_ms"] * 1_000_000
-    assert side.channel.trusted_until_ns <= latest_ns, "nobody can confirm the future"
+    assert side.channel.trusted_until_ns <= latest_ns, "the future cannot be confirmed"
     peer.sendall(farewell + confirming)
     while not isinstance(side.events.get(timeout=20), PeerTakeover | PeerGoodbye):
         pass

@@ -279,7 +279,7 @@ def links_from():
     return {thread for thread in threading.enumerate() if thread.name.startswith("link from")}
 
 
-def test_closing_the_listener_waits_for_nobody(stack):
+def test_closing_the_listener_waits_for_no_peer(stack):
     node = Node(timeout_ms=60_000)
     before = links_from()
     peers = [connect(node, stack) for _ in range(5)]
@@ -375,10 +375,10 @@ def test_tls_to_a_node_with_plain_text(certificates, node):
 # ── dialling ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_nobody_there_is_one_line(stack):
+def test_not_connected_is_one_line(stack):
     sock = stack.enter_context(socket.socket())
     sock.bind(LOOPBACK)
-    address = Address(*sock.getsockname())  # bound, but nobody listens
+    address = Address(*sock.getsockname())  # bound, but not listening
     with pytest.raises(ConnectError, match=rf"^data link to {address}: cannot connect: Connection refused") as found:
         dial(address, secondary(channel=Channel.DATA), None)
     assert isinstance(found.value.__cause__, ConnectionRefusedError)

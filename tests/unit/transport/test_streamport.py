@@ -65,7 +65,7 @@ def listener(stack, path):
 def test_a_listening_port_takes_one_connection_after_the_other(port, peer):
     lan = port()
     assert not lan.is_connected
-    assert lan.service(0) is not None, "nobody there: to be looked at again"
+    assert lan.service(0) is not None, "not connected: to be looked at again"
     for i in range(3):
         sock = peer(lan)
         sock.sendall(b"x")
@@ -98,7 +98,7 @@ def test_a_connecting_port_tries_again_and_says_each_reason_once(port, stack, tm
     assert "Connection refused" in lan.take_note(), "a new failure after a success is news"
 
 
-def test_a_listener_that_accepts_nobody_does_not_block_the_caller(port, stack, tmp_path):
+def test_a_listener_that_does_not_accept_does_not_block_the_caller(port, stack, tmp_path):
     server = listener(stack, tmp_path / "s")
     waiting = []
     while True:  # fill its backlog
@@ -251,7 +251,7 @@ def test_a_path_that_a_killed_process_left_behind_is_taken_over(port, stack, tmp
 
 
 @pytest.mark.parametrize("is_busy", [False, True])
-def test_a_path_where_somebody_listens_is_left_alone(port, stack, tmp_path, is_busy):
+def test_a_path_with_a_listener_is_left_alone(port, stack, tmp_path, is_busy):
     server = listener(stack, tmp_path / "s")
     if is_busy:
         while not stack.enter_context(

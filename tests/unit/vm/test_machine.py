@@ -295,7 +295,7 @@ def test_an_event_that_does_not_come_is_named(tmp_path: Path) -> None:
     play(scene)
 
 
-def test_nobody_waits_for_a_machine_that_has_ended(tmp_path: Path, listener: "subprocess.Popen[bytes]") -> None:
+def test_a_machine_that_has_ended_is_not_waited_for(tmp_path: Path, listener: "subprocess.Popen[bytes]") -> None:
     async def scene() -> None:
         async with machine(options(tmp_path)) as (one, _):
             await one.connect(DEADLINE_S)
@@ -308,7 +308,7 @@ def test_nobody_waits_for_a_machine_that_has_ended(tmp_path: Path, listener: "su
     play(scene)
 
 
-def test_somebody_else_may_look_after_it(tmp_path: Path, listener: "subprocess.Popen[bytes]") -> None:
+def test_another_part_may_look_after_it(tmp_path: Path, listener: "subprocess.Popen[bytes]") -> None:
     async def scene() -> None:
         async with machine(options(tmp_path)) as (one, before):
             await one.connect(DEADLINE_S)
@@ -367,7 +367,7 @@ def test_without_a_second_socket_yank_does_nothing_and_a_missing_one_is_no_error
     virtualloop.run(scene())
 
 
-def test_a_socket_of_nobody_is_one_line_and_watches_nothing(tmp_path: Path) -> None:
+def test_a_socket_without_a_listener_is_one_line_and_watches_nothing(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "qmp.sock"))
 

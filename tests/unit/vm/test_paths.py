@@ -36,7 +36,7 @@ def options(tmp_path: Path) -> NodeOptions:
 
 @pytest.fixture(autouse=True)
 def without_collector() -> Iterator[None]:
-    """Nothing is freed but what nobody refers to."""
+    """Only what is not referred to is freed."""
     gc.disable()
     yield
     gc.enable()

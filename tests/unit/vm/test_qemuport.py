@@ -124,4 +124,4 @@ def test_a_connection_that_ends_takes_what_waited_with_it(pair: Pair) -> None:
     pair.port.service(0)
     assert not pair.port.is_connected
     assert pair.port.counters()["spilt_bytes"] == 0
-    assert pair.port.write_batch(bytearray(frame(1, 10)), 0, 18) == 0, "nobody is there: it waits at its source"
+    assert pair.port.write_batch(bytearray(frame(1, 10)), 0, 18) == 0, "not connected: it waits at its source"

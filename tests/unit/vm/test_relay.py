@@ -1,4 +1,4 @@
-"""The relay of the migration stream: nothing is lost, and nobody hears of a message before its barrier."""
+"""The relay of the migration stream: nothing is lost, and no message passes its barrier early."""
 
 import select
 import socket

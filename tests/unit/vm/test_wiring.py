@@ -152,7 +152,7 @@ def test_a_guest_that_is_not_wired_whole_is_left_alone(there: tuple[str, ...]) -
     assert machine.commands == []
 
 
-def test_somebodys_objects_are_not_ours() -> None:
+def test_objects_of_the_users_are_not_ours() -> None:
     machine = Machine(filters=("colo-f-lan-in", "colo-probe", "f0"))
     assert asyncio.run(wiring.find_filters(machine)) == {"colo-f-lan-in"}
 

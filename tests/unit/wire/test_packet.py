@@ -159,7 +159,7 @@ def test_udp_agrees_with_scapy(frame):
 
 @given(payload=PAYLOAD, more=st.binary(max_size=20))
 def test_udp_ends_where_its_own_length_says(payload, more):
-    """Not where IP does (RFC 768): nobody reads what is in between."""
+    """Not where IP does (RFC 768): what is in between is not read."""
     udp = UDP(sport=1, dport=2, len=8 + len(payload))
     parsed = parse(ethernet(IP(dst="10.0.0.1") / udp / (payload + more)))
     assert parsed.kind == PacketKind.UDP

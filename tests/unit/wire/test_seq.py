@@ -10,7 +10,7 @@ from support.strategies import SEQ
 MODULUS = 2**32
 HALF = 2**31
 
-# Sums that nobody has reduced yet.
+# Sums that are not reduced yet.
 UNREDUCED = st.integers(-(2**40), 2**40)
 COUNT = st.integers(-(2**40), 2**40)
 WITHIN_HALF = st.integers(-HALF + 1, HALF - 1)

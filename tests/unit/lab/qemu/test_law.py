@@ -62,7 +62,7 @@ def test_a_survivor_with_another_random_number_is_found(seed, length, data):
     assert breaches([*answers[:at], changed], unanswered=0) != []
 
 
-def test_numbers_that_nobody_got_are_found():
+def test_numbers_that_no_client_got_are_found():
     first = Answer(0, 0, 1 * MS, 1, "a", False)
     later = Answer(0, 2 * MS, 3 * MS, 5, "a", False)
     assert len(breaches([first, later], unanswered=2)) == 1
