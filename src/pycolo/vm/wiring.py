@@ -1,4 +1,4 @@
-"""How the node stands between a guest's card and its tap: four chardevs and four filter-redirectors, over QMP.
+"""Puts the node between a guest's card and its tap: four chardevs and four filter-redirectors, over QMP.
 
 ::
 
@@ -7,8 +7,8 @@
 
 The same on both hosts and in both roles, so that a failover changes nothing here. QEMU passes tx frames along the list
 of filters and rx frames against it: the filter that takes frames out must come before the one that puts them back, or
-they would go round for ever. The filter that takes frames out drops them while this node is gone: the guest is cut off,
-which is what must happen to a guest whose output is not compared.
+they would go round for ever. While this node is gone, the filters that take frames out drop them: the guest is cut off,
+as it must be while its output is not compared.
 """
 
 import asyncio
