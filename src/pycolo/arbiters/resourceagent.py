@@ -334,10 +334,10 @@ def launch() -> int:
 
 
 def stop() -> int:
-    """Let the other node have the guest, if it can; then end this one."""
+    """Let the other node have the guest, if it can and is not stopped as well; then end this one."""
     delete_score()
     with suppress(NoAnswerError, RefusalError):
-        ask("stop", left_s() / 3)
+        ask("stop", left_s() / 3, stopping=meta("notify_stop_uname").split())
     if pid := process():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

@@ -29,6 +29,9 @@ SCORE_COLD: Final = 10
 SERVED_S: Final = 20.0
 """For a takeover to be done, below the agent's own time limit."""
 
+PROMISE_S: Final = 3.0
+"""For the other node's promise not to serve, when both are stopped."""
+
 SCORE_AGAIN_S: Final = 1.0
 """Between two attempts to set the score."""
 
@@ -163,7 +166,7 @@ class Cluster:
                     case "demote":
                         return await self._demote()
                     case "stop":
-                        return await self._hand_over()
+                        return await self._leave(_names(request.get("stopping")))
             except PycoloError as error:
                 return {"error": str(error)}
         return {"error": f"unknown action {action!r}; known are monitor, promote, demote, notify and stop"}
@@ -216,12 +219,20 @@ class Cluster:
             await self._guest.snapshot()  # a write that was under way has ended
         return self._answer("unpromoted")
 
-    async def _hand_over(self) -> Answer:
-        """Before the end: the other node, if it is in step, has this one's word that it may serve."""
-        if self._decider.pair.state in ON_GUARD:
-            self._decider.tell(Fact.RESIGN_ASKED)
-            await self._decider.settled({State.SECONDARY_WAITING}, SERVED_S)
-        elif self._decider.pair.state in _HAS_GUEST:
+    async def _leave(self, stopping: list[str]) -> Answer:
+        """Before the end: the other node, if it is in step and stays, has this one's word that it may serve.
+
+        If both are stopped, this one keeps the role of the primary, since its disks are the newest: two secondaries
+        could not begin anew.
+        """
+        decider = self._decider
+        if decider.pair.state in ON_GUARD and self._peer not in stopping:
+            decider.tell(Fact.RESIGN_ASKED)
+            await decider.settled({State.SECONDARY_WAITING}, SERVED_S)
+        elif decider.pair.state in ON_GUARD:
+            decider.tell(Fact.STOPPING)
+            await decider.settled(FREE | {State.RETIRING, State.PRIMARY_SUSPECT}, PROMISE_S)
+        if decider.pair.state in _HAS_GUEST:
             await self._guest.end()
         return self._answer("unpromoted")
 

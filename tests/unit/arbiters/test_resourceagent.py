@@ -224,6 +224,12 @@ def test_only_what_the_node_needs_of_notifications_reaches_it(host):
     assert [request.get("stopped") or request.get("started") for request in told] == [["b", "c"], ["d"]]
 
 
+def test_a_node_that_is_stopped_hears_which_others_are(host):
+    host.begin()
+    host.run("stop", CRM_meta_notify_stop_uname="a b")
+    assert [request["stopping"] for request in host.asked if request["action"] == "stop"] == [["a", "b"]]
+
+
 def test_a_host_without_the_software_runs_nothing_and_cannot_start_it(host):
     absent = {"program": "/nonexistent/colo", "config": "/nonexistent/vm1.toml"}
     assert host.run("monitor", interval="0", **absent) == NOT_RUNNING

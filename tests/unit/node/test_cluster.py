@@ -229,6 +229,25 @@ def test_a_node_that_is_demoted_without_a_guest_of_its_own_may_take_over_later(s
     assert not world.may_release()
 
 
+@pytest.mark.parametrize("state", sorted(ON_GUARD))
+def test_where_both_nodes_are_stopped_the_primary_stays_the_primary(state):
+    """Two secondaries could not begin anew."""
+
+    async def work(world):
+        await world.order("demote")
+        stopping = asyncio.ensure_future(world.order("stop", stopping=["a", "b"]))
+        while world.state is not State.DISSOLVING:
+            await asyncio.sleep(0)
+        world.decider.tell(Fact.PROMISED, Told(ask=world.decider.pair.asked))
+        await stopping
+        assert world.state is State.ALONE
+        assert world.decider.pair.role == "primary"
+        assert Command.SAY_RESIGNED not in world.done
+        assert world.done[-1] == "end"
+
+    play(state, work)
+
+
 def test_a_notification_that_the_other_node_is_stopped_permits_what_is_asked():
     async def work(world):
         await world.order("notify", stopped=["c"])

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Iterable
 from itertools import pairwise
 from time import monotonic_ns
 from typing import Final, NamedTuple
@@ -48,24 +49,24 @@ class Wire:
 
     def turns(self, since_ns: int) -> list[Turn]:
         """Who served since then, in order."""
-        found: list[Turn] = []
-        for at_ns, letter in sorted(frame for frame in list(self._frames) if frame[0] >= since_ns):
-            last = found[-1] if found else None
-            if last is not None and last.letter == letter:
-                found[-1] = last._replace(last_ns=at_ns, frames=last.frames + 1)
-            else:
-                found.append(Turn(letter, at_ns, at_ns, 1))
-        return found
-
-    def serving(self, since_ns: int) -> str:
-        """The host that was seen last since then; empty for none."""
-        found = self.turns(since_ns)
-        return found[-1].letter if found else ""
+        return turns_of(frame for frame in list(self._frames) if frame[0] >= since_ns)
 
     def close(self) -> None:
         """Watch no more."""
         for watcher in self._sockets:
             watcher.close()
+
+
+def turns_of(frames: Iterable[tuple[int, str]]) -> list[Turn]:
+    """Of frames with their times."""
+    found: list[Turn] = []
+    for at_ns, letter in sorted(frames):
+        last = found[-1] if found else None
+        if last is not None and last.letter == letter:
+            found[-1] = last._replace(last_ns=at_ns, frames=last.frames + 1)
+        else:
+            found.append(Turn(letter, at_ns, at_ns, 1))
+    return found
 
 
 def handover_ms(turns: list[Turn]) -> float | None:

@@ -1,0 +1,27 @@
+"""What the wire shows: which host served when, and for how long none did."""
+
+from pycolo_lab.pacemaker.wire import Turn, handover_ms, turns_of
+
+
+def frames(text):
+    """One frame per letter, a millisecond apart; a blank is a millisecond without one."""
+    return [(number * 1_000_000, letter) for number, letter in enumerate(text) if letter != " "]
+
+
+def test_frames_of_one_host_are_a_turn():
+    assert turns_of(frames("aa")) == [Turn("a", 0, 1_000_000, 2)]
+    assert turns_of([]) == []
+
+
+def test_two_that_serve_at_once_are_more_turns_than_one_change():
+    assert [turn.letter for turn in turns_of(frames("aa  bb"))] == ["a", "b"]
+    assert [turn.letter for turn in turns_of(frames("aababb"))] == ["a", "b", "a", "b"]
+
+
+def test_frames_are_in_the_order_of_their_times_whichever_thread_saw_them():
+    assert turns_of(reversed(frames("aab"))) == turns_of(frames("aab"))
+
+
+def test_the_time_without_service_is_between_the_last_frame_and_the_first():
+    assert handover_ms(turns_of(frames("aa    bb"))) == 5
+    assert handover_ms(turns_of(frames("aaaa"))) is None
