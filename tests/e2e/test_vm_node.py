@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pycolo.qmp.commands import COMMANDS, EXPERIMENTAL, MONITOR_LINES
 from support.etcd import free_ports
 from support.fakevm import Host, Pair, Pool
 from support.nodes import PATIENCE_S, wait_for
@@ -90,6 +91,32 @@ def test_protect_wires_both_guests_and_clients_notice_nothing(linked: Pair) -> N
         assert facts["mode"] == mode
     ask_a_lot(linked)
     assert linked.serving() is linked.a
+
+
+def test_no_qemu_is_asked_for_anything_that_is_not_in_the_list(protected: Pair) -> None:
+    ask_a_lot(protected)
+    protected.a.do("checkpoint")
+    asked: set[str] = set()
+    for host in (protected.a, protected.b):
+        host.do("status")
+        asked |= set(host.facts()["commands"])
+        experimental = set(re.findall(r'"(x-[a-z-]+)"', json.dumps(host.facts()["received"])))
+        assert experimental <= EXPERIMENTAL
+        lines = {m["arguments"]["command-line"] for m in host.facts()["received"] if "command-line" in str(m)}
+        assert lines <= MONITOR_LINES
+    assert asked <= COMMANDS | {"qmp_capabilities"}
+    assert {"query-version", "migrate", "migrate-incoming"} <= asked, "both plans were watched"
+
+
+def test_warnings_are_in_the_answer_to_protect_and_stay_in_the_status(linked: Pair) -> None:
+    said = linked.protect(linked.a)["warnings"]
+    assert {note["where"] for note in said} == {"this host", "the other host"}
+    assert "arbiter.kind" in {note["code"] for note in said}, "of a laboratory"
+    assert not any(note["overridden"] for note in said)
+    assert linked.a.do("status")["warnings"] == said
+    assert {note["where"] for note in linked.b.do("status")["warnings"]} == {"this host"}
+    linked.a.do("unprotect")
+    assert linked.a.do("status")["warnings"] == []
 
 
 @pytest.mark.rule("C5", "E1")

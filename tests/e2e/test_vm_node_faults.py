@@ -17,14 +17,13 @@ PROBING = [
     ("human-monitor-command", 0),
     ("object-add", 0),
     ("qom-get", 1),
-    ("query-chardev", 0),
     ("query-block", 0),
 ]
 WIRING = [
-    ("query-chardev", 1),
+    ("query-chardev", 0),
     ("chardev-add", 0),
     ("chardev-add", 3),
-    ("qom-list", 1),
+    ("qom-list", 0),
     *(("object-add", number) for number in range(1, 5)),
     ("migrate-set-capabilities", 0),
 ]

@@ -310,6 +310,7 @@ class Machine:
             "guest": self.guest.state,
             "hung": not self.awake.is_set(),
             "commands": self.qmp.commands(),
+            "received": self.qmp.received,
         }
 
     def _spawn(self, work: Awaitable[None]) -> None:

@@ -180,11 +180,11 @@ class Host:
             return False
         return True
 
-    def ask(self, command: str) -> dict[str, Any]:
+    def ask(self, command: str, **more: Any) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(PATIENCE_S)
             sock.connect(str(self.control))
-            sock.sendall(json.dumps({"command": command}).encode() + b"\n")
+            sock.sendall(json.dumps({"command": command, **more}).encode() + b"\n")
             return json.loads(sock.makefile().readline())
 
     def do(self, command: str) -> dict[str, Any]:

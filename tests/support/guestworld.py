@@ -27,6 +27,7 @@ from pycolo.qmp.probe import Facts, Netdev, Nic
 from pycolo.transport.linksetup import RawLink
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm import pathslot, primaryguest, secondaryguest
+from pycolo.vm.findings import Findings
 from pycolo.vm.guest import VmGuest
 from pycolo.vm.relay import ColoMessage
 
@@ -58,14 +59,11 @@ FACTS = Facts(
     ram_bytes=1 << 30,
     commands=frozenset({"migrate", "x-colo-lost-heartbeat", "yank"}),
     object_types=frozenset({"filter-redirector"}),
-    objects={},
     capabilities={"x-colo": False},
     migration="none",
     migration_blockers=(),
-    colo="none",
     netdevs={"hn0": Netdev(id="hn0", type="tap", info="ifname=tap0", vnet_header=True)},
     nics=(Nic(name="net0", model="virtio-net-pci", mac="52:54:00:12:34:56", netdev="hn0"),),
-    chardevs=(),
     disks=(),
 )
 
@@ -143,10 +141,11 @@ class QemuStandIn:
     async def yank(self) -> None:
         await self._do("yank")
 
-    async def probe(self) -> Facts:
+    async def probe(self, *, is_forced: bool) -> Facts:
         await self._do("probe")
         waits = self._kind() == "secondary"
-        return replace(FACTS, status="inmigrate", is_running=False) if waits else FACTS
+        facts = replace(FACTS, **World.found)
+        return replace(facts, status="inmigrate", is_running=False) if waits else facts
 
     async def status(self) -> dict[str, Any]:
         return {"qmp": "connected", "version": self.version, "status": "running", "colo": self.mode, "pid": self.pid}
@@ -297,6 +296,7 @@ class Node:
         self.config = load(place / "vm.toml")
         self.epoch = Epoch(6)
         self.pid = 0
+        self.findings = Findings()
         self.call = LoopCall()
         self.facts: list[tuple[Fact, str, int]] = []
         self.answers: list[tuple[Fact, str]] = []
@@ -358,6 +358,8 @@ class Node:
     async def _ask(self, order: str, arguments: Any) -> Any:
         if order == "open-relay":
             return await self.other.guest.open_relay(arguments)
+        if order == "force":
+            return await self.other.findings.hear_force(arguments)
         assert order == "prepare"
         ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -422,6 +424,8 @@ class World:
     """Both nodes. `faults`: of QEMUs that are still to come, by "primary" and "secondary"."""
 
     faults: ClassVar[dict[str, dict[str, Any]]] = {}
+    found: ClassVar[dict[str, Any]] = {}
+    """What a probe of either QEMU finds, unlike `FACTS`."""
 
     def __init__(self, place: Path) -> None:
         self.a, self.b = Node(place / "a", Role.PRIMARY), Node(place / "b", Role.SECONDARY)

@@ -91,6 +91,7 @@ def _vm_lines(answer: Fields) -> Iterator[str]:
     yield f"QEMU of the other: {_qemu(answer.get('other_vm'))}"
     if (protection := answer.get("protection")) and protection.get("unprotected_ms") is not None:
         yield from _unprotected(protection)
+    yield from warning_lines(answer)
     if plan := answer.get("plan"):
         done = f" (done: {', '.join(plan['done'])})" if plan.get("done") else ""
         yield f"in progress: {plan['name']}, step {plan.get('step') or 'none'}{done}"
@@ -102,6 +103,13 @@ def _vm_lines(answer: Fields) -> Iterator[str]:
         )
     elif "connections" in counters:
         yield f"connections: {counters['connections']}"
+
+
+def warning_lines(answer: Fields) -> Iterator[str]:
+    """What speaks against the pair, or was overridden, as the node says it."""
+    for note in answer.get("warnings", []):
+        kind = "overridden by --force" if note["overridden"] else "warning"
+        yield f"{kind} ({note['where']}): {note['text']}"
 
 
 def _unprotected(protection: Fields) -> Iterator[str]:

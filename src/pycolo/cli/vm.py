@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pycolo.cli.logfile import LogFile, configure_log
-from pycolo.cli.status import checkpoint_line
+from pycolo.cli.status import checkpoint_line, warning_lines
 from pycolo.cli.streams import PREFIX
 from pycolo.cli.target import for_a_node, printable, say
 from pycolo.errors import EXIT_INTERRUPTED, PycoloError
@@ -72,14 +72,19 @@ def node(path: Path, *, check: bool) -> None:
 
 @click.command(short_help="Give the running virtual machine a secondary.")
 @for_a_node
-def protect(*, control: Path) -> None:
+@click.option("--force", is_flag=True, help="Also where the guest is known to be lost, or QEMU's version is unknown.")
+@click.option("--json", "as_json", is_flag=True, help="Print the node's answer as JSON, and no steps.")
+def protect(*, control: Path, force: bool, as_json: bool) -> None:
     """Attach to the running QEMU, start a secondary on the other host, and bring the pair into COLO state.
 
     The command waits until the pair is protected and prints each step. If a step fails, the steps before it are undone
     and the virtual machine goes on as before. Until `colo unprotect` the node that serves protects the guest again by
-    itself after each failure.
+    itself after each failure. Warnings follow the last line, and stay in `colo status`.
+
+    The node refuses what is known to be fatal to the guest. --force overrides that until `colo unprotect` or the node's
+    end; `colo status` shows what was overridden.
     """
-    _carry_out(control, "protect")
+    _carry_out(control, "protect", as_json=as_json, **({"force": True} if force else {}))
 
 
 @click.command(short_help="Go on without a secondary.")
@@ -119,7 +124,7 @@ def _outcome(answer: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in answer.items()) or "done"
 
 
-def _carry_out(control: Path, command: str) -> None:
+def _carry_out(control: Path, command: str, *, as_json: bool = False, **more: Any) -> None:
     """Request a plan, and print its steps until the node answers."""
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
@@ -127,7 +132,7 @@ def _carry_out(control: Path, command: str) -> None:
 
     def wait() -> None:
         try:
-            answers.put(ask(control, {"command": command}, timeout_s=PLAN_TIMEOUT_S))
+            answers.put(ask(control, {"command": command, **more}, timeout_s=PLAN_TIMEOUT_S))
         except BaseException as error:  # re-raised below
             answers.put(error)
 
@@ -140,13 +145,14 @@ def _carry_out(control: Path, command: str) -> None:
                 answer = answers.get(timeout=PROGRESS_S)
                 break
             except Empty:
-                _name_steps(control, named)
+                if not as_json:
+                    _name_steps(control, named)
     except KeyboardInterrupt:
         click.echo(f"the node continues; `colo status --control {printable(str(control))}` shows its progress")
         sys.exit(EXIT_INTERRUPTED)
     if isinstance(answer, BaseException):
         raise answer
-    say([_outcome(answer)])
+    say(json.dumps(answer, indent=2).splitlines() if as_json else [_outcome(answer), *warning_lines(answer)])
 
 
 def _name_steps(control: Path, named: list[str]) -> None:

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pycolo.qmp.probe import Disk, Facts
+from pycolo.qmp.versions import DEADLOCKS_UNDER_TCG, DOUBTED, LOSES_RAM_UNDER_TCG, shown, why_unknown
 
 TCG_RAM_STEP_BYTES: Final = 256 << 10
-"""With RAM of a multiple of this, software emulation loses dirty bits (seen with 7.2 and 10.0)."""
-
-TESTED_VERSIONS: Final = frozenset({(7, 2), (10, 0)})
-DOUBTED_VERSIONS: Final = frozenset({(10, 0), (10, 1)})
-"""QEMU's own list of known problems calls COLO in these versions broken."""
+"""With RAM of a multiple of this, software emulation loses dirty bits."""
 
 ACTIVE_MIGRATIONS: Final = frozenset({
     "setup", "cancelling", "active", "postcopy-active", "postcopy-paused", "postcopy-recover",
@@ -34,6 +31,8 @@ class Finding:
     severity: Severity
     code: str
     text: str
+    may_be_forced: bool = False
+    """A refusal that `colo protect --force` overrides: COLO begins, and is known or feared to lose the guest."""
 
 
 def judge(facts: Facts, role: Role, netdev: str, *, has_yank_socket: bool = True) -> list[Finding]:
@@ -63,6 +62,10 @@ def judge(facts: Facts, role: Role, netdev: str, *, has_yank_socket: bool = True
 
 def _refuse(code: str, text: str) -> Finding:
     return Finding("refuse", code, text)
+
+
+def _fatal(code: str, text: str) -> Finding:
+    return Finding("refuse", code, text, may_be_forced=True)
 
 
 def _warn(code: str, text: str) -> Finding:
@@ -101,7 +104,7 @@ def _machine(facts: Facts) -> Iterator[Finding]:
         yield _refuse("no-machine", "this QEMU has no machine (-machine none): start it with -machine pc")
     if facts.machine.startswith("pc-q35"):
         if facts.version[:2] == (7, 2):
-            yield _refuse(
+            yield _fatal(
                 "q35", "the secondary of a q35 machine aborts in QEMU 7.2 (seen): start both QEMUs with -machine pc"
             )
         else:
@@ -189,16 +192,26 @@ def _is_replicated(disk: Disk) -> bool:
     return disk.driver in _REPLICATED_DRIVERS
 
 
+_DEADLOCK: Final = (
+    "software emulation deadlocks at a checkpoint (seen with 7.2 and 10.0) unless QEMU preloads the library whose "
+    "source `colo qemu-args --preload` names"
+)
+
+
 def _emulation(facts: Facts) -> Iterator[Finding]:
     if not facts.is_tcg:
         return
-    yield _warn(
-        "tcg",
-        "software emulation: QEMU may deadlock at a checkpoint (it saves RAM without its big lock; seen with 7.2 and "
-        "10.0). Use KVM (-accel kvm), or compile and preload the library that `colo qemu-args --preload` names",
-    )
-    if facts.ram_bytes and facts.ram_bytes % TCG_RAM_STEP_BYTES == 0:
+    release = facts.version[:2]
+    if facts.has_preload is None:
         yield _warn(
+            "tcg", f"{_DEADLOCK}, and this node cannot read whether it does: make sure, or use KVM (-accel kvm)"
+        )
+    elif not facts.has_preload:
+        find = _fatal if release in DEADLOCKS_UNDER_TCG else _warn
+        yield find("tcg", f"{_DEADLOCK}, and this one does not: compile and preload it, or use KVM (-accel kvm)")
+    if facts.ram_bytes and facts.ram_bytes % TCG_RAM_STEP_BYTES == 0:
+        find = _fatal if release in LOSES_RAM_UNDER_TCG else _warn
+        yield find(
             "tcg-ram",
             f"software emulation with RAM of a multiple of 256 KiB ({facts.ram_bytes >> 10} KiB) loses changes of the "
             f"guest's memory (seen): start both QEMUs with 8 KiB more, -m {(facts.ram_bytes >> 10) + 8}K",
@@ -210,23 +223,21 @@ def _emulation(facts: Facts) -> Iterator[Finding]:
 
 
 def _version(facts: Facts) -> Iterator[Finding]:
-    release = facts.version[:2]
-    shown = ".".join(map(str, facts.version))
-    if release in DOUBTED_VERSIONS:
+    if (why := why_unknown(facts.version)) is not None:
+        yield _fatal("untested-version", why)
+    if facts.version[:2] in DOUBTED:
         yield _warn(
             "doubted-version",
-            f"QEMU's list of known problems calls COLO in 10.0 and 10.1 broken (this is {shown}). With "
+            f"QEMU's list of known problems calls COLO in 10.0 and 10.1 broken (this is {shown(facts.version)}). With "
             "x-colo on both sides 10.0.13 passed this project's checkpoint and failover runs; 7.2 is safer",
         )
-    elif release not in TESTED_VERSIONS:
-        yield _warn("untested-version", f"QEMU {shown} has not been tried; 7.2 and 10.0 have")
 
 
 # ── two QEMUs ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 _SAME: Final[tuple[tuple[str, str, Callable[[Facts], object]], ...]] = (
-    ("version", "QEMU", lambda facts: ".".join(map(str, facts.version))),
+    ("version", "QEMU", lambda facts: shown(facts.version)),
     ("machine", "machine type", lambda facts: facts.machine),
     ("ram", "RAM in bytes", lambda facts: facts.ram_bytes),
     ("vcpus", "number of vCPUs", lambda facts: facts.vcpus),

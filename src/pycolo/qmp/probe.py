@@ -14,7 +14,9 @@ from typing import Any, Final, Literal
 
 from pycolo.errors import PeerError, QmpError
 from pycolo.qmp.client import Qmp
+from pycolo.qmp.commands import permitted
 from pycolo.qmp.tapflags import tap_has_vnet
+from pycolo.qmp.versions import FORCE, Version, why_unknown
 
 PROBE_TIMEOUT_S: Final = 10.0
 """Time-out of one query. The first one for types loads QEMU's modules: tens of milliseconds, more on a busy host."""
@@ -62,19 +64,11 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chardev:
-    """A character device: `filename` says whether a socket is connected."""
-
-    label: str
-    filename: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """One QEMU at one moment."""
 
     vm: str
-    version: tuple[int, int, int]
+    version: Version
     package: str
     machine: str
     """"pc-i440fx-7.2-machine"."""
@@ -89,21 +83,18 @@ class Facts:
     """Includes hot-plugged memory."""
     commands: frozenset[str]
     object_types: frozenset[str]
-    """Ids of the network filters."""
-    objects: Mapping[str, str]
-    """Id → type of objects made with -object or object-add."""
+    """The network filters that it has."""
     capabilities: Mapping[str, bool]
     """Migration capability → whether it is on."""
     migration: str
     """Status of the last migration; "none" if there was none."""
     migration_blockers: tuple[str, ...]
     """Why this VM cannot migrate, in QEMU's words."""
-    colo: str
-    """"none", "primary" or "secondary"."""
     netdevs: Mapping[str, Netdev]
     nics: tuple[Nic, ...]
-    chardevs: tuple[Chardev, ...]
     disks: tuple[Disk, ...]
+    has_preload: bool | None = None
+    """Whether its process has the library that software emulation needs; None: unknown, or not needed."""
 
     @property
     def is_tcg(self) -> bool:
@@ -111,14 +102,18 @@ class Facts:
         return self.accelerator == "tcg"
 
 
-async def probe(qmp: Qmp, timeout_s: float = PROBE_TIMEOUT_S) -> Facts:
+async def probe(qmp: Qmp, timeout_s: float = PROBE_TIMEOUT_S, *, is_forced: bool = False) -> Facts:
     """Query everything; `timeout_s` applies to each query. Changes nothing in the VM.
 
-    Raises the errors of `Qmp.execute`, and `PeerError` for an answer that cannot be parsed.
+    A QEMU of an unknown version is asked for its version only, unless `is_forced`. Raises the errors of `Qmp.execute`,
+    and `PeerError` for an unknown version or an answer that cannot be parsed.
     """
     asker = _Asker(qmp, timeout_s)
     try:
-        return await _facts(asker)
+        version, package = await _version(asker)
+        if not is_forced and (why := why_unknown(version)) is not None:
+            raise PeerError(f"{qmp.name} cannot be protected: {why}{FORCE}")
+        return await _facts(asker, version, package)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise PeerError(
             f"{qmp.name}: {asker.last}: the answer cannot be parsed ({type(error).__name__}: {error}); "
@@ -138,7 +133,7 @@ class _Asker:
     async def ask(self, command: str, **arguments: Any) -> Any:
         """The answer."""
         self.last = command
-        return await self._qmp.execute(command, arguments or None, timeout_s=self._timeout_s)
+        return await self._qmp.execute(permitted(command), arguments or None, timeout_s=self._timeout_s)
 
     async def ask_if(self, commands: frozenset[str], command: str, otherwise: Any, **arguments: Any) -> Any:
         """The answer, or `otherwise` if `commands` lacks the command or QEMU refuses it."""
@@ -150,8 +145,13 @@ class _Asker:
             return otherwise
 
 
-async def _facts(asker: _Asker) -> Facts:
-    version = await asker.ask("query-version")
+async def _version(asker: _Asker) -> tuple[Version, str]:
+    answer = await asker.ask("query-version")
+    numbers = answer["qemu"]
+    return (int(numbers["major"]), int(numbers["minor"]), int(numbers["micro"])), answer.get("package", "")
+
+
+async def _facts(asker: _Asker, version: Version, package: str) -> Facts:
     schema = await asker.ask("query-qmp-schema")
     commands = frozenset(entity["name"] for entity in schema if entity["meta-type"] == "command")
     filters = frozenset(found["name"] for found in await asker.ask("qom-list-types", implements="netfilter"))
@@ -161,18 +161,11 @@ async def _facts(asker: _Asker) -> Facts:
     memory = await asker.ask("query-memory-size-summary")
     migration = await asker.ask("query-migrate")
     capabilities = await asker.ask("query-migrate-capabilities")
-    colo = await asker.ask_if(commands, "query-colo-status", {"mode": "none"})
-    numbers = version["qemu"]
-    objects = {
-        found["name"]: found["type"].removeprefix("child<").removesuffix(">")
-        for found in await asker.ask_if(commands, "qom-list", (), path="/objects")
-        if found["type"].startswith("child<")
-    }
     netdevs, nics = await _network(asker, filters)
     return Facts(
         vm=asker.name,
-        version=(numbers["major"], numbers["minor"], numbers["micro"]),
-        package=version.get("package", ""),
+        version=version,
+        package=package,
         machine=await asker.ask("qom-get", path="/machine", property="type"),
         accelerator="kvm" if kvm["enabled"] else "tcg",
         status=status["status"],
@@ -182,14 +175,11 @@ async def _facts(asker: _Asker) -> Facts:
         ram_bytes=memory["base-memory"] + memory.get("plugged-memory", 0),
         commands=commands,
         object_types=filters,
-        objects=objects,
         capabilities={found["capability"]: found["state"] for found in capabilities},
         migration=migration.get("status", "none"),
         migration_blockers=tuple(migration.get("blocked-reasons", ())),
-        colo=colo["mode"],
         netdevs=netdevs,
         nics=nics,
-        chardevs=tuple(Chardev(label=c["label"], filename=c["filename"]) for c in await asker.ask("query-chardev")),
         disks=_disks(await asker.ask("query-block")),
     )
 

@@ -132,7 +132,7 @@ class _Assembly:
         self._failovers: dict[str, int] = {}
         self._health = HealthWatch(decider, guest, Prober(self._primary_path), divergences.summarise)
         make_control = self._control_maker()
-        served = {"status": self._other_status, "open-relay": guest.open_relay}
+        served = {"status": self._other_status, "open-relay": guest.open_relay, "force": host.findings.hear_force}
         self._links = Links(self._pair, make_control, decider.tell, served, record.epoch.meet)
         self._runner: ArbiterRunner
         arbiter = config.arbiter
@@ -175,6 +175,7 @@ class _Assembly:
             self._failovers,
             config.pair,
             health,
+            self._host.findings,
         )
         does = Commands(parts, decider.tell, epoch, operator.refused)
         does.on_protect_ended = vm_operator.protect_ended

@@ -372,13 +372,9 @@ class VmGuest:
             self.secondary = None
             answer(Fact.PREPARE_FAILED, str(error) or type(error).__name__)
             return
-        ready(
-            {
-                "facts": msgspec.to_builtins(side.facts),
-                "version": side.machine.version,
-                "epoch": self._host.epoch.number,
-            }
-        )
+        told = self._host.findings.told()
+        facts = msgspec.to_builtins(side.facts)
+        ready({"facts": facts, "version": side.machine.version, "epoch": self._host.epoch.number, **told})
 
     async def _discard(self) -> None:
         side, self.secondary = self.secondary, None

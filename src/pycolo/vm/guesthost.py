@@ -12,6 +12,7 @@ from pycolo.failover.pairstates import Fact, Role
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
 from pycolo.transport.linksetup import RawLink
+from pycolo.vm.findings import Findings
 
 
 class GuestHost(Protocol):
@@ -22,6 +23,8 @@ class GuestHost(Protocol):
     pid: int
     """Pid of this host's QEMU in the record on disk; 0 without one. Only `note_pid` changes it."""
     spin_us: int
+    findings: Findings
+    """What was found at the last attempt to protect the guest."""
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
         """Run `function(*arguments)` in asyncio's thread. Any thread."""

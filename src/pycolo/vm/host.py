@@ -20,6 +20,7 @@ from pycolo.node.links import Links
 from pycolo.node.loopcall import LoopCall
 from pycolo.node.peerrpc import ANSWER_TIMEOUT_S
 from pycolo.transport.linksetup import RawLink
+from pycolo.vm.findings import Findings
 from pycolo.vm.recordkeeper import StateKeeper
 from pycolo.vm.sides import RoleSides
 
@@ -42,6 +43,7 @@ class NodeHost:
         self.epoch = record.epoch
         self.pid = record.pid
         self.spin_us = 0
+        self.findings = Findings()
         self._record = record
         self._journal = journal
         self._divergences = divergences
@@ -93,7 +95,7 @@ class NodeHost:
 
     async def try_host(self) -> None:
         """See `GuestHost`."""
-        await before_protect(self.config, self.role(), self.term())
+        self.findings.keep_items(await before_protect(self.config, self.role(), self.term()))
 
     # ── the other node ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from struct import Struct
 from typing import Any, Final
@@ -18,6 +19,8 @@ import structlog
 from pycolo.config import QemuOptions
 from pycolo.errors import ConnectError, PeerError
 from pycolo.qmp.client import Qmp, QmpEvent
+from pycolo.qmp.commands import permitted
+from pycolo.qmp.preloaded import has_preload
 from pycolo.qmp.probe import Facts, probe
 from pycolo.qmp.yank import MIGRATION, yank
 
@@ -239,11 +242,14 @@ class Machine:
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """One QMP command's answer. Raises `PeerError`, `ConnectError`."""
-        return await self._connected().execute(command, dict(arguments) if arguments else None, **options)
+        return await self._connected().execute(permitted(command), dict(arguments) if arguments else None, **options)
 
-    async def probe(self) -> Facts:
-        """Query what it is and supports. Raises `PeerError`, `ConnectError`."""
-        return await probe(self._connected())
+    async def probe(self, *, is_forced: bool) -> Facts:
+        """Query what it is and supports. Raises `PeerError`, also for an unknown version, and `ConnectError`."""
+        facts = await probe(self._connected(), is_forced=is_forced)
+        if not facts.is_tcg:
+            return facts
+        return replace(facts, has_preload=await asyncio.to_thread(has_preload, self.pid))
 
     def _connected(self) -> Qmp:
         if self.qmp is None:

@@ -19,6 +19,7 @@ from pycolo.node.healthwatch import HealthWatch
 from pycolo.node.journal import Journal
 from pycolo.node.links import Links
 from pycolo.node.operator import Operator
+from pycolo.vm.findings import Findings
 
 RELINK_S: Final = 2.0
 """Ten of the secondary's attempts to form the link anew."""
@@ -80,6 +81,7 @@ class VmOperator:
         failovers: dict[str, int],
         pair: str,
         health: HealthWatch,
+        findings: Findings,
     ) -> None:
         self._operator = operator
         self._decider = decider
@@ -91,6 +93,7 @@ class VmOperator:
         self._pair = pair
         self._last_failure = ""
         self._health = health
+        self._findings = findings
         self._outcomes: list[asyncio.Future[tuple[Fact, str]]] = []
 
     # ── news ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -114,8 +117,8 @@ class VmOperator:
                 case "status":
                     return await self.status()
                 case "protect":
-                    seen = await self.protect()
-                    return {**await self._brief(), "seen": seen}
+                    seen = await self.protect(is_forced=request.get("force") is True)
+                    return {**await self._brief(), "seen": seen, "warnings": self._findings.to_status()}
                 case "unprotect":
                     await self.unprotect()
                 case "checkpoint":
@@ -140,9 +143,13 @@ class VmOperator:
 
     # ── protect ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def protect(self) -> str:
-        """`colo protect`: protection is wished, and done now; what was compared. Raises `PycoloError`."""
+    async def protect(self, *, is_forced: bool = False) -> str:
+        """`colo protect`: protection is wished, and done now; what was compared. Raises `PycoloError`.
+
+        `is_forced` holds for the attempts that the node makes by itself, too, until `unprotect`.
+        """
         self._require_primary("protect")
+        self._findings.is_forced = is_forced
         for _ in range(ATTEMPTS_MAX):
             fact, why = await self._attempt()
             if fact is Fact.PROTECT_FAILED:
@@ -193,6 +200,7 @@ class VmOperator:
         Raises `PycoloError`.
         """
         self._require_primary("unprotect")
+        self._findings.is_forced = False
         state = self._decider.pair.state
         if state in (State.PROTECTING, State.COMMITTING):
             self._decider.tell(Fact.UNPROTECT_WISHED, Told(text="unprotect"))
@@ -204,6 +212,7 @@ class VmOperator:
         else:
             raise StateError("unprotect", self._decider.pair.shown, "protected or unprotected")
         await self._guest.settled()
+        self._findings.forget()
         if self._decider.pair.state in _FORMING_ANEW:
             await self._decider.settled({State.PRIMARY_LINKED}, RELINK_S)
 
@@ -237,6 +246,7 @@ class VmOperator:
             "checkpoint": self._guest.checkpoints.status(),
             "plan": self._guest.plan_status(),
             "failovers": self._failovers,
+            "warnings": self._findings.to_status(),
             "link_up": self._links.present is not None,
             "protection": {
                 "wished": pair.is_wished,

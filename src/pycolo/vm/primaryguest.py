@@ -30,7 +30,6 @@ from pycolo.vm import wiring
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.barrier import PrimaryBarrier
 from pycolo.vm.checkpointdriver import CheckpointDriver
-from pycolo.vm.findings import check_findings
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
 from pycolo.vm.nodeoptions import node_options
@@ -126,21 +125,26 @@ class PrimaryGuest:
 
     async def probe(self) -> None:
         """Query QEMU, and refuse what cannot work."""
-        self.facts = await self.machine.probe()
-        check_findings(
-            judge(self.facts, "primary", self._config.qemu.netdev, has_yank_socket=self._config.qemu.yank is not None),
-            self._config.pair,
-        )
+        qemu, findings = self._config.qemu, self._host.findings
+        self.facts = await self.machine.probe(is_forced=findings.is_forced)
+        found = judge(self.facts, "primary", qemu.netdev, has_yank_socket=qemu.yank is not None)
+        findings.weigh("guest", found, self._config.pair)
 
     async def prepare_peer(self) -> None:
         """Ask the other node to try its host and start its QEMU."""
-        epoch = self._host.epoch
+        epoch, findings = self._host.epoch, self._host.findings
+        try:
+            await self._host.ask_peer("force", {"is_forced": findings.is_forced})
+        except PeerError:  # an older node knows no such order
+            if findings.is_forced:
+                raise
         timeout_s = (self._config.qemu.start_timeout_ms + self._config.arbiter.timeout_ms) / 1000 + RELAY_S
         answer = await self._host.ask_peer("prepare", {"epoch": epoch.number}, timeout_s)
         epoch.meet(int(answer.get("epoch", 0)))
         assert self.facts is not None
         theirs = msgspec.convert(answer["facts"], Facts)
-        check_findings(compare(self.facts, theirs), self._config.pair)
+        findings.hear(answer)
+        findings.weigh("pair", compare(self.facts, theirs), self._config.pair)
 
     async def add_chardevs(self) -> None:
         """Let QEMU listen on the four sockets."""

@@ -27,7 +27,6 @@ from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm import wiring
 from pycolo.vm.barrier import SecondaryBarrier
 from pycolo.vm.commandline import qmp_arguments
-from pycolo.vm.findings import check_findings
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.hooks import Network
 from pycolo.vm.leftover import end_leftover_qemu
@@ -114,13 +113,10 @@ class SecondaryGuest:
 
     async def probe(self) -> None:
         """Query QEMU, and refuse what cannot work."""
-        self.facts = await self.machine.probe()
-        check_findings(
-            judge(
-                self.facts, "secondary", self._config.qemu.netdev, has_yank_socket=self._config.qemu.yank is not None
-            ),
-            self._config.pair,
-        )
+        qemu, findings = self._config.qemu, self._host.findings
+        self.facts = await self.machine.probe(is_forced=findings.is_forced)
+        found = judge(self.facts, "secondary", qemu.netdev, has_yank_socket=qemu.yank is not None)
+        findings.weigh("guest", found, self._config.pair)
 
     async def add_chardevs(self) -> None:
         """Let QEMU listen on the four sockets."""
@@ -281,6 +277,7 @@ class SecondaryGuest:
 
     async def discard(self) -> None:
         """Kill QEMU and remove all that belongs to it."""
+        self._host.findings.forget()
         await self.stop_qemu()
         await self.close_path()
         with suppress(OSError):

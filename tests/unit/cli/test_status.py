@@ -69,6 +69,13 @@ def test_status_has_what_matters():
     ]
 
 
+def test_warnings_stay_and_say_whether_they_were_overridden():
+    note = {"code": "tcg", "text": "it deadlocks", "where": "this host", "overridden": False}
+    assert "warning (this host): it deadlocks" in status_lines(vm_status(warnings=[note]))
+    overridden = status_lines(vm_status(warnings=[note | {"overridden": True}]))
+    assert "overridden by --force (this host): it deadlocks" in overridden
+
+
 def test_a_guest_that_ought_to_be_protected_and_is_not():
     protection = {"wished": True, "unprotected_ms": 12_340, "failures": 2, "why": "vm1: no QEMU"}
     line = "unprotected for 12.3 s, 2 failed attempts: vm1: no QEMU"

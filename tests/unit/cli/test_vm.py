@@ -137,8 +137,10 @@ def test_what_the_service_manager_says_is_passed_on(colo, vm_toml: Path, run_nod
 class Plan:
     """A node that carries out three steps, each for as long as it takes until the command has seen it."""
 
-    def __init__(self, error: str | None = None) -> None:
+    def __init__(self, error: str | None = None, **more: object) -> None:
+        self.more = more
         self.asked: list[str] = []
+        self.requests: list[dict] = []
         self._error = error
         self._step = 0
         self._seen = asyncio.Event()
@@ -147,10 +149,11 @@ class Plan:
         if request["command"] == "status":
             return self._status()
         self.asked.append(request["command"])
+        self.requests.append(request)
         for self._step in (1, 2, 3):
             self._seen.clear()
             await self._seen.wait()
-        return {"error": self._error} if self._error else {"state": "protected", "epoch": 1, "term": 4}
+        return {"error": self._error} if self._error else {"state": "protected", "epoch": 1, "term": 4, **self.more}
 
     def _status(self) -> dict:
         if not self._step:
@@ -173,6 +176,34 @@ def test_the_steps_are_named_while_they_are_made(colo, tmp_path: Path, command: 
         "protect: first checkpoint",
         "protected, term 4",
     ]
+
+
+WARNINGS = [
+    {"code": "tcg", "text": "it deadlocks", "where": "the other host", "overridden": True},
+    {"code": "no-yank", "text": "no command yank", "where": "this host", "overridden": False},
+]
+
+
+def test_protect_ends_with_what_was_overridden_and_the_warnings(colo, tmp_path: Path):
+    plan = Plan(warnings=WARNINGS)
+    with answering(tmp_path / "c", plan):
+        code, out, error = colo("protect", "--control", tmp_path / "c", "--force")
+    assert (code, error, plan.requests) == (0, "", [{"command": "protect", "force": True}])
+    assert out.splitlines()[-3:] == [
+        "protected, term 4",
+        "overridden by --force (the other host): it deadlocks",
+        "warning (this host): no command yank",
+    ]
+
+
+def test_protect_as_json_is_the_answer_and_nothing_else(colo, tmp_path: Path):
+    async def node(request: dict) -> dict:
+        return {"state": "protected", "epoch": 1, "term": 4, "warnings": WARNINGS} if request["command"] else {}
+
+    with answering(tmp_path / "c", node):
+        code, out, error = colo("protect", "--control", tmp_path / "c", "--json")
+    assert (code, error) == (0, "")
+    assert json.loads(out) == {"state": "protected", "epoch": 1, "term": 4, "warnings": WARNINGS}
 
 
 def test_a_plan_that_fails_is_one_line(colo, tmp_path: Path):

@@ -26,14 +26,11 @@ GOOD = Facts(
     ram_bytes=1 << 30,
     commands=frozenset({"migrate", "x-colo-lost-heartbeat", "yank"}),
     object_types=frozenset({"filter-redirector"}),
-    objects={},
     capabilities={"x-colo": False, "return-path": False},
     migration="none",
     migration_blockers=(),
-    colo="none",
     netdevs={"hn0": TAP},
     nics=(NIC,),
-    chardevs=(),
     disks=(),
 )
 WAITING = replace(GOOD, status="inmigrate", is_running=False)
@@ -43,13 +40,22 @@ def netdev(**changed):
     return {"netdevs": {"hn0": replace(TAP, **changed)}}
 
 
+TCG = {"accelerator": "tcg", "vcpus": 1, "has_preload": True, "ram_bytes": 98312 << 10}
+
+FATAL = [
+    ("q35", {"machine": "pc-q35-7.2-machine"}),
+    *(("tcg", {**TCG, "has_preload": False, "version": version}) for version in ((7, 2, 22), (10, 0, 13))),
+    *(("tcg-ram", {**TCG, "ram_bytes": 96 << 20, "version": version}) for version in ((7, 2, 22), (10, 0, 13))),
+    *(("untested-version", {"version": version}) for version in ((9, 2, 0), (10, 1, 0), (11, 1, 3))),
+]
+"""Known to be fatal, or feared to be: `--force` overrides these, and nothing else."""
+
 REFUSED = [
     ("no-x-colo", {"capabilities": {"return-path": False}}),
     ("no-migrate", {"commands": GOOD.commands - {"migrate"}}),
     ("no-x-colo-lost-heartbeat", {"commands": GOOD.commands - {"x-colo-lost-heartbeat"}}),
     ("no-filter-redirector", {"object_types": frozenset({"filter-mirror"})}),
     ("no-machine", {"machine": "none-machine"}),
-    ("q35", {"machine": "pc-q35-7.2-machine"}),
     ("no-netdev", {"netdevs": {"other": TAP}}),
     ("no-netdev", {"netdevs": {}}),
     ("vhost", netdev(refusal="Vhost is not supported")),
@@ -60,6 +66,7 @@ REFUSED = [
     *(("migration-active", {"migration": status}) for status in sorted(ACTIVE_MIGRATIONS)),
     ("migration-blocked", {"migration_blockers": ("Migration is disabled when using\n feature 'invtsc'",)}),
     ("writable-disk", {"disks": (DISK,)}),
+    *FATAL,
 ]
 
 WARNED = [
@@ -67,20 +74,18 @@ WARNED = [
     ("q35-untested", {"machine": "pc-q35-10.0-machine", "version": (10, 0, 13)}),
     ("several-nics", {"nics": (NIC, replace(NIC, name="net1", netdev="hn1"))}),
     ("return-path", {"capabilities": {"x-colo": False, "return-path": True}}),
-    ("tcg", {"accelerator": "tcg"}),
-    ("tcg-ram", {"accelerator": "tcg", "ram_bytes": 96 << 20}),
-    ("tcg-smp", {"accelerator": "tcg", "vcpus": 2}),
+    ("tcg", {**TCG, "has_preload": None}),
+    ("tcg-smp", {**TCG, "vcpus": 2}),
     ("doubted-version", {"version": (10, 0, 13)}),
-    ("doubted-version", {"version": (10, 1, 0)}),
-    ("untested-version", {"version": (9, 2, 0)}),
-    ("untested-version", {"version": (11, 0, 0)}),
     ("replicated-disk", {"disks": (replace(DISK, driver="quorum"),)}),
     ("replicated-disk", {"disks": (replace(DISK, driver="replication"),)}),
     ("writable-firmware", {"disks": (replace(DISK, device="pflash1"),)}),
 ]
 
 NOT_FOUND = [
-    ("tcg-ram", {"accelerator": "tcg", "ram_bytes": 98312 << 10}),
+    ("tcg", TCG),
+    ("tcg", {"has_preload": False}),
+    ("tcg-ram", TCG),
     ("tcg-ram", {"ram_bytes": 96 << 20}),
     ("tcg-smp", {"vcpus": 8}),
     ("writable-disk", {"disks": (replace(DISK, is_writable=False),)}),
@@ -121,6 +126,17 @@ def test_not_found(code, changed):
     assert code not in codes(judge(replace(GOOD, **changed), "primary", "hn0"))
 
 
+@pytest.mark.parametrize(("code", "changed"), REFUSED)
+def test_only_what_is_fatal_may_be_forced(code, changed):
+    (found,) = [one for one in judge(replace(GOOD, **changed), "primary", "hn0") if one.severity == "refuse"]
+    assert found.may_be_forced == ((code, changed) in FATAL)
+
+
+def test_on_a_version_where_it_was_not_seen_it_is_a_warning():
+    changed = {**TCG, "has_preload": False, "ram_bytes": 96 << 20, "version": (11, 0, 0)}
+    assert codes(judge(replace(GOOD, **changed), "primary", "hn0"), "warn") == ["tcg", "tcg-ram"]
+
+
 def test_a_primary_runs_and_a_secondary_waits():
     assert codes(judge(replace(GOOD, status="paused", is_running=False), "primary", "hn0")) == ["not-running"]
     assert codes(judge(WAITING, "primary", "hn0")) == ["not-running"]
@@ -147,7 +163,8 @@ def test_refusals_come_first_and_each_text_is_one_line_that_says_what_to_do(chan
 @pytest.mark.parametrize(
     ("words", "changed"),
     [
-        ("-m 98312K", {"accelerator": "tcg", "ram_bytes": 96 << 20}),
+        ("-m 98312K", {**TCG, "ram_bytes": 96 << 20}),
+        ("colo qemu-args --preload", {**TCG, "has_preload": False}),
         ("vhost=off", netdev(refusal="Vhost is not supported")),
         ("known: a, b", {"netdevs": {"b": TAP, "a": TAP}}),
         ("something new", netdev(refusal="something\nnew")),
@@ -205,6 +222,6 @@ def test_an_unknown_vnet_header_is_no_difference():
 
 def test_the_table_knows_every_fact():
     """A new fact comes with a rule, or with a word here on why it has none."""
-    without_rule = {"vm", "objects", "colo", "chardevs"}  # names, what the node looks up itself, what status shows
+    without_rule = {"vm"}  # its name
     judged = {name for _, changed in REFUSED + WARNED + DIFFERENT for name in changed}
     assert judged | {"status", "is_running", "package"} | without_rule == {field.name for field in fields(Facts)}

@@ -27,8 +27,7 @@ lonely: index=0,type=nic,model=rtl8139,macaddr=52:54:00:12:34:58
 unused: index=0,type=user,net=10.0.2.0,restrict=off
 """
 
-COMMANDS = ("migrate", "yank", "x-colo-lost-heartbeat", "query-kvm", "query-colo-status", "qom-get",
-            "qom-list")  # fmt: skip
+COMMANDS = ("migrate", "yank", "x-colo-lost-heartbeat", "query-kvm", "qom-get")
 ONLY_REDIRECTOR = "filter redirector needs 'indev' or 'outdev' at least one property set"
 
 
@@ -54,12 +53,9 @@ ANSWERS = {
     "query-memory-size-summary": {"base-memory": 1 << 30, "plugged-memory": 1 << 20},
     "query-migrate": {"status": "completed", "blocked-reasons": ["because"]},
     "query-migrate-capabilities": [{"capability": "x-colo", "state": True}],
-    "query-colo-status": {"mode": "primary", "last-mode": "none", "reason": "none"},
-    "qom-list": [{"name": "type", "type": "string"}, {"name": "io0", "type": "child<iothread>"}],
     "human-monitor-command": INFO,
     "object-add": refused,
     "qom-get": qom_get,
-    "query-chardev": [{"label": "compat_monitor0", "filename": "unix:/run/x,server=on"}],
     "query-block": [
         {"device": "hd0", "inserted": {"drv": "qcow2", "file": "/x", "ro": False}},
         {"device": "", "qdev": "/machine/peripheral/d1", "inserted": {"drv": "raw", "file": "/y", "ro": True}},
@@ -73,7 +69,7 @@ def path(tmp_path):
     return tmp_path / "qmp.sock"
 
 
-def probed(path, answers, timeout_s=30.0):
+def probed(path, answers, timeout_s=30.0, *, is_forced=False):
     """Facts from a QEMU that answers so, and every message that it got."""
 
     async def whole():
@@ -82,7 +78,7 @@ def probed(path, answers, timeout_s=30.0):
             qmp = Qmp(path, "vm1", lambda event: None, lambda reason: None)
             await qmp.connect(30)
             try:
-                return await probe(qmp, timeout_s), fake.received
+                return await probe(qmp, timeout_s, is_forced=is_forced), fake.received
             finally:
                 await qmp.close()
 
@@ -96,14 +92,12 @@ def test_everything_is_read(path):
     assert (facts.status, facts.is_running, facts.vcpus, facts.is_tcg) == ("running", True, 1, False)
     assert facts.ram_bytes == (1 << 30) + (1 << 20)
     assert facts.commands == frozenset(COMMANDS)
-    assert facts.objects == {"io0": "iothread"}
     assert facts.capabilities == {"x-colo": True}
-    assert (facts.migration, facts.migration_blockers, facts.colo) == ("completed", ("because",), "primary")
+    assert (facts.migration, facts.migration_blockers) == ("completed", ("because",))
     assert [(disk.device, disk.is_writable) for disk in facts.disks] == [
         ("hd0", True),
         ("/machine/peripheral/d1", False),
     ]
-    assert [found.label for found in facts.chardevs] == ["compat_monitor0"]
     assert {name: (found.refusal, found.queues) for name, found in facts.netdevs.items()} == {
         "hn0": ("Vhost is not supported", 1),
         "mq0": ("multiqueue is not supported", 2),
@@ -126,6 +120,30 @@ def test_it_changes_nothing(path):
             assert not {"indev", "outdev"} & message["arguments"].keys()
 
 
+@pytest.mark.parametrize("version", [(6, 0, 0), (8, 2, 1), (10, 1, 0), (11, 1, 3)])
+def test_a_qemu_of_an_unknown_version_is_asked_for_nothing_else(path, version):
+    answers = ANSWERS | {"query-version": {"qemu": dict(zip(("major", "minor", "micro"), version, strict=True))}}
+    asked = []
+
+    async def refused_at():
+        async with asyncio.timeout(60), FakeQmp(path) as fake:
+            fake.answers |= answers
+            qmp = Qmp(path, "vm1", lambda event: None, lambda reason: None)
+            await qmp.connect(30)
+            try:
+                await probe(qmp)
+            finally:
+                asked.extend(fake.commands())
+                await qmp.close()
+
+    with pytest.raises(PeerError, match=f"vm1 cannot be protected: QEMU {'.'.join(map(str, version))} .*--force"):
+        virtualloop.run(refused_at())
+    assert asked == ["qmp_capabilities", "query-version"]
+    facts, received = probed(path, answers, is_forced=True)
+    assert facts.version == version
+    assert {message["execute"] for message in received} > set(asked)
+
+
 def test_a_filter_that_is_taken_against_all_expectation_is_removed(path):
     facts, received = probed(path, ANSWERS | {"object-add": {}, "object-del": {}})
     assert facts.netdevs["hn0"].refusal is None
@@ -142,10 +160,10 @@ def test_an_older_or_smaller_qemu_is_read_too(path):
         "query-memory-size-summary": {"base-memory": 5},
         "query-version": {"qemu": {"major": 6, "minor": 0, "micro": 0}},
     }
-    facts, received = probed(path, answers)
+    facts, received = probed(path, answers, is_forced=True)
     asked = {message["execute"] for message in received}
-    assert not asked & {"query-kvm", "query-colo-status", "object-add"}
-    assert (facts.accelerator, facts.colo, facts.migration, facts.cpu_type) == ("tcg", "none", "none", "")
+    assert not asked & {"query-kvm", "object-add"}
+    assert (facts.accelerator, facts.migration, facts.cpu_type) == ("tcg", "none", "")
     assert (facts.ram_bytes, facts.package, facts.netdevs["hn0"].vnet_header) == (5, "", None)
 
 

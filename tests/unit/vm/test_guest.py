@@ -169,6 +169,38 @@ def test_the_others_refusal_is_the_reason(scene):
     scene(play_it, secondary={"start": PeerError("no such machine")})
 
 
+FATAL = {"accelerator": "tcg", "has_preload": False, "ram_bytes": 98312 << 10}
+
+
+def test_what_is_known_to_be_fatal_is_refused_before_the_other_node_is_asked(scene, monkeypatch):
+    monkeypatch.setattr(World, "found", FATAL)
+
+    async def play_it(world):
+        world.protect()
+        await until(lambda: world.a.answers)
+        ((fact, why),) = world.a.answers
+        assert fact is F.PROTECT_FAILED
+        assert "deadlocks" in why
+        assert "--force" in why
+        assert world.b.guest.secondary is None
+
+    scene(play_it)
+
+
+def test_force_is_known_to_both_nodes_and_what_it_overrides_stays(scene, monkeypatch):
+    monkeypatch.setattr(World, "found", FATAL)
+
+    async def play_it(world):
+        world.a.findings.is_forced = True
+        await world.protected()
+        assert world.b.findings.is_forced, "it will protect the guest again when it has taken over"
+        shown = [(note["code"], note["where"], note["overridden"]) for note in world.a.findings.to_status()]
+        assert ("tcg", "this host", True) in shown
+        assert ("tcg", "the other host", True) in shown
+
+    scene(play_it)
+
+
 def test_the_guest_stands_until_it_is_on_record_that_there_may_be_two(scene):
     async def play_it(world):
         world.a.commits = False

@@ -8,17 +8,21 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from pycolo.config import QemuOptions
 from pycolo.errors import ConnectError, PeerError
-from pycolo.qmp.client import QmpEvent
+from pycolo.qmp.client import Qmp, QmpEvent
+from pycolo.qmp.probe import Facts
+from pycolo.vm import machine as machines
 from pycolo.vm.machine import Machine
 from support import virtualloop
 from support.fakeqmp import HANG, FakeQmp
+from support.guestworld import FACTS
 
 pytestmark = pytest.mark.slow
 
@@ -258,6 +262,26 @@ def test_a_machine_that_is_let_go_of_lives_on(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(0.05)
             assert heard.gone == []
+
+    play(scene)
+
+
+@pytest.mark.parametrize("accelerator", ["kvm", "tcg"])
+def test_only_under_software_emulation_it_matters_what_was_preloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: Literal["kvm", "tcg"]
+) -> None:
+    async def probed(qmp: Qmp, *, is_forced: bool) -> Facts:
+        assert is_forced
+        return replace(FACTS, accelerator=accelerator)
+
+    monkeypatch.setattr(machines, "probe", probed)
+    monkeypatch.setattr(machines, "has_preload", lambda pid: pid == os.getpid())
+
+    async def scene() -> None:
+        async with FakeQmp(tmp_path / "qmp.sock"), machine(options(tmp_path)) as (one, _):
+            await one.connect(DEADLINE_S)
+            facts = await one.probe(is_forced=True)
+            assert facts.has_preload is (True if accelerator == "tcg" else None)
 
     play(scene)
 

@@ -9,7 +9,9 @@ import pytest
 from pycolo.failover.pair import NOTHING_TOLD, Pair, Settings, Told
 from pycolo.failover.pairstates import Command, Fact, State
 from pycolo.node.decider import Decider
+from pycolo.qmp.judge import Finding
 from pycolo.vm import operator as operators
+from pycolo.vm.findings import Findings
 from pycolo.vm.operator import VmOperator
 
 C, F, S = Command, Fact, State
@@ -72,6 +74,7 @@ class World:
         self.decider.does = self._does
         self.decider.watch = lambda fact, before, after: None
         self.guest = Guest()
+        self.findings = Findings()
         self.operator = VmOperator(
             self,
             self.decider,
@@ -82,6 +85,7 @@ class World:
             {"take-over": 1},
             "vm1",  # type: ignore[arg-type]
             Health(),
+            self.findings,
         )
 
     def _does(self, command: Command, pair: Pair, told: Told) -> None:
@@ -103,8 +107,8 @@ class World:
     async def failover(self) -> dict[str, Any]:
         return {"state": "serving"}
 
-    def ask(self, command: str) -> Awaitable[dict[str, Any]]:
-        return self.operator.request({"command": command})
+    def ask(self, command: str, **more: Any) -> Awaitable[dict[str, Any]]:
+        return self.operator.request({"command": command, **more})
 
 
 def play(work: Callable[[], Awaitable[None]]) -> None:
@@ -121,9 +125,28 @@ WHOLE = {C.PROTECT: F.SYNCHRONISED, C.RECORD: F.RECORDED}
 def test_protect_answers_when_the_pair_is_whole_and_the_plan_has_ended() -> None:
     async def work() -> None:
         world = World(S.PRIMARY_LINKED, WHOLE)
-        assert await world.ask("protect") == {"state": "protected", "epoch": 4, "term": 0, "seen": "no traffic yet"}
+        whole = {"state": "protected", "epoch": 4, "term": 0, "seen": "no traffic yet", "warnings": []}
+        assert await world.ask("protect") == whole
         assert world.guest.done == ["settled"]
         assert world.decider.pair.is_wished
+
+    play(work)
+
+
+def test_force_holds_until_unprotect_or_a_protect_without_it() -> None:
+    async def work() -> None:
+        for command in ("unprotect", "protect"):
+            world = World(S.PRIMARY_LINKED, WHOLE)
+            await world.ask("protect", force=True)
+            assert world.findings.is_forced
+            world.findings.weigh("guest", [Finding("refuse", "tcg", "it stands still", may_be_forced=True)], "vm1")
+            (note,) = (await world.ask("status"))["warnings"]
+            assert (note["code"], note["overridden"]) == ("tcg", True)
+            world.decider.pair = world.decider.pair._replace(state=S.PRIMARY_LINKED)
+            await world.ask(command)
+            assert not world.findings.is_forced
+            if command == "unprotect":
+                assert (await world.ask("status"))["warnings"] == []
 
     play(work)
 
@@ -153,7 +176,7 @@ def test_a_new_term_is_a_new_link_and_then_protect_goes_on() -> None:
             await asyncio.sleep(0)
         world.answers |= WHOLE
         world.decider.tell(F.LINKED, Told(link=2))
-        assert await asking == {"state": "protected", "epoch": 4, "term": 1, "seen": "no traffic yet"}
+        assert await asking == {"state": "protected", "epoch": 4, "term": 1, "seen": "no traffic yet", "warnings": []}
 
     play(work)
 

@@ -1,0 +1,25 @@
+"""Every QMP command that pycolo sends: x-query-virtio-status makes QEMU 11.1.3 abort, so nothing else is asked."""
+
+from typing import Final
+
+COMMANDS: Final = frozenset({
+    "announce-self", "chardev-add", "chardev-remove", "cont", "human-monitor-command", "migrate", "migrate-incoming",
+    "migrate-set-capabilities", "migrate-set-parameters", "migrate_cancel", "object-add", "object-del", "qom-get",
+    "qom-list", "qom-list-types", "qom-set", "query-block", "query-chardev", "query-colo-status", "query-cpus-fast",
+    "query-kvm", "query-memory-size-summary", "query-migrate", "query-migrate-capabilities", "query-qmp-schema",
+    "query-status", "query-version", "query-yank", "quit", "stop", "x-colo-lost-heartbeat", "yank",
+})  # fmt: skip
+"""Without the handshake's qmp_capabilities."""
+
+EXPERIMENTAL: Final = frozenset({"x-colo", "x-checkpoint-delay", "x-colo-lost-heartbeat"})
+"""The capability, the parameter and the command that begin with x- and that COLO does not work without."""
+
+MONITOR_LINES: Final = frozenset({"info network"})
+"""Lines for the human monitor. No QMP command lists netdevs."""
+
+
+def permitted(command: str) -> str:
+    """`command`. Raises `ValueError` for one that is not in `COMMANDS`, which is a bug."""
+    if command not in COMMANDS:
+        raise ValueError(f"{command} is not among the QMP commands that pycolo may send")
+    return command
