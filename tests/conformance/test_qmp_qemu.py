@@ -287,14 +287,13 @@ def test_facts_of_a_pc():
     assert facts.ram_bytes == 65544 << 10
     assert {"migrate", "x-colo-lost-heartbeat", "yank", "migrate-set-parameters"} <= facts.commands
     assert {"filter-redirector", "filter-mirror", "filter-rewriter"} <= facts.object_types
-    assert facts.objects["io0"] == "iothread"
     assert facts.capabilities["x-colo"] is False
-    assert (facts.migration, facts.migration_blockers, facts.colo) == ("none", (), "none")
+    assert (facts.migration, facts.migration_blockers) == ("none", ())
     assert [(nic.model, nic.netdev) for nic in facts.nics] == [("virtio-net-pci", "hn0")]
     netdev = facts.netdevs["hn0"]
-    assert (netdev.type, netdev.queues, netdev.refusal, netdev.vnet_header) == ("user", 1, None, False)
+    assert (netdev.type, netdev.queues, netdev.refusal) == ("user", 1, None)
+    assert netdev.vnet_header is None, "only a TAP device on this host says whether its frames have one"
     assert [(disk.device, disk.is_writable) for disk in facts.disks] == [("dd", True), ("ro", False)]
-    assert {"compat_monitor0", "compat_monitor1"} <= {found.label for found in facts.chardevs}
     findings = judge(facts, "primary", "hn0")
     assert codes(findings, "refuse") == {"writable-disk"}
     assert {"tcg", "tcg-smp"} <= codes(findings, "warn")
@@ -316,13 +315,18 @@ def test_a_secondary_waits_for_the_primarys_state():
     assert codes(judge(facts, "primary", "hn0"), "refuse") == {"not-running"}
     assert compare(facts, facts) == []
     other = probed("-machine", "pc,accel=tcg", "-m", "64M", "-device", "e1000")
-    assert codes(judge(other, "secondary", "hn0"), "refuse") == {"not-incoming", "no-netdev"}
-    assert "tcg-ram" in codes(judge(other, "secondary", "hn0"), "warn")
+    findings = judge(other, "secondary", "hn0")
+    assert {finding.severity for finding in findings if finding.code == "tcg-ram"} == {
+        "refuse" if other.version[:2] in ((7, 2), (10, 0)) else "warn"
+    }, "refused where it was seen"
+    assert codes(findings, "refuse") - {"tcg-ram"} == {"not-incoming", "no-netdev"}
     assert codes(compare(facts, other), "refuse") == {"different-ram", "different-nics"}
 
 
 def test_q35_is_named():
-    facts = probed("-machine", "q35,accel=tcg", "-netdev", "user,id=hn0", "-device", "virtio-net-pci,netdev=hn0")
+    facts = probed(
+        "-machine", "q35,accel=tcg", "-m", "65544K", "-netdev", "user,id=hn0", "-device", "virtio-net-pci,netdev=hn0"
+    )
     findings = judge(facts, "primary", "hn0")
     if facts.version[:2] == (7, 2):
         assert codes(findings, "refuse") == {"q35", "not-running"}
@@ -375,7 +379,8 @@ def test_a_tap_tells_whether_frames_have_a_vnet_header(vnet):
 @pytest.mark.tun
 def test_a_tap_with_several_queues_is_refused():
     tap = f"tap,id=hn0,script=no,downscript=no,ifname=cm{os.getpid() % 10**8},queues=2"
-    facts = probed("-machine", "pc,accel=tcg", "-netdev", tap, "-device", "virtio-net-pci,netdev=hn0,mq=on")
+    card = ("-netdev", tap, "-device", "virtio-net-pci,netdev=hn0,mq=on")
+    facts = probed("-machine", "pc,accel=tcg", "-m", "65544K", *card)
     assert facts.netdevs["hn0"].queues == 2
     assert len(facts.nics) == 1
     assert codes(judge(facts, "primary", "hn0"), "refuse") == {"multiqueue", "not-running"}

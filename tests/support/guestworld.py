@@ -153,7 +153,8 @@ class QemuStandIn:
     async def wait_for(self, wanted: Callable[[QmpEvent], bool], timeout_s: float, what: str) -> QmpEvent:
         future: asyncio.Future[QmpEvent] = asyncio.get_running_loop().create_future()
         self._waiting.append((wanted, future))
-        return await asyncio.wait_for(future, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await future
 
     async def execute(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
         await self._do(command)

@@ -263,7 +263,8 @@ class Cluster:
                 await self._show(score)
             timeout_s = None if self._is_shown else SCORE_AGAIN_S
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._news.wait()
 
     async def _show(self, score: int | None) -> None:
         was_shown, self._is_shown = self._is_shown, False

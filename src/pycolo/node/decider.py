@@ -76,7 +76,8 @@ class Decider:
         entry = (states, future)
         self._waiting.append(entry)
         try:
-            return await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await future
         except TimeoutError:
             return self.pair
         finally:

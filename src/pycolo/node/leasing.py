@@ -48,7 +48,8 @@ class Leasing:
     async def _acquire(self, term: int, on_acquired: OnAcquired) -> None:
         name = self._runner.name
         try:
-            verdict = await asyncio.wait_for(self._runner.acquire(term), ACQUIRE_S)
+            async with asyncio.timeout(ACQUIRE_S):
+                verdict = await self._runner.acquire(term)
         except TimeoutError:
             why = f"arbiter {name}: no answer within {ACQUIRE_S:g} s: {self._runner.verdict().text}"
         else:

@@ -61,7 +61,8 @@ class PeerRpc:
         number = self.ask(order, arguments, on_answer)
         self._requests.add(future)
         try:
-            reply = await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                reply = await future
         except TimeoutError as error:
             raise PeerError(f"the other node has not answered '{order}' within {timeout_s:g} s") from error
         finally:

@@ -170,7 +170,8 @@ class CheckpointDriver:
         self._waiting.append(entry)
         self._obey(given)
         try:
-            record = await asyncio.wait_for(waiting, self._timeout_s + 2)
+            async with asyncio.timeout(self._timeout_s + 2):
+                record = await waiting
         except TimeoutError as error:
             raise CheckpointError("requested", f"not done within {self._timeout_s + 2:g} s") from error
         finally:

@@ -91,7 +91,8 @@ class Jobs:
         """Accept no more jobs. The present ones are cancelled when they have not ended within `patience_s`."""
         self._is_closed = True
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), patience_s)
+            async with asyncio.timeout(patience_s):
+                await self._settled.wait()
         self.clear()
         if self._task is not None:
             self._task.cancel()

@@ -208,7 +208,8 @@ class Machine:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wait_for_end(), KILL_S)
+                async with asyncio.timeout(KILL_S):
+                    await self._wait_for_end()
         elif self.qmp is not None:
             with suppress(PeerError, ConnectError):
                 await self.qmp.execute("quit")
@@ -262,7 +263,8 @@ class Machine:
         entry = (wanted, future)
         self._waiting.append(entry)
         try:
-            return await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await future
         except TimeoutError as error:
             raise PeerError(f"{self._name}: no {what} within {timeout_s:g} s") from error
         finally:

@@ -132,7 +132,8 @@ class OtherPaths:
             if pair.state in IN_DOUBT or (pair.state in UNPROTECTED and not pair.link):
                 await self._ask_once(dial, "state", {}, self._answered(pair.doubt))
             try:
-                await asyncio.wait_for(wake.wait(), ASK_PAUSE_S)
+                async with asyncio.timeout(ASK_PAUSE_S):
+                    await wake.wait()
             except TimeoutError:
                 continue
             wake.clear()
@@ -158,7 +159,8 @@ class OtherPaths:
             made = await asyncio.to_thread(dial)
             call = _Call(made, self._make_control, lambda call, order: None)
             call.rpc.ask(order, arguments, heard)
-            await asyncio.wait_for(answered.wait(), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                await answered.wait()
         except (PycoloError, TimeoutError) as error:
             self._say(f"no answer to '{order}' over another path: {str(error) or 'not in time'}")
         finally:
@@ -183,7 +185,8 @@ class OtherPaths:
     async def _serve(self, call: _Call) -> None:
         self._calls.add(call)
         try:
-            await asyncio.wait_for(call.is_over.wait(), 2 * ANSWER_S)
+            async with asyncio.timeout(2 * ANSWER_S):
+                await call.is_over.wait()
         except TimeoutError:
             log.debug("a question over another path has not ended in time")
         finally:

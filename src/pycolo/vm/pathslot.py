@@ -93,4 +93,5 @@ class PathSlot:
 
 async def ask_path(path: DataPath | NoPath, question: Callable[[], T]) -> T:
     """Let the path answer `question` in its thread. Raises `StateError` when it has ended, TimeoutError."""
-    return await asyncio.wait_for(asyncio.wrap_future(path.ask(question)), PATH_ANSWER_S)
+    async with asyncio.timeout(PATH_ANSWER_S):
+        return await asyncio.wrap_future(path.ask(question))

@@ -173,7 +173,8 @@ class PrimaryGuest:
         self._listening = _listen(self._relay_path)
         arrival = self._host.expect_migration_link()
         await self._host.ask_peer("open-relay")
-        self._link = await asyncio.wait_for(arrival, RELAY_S)
+        async with asyncio.timeout(RELAY_S):
+            self._link = await arrival
 
     async def set_parameters(self) -> None:
         """Turn COLO on and QEMU's own periodic checkpoints off."""
@@ -191,7 +192,8 @@ class PrimaryGuest:
         accepting = loop.create_task(loop.sock_accept(self._listening))
         try:
             await self.machine.execute("migrate", {"uri": f"unix:{self._relay_path}"})
-            guest, _ = await asyncio.wait_for(accepting, RELAY_S)
+            async with asyncio.timeout(RELAY_S):
+                guest, _ = await accepting
         finally:
             accepting.cancel()
         self._relay = Relay(
@@ -220,7 +222,8 @@ class PrimaryGuest:
             elif now - moved_at > MIGRATION_STALL_S:
                 raise PeerError(f"{self._config.pair}: the migration stands still at {bytes_now} bytes")
             with suppress(TimeoutError):
-                await asyncio.wait_for(attempt.decided.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await attempt.decided.wait()
             if not attempt.decided.is_set():
                 await self._check_migration(attempt)
         if not attempt.is_whole:

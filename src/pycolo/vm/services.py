@@ -56,7 +56,8 @@ class ServiceManager:
     async def _is_well(self) -> bool:
         """Whether the data path answers in time; that the event loop does shows by itself."""
         try:
-            await asyncio.wait_for(self._answers(), self._notify.watchdog_interval_s)
+            async with asyncio.timeout(self._notify.watchdog_interval_s):
+                await self._answers()
         except TimeoutError:
             return False
         return True

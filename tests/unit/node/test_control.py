@@ -30,7 +30,8 @@ def served(path, question, handler=answer):
         server = ControlServer(path, handler)
         await server.start()
         try:
-            return await asyncio.wait_for(asyncio.to_thread(question), 20)
+            async with asyncio.timeout(20):
+                return await asyncio.to_thread(question)
         finally:
             await server.close()
 

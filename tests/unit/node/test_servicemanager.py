@@ -140,7 +140,8 @@ def test_the_watchdog_does_not_hear_from_one_that_is_not(manager):
             return False
 
         task = asyncio.get_running_loop().create_task(notifier.watchdog(is_not_well))
-        await asyncio.wait_for(done.wait(), 30)
+        async with asyncio.timeout(30):
+            await done.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         notifier.status("the end")

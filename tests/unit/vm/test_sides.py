@@ -145,7 +145,8 @@ def test_the_migration_stream_is_taken_when_it_is_expected() -> None:
         arrival = primary.sides.expect_migration_link()
         link = await asyncio.to_thread(secondary.sides.dial_raw, Channel.MIGRATION)
         assert isinstance(link, RawLink)
-        taken = await asyncio.wait_for(arrival, DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            taken = await arrival
         late = await asyncio.to_thread(secondary.sides.dial_raw, Channel.MIGRATION)
         assert await asyncio.to_thread(late.sock.recv, 1) == b"", "a second one is closed"
         for one in (link, taken, late):
