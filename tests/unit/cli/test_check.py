@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from pycolo import cli
 from pycolo.check import Item, Level, Moment
 from pycolo.check.places import RECORD_NAME
 from pycolo.cli.check import Seen, check_lines, columns, look_at_node, node_items
@@ -17,20 +16,6 @@ from support.asked import STATUS, answering
 from support.configs import changed, checkable
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def colo(monkeypatch, capfd):
-    """Runs `colo …` in this process; (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["colo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capfd.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -8,23 +8,9 @@ import threading
 
 import pytest
 
-from pycolo import __version__, cli
+from pycolo import __version__
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def colo(monkeypatch, capfd):
-    """Runs `colo …` in this process; (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["colo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capfd.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 def test_python_m_pycolo_is_colo():

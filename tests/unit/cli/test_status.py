@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pycolo import cli
 from pycolo.cli.explain import explanation, why_none
 from pycolo.cli.status import size, status_lines
 from pycolo.cli.target import printable
@@ -21,20 +20,6 @@ from pycolo.node.sidebyside import divergence_lines, side_by_side
 from support.asked import STATUS, answering
 from support.configs import changed
 from support.statuses import vm_status
-
-
-@pytest.fixture
-def colo(monkeypatch, capfd):
-    """Runs `colo …` in this process; (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["colo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capfd.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 async def answer(_: dict) -> dict:

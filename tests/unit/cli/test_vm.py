@@ -12,27 +12,12 @@ from types import ModuleType
 import pytest
 import structlog
 
-from pycolo import cli
 from pycolo.config import PairConfig, parse
 from pycolo.node.servicemanager import Notifier
 from support.asked import STATUS, answering
 from support.configs import changed, example
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def colo(monkeypatch, capfd):
-    """Runs `colo …` in this process; (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["colo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capfd.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
