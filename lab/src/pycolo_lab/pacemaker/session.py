@@ -1,6 +1,5 @@
 """One run of the laboratory with Pacemaker, from options to exit code."""
 
-import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,8 @@ from pycolo_lab.namespaces import run_isolated, run_with_own_pids
 from pycolo_lab.pacemaker.ocftester import run_tester
 from pycolo_lab.pacemaker.rounds import FAULTS, Fault, RoundFacts, Rounds
 from pycolo_lab.pacemaker.stage import ClusterStage
-from pycolo_lab.processes import Host
-from pycolo_lab.qemu.image import Image, cache_directory, ensure_image
-from pycolo_lab.qemu.machine import Machine, Qemu, choose_accelerator, find_qemu
+from pycolo_lab.qemu.image import Image, ensure_image, keep_files
+from pycolo_lab.qemu.machine import Machine, Qemu, find_qemu, probed_accelerator
 from pycolo_lab.qemu.programs import Programs, missing_of, packages_of, say
 from pycolo_lab.qemu.topology import Network
 
@@ -85,26 +83,13 @@ class _Session:
     def perform(self, outer_pid: int) -> int:
         """As process 1 of the run's namespaces, `outer_pid` outside."""
         try:
-            machine = Machine(qemu=self._qemu, image=self._image, accelerator=self._accelerator())
+            accelerator = probed_accelerator("auto", self._qemu, self._image, self._directory, self._interruption)
+            machine = Machine(qemu=self._qemu, image=self._image, accelerator=accelerator)
             say(f"QEMU {machine.qemu.version}, {machine.accelerator}; inside: nsenter -t {outer_pid} -m -p")
             return self._play(machine)
         finally:
             if self._options.keep:
-                self._keep()
-
-    def _accelerator(self) -> str:
-        network = Network(self._directory / "netns-probe", self._interruption.look)
-        network.build()
-        found = choose_accelerator(
-            "auto",
-            self._qemu,
-            self._image,
-            self._directory / "probe",
-            network.hosts[Host.A],
-            self._interruption.rest,
-        )
-        network.delete()
-        return found
+                keep_files(self._directory / "p", "last-pacemaker", lambda path: "cores" in path.parts)
 
     def _play(self, machine: Machine) -> int:
         options, found = self._options, []
@@ -136,17 +121,6 @@ class _Session:
             print(line)
         return 1 if any(facts.broken for facts in found) else 0
 
-    def _keep(self) -> None:
-        """Logs, settings and results; not the sockets."""
-        target = cache_directory() / "last-pacemaker"
-        shutil.rmtree(target, ignore_errors=True)
-        for path in sorted((self._directory / "p").rglob("*")):
-            if path.is_file() and not path.is_symlink() and "cores" not in path.parts:
-                copy = target / path.relative_to(self._directory / "p")
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-        say(f"kept in {target}")
-
 
 def round_line(facts: RoundFacts) -> str:
     """One round on one line."""
@@ -161,7 +135,7 @@ def round_line(facts: RoundFacts) -> str:
 
 
 def table(found: Sequence[RoundFacts]) -> list[str]:
-    """A line per fault. Seconds are medians, and the longest in brackets' place the column after."""
+    """A line per fault."""
     lines = [WIDTHS.format("fault", "rounds", "held", "s median", "s longest", "kept", "fenced")]
     for name in dict.fromkeys(facts.fault for facts in found):
         rounds = [facts for facts in found if facts.fault == name]

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -72,6 +73,22 @@ def cache_directory() -> Path:
     if (root / "pyproject.toml").is_file():
         return root / "build" / "lab"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pycolo" / "lab"
+
+
+def keep_files(directory: Path, name: str, leaves_out: Callable[[Path], bool]) -> None:
+    """Copy the run's logs, settings and results, not the sockets, to `name` in the cache, in place of the last ones.
+
+    `leaves_out` is asked for each path, relative to `directory`.
+    """
+    target = cache_directory() / name
+    shutil.rmtree(target, ignore_errors=True)
+    for path in sorted(directory.rglob("*")):
+        found = path.relative_to(directory)
+        if path.is_file() and not path.is_symlink() and not leaves_out(found):
+            copy = target / found
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    say(f"kept in {target}")
 
 
 def is_image_there() -> bool:

@@ -14,11 +14,12 @@ from typing import Final
 import msgspec
 
 from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Interruption
 from pycolo_lab.namespaces import Namespace, bind_mount
 from pycolo_lab.processes import Host, Processes
 from pycolo_lab.qemu.image import Image, cache_directory
 from pycolo_lab.qemu.programs import Programs, say
-from pycolo_lab.qemu.topology import GUEST_ADDRESS, GUEST_MAC, LAN_PREFIX, TAP
+from pycolo_lab.qemu.topology import GUEST_ADDRESS, GUEST_MAC, LAN_PREFIX, TAP, Network
 
 PROGRAM: Final = "qemu-system-x86_64"
 
@@ -147,6 +148,15 @@ def furnish_root(machine: Machine, directory: Path) -> None:
         inside.parent.mkdir(parents=True, exist_ok=True)
         inside.touch()
         bind_mount(path, inside)
+
+
+def probed_accelerator(wanted: str, qemu: Qemu, image: Image, directory: Path, interruption: Interruption) -> str:
+    """As `choose_accelerator`, in a network of its own below `directory`."""
+    network = Network(directory / "netns-probe", interruption.look)
+    network.build()
+    found = choose_accelerator(wanted, qemu, image, directory / "probe", network.hosts[Host.A], interruption.rest)
+    network.delete()
+    return found
 
 
 def choose_accelerator(

@@ -1,6 +1,5 @@
 """One run of the QEMU laboratory, from options to exit code."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Final
@@ -10,12 +9,11 @@ import msgspec
 from pycolo_lab.errors import LabError, RunInterruptedError
 from pycolo_lab.interruption import Interruption
 from pycolo_lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
-from pycolo_lab.processes import Host
 from pycolo_lab.qemu import pause, store
 from pycolo_lab.qemu.checks import check_machine, check_options
 from pycolo_lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
-from pycolo_lab.qemu.image import Image, cache_directory, ensure_image
-from pycolo_lab.qemu.machine import Machine, Qemu, choose_accelerator, find_qemu
+from pycolo_lab.qemu.image import Image, ensure_image, keep_files
+from pycolo_lab.qemu.machine import Machine, Qemu, find_qemu, probed_accelerator
 from pycolo_lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
 from pycolo_lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
 from pycolo_lab.qemu.programs import Programs, say
@@ -78,27 +76,17 @@ class _Session:
     def perform(self, outer_pid: int) -> int:
         """As process 1 of the run's namespaces, `outer_pid` outside."""
         try:
-            machine = Machine(qemu=self._qemu, image=self._image, accelerator=self._accelerator())
+            accelerator = probed_accelerator(
+                self._options.accelerator, self._qemu, self._image, self._directory, self._interruption
+            )
+            machine = Machine(qemu=self._qemu, image=self._image, accelerator=accelerator)
             say(f"QEMU {machine.qemu.version}, {machine.accelerator}")
             if self._options.hold:
                 return self._hold(machine, outer_pid)
             return self._play(machine)
         finally:
             if self._options.keep:
-                self._keep()
-
-    def _accelerator(self) -> str:
-        network = self._network("probe")
-        found = choose_accelerator(
-            self._options.accelerator,
-            self._qemu,
-            self._image,
-            self._directory / "probe",
-            network.hosts[Host.A],
-            self._interruption.rest,
-        )
-        network.delete()
-        return found
+                keep_files(self._directory, "last-run", lambda path: "netns-" in str(path))
 
     def _network(self, name: str) -> Network:
         network = Network(self._directory / f"netns-{name}", self._interruption.look)
@@ -160,19 +148,6 @@ class _Session:
         while True:
             stage.rest(HOLD_STEP_S)
             reap_strangers()
-
-    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _keep(self) -> None:
-        """Logs, settings and results; not the sockets."""
-        target = cache_directory() / "last-run"
-        shutil.rmtree(target, ignore_errors=True)
-        for path in sorted(self._directory.rglob("*")):
-            if path.is_file() and not path.is_symlink() and "netns-" not in str(path.relative_to(self._directory)):
-                copy = target / path.relative_to(self._directory)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-        say(f"kept in {target}")
 
 
 def failed(scenario: Scenario, why: str) -> ScenarioFacts:
