@@ -21,6 +21,7 @@ from pycolo.failover.pairstates import Fact, State
 from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.orders import JsonObject, Order
 from pycolo.node.loopcall import LoopCall
+from pycolo.node.options import NodeOptions
 from pycolo.node.peerrpc import ANSWER_TIMEOUT_S, NO_ANSWER, OnAnswer, PeerRpc
 from pycolo.transport import controlchannel as control
 from pycolo.transport.controlchannel import ControlEvent
@@ -78,6 +79,22 @@ Meet = Callable[[int], None]
 
 MakeControl = Callable[[LinkSocket, Callable[[ControlEvent], None]], Control]
 """`(socket, on_event)`; `on_event` may be called in any thread."""
+
+
+def control_maker(options: NodeOptions, told: Callable[[], tuple[int, int]]) -> MakeControl:
+    """Makes the control connection of each link. `told`: the term and the epoch that each heartbeat carries."""
+
+    def make(link: LinkSocket, on_event: Callable[[ControlEvent], None]) -> Control:
+        return control.ControlChannel(
+            link,
+            told,
+            on_event,
+            interval_ms=options.heartbeat_interval_ms,
+            timeout_ms=options.heartbeat_timeout_ms,
+            own_stall_ms=options.own_stall_ms,
+        )
+
+    return make
 
 
 class Link:

@@ -19,7 +19,7 @@ from pycolo.node.gate import Gate
 from pycolo.node.healthwatch import HealthWatch
 from pycolo.node.journal import Journal
 from pycolo.node.leasing import NoLease
-from pycolo.node.links import Links, MakeControl
+from pycolo.node.links import Links, MakeControl, control_maker
 from pycolo.node.loopcall import LoopCall
 from pycolo.node.node import Given, Node, Service
 from pycolo.node.opening import PortOpener, open_port
@@ -36,8 +36,6 @@ from pycolo.node.rowsfile import KeptRows, RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.node.survivor import find_survivor
 from pycolo.path.cores import new_comparator, new_rewriter
-from pycolo.transport.controlchannel import ControlChannel
-from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
 
 EPOCH: Final = 0
@@ -73,7 +71,9 @@ def put_together(
     """
     call = LoopCall()
     journal, divergences = Journal(), Divergences(options.on_divergence.name.lower())
-    links = Links(lambda: decider.pair, make_control or _control_maker(options, decider), decider.tell)
+    links = Links(
+        lambda: decider.pair, make_control or control_maker(options, lambda: (decider.pair.term, EPOCH)), decider.tell
+    )
     pacemaker = _pacemaker(options, decider)
     arbiter = pacemaker.run if pacemaker else run_core(make_arbiter(options.arbiter, decider.pair.term))
     permission = Permission(arbiter, decider.tell, lambda: decider.pair.term)
@@ -150,20 +150,6 @@ def _say_prepare(links: Links, decider: Decider) -> None:
 
 def _note(text: str) -> None:
     log.warning(text)
-
-
-def _control_maker(options: NodeOptions, decider: Decider) -> MakeControl:
-    def make(link: LinkSocket, on_event: Any) -> ControlChannel:
-        return ControlChannel(
-            link,
-            lambda: (decider.pair.term, EPOCH),
-            on_event,
-            interval_ms=options.heartbeat_interval_ms,
-            timeout_ms=options.heartbeat_timeout_ms,
-            own_stall_ms=options.own_stall_ms,
-        )
-
-    return make
 
 
 # ── data paths ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,7 @@ from pycolo.node.gate import Gate
 from pycolo.node.healthwatch import HealthWatch
 from pycolo.node.journal import Journal
 from pycolo.node.leasing import Leasing
-from pycolo.node.links import Links, MakeControl
+from pycolo.node.links import Links, control_maker
 from pycolo.node.node import Given, Node, Service
 from pycolo.node.operator import Identity, Operator
 from pycolo.node.pacemaker import Pacemaker
@@ -37,9 +37,7 @@ from pycolo.node.permission import Permission
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.prober import Prober
 from pycolo.node.servicemanager import Notifier
-from pycolo.transport.controlchannel import ControlChannel
 from pycolo.transport.linksetup import Address, Established, dial
-from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm.guest import VmGuest
 from pycolo.vm.host import NodeHost
 from pycolo.vm.memory import freeze_heap
@@ -131,7 +129,9 @@ class _Assembly:
         self._divergences = divergences
         self._failovers: dict[str, int] = {}
         self._health = HealthWatch(decider, guest, Prober(self._primary_path), divergences.summarise)
-        make_control = self._control_maker()
+        make_control = control_maker(
+            node_options(config, hello.Role.PRIMARY), lambda: (self._pair().term, record.epoch.number)
+        )
         served = {"status": self._other_status, "open-relay": guest.open_relay, "force": host.findings.hear_force}
         self._links = Links(self._pair, make_control, decider.tell, served, record.epoch.meet)
         self._runner: ArbiterRunner
@@ -196,21 +196,6 @@ class _Assembly:
 
     def _pair(self) -> Pair:
         return self._decider.pair
-
-    def _control_maker(self) -> MakeControl:
-        options = node_options(self._config, hello.Role.PRIMARY)
-
-        def make_control(link: LinkSocket, on_event: Any) -> ControlChannel:
-            return ControlChannel(
-                link,
-                lambda: (self._pair().term, self._record.epoch.number),
-                on_event,
-                interval_ms=options.heartbeat_interval_ms,
-                timeout_ms=options.heartbeat_timeout_ms,
-                own_stall_ms=options.own_stall_ms,
-            )
-
-        return make_control
 
     def _make_runner(self, on_change: Callable[[], None]) -> ArbiterRunner:
         config = self._config
