@@ -226,7 +226,7 @@ def test_an_etcd_that_stands_still_grants_nothing_and_holds_everything_back(etcd
             if may_release(two.a):
                 assert two.a.verdict()[:2] == (Decision.WAIT, 1)
             else:
-                assert two.b.verdict()[:2] == (Decision.GRANTED, 2)
+                assert (await two.b.acquire())[:2] == (Decision.GRANTED, 2)  # b serves: open until then
                 await until(lambda: is_denied(two.a), lambda: two.a.verdict().text)
 
     asyncio.run(scene())
