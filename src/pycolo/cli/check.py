@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pycolo.config import PairConfig
     from pycolo.link.hello import Role
 
+NODE_S: Final = 60.0
+"""The other node runs its dry runs meanwhile."""
+
 LEVEL_COLUMNS: Final = 9
 """`refused` and two spaces."""
 
@@ -39,18 +42,17 @@ _IDLE: Final = frozenset({"waiting", "linked"})
 @click.argument("path", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--json", "as_json", is_flag=True, help="The table as JSON.")
 def check(path: Path, *, as_json: bool) -> None:
-    """Look at FILE, a node's file, and at this host: programs, certificates, directories, addresses, arbiter.
+    """Look at FILE, a node's file, at this host and its guest and, if the node runs, at the other host.
 
     Run it as the node's user, on both hosts. It runs the dry runs that the file names and, unless this host's guest
     serves or may come to, `network.retire`. Exit code 1: something is refused, or FILE has errors.
     """
-    from pycolo.check import Level, check_host  # noqa: PLC0415 - keeps `colo --help` fast
+    from pycolo.check import Level  # noqa: PLC0415 - keeps `colo --help` fast
     from pycolo.check.table import worst  # noqa: PLC0415
     from pycolo.config import load  # noqa: PLC0415
 
     config = load(path)
-    seen = look_at_node(config)
-    items = [*node_items(config, seen), *asyncio.run(check_host(config, seen.moment))]
+    items = asyncio.run(all_items(config))
     level = worst(items)
     if as_json:
         table = {
@@ -63,6 +65,39 @@ def check(path: Path, *, as_json: bool) -> None:
     else:
         say(check_lines(items, columns()))
     sys.exit(1 if level is Level.REFUSED else 0)
+
+
+async def all_items(config: "PairConfig") -> "list[Item]":
+    """This host by the file, then what only its node can see."""
+    from pycolo.check import check_host  # noqa: PLC0415 - keeps `colo --help` fast
+    from pycolo.check.hostfacts import look  # noqa: PLC0415
+    from pycolo.check.hosts import host_items  # noqa: PLC0415
+
+    seen = await asyncio.to_thread(look_at_node, config)
+    facts = await asyncio.to_thread(look, config)
+    items = [*host_items(facts), *node_items(config, seen), *await check_host(config, seen.moment)]
+    return [*items, *await _beyond(config, seen)]
+
+
+async def _beyond(config: "PairConfig", seen: "Seen") -> "list[Item]":
+    """The guest, the other host, both together: the running node's to ask."""
+    import msgspec  # noqa: PLC0415 - keeps `colo --help` fast
+
+    from pycolo.check import Item, table  # noqa: PLC0415
+    from pycolo.check.guest import asked_items  # noqa: PLC0415
+    from pycolo.node.control import ask  # noqa: PLC0415
+
+    if not seen.moment.is_running:
+        unseen = table.warning("other host", "no node runs here to ask it: start both nodes, and check again")
+        return [*await asked_items(config, seen.moment.role.value), unseen]
+    if seen.fault or seen.pair != config.pair:
+        return []
+    try:
+        answer = await asyncio.to_thread(ask, config.control.socket, {"command": "check"}, timeout_s=NODE_S)
+        return msgspec.convert(answer["items"], list[Item])
+    except (PycoloError, KeyError, msgspec.ValidationError) as error:
+        text = f"it does not say what only it can see ({error}): is it of another version? Restart it"
+        return [table.warning("node", text)]
 
 
 # ── this host's node ────────────────────────────────────────────────────────────────────────────────────────
@@ -162,8 +197,19 @@ def columns() -> int | None:
 
 
 def check_lines(items: "Sequence[Item]", width: int | None) -> Iterator[str]:
-    """One line per item, or as many as `width` demands; then the sum."""
+    """One line per item, or as many as `width` demands, below a heading for each place; then the sum."""
     names = max((len(item.name) for item in items), default=0) + 2
+    places = list(dict.fromkeys(item.where for item in items))
+    for place in places:
+        if len(places) > 1:
+            yield f"{place}:"
+        yield from _place_lines([item for item in items if item.where == place], names, width)
+    counts = [sum(item.level.value == level for item in items) for level in ("warning", "refused")]
+    warnings = "1 warning" if counts[0] == 1 else f"{counts[0]} warnings"
+    yield f"{len(items)} items: {warnings}, {counts[1]} refused"
+
+
+def _place_lines(items: "Sequence[Item]", names: int, width: int | None) -> Iterator[str]:
     indent = LEVEL_COLUMNS + names
     for item in items:
         head = f"{item.level.value:<{LEVEL_COLUMNS}}{item.name:<{names}}"
@@ -174,9 +220,6 @@ def check_lines(items: "Sequence[Item]", width: int | None) -> Iterator[str]:
         else:
             yield head.rstrip()
             yield from _wrapped(item.text, width, " " * LEVEL_COLUMNS, " " * LEVEL_COLUMNS)
-    counts = [sum(item.level.value == level for item in items) for level in ("warning", "refused")]
-    warnings = "1 warning" if counts[0] == 1 else f"{counts[0]} warnings"
-    yield f"{len(items)} items: {warnings}, {counts[1]} refused"
 
 
 def _wrapped(text: str, width: int, first: str, further: str) -> list[str]:

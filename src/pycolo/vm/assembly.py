@@ -38,6 +38,7 @@ from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.prober import Prober
 from pycolo.node.servicemanager import Notifier
 from pycolo.transport.linksetup import Address, Established, dial
+from pycolo.vm.checking import Checking
 from pycolo.vm.guest import VmGuest
 from pycolo.vm.host import NodeHost
 from pycolo.vm.memory import freeze_heap
@@ -133,6 +134,8 @@ class _Assembly:
             node_options(config, hello.Role.PRIMARY), lambda: (self._pair().term, record.epoch.number)
         )
         served = {"status": self._other_status, "open-relay": guest.open_relay, "force": host.findings.hear_force}
+        self._checking = Checking(config, self._pair, lambda: guest.secondary or guest.primary)
+        served |= {"check": self._checking.tell_host, "clock": self._checking.tell_clock}
         self._links = Links(self._pair, make_control, decider.tell, served, record.epoch.meet)
         self._runner: ArbiterRunner
         arbiter = config.arbiter
@@ -176,6 +179,7 @@ class _Assembly:
             config.pair,
             health,
             self._host.findings,
+            self._checking,
         )
         does = Commands(parts, decider.tell, epoch, operator.refused)
         does.on_protect_ended = vm_operator.protect_ended

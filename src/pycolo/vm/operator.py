@@ -1,4 +1,4 @@
-"""What the operator may ask of a node with a QEMU: protect, unprotect, checkpoint, failover, status, explain."""
+"""What the operator may ask of a node with a QEMU: protect, unprotect, checkpoint, check, failover, status, explain."""
 
 import asyncio
 from contextlib import suppress
@@ -19,6 +19,7 @@ from pycolo.node.healthwatch import HealthWatch
 from pycolo.node.journal import Journal
 from pycolo.node.links import Links
 from pycolo.node.operator import Operator
+from pycolo.vm.checking import Checking
 from pycolo.vm.findings import Findings
 
 RELINK_S: Final = 2.0
@@ -82,6 +83,7 @@ class VmOperator:
         pair: str,
         health: HealthWatch,
         findings: Findings,
+        checking: Checking,
     ) -> None:
         self._operator = operator
         self._decider = decider
@@ -94,6 +96,7 @@ class VmOperator:
         self._last_failure = ""
         self._health = health
         self._findings = findings
+        self._checking = checking
         self._outcomes: list[asyncio.Future[tuple[Fact, str]]] = []
 
     # ── news ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,12 +129,14 @@ class VmOperator:
                 case "explain":
                     shown = self._guest.checkpoints.status()
                     return {"divergences": list(self._divergences.records), "checkpoint": shown}
+                case "check":
+                    return await self._checking.both(self._links)
                 case "failover":
                     return await self._operator.failover()
                 case "pacemaker":
                     return await self._operator.request(request)
                 case other:
-                    known = "status, protect, unprotect, checkpoint, failover and explain"
+                    known = "status, protect, unprotect, checkpoint, check, failover and explain"
                     return {"error": f"unknown command {other!r}; known are {known}"}
         except PycoloError as error:
             return {"error": str(error)}

@@ -7,32 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.qmp.judge import ACTIVE_MIGRATIONS, compare, judge
-from pycolo.qmp.probe import Disk, Facts, Netdev, Nic
+from pycolo.qmp.probe import Disk, Facts
+from support.qemufacts import GOOD, NIC, TAP
 
-TAP = Netdev(id="hn0", type="tap", info="ifname=tap0", vnet_header=True)
-NIC = Nic(name="net0", model="virtio-net-pci", mac="52:54:00:12:34:56", netdev="hn0")
 DISK = Disk(device="hd0", driver="qcow2", file="/var/lib/vm/hd0", is_writable=True)
 
-GOOD = Facts(
-    vm="vm1",
-    version=(7, 2, 22),
-    package="Debian 1:7.2",
-    machine="pc-i440fx-7.2-machine",
-    accelerator="kvm",
-    status="running",
-    is_running=True,
-    vcpus=4,
-    cpu_type="host-x86_64-cpu",
-    ram_bytes=1 << 30,
-    commands=frozenset({"migrate", "x-colo-lost-heartbeat", "yank"}),
-    object_types=frozenset({"filter-redirector"}),
-    capabilities={"x-colo": False, "return-path": False},
-    migration="none",
-    migration_blockers=(),
-    netdevs={"hn0": TAP},
-    nics=(NIC,),
-    disks=(),
-)
 WAITING = replace(GOOD, status="inmigrate", is_running=False)
 
 

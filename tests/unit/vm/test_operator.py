@@ -86,6 +86,7 @@ class World:
             "vm1",  # type: ignore[arg-type]
             Health(),
             self.findings,
+            self,
         )
 
     def _does(self, command: Command, pair: Pair, told: Told) -> None:
@@ -107,6 +108,10 @@ class World:
     async def failover(self) -> dict[str, Any]:
         return {"state": "serving"}
 
+    async def both(self, links: object) -> dict[str, Any]:
+        assert isinstance(links, Links)
+        return {"items": [["clocks", "ok", "0.001 s apart", "both hosts"]]}
+
     def ask(self, command: str, **more: Any) -> Awaitable[dict[str, Any]]:
         return self.operator.request({"command": command, **more})
 
@@ -117,6 +122,14 @@ def play(work: Callable[[], Awaitable[None]]) -> None:
             await work()
 
     asyncio.run(run())
+
+
+def test_check_answers_in_every_state() -> None:
+    async def work() -> None:
+        for state in S:
+            assert (await World(state).ask("check"))["items"][0][0] == "clocks"
+
+    play(work)
 
 
 WHOLE = {C.PROTECT: F.SYNCHRONISED, C.RECORD: F.RECORDED}

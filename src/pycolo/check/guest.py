@@ -1,0 +1,131 @@
+"""Shows what a guest is made of, and what speaks against protecting it."""
+
+import asyncio
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from struct import Struct
+from typing import Final
+
+from pycolo.check.hosts import Need, size
+from pycolo.check.table import Item, ok, refused, warning
+from pycolo.config import PairConfig
+from pycolo.errors import ConnectError, PycoloError, QmpTimeout
+from pycolo.qmp.client import Qmp
+from pycolo.qmp.judge import Finding, Role, judge
+from pycolo.qmp.preloaded import has_preload
+from pycolo.qmp.probe import Facts, probe
+from pycolo.qmp.versions import shown
+
+CONNECT_S: Final = 2.0
+"""A QEMU greets within milliseconds."""
+
+GUEST: Final = "guest"
+"""Where an item is, if it is about the guest."""
+
+_PROC: Final = Path("/proc")
+
+_CREDENTIALS: Final = Struct("=3i")
+"""unix(7), SO_PEERCRED: pid, uid, gid."""
+
+
+def need_of(facts: Facts) -> Need:
+    """What the other host must offer."""
+    return Need(facts.ram_bytes, facts.accelerator == "kvm")
+
+
+async def asked_items(config: PairConfig, role: Role) -> list[Item]:
+    """Without a node: the QEMU whose socket the file names."""
+    qmp = Qmp(config.qemu.qmp, config.pair, lambda event: None, lambda why: None)
+    try:
+        pid = await asyncio.to_thread(_listener, config.qemu.qmp)
+        await qmp.connect(CONNECT_S)
+        facts = await probe(qmp, is_forced=True)
+    except QmpTimeout:
+        text = f"{config.qemu.qmp} is in use by another program: end it, or start the node"
+        return [warning("guest", text)._replace(where=GUEST)]
+    except (ConnectError, OSError):
+        return [ok("guest", f"no QEMU runs at {config.qemu.qmp}")._replace(where=GUEST)]
+    except PycoloError as error:
+        return [unknown_item(error)]
+    finally:
+        await qmp.close()
+    if facts.is_tcg:
+        facts = replace(facts, has_preload=await asyncio.to_thread(has_preload, pid))
+    return list(guest_items(config, facts, role=role, pid=pid, is_pairs=False))
+
+
+def _listener(path: Path) -> int:
+    """The process that listens there. Raises `OSError`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(CONNECT_S)
+        sock.connect(str(path))
+        return int(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0])
+
+
+def guest_items(config: PairConfig, facts: Facts, *, role: Role, pid: int, is_pairs: bool) -> Iterator[Item]:
+    """What it is made of, then what was found. `is_pairs`: this node has put it into COLO itself."""
+    yield from (item._replace(where=GUEST) for item in _guest_items(config, facts, role, pid, is_pairs=is_pairs))
+
+
+def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_pairs: bool) -> Iterator[Item]:
+    accelerator = "KVM" if facts.accelerator == "kvm" else "software emulation"
+    vcpus = "1 vCPU" if facts.vcpus == 1 else f"{facts.vcpus} vCPUs"
+    yield ok(
+        "guest",
+        f"QEMU {shown(facts.version)}, {facts.machine}, {accelerator}, {'in COLO' if is_pairs else facts.status}",
+    )
+    yield ok("guest memory", f"{size(facts.ram_bytes)}, {facts.ram_bytes >> 10} KiB")
+    yield ok("guest processor", f"{vcpus}, {facts.cpu_type}")
+    for nic in facts.nics:
+        netdev = facts.netdevs.get(nic.netdev or "")
+        behind = f"{netdev.id}, {netdev.type}, {netdev.info}" if netdev is not None else "not connected"
+        yield ok("guest card", f"{nic.model} {nic.mac}: {behind}")
+    for disk in facts.disks:
+        yield ok(
+            "guest disk",
+            f"{disk.device}: {disk.driver}, {'writable' if disk.is_writable else 'read-only'}, {disk.file}",
+        )
+    yield from _trap_items(facts, command_line(pid), is_pairs=is_pairs)
+    has_yank = config.qemu.yank is not None
+    yield from finding_items(judge(facts, role, config.qemu.netdev, has_yank_socket=has_yank))
+
+
+def finding_items(findings: Sequence[Finding]) -> Iterator[Item]:
+    """The judge's words; a refusal that may be overridden says how."""
+    for finding in findings:
+        if finding.severity == "warn":
+            yield warning(finding.code, finding.text)
+        else:
+            hint = "; `colo protect --force` overrides this" if finding.may_be_forced else ""
+            yield refused(finding.code, finding.text + hint)
+
+
+def _trap_items(facts: Facts, words: Sequence[str], *, is_pairs: bool) -> Iterator[Item]:
+    """What people are known to fail at and QEMU's own answers do not show."""
+    if facts.migration == "colo" and not is_pairs:
+        yield refused("another manager", "another program has put this guest into COLO: end that one first")
+    waiting = [word for word in words if "wait=on" in word and "server" in word]
+    if waiting:
+        yield warning(
+            "wait=on", f"{waiting[0]}: the secondary's QEMU would wait for a client before it starts: write wait=off"
+        )
+    if "-snapshot" in words:
+        yield refused("-snapshot", "the guest's writes are in files without a name, which no other host has: remove it")
+
+
+def command_line(pid: int, proc: Path = _PROC) -> list[str]:
+    """Of the guest's process; empty if it cannot be read."""
+    if pid <= 0:
+        return []
+    with suppress(OSError):
+        octets = (proc / str(pid) / "cmdline").read_bytes()
+        return octets.decode(errors="replace").rstrip("\0").split("\0")
+    return []
+
+
+def unknown_item(error: PycoloError) -> Item:
+    """A guest that answers, but not with what is needed."""
+    return refused("guest", str(error))._replace(where=GUEST)
