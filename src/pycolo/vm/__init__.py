@@ -16,6 +16,7 @@ Only the command line imports it. What the pair does is decided by `failover.pai
     operator        what an operator may ask
     services        metrics, and what systemd is told
     relay           the migration stream on its way through the node
+    backstream      its reverse direction, as messages
     barrier         what must have happened before one of its messages passes
     checkpointdriver  between QEMU, the barrier, the data path and `checkpoint.coordinator`
     machine         one QEMU: process, QMP, events

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
+from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.checkpointdriver import CheckpointDriver
-from pycolo.vm.relay import ColoMessage
 
 T = TypeVar("T")
 

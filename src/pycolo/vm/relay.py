@@ -5,10 +5,10 @@
     primary QEMU ══ unix ══ Relay ════ link ════ Relay ══ unix ══ secondary QEMU
                     the primary's node            the secondary's node
 
-The stream to the secondary QEMU is opaque. The other direction carries four-byte COLO messages only (`ColoMessage`).
-The relay calls `on_message` with each of them and passes it on when the call returns, so `on_message` does what must
-happen before the other QEMU receives the message (`pycolo.vm.barrier`). This delays nothing else: QEMU sends no state
-while it waits for a message.
+The stream to the secondary QEMU is opaque. The other direction carries COLO's messages, in newer versions after those
+of the return path (`pycolo.vm.backstream`). The relay calls `on_message` with each message of COLO and passes it on
+when the call returns, so `on_message` does what must happen before the other QEMU receives the message
+(`pycolo.vm.barrier`). This delays nothing else: QEMU sends no state while it waits for a message.
 
 One thread serves both directions, because two threads must not use one TLS connection.
 """
@@ -20,33 +20,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from enum import IntEnum
-from struct import Struct
 from typing import Final
 
 from pycolo.errors import PycoloError
 from pycolo.transport.linksetup import RawLink
+from pycolo.vm.backstream import PARTIAL_BYTES_MAX, BackStream
 
 CHUNK_BYTES: Final = 256 << 10
 """Maximum size of one read: a little more than a unix socket's default buffer."""
 
 FLUSH_S: Final = 0.5
 """Time to deliver the last bytes to one side after the other side has ended."""
-
-_WORD: Final = Struct(">I")
-
-
-class ColoMessage(IntEnum):
-    """The values of QEMU's COLOMessage that the secondary sends to the primary."""
-
-    READY = 0
-    """The secondary has loaded the primary's first state and runs."""
-    REPLY = 2
-    """The secondary has stopped for a checkpoint."""
-    RECEIVED = 5
-    """The secondary has received the primary's whole state."""
-    LOADED = 6
-    """The secondary has loaded that state and runs."""
 
 
 class _Pump:
@@ -58,7 +42,7 @@ class _Pump:
         self.has_ended = False
         self.sink_is_gone = False
         self.bytes = 0
-        self._buf = memoryview(bytearray(CHUNK_BYTES))
+        self._buf = memoryview(bytearray(CHUNK_BYTES + PARTIAL_BYTES_MAX))
         self._start = 0
         self._end = 0
 
@@ -69,7 +53,7 @@ class _Pump:
     def read(self) -> bool:
         """Fill the empty buffer; False when there is nothing to read now, or `source` has ended."""
         try:
-            count = self.source.recv_into(self._buf)
+            count = self.source.recv_into(self._buf, CHUNK_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         except OSError:
@@ -130,7 +114,7 @@ class Relay(threading.Thread):
         self._on_ended = on_ended
         self._forward = _Pump(guest, link.sock) if is_primary else _Pump(link.sock, guest)
         self._backward = _Pump(link.sock, guest) if is_primary else _Pump(guest, link.sock)
-        self._partial = b""
+        self._messages = BackStream()
         self._has_reported = False
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._poller = select.poll()
@@ -235,15 +219,13 @@ class Relay(threading.Thread):
 
     def _take_messages(self) -> None:
         """Call `on_message` for each whole message, then let it pass; an incomplete one waits for its rest."""
-        octets = self._partial + self._backward.take()
-        whole = len(octets) & ~3
-        self._partial = octets[whole:]
-        if not whole:
-            return
-        for at in range(0, whole, 4):
-            self._on_message(_WORD.unpack_from(octets, at)[0])
+        whole = b""
+        for message in self._messages.feed(self._backward.take()):
+            if message.word is not None:
+                self._on_message(message.word)
+            whole += message.octets
         if not self._has_reported:
-            self._backward.put(octets[:whole])
+            self._backward.put(whole)
 
     def _ended(self, text: str) -> None:
         if not self._has_reported:

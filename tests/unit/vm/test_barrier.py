@@ -10,9 +10,9 @@ import pytest
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.config.sections import CheckpointOptions
 from pycolo.errors import CheckpointError, StateError
+from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.barrier import PrimaryBarrier, SecondaryBarrier
 from pycolo.vm.checkpointdriver import CheckpointDriver
-from pycolo.vm.relay import ColoMessage
 
 DEADLINE_S = 20
 DONE = {"released_frames": 1, "released_bytes": 2, "discarded_frames": 3}

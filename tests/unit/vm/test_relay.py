@@ -11,9 +11,15 @@ import pytest
 
 from pycolo.errors import CheckpointError
 from pycolo.transport.linksetup import RawLink
-from pycolo.vm.relay import ColoMessage, Relay
+from pycolo.vm.backstream import ColoMessage
+from pycolo.vm.relay import Relay
 
 DEADLINE_S = 20
+
+RETURN_PATH = bytes.fromhex("0002 0004 00000001 0001 0004 00000000")
+"""PONG and SHUT, as QEMU 11.1 begins."""
+
+READY = struct.pack(">I", ColoMessage.READY)
 
 
 class Stage:
@@ -86,32 +92,40 @@ def test_the_state_arrives_as_it_was_sent(stage: Stage) -> None:
 
 
 def test_every_message_is_shown_on_both_nodes_and_passed_on(stage: Stage) -> None:
-    words = [message.value for message in ColoMessage] * 50 + [77]
-    stage.secondary.sendall(b"".join(struct.pack(">I", word) for word in words))
-    heard = receive(stage.primary, 4 * len(words))
-    assert [word for (word,) in struct.iter_unpack(">I", heard)] == words
+    words = [ColoMessage.READY, *[ColoMessage.REPLY, ColoMessage.RECEIVED, ColoMessage.LOADED] * 50]
+    sent = RETURN_PATH + b"".join(struct.pack(">I", word) for word in words)
+    stage.secondary.sendall(sent)
+    assert receive(stage.primary, len(sent)) == sent
     seen = [stage.seen.get(timeout=DEADLINE_S) for _ in range(2 * len(words))]
     assert [word for name, word in seen if name == "primary"] == words
     assert [word for name, word in seen if name == "secondary"] == words
 
 
 def test_a_message_in_pieces_is_one_message(stage: Stage) -> None:
-    for octet in struct.pack(">I", ColoMessage.LOADED):
+    for octet in RETURN_PATH + READY:
         stage.secondary.sendall(bytes([octet]))
-    assert receive(stage.primary, 4) == struct.pack(">I", ColoMessage.LOADED)
-    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.LOADED)
+    assert receive(stage.primary, len(RETURN_PATH + READY)) == RETURN_PATH + READY
+    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.READY)
+
+
+def test_garbage_in_the_reverse_direction_closes_the_stream_and_names_it(stage: Stage) -> None:
+    stage.secondary.sendall(RETURN_PATH + READY + b"\xff" * 3000)
+    # What came before the garbage may have passed; the garbage has not.
+    assert (RETURN_PATH + READY).startswith(receive(stage.primary, 4000))
+    texts = dict(stage.ended.get(timeout=DEADLINE_S) for _ in range(2))
+    assert "unexpected COLO message 0xffffffff at byte 20" in texts["secondary"]
 
 
 @pytest.mark.rule("E1")
 def test_a_message_waits_for_its_barrier(stage: Stage) -> None:
     stage.gate.clear()
-    stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
-    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.LOADED)
+    stage.secondary.sendall(READY)
+    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.READY)
     readable, _, _ = select.select([stage.primary], [], [], 0.1)  # long enough, if nothing held it
     assert not readable
     stage.primary.settimeout(DEADLINE_S)
     stage.gate.set()
-    assert receive(stage.primary, 4) == struct.pack(">I", ColoMessage.LOADED)
+    assert receive(stage.primary, 4) == READY
 
 
 def test_the_end_of_the_primary_reaches_the_secondary_whose_last_word_is_heard(stage: Stage) -> None:
@@ -120,22 +134,22 @@ def test_the_end_of_the_primary_reaches_the_secondary_whose_last_word_is_heard(s
     assert receive(stage.secondary, 100) == b"the last of the state", "and then the end"
     ended = {stage.ended.get(timeout=DEADLINE_S)[0] for _ in range(2)}
     assert ended == {"primary", "secondary"}
-    stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
-    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.LOADED)
+    stage.secondary.sendall(READY)
+    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.READY)
 
 
 def test_a_secondary_can_be_told_of_the_end_while_the_other_node_hangs(stage: Stage) -> None:
     stage.gate.clear()
     stage.b.end_input()
     assert stage.secondary.recv(10) == b""
-    stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
-    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.LOADED)
+    stage.secondary.sendall(READY)
+    assert stage.seen.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.READY)
 
 
 def test_the_end_of_the_secondary_reaches_the_primary(stage: Stage) -> None:
-    stage.secondary.sendall(struct.pack(">I", ColoMessage.REPLY))
+    stage.secondary.sendall(READY)
     stage.secondary.close()
-    assert receive(stage.primary, 8) == struct.pack(">I", ColoMessage.REPLY)
+    assert receive(stage.primary, 8) == READY
     assert {stage.ended.get(timeout=DEADLINE_S)[0] for _ in range(2)} == {"primary", "secondary"}
 
 
@@ -149,7 +163,7 @@ def test_close_ends_it_whatever_the_others_do(stage: Stage) -> None:
 @pytest.mark.rule("E1")
 def test_a_message_whose_barrier_fails_does_not_pass(stage: Stage) -> None:
     stage.refuses = True
-    stage.secondary.sendall(struct.pack(">I", ColoMessage.LOADED))
+    stage.secondary.sendall(READY)
     assert stage.primary.recv(10) == b"", "the stream ends instead"
     texts = dict(stage.ended.get(timeout=DEADLINE_S) for _ in range(2))
     assert "checkpoint, loaded: no" in texts["primary"]
