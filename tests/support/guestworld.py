@@ -27,9 +27,9 @@ from pycolo.qmp.probe import Facts, Netdev, Nic
 from pycolo.transport.linksetup import RawLink
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm import pathslot, primaryguest, secondaryguest
+from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.findings import Findings
 from pycolo.vm.guest import VmGuest
-from pycolo.vm.relay import ColoMessage
 
 DEADLINE_S = 20
 

@@ -14,9 +14,9 @@ from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVE
 from pycolo.node.rowsfile import RowsFile
 from pycolo.path.cores import new_rewriter
 from pycolo.vm import guest
+from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.commandline import FILTERS
 from pycolo.vm.primaryguest import PrimaryGuest
-from pycolo.vm.relay import ColoMessage
 from pycolo.vm.secondaryguest import SecondaryGuest
 from support.guestworld import HANG, QemuStandIn, World, play, until
 
