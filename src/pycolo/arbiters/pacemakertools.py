@@ -69,8 +69,8 @@ class PacemakerTools:
                 return await self._look()
             case FailPeer():
                 return await self._fail_peer()
-            case Shoot():
-                return await self._shoot()
+            case Shoot(limit_ms=limit_ms):
+                return await self._shoot(limit_ms)
 
     async def score(self, score: int | None) -> None:
         """Set this node's promotion score until the host's next start; None: it has none. Raises `PeerError`."""
@@ -95,11 +95,12 @@ class PacemakerTools:
         ended = await run_command(words, REPORT_S)
         return Reported("" if ended.exit_code == 0 else f"{words[0]} --fail: {ended}")
 
-    async def _shoot(self) -> Fenced:
+    async def _shoot(self, limit_ms: int | None) -> Fenced:
+        limit_s = self._timeout_s if limit_ms is None else min(self._timeout_s, max(1, limit_ms // 1000))
         words = ["stonith_admin", "--reboot", self._peer, "--tag", TAG]
-        words += ["--timeout", f"{self._timeout_s:.0f}", "--tolerance", f"{TOLERANCE_S}"]
+        words += ["--timeout", f"{limit_s:.0f}", "--tolerance", f"{TOLERANCE_S}"]
         log.warning("fencing the other host", command=words)
-        ended = await run_command(words, self._timeout_s + TOOL_S)
+        ended = await run_command(words, limit_s + TOOL_S)
         return Fenced(ended.exit_code, ended.text)
 
     async def _has_link(self) -> bool:

@@ -12,7 +12,7 @@ A node that suspects the other one does not wait until Pacemaker has noticed by 
   is shot; the permission comes with `promoted` or `peer_stopped`. Where only the link is dead both nodes would have the
   other one stopped, and the guest would be lost: a secondary does so only if the primary answers over the link;
 * otherwise it asks the cluster to `Shoot` the other host. Success is permission. Where two votes are all there are,
-  both hosts may do so at the same moment; the secondary waits for `delay_ms` first.
+  both hosts could do so at the same moment: each has its turns (`failover.turns`), the primary first.
 
 Pure: see `pycolo.failover.arbiter`.
 """
@@ -22,13 +22,14 @@ from typing import Any, Final, NamedTuple
 
 from pycolo.failover.arbiter import IDLE_TEXT, Arbiter, Decision
 from pycolo.failover.fencing import Fenced
+from pycolo.failover.turns import Turn, Turns
 
 LOOK_MS: Final = 250
 """Between two looks at the cluster while it may change at any moment."""
 
 RETRY_FIRST_MS: Final = 1_000
 RETRY_LAST_MS: Final = 30_000
-"""Between two shots that failed: doubled each time."""
+"""Between two shots that failed: doubled each time, and the next one waits for a turn of this node besides."""
 
 
 class PeerHost(Enum):
@@ -72,9 +73,13 @@ class Reported(NamedTuple):
 
 
 class Shoot(NamedTuple):
-    """Have the cluster fence the other host; the answer is `Fenced`. `term`: the one that a success opens."""
+    """Have the cluster fence the other host; the answer is `Fenced`.
+
+    `term`: the one that a success opens. `limit_ms`: after that time it is to be given up; None: there is no bound.
+    """
 
     term: int
+    limit_ms: int | None = None
 
 
 class PacemakerArbiter(Arbiter):
@@ -82,9 +87,10 @@ class PacemakerArbiter(Arbiter):
 
     name = "pacemaker"
 
-    def __init__(self, term: int, delay_ms: int) -> None:
+    def __init__(self, term: int, turns: Turns) -> None:
+        """`turns` are kept where two votes are all there are."""
         super().__init__(term)
-        self._delay_ms = delay_ms
+        self._turns = turns
         self.is_promoted = False
         """Pacemaker's last word was `promote`. Not so after this node has taken over by itself, until that word comes:
         an instance that reports itself promoted unasked is stopped and started by Pacemaker."""
@@ -96,10 +102,13 @@ class PacemakerArbiter(Arbiter):
         self._has_reported = False
         self._is_shooting = False
         self._seen: Seen | None = None
+        self._turn = Turn(0)
         self._suspected_ms = 0
         self._due_ms: int | None = None
         self._failures = 0
+        self._rests_until_ms = 0
         self._trouble = ""
+        self._resting = ""
 
     # ── Pacemaker's word ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,7 +147,7 @@ class PacemakerArbiter(Arbiter):
             self._wait("Pacemaker has demoted this node, and decides what follows")
         elif not self._is_suspected:
             self._is_suspected = True
-            self._suspected_ms = self._due_ms = now_ms
+            self._suspected_ms = self._due_ms = self._rests_until_ms = now_ms
             self._wait("looking at the cluster")
             if self._is_peer_stopped:
                 self._permit("Pacemaker has stopped the other node")
@@ -182,7 +191,8 @@ class PacemakerArbiter(Arbiter):
             return FailPeer()
         self._is_shooting = True
         self._wait("the cluster is fencing the other host")
-        return Shoot(self._term + 1)
+        end_ms = self._turn.end_ms
+        return Shoot(self._term + 1, None if end_ms is None else max(1, end_ms - now_ms))
 
     def due_ns(self) -> int | None:
         """When to look, or shoot."""
@@ -235,13 +245,24 @@ class PacemakerArbiter(Arbiter):
             self._later("the other host lives; Pacemaker stops its node", now_ms)
         elif seen.answers and seen.is_secondary and not seen.has_link:
             self._later("the other host lives, and the link may be cut: Pacemaker's monitor decides", now_ms)
-        else:
-            waits = not seen.answers and seen.is_secondary and seen.has_two_votes
+        elif seen.answers:
             self._seen = seen
-            self._due_ms = max(now_ms, self._suspected_ms + self._delay_ms if waits else 0)
-            self._wait("about to have the other host fenced" if not seen.answers else "the other host lives")
-            if waits and self._due_ms - now_ms > LOOK_MS:  # much may happen meanwhile
-                self._later("the primary has the first shot", now_ms)
+            self._due_ms = now_ms
+            self._wait("the other host lives")
+        else:
+            self._aim(seen, now_ms)
+
+    def _aim(self, seen: Seen, now_ms: int) -> None:
+        """The other host answers nowhere."""
+        turn = Turn(max(now_ms, self._rests_until_ms))
+        if seen.has_two_votes:
+            turn = self._turns.next(self._suspected_ms, turn.begin_ms, is_second=seen.is_secondary)
+        if turn.begin_ms - now_ms > LOOK_MS:  # much may happen meanwhile
+            why = self._resting if self._failures else "the primary has the first shot"
+            self._later(f"{why}; this node's turn comes in {turn.begin_ms - now_ms} ms", now_ms)
+            return
+        self._seen, self._turn, self._due_ms = seen, turn, turn.begin_ms
+        self._wait("about to have the other host fenced")
 
     def _shot(self) -> None:
         if self._decision is Decision.DENIED:
@@ -249,15 +270,17 @@ class PacemakerArbiter(Arbiter):
         self._permit("the cluster has fenced the other host")
 
     def _missed(self, why: str, now_ms: int) -> None:
+        """It may be off all the same: the cluster is looked at meanwhile."""
         self._failures += 1
-        pause_ms = min(RETRY_FIRST_MS << min(self._failures - 1, 16), RETRY_LAST_MS)
+        self._rests_until_ms = now_ms + min(RETRY_FIRST_MS << min(self._failures - 1, 16), RETRY_LAST_MS)
         self._trouble = f"pacemaker: the other host is not fenced: {why}"
-        self._later(f"fencing has failed {self._failures} times ({why}); again in {pause_ms} ms", now_ms, pause_ms)
+        self._resting = f"fencing has failed {self._failures} times ({why})"
+        self._later(self._resting, now_ms)
 
-    def _later(self, text: str, now_ms: int, pause_ms: int = LOOK_MS) -> None:
+    def _later(self, text: str, now_ms: int) -> None:
         if self._is_suspected:
             self._seen = None
-            self._due_ms = now_ms + pause_ms
+            self._due_ms = now_ms + LOOK_MS
             self._wait(text)
 
     def _permit(self, text: str) -> None:

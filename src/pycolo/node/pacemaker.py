@@ -7,6 +7,7 @@ from pycolo.arbiters.pacemakertools import PacemakerTools, own_resource
 from pycolo.arbiters.runner import ArbiterRunner
 from pycolo.failover.pacemaker import PacemakerArbiter
 from pycolo.failover.pairstates import Command, Role
+from pycolo.failover.turns import Turns
 from pycolo.node.cluster import Cluster, Pausable
 from pycolo.node.decider import Decider
 from pycolo.node.node import Node
@@ -24,7 +25,8 @@ class Pacemaker:
         """`peer`: the other host's name in the cluster. `link`: where its node listens for this one's, if it does."""
         self._peer = peer
         self._decider = decider
-        self._core = PacemakerArbiter(decider.pair.term, head_start_ms)
+        turns = Turns(head_start_ms, decider.pair.settings.timeout_ms)
+        self._core = PacemakerArbiter(decider.pair.term, turns)
         self._tools = PacemakerTools(peer, link, own_resource(), FENCING_S, self._is_secondary)
 
     def _is_secondary(self) -> bool:

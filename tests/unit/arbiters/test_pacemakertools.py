@@ -141,6 +141,13 @@ def test_orders_and_what_comes_of_them(programs):
     ]
 
 
+def test_a_shot_is_given_up_at_the_end_of_its_turn(programs):
+    for limit_ms in (1, 2_900, 60_000):
+        ask(Shoot(4, limit_ms))
+    calls = (programs / "calls").read_text().splitlines()
+    assert [line.split("--timeout ")[1].split()[0] for line in calls] == ["1", "2", "3"]
+
+
 def test_a_tool_that_fails_or_is_not_there_is_no_answer(programs):
     (programs / "crm_mon.code").write_text("102")
     with pytest.raises(PeerError, match="crm_mon: exit code 102"):

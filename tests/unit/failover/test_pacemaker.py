@@ -17,8 +17,9 @@ from pycolo.failover.pacemaker import (
     Seen,
     Shoot,
 )
+from pycolo.failover.turns import Turns
 
-DELAY_MS = 2_000
+TURN_MS, APART_MS = 2_000, 300
 STEP_MS = 100
 
 SEEN = st.builds(
@@ -43,7 +44,7 @@ class World:
     """A core whose shell brings each answer when it is asked for it, and notes what was asked."""
 
     def __init__(self, term=3):
-        self.core = PacemakerArbiter(term, DELAY_MS)
+        self.core = PacemakerArbiter(term, Turns(TURN_MS, APART_MS))
         self.now_ms = 0
         self.pending = None
         self.asked = []
@@ -171,7 +172,7 @@ def suspicious(**more):
 def test_the_primary_shoots_first_where_there_are_two_votes():
     assert ask_until(suspicious(), cluster(is_secondary=False), Shoot) <= 3 * STEP_MS
     waited = ask_until(suspicious(), cluster(is_secondary=True), Shoot)
-    assert DELAY_MS <= waited < DELAY_MS + LOOK_MS + STEP_MS
+    assert TURN_MS + APART_MS <= waited < TURN_MS + APART_MS + LOOK_MS + STEP_MS
     assert ask_until(suspicious(), cluster(is_secondary=True, has_two_votes=False), Shoot) <= 3 * STEP_MS
 
 
@@ -232,12 +233,46 @@ def test_a_shot_under_way_counts_whatever_is_heard_meanwhile():
 def test_a_shot_that_failed_is_tried_again_later_and_later():
     world, times = suspicious(), []
     for _ in range(7):
-        times.append(ask_until(world, cluster(is_secondary=False), Shoot, steps=400))
+        times.append(ask_until(world, cluster(has_two_votes=False), Shoot, steps=400))
         world.does(1)
         assert "exit code 1; so" in world.core.trouble
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert pauses == sorted(pauses)
     assert pauses[-1] > 4 * pauses[0]
+
+
+def test_after_a_shot_that_failed_the_cluster_is_looked_at_without_a_pause():
+    """It may have been done all the same."""
+    world = suspicious()
+    ask_until(world, cluster(is_secondary=False), Shoot)
+    world.does(None)
+    ask_until(world, cluster(is_secondary=False), Look, steps=4)
+    world.does(Seen(PeerHost.OFF))
+    assert world.core.verdict().decision is Decision.GRANTED
+
+
+def shots_of(is_secondary, since_ms, until_ms):
+    """(begin, end) of the shots of a node whose switch always fails, in a cluster of two votes."""
+    world, shots = World(), []
+    world.now_ms = since_ms
+    world.does("suspected")
+    while world.now_ms < until_ms:
+        world.pump()
+        if isinstance(world.pending, Shoot):
+            shots.append((world.now_ms, world.now_ms + world.pending.limit_ms))
+        world.does(1 if isinstance(world.pending, Shoot) else cluster(is_secondary=is_secondary))
+    return shots
+
+
+@given(st.integers(0, APART_MS), st.booleans())
+def test_a_node_whose_shots_fail_never_shoots_in_the_other_nodes_turn(apart_ms, is_primary_late):
+    """Both hosts would be off if a retry of one and a shot of the other one came to their ends together."""
+    late = (apart_ms, 0) if is_primary_late else (0, apart_ms)
+    primary = shots_of(False, late[0], 40_000)
+    secondary = shots_of(True, late[1], 40_000)
+    assert len(primary) > 2
+    assert len(secondary) > 2
+    assert all(one[1] <= other[0] or other[1] <= one[0] for one in primary for other in secondary)
 
 
 def test_a_cluster_that_does_not_answer_is_asked_again():

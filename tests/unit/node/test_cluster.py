@@ -9,6 +9,7 @@ from pycolo.errors import PeerError
 from pycolo.failover.pacemaker import PacemakerArbiter
 from pycolo.failover.pair import Pair, Settings, Told
 from pycolo.failover.pairstates import FREE, IN_STEP, ON_GUARD, Command, Fact, Release, State
+from pycolo.failover.turns import Turns
 from pycolo.node.cluster import (
     SCORE_COLD,
     SCORE_HANDED_OVER,
@@ -34,7 +35,7 @@ class World:
         self.guest_fails = False
         self.decider = Decider(Pair(Settings(timeout_ms=150), state, term=3, link=1, last_link=1))
         self.decider.does = self.carry_out
-        self.core = PacemakerArbiter(0, 0)
+        self.core = PacemakerArbiter(0, Turns(0, 0))
         make = lambda on_change: ArbiterRunner(self.core, on_change, self.never)  # noqa: E731
         self.permission = Permission(make, self.decider.tell, lambda: self.decider.pair.term)
         self.cluster = Cluster(self.decider, self.permission, self.core, self, "b", self.set_score)
