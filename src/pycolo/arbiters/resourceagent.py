@@ -33,6 +33,16 @@ CODES: Final = {"unpromoted": SUCCESS, "promoted": PROMOTED, "failed": FAILED_PR
 ANSWER_S: Final = 4.0
 """For an answer that needs no work, and no more than half of Pacemaker's time limit."""
 
+HANG_S: Final = 1.0
+"""For a node whose main thread sleeps or is stopped while a question waits. One that waits for the processor or for a
+disk has the whole time: the host is loaded."""
+
+LOADED: Final = "RD"
+"""States of such a thread in /proc: it would run if it could."""
+
+NOTIFY_S: Final = 0.5
+"""A notification needs no answer. Pacemaker runs nothing else meanwhile, not even what ends a node that hangs."""
+
 ENDING_S: Final = 2.0
 """For a node that has closed its socket already, and is about to end by itself."""
 
@@ -40,6 +50,9 @@ DEMOTE_S: Final = 2.0
 """For the node to let nothing out any more: it takes milliseconds, but a takeover that is under way ends first."""
 
 PAUSE_S: Final = 0.02
+
+LOOK_S: Final = 0.1
+"""Between two looks at whether the node hangs."""
 
 META_DATA: Final = """<?xml version="1.0"?>
 <!DOCTYPE resource-agent SYSTEM "ra-api-1.dtd">
@@ -143,13 +156,19 @@ def fail(code: int, text: str) -> NoReturn:
 # ── the node's process ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+def fields_of(path: str) -> list[str]:
+    """The fields of a stat file in /proc, from the state on; none if there is no such process."""
+    with suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
+        fields = file.read().rpartition(") ")[2].split()
+        if fields and fields[0] not in "ZX":
+            return fields
+    return []
+
+
 def started_at(pid: int) -> str:
     """When that process was started, in the kernel's ticks; empty when there is none."""
-    with suppress(OSError), open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-        fields = file.read().rpartition(") ")[2].split()
-        if fields[0] not in "ZX":
-            return fields[19]
-    return ""
+    fields = fields_of(f"/proc/{pid}/stat")
+    return fields[19] if fields else ""
 
 
 def process() -> int:
@@ -159,6 +178,23 @@ def process() -> int:
         if started_at(int(pid)) == ticks:
             return int(pid)
     return 0
+
+
+class Watch:
+    """Whether the node hangs while a question waits: its main thread does not run, and could."""
+
+    def __init__(self) -> None:
+        self._path = f"/proc/{(pid := process())}/task/{pid}/stat"
+        self._ran: list[str] = []
+        self._since = time.monotonic()
+
+    def hangs(self) -> bool:
+        """Call this several times a second."""
+        fields, now = fields_of(self._path), time.monotonic()
+        ran = fields[11:13]  # the time for which it has run
+        if not fields or fields[0] in LOADED or ran != self._ran:
+            self._ran, self._since = ran, now
+        return now - self._since >= HANG_S
 
 
 def wait_for_end(pid: int, seconds: float) -> bool:
@@ -192,14 +228,14 @@ def ask(action: str, seconds: float, **more: Any) -> dict[str, Any] | None:
             connection.connect(CONTROL)
             connection.sendall(request)
             while not line.endswith(b"\n"):
-                connection.settimeout(max(0.05, until - time.monotonic()))
-                if not (chunk := connection.recv(65536)):
+                if not (chunk := receive(connection, until, Watch() if action == "monitor" else None)):
                     break
                 line += chunk
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         return None
     except (BlockingIOError, TimeoutError) as error:  # BlockingIOError: it has not accepted those before
-        raise NoAnswerError(f"the node does not answer on {CONTROL} within {seconds:g} s") from error
+        took_s = seconds - (until - time.monotonic())
+        raise NoAnswerError(f"the node does not answer on {CONTROL} within {took_s:.1f} s") from error
     except OSError:  # its process has just ended
         return None
     try:
@@ -211,6 +247,18 @@ def ask(action: str, seconds: float, **more: Any) -> dict[str, Any] | None:
     if "error" in answer:
         refuse(str(answer["error"]))
     return answer
+
+
+def receive(connection: socket.socket, until: float, watch: Watch | None) -> bytes:
+    """What comes next; empty at its end. Raises `TimeoutError`, also when the node hangs."""
+    while True:
+        left = max(0.05, until - time.monotonic())
+        connection.settimeout(left if watch is None else min(left, LOOK_S))
+        try:
+            return connection.recv(65536)
+        except TimeoutError:
+            if time.monotonic() >= until or (watch is not None and watch.hangs()):
+                raise
 
 
 def refuse(text: str) -> NoReturn:
@@ -364,10 +412,11 @@ def promote() -> int:
 
 
 def demote() -> int:
-    """The node lets nothing out any more; one that does not say so is killed."""
+    """The node lets nothing out any more; one that does not say so is killed. `monitor` finds one that hangs sooner."""
     why = "it runs, but does not listen"
     try:
-        if ask("demote", min(DEMOTE_S, left_s() / 2)) is not None:
+        seconds = min(DEMOTE_S, left_s() / 2)
+        if ask("monitor", seconds) is not None and ask("demote", seconds) is not None:
             return SUCCESS
     except (NoAnswerError, RefusalError) as error:
         why = str(error)
@@ -384,7 +433,7 @@ def notify() -> int:
     names = {("post", "stop"): "stopped", ("pre", "start"): "started"}
     if when in names:
         with suppress(NoAnswerError, RefusalError):
-            ask("notify", ANSWER_S, **{names[when]: meta(f"notify_{when[1]}_uname").split()})
+            ask("notify", NOTIFY_S, **{names[when]: meta(f"notify_{when[1]}_uname").split()})
     return SUCCESS
 
 

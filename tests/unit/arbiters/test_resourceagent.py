@@ -207,6 +207,30 @@ def test_a_score_is_deleted_before_a_node_is_stopped_and_when_it_is_found_dead(h
     assert host.calls[0] == DELETED
 
 
+STAT = "7 (a) name) {state} 1 7 7 0 -1 0 0 0 0 0 {user} {kernel} 0 0 20 0 1 0 99"
+
+
+@pytest.mark.parametrize(
+    ("state", "runs", "hangs"),
+    [("S", False, True), ("T", False, True), ("S", True, False), ("R", False, False), ("D", False, False)],
+)
+def test_a_node_hangs_whose_main_thread_could_run_and_does_not(tmp_path, monkeypatch, state, runs, hangs):
+    """A loaded host's node waits for the processor or for a disk; that is no reason to kill it."""
+    clock, stat = [100.0], tmp_path / "stat"
+    monkeypatch.setattr(resourceagent.time, "monotonic", lambda: clock[0])
+    watch = resourceagent.Watch()
+    watch._path = str(stat)
+    seen = []
+    for step in range(int(resourceagent.HANG_S / resourceagent.LOOK_S) + 2):
+        stat.write_text(STAT.format(state=state, user=4 + step * runs, kernel=5))
+        seen.append(watch.hangs())
+        clock[0] += resourceagent.LOOK_S
+    assert seen[-1] is hangs
+    assert not any(seen[:-3])
+    stat.unlink()
+    assert not watch.hangs()
+
+
 def test_a_probe_says_so_to_the_node(host):
     host.begin()
     host.run("monitor", interval="0")
