@@ -165,7 +165,7 @@ def read_status(status: str, quorum: str, peer: str, resource: str) -> Seen:
     options = root.find("./summary/cluster_options")
     if options is None:
         raise PeerError("crm_mon: it shows no options of the cluster")
-    fields = dict(_fields(quorum))
+    fields, members = dict(_fields(quorum)), read_members(quorum)
     found = root.find(f"./nodes/node[@name='{peer}']")
     instances = root.findall(f"./resources//resource[@id='{resource}']")
     managed = all(instance.get("managed") == "true" for instance in instances)
@@ -175,8 +175,15 @@ def read_status(status: str, quorum: str, peer: str, resource: str) -> Seen:
         fences=options.get("stonith-enabled") == "true",
         is_maintained=options.get("maintenance-mode") == "true" or not managed,
         has_two_votes="2Node" in fields.get("Flags", "").split(),
+        is_member=found is None or not members or found.get("id") in members,
         has_node=any(_is_active(instance, peer) for instance in instances),
     )
+
+
+def read_members(quorum: str) -> set[str]:
+    """The numbers of the hosts that are counted, from the text of `corosync-quorumtool`."""
+    _, _, rows = quorum.partition("Membership information")
+    return {words[0] for line in rows.splitlines() if (words := line.split()) and words[0].isdigit()}
 
 
 def _host(node: ET.Element) -> PeerHost:

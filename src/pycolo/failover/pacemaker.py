@@ -11,6 +11,8 @@ A node that suspects the other one does not wait until Pacemaker has noticed by 
 * the other host still answers, so only its node or the link is dead: `FailPeer` lets Pacemaker stop that node. No host
   is shot; the permission comes with `promoted` or `peer_stopped`. Where only the link is dead both nodes would have the
   other one stopped, and the guest would be lost: a secondary does so only if the primary answers over the link;
+* a quorum that is counted with the lost host says nothing, where more than two votes decide: until corosync has formed
+  the membership anew, both hosts have it, and a shot that is asked for waits in the cluster and is fired without it;
 * otherwise it asks the cluster to `Shoot` the other host. Success is permission. Where two votes are all there are,
   both hosts could do so at the same moment: each has its turns (`failover.turns`), the primary first.
 
@@ -53,6 +55,8 @@ class Seen(NamedTuple):
     fences: bool = True
     is_maintained: bool = False
     has_two_votes: bool = True
+    is_member: bool = True
+    """The other host belongs to the cluster that this host's quorum is counted in."""
     answers: bool = False
     has_link: bool = False
     """So does it on the link: its node is dead or hangs, and the link is not cut."""
@@ -245,6 +249,8 @@ class PacemakerArbiter(Arbiter):
             self._later("the other host lives; Pacemaker stops its node", now_ms)
         elif seen.answers and seen.is_secondary and not seen.has_link:
             self._later("the other host lives, and the link may be cut: Pacemaker's monitor decides", now_ms)
+        elif not seen.answers and not seen.has_two_votes and seen.is_member:
+            self._later("corosync still counts the other host: which of the two has the quorum is open", now_ms)
         elif seen.answers:
             self._seen = seen
             self._due_ms = now_ms

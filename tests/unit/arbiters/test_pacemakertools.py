@@ -14,7 +14,8 @@ from pycolo.transport.linksetup import Address
 
 STATUS = """<pacemaker-result api-version="2.25"><summary><cluster_options stonith-enabled="{fences}"
  maintenance-mode="{maintenance}"/></summary>
-<nodes><node name="a" online="true" unclean="false"/><node name="b" online="{online}" unclean="{unclean}"/></nodes>
+<nodes><node name="a" id="1" online="true" unclean="false"/>
+<node name="b" id="2" online="{online}" unclean="{unclean}"/></nodes>
 <resources><clone id="colo-clone" multi_state="true"><resource id="colo" role="{role}" active="{active}"
  managed="{managed}"><node name="b" id="2"/></resource></clone></resources></pacemaker-result>"""
 FIELDS = {
@@ -27,6 +28,15 @@ FIELDS = {
     "managed": "true",
 }
 QUORUM = "Quorum information\n------------------\nNodes:            2\nQuorate:          Yes\nFlags:            2Node Quorate WaitForAll\n"  # noqa: E501
+MEMBERS = """
+Membership information
+----------------------
+    Nodeid      Votes Name
+         1          1 a (local)
+         2          1 b
+"""
+ALONE = MEMBERS.replace("         2          1 b\n", "")
+NO_QUORUM = "Quorate:          No\nFlags:            \n"
 NODES = """nodelist.node.0.name (str) = a
 nodelist.node.0.ring0_addr (str) = 127.0.0.8
 nodelist.node.1.name (str) = b
@@ -35,7 +45,7 @@ nodelist.node.1.ring1_addr (str) = 10.88.1.2
 """
 
 
-def seen(quorum=QUORUM, peer="b", **fields):
+def seen(quorum=QUORUM + MEMBERS, peer="b", **fields):
     return read_status(STATUS.format(**FIELDS | fields), quorum, peer, "colo")
 
 
@@ -53,7 +63,8 @@ def test_a_healthy_cluster():
         ({"online": "false"}, {"peer": PeerHost.OFF}),
         ({"active": "false"}, {"has_node": False}),
         ({"peer": "c"}, {"peer": PeerHost.UNKNOWN, "has_node": False}),
-        ({"quorum": "Quorate:          No\nFlags:            \n"}, {"is_quorate": False, "has_two_votes": False}),
+        ({"quorum": NO_QUORUM + MEMBERS}, {"is_quorate": False, "has_two_votes": False}),
+        ({"quorum": NO_QUORUM + ALONE}, {"is_quorate": False, "has_two_votes": False, "is_member": False}),
         ({"quorum": ""}, {"is_quorate": False, "has_two_votes": False}),
     ],
 )
@@ -86,7 +97,7 @@ def programs(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     for name, text in {
         "crm_mon": STATUS.format(**FIELDS),
-        "corosync-quorumtool": QUORUM,
+        "corosync-quorumtool": QUORUM + MEMBERS,
         "corosync-cmapctl": NODES.replace("10.88.1.2", "127.0.0.1"),
         "crm_resource": "",
         "stonith_admin": "",

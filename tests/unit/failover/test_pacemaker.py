@@ -29,6 +29,7 @@ SEEN = st.builds(
     fences=st.booleans(),
     is_maintained=st.booleans(),
     has_two_votes=st.booleans(),
+    is_member=st.booleans(),
     answers=st.booleans(),
     has_link=st.booleans(),
     has_node=st.booleans(),
@@ -130,6 +131,7 @@ def test_a_host_is_shot_only_by_a_quorate_cluster_that_fences_and_where_nothing_
             if isinstance(asked, Shoot):
                 assert (seen.is_quorate, seen.fences, seen.is_maintained, seen.answers) == (True, True, False, False)
                 assert seen.peer in (PeerHost.ONLINE, PeerHost.UNCLEAN)
+                assert seen.has_two_votes or not seen.is_member, "a quorum that is counted with the lost host"
             if isinstance(asked, FailPeer):
                 assert (seen.is_quorate, seen.fences, seen.is_maintained, seen.answers) == (True, True, False, True)
 
@@ -173,7 +175,8 @@ def test_the_primary_shoots_first_where_there_are_two_votes():
     assert ask_until(suspicious(), cluster(is_secondary=False), Shoot) <= 3 * STEP_MS
     waited = ask_until(suspicious(), cluster(is_secondary=True), Shoot)
     assert TURN_MS + APART_MS <= waited < TURN_MS + APART_MS + LOOK_MS + STEP_MS
-    assert ask_until(suspicious(), cluster(is_secondary=True, has_two_votes=False), Shoot) <= 3 * STEP_MS
+    third = cluster(is_secondary=True, has_two_votes=False, is_member=False)
+    assert ask_until(suspicious(), third, Shoot) <= 3 * STEP_MS
 
 
 def test_a_suspicion_that_is_refuted_before_the_shot_is_withdrawn():
@@ -233,7 +236,7 @@ def test_a_shot_under_way_counts_whatever_is_heard_meanwhile():
 def test_a_shot_that_failed_is_tried_again_later_and_later():
     world, times = suspicious(), []
     for _ in range(7):
-        times.append(ask_until(world, cluster(has_two_votes=False), Shoot, steps=400))
+        times.append(ask_until(world, cluster(has_two_votes=False, is_member=False), Shoot, steps=400))
         world.does(1)
         assert "exit code 1; so" in world.core.trouble
     pauses = [later - earlier for earlier, later in pairwise(times)]
