@@ -94,8 +94,12 @@ def qemu(
 @click.option("--rounds", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Rounds of each fault.")
 @click.option("--token", type=click.IntRange(300, 60_000), default=1_000, show_default=True, metavar="MS",
               help="Corosync's token time-out.")  # fmt: skip
-@click.option("--head-start", type=click.IntRange(0, 60_000), default=1_000, show_default=True, metavar="MS",
-              help="How much later the secondary has the primary's host fenced.")  # fmt: skip
+@click.option("--head-start", type=click.IntRange(0, 60_000), default=2_000, show_default=True, metavar="MS",
+              help="How much later the secondary has the primary's host fenced, with two votes.")  # fmt: skip
+@click.option("--votes", type=click.IntRange(2, 3), default=2, show_default=True,
+              help="3: a third host that only votes.")  # fmt: skip
+@click.option("--tool", type=click.Choice(("crm", "pcs")), default="crm", show_default=True,
+              help="What makes the cluster's resources.")  # fmt: skip
 @click.option("--keep", is_flag=True, help="Copy logs and configurations to build/lab/last-pacemaker.")
 @click.pass_context
 def pacemaker(
@@ -106,6 +110,8 @@ def pacemaker(
     rounds: int,
     token: int,
     head_start: int,
+    votes: int,
+    tool: str,
     keep: bool,
 ) -> None:
     """Let Pacemaker run a protected guest, and break hosts, nodes, QEMUs and the link under it.
@@ -127,5 +133,7 @@ def pacemaker(
             click.echo(f"{fault.name:<20} {fault.text}")
         return
     require_output()
-    options = PacemakerLabOptions(faults=faults, rounds=rounds, token_ms=token, head_start_ms=head_start, keep=keep)
+    options = PacemakerLabOptions(
+        faults=faults, rounds=rounds, token_ms=token, head_start_ms=head_start, votes=votes, tool=tool, keep=keep
+    )
     ctx.exit(run_pacemaker_lab(options, interruption))

@@ -1,7 +1,8 @@
-"""The cluster of both hosts: its files before the first start, its resources, what it says."""
+"""The cluster of the hosts: its files before the first start, its resources, what it says."""
 
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -10,12 +11,12 @@ from xml.etree import ElementTree as ET
 from pycolo.arbiters import resourceagent
 from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import Look
+from pycolo_lab.pacemaker import recipes
 from pycolo_lab.pacemaker.hosts import GROUP, USER, ClusterHost
+from pycolo_lab.pacemaker.recipes import RESOURCE, Power, Recipe
 
 UP_S: Final = 90.0
 POLL_S: Final = 0.1
-
-RESOURCE: Final = "vm1"
 
 COROSYNC: Final = """totem {{
   version: 2
@@ -26,20 +27,10 @@ COROSYNC: Final = """totem {{
   token: {token}
 }}
 nodelist {{
-  node {{
-    ring0_addr: {a}
-    name: a
-    nodeid: 1
-  }}
-  node {{
-    ring0_addr: {b}
-    name: b
-    nodeid: 2
-  }}
-}}
+{nodes}}}
 quorum {{
   provider: corosync_votequorum
-  two_node: 1
+  two_node: {is_two}
 }}
 logging {{
   to_syslog: no
@@ -53,26 +44,36 @@ system {{
 }}
 """
 
+NODE: Final = """  node {{
+    ring0_addr: {address}
+    name: {name}
+    nodeid: {number}
+  }}
+"""
+
 CIB: Final = """<cib validate-with="pacemaker-3.9" epoch="1" num_updates="0" admin_epoch="0"><configuration>
 <crm_config><cluster_property_set id="cib-bootstrap-options">
 <nvpair id="o1" name="dc-deadtime" value="2s"/><nvpair id="o2" name="stonith-enabled" value="true"/>
-<nvpair id="o3" name="stonith-timeout" value="20s"/><nvpair id="o4" name="priority-fencing-delay" value="2s"/>
+<nvpair id="o3" name="stonith-timeout" value="20s"/>
 </cluster_property_set></crm_config><nodes/><resources/><constraints/></configuration><status/></cib>
 """
 """Before the first start: without dc-deadtime a cluster takes twenty seconds to begin."""
 
-RESOURCES: Final = """primitive power stonith:fence_lab \
-  params pcmk_host_list="a b" pcmk_host_check=static-list op monitor interval=60s timeout=20s
-primitive {resource} ocf:pycolo:colo \
-  params config=/run/lab/vm.toml control=/run/lab/control.sock log=/run/lab/node.log program={program} \
-  op start interval=0 timeout=40s op stop interval=0 timeout=60s \
-  op promote interval=0 timeout=40s op demote interval=0 timeout=40s \
-  op monitor interval=2s role=Promoted timeout=20s op monitor interval=3s role=Unpromoted timeout=20s
-clone {resource}-clone {resource} \
-  meta promotable=true promoted-max=1 clone-max=2 clone-node-max=1 notify=true interleave=true priority=10
-rsc_defaults migration-threshold=5 failure-timeout=30s
-"""
-"""As the recipe in docs/pacemaker.md."""
+FAILURE_TIMEOUT: Final = "30s"
+"""Shorter than in the documentation: the next fault comes soon."""
+
+
+def recipe(program: Path, delay_s: int, absent: str) -> Recipe:
+    """As in docs/pacemaker.md, with the laboratory's power switch and paths."""
+    device = {"pcmk_host_list": "a b", "pcmk_host_check": "static-list"}
+    parameters = {
+        "config": "/run/lab/vm.toml",
+        "control": "/run/lab/control.sock",
+        "log": "/run/lab/node.log",
+        "program": str(program),
+    }
+    properties = {"stonith-enabled": "true", "priority-fencing-delay": f"{delay_s}s"}
+    return Recipe(properties, (Power("power", "fence_lab", device),), parameters, FAILURE_TIMEOUT, absent)
 
 
 def write_shared(directory: Path, switch: Path) -> None:
@@ -86,12 +87,14 @@ def write_shared(directory: Path, switch: Path) -> None:
     fence.with_name("fence_lab.socket").write_text(f"{switch}\n")
 
 
-def write_disk(host: ClusterHost, addresses: dict[str, str], token_ms: int) -> None:
-    """A host's files before its first start."""
+def write_disk(host: ClusterHost, addresses: Mapping[str, str], token_ms: int) -> None:
+    """A host's files before its first start. `addresses`: of all hosts, by their names."""
     root = host.directory / "root"
     configuration = root / "etc/corosync/corosync.conf"
     configuration.parent.mkdir(parents=True)
-    configuration.write_text(COROSYNC.format(token=token_ms, **addresses))
+    numbered = enumerate(addresses.items(), start=1)
+    nodes = "".join(NODE.format(address=address, name=name, number=number) for number, (name, address) in numbered)
+    configuration.write_text(COROSYNC.format(token=token_ms, nodes=nodes, is_two=int(len(addresses) == 2)))
     cib = root / "var/lib/pacemaker/cib/cib.xml"
     cib.parent.mkdir(parents=True)
     cib.write_text(CIB)
@@ -100,7 +103,7 @@ def write_disk(host: ClusterHost, addresses: dict[str, str], token_ms: int) -> N
 
 
 class Cluster:
-    """Both hosts' cluster, asked on whichever of them is on."""
+    """The hosts' cluster, asked on whichever of them is on."""
 
     def __init__(self, hosts: dict[str, ClusterHost], look: Look) -> None:
         self._hosts = hosts
@@ -113,15 +116,19 @@ class Cluster:
                 return said
         return ""
 
-    def configure(self, program: Path) -> None:
-        """Create the fence device and the clone."""
-        text = RESOURCES.format(resource=RESOURCE, program=program)
+    def configure(self, recipe: Recipe, tool: str) -> None:
+        """Create the fence device and the clone, by `pcs` or `crm`. Raises `LabError`."""
         host = self._hosts["a"]
-        path = host.directory / "resources.crm"
-        path.write_text(text)
-        host.run("crm", "-F", "configure", "load", "update", "/run/lab/resources.crm")
-        if RESOURCE not in host.run("crm", "configure", "show"):
-            raise LabError("Pacemaker does not take the resources")
+        words: Sequence[str]
+        if tool == "pcs":
+            text, words = f"set -e\n{recipes.pcs(recipe, '/run/lab/vm1.xml')}", ("sh", "/run/lab/resources.pcs")
+        else:
+            text, words = recipes.crm(recipe), ("crm", "-F", "configure", "load", "update", "/run/lab/resources.crm")
+        (host.directory / f"resources.{tool}").write_text(text)
+        host.run(*words)
+        wanted, found = recipes.facts_of(recipe), recipes.facts_in(host.run("cibadmin", "-Q"), recipe)
+        if wanted != found:
+            raise LabError(f"{tool}: the cluster has not what was asked for: {sorted(wanted ^ found)}")
 
     def status(self) -> ET.Element | None:
         """What `crm_mon` says, on a host that is on."""

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pycolo_lab.errors import LabError
-from pycolo_lab.pacemaker.cluster import RESOURCE
+from pycolo_lab.pacemaker.recipes import CLONE, RESOURCE
 from pycolo_lab.pacemaker.stage import ClusterStage
 from pycolo_lab.pacemaker.wire import handover_ms
 from pycolo_lab.processes import Host, Process
@@ -25,19 +25,20 @@ INTERVAL_MS: Final = 10
 STALL_S: Final = 60.0
 WARM_S: Final = 1.0
 SETTLED_S: Final = 1.0
+CUT_S: Final = 8.0
+"""A host that serves and is cut off stays so for this long; the other one must not be on meanwhile."""
 BEFORE_NS: Final = 500_000_000
 """Of the wire before the fault: a dead host sends nothing after it."""
 
 CLIENTS_S: Final = 90.0
 SERVED_S: Final = 60.0
-
-CLONE: Final = f"{RESOURCE}-clone"
+IDLE_S: Final = "20s"
 
 
 class Fault(NamedTuple):
     """`strike(stage, serving)`; `repair(stage, serving)`. `moves`: the other host serves afterwards.
 
-    `ends_guest`: the cluster is stopped, and the guest with it; clients connect anew.
+    `ends_guest`: the cluster is stopped, and the guest with it; clients connect anew. `votes`: needs so many.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Fault(NamedTuple):
     repair: Callable[[ClusterStage, str], None]
     moves: bool | None = True
     ends_guest: bool = False
+    votes: int = 0
 
 
 class RoundFacts(msgspec.Struct, kw_only=True):
@@ -98,6 +100,15 @@ def _restore_link(stage: ClusterStage, letter: str) -> None:
     stage.network.restore_link()
 
 
+def _cut_host(stage: ClusterStage, letter: str) -> None:
+    """It lives on; only the power switch reaches it."""
+    stage.network.cut_host(stage.keys[letter])
+
+
+def _restore_host(stage: ClusterStage, letter: str) -> None:
+    stage.network.restore_host(stage.keys[letter])
+
+
 def _maintain(stage: ClusterStage, letter: str) -> None:
     """Both clusters end and begin again under a guest that runs on."""
     stage.hosts[letter].run("crm_attribute", "-n", "maintenance-mode", "-v", "true")
@@ -138,6 +149,10 @@ FAULTS: Final = (
         "secondary-killed", "node killed on the other host", lambda s, x: s.kill_node(_other(x)), _nothing, moves=False
     ),
     Fault("link-cut", "cable between the nodes cut, the cluster's lives", _cut_link, _restore_link, moves=None),
+    Fault(
+        "host-cut", "both cables of the promoted host cut, two votes", _cut_host, _restore_host, moves=False, votes=2
+    ),
+    Fault("host-cut-off", "both cables of the promoted host cut, three votes", _cut_host, _restore_host, votes=3),
     Fault("standby", "promoted host put into standby", _standby, _online),
     Fault("move", "crm_resource --move", _move, _clear),
     Fault("maintenance", "maintenance mode, Pacemaker restarted on both", _maintain, _end_maintenance, moves=False),
@@ -174,6 +189,7 @@ class Rounds:
         stage = self._stage
         self._number += 1
         stage.hosts["a"].run("crm_resource", "-r", RESOURCE, "--cleanup")
+        stage.hosts["a"].run("crm_resource", "--wait", "--timeout", IDLE_S)  # it looks at both nodes anew
         serving = stage.wait_protected()
         self._start_clients()
         stage.rest(WARM_S)
@@ -185,7 +201,7 @@ class Rounds:
                 self._end_clients()
             fault.strike(stage, serving)
             now = self._wait_served(fault, serving)
-            stage.rest(SETTLED_S)
+            stage.rest(CUT_S if fault.votes == 2 else SETTLED_S)
             settled_ns = monotonic_ns()
             fault.repair(stage, serving)
             stage.wait_protected()
@@ -196,8 +212,9 @@ class Rounds:
         result = None if fault.ends_guest else self._end_clients()
         turns = stage.wire.turns(at_ns - BEFORE_NS)
         allowed = 2 if fault.moves is not False else 1
-        if len(turns) > allowed and not fault.ends_guest:
-            broken.append("two served: " + ", ".join(f"{t.letter} ({t.frames} frames)" for t in turns))
+        for seen in (turns, stage.taps.turns(at_ns - BEFORE_NS)):
+            if len(seen) > allowed and not fault.ends_guest:
+                broken.append("two served: " + ", ".join(f"{t.letter} ({t.frames} frames)" for t in seen))
         facts = RoundFacts(
             fault=fault.name,
             broken=broken,

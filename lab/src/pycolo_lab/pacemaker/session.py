@@ -31,19 +31,22 @@ class PacemakerLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[str, ...] = ()
     rounds: int = 1
     token_ms: int = 1000
-    head_start_ms: int = 1000
+    head_start_ms: int = 2000
+    votes: int = 2
+    tool: str = "crm"
     keep: bool = False
 
 
 def run_pacemaker_lab(options: PacemakerLabOptions, interruption: Interruption) -> int:
     """Run it in its own namespaces and return the exit code. Raises `LabError`."""
-    faults = choose(options.faults)
-    missing = missing_of(PROGRAMS)
+    faults = choose(options.faults, options.votes)
+    wanted = (*PROGRAMS, "pcs") if options.tool == "pcs" else PROGRAMS
+    missing = missing_of(wanted)
     if missing and SYSTEMD.exists():
         packages = " ".join(packages_of(missing))
         raise LabError(f"{', '.join(missing)} missing: apt-get install {packages} (it starts a cluster of this host)")
     programs = Programs(interruption)
-    programs.require(PROGRAMS)
+    programs.require(wanted)
     qemu = find_qemu(None, programs)
     image = ensure_image(programs)
 
@@ -54,13 +57,15 @@ def run_pacemaker_lab(options: PacemakerLabOptions, interruption: Interruption) 
     return run_isolated(perform, interruption)
 
 
-def choose(names: Sequence[str]) -> list[Fault]:
-    """The faults of these names; all without one. Raises `LabError`."""
+def choose(names: Sequence[str], votes: int) -> list[Fault]:
+    """The faults of these names; without one all that there are for a cluster of so many votes. Raises `LabError`."""
     known = {fault.name: fault for fault in FAULTS}
     for name in names:
         if name not in known:
             raise LabError(f"--fault {name}: one of {', '.join(known)}")
-    return [known[name] for name in names] or list(FAULTS)
+        if known[name].votes not in (0, votes):
+            raise LabError(f"--fault {name}: needs --votes {known[name].votes}")
+    return [known[name] for name in names] or [fault for fault in FAULTS if fault.votes in (0, votes)]
 
 
 class _Session:
@@ -101,12 +106,14 @@ class _Session:
             self._directory / "p",
             self._interruption.look,
             token_ms=options.token_ms,
-            head_start_ms=options.head_start_ms,
+            head_start_ms=options.head_start_ms if options.votes == 2 else 0,
+            votes=options.votes,
+            tool=options.tool,
         )
         try:
             run_tester()
             say("ocf-tester: passed")
-            say("starting corosync and Pacemaker on both hosts; Pacemaker starts and protects the guest")
+            say("starting corosync and Pacemaker on the hosts; Pacemaker starts and protects the guest")
             stage.build()
             rounds = Rounds(stage)
             for number in range(options.rounds):

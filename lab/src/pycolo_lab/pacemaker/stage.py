@@ -1,4 +1,7 @@
-"""The stage: two hosts with a cluster, a protected pair that Pacemaker has started, clients, and a watched wire."""
+"""The stage: hosts with a cluster, a protected pair that Pacemaker has started, clients, and a watched wire.
+
+Two hosts have guests; a third one, if there is one, only votes.
+"""
 
 import socket
 import sys
@@ -11,14 +14,15 @@ from pyroute2 import IPRoute
 from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
-from pycolo_lab.pacemaker.cluster import RESOURCE, Cluster, write_disk, write_shared
+from pycolo_lab.pacemaker.cluster import Cluster, recipe, write_disk, write_shared
 from pycolo_lab.pacemaker.hosts import ClusterHost
+from pycolo_lab.pacemaker.recipes import RESOURCE
 from pycolo_lab.pacemaker.switch import PowerSwitch
 from pycolo_lab.pacemaker.wire import Wire
 from pycolo_lab.processes import Host, Processes
 from pycolo_lab.qemu.machine import Machine, furnish_root
 from pycolo_lab.qemu.nodes import LETTERS, NodeFiles, NodeSetting, other
-from pycolo_lab.qemu.topology import BRIDGE, GUEST_ADDRESS, GUEST_MAC, HOST_ADDRESSES, Network
+from pycolo_lab.qemu.topology import BRIDGE, GUEST_ADDRESS, GUEST_MAC, HOST_ADDRESSES, STORE_ADDRESS, TAP, Network
 from pycolo_lab.topology import index_of
 
 PROTECTED_S: Final = 120.0
@@ -28,6 +32,12 @@ ACCEPT_S: Final = 2.0
 PROGRAM: Final = """#!/bin/sh
 exec {python} -m pycolo "$@"
 """
+
+VOTER: Final = "c"
+"""The third host: it has corosync and Pacemaker, and no guest."""
+
+PRIORITY_DELAY_S: Final = 2
+"""With two votes, longer than fencing takes here."""
 
 BRIDGE_MACS: Final = {Host.A: "02:00:00:00:02:0a", Host.B: "02:00:00:00:02:0b"}
 """Fixed: the cluster's addresses are on the bridges, which take the lowest address of their ports otherwise, and so
@@ -40,8 +50,18 @@ class ClusterStage:
     """Everything on it dies with the process."""
 
     def __init__(
-        self, machine: Machine, network: Network, directory: Path, look: Look, *, token_ms: int, head_start_ms: int
+        self,
+        machine: Machine,
+        network: Network,
+        directory: Path,
+        look: Look,
+        *,
+        token_ms: int,
+        head_start_ms: int,
+        votes: int = 2,
+        tool: str = "crm",
     ) -> None:
+        """`tool` makes the resources: `crm` or `pcs`."""
         directory.mkdir()
         self.network = network
         self.directory = directory
@@ -51,19 +71,26 @@ class ClusterStage:
         self._machine = machine
         self._token_ms = token_ms
         self._head_start_ms = head_start_ms
+        self._tool = tool
+        self.votes = votes
         shared = directory / "shared"
         self.hosts = {
             letter: ClusterHost(letter, network.hosts[host], self.files[host].directory, shared, look)
             for host, letter in LETTERS.items()
         }
+        if votes > len(self.hosts):
+            self.hosts[VOTER] = ClusterHost(VOTER, network.store, directory / VOTER, shared, look)
+            self.hosts[VOTER].directory.mkdir()
         self.cluster = Cluster(self.hosts, look)
-        self._keys = {letter: host for host, letter in LETTERS.items()}
+        self.keys = {letter: host for host, letter in LETTERS.items()}
         self.switch = PowerSwitch(directory / "switch.sock", self.power_off, self.power_on, self._is_on)
         write_shared(shared, directory / "switch.sock")
         self.program = directory / "colo"
         self.program.write_text(PROGRAM.format(python=sys.executable))
         self.program.chmod(0o755)
-        self.wire = Wire(network.lan, {"a": "to-host-a", "b": "to-host-b"}, GUEST_MAC)
+        self.wire = Wire({"a": (network.lan, "to-host-a"), "b": (network.lan, "to-host-b")}, GUEST_MAC)
+        self.taps = Wire({letter: (network.hosts[host], TAP) for host, letter in LETTERS.items()}, GUEST_MAC)
+        """What leaves the guests of hosts that the LAN does not see."""
 
     def _is_on(self, letter: str) -> bool:
         return self.hosts[letter].is_on
@@ -77,28 +104,30 @@ class ClusterStage:
             with self.network.hosts[host].entered(), IPRoute() as netlink:
                 netlink.link("set", index=index_of(netlink, BRIDGE), address=address)
         setting = NodeSetting(arbiter="pacemaker", head_start_ms=self._head_start_ms)
-        addresses = {letter: HOST_ADDRESSES[host] for host, letter in LETTERS.items()}
+        addresses = {letter: HOST_ADDRESSES[host] for host, letter in LETTERS.items()} | {VOTER: STORE_ADDRESS}
         for host, files in self.files.items():
             files.write(self._machine, setting, self.files[other(host)], self.directory / "lock")
-            write_disk(self.hosts[LETTERS[host]], addresses, self._token_ms)
+        for machine in self.hosts.values():
+            write_disk(machine, {letter: addresses[letter] for letter in self.hosts}, self._token_ms)
         for letter in self.hosts:
             self.hosts[letter].boot()
         for letter in self.hosts:
             self.hosts[letter].start_cluster()
-        self.cluster.wait_online({"a", "b"})
-        self.cluster.configure(self.program)
+        self.cluster.wait_online(set(self.hosts))
+        delay_s = PRIORITY_DELAY_S if self.votes == 2 else 0
+        self.cluster.configure(recipe(self.program, delay_s, VOTER if VOTER in self.hosts else ""), self._tool)
         self.wait_protected()
         self.wait_booted()
 
     def power_off(self, letter: str) -> None:
         """Both cables first: a dead host says nothing more."""
-        self.network.cut_host(self._keys[letter])
+        self.network.cut_host(self.keys[letter])
         self.hosts[letter].die()
 
     def power_on(self, letter: str) -> None:
         """It boots, and its services start."""
         if not self.hosts[letter].is_on:
-            self.network.restore_host(self._keys[letter])
+            self.network.restore_host(self.keys[letter])
             self.hosts[letter].boot()
             self.hosts[letter].start_cluster()
 
@@ -109,6 +138,7 @@ class ClusterStage:
             self.hosts[letter].die()
         self.processes.kill_all()
         self.wire.close()
+        self.taps.close()
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic_ns
 
@@ -55,7 +56,8 @@ class PowerSwitch:
                 answer = "done"
             else:
                 answer = "unknown"
-            connection.sendall(f"{answer}\n".encode())
+            with suppress(BrokenPipeError):  # the host that asked is off
+                connection.sendall(f"{answer}\n".encode())
 
     def close(self) -> None:
         """Answer no more."""

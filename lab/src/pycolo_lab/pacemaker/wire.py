@@ -24,19 +24,19 @@ class Turn(NamedTuple):
 
 
 class Wire:
-    """Watches the cables of both hosts at the LAN's bridge, from `start` until `close`."""
+    """Watches an interface for each host until `close`."""
 
-    def __init__(self, lan: Namespace, cables: dict[str, str], mac: str) -> None:
-        """`cables`: host -> the bridge's port."""
+    def __init__(self, cables: dict[str, tuple[Namespace, str]], mac: str) -> None:
+        """`cables`: host -> where its guest's frames come in: the port of the LAN's bridge, or its own tap."""
         self._mac = bytes.fromhex(mac.replace(":", ""))
         self._frames: list[tuple[int, str]] = []
         self._sockets = []
-        with lan.entered():
-            for letter, port in cables.items():
+        for letter, (namespace, port) in cables.items():
+            with namespace.entered():
                 watcher = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
                 watcher.bind((port, 0))
-                self._sockets.append(watcher)
-                threading.Thread(target=self._watch, args=(letter, watcher), daemon=True).start()
+            self._sockets.append(watcher)
+            threading.Thread(target=self._watch, args=(letter, watcher), daemon=True).start()
 
     def _watch(self, letter: str, watcher: socket.socket) -> None:
         while True:

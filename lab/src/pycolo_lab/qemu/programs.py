@@ -25,6 +25,7 @@ PACKAGES: Final = {
     "pacemakerd": ("pacemaker",),
     "crm_mon": ("pacemaker-cli-utils",),
     "crm": ("crmsh",),
+    "pcs": ("pcs",),
     "ocf-tester": ("resource-agents",),
     "xmllint": ("libxml2-utils",),
     "nsenter": ("util-linux",),
