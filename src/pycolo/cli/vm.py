@@ -105,14 +105,21 @@ def checkpoint(*, control: Path) -> None:
 
 @click.command(short_help="Confirm that the other node is down: this one goes on alone.")
 @for_a_node
-def failover(*, control: Path) -> None:
+@click.option("--begin-anew", is_flag=True,
+              help="No host has a guest any more: one is to begin anew, from its start, on this one.")  # fmt: skip
+@click.option("--other-is-lost", is_flag=True,
+              help="With --begin-anew: the other host will not come back, so its node need not be asked.")  # fmt: skip
+def failover(*, control: Path, begin_anew: bool, other_is_lost: bool) -> None:
     """Tell this node that the other one is certainly down. It then serves alone.
 
     The node relies on this: if the other node still serves, clients see two machines with one address.
     """
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
-    say([_outcome(ask(control, {"command": "failover"}, timeout_s=DECISION_TIMEOUT_S))])
+    if other_is_lost and not begin_anew:
+        raise click.UsageError("--other-is-lost: only with --begin-anew")
+    request = {"command": "failover", "begin_anew": begin_anew, "other_is_lost": other_is_lost}
+    say([_outcome(ask(control, request, timeout_s=DECISION_TIMEOUT_S))])
 
 
 def _outcome(answer: dict[str, Any]) -> str:

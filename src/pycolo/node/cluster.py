@@ -56,7 +56,7 @@ class Pausable(Protocol):
         """Whether the primary's guest of this host lives."""
 
     def hold_back(self) -> None:
-        """Before the node starts: it is paused until `resume`."""
+        """While it does not serve: it is paused until `resume`."""
 
     async def pause(self) -> None:
         """Nothing leaves until `resume`. Of a guest that no other one follows. Raises `PycoloError`."""
@@ -148,6 +148,12 @@ class Cluster:
         self._is_vouched = True
         self._news.set()
         return True
+
+    def begins_anew(self) -> None:
+        """An operator has a guest begin anew on this host: when Pacemaker promotes this node, not before."""
+        self._guest.hold_back()
+        self._is_vouched = True
+        self._news.set()
 
     # ── orders ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -39,6 +39,7 @@ from pycolo.node.prober import Prober
 from pycolo.node.servicemanager import Notifier
 from pycolo.transport.linksetup import Address, Established, dial
 from pycolo.vm.checking import Checking
+from pycolo.vm.coldstart import ColdStart
 from pycolo.vm.guest import VmGuest
 from pycolo.vm.host import NodeHost
 from pycolo.vm.memory import freeze_heap
@@ -180,6 +181,7 @@ class _Assembly:
             health,
             self._host.findings,
             self._checking,
+            ColdStart(decider, self._paths, lambda: operator.cluster),
         )
         does = Commands(parts, decider.tell, epoch, operator.refused)
         does.on_protect_ended = vm_operator.protect_ended

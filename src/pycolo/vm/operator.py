@@ -20,6 +20,7 @@ from pycolo.node.journal import Journal
 from pycolo.node.links import Links
 from pycolo.node.operator import Operator
 from pycolo.vm.checking import Checking
+from pycolo.vm.coldstart import ColdStart
 from pycolo.vm.findings import Findings
 
 RELINK_S: Final = 2.0
@@ -84,6 +85,7 @@ class VmOperator:
         health: HealthWatch,
         findings: Findings,
         checking: Checking,
+        cold_start: ColdStart,
     ) -> None:
         self._operator = operator
         self._decider = decider
@@ -97,6 +99,7 @@ class VmOperator:
         self._health = health
         self._findings = findings
         self._checking = checking
+        self._cold_start = cold_start
         self._outcomes: list[asyncio.Future[tuple[Fact, str]]] = []
 
     # ── news ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,6 +134,8 @@ class VmOperator:
                     return {"divergences": list(self._divergences.records), "checkpoint": shown}
                 case "check":
                     return await self._checking.both(self._links)
+                case "failover" if request.get("begin_anew") is True:
+                    return await self._cold_start.begin(is_other_lost=request.get("other_is_lost") is True)
                 case "failover":
                     return await self._operator.failover()
                 case "pacemaker":

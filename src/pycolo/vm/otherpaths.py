@@ -173,6 +173,17 @@ class OtherPaths:
             self._last_failure = line
             log.debug(line)
 
+    async def states(self) -> list[JsonObject]:
+        """What the other node says of itself, once for each address at which it answers."""
+        said: list[JsonObject] = []
+
+        def heard(reply: Order) -> None:
+            if reply.answer is not None:
+                said.append(reply.answer)
+
+        await asyncio.gather(*(self._ask_once(dial, "state", {}, heard) for dial in self._dials))
+        return said
+
     # ── answering ───────────────────────────────────────────────────────────────────────────────────────────
 
     def accepted(self, made: Established) -> None:

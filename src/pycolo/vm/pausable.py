@@ -36,9 +36,9 @@ class PausableGuest:
     async def resume(self) -> None:
         """Its CPUs run; where there is no QEMU one is started with `qemu.command`. Raises `PycoloError`."""
         guest, side = self._guest, self._guest.primary
-        if side is None or not guest.is_paused:
+        if not guest.is_paused:
             return
-        if not self.is_there:
+        if side is None or not self.is_there:
             side = await self._begin()
         await side.machine.execute("cont")
         guest.is_paused = False

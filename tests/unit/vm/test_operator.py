@@ -64,6 +64,9 @@ class World:
 
     unprotected_ns = None
 
+    async def begin(self, *, is_other_lost: bool) -> dict[str, Any]:
+        return {"lost": is_other_lost}
+
     def __init__(
         self, state: State, answers: dict[Command, Fact] | None = None, *, protects_by_itself: bool = True, **more: Any
     ) -> None:
@@ -86,6 +89,7 @@ class World:
             "vm1",  # type: ignore[arg-type]
             Health(),
             self.findings,
+            self,
             self,
         )
 
@@ -296,3 +300,14 @@ def test_other_commands() -> None:
         world.decider.tell(F.STOPPING, NOTHING_TOLD)
 
     play(work)
+
+
+def test_a_guest_begins_anew_only_where_that_is_asked_for():
+    async def run():
+        world = World(State.SECONDARY_WAITING)
+        ask = world.operator.request
+        assert await ask({"command": "failover", "begin_anew": True}) == {"lost": False}
+        assert await ask({"command": "failover", "begin_anew": True, "other_is_lost": True}) == {"lost": True}
+        assert "lost" not in await ask({"command": "failover", "begin_anew": False})
+
+    asyncio.run(run())

@@ -94,7 +94,7 @@ def qemu(
 @click.option("--rounds", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Rounds of each fault.")
 @click.option("--token", type=click.IntRange(300, 60_000), default=1_000, show_default=True, metavar="MS",
               help="Corosync's token time-out.")  # fmt: skip
-@click.option("--head-start", type=click.IntRange(0, 60_000), default=2_000, show_default=True, metavar="MS",
+@click.option("--head-start", type=click.IntRange(0, 60_000), default=4_000, show_default=True, metavar="MS",
               help="How much later the secondary has the primary's host fenced, with two votes.")  # fmt: skip
 @click.option("--votes", type=click.IntRange(2, 3), default=2, show_default=True,
               help="3: a third host that only votes.")  # fmt: skip

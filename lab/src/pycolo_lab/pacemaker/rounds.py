@@ -109,6 +109,16 @@ def _restore_host(stage: ClusterStage, letter: str) -> None:
     stage.network.restore_host(stage.keys[letter])
 
 
+def _kill_both(stage: ClusterStage, letter: str) -> None:
+    """Both nodes become secondaries, and wait for an operator."""
+    for one in (letter, _other(letter)):
+        stage.kill_qemu(one)
+    stage.cluster.wait("both nodes wait", lambda: set(stage.states().values()) == {"secondary waiting"})
+    words = ("failover", "--begin-anew", "--control", "/run/lab/control.sock")
+    if not any(stage.hosts[one].run(str(stage.program), *words) for one in (letter, _other(letter))):
+        raise LabError("no node lets the guest begin anew")
+
+
 def _maintain(stage: ClusterStage, letter: str) -> None:
     """Both clusters end and begin again under a guest that runs on."""
     stage.hosts[letter].run("crm_attribute", "-n", "maintenance-mode", "-v", "true")
@@ -153,6 +163,14 @@ FAULTS: Final = (
         "host-cut", "both cables of the promoted host cut, two votes", _cut_host, _restore_host, moves=False, votes=2
     ),
     Fault("host-cut-off", "both cables of the promoted host cut, three votes", _cut_host, _restore_host, votes=3),
+    Fault(
+        "guests-killed",
+        "QEMU killed on both hosts; the operator has the guest begin anew",
+        _kill_both,
+        _nothing,
+        moves=None,
+        ends_guest=True,
+    ),
     Fault("standby", "promoted host put into standby", _standby, _online),
     Fault("move", "crm_resource --move", _move, _clear),
     Fault("maintenance", "maintenance mode, Pacemaker restarted on both", _maintain, _end_maintenance, moves=False),

@@ -31,7 +31,7 @@ class PacemakerLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[str, ...] = ()
     rounds: int = 1
     token_ms: int = 1000
-    head_start_ms: int = 2000
+    head_start_ms: int = 4000
     votes: int = 2
     tool: str = "crm"
     keep: bool = False

@@ -36,7 +36,7 @@ exec {python} -m pycolo "$@"
 VOTER: Final = "c"
 """The third host: it has corosync and Pacemaker, and no guest."""
 
-PRIORITY_DELAY_S: Final = 2
+PRIORITY_DELAY_S: Final = 4
 """With two votes, longer than fencing takes here."""
 
 BRIDGE_MACS: Final = {Host.A: "02:00:00:00:02:0a", Host.B: "02:00:00:00:02:0b"}

@@ -1,6 +1,5 @@
 """The recipes of the documentation and the cluster of the laboratory are made from the same data."""
 
-import re
 from pathlib import Path
 
 import pytest
