@@ -1,5 +1,6 @@
 """The faults, one after another, each with its repair; and what is measured and judged of each."""
 
+import json
 import sys
 import threading
 from collections.abc import Callable
@@ -110,13 +111,10 @@ def _restore_host(stage: ClusterStage, letter: str) -> None:
 
 
 def _kill_both(stage: ClusterStage, letter: str) -> None:
-    """Both nodes become secondaries, and wait for an operator."""
+    """Whichever is found dead last is the primary, and has the guest begin anew."""
     for one in (letter, _other(letter)):
         stage.kill_qemu(one)
-    stage.cluster.wait("both nodes wait", lambda: set(stage.states().values()) == {"secondary waiting"})
-    words = ("failover", "--begin-anew", "--control", "/run/lab/control.sock")
-    if not any(stage.hosts[one].run(str(stage.program), *words) for one in (letter, _other(letter))):
-        raise LabError("no node lets the guest begin anew")
+    stage.rest(SETTLED_S)
 
 
 def _maintain(stage: ClusterStage, letter: str) -> None:
@@ -134,13 +132,34 @@ def _end_maintenance(stage: ClusterStage, letter: str) -> None:
     stage.hosts[letter].run("crm_attribute", "-n", "maintenance-mode", "-D")
 
 
+def _stop_all(stage: ClusterStage) -> None:
+    ending = [threading.Thread(target=host.stop_cluster) for host in stage.hosts.values()]
+    for thread in ending:
+        thread.start()
+    for thread in ending:
+        thread.join()
+
+
+def _forget_primary(stage: ClusterStage, letter: str) -> None:
+    """As when both guests end within a millisecond: both nodes are secondaries, and wait for an operator."""
+    _stop_all(stage)
+    for one in (letter, _other(letter)):
+        path = stage.hosts[one].directory / "state" / "node.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"role": "secondary"}))
+    for host in stage.hosts.values():
+        host.start_cluster()
+    stage.cluster.wait("both nodes wait", lambda: set(stage.states().values()) == {"secondary waiting"})
+    stage.rest(SETTLED_S)
+    if stage.serving():
+        raise LabError("Pacemaker has promoted a node that has no guest")
+    words = (str(stage.program), "failover", "--begin-anew", "--control", "/run/lab/control.sock")
+    if not any(stage.hosts[one].run(*words) for one in (letter, _other(letter))):  # one has the higher term
+        raise LabError("neither node lets the guest begin anew")
+
+
 def _restart(order: Callable[[str], tuple[str, str]]) -> Callable[[ClusterStage, str], None]:
     def strike(stage: ClusterStage, letter: str) -> None:
-        ending = [threading.Thread(target=host.stop_cluster) for host in stage.hosts.values()]
-        for thread in ending:
-            thread.start()
-        for thread in ending:
-            thread.join()
+        _stop_all(stage)
         first, second = order(letter)
         stage.hosts[first].start_cluster()
         stage.rest(3 * SETTLED_S)
@@ -163,10 +182,11 @@ FAULTS: Final = (
         "host-cut", "both cables of the promoted host cut, two votes", _cut_host, _restore_host, moves=False, votes=2
     ),
     Fault("host-cut-off", "both cables of the promoted host cut, three votes", _cut_host, _restore_host, votes=3),
+    Fault("guests-killed", "QEMU killed on both hosts", _kill_both, _nothing, moves=None, ends_guest=True),
     Fault(
-        "guests-killed",
-        "QEMU killed on both hosts; the operator has the guest begin anew",
-        _kill_both,
+        "no-primary",
+        "both nodes are secondaries without a guest; `colo failover --begin-anew`",
+        _forget_primary,
         _nothing,
         moves=None,
         ends_guest=True,
