@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "checkpoint": "vm:checkpoint",
     "explain": "explain:explain",
     "failover": "vm:failover",
+    "network": "network:network",
     "node": "vm:node",
     "primary": "node:primary",
     "protect": "vm:protect",

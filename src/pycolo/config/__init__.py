@@ -8,6 +8,7 @@ depends on the host (does the group exist, is the certificate there): a file can
 from pycolo.config.reading import ConfigFileError, describe, load, parse
 from pycolo.config.sections import (
     ArbiterOptions,
+    CardOptions,
     CheckpointOptions,
     CompareOptions,
     ControlOptions,
@@ -22,6 +23,7 @@ from pycolo.config.sections import (
 
 __all__ = [
     "ArbiterOptions",
+    "CardOptions",
     "CheckpointOptions",
     "CompareOptions",
     "ConfigFileError",

@@ -31,6 +31,8 @@ _SOCKETS: Final = keys.path(
 _DIRECTORY: Final = keys.path("an absolute path", 4_095)
 _FILE: Final = keys.path("an absolute path", 4_095)
 _URLS: Final = "an array of URLs such as http://10.0.0.3:2379"
+_NETDEV: Final = keys.text("an id of QEMU: a letter, then letters, digits, - . _", r"[A-Za-z][A-Za-z0-9._-]{0,126}")
+_INTERFACE: Final = keys.text("the name of a network interface, at most 15 characters", r"[^/\s\x00-\x1f:]{1,15}")
 _COMMAND: Final = "an array of strings, the program first"
 
 
@@ -93,9 +95,7 @@ class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     than dies) delays a failover.
     """
 
-    netdev: Annotated[
-        str, keys.text("an id of QEMU: a letter, then letters, digits, - . _", r"[A-Za-z][A-Za-z0-9._-]{0,126}")
-    ]
+    netdev: Annotated[str, _NETDEV]
     """Id of the tap netdev to protect."""
 
     directory: Annotated[Path, _SOCKETS]
@@ -117,6 +117,31 @@ class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
         """QEMU cannot listen twice at one path."""
         if self.yank == self.qmp:
             yield "yank", "another path than qemu.qmp", str(self.yank)
+
+
+class CardOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A network card to protect: one table for each, in the same order in both files.
+
+    The node stands beside QEMU: it takes the guest's tap out of its bridge and puts a TAP device of its own in that
+    place, `colo-` with the pair's name, with the same settings. QEMU needs no filter, and `[network]` no command. See
+    [Where the guest's tap is](network.md).
+    """
+
+    netdev: Annotated[str, _NETDEV]
+    """Id of the card's tap netdev in QEMU."""
+
+    bridge: Annotated[str | None, _INTERFACE] = None
+    """The Linux bridge or Open vSwitch bridge of the clients on this host. Default: the one that the tap is in when the
+    node begins to protect; a tap that is in none needs this key.
+    """
+
+    vlan: Annotated[int | None, keys.integer(1, 4_094, "a VLAN")] = None
+    """The VLAN of the guest's untagged frames on that bridge. Default: what the tap has there, or what the bridge gives
+    a new port.
+    """
+
+    tap: Annotated[str | None, _INTERFACE] = None
+    """The tap on this host. Default: the one that QEMU says."""
 
 
 class NetworkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -38,6 +38,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "what two processes and two QEMUs do together",
         "node/nopath vm/assembly vm/host vm/memory",
     ),
+    "e2e/test_network_restore.py": ("processes that are killed", "cli/network hostnet/recovery"),
     "unit/arbiters/test_command.py": ("what the command arbiter starts", "arbiters/usercommand"),
     "unit/arbiters/test_etcdclient.py": ("its only user", "arbiters/httprequest"),
     "unit/arbiters/test_resourceagent.py": ("the agent is there for its own sake", "cli/resourceagent"),
@@ -47,6 +48,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "cli/explain cli/target cli/watch node/sidebyside",
     ),
     "unit/cli/test_vm.py": ("every error of a command is one line", "errors"),
+    "unit/hostnet/test_wire.py": (
+        "what the kernel is asked and told for the sake of a wire",
+        "hostnet/execution hostnet/facts hostnet/looking",
+    ),
     "unit/compare/test_admission.py": ("reached by a full memory only", "compare/relief"),
     "unit/compare/test_comparator.py": ("counters and reports of the whole", "compare/reports compare/rows"),
     "unit/compare/test_datagram.py": ("reached by frames only", "compare/payloads compare/straight compare/uso"),

@@ -1,0 +1,99 @@
+"""A process with a guest's tap in its hands is killed; `colo network restore` puts the tap back, without a node."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.taphost import TapHost, inside
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.tun, pytest.mark.slow]
+
+NODE = """
+import sys
+from pathlib import Path
+from pycolo.config import CardOptions
+from pycolo.hostnet import execution, wire
+
+def carry_out(netlink, step):
+    execution.carry_out(netlink, step)
+    print(step.name, flush=True)
+    sys.stdin.readline()
+
+wire.carry_out = carry_out
+one = wire.Wire("vm1", 0, CardOptions(netdev="hn0"), Path(sys.argv[1]))
+one.prepare("tap0")
+one.attach()
+print("attached", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[TapHost]:
+    made = TapHost(tmp_path / "state")
+    try:
+        with inside(made.namespace.path):
+            made.build()
+            yield made
+    finally:
+        made.close()
+
+
+def restore(*words: str) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, "-m", "pycolo", "network", "restore", *words]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("last", ["make colo-vm1", "switch: colo-vm1 in the place of tap0", "attached"])
+def test_what_a_killed_node_has_left_is_put_back(host: TapHost, last: str) -> None:
+    before = host.facts()
+    node = subprocess.Popen(
+        [sys.executable, "-c", NODE, str(host.state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert node.stdout is not None
+        assert node.stdin is not None
+        while node.stdout.readline() != f"{last}\n":
+            assert node.poll() is None
+            node.stdin.write("\n")
+            node.stdin.flush()
+        moved = host.facts()
+        alive = restore("--state", str(host.state))
+        assert (alive.returncode, alive.stdout) == (1, "")
+        assert "held by a node that runs" in alive.stderr
+        assert host.facts() == moved
+    finally:
+        node.kill()
+        node.wait()
+        for pipe in (node.stdin, node.stdout):
+            if pipe is not None:
+                pipe.close()
+    done = restore("--state", str(host.state))
+    assert (done.returncode, done.stderr) == (0, "")
+    *steps, end = done.stdout.splitlines()
+    assert end == "tap0: in bridge br0"
+    assert "delete colo-vm1" in steps
+    assert host.facts() == before
+    again = restore("--state", str(host.state))
+    assert (again.returncode, again.stdout) == (0, f"{host.state}: no card to put back\n")
+
+
+def test_what_cannot_be_put_back_is_one_line(host: TapHost) -> None:
+    one = host.wire()
+    one.prepare("tap0")
+    one.attach()
+    one.close()
+    host.sh("ip link del br0")
+    done = restore("--state", str(host.state))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line == "colo: tap0: tap0 joins bridge br0: br0: this host has no Linux bridge of this name"
+    host.sh("ip link add br0 type bridge")
+    assert restore("--state", str(host.state)).returncode == 0
+
+
+def test_the_node_is_named_once() -> None:
+    assert restore().returncode == restore("vm.toml", "--state", "/s").returncode == 2
