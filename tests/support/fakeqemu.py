@@ -546,6 +546,8 @@ class Machine:
         ]
 
     def do_qom_list(self, path: str) -> Any:
+        if path.startswith("/machine/"):
+            return [{"name": "type", "type": "string"}]
         children = [{"name": one.id, "type": "child<filter-redirector>"} for one in self.network.filters]
         return [{"name": "type", "type": "string"}, *children]
 

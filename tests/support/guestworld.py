@@ -163,6 +163,9 @@ class QemuStandIn:
         do = getattr(self, "do_" + command.replace("-", "_"), None)
         return do(**{key.replace("-", "_"): value for key, value in (arguments or {}).items()}) if do else {}
 
+    async def set_capabilities(self, wanted: dict[str, bool]) -> None:
+        await self.execute("migrate-set-capabilities")
+
     # ── what it does ────────────────────────────────────────────────────────────────────────────────────────
 
     def do_query_status(self) -> Any:
@@ -170,6 +173,9 @@ class QemuStandIn:
 
     def do_query_colo_status(self) -> Any:
         return {"mode": self.mode}
+
+    def do_human_monitor_command(self, command_line: str) -> Any:
+        return "portl[0x0cf8] = 0x00000000\r\n" if command_line.startswith("i/") else ""
 
     def do_query_migrate(self) -> Any:
         return {"status": self.migration}

@@ -64,7 +64,7 @@ _HINTS: Final = (
 
 def _hint(error_class: str, description: str) -> str:
     if error_class == "CommandNotFound":
-        return "this QEMU was built without it: use QEMU 7.2 or 10.0 as Debian builds them"
+        return "this QEMU was built without it: use QEMU 7.2, 10.0 or 11.1 as Debian builds them"
     return next((hint for words, hint in _HINTS if words in description), "")
 
 

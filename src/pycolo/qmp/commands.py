@@ -1,6 +1,7 @@
 """Every QMP command that pycolo sends: x-query-virtio-status makes QEMU 11.1.3 abort, so nothing else is asked."""
 
-from typing import Final
+import re
+from typing import Final, Literal
 
 COMMANDS: Final = frozenset({
     "announce-self", "chardev-add", "chardev-remove", "cont", "human-monitor-command", "migrate", "migrate-incoming",
@@ -15,7 +16,12 @@ EXPERIMENTAL: Final = frozenset({"x-colo", "x-checkpoint-delay", "x-colo-lost-he
 """The capability, the parameter and the command that begin with x- and that COLO does not work without."""
 
 MONITOR_LINES: Final = frozenset({"info network"})
-"""Lines for the human monitor. No QMP command lists netdevs."""
+"""Lines for the human monitor, beside those of `port_input` and `port_output`. No QMP command lists netdevs."""
+
+Size = Literal["b", "w"]
+"""Of a port access, in the monitor's letters: one byte, or four."""
+
+_PORT: Final = re.compile(r"port[bl]\[0x[0-9a-f]+\] = (0x[0-9a-f]+)\s*")
 
 
 def permitted(command: str) -> str:
@@ -23,3 +29,19 @@ def permitted(command: str) -> str:
     if command not in COMMANDS:
         raise ValueError(f"{command} is not among the QMP commands that pycolo may send")
     return command
+
+
+def port_input(size: Size, port: int) -> str:
+    """The line that reads an I/O port as the guest's processor would."""
+    return f"i/{size} {port:#x}"
+
+
+def port_output(size: Size, port: int, value: int) -> str:
+    """The line that writes one."""
+    return f"o/{size} {port:#x} {value:#x}"
+
+
+def port_value(answer: str) -> int | None:
+    """The value in the monitor's answer to `port_input`; None: something else."""
+    found = _PORT.fullmatch(answer)
+    return int(found[1], 16) if found else None

@@ -1,17 +1,20 @@
 """Whether COLO can work with a QEMU, judged from its `Facts`: what prevents it, what to warn of, and what to do.
 
-Pure. "Seen" in a text means: in this project's own runs with QEMU 7.2 and 10.0.
+Pure. "Seen" in a text means: in this project's own runs with QEMU 7.2, 10.0 and 11.1. What can be cured from outside
+is no problem (`pycolo.qmp.cures`).
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from pycolo.qmp.cures import Role, has_pam, loses_whole_pages
+from pycolo.qmp.devices import ACCEPTED, why_refused
 from pycolo.qmp.probe import Disk, Facts
-from pycolo.qmp.versions import DEADLOCKS_UNDER_TCG, DOUBTED, LOSES_RAM_UNDER_TCG, shown, why_unknown
+from pycolo.qmp.versions import DEADLOCKS_UNDER_TCG, TESTED, is_broken, shown, why_unknown
 
-TCG_RAM_STEP_BYTES: Final = 256 << 10
-"""With RAM of a multiple of this, software emulation loses dirty bits."""
+VCPUS_TRIED: Final = 4
+"""Under software emulation."""
 
 ACTIVE_MIGRATIONS: Final = frozenset({
     "setup", "cancelling", "active", "postcopy-active", "postcopy-paused", "postcopy-recover",
@@ -21,7 +24,6 @@ ACTIVE_MIGRATIONS: Final = frozenset({
 _REPLICATED_DRIVERS: Final = frozenset({"quorum", "replication"})
 
 Severity = Literal["refuse", "warn"]
-Role = Literal["primary", "secondary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ def judge(facts: Facts, role: Role, netdev: str, *, has_yank_socket: bool = True
     findings = [
         *_abilities(facts),
         *_machine(facts),
+        *_devices(facts),
         *_network(facts, netdev),
         *_state(facts, role),
         *_storage(facts),
@@ -102,15 +105,17 @@ def _abilities(facts: Facts) -> Iterator[Finding]:
 def _machine(facts: Facts) -> Iterator[Finding]:
     if facts.machine.startswith("none"):
         yield _refuse("no-machine", "this QEMU has no machine (-machine none): start it with -machine pc")
-    if facts.machine.startswith("pc-q35"):
-        if facts.version[:2] == (7, 2):
-            yield _fatal(
-                "q35", "the secondary of a q35 machine aborts in QEMU 7.2 (seen): start both QEMUs with -machine pc"
-            )
+    elif not has_pam(facts):
+        kind = facts.machine.removesuffix("-machine")
+        yield _fatal("untested-machine", f"machine type {kind} has not been tried with COLO: use -machine pc or q35")
+
+
+def _devices(facts: Facts) -> Iterator[Finding]:
+    for device in sorted(set(facts.devices) - ACCEPTED):
+        if (why := why_refused(device)) is not None:
+            yield _refuse("outside-state", f"device {why}")
         else:
-            yield _warn(
-                "q35-untested", "q35 has not been tried with COLO and breaks it in QEMU 7.2: prefer -machine pc"
-            )
+            yield _fatal("untested-device", f"device {device} has not been tried with COLO: remove it from both QEMUs")
 
 
 def _network(facts: Facts, netdev: str) -> Iterator[Finding]:
@@ -156,11 +161,6 @@ def _state(facts: Facts, role: Role) -> Iterator[Finding]:
         yield _refuse(
             "migration-blocked", f"this VM cannot migrate, and a checkpoint is a migration: {' '.join(blocker.split())}"
         )
-    if facts.capabilities.get("return-path"):
-        yield _warn(
-            "return-path",
-            "migration capability return-path is on, and breaks COLO in QEMU 7.2: turn it off on both before `protect`",
-        )
 
 
 def _storage(facts: Facts) -> Iterator[Finding]:
@@ -174,10 +174,10 @@ def _storage(facts: Facts) -> Iterator[Finding]:
                 "failover and `protect` rely on your set-up",
             )
         elif disk.device.startswith("pflash"):
-            yield _warn(
+            yield _fatal(
                 "writable-firmware",
-                f"{disk.device} ({disk.file}) holds the firmware's variables: each host needs its own file, which must "
-                "not be shared",
+                f"{disk.device} ({disk.file}) holds the firmware's variables, which have not been tried with COLO: "
+                "start both QEMUs with -machine pc or q35 without UEFI, or with read-only variables",
             )
         else:
             yield _refuse(
@@ -202,35 +202,40 @@ def _emulation(facts: Facts) -> Iterator[Finding]:
     if not facts.is_tcg:
         return
     release = facts.version[:2]
-    if facts.has_preload is None:
+    if facts.has_preload or (release in TESTED and release not in DEADLOCKS_UNDER_TCG):
+        pass
+    elif facts.has_preload is None:
         yield _warn(
             "tcg", f"{_DEADLOCK}, and this node cannot read whether it does: make sure, or use KVM (-accel kvm)"
         )
-    elif not facts.has_preload:
+    else:
         find = _fatal if release in DEADLOCKS_UNDER_TCG else _warn
         yield find("tcg", f"{_DEADLOCK}, and this one does not: compile and preload it, or use KVM (-accel kvm)")
-    if facts.ram_bytes and facts.ram_bytes % TCG_RAM_STEP_BYTES == 0:
-        find = _fatal if release in LOSES_RAM_UNDER_TCG else _warn
-        yield find(
-            "tcg-ram",
-            f"software emulation with RAM of a multiple of 256 KiB ({facts.ram_bytes >> 10} KiB) loses changes of the "
-            f"guest's memory (seen): start both QEMUs with 8 KiB more, -m {(facts.ram_bytes >> 10) + 8}K",
-        )
-    if facts.vcpus > 1:
+    if loses_whole_pages(facts):
+        more = f"-m {(facts.ram_bytes >> 10) + 8}K"
+        if has_pam(facts):
+            yield _warn(
+                "tcg-ram",
+                f"software emulation in QEMU {shown(facts.version)} loses changes of RAM of a multiple of 256 KiB "
+                f"({facts.ram_bytes >> 10} KiB), so the guest stands still while `protect` copies its memory: start "
+                f"both QEMUs with 8 KiB more, {more}, and it need not",
+            )
+        else:
+            yield _fatal(
+                "tcg-ram",
+                f"software emulation in QEMU {shown(facts.version)} loses changes of RAM of a multiple of 256 KiB "
+                f"({facts.ram_bytes >> 10} KiB): start both QEMUs with 8 KiB more, {more}, or use KVM (-accel kvm)",
+            )
+    if facts.vcpus > VCPUS_TRIED:
         yield _warn(
-            "tcg-smp", f"{facts.vcpus} vCPUs under software emulation have not been tried with COLO: prefer -smp 1"
+            "tcg-smp",
+            f"{facts.vcpus} vCPUs under software emulation have not been tried with COLO: prefer -smp {VCPUS_TRIED}",
         )
 
 
 def _version(facts: Facts) -> Iterator[Finding]:
     if (why := why_unknown(facts.version)) is not None:
-        yield _fatal("untested-version", why)
-    if facts.version[:2] in DOUBTED:
-        yield _warn(
-            "doubted-version",
-            f"QEMU's list of known problems calls COLO in 10.0 and 10.1 broken (this is {shown(facts.version)}). With "
-            "x-colo on both sides 10.0.13 passed this project's checkpoint and failover runs; 7.2 is safer",
-        )
+        yield _fatal("broken-version" if is_broken(facts.version) else "untested-version", why)
 
 
 # ── two QEMUs ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -243,6 +248,7 @@ _SAME: Final[tuple[tuple[str, str, Callable[[Facts], object]], ...]] = (
     ("vcpus", "number of vCPUs", lambda facts: facts.vcpus),
     ("cpu", "CPU model", lambda facts: facts.cpu_type),
     ("accelerator", "accelerator", lambda facts: facts.accelerator),
+    ("devices", "devices", lambda facts: ", ".join(sorted(facts.devices))),
     ("nics", "network devices", lambda facts: ", ".join(f"{nic.model} {nic.mac}" for nic in facts.nics)),
 )
 

@@ -24,6 +24,7 @@ PROBE_TIMEOUT_S: Final = 10.0
 PROBE_FILTER_ID: Final = "colo-probe"
 
 _CLIENT: Final = re.compile(r"(?P<id>\S+): index=(?P<index>\d+),type=(?P<type>[\w-]+),?(?P<rest>.*)")
+_CHILD: Final = re.compile(r"child<(?P<type>.+)>")
 _TAP_NAME: Final = re.compile(r"(?:^|,)ifname=(?P<name>[^,/]+)")
 
 
@@ -93,6 +94,8 @@ class Facts:
     netdevs: Mapping[str, Netdev]
     nics: tuple[Nic, ...]
     disks: tuple[Disk, ...]
+    devices: tuple[str, ...] = ()
+    """QOM types of the devices that the command line or a hot-plug has added, sorted."""
     has_preload: bool | None = None
     """Whether its process has the library that software emulation needs; None: unknown, or not needed."""
 
@@ -181,7 +184,17 @@ async def _facts(asker: _Asker, version: Version, package: str) -> Facts:
         netdevs=netdevs,
         nics=nics,
         disks=_disks(await asker.ask("query-block")),
+        devices=await _devices(asker),
     )
+
+
+async def _devices(asker: _Asker) -> tuple[str, ...]:
+    found = []
+    for path in ("/machine/peripheral", "/machine/peripheral-anon"):
+        for entry in await asker.ask("qom-list", path=path):
+            if (child := _CHILD.fullmatch(entry["type"])) is not None:
+                found.append(child["type"])
+    return tuple(sorted(found))
 
 
 def _disks(blocks: list[dict[str, Any]]) -> tuple[Disk, ...]:

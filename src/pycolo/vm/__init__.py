@@ -19,6 +19,7 @@ Only the command line imports it. What the pair does is decided by `failover.pai
     backstream      its reverse direction, as messages
     barrier         what must have happened before one of its messages passes
     checkpointdriver  between QEMU, the barrier, the data path and `checkpoint.coordinator`
+    curing          what QEMU's bugs need at certain moments: `qmp.cures`, carried out
     machine         one QEMU: process, QMP, events
     wiring          chardevs and filters over QMP
     commandline     … and on a command line

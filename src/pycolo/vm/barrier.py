@@ -11,8 +11,10 @@ from typing import Any, Final, TypeVar
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
+from pycolo.qmp.cures import Moment
 from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.checkpointdriver import CheckpointDriver
+from pycolo.vm.curing import Curing
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ class PrimaryBarrier:
         checkpoints: CheckpointDriver,
         on_ready: Callable[[], Coroutine[Any, Any, None]],
         until_ns: Callable[[], int],
+        curing: Curing,
     ) -> None:
         """Made in asyncio's thread, where `on_ready()` is awaited before READY passes; it raises `PycoloError` when
         READY must never pass. `until_ns()`: see `PrimaryPath.start_comparing`.
@@ -39,6 +42,7 @@ class PrimaryBarrier:
         self._checkpoints = checkpoints
         self._on_ready = on_ready
         self._until_ns = until_ns
+        self._curing = curing
         self._loop = asyncio.get_running_loop()
 
     def guard(self, word: int) -> None:
@@ -56,6 +60,7 @@ class PrimaryBarrier:
                 epoch = self._epoch.next
                 self._in_path(lambda: self._path.send_offsets(epoch))
             case ColoMessage.LOADED:
+                self._curing.at(Moment.LOADED_HELD)
                 self._checkpoints.commit_loaded(lambda epoch: self._in_path(lambda: self._path.commit(epoch)))
 
     def _in_path(self, question: Callable[[], T]) -> T:
@@ -65,16 +70,19 @@ class PrimaryBarrier:
 class SecondaryBarrier:
     """The barrier at the secondary's node. Counts that node's epoch."""
 
-    def __init__(self, path: SecondaryPath, epoch: Epoch) -> None:
+    def __init__(self, path: SecondaryPath, epoch: Epoch, curing: Curing) -> None:
         self._path = path
         self._epoch = epoch
+        self._curing = curing
 
     def guard(self, word: int) -> None:
         """Do what must precede `word` at the primary. Raises `PycoloError` when `word` must never pass."""
         match word:
             case ColoMessage.REPLY:
                 self._path.ask(self._path.hold).result(PATH_ANSWER_S)
+                self._curing.at(Moment.REPLY_HELD)
             case ColoMessage.READY | ColoMessage.LOADED:
+                self._curing.loaded()
                 epoch = self._epoch.begin()
                 # The held path reads nothing from the guest: what the guest sends now is read after `loaded`.
                 self._path.post(lambda: self._path.loaded(epoch))

@@ -245,6 +245,11 @@ class Machine:
         """One QMP command's answer. Raises `PeerError`, `ConnectError`."""
         return await self._connected().execute(permitted(command), dict(arguments) if arguments else None, **options)
 
+    async def set_capabilities(self, wanted: Mapping[str, bool]) -> None:
+        """Turn migration capabilities on and off. Raises `PeerError`, `ConnectError`."""
+        capabilities = [{"capability": name, "state": state} for name, state in wanted.items()]
+        await self.execute("migrate-set-capabilities", {"capabilities": capabilities})
+
     async def probe(self, *, is_forced: bool) -> Facts:
         """Query what it is and supports. Raises `PeerError`, also for an unknown version, and `ConnectError`."""
         facts = await probe(self._connected(), is_forced=is_forced)

@@ -23,20 +23,23 @@ from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.rowsfile import KeptRows, RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
+from pycolo.qmp.cures import Moment
 from pycolo.qmp.judge import compare, judge
 from pycolo.qmp.probe import Facts
+from pycolo.qmp.versions import colo_capabilities
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm import wiring
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.barrier import PrimaryBarrier
 from pycolo.vm.checkpointdriver import CheckpointDriver
+from pycolo.vm.curing import Curing
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_primary_path, restored_rewriter
 from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_path
-from pycolo.vm.relay import Relay
-from pycolo.vm.secondaryguest import COLO_CAPABILITIES, SecondaryGuest
+from pycolo.vm.relay import Relay, listen_for_stream
+from pycolo.vm.secondaryguest import SecondaryGuest
 
 CHECKPOINT_DELAY_MS: Final = 1_000_000_000
 """Moves QEMU's periodic checkpoint eleven days off: the coordinator requests ours. Setting it starts one."""
@@ -141,10 +144,9 @@ class PrimaryGuest:
         timeout_s = (self._config.qemu.start_timeout_ms + self._config.arbiter.timeout_ms) / 1000 + RELAY_S
         answer = await self._host.ask_peer("prepare", {"epoch": epoch.number}, timeout_s)
         epoch.meet(int(answer.get("epoch", 0)))
-        assert self.facts is not None
         theirs = msgspec.convert(answer["facts"], Facts)
         findings.hear(answer)
-        findings.weigh("pair", compare(self.facts, theirs), self._config.pair)
+        findings.weigh("pair", compare(self._known, theirs), self._config.pair)
 
     async def add_chardevs(self) -> None:
         """Let QEMU listen on the four sockets."""
@@ -170,7 +172,7 @@ class PrimaryGuest:
     async def open_relay(self) -> None:
         """Open both ends of the migration stream: a unix socket for this QEMU, a connection to the other node."""
         await self._drop_relay()
-        self._listening = _listen(self._relay_path)
+        self._listening = listen_for_stream(self._relay_path)
         arrival = self._host.expect_migration_link()
         await self._host.ask_peer("open-relay")
         async with asyncio.timeout(RELAY_S):
@@ -178,7 +180,7 @@ class PrimaryGuest:
 
     async def set_parameters(self) -> None:
         """Turn COLO on and QEMU's own periodic checkpoints off."""
-        await self._set_capabilities(COLO_CAPABILITIES)
+        await self.machine.set_capabilities(colo_capabilities(self._known.version))
         await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
 
     async def migrate(self) -> None:
@@ -188,6 +190,8 @@ class PrimaryGuest:
         assert path is not None
         assert link is not None
         await ask_path(path, path.start_mirroring)
+        curing = Curing(self.machine, self._known, "primary")
+        await curing.apply(Moment.BEFORE_MIGRATE)
         loop = asyncio.get_running_loop()
         accepting = loop.create_task(loop.sock_accept(self._listening))
         try:
@@ -201,7 +205,12 @@ class PrimaryGuest:
             link,
             is_primary=True,
             on_message=PrimaryBarrier(
-                path, self._host.epoch, self._checkpoints, lambda: self._heard_ready(attempt), self._host.until_ns
+                path,
+                self._host.epoch,
+                self._checkpoints,
+                lambda: self._heard_ready(attempt, curing),
+                self._host.until_ns,
+                curing,
             ).guard,
             on_ended=lambda text: self._host.call(self._heard_stream_end, attempt, text),
         )
@@ -252,6 +261,11 @@ class PrimaryGuest:
     def _present(self) -> Attempt:
         assert self._attempt is not None
         return self._attempt
+
+    @property
+    def _known(self) -> Facts:
+        assert self.facts is not None
+        return self.facts
 
     def _options(self) -> NodeOptions:
         return node_options(self._config, Role.PRIMARY)
@@ -309,7 +323,8 @@ class PrimaryGuest:
 
     async def reset_parameters(self) -> None:
         """Turn COLO off."""
-        await self._set_capabilities({"x-colo": False})
+        before = {} if self.facts is None else self.facts.capabilities
+        await self.machine.set_capabilities({"x-colo": False, "return-path": before.get("return-path", False)})
 
     async def close_relay(self) -> None:
         """Close both ends of the migration stream."""
@@ -369,22 +384,19 @@ class PrimaryGuest:
             if self._attempt is None or not self._attempt.is_whole:
                 raise
 
-    async def _set_capabilities(self, wanted: dict[str, bool]) -> None:
-        capabilities = [{"capability": name, "state": state} for name, state in wanted.items()]
-        await self.machine.execute("migrate-set-capabilities", {"capabilities": capabilities})
-
     @property
     def _relay_path(self) -> Path:
         return self._directory / "relay.sock"
 
     # ── the barrier ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _heard_ready(self, attempt: Attempt) -> None:
+    async def _heard_ready(self, attempt: Attempt, curing: Curing) -> None:
         """READY has arrived. It is held until the record on disk says that either guest may serve.
 
         Raises `StateError` when it must not pass at all.
         """
         if not attempt.decided.is_set() and not attempt.giving_up.is_given_up and attempt.broken is None:
+            await curing.apply(Moment.READY_HELD)
             self._host.epoch.begin()
             attempt.answer(Fact.SYNCHRONISED)
             await attempt.decided.wait()  # `close_relay` decides as well: an undo waits for nothing here
@@ -424,6 +436,7 @@ class PrimaryGuest:
         await self.ensure_running()
 
     def _heard_stream_end(self, attempt: Attempt, text: str) -> None:
+        log.info(text)
         attempt.broken = attempt.broken or text
         if attempt is self._attempt:
             self._checkpoints.heard_colo_end(text)
@@ -484,16 +497,3 @@ class PrimaryGuest:
         """The node ends; the guest runs on."""
         await self.close_relay()
         await self.machine.release()
-
-
-def _listen(path: Path) -> socket.socket:
-    with suppress(OSError):
-        path.unlink()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        sock.bind(str(path))
-        sock.listen(1)
-    except OSError as error:
-        sock.close()
-        raise ConnectError(f"migration socket {path}: {error.strerror or error}") from error
-    return sock

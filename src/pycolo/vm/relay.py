@@ -20,9 +20,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
-from pycolo.errors import PycoloError
+from pycolo.errors import ConnectError, PycoloError
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm.backstream import PARTIAL_BYTES_MAX, BackStream
 
@@ -237,3 +238,17 @@ class Relay(threading.Thread):
         self._link.close()
         self._stop_reader.close()
         self._stop_writer.close()
+
+
+def listen_for_stream(path: Path) -> socket.socket:
+    """Where the primary's QEMU connects for its migration. Raises `ConnectError`."""
+    with suppress(OSError):
+        path.unlink()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.bind(str(path))
+        sock.listen(1)
+    except OSError as error:
+        sock.close()
+        raise ConnectError(f"migration socket {path}: {error.strerror or error}") from error
+    return sock

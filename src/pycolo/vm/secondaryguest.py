@@ -21,12 +21,15 @@ from pycolo.node.planner import Handler
 from pycolo.node.rowsfile import RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
+from pycolo.qmp.cures import Moment
 from pycolo.qmp.judge import judge
 from pycolo.qmp.probe import Facts
+from pycolo.qmp.versions import colo_capabilities
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm import wiring
 from pycolo.vm.barrier import SecondaryBarrier
 from pycolo.vm.commandline import qmp_arguments
+from pycolo.vm.curing import Curing
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.hooks import Network
 from pycolo.vm.leftover import end_leftover_qemu
@@ -35,8 +38,6 @@ from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_secondary_path
 from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_path
 from pycolo.vm.relay import Relay
-
-COLO_CAPABILITIES: Final = {"events": True, "x-colo": True}
 
 LEAVE_COLO_S: Final = 1.0
 """Leaving COLO takes 3 ms; a QEMU that has not answered after this time hangs."""
@@ -77,6 +78,7 @@ class SecondaryGuest:
         self._link = 0
         self._data: LinkSocket | None = None
         self._relay: Relay | None = None
+        self._curing: Curing | None = None
         self.machine = Machine(host.config.qemu, f"{host.config.pair} (secondary)", self._heard_event, on_gone)
         self.path: SecondaryPath | None = None
         self.facts: Facts | None = None
@@ -117,6 +119,7 @@ class SecondaryGuest:
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
         found = judge(self.facts, "secondary", qemu.netdev, has_yank_socket=qemu.yank is not None)
         findings.weigh("guest", found, self._config.pair)
+        self._curing = Curing(self.machine, self.facts, "secondary")
 
     async def add_chardevs(self) -> None:
         """Let QEMU listen on the four sockets."""
@@ -139,9 +142,9 @@ class SecondaryGuest:
         await wiring.add_filters(self.machine, self._config.qemu.netdev)
 
     async def set_capabilities(self) -> None:
-        """Turn x-colo on here too: without it QEMU 10.0 aborts at the migration's first byte."""
-        capabilities = [{"capability": name, "state": state} for name, state in COLO_CAPABILITIES.items()]
-        await self.machine.execute("migrate-set-capabilities", {"capabilities": capabilities})
+        """Turn COLO on here too."""
+        assert self.facts is not None
+        await self.machine.set_capabilities(colo_capabilities(self.facts.version))
 
     async def listen_for_migration(self) -> None:
         """Let QEMU listen for the migration on a unix socket."""
@@ -172,8 +175,8 @@ class SecondaryGuest:
 
     async def open_relay(self) -> JsonObject:
         """Connect the primary's node with this QEMU, for the migration. Raises `PycoloError`."""
-        path = self.path
-        if path is None:
+        path, curing = self.path, self._curing
+        if path is None or curing is None:
             raise StateError("open-relay", "no data path", "prepared")
         guest = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -194,7 +197,7 @@ class SecondaryGuest:
             guest,
             link,
             is_primary=False,
-            on_message=SecondaryBarrier(path, self._host.epoch).guard,
+            on_message=SecondaryBarrier(path, self._host.epoch, curing).guard,
             on_ended=lambda text: self._host.call(self._on_broken, text),
         )
         self._relay.start()
@@ -237,6 +240,8 @@ class SecondaryGuest:
         if self._relay is not None:
             relay, self._relay = self._relay, None
             await asyncio.to_thread(relay.close, drain_s=STREAM_END_S)
+        if self._curing is not None:
+            await self._curing.apply(Moment.ABORTED)
 
     async def _colo_mode(self) -> str:
         """Query the COLO mode. Yanks a QEMU that hangs in the stream; a LOADED that it had not sent is lost then."""

@@ -347,7 +347,7 @@ def test_an_error_names_vm_and_command_and_says_what_qemu_says(path):
         (Refusal("GenericError", "Parameter 'netdev' expects a network backend id"), "info network"),
         (Refusal("GenericError", "attempt to add duplicate property 'x' to object (type 'container')"), "unprotect"),
         (Refusal("GenericError", "Migration is disabled when using feature 'x' in device 'y'"), "without it"),
-        (Refusal("CommandNotFound", "The command x has not been found"), "7.2 or 10.0"),
+        (Refusal("CommandNotFound", "The command x has not been found"), "7.2, 10.0 or 11.1"),
     ],
 )
 def test_a_known_error_says_what_to_do(path, refusal, hint):

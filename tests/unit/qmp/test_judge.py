@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pycolo.qmp.devices import ACCEPTED
 from pycolo.qmp.judge import ACTIVE_MIGRATIONS, compare, judge
 from pycolo.qmp.probe import Disk, Facts
 from support.qemufacts import GOOD, NIC, TAP
@@ -22,10 +23,12 @@ def netdev(**changed):
 TCG = {"accelerator": "tcg", "vcpus": 1, "has_preload": True, "ram_bytes": 98312 << 10}
 
 FATAL = [
-    ("q35", {"machine": "pc-q35-7.2-machine"}),
     *(("tcg", {**TCG, "has_preload": False, "version": version}) for version in ((7, 2, 22), (10, 0, 13))),
-    *(("tcg-ram", {**TCG, "ram_bytes": 96 << 20, "version": version}) for version in ((7, 2, 22), (10, 0, 13))),
-    *(("untested-version", {"version": version}) for version in ((9, 2, 0), (10, 1, 0), (11, 1, 3))),
+    ("untested-machine", {"machine": "microvm-machine"}),
+    ("untested-device", {"devices": ("e1000", "intel-hda")}),
+    ("writable-firmware", {"disks": (replace(DISK, device="pflash1"),)}),
+    *(("untested-version", {"version": version}) for version in ((9, 2, 0), (10, 1, 3), (11, 0, 0))),
+    *(("broken-version", {"version": version}) for version in ((10, 0, 6), (10, 1, 2))),
 ]
 """Known to be fatal, or feared to be: `--force` overrides these, and nothing else."""
 
@@ -45,34 +48,35 @@ REFUSED = [
     *(("migration-active", {"migration": status}) for status in sorted(ACTIVE_MIGRATIONS)),
     ("migration-blocked", {"migration_blockers": ("Migration is disabled when using\n feature 'invtsc'",)}),
     ("writable-disk", {"disks": (DISK,)}),
+    ("outside-state", {"devices": ("virtio-rng-pci", "tpm-tis")}),
     *FATAL,
 ]
 
 WARNED = [
     ("no-yank", {"commands": GOOD.commands - {"yank"}}),
-    ("q35-untested", {"machine": "pc-q35-10.0-machine", "version": (10, 0, 13)}),
     ("several-nics", {"nics": (NIC, replace(NIC, name="net1", netdev="hn1"))}),
-    ("return-path", {"capabilities": {"x-colo": False, "return-path": True}}),
     ("tcg", {**TCG, "has_preload": None}),
-    ("tcg-smp", {**TCG, "vcpus": 2}),
-    ("doubted-version", {"version": (10, 0, 13)}),
+    ("tcg-smp", {**TCG, "vcpus": 5}),
+    ("tcg-ram", {**TCG, "ram_bytes": 96 << 20}),
     ("replicated-disk", {"disks": (replace(DISK, driver="quorum"),)}),
     ("replicated-disk", {"disks": (replace(DISK, driver="replication"),)}),
-    ("writable-firmware", {"disks": (replace(DISK, device="pflash1"),)}),
 ]
 
 NOT_FOUND = [
     ("tcg", TCG),
     ("tcg", {"has_preload": False}),
+    ("tcg", {**TCG, "has_preload": False, "version": (11, 1, 3)}),
     ("tcg-ram", TCG),
     ("tcg-ram", {"ram_bytes": 96 << 20}),
+    *(("tcg-ram", {**TCG, "ram_bytes": 96 << 20, "version": version}) for version in ((10, 0, 13), (11, 1, 3))),
     ("tcg-smp", {"vcpus": 8}),
+    ("tcg-smp", {**TCG, "vcpus": 4}),
     ("writable-disk", {"disks": (replace(DISK, is_writable=False),)}),
-    ("untested-version", {"version": (10, 0, 13)}),
-    ("doubted-version", {"version": (10, 2, 0)}),
+    *(("untested-version", {"version": version}) for version in ((10, 0, 13), (11, 1, 3))),
     ("migration-active", {"migration": "completed"}),
     ("migration-active", {"migration": "failed"}),
-    ("q35", {"machine": "pc-q35-10.0-machine", "version": (10, 0, 13)}),
+    ("untested-machine", {"machine": "pc-q35-10.0-machine"}),
+    ("untested-device", {"devices": tuple(sorted(ACCEPTED))}),
 ]
 
 
@@ -112,8 +116,16 @@ def test_only_what_is_fatal_may_be_forced(code, changed):
 
 
 def test_on_a_version_where_it_was_not_seen_it_is_a_warning():
-    changed = {**TCG, "has_preload": False, "ram_bytes": 96 << 20, "version": (11, 0, 0)}
-    assert codes(judge(replace(GOOD, **changed), "primary", "hn0"), "warn") == ["tcg", "tcg-ram"]
+    changed = {**TCG, "has_preload": False, "version": (11, 0, 0)}
+    assert codes(judge(replace(GOOD, **changed), "primary", "hn0"), "warn") == ["tcg"]
+
+
+def test_memory_that_is_lost_and_cannot_be_cured_is_refused():
+    facts = replace(GOOD, **TCG, machine="microvm-machine")
+    facts = replace(facts, ram_bytes=96 << 20)
+    found = judge(facts, "primary", "hn0")
+    assert codes(found, "refuse") == ["untested-machine", "tcg-ram"]
+    assert all(finding.may_be_forced for finding in found if finding.severity == "refuse")
 
 
 def test_a_primary_runs_and_a_secondary_waits():

@@ -10,6 +10,7 @@ import pytest
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.config.sections import CheckpointOptions
 from pycolo.errors import CheckpointError, StateError
+from pycolo.qmp.cures import Moment
 from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.barrier import PrimaryBarrier, SecondaryBarrier
 from pycolo.vm.checkpointdriver import CheckpointDriver
@@ -53,6 +54,22 @@ class Path:
         self.did.append(("loaded", epoch))
 
 
+class Cures:
+    """Writes down at which moments cures are due."""
+
+    def __init__(self, did: list[tuple[Any, ...]]) -> None:
+        self._did = did
+        self.fails = False
+
+    def at(self, moment: Moment) -> None:
+        if self.fails:
+            raise CheckpointError(moment.value, "no")
+        self._did.append(("cure", moment))
+
+    def loaded(self) -> None:
+        self._did.append(("cured",))
+
+
 class Primary:
     """As much of the primary's node as a barrier needs, and the host of its checkpoints."""
 
@@ -66,7 +83,15 @@ class Primary:
         self.may_be_protected = True
         options = CheckpointOptions(min_distance_ms=0, max_interval_ms=0, timeout_ms=5_000)
         self.checkpoints = CheckpointDriver(options, self, self.epoch)
-        self.barrier = PrimaryBarrier(self.path, self.epoch, self.checkpoints, self.synchronise, self.until_ns)  # type: ignore[arg-type]
+        self.curing = Cures(self.path.did)
+        self.barrier = PrimaryBarrier(
+            self.path,  # type: ignore[arg-type]
+            self.epoch,
+            self.checkpoints,
+            self.synchronise,
+            self.until_ns,
+            self.curing,  # type: ignore[arg-type]
+        )
 
     # the node
 
@@ -153,6 +178,7 @@ def test_a_checkpoint_passes_message_by_message() -> None:
                 ("passed", ColoMessage.REPLY),
                 ("offsets", epoch),
                 ("passed", ColoMessage.RECEIVED),
+                ("cure", Moment.LOADED_HELD),
                 ("commit", epoch),
                 ("passed", ColoMessage.LOADED),
             ]
@@ -210,17 +236,41 @@ def test_loaded_never_passes_when_the_data_path_has_ended() -> None:
 
 def test_the_secondary_counts_what_its_guest_has_loaded_and_nothing_else() -> None:
     path, epoch = Path(), Epoch(6)
-    barrier = SecondaryBarrier(path, epoch)  # type: ignore[arg-type]
+    barrier = SecondaryBarrier(path, epoch, Cures([]))  # type: ignore[arg-type]
     for word in (ColoMessage.READY, *CHECKPOINT, *CHECKPOINT[:2]):
         barrier.guard(word)
     assert path.did == [("loaded", 7), ("hold",), ("loaded", 8), ("hold",)]
     assert epoch.number == 8
 
 
+def test_the_secondary_is_cured_when_it_is_held_and_before_reply_passes() -> None:
+    path = Path()
+    curing = Cures(path.did)
+    barrier = SecondaryBarrier(path, Epoch(6), curing)  # type: ignore[arg-type]
+    for word in (ColoMessage.READY, *CHECKPOINT):
+        barrier.guard(word)
+    assert path.did == [("cured",), ("loaded", 7), ("hold",), ("cure", Moment.REPLY_HELD), ("cured",), ("loaded", 8)]
+    curing.fails = True
+    with pytest.raises(CheckpointError):
+        barrier.guard(ColoMessage.REPLY)
+
+
+def test_loaded_never_passes_when_the_primary_cannot_be_cured() -> None:
+    async def scene(primary: Primary) -> None:
+        await primary.protected()
+        await primary.hears(ColoMessage.REPLY, ColoMessage.RECEIVED)
+        primary.curing.fails = True
+        with pytest.raises(CheckpointError, match="LOADED is held: no"):
+            await primary.hears(ColoMessage.LOADED)
+        assert not [did for did in primary.path.did if did[0] == "commit"]
+
+    play(scene)
+
+
 def test_both_nodes_count_alike() -> None:
     async def scene(primary: Primary) -> None:
         theirs = Epoch(6)
-        secondary = SecondaryBarrier(Path(), theirs)  # type: ignore[arg-type]
+        secondary = SecondaryBarrier(Path(), theirs, Cures([]))  # type: ignore[arg-type]
 
         async def pass_both(*words: int) -> None:
             for word in words:

@@ -20,7 +20,7 @@ def lab() -> None:
 @click.option(
     "--qemu",
     metavar="VERSION|PATH",
-    help="10.0: Debian 13's, fetched into build/lab; or the path of a QEMU [default: the one on PATH].",
+    help="10.0 or 11.1: Debian 13's, fetched into build/lab; or the path of a QEMU [default: the one on PATH].",
 )
 @click.option(
     "--accel",
