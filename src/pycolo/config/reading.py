@@ -81,7 +81,9 @@ def _parse_toml(octets: bytes, name: str) -> dict[str, object]:
         at = (matched[1], matched[2]) if matched else _end_of(text) if place.startswith("end of") else None
         where = name if at is None else f"{name}: line {at[0]}, column {at[1]}"
         why = " ".join((said or str(error)).split())[: 2 * FOUND_CHARACTERS_MAX]
-        raise _one_error(where, "TOML", Words(f"an error: {why}")) from error
+        rest = "" if at is None else text.split("\n")[int(at[0]) - 1][int(at[1]) - 1 :].rstrip("\r")
+        found = Found(rest) if rest and place.startswith("line") else Words("its end")
+        raise _one_error(where, f"TOML ({why[:1].lower()}{why[1:]})", found) from error
 
 
 def _end_of(text: str) -> tuple[int, int]:

@@ -287,19 +287,27 @@ def test_all_errors_come_at_once_in_the_order_of_the_file():
 @pytest.mark.parametrize(
     ("octets", "said"),
     [
-        (b"a = 1\nb = = 2\n", "line 2, column 5: expected TOML, found an error: "),
-        (b"a = 1\na = 2\n", "line 2, column 6: expected TOML"),
-        (b"a = 1\nb = [1,\n\n", "line 2, column 7: expected TOML, found an error: "),
+        (b"a = 1\nb = = 2\n", "line 2, column 5: expected TOML (invalid value), found '= 2'"),
+        (b"a = 1\nb = primary\n", "line 2, column 5: expected TOML (invalid value), found 'primary'"),
+        (b"a = 1\na = 2\n", "line 2, column 6: expected TOML (cannot overwrite a value)"),
+        (b"a = 1\nb = [1,\n\n", "line 2, column 7: expected TOML (invalid value), found its end"),
+        (b'a = 1\nb = "x', "line 2, column 6: expected TOML (unterminated string), found its end"),
+        (b'a = 1\nb = "x\nc = 2', "line 2, column 7: expected TOML (illegal character "),
         (b"\n\n\xff", "line 3: expected text in UTF-8, found byte 0xff"),
-        (b"a = " + b"[" * 50_000, "expected TOML, found "),
-        (b"a = " + b"9" * 50_000, "expected TOML, found "),
+        (b"a = " + b"[" * 50_000, "expected TOML"),
+        (b"a = " + b"9" * 50_000, "expected TOML"),
         (b"#" * (CONFIG_BYTES_MAX + 1), "expected at most 65536 bytes, found more"),
     ],
-    ids=["syntax", "twice", "unclosed", "binary", "deep", "digits", "large"],
+    ids=["syntax", "bare", "twice", "unclosed", "unterminated", "line-end", "binary", "deep", "digits", "large"],
 )
 def test_what_is_no_toml_is_one_line(octets: bytes, said: str):
     (line,) = errors_of(octets)
     assert line.startswith(said)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused_line_by_line(text: str):
+    assert all(line.isprintable() for line in errors_of(text.encode()))
 
 
 def test_an_enormous_number_is_a_wrong_value():
