@@ -17,6 +17,24 @@ def checkpoint_record(**changed: Any) -> dict[str, Any]:
         "released_frames": 12,
         "released_bytes": 3456,
         "discarded_frames": 3,
+        "copied_bytes": 1_500_000,
+        **changed,
+    }
+
+
+def pace(**changed: Any) -> dict[str, Any]:
+    return {
+        "target_ms": 100.0,
+        "is_held": True,
+        "why": None,
+        "missed": 0,
+        "of": 4,
+        "interval_ms": 7_400.0,
+        "is_looking": True,
+        "change_bytes_per_s": 12_000_000,
+        "copy_bytes_per_s": 450_000_000,
+        "fixed_ms": 6.0,
+        "longest_ms": 25_000,
         **changed,
     }
 
@@ -53,6 +71,7 @@ def vm_status(**changed: Any) -> dict[str, Any]:
             "epoch": 7,
             "pending": [],
             "pause_ms": {"median": 6.1, "p99": 9.0, "max": 9.1},
+            "pace": pace(),
             "last": [checkpoint_record()],
             **tally.status(),
         },

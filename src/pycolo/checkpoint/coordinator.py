@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 
 from pycolo.checkpoint.commands import AskHypervisor, Command, Commit, Dissolve, Record, Refused, Suspect
 from pycolo.checkpoint.epoch import Epoch
+from pycolo.checkpoint.pace import PAUSE_TARGET_MS, Copied, Pace
 from pycolo.checkpoint.records import CheckpointRecord, History, Outcome, Reason, ReasonKind, ReasonList
 from pycolo.checkpoint.table import RUNNING, TRANSITIONS, Action, Fact, State
 
@@ -40,7 +41,7 @@ MAX_INTERVAL_MS: Final = 10_000
 """A takeover then repeats at most 10 s of work that clients cannot see, and the state to copy stays small."""
 
 TIMEOUT_MS: Final = 5_000
-"""A gigabyte of changed memory takes 1 s over a 10 Gbit/s link; a hanging peer would take for ever."""
+"""For this long nothing of a checkpoint may move; a busy host takes a second at most."""
 
 RESUME_WAIT_US: Final = 1_000_000
 """RESUME arrives some 0.3 ms after LOADED has passed. After this time the record ends without a pause."""
@@ -65,8 +66,9 @@ class _Told(NamedTuple):
 class _Running:
     """The running checkpoint, or a committed one until its RESUME."""
 
-    def __init__(self, began_us: int) -> None:
+    def __init__(self, began_us: int, ran_us: int) -> None:
         self.began_us = began_us
+        self.ran_us = ran_us  # the guest, since the last one
         self.reasons = ReasonList()
         self.stopped_at_us: int | None = None  # in QEMU's time
         self.resumed_at_us: int | None = None
@@ -99,13 +101,11 @@ class Coordinator:
         min_distance_ms: int = MIN_DISTANCE_MS,
         max_interval_ms: int = MAX_INTERVAL_MS,
         timeout_ms: int = TIMEOUT_MS,
+        pause_target_ms: int = PAUSE_TARGET_MS,
     ) -> None:
         """`epoch`: the node's, incremented here at each commit. `max_interval_ms` 0: no periodic checkpoints."""
-        assert min_distance_ms >= 0
-        assert max_interval_ms >= 0
-        assert timeout_ms > 0
+        self.pace = Pace(pause_target_ms, min_distance_ms, max_interval_ms, timeout_ms)
         self.min_distance_us = min_distance_ms * 1000
-        self.max_interval_us = max_interval_ms * 1000
         self.timeout_us = timeout_ms * 1000
         self._epoch = epoch if epoch is not None else Epoch()
         self.state = State.DISARMED
@@ -122,6 +122,8 @@ class Coordinator:
         self._early_stop_at_us: int | None = None
         self._is_refusal_suspected = False
         self._now_us = 0
+        self._stream_bytes = self._copied_until = 0  # the migration stream: sent, and sent before this checkpoint
+        self._moved_us: int | None = None
         self._ended_us = 0  # the last one, or entering COLO
         self._earliest_us = 0  # when the next may begin
         self._commands: list[Command] = []
@@ -199,6 +201,10 @@ class Coordinator:
             self._happened(Fact.RESUME_MISSED, told)  # it has stopped again, so it ran in between
         self._happened(Fact.LATE_STOPPED if self._awaiting else Fact.PRIMARY_STOPPED, told)
 
+    def stream_moved(self, total_bytes: int, moved_us: int, now_us: int) -> None:
+        """The migration stream has sent `total_bytes` since it began, the last of them at `moved_us`."""
+        self._stream_bytes, self._moved_us = total_bytes, moved_us
+
     def loaded(self, now_us: int) -> None:
         """LOADED has arrived, and is held: the secondary runs the primary's state."""
         self._happened(Fact.LOADED, _Told(now_us))
@@ -228,9 +234,10 @@ class Coordinator:
         running = self._running
         for _ in range(sum(now_us >= one.resume_due_us for one in self._awaiting)):
             self._happened(Fact.RESUME_MISSED, told)
-        if self.state is State.IDLE and self.max_interval_us and now_us >= self._ended_us + self.max_interval_us:
+        due_us = self.pace.due_us(self._ended_us)
+        if self.state is State.IDLE and due_us is not None and now_us >= due_us:
             self._happened(Fact.INTERVAL_OVER, told)
-        if running is not None and not running.is_suspected and now_us >= running.began_us + self.timeout_us:
+        if running is not None and not running.is_suspected and now_us >= self._overdue_us(running):
             self._happened(Fact.TIMED_OUT, told)
         self._follow_up(told)
 
@@ -244,15 +251,20 @@ class Coordinator:
     def deadline_us(self) -> int | None:
         """When to call `timer_fired` next; None if only a fact can change anything."""
         due: list[int] = []
-        if self.state is State.IDLE and self.max_interval_us:
-            due.append(self._ended_us + self.max_interval_us)
+        periodic_us = self.pace.due_us(self._ended_us)
+        if self.state is State.IDLE and periodic_us is not None:
+            due.append(periodic_us)
         if self.state is State.REQUESTED and not self._awaiting:
             due.append(self._earliest_us)
         if self._running is not None and not self._running.is_suspected:
-            due.append(self._running.began_us + self.timeout_us)
+            due.append(self._overdue_us(self._running))
         if self._awaiting:
             due.append(self._awaiting[0].resume_due_us)
         return min(due, default=None)
+
+    def look_us(self) -> int | None:
+        """When to look at the guest's memory next, and tell `pace`; None: not now."""
+        return self.pace.look_us(self._ended_us) if self.state is State.IDLE and not self._awaiting else None
 
     @property
     def is_running(self) -> bool:
@@ -274,6 +286,7 @@ class Coordinator:
             "count": {kind.value: count for kind, count in self.history.count.items() if count},
             "aborted": self.history.aborted,
             "pause_ms": pauses.to_dict() if pauses else None,
+            "pace": self.pace.status(),
             "last": [record.to_dict(unix_minus_monotonic_us) for record in self.history.last],
         }
 
@@ -312,6 +325,8 @@ class Coordinator:
     def _arm(self, told: _Told, says: str) -> None:
         self._is_refusal_suspected = False
         self._ended_us = self._earliest_us = told.now_us
+        self._copied_until = self._stream_bytes
+        self.pace.restarted(told.now_us)
         self._pending.add(Reason(ReasonKind.FIRST, "the pair has entered COLO"), told.now_us)
 
     def _disarm(self, told: _Told, says: str) -> None:
@@ -332,7 +347,7 @@ class Coordinator:
             self._pending.add(told.reason, told.now_us)
 
     def _want_periodic(self, told: _Told, says: str) -> None:
-        text = f"the last one was {(told.now_us - self._ended_us) / 1e6:.1f} s ago"
+        text = self.pace.why_now(told.now_us - self._ended_us)
         self._pending.add(Reason(ReasonKind.PERIODIC, text), told.now_us)
 
     def _join(self, told: _Told, says: str) -> None:
@@ -345,12 +360,12 @@ class Coordinator:
     # ── actions: the running checkpoint ───────────────────────────────────────────────────────────────────────────
 
     def _ask(self, told: _Told, says: str) -> None:
-        self._running = _Running(told.now_us)
+        self._running = _Running(told.now_us, told.now_us - self._ended_us)
         self._running.reasons.take(self._pending)
         self._commands.append(AskHypervisor(self._epoch.next, self._running.reasons.kept))
 
     def _begin_unasked(self, told: _Told, says: str) -> None:
-        self._running = _Running(told.now_us)
+        self._running = _Running(told.now_us, told.now_us - self._ended_us)
         self._running.reasons.add(Reason(ReasonKind.HYPERVISOR, "the hypervisor began it by itself"), told.now_us)
         self._running.reasons.take(self._pending)
 
@@ -391,7 +406,9 @@ class Coordinator:
             released_frames=told.released_frames,
             released_bytes=told.released_bytes,
             discarded_frames=told.discarded_frames,
+            copied_bytes=self._stream_bytes - self._copied_until,
         )
+        self._copied_until = self._stream_bytes
         self._awaiting.append(running)
         if running.resumed_us is not None:
             self._end_last(told, says)
@@ -407,8 +424,12 @@ class Coordinator:
 
     def _end_last(self, told: _Told, says: str) -> None:
         first = self._awaiting.popleft()
-        assert first.record is not None
-        self._record(replace(first.record, resumed_us=first.resumed_us, pause_us=first.pause_us))
+        record, pause_us = first.record, first.pause_us
+        assert record is not None
+        if pause_us is not None:
+            self.pace.copied(Copied(first.ran_us, pause_us, record.copied_bytes))
+        self.pace.resumed(told.now_us)
+        self._record(replace(record, resumed_us=first.resumed_us, pause_us=pause_us))
 
     def _end_all(self, told: _Told, says: str) -> None:
         while self._awaiting:
@@ -457,6 +478,9 @@ class Coordinator:
             outcome=outcome,
             why=None if is_committed else told.why,
         )
+
+    def _overdue_us(self, running: _Running) -> int:
+        return self.pace.overdue_us(running.began_us, self._moved_us)
 
     def _note_end(self, now_us: int, distance_us: int) -> None:
         self._ended_us = now_us

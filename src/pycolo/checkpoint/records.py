@@ -125,6 +125,8 @@ class CheckpointRecord:
     released_frames: int = 0
     released_bytes: int = 0
     discarded_frames: int = 0
+    copied_bytes: int = 0
+    """What has moved through the migration stream for it."""
 
     def to_dict(self, unix_minus_monotonic_us: int) -> dict[str, Any]:
         """As the control socket's answers show it; the argument converts monotonic time to wall-clock time."""
@@ -142,6 +144,7 @@ class CheckpointRecord:
             "released_frames": self.released_frames,
             "released_bytes": self.released_bytes,
             "discarded_frames": self.discarded_frames,
+            "copied_bytes": self.copied_bytes,
         }
 
 

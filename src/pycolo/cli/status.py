@@ -139,8 +139,24 @@ def _checkpoint_lines(checkpoint: Fields) -> Iterator[str]:
         yield f"asked for: {', '.join(pending)}"
     if pause := checkpoint.get("pause_ms"):
         yield f"pause: median {pause['median']:.1f} ms, p99 {pause['p99']:.1f} ms, at most {pause['max']:.1f} ms"
+    if pace := checkpoint.get("pace"):
+        yield from _pace_lines(pace)
     for record in checkpoint.get("last", [])[-CHECKPOINTS_SHOWN:]:
         yield f"  {checkpoint_line(record)}"
+
+
+def _pace_lines(pace: Fields) -> Iterator[str]:
+    """What the guest's memory lets hope for."""
+    if pace["why"]:
+        yield str(pace["why"])
+    if pace["interval_ms"] is None or not pace["of"]:
+        return
+    parts = [f"pause target {pace['target_ms']:.0f} ms: {'held' if pace['is_held'] else 'not held'}"]
+    if pace["change_bytes_per_s"] is not None:
+        parts.append(f"{size(pace['change_bytes_per_s'])}/s change")
+    if pace["copy_bytes_per_s"] is not None:
+        parts.append(f"{size(pace['copy_bytes_per_s'])}/s are copied")
+    yield ", ".join(parts)
 
 
 def checkpoint_line(record: Fields) -> str:
@@ -150,6 +166,8 @@ def checkpoint_line(record: Fields) -> str:
         parts[0] += f": {record['why']}"
     if record.get("pause_ms") is not None:
         parts.append(f"pause {record['pause_ms']:.1f} ms")
+    if record.get("copied_bytes"):
+        parts.append(f"copied {size(record['copied_bytes'])}")
     parts.append(f"released {record.get('released_frames', 0)} frames, {size(record.get('released_bytes', 0))}")
     if record.get("discarded_frames"):
         parts.append(f"discarded {record['discarded_frames']}")

@@ -186,11 +186,14 @@ class CheckpointOptions(Section, frozen=True, forbid_unknown_fields=True, kw_onl
 
     max_interval_ms: Annotated[int, keys.milliseconds(0, _U31)] = 10_000
     """Maximum time between two checkpoints; 0: only on request. A checkpoint copies everything that has changed since
-    the last one while the guest stands still.
+    the last one while the guest stands still; a guest that changes much is copied sooner, see
+    `protect.pause_target_ms`.
     """
 
     timeout_ms: Annotated[int, keys.milliseconds(100, 600_000)] = 5_000
-    """A checkpoint that takes longer is abandoned and is a suspicion."""
+    """A checkpoint of which nothing has moved for this long is abandoned and is a suspicion. What it copies may take
+    longer, and loading that as long again.
+    """
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """The maximum must not be below the minimum."""
@@ -306,11 +309,17 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class ProtectOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When the guest gets a secondary."""
+    """When the guest gets a secondary, and what that may cost it."""
 
     automatic: Annotated[bool, keys.boolean()] = True
     """`colo protect` is a wish that is remembered until `colo unprotect`: after a failure the node that serves protects
     its guest again as soon as the other node is linked, with growing pauses while that fails. False: only on command.
+    """
+
+    pause_target_ms: Annotated[int, keys.milliseconds(5, 60_000)] = 100
+    """No checkpoint shall pause the guest for longer: the more it changes, the more often it is copied, within
+    `checkpoint.min_distance_ms` and `max_interval_ms`. `colo status` says when that is not enough, see
+    [Busy memory](operate.md#busy-memory).
     """
 
 

@@ -57,6 +57,11 @@ CATALOG: Final = (
     Spec("colo_checkpoint_released_frames_total", "counter", "Held frames that checkpoints released."),
     Spec("colo_checkpoint_released_bytes_total", "counter", "The bytes of those frames."),
     Spec("colo_checkpoint_discarded_frames_total", "counter", "Frames of the secondary that checkpoints discarded."),
+    Spec("colo_checkpoint_copied_bytes_total", "counter", "What moved through the migration stream for checkpoints."),
+    Spec("colo_checkpoint_pause_target_seconds", "gauge", "`protect.pause_target_ms`: no pause shall be longer."),
+    Spec("colo_checkpoint_pause_target_missed", "gauge", "1 while pauses are longer than that."),
+    Spec("colo_checkpoint_change_bytes_per_second", "gauge", "What the guest changes of its memory, as last seen."),
+    Spec("colo_checkpoint_copy_bytes_per_second", "gauge", "How fast checkpoints copy it."),
     # the comparison
     Spec("colo_hold_seconds", "histogram", "Time for which released packets were held."),
     Spec("colo_held_packets", "gauge", "Packets held now, both sides."),

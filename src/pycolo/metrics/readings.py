@@ -176,6 +176,12 @@ def _degraded(status: Mapping[str, Any]) -> Reading:
         yield (), float(found == Verdict.DEGRADED)
 
 
+def _target_missed(status: Mapping[str, Any]) -> Reading:
+    found = at(status, "checkpoint", "pace", "is_held")
+    if isinstance(found, bool):
+        yield (), float(not found)
+
+
 def _failover_seconds(status: Mapping[str, Any]) -> Reading:
     began = number(status, "takeover", "suspected_ns")
     ended = number(status, "takeover", "done_ns")
@@ -241,6 +247,11 @@ READERS: Final[dict[str, Reader]] = {
     "colo_checkpoint_released_frames_total": plain("checkpoint", "released_frames"),
     "colo_checkpoint_released_bytes_total": plain("checkpoint", "released_bytes"),
     "colo_checkpoint_discarded_frames_total": plain("checkpoint", "discarded_frames"),
+    "colo_checkpoint_copied_bytes_total": plain("checkpoint", "copied_bytes"),
+    "colo_checkpoint_pause_target_seconds": plain("checkpoint", "pace", "target_ms", per=1000),
+    "colo_checkpoint_pause_target_missed": _target_missed,
+    "colo_checkpoint_change_bytes_per_second": plain("checkpoint", "pace", "change_bytes_per_s"),
+    "colo_checkpoint_copy_bytes_per_second": plain("checkpoint", "pace", "copy_bytes_per_s"),
     "colo_held_packets": plain("counters", "held"),
     "colo_held_bytes": plain("counters", "held_bytes"),
     "colo_connections": plain("counters", "connections"),

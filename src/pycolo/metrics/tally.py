@@ -3,7 +3,7 @@
 `CheckpointTally.status()` is the part `checkpoint` of the status answer; the collector makes metrics from it::
 
     {"count": {"divergence": 3, "periodic": 1}, "aborted": 0,
-     "released_frames": 40, "released_bytes": 51234, "discarded_frames": 38,
+     "released_frames": 40, "released_bytes": 51234, "discarded_frames": 38, "copied_bytes": 7340032,
      "pause_histogram": {"buckets": [[1000, 0], [2000, 1], …, [null, 0]], "sum_us": 24100}}
 
 A bucket is (inclusive upper bound in µs; null: none) and the number of pauses in it and in no smaller one.
@@ -45,7 +45,7 @@ class CheckpointTally:
         self.pauses = PauseHistogram()
         self._committed: Counter[str] = Counter()
         self._aborted = 0
-        self._sums = dict.fromkeys(("released_frames", "released_bytes", "discarded_frames"), 0)
+        self._sums = dict.fromkeys(("released_frames", "released_bytes", "discarded_frames", "copied_bytes"), 0)
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Count a finished checkpoint. A committed one counts for the reason of the first request. Its pause counts for

@@ -14,7 +14,7 @@ from pycolo.node.primarypath import PrimaryPath
 from pycolo.wire.build import probe
 
 PATIENCE_S: Final = 5.0
-"""The secondary stands still for a checkpoint, or much stands before the frame."""
+"""Much stands before the frame."""
 
 AGAIN_S: Final = 0.5
 """A frame may be lost to a checkpoint: another one follows."""
@@ -24,23 +24,29 @@ _TOKEN_BYTES: Final = 16
 
 
 class Prober:
-    """`path()`: the primary's data path of the moment; None where this node has none."""
+    """`path()`: the primary's data path of the moment; None where this node has none.
 
-    def __init__(self, path: Callable[[], PrimaryPath | None]) -> None:
+    `is_standing()`: a checkpoint is made. The frame waits for it, which counts for nothing.
+    """
+
+    def __init__(self, path: Callable[[], PrimaryPath | None], is_standing: Callable[[], bool] = lambda: False) -> None:
         self._path = path
+        self._is_standing = is_standing
 
     async def probe(self, patience_s: float = PATIENCE_S) -> float | None:
         """Milliseconds until the frame was back and compared; None: it did not come back, or there is no primary.
 
         Raises `StateError` when the data path has ended.
         """
-        began_s = monotonic()
-        while monotonic() - began_s < patience_s:
+        began_s = patient_s = monotonic()
+        while monotonic() - patient_s < patience_s:
             path = self._path()
             if path is None:
                 return None
             if await _once(path):
                 return (monotonic() - began_s) * 1000
+            if self._is_standing():
+                patient_s = monotonic()
         return None
 
 

@@ -18,7 +18,10 @@ Only the command line imports it. What the pair does is decided by `failover.pai
     relay           the migration stream on its way through the node
     backstream      its reverse direction, as messages
     barrier         what must have happened before one of its messages passes
-    checkpointdriver  between QEMU, the barrier, the data path and `checkpoint.coordinator`
+    firstsync       waits for the first copy, which has to come to an end
+    looks           at the guest's memory between two checkpoints; memorysample: a sample of it
+    checkpointdriver  between QEMU, the barrier, the data path and `checkpoint.coordinator`; guestcheckpoints: its view
+                    of the guest
     curing          what QEMU's bugs need at certain moments: `qmp.cures`, carried out
     machine         one QEMU: process, QMP, events
     wiring          chardevs and filters over QMP

@@ -130,7 +130,9 @@ class _Assembly:
         self._journal = journal
         self._divergences = divergences
         self._failovers: dict[str, int] = {}
-        self._health = HealthWatch(decider, guest, Prober(self._primary_path), divergences.summarise)
+        self._health = HealthWatch(
+            decider, guest, Prober(self._primary_path, guest.checkpoints.is_running), divergences.summarise
+        )
         make_control = control_maker(
             node_options(config, hello.Role.PRIMARY), lambda: (self._pair().term, record.epoch.number)
         )

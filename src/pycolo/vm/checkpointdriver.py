@@ -20,6 +20,7 @@ from pycolo.checkpoint import commands
 from pycolo.checkpoint.commands import AskHypervisor, Commit, Dissolve, Record, Refused, Suspect
 from pycolo.checkpoint.coordinator import Coordinator
 from pycolo.checkpoint.epoch import Epoch
+from pycolo.checkpoint.pace import PAUSE_TARGET_MS
 from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
 from pycolo.compare.difference import Command, Difference, RequestCheckpoint
 from pycolo.compare.kinds import DifferenceKind
@@ -27,6 +28,8 @@ from pycolo.config.sections import CheckpointOptions
 from pycolo.errors import CheckpointError, PycoloError, StateError
 from pycolo.metrics.tally import CheckpointTally
 from pycolo.node.digest import Digest
+from pycolo.vm.looks import Looks
+from pycolo.vm.memorysample import MemorySample
 
 _KINDS: Final = {
     DifferenceKind.TIMEOUT: ReasonKind.TIMEOUT,
@@ -36,6 +39,9 @@ _KINDS: Final = {
     DifferenceKind.TABLE_FULL: ReasonKind.QUEUE_FULL,
 }
 """Any other kind of difference is a divergence."""
+
+FINDING_AGAIN_US: Final = 600_000_000
+"""A pause target that is not held is logged so often: every ten minutes."""
 
 log = structlog.get_logger("colo")
 
@@ -51,6 +57,16 @@ class CheckpointHost(Protocol):
     def call(self) -> Callable[..., None]:
         """`call(function, *arguments)` runs the function in asyncio's thread."""
 
+    @property
+    def ram_bytes(self) -> int:
+        """The guest's memory; 0: unknown."""
+
+    def stream(self) -> tuple[int, int] | None:
+        """What the migration stream has moved, and when the last of it (monotonic µs). Any thread."""
+
+    def memory_sample(self) -> MemorySample | None:
+        """A new sample of the guest's memory; None: it cannot be read. Any thread."""
+
     async def ask_hypervisor(self) -> None:
         """Request a checkpoint from QEMU. Raises `PycoloError`."""
 
@@ -64,14 +80,20 @@ class CheckpointHost(Protocol):
 class CheckpointDriver:
     """Lives as long as the node. Armed while this node is the primary of a pair in COLO."""
 
-    def __init__(self, options: CheckpointOptions, host: CheckpointHost, epoch: Epoch) -> None:
+    def __init__(
+        self,
+        options: CheckpointOptions,
+        host: CheckpointHost,
+        epoch: Epoch,
+        pause_target_ms: int = PAUSE_TARGET_MS,
+    ) -> None:
         self._coordinator = Coordinator(
             epoch=epoch,
             min_distance_ms=options.min_distance_ms,
             max_interval_ms=options.max_interval_ms,
             timeout_ms=options.timeout_ms,
+            pause_target_ms=pause_target_ms,
         )
-        self._timeout_s = options.timeout_ms / 1000
         self._host = host
         self._epoch = epoch
         self._lock = threading.Lock()
@@ -81,6 +103,8 @@ class CheckpointDriver:
         self._loop = asyncio.get_running_loop()
         self._tally = CheckpointTally()
         self._digest = Digest("checkpoints")
+        self._looks = Looks(self._coordinator, self._lock, lambda: epoch.number, self._set_timer)
+        self._finding_said_us: int | None = None
 
     # ── the pair ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -90,10 +114,13 @@ class CheckpointDriver:
 
     def arm(self) -> None:
         """The primary runs again after the first synchronisation, so checkpoints are possible."""
+        self._coordinator.pace.ram_bytes = self._host.ram_bytes
+        self._looks.begin(self._host.memory_sample)
         self._tell(self._coordinator.pair_entered_colo)
 
     def disarm(self, why: str) -> None:
         """This node gives the pair up: no more checkpoints."""
+        self._looks.end()
         self._tell(self._coordinator.pair_lost, why)
         self._fail_waiting(why)
 
@@ -170,18 +197,27 @@ class CheckpointDriver:
         self._waiting.append(entry)
         self._obey(given)
         try:
-            async with asyncio.timeout(self._timeout_s + 2):
+            async with asyncio.timeout(self._longest_s):
                 record = await waiting
         except TimeoutError as error:
-            raise CheckpointError("requested", f"not done within {self._timeout_s + 2:g} s") from error
+            raise CheckpointError("requested", f"not done within {self._longest_s:.0f} s") from error
         finally:
             self._waiting.remove(entry)
         return record.to_dict(_unix_minus_monotonic_us())
 
+    @property
+    def _longest_s(self) -> float:
+        """One that runs may have to end first."""
+        pace = self._coordinator.pace
+        return 2 * (pace.longest_us or pace.timeout_us) / 1e6 + 2
+
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _ask_coordinator(self, fact: Callable[..., None], *arguments: Any, **named: Any) -> list[commands.Command]:
+        moved = self._host.stream()
         with self._lock:
+            if moved is not None:
+                self._coordinator.stream_moved(*moved, now_us=_now_us())
             fact(*arguments, now_us=_now_us(), **named)
             return self._coordinator.commands()
 
@@ -197,6 +233,7 @@ class CheckpointDriver:
                 case Suspect(text=text):
                     self._host.checkpoint_overdue(text)
                 case Dissolve(text=text):
+                    self._looks.end()
                     self._fail_waiting(text)
                     self._host.pair_broken(text)
                 case Refused(reason=reason, why=why):
@@ -211,6 +248,7 @@ class CheckpointDriver:
             self._timer = None
         with self._lock:
             due_us = self._coordinator.deadline_us()
+        self._looks.schedule()
         if due_us is not None:
             self._timer = self._loop.call_later(max(0, due_us - _now_us()) / 1e6, self._fired)
 
@@ -232,7 +270,7 @@ class CheckpointDriver:
     def _record(self, record: CheckpointRecord) -> None:
         shown = record.to_dict(_unix_minus_monotonic_us())
         reasons = ", ".join(f"{reason.kind.value}: {reason.text}" for reason in record.reasons)
-        fields = {key: shown[key] for key in ("epoch", "outcome", "why", "pause_ms", "released_frames")}
+        fields = {key: shown[key] for key in ("epoch", "outcome", "why", "pause_ms", "copied_bytes")}
         now_ms = _now_us() // 1000
         if line := self._digest.due(now_ms):
             log.info(line)
@@ -240,16 +278,31 @@ class CheckpointDriver:
         if record.outcome is not Outcome.COMMITTED or self._digest.is_whole(kind, now_ms):
             log.info(f"checkpoint for {reasons}", **fields)
         self._tally.take(shown)
+        self._say_finding()
         if record.outcome is Outcome.COMMITTED:
             is_operators = any(reason.kind is ReasonKind.OPERATOR for reason in record.reasons)
             for epoch, waiting in self._waiting:
                 if is_operators and record.epoch > epoch and not waiting.done():  # not one from before the request
                     waiting.set_result(record)
 
+    def _say_finding(self) -> None:
+        """Log a pause target that is not held, and that it is held again."""
+        finding, said_us = self._coordinator.pace.finding, self._finding_said_us
+        if finding is None and said_us is not None:
+            self._finding_said_us = None
+            log.info("the guest's pauses are within their target again")
+        elif finding is not None and (said_us is None or _now_us() >= said_us + FINDING_AGAIN_US):
+            self._finding_said_us = _now_us()
+            log.warning(finding)
+
     def _fail_waiting(self, why: str) -> None:
         for _, waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(CheckpointError("requested", why))
+
+    def is_running(self) -> bool:
+        """Whether a checkpoint is being made."""
+        return self._coordinator.is_running
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -261,6 +314,7 @@ class CheckpointDriver:
 
     async def close(self) -> None:
         """Cancel the timer and the requests under way."""
+        await self._looks.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in list(self._asking):

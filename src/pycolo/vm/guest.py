@@ -26,6 +26,7 @@ from pycolo.node.rowsfile import KeptRows, RowsFile
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.checkpointdriver import CheckpointDriver
+from pycolo.vm.guestcheckpoints import GuestCheckpoints
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.hooks import Network
 from pycolo.vm.jobs import Job, Jobs
@@ -70,7 +71,9 @@ class VmGuest:
         self._link = 0
         self.primary: PrimaryGuest | None = None
         self.secondary: SecondaryGuest | None = None
-        self.checkpoints = CheckpointDriver(host.config.checkpoint, _Checkpoints(host, self), host.epoch)
+        checkpoints = GuestCheckpoints(host, self)
+        target_ms = host.config.protect.pause_target_ms
+        self.checkpoints = CheckpointDriver(host.config.checkpoint, checkpoints, host.epoch, target_ms)
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -479,18 +482,3 @@ class VmGuest:
     async def snapshot(self) -> dict[str, Any]:
         """See `Guest`."""
         return await self._slot.snapshot()
-
-
-class _Checkpoints:
-    """See `CheckpointHost`."""
-
-    def __init__(self, host: GuestHost, guest: VmGuest) -> None:
-        self.call = host.call
-        self._guest = guest
-        self.checkpoint_overdue = guest.checkpoint_overdue
-        self.pair_broken = guest.pair_broken
-
-    async def ask_hypervisor(self) -> None:
-        """Request a checkpoint from QEMU. Raises `PycoloError`."""
-        if self._guest.primary is not None:
-            await self._guest.primary.request_checkpoint()

@@ -28,13 +28,15 @@ from pycolo.qmp.judge import compare, judge
 from pycolo.qmp.probe import Facts
 from pycolo.qmp.versions import colo_capabilities
 from pycolo.transport.linksetup import RawLink
-from pycolo.vm import wiring
+from pycolo.vm import firstsync, wiring
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.barrier import PrimaryBarrier
 from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.curing import Curing
+from pycolo.vm.firstsync import FirstSync
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
+from pycolo.vm.memorysample import MemorySample, open_sample
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_primary_path, restored_rewriter
 from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_path
@@ -50,14 +52,8 @@ FIND_S: Final = 0.3
 RELAY_S: Final = 10.0
 """Time limit for connecting both ends of the migration stream."""
 
-MIGRATION_STALL_S: Final = 60.0
-"""The first migration is given up after its stream has not moved for this long."""
-
-WORD_S: Final = 0.1
-"""This host's QEMU notices the other one's end first; the other node's report, a moment later, says why."""
-
 LOOK_S: Final = 0.05
-"""Interval at which the first migration is checked."""
+"""Interval at which QEMU is asked whether it has got there."""
 
 log = structlog.get_logger("colo")
 
@@ -78,6 +74,7 @@ class PrimaryGuest:
         self._relay: Relay | None = None
         self._link: RawLink | None = None
         self._listening: socket.socket | None = None
+        self._first: FirstSync | None = None
         self._is_needed = False
         self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end)
         self.path: PrimaryPath | None = None
@@ -181,6 +178,13 @@ class PrimaryGuest:
     async def set_parameters(self) -> None:
         """Turn COLO on and QEMU's own periodic checkpoints off."""
         await self.machine.set_capabilities(colo_capabilities(self._known.version))
+        self._first = FirstSync(
+            self.machine,
+            self._config.pair,
+            self._config.protect.pause_target_ms,
+            lambda: self._relay.forward_bytes if self._relay is not None else 0,
+        )
+        await self._first.prepare()
         await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
 
     async def migrate(self) -> None:
@@ -218,36 +222,9 @@ class PrimaryGuest:
 
     async def first_checkpoint(self) -> None:
         """Wait until the secondary has the first state, and the record on disk says so."""
-        attempt = self._present
-        moved_bytes, moved_at = -1, asyncio.get_running_loop().time()
-        while not attempt.decided.is_set():
-            if attempt.broken is not None:
-                await asyncio.sleep(WORD_S)
-                break
-            now = asyncio.get_running_loop().time()
-            bytes_now = self._relay.forward_bytes if self._relay is not None else 0
-            if bytes_now != moved_bytes:
-                moved_bytes, moved_at = bytes_now, now
-            elif now - moved_at > MIGRATION_STALL_S:
-                raise PeerError(f"{self._config.pair}: the migration stands still at {bytes_now} bytes")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await attempt.decided.wait()
-            if not attempt.decided.is_set():
-                await self._check_migration(attempt)
-        if not attempt.is_whole:
-            raise PeerError(f"{self._config.pair}: the first synchronisation has failed: {attempt.broken}")
+        assert self._first is not None
+        await self._first.wait(self._present)
         await self._until_running()
-
-    async def _check_migration(self, attempt: Attempt) -> None:
-        try:
-            state = (await self.machine.execute("query-migrate")).get("status")
-        except (PeerError, ConnectError):
-            if attempt.is_whole:
-                return
-            raise
-        if state in ("failed", "cancelled") and not attempt.is_whole:
-            raise PeerError(f"{self._config.pair}: the migration has {state}")
 
     async def _until_running(self) -> None:
         """Wait until QEMU has received READY. If it does not answer, the checkpoints' time limit notices it."""
@@ -322,9 +299,10 @@ class PrimaryGuest:
         await self.ensure_running()
 
     async def reset_parameters(self) -> None:
-        """Turn COLO off."""
+        """Turn COLO off, and give QEMU its own limits for a migration back."""
         before = {} if self.facts is None else self.facts.capabilities
         await self.machine.set_capabilities({"x-colo": False, "return-path": before.get("return-path", False)})
+        await firstsync.forget(self.machine)
 
     async def close_relay(self) -> None:
         """Close both ends of the migration stream."""
@@ -442,6 +420,17 @@ class PrimaryGuest:
             self._checkpoints.heard_colo_end(text)
 
     # ── what happens to it ────────────────────────────────────────────────────────────────────────────────────
+
+    def stream(self) -> tuple[int, int] | None:
+        """What the migration stream has moved, and when the last of it; None: there is none. Any thread."""
+        relay = self._relay
+        return None if relay is None else relay.progress
+
+    def memory_sample(self) -> MemorySample | None:
+        """A sample of the guest's memory; None: this node may not read it, or the guest is gone."""
+        if self.facts is None or not self.machine.pid:
+            return None
+        return open_sample(self.machine.pid, self.facts.ram_bytes)
 
     async def request_checkpoint(self) -> None:
         """Make QEMU begin a checkpoint now. Raises `PeerError`, `ConnectError`."""

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic_ns
 from typing import Final
 
 from pycolo.errors import ConnectError, PycoloError
@@ -43,6 +44,7 @@ class _Pump:
         self.has_ended = False
         self.sink_is_gone = False
         self.bytes = 0
+        self.moved_ns = 0
         self._buf = memoryview(bytearray(CHUNK_BYTES + PARTIAL_BYTES_MAX))
         self._start = 0
         self._end = 0
@@ -70,6 +72,7 @@ class _Pump:
                 count = self.sink.send(self._buf[self._start : self._end])
                 self._start += count
                 self.bytes += count
+                self.moved_ns = monotonic_ns()
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError:
@@ -125,6 +128,11 @@ class Relay(threading.Thread):
     def forward_bytes(self) -> int:
         """Bytes of the primary's state moved so far."""
         return self._forward.bytes
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """`forward_bytes`, and when the last of them moved (monotonic µs). Any thread."""
+        return self._forward.bytes, self._forward.moved_ns // 1000
 
     def close(self, *, drain_s: float = 0.0) -> None:
         """Close both connections. `drain_s`: first wait so long for this host's QEMU to close its side. Any thread."""

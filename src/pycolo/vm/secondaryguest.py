@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic_ns
 from typing import Final
 
 import structlog
@@ -27,6 +28,7 @@ from pycolo.qmp.probe import Facts
 from pycolo.qmp.versions import colo_capabilities
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm import wiring
+from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.barrier import SecondaryBarrier
 from pycolo.vm.commandline import qmp_arguments
 from pycolo.vm.curing import Curing
@@ -40,7 +42,8 @@ from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_path
 from pycolo.vm.relay import Relay
 
 LEAVE_COLO_S: Final = 1.0
-"""Leaving COLO takes 3 ms; a QEMU that has not answered after this time hangs."""
+"""Leaving COLO takes 3 ms; a QEMU that has not answered after this time hangs. While it loads a checkpoint it does not
+answer either: it has as long again as that was copied."""
 
 STREAM_END_S: Final = 0.25
 """Time for QEMU to close the stream after it has left COLO; until then it may still send LOADED."""
@@ -79,6 +82,7 @@ class SecondaryGuest:
         self._data: LinkSocket | None = None
         self._relay: Relay | None = None
         self._curing: Curing | None = None
+        self._replied_us: int | None = None
         self.machine = Machine(host.config.qemu, f"{host.config.pair} (secondary)", self._heard_event, on_gone)
         self.path: SecondaryPath | None = None
         self.facts: Facts | None = None
@@ -193,11 +197,20 @@ class SecondaryGuest:
             guest.close()
             link.close()
             raise StateError("open-relay", "discarded or connected", "prepared")
+        barrier = SecondaryBarrier(path, self._host.epoch, curing)
+
+        def guard(word: int) -> None:
+            barrier.guard(word)
+            if word == ColoMessage.REPLY:
+                self._replied_us = monotonic_ns() // 1000
+            elif word == ColoMessage.LOADED:
+                self._replied_us = None
+
         self._relay = Relay(
             guest,
             link,
             is_primary=False,
-            on_message=SecondaryBarrier(path, self._host.epoch, curing).guard,
+            on_message=guard,
             on_ended=lambda text: self._host.call(self._on_broken, text),
         )
         self._relay.start()
@@ -243,10 +256,18 @@ class SecondaryGuest:
         if self._curing is not None:
             await self._curing.apply(Moment.ABORTED)
 
+    @property
+    def _patience_s(self) -> float:
+        """For an answer of QEMU, which gives none while it loads a state."""
+        replied_us, relay = self._replied_us, self._relay
+        if replied_us is None or relay is None:
+            return LEAVE_COLO_S
+        return LEAVE_COLO_S + max(0, relay.progress[1] - replied_us) / 1e6
+
     async def _colo_mode(self) -> str:
         """Query the COLO mode. Yanks a QEMU that hangs in the stream; a LOADED that it had not sent is lost then."""
         try:
-            status = await self.machine.execute("query-colo-status", timeout_s=LEAVE_COLO_S)
+            status = await self.machine.execute("query-colo-status", timeout_s=self._patience_s)
         except QmpTimeout:
             await self.machine.yank()
             status = await self.machine.execute("query-colo-status")
@@ -255,7 +276,7 @@ class SecondaryGuest:
     async def _lose_heartbeat(self) -> None:
         """Send x-colo-lost-heartbeat. Yanks a QEMU that hangs, as `_colo_mode` does."""
         try:
-            await self.machine.execute("x-colo-lost-heartbeat", timeout_s=LEAVE_COLO_S)
+            await self.machine.execute("x-colo-lost-heartbeat", timeout_s=self._patience_s)
         except QmpTimeout:
             await self.machine.yank()
             if await self._colo_mode() != "none":

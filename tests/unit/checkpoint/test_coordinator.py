@@ -585,5 +585,67 @@ def test_the_status_of_nothing():
         "count": {},
         "aborted": 0,
         "pause_ms": None,
+        "pace": Coordinator().pace.status(),
         "last": [],
     }
+
+
+# ── what is copied ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def copying(trace, octets, ms, pause_ms):
+    """A checkpoint asked for at `ms`; the record. `octets`: what its stream has moved since it began."""
+    trace.requested(ms, ASKED)
+    trace.secondary_stopped(ms + 1)
+    trace.primary_stopped(ms + 2, at_us(ms + 2))
+    trace.stream_moved(ms + pause_ms, octets, round((ms + pause_ms) * 1000))
+    trace.loaded(ms + 2 + pause_ms)
+    trace.committed(ms + 2 + pause_ms, 0, 0, 0)
+    (record,) = records(trace.primary_resumed(ms + 2 + pause_ms, at_us(ms + 2 + pause_ms)))
+    return record
+
+
+def test_a_record_has_what_was_copied_for_it():
+    trace = Trace().protected()
+    trace.stream_moved(10, 5_000_000, 10_000)  # of the first synchronisation and the first checkpoint
+    assert copying(trace, 5_700_000, 100, 9).copied_bytes == 5_700_000
+    assert copying(trace, 5_900_000, 300, 9).copied_bytes == 200_000
+    assert trace.core.status(0)["last"][-1]["copied_bytes"] == 200_000
+
+
+def test_the_next_pair_begins_with_nothing_copied():
+    trace = Trace().protected()
+    copying(trace, 5_700_000, 100, 9)
+    trace.pair_lost(200, "unprotect")
+    trace.stream_moved(290, 900, 290_000)
+    trace.synchronised(300)
+    trace.pair_entered_colo(300)
+    trace.stream_moved(301, 1_000, 301_000)
+    trace.secondary_stopped(302)
+    assert trace.checkpoint_ends(303, 310).copied_bytes == 100
+
+
+def test_a_checkpoint_whose_bytes_move_is_not_suspect():
+    trace = Trace().protected()
+    trace.requested(100, PAYLOAD)
+    trace.secondary_stopped(101)
+    trace.primary_stopped(102, at_us(102))
+    for ms in range(200, 5_000, 400):
+        trace.stream_moved(ms, ms * 1_000_000, ms * 1000)
+        assert trace.timer_fired(ms) == []
+    assert trace.due_ms == 4_600 + 4_500 + TIMEOUT_MS, "what was copied in 4.5 s is loaded within that time"
+    assert trace.timer_fired(9_599) == []
+    (suspect,) = trace.timer_fired(9_600)
+    assert isinstance(suspect, Suspect)
+    assert "it began 9.5 s ago" in suspect.text
+
+
+def test_a_guest_that_changes_much_is_copied_sooner():
+    trace = Trace(max_interval_ms=10_000).protected()
+    assert copying(trace, 400_000_000, 10_010, 1_000).copied_bytes == 400_000_000
+    due_ms = trace.due_ms
+    assert 11_012 + DISTANCE_MS < due_ms < 12_100, "40 MB/s change, 400 MB/s are copied: 80 ms after 0.8 s"
+    (ask,) = trace.timer_fired(due_ms)
+    (reason,) = ask.reasons
+    assert reason.kind is ReasonKind.PERIODIC
+    assert "more than 100 ms" in reason.text

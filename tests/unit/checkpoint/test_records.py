@@ -33,6 +33,7 @@ RECORD = CheckpointRecord(
     released_frames=12,
     released_bytes=3456,
     discarded_frames=3,
+    copied_bytes=2_500_000,
 )
 
 
@@ -52,6 +53,7 @@ def test_a_record_in_the_shape_of_the_control_socket():
         "released_frames": 12,
         "released_bytes": 3456,
         "discarded_frames": 3,
+        "copied_bytes": 2_500_000,
     }
     assert json.loads(json.dumps(shown)) == shown
 

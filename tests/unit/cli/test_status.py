@@ -19,7 +19,7 @@ from pycolo.cli.watch import CLEAR_BELOW, HOME, screen
 from pycolo.node.sidebyside import divergence_lines, side_by_side
 from support.asked import STATUS, answering
 from support.configs import changed
-from support.statuses import vm_status
+from support.statuses import pace, vm_status
 
 
 async def answer(_: dict) -> dict:
@@ -59,6 +59,20 @@ def test_warnings_stay_and_say_whether_they_were_overridden():
     assert "warning (this host): it deadlocks" in status_lines(vm_status(warnings=[note]))
     overridden = status_lines(vm_status(warnings=[note | {"overridden": True}]))
     assert "overridden by --force (this host): it deadlocks" in overridden
+
+
+def test_a_pause_target_is_held_or_the_figures_say_why_not():
+    lines = status_lines(vm_status())
+    assert "pause target 100 ms: held, 11.4 MiB/s change, 429.2 MiB/s are copied" in lines
+    why = "the pause target of 100 ms is not held: 3 of the last 9 pauses were longer"
+    checkpoint = vm_status()["checkpoint"]
+    told = status_lines(vm_status(checkpoint=checkpoint | {"pace": pace(is_held=False, why=why)}))
+    assert told[told.index(why) + 1].startswith("pause target 100 ms: not held")
+    unknown = pace(change_bytes_per_s=None, copy_bytes_per_s=None)
+    assert "pause target 100 ms: held" in status_lines(vm_status(checkpoint=checkpoint | {"pace": unknown}))
+    for silent in (pace(of=0), pace(interval_ms=None)):
+        lines = status_lines(vm_status(checkpoint=checkpoint | {"pace": silent}))
+        assert not any("pause target" in line for line in lines)
 
 
 def test_a_guest_that_ought_to_be_protected_and_is_not():

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from pycolo.core import Comparator, Rewriter
+from pycolo.node import prober
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.prober import Prober
 from pycolo.node.secondarypath import SecondaryPath
@@ -90,6 +91,20 @@ def test_one_that_cannot_come_back_is_said_so(make):
     tell(both.secondary, both.secondary.loaded, 0)
     tell(both.primary, both.primary.send_offsets, 0)
     assert both.probe() > 0
+
+
+def test_a_checkpoint_costs_no_patience(make, monkeypatch):
+    """The secondary stands still while much is copied: that the frame is not back says nothing."""
+    monkeypatch.setattr(prober, "AGAIN_S", 0.02)
+    both = make()
+    tell(both.secondary, both.secondary.hold)
+    standing = [True, True, False]
+
+    def is_standing():
+        return standing.pop(0)
+
+    assert asyncio.run(Prober(lambda: both.primary, is_standing).probe(0.01)) is None
+    assert standing == []
 
 
 def test_a_node_without_a_primary_s_path_probes_nothing():

@@ -112,6 +112,14 @@ class Primary:
     async def ask_hypervisor(self) -> None:
         self.asked += 1
 
+    ram_bytes = 0
+
+    def stream(self) -> tuple[int, int] | None:
+        return None
+
+    def memory_sample(self) -> None:
+        return None
+
     def checkpoint_overdue(self, text: str) -> None:
         self.suspicions.append(text)
 

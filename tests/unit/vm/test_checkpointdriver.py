@@ -21,6 +21,28 @@ STOPPED_US, RESUMED_US = 1_000_000, 1_006_500
 RELEASED = {"released_frames": 3, "released_bytes": 400, "discarded_frames": 2}
 
 
+class Sample:
+    """A guest's memory, of which so many bytes have changed."""
+
+    def __init__(self) -> None:
+        self.changed_bytes = 0
+        self.compared = 0
+        self.is_gone = False
+        self.is_closed = False
+
+    def take(self) -> None:
+        if self.is_gone:
+            raise ProcessLookupError
+
+    def changed(self) -> tuple[int, int]:
+        self.take()
+        self.compared += 1
+        return self.changed_bytes, self.changed_bytes >> 20
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
 class Stage:
     """A driver; a hypervisor and a data path that do what the test says."""
 
@@ -34,6 +56,8 @@ class Stage:
         self.commit_error: Exception | None = None
         self.commit_gate = threading.Event()
         self.commit_gate.set()
+        self.moved = (1_000, 0)
+        self.sample: Sample | None = None
         self._loop = asyncio.get_running_loop()
         self.epoch = Epoch(6)
         self.driver = CheckpointDriver(CheckpointOptions(**given), self, self.epoch)
@@ -48,6 +72,14 @@ class Stage:
         refusal, self.refusal = self.refusal, None  # only once: it is asked again soon
         if refusal is not None:
             raise refusal
+
+    ram_bytes = 256 << 20
+
+    def stream(self) -> tuple[int, int] | None:
+        return self.moved
+
+    def memory_sample(self) -> Sample | None:  # type: ignore[override]
+        return self.sample
 
     def checkpoint_overdue(self, text: str) -> None:
         self.suspicions.append(text)
@@ -140,6 +172,7 @@ def test_a_record_says_when_why_and_what() -> None:
             await here.armed()
             here.driver.want(differing(DifferenceKind.DATAGRAM), 8)
             await here.is_asked(2)
+            here.moved = (here.moved[0] + 700, 5)
             await here.whole()
             record = here.status["last"][-1]
             assert record | {"at": None, "request_to_resume_ms": None, "reasons": None} == {
@@ -151,6 +184,7 @@ def test_a_record_says_when_why_and_what() -> None:
                 "request_to_resume_ms": None,
                 "pause_ms": (RESUMED_US - STOPPED_US) / 1000,
                 **RELEASED,
+                "copied_bytes": 700,
                 **{key: record[key] for key in record if key == "more_reasons"},
             }
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["at"])
@@ -284,7 +318,7 @@ def test_the_operator_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) ->
     async def scene() -> None:
         async with stage() as here:
             await here.armed()
-            monkeypatch.setattr(here.driver, "_timeout_s", -1.99)  # two seconds more are given for the answer's way
+            monkeypatch.setattr(CheckpointDriver, "_longest_s", 0.01)
             with pytest.raises(CheckpointError, match="not done within"):
                 await here.driver.operator_checkpoint()
 
@@ -473,3 +507,79 @@ def test_a_closed_driver_asks_for_nothing() -> None:
             assert here.asked == asked
 
     play(scene)
+
+
+# ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def until(condition: Callable[[], bool]) -> Awaitable[None]:
+    async def wait() -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    return wait()
+
+
+def test_a_guest_that_changes_much_is_seen_and_copied_before_the_interval_is_over() -> None:
+    async def scene() -> None:
+        async with stage(max_interval_ms=3_600_000) as here:
+            here.sample = sample = Sample()
+            await here.armed()
+            await until(lambda: sample.compared > 1)
+            assert here.asked == 1, "nothing has changed"
+            assert here.status["pace"]["is_looking"]
+            sample.changed_bytes = 200 << 20
+            await here.is_asked(2)
+            here.moved = (here.moved[0] + (200 << 20), 5)
+            await here.whole()
+            (reason,) = here.status["last"][-1]["reasons"]
+            assert reason["kind"] == "periodic"
+            assert "/s change" in reason["text"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["its process ends", "it cannot be read"])
+def test_without_looks_checkpoints_go_on(is_there: bool) -> None:
+    async def scene() -> None:
+        async with stage(max_interval_ms=100) as here:
+            sample = Sample()
+            sample.is_gone = True
+            here.sample = sample if is_there else None
+            await here.armed()
+            await here.is_asked(2)
+            await here.whole()
+            await here.is_asked(3)
+            assert not here.status["pace"]["is_looking"]
+            assert sample.is_closed == is_there
+
+    play(scene)
+
+
+def test_a_sample_goes_with_its_pair() -> None:
+    async def scene() -> None:
+        async with stage(max_interval_ms=3_600_000) as here:
+            here.sample = sample = Sample()
+            await here.armed()
+            await until(lambda: sample.compared > 0)
+            here.driver.disarm("unprotect")
+            await until(lambda: sample.is_closed)
+
+    play(scene)
+
+
+def test_a_pause_target_that_is_not_held_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
+    async def scene() -> None:
+        async with stage(max_interval_ms=3_600_000) as here:
+            await here.armed()
+            for number in range(4):
+                here.moved = (here.moved[0] + (400 << 20), 5)
+                here.driver.want(differing(DifferenceKind.DATAGRAM), here.epoch.number)
+                await here.is_asked(2 + number)
+                here.driver.heard_reply()
+                here.driver.heard_stop(STOPPED_US)
+                await here.commit()
+                here.driver.heard_resume(STOPPED_US + 900_000)
+
+    play(scene)
+    assert capsys.readouterr().out.count("is not held") == 1

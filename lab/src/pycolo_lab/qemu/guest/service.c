@@ -8,12 +8,16 @@
  *     put N       takes N bytes, answers the SHA-256 over everything that was put on this connection
  *     count TEXT  "N LAST TEXT": N counts every `count` and `rnd` of all connections; LAST is the last random number
  *     rnd         "N LAST rnd": draws a new random number first, which no two machines draw alike
+ *     dirty BYTES RATE SECONDS
+ *                 "dirty": a process of its own changes each page of BYTES again and again, RATE bytes a second
+ *                 (0: as fast as it can), for SECONDS (0: each page once), and keeps that memory
  *
  * UDP port 5000: every datagram comes back as it was.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -21,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -34,6 +39,9 @@ enum {
     ANSWER_BYTES_MAX = 4352, /* of one line: the longest TEXT, and what stands before it */
     LINE_BYTES_MAX = 4096,
     HASH_CHARACTERS = 16,
+    PAGE_BYTES = 4096,
+    SLEEP_BYTES = 1 << 18, /* looked at the clock so often */
+    SLEEP_US = 2000,
 };
 
 /* ── SHA-256 (FIPS 180-4) ─────────────────────────────────────────────────────────────────────────────────── */
@@ -162,6 +170,36 @@ static void draw(void)
     last_random ^= (uint32_t)now.tv_nsec * 2654435761u;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* One word of each page: QEMU copies whole pages. */
+static void dirty(uint64_t bytes, uint64_t rate, uint64_t seconds)
+{
+    uint64_t began = now_ns(), done = 0, word = 0;
+    char *memory;
+
+    if (!bytes || fork()) {
+        return;
+    }
+    memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    while (memory != MAP_FAILED && (seconds ? now_ns() - began < seconds * 1000000000 : done < bytes)) {
+        *(volatile uint64_t *)(memory + done % bytes) = ++word;
+        done += PAGE_BYTES;
+        if (rate && done % SLEEP_BYTES == 0 && (double)done / (double)rate > (double)(now_ns() - began) / 1e9) {
+            usleep(SLEEP_US);
+        }
+    }
+    for (;;) {
+        pause();
+    }
+}
+
 static void say(struct connection *c, const char *text, int length)
 {
     memcpy(c->output + c->out, text, (size_t)length);
@@ -172,6 +210,7 @@ static void say(struct connection *c, const char *text, int length)
 static int obey(struct connection *c, char *line)
 {
     char answer[ANSWER_BYTES_MAX], hex[65];
+    uint64_t bytes, rate, seconds;
 
     if (!strncmp(line, "ask ", 4)) {
         sha256_hex(&c->history, hex);
@@ -183,6 +222,9 @@ static int obey(struct connection *c, char *line)
         draw();
         counter++;
         say(c, answer, snprintf(answer, sizeof answer, "%llu %08x rnd\n", (unsigned long long)counter, last_random));
+    } else if (sscanf(line, "dirty %" SCNu64 " %" SCNu64 " %" SCNu64, &bytes, &rate, &seconds) == 3) {
+        dirty(bytes, rate, seconds);
+        say(c, "dirty\n", 6);
     } else if (!strncmp(line, "get ", 4)) {
         c->get_left = strtoull(line + 4, NULL, 10);
     } else if (!strncmp(line, "put ", 4)) {
