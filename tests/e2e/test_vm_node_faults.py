@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.fakeqemu import SLOW_PIECE_BYTES, SLOW_PIECES
 from support.fakevm import Host, Pair, Pool
 from support.nodes import wait_for
 
@@ -336,6 +337,24 @@ def test_the_primarys_qemu_hangs_in_a_checkpoint(tmp_path: Path, at: str) -> Non
         pair.client.ask("draw")
         pair.client.ask()
         next_one_succeeds(pair)
+    finally:
+        pair.close()
+
+
+def test_a_checkpoint_that_copies_for_longer_than_the_time_limit_is_made(tmp_path: Path) -> None:
+    """Much memory, or a slow link: what moves does not hang."""
+    pair = Pair(tmp_path, HASTY_CHECKPOINTS)
+    try:
+        pair.protected()
+        pair.a.fault("before STATE", "slow")
+        record = pair.a.do("checkpoint")
+        assert pair.a.is_fault_done
+        assert record["outcome"] == "committed"
+        assert record["pause_ms"] > HASTY_CHECKPOINTS["checkpoint"]["timeout_ms"]
+        assert record["copied_bytes"] >= SLOW_PIECES * SLOW_PIECE_BYTES
+        assert (pair.a.state, pair.b.state) == ("primary protected", "secondary protected")
+        pair.client.ask("draw")
+        pair.client.ask()
     finally:
         pair.close()
 

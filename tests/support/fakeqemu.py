@@ -9,8 +9,9 @@ migrates into COLO, makes checkpoints over the migration stream, and leaves COLO
 
 `PLACE/faults.json` is a list of ``{"at": …, "do": …, "skip": n}``. `at` is a QMP command, or a COLO message behind
 "before", "after" (it was sent) or "heard". `do` is one of: "refuse" and "late" (commands only; the main loop hangs for
-a second), "die", "hang" (the main loop, until `yank`), "cut" (the migration stream). Each is done once, and is out of
-the file then. `PLACE/test.sock` answers each connection with one JSON object that says how things stand.
+a second), "die", "hang" (the main loop, until `yank`), "cut" (the migration stream), "slow" (before STATE only: much
+memory, a piece at a time). Each is done once, and is out of the file then. `PLACE/test.sock` answers each connection
+with one JSON object that says how things stand.
 """
 
 import argparse
@@ -40,6 +41,11 @@ RAM_COPY_S: Final = 0.01
 """What the first copy of the memory takes, while the guest runs."""
 
 LATE_S: Final = 1.0
+
+SLOW_PIECES: Final = 20
+SLOW_PIECE_BYTES: Final = 64 << 10
+SLOW_PIECE_S: Final = 0.1
+"""A state that takes two seconds to copy, of which something moves all the time."""
 
 UDP_HEADERS: Final = 14 + 20 + 8
 SEQ_MASK: Final = 0xFFFFFFFF
@@ -181,11 +187,20 @@ class Stream:
             if kind in (READY, REPLY, RECEIVED, LOADED)
             else struct.pack(">II", kind, len(octets))
         )
-        await self._fault("before", kind)
-        self._writer.write(head + octets)
+        if await self._fault("before", kind) == "slow":
+            padding = b" " * SLOW_PIECES * SLOW_PIECE_BYTES
+            self._writer.write(struct.pack(">II", kind, len(octets + padding)) + octets)
+            await self._write_slowly(padding)
+        else:
+            self._writer.write(head + octets)
         with suppress(ConnectionError):
             await self._writer.drain()
         await self._fault("after", kind)
+
+    async def _write_slowly(self, padding: bytes) -> None:
+        for at in range(0, len(padding), SLOW_PIECE_BYTES):
+            await asyncio.sleep(SLOW_PIECE_S)
+            self._writer.write(padding[at : at + SLOW_PIECE_BYTES])
 
     async def word(self, expected: int) -> None:
         octets = await self._read(4)
@@ -206,8 +221,9 @@ class Stream:
         await self._machine.awake.wait()
         return octets
 
-    async def _fault(self, when: str, kind: int) -> None:
-        match self._machine.faults.take(f"{when} {NAMES[kind]}"):
+    async def _fault(self, when: str, kind: int) -> str | None:
+        fault = self._machine.faults.take(f"{when} {NAMES[kind]}")
+        match fault:
             case "die":
                 die()
             case "hang":
@@ -218,6 +234,7 @@ class Stream:
                 raise CutError("the test has cut it")
         if self._reader.at_eof():
             raise CutError("the stream has ended")
+        return fault
 
     def shut_down(self) -> None:
         """As `yank` does it."""
