@@ -82,6 +82,12 @@ class _Running:
         assert self.record is not None
         return self.record.ended_us + RESUME_WAIT_US
 
+    def lead_us(self, resumed_at_us: int | None) -> int:
+        """How long the guest ran on after the request, having resumed at `resumed_at_us`; 0 if that is unknown."""
+        if self.stopped_at_us is None or resumed_at_us is None:
+            return 0
+        return max(0, self.stopped_at_us - resumed_at_us - self.ran_us)
+
     @property
     def pause_us(self) -> int | None:
         """None if it is unknown, or if the host's clock was set back meanwhile."""
@@ -120,6 +126,7 @@ class Coordinator:
         self._running: _Running | None = None
         self._awaiting: deque[_Running] = deque()  # committed, oldest first; RESUME_WAIT_US bounds it
         self._early_stop_at_us: int | None = None
+        self._resumed_at_us: int | None = None  # after the last one, in QEMU's time
         self._is_refusal_suspected = False
         self._now_us = 0
         self._stream_bytes = self._copied_until = 0  # the migration stream: sent, and sent before this checkpoint
@@ -325,7 +332,7 @@ class Coordinator:
     def _arm(self, told: _Told, says: str) -> None:
         self._is_refusal_suspected = False
         self._ended_us = self._earliest_us = told.now_us
-        self._copied_until = self._stream_bytes
+        self._copied_until, self._resumed_at_us = self._stream_bytes, None
         self.pace.restarted(told.now_us)
         self._pending.add(Reason(ReasonKind.FIRST, "the pair has entered COLO"), told.now_us)
 
@@ -427,8 +434,10 @@ class Coordinator:
         record, pause_us = first.record, first.pause_us
         assert record is not None
         if pause_us is not None:
-            self.pace.copied(Copied(first.ran_us, pause_us, record.copied_bytes))
+            lead_us = first.lead_us(self._resumed_at_us)
+            self.pace.copied(Copied(first.ran_us + lead_us, pause_us, record.copied_bytes, lead_us))
         self.pace.resumed(told.now_us)
+        self._resumed_at_us = first.resumed_at_us
         self._record(replace(record, resumed_us=first.resumed_us, pause_us=pause_us))
 
     def _end_all(self, told: _Told, says: str) -> None:

@@ -6,10 +6,12 @@ one::
     pause = fixed + changed / speed
 
 `fixed` and `speed` are measured on finished checkpoints, by medians: one that was slow for another reason says nothing
-about the next. How much has changed is known exactly when it has been copied, and roughly while the guest
-runs, if the caller looks (`looked`): then the next checkpoint is due as soon as the copy would take as long as the
-target allows. Without looks the guest is expected to change as much per second as before the last checkpoint, and the
-interval at most doubles with each.
+about the next. The guest runs on for a moment after a checkpoint was asked for, which counts too.
+
+How much has changed is known exactly when it has been copied, and roughly while the guest runs, if the caller looks
+(`looked`): then the next checkpoint is due as soon as the copy would take as long as the target allows. Without looks
+the guest is expected to change as much per second as before the last checkpoint, and the interval at most doubles with
+each.
 
 A checkpoint hangs when its stream has not moved for the time limit; not while bytes move, however many they are. When
 they have all been sent, the secondary loads them, which takes no longer than sending them.
@@ -75,6 +77,8 @@ class Copied:
     ran_us: int
     pause_us: int
     copied_bytes: int
+    lead_us: int = 0
+    """Part of `ran_us`: the guest ran on until the hypervisor had stopped both."""
 
     @property
     def change_rate(self) -> float:
@@ -106,6 +110,7 @@ class Pace:
         self._copies: deque[Copied] = deque(maxlen=COPIES_KEPT)
         self._small: deque[Copied] = deque(maxlen=COPIES_KEPT)
         self._large: deque[Copied] = deque(maxlen=COPIES_KEPT)
+        self._lead_us = 0
         self.fixed_us = 0
         """The part of a pause that does not depend on what is copied."""
         self.speed = float(SPEED_UNMEASURED)
@@ -149,12 +154,13 @@ class Pace:
         self._copies.append(copy)
         (self._small if copy.copied_bytes < LARGE_BYTES else self._large).append(copy)
         self.speed, self.fixed_us = fitted([*self._small, *self._large])
+        self._lead_us = round(median(one.lead_us for one in self._copies))
         wanted_us = grown_us = float(max(self._interval_us, self._shortest_us, 1) * GROWTH)
         # A short run says little about a long one, as what is changed again and again is copied once.
         is_telling = copy.ran_us * SHORT_RUN >= self._interval_us or copy.copied_bytes * 2 >= self._allowed_bytes
         if is_telling and copy.ran_us >= max(self._min_us, 1):
             self._change_rate = copy.change_rate
-            wanted_us = self._allowed_bytes * 1e6 / max(copy.change_rate, 1.0)
+            wanted_us = self._allowed_bytes * 1e6 / max(copy.change_rate, 1.0) - self._lead_us
         self._interval_us = round(min(max(self._shortest_us, min(wanted_us, grown_us)), self._max_us))
 
     def _correct_looks(self, copy: Copied) -> None:
@@ -198,7 +204,7 @@ class Pace:
         if self._rate is None:
             return min(latest_us, ended_us + self._interval_us)
         earliest_us = min(ended_us + self._shortest_us, latest_us)
-        left = self._allowed_bytes - self._changed_bytes
+        left = self._allowed_bytes - self._changed_bytes - self._rate * self._lead_us / 1e6
         if left <= 0:
             return max(earliest_us, min(self._looked_us, latest_us))
         if self._rate * (latest_us - self._looked_us) / 1e6 <= left:

@@ -640,6 +640,19 @@ def test_a_checkpoint_whose_bytes_move_is_not_suspect():
     assert "it began 9.5 s ago" in suspect.text
 
 
+def test_the_guest_has_run_until_it_stopped():
+    """By QEMU's own clock: it may take a while to stop both."""
+    trace = Trace(max_interval_ms=10_000).protected()
+    trace.requested(1_010, ASKED)
+    trace.secondary_stopped(1_900)
+    trace.primary_stopped(2_010, at_us(2_010))
+    trace.stream_moved(2_500, 400_000_000, 2_500_000)
+    trace.loaded(3_010)
+    trace.committed(3_010, 0, 0, 0)
+    trace.primary_resumed(3_010, at_us(3_010))
+    assert trace.core.pace.status()["change_bytes_per_s"] == 200_000_000, "400 MB in two seconds"
+
+
 def test_a_guest_that_changes_much_is_copied_sooner():
     trace = Trace(max_interval_ms=10_000).protected()
     assert copying(trace, 400_000_000, 10_010, 1_000).copied_bytes == 400_000_000

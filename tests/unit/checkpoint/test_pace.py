@@ -69,6 +69,17 @@ def test_after_a_busy_time_the_interval_grows_again():
     assert len([due_us for due_us, _ in pauses if due_us > 21 * SECOND]) < 15
 
 
+def test_what_changes_until_the_hypervisor_has_stopped_counts():
+    """A slow host: half of the interval passes between asking and stopping."""
+    pace = made()
+    for _ in range(3):
+        pace.copied(Copied(400_000, 308_000, 120 * MIB, 100_000))
+    whole = made()
+    for _ in range(3):
+        whole.copied(Copied(400_000, 308_000, 120 * MIB))
+    assert pace.interval_us == max(DISTANCE_US, whole.interval_us - 100_000)
+
+
 def test_a_short_run_that_changed_little_says_nothing():
     pace = made()
     pace.copied(copy_of(5 * MIB, 30_000))

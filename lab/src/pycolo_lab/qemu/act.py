@@ -34,7 +34,12 @@ ENOUGH_ANSWERS: Final = 12
 REFUSALS_MIN: Final = 3
 """Refused checkpoints before QEMU accepts them again: one is tried every 100 ms."""
 
-STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED, Fault.REFUSED)
+DIRTY_BYTES: Final = 32 << 20
+"""A third of the guest's memory."""
+
+DIRTY_S: Final = 4
+
+STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED, Fault.REFUSED, Fault.DIRTY)
 """Nothing that is protected need have been lost."""
 
 
@@ -66,6 +71,8 @@ class Act:
                 return self._strike_in_checkpoint()
             case Fault.REFUSED:
                 return self._refuse_checkpoints()
+            case Fault.DIRTY:
+                return self._dirty_memory()
             case Fault.PROTECT_KILLED:
                 return self._strike_in_protect()
             case Fault.PROTECT_WRONG:
@@ -140,6 +147,24 @@ class Act:
         self.notes.append(f"{refused()} checkpoints were refused")
         if stage.states() != ("protected", "protected"):
             self.broken.append(f"a refused checkpoint cost the pair: {stage.account()}")
+        return at_ns
+
+    def _dirty_memory(self) -> int:
+        """The guest changes its memory as fast as it can; each checkpoint copies that, and none is given up."""
+        stage, primary = self._stage, self._primary
+        before = stage.checkpoint_status(primary)
+        at_ns = time.monotonic_ns()
+        stage.tell_guest(f"dirty {DIRTY_BYTES} 0 {DIRTY_S}")
+        stage.rest(DIRTY_S)
+        stage.until("no checkpoint was made", lambda: stage.checkpoint_status(primary)["epoch"] > before["epoch"])
+        after = stage.checkpoint_status(primary)
+        copied, pace = after["copied_bytes"] - before["copied_bytes"], after["pace"]
+        self.notes.append(f"{after['epoch'] - before['epoch']} checkpoints have copied {copied >> 20} MiB")
+        self.notes.append(str(pace["why"] or f"no pause was longer than {pace['target_ms']:.0f} ms"))
+        if copied < DIRTY_BYTES:
+            self.broken.append(f"{copied >> 20} MiB were copied, of {DIRTY_BYTES >> 20} that have changed")
+        if stage.states() != ("protected", "protected") or after["aborted"] != before["aborted"]:
+            self.broken.append(f"a busy guest lost its protection: {stage.account()}")
         return at_ns
 
     def _strike_in_protect(self) -> int:

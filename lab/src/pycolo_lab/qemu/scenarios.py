@@ -18,6 +18,7 @@ class Fault(Enum):
     CHECKPOINT = "its QEMU is killed between STOP and RESUME of a checkpoint"
     STREAM = "its migration stream is broken between STOP and RESUME of a checkpoint, both QEMUs live"
     REFUSED = "its QEMU refuses checkpoints for a while"
+    DIRTY = "its guest changes much of its memory for a while"
     HOST = "its cables are pulled, its node and its QEMU are killed"
     NODE = "its node is killed, its QEMU is not"
     SURVIVOR = "its QEMU is killed, then the node of the host that has taken over"
@@ -47,6 +48,9 @@ RESTART_MS: Final = 5000
 
 HANG_TIMEOUT_MS: Final = 3000
 """A checkpoint's, where a QEMU hangs: ten times what one takes here, and soon over."""
+
+BUSY_TIMEOUT_MS: Final = 1000
+"""A checkpoint's: on a slow machine, copying what a busy guest changes takes longer than that."""
 
 RESUME_MS: Final = 1000
 """The node waits so long for a primary that does not resume behind a commit, and only then asks for the next one."""
@@ -128,6 +132,13 @@ SCENARIOS: Final = (
         text="a checkpoint fails in mid-stream: COLO ends, the primary serves on",
         fault=Fault.STREAM,
         rounds=3,
+        stood_still_max_ms=SHORT_MS,
+    ),
+    Scenario(
+        name="busy-memory",
+        text="the guest changes much of its memory: the pair stays whole",
+        fault=Fault.DIRTY,
+        checkpoint_timeout_ms=BUSY_TIMEOUT_MS,
         stood_still_max_ms=SHORT_MS,
     ),
     Scenario(name="host", text="the primary's host dies", fault=Fault.HOST),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pycolo_lab.errors import LabError
+from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
 from pycolo_lab.processes import Host, Process, Processes
 from pycolo_lab.qemu import gate
@@ -18,7 +19,7 @@ from pycolo_lab.qemu.monitor import Monitor
 from pycolo_lab.qemu.nodes import PAIR, NodeFiles, NodeSetting, other, running_pid, wrong_command
 from pycolo_lab.qemu.observations import Observations
 from pycolo_lab.qemu.store import Store
-from pycolo_lab.qemu.topology import Network
+from pycolo_lab.qemu.topology import GUEST_ADDRESS, Network
 
 STATE_TIMEOUT_S: Final = 20.0
 """Time limit for a node to reach a state on a busy machine; most take a second."""
@@ -38,6 +39,14 @@ SERVING: Final = ("protecting", "protected", "alone", "serving", "linked", "wait
 
 DIRECTORY_CHARACTERS_MAX: Final = 107 - len("/a/migration-12345678.sock")
 """A unix socket's path has 107 characters at most; the rest is for what this host's sockets are called."""
+
+TELL: Final = """
+import socket, sys
+address, port, line = sys.argv[1:]
+with socket.create_connection((address, int(port)), timeout=15) as told:
+    told.sendall(line.encode() + b"\\n")
+    assert told.recv(99)
+"""
 
 NODE_COMMAND: Final = (sys.executable, "-m", "pycolo")
 
@@ -248,6 +257,14 @@ class Stage:
         """What that host's node says of its checkpoints. Raises `LabError` when it does not answer."""
         found: dict[str, Any] = self.files[host].ask("status")["checkpoint"]
         return found
+
+    def tell_guest(self, line: str) -> None:
+        """A command for the guest's service, from the client's machine; returns once it is answered."""
+        words = [sys.executable, "-c", TELL, GUEST_ADDRESS, str(PORT), line]
+        process = self.processes.start("tell-guest", Host.CLIENT, self.network.client, words)
+        self.until(f"the guest did not answer {line!r}", lambda: process.exit_code() is not None)
+        if process.exit_code() != 0:
+            raise LabError(f"the guest was not told {line!r}: {process.last_words()}")
 
     def kill_qemu(self, host: Host) -> None:
         """SIGKILL the QEMU that runs on that host."""
