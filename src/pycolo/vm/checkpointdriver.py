@@ -136,6 +136,12 @@ class CheckpointDriver:
             if isinstance(command, RequestCheckpoint):
                 self._tell(self._coordinator.requested, _reason(command.difference), epoch=epoch)
 
+    def unexplained(self, found: list[Command]) -> list[Command]:
+        """`found` without packets that wait because a checkpoint is made: the secondary stands still. Any thread."""
+        if not self._coordinator.is_running:
+            return found
+        return [command for command in found if _KINDS.get(command.difference.kind) is not ReasonKind.TIMEOUT]
+
     def heard_stop(self, at_us: int) -> None:
         """QMP's STOP."""
         self._tell(self._coordinator.primary_stopped, at_us)

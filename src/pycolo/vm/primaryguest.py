@@ -249,6 +249,7 @@ class PrimaryGuest:
 
     def _differ(self, found: list[Command], epoch: int) -> None:
         """In the data path's thread."""
+        found = self._checkpoints.unexplained(found)
         self._host.note_divergences(found)
         self._host.call(self._checkpoints.want, found, epoch)
 

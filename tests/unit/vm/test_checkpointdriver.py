@@ -509,6 +509,23 @@ def test_a_closed_driver_asks_for_nothing() -> None:
     play(scene)
 
 
+def test_a_packet_that_waits_for_a_checkpoint_is_no_difference() -> None:
+    """Copying much takes longer than compare_timeout, and the secondary stands still meanwhile."""
+    waits = differing(DifferenceKind.TIMEOUT) + differing(DifferenceKind.SECONDARY_TIMEOUT)
+    differs = differing(DifferenceKind.DATAGRAM)
+
+    async def scene() -> None:
+        async with stage() as here:
+            await here.armed()
+            assert here.driver.unexplained(waits + differs) == waits + differs
+            here.begin()
+            assert here.driver.unexplained(waits + differs) == differs
+            await here.commit()
+            assert here.driver.unexplained(waits) == waits
+
+    play(scene)
+
+
 # ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
