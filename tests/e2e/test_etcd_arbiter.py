@@ -34,7 +34,14 @@ def etcd(tmp_path) -> Iterator[Etcd]:
 def node(etcd: Etcd | Way, identity: str, term: int = 0, *urls: str) -> ArbiterRunner:
     options = Settings(kind="etcd", endpoints=urls or (etcd.url,), ttl_ms=TTL_MS)
     return arbiters.make(
-        options, pair="vm1", role=lambda: "primary", peer="-", identity=identity, term=term, on_change=lambda: None
+        options,
+        pair="vm1",
+        role=lambda: "primary",
+        peer="-",
+        identity=identity,
+        term=term,
+        apart_ms=0,
+        on_change=lambda: None,
     )
 
 

@@ -40,7 +40,7 @@ def test_a_lease_is_acquired_served_under_and_given_back(etcd: Etcd, certificate
 
     async def life() -> None:
         arbiter = arbiters.make(
-            settings, pair="vm1", role="primary", peer="-", identity="a", term=0, on_change=lambda: None
+            settings, pair="vm1", role="primary", peer="-", identity="a", term=0, apart_ms=0, on_change=lambda: None
         )
         await arbiter.start()
         try:

@@ -5,6 +5,7 @@ Never are both fenced, always exactly one serves, and the fencing command is tol
 `PYCOLO_SEEDS=17,4711 pytest tests/simulation` runs these seeds; `PYCOLO_SEEDS=0-999` that range.
 """
 
+import asyncio
 import os
 
 import pytest
@@ -88,3 +89,32 @@ def test_without_the_head_start_both_are_fenced(monkeypatch):
         return len(fenced) == 2 and not world.serving()
 
     assert any(both(seed) for seed in range(20))
+
+
+FAILS = 0.7
+LONG_S = 120
+
+
+async def cut_with_a_switch_that_fails(world: World) -> list:
+    """Who has been switched off, long after a cut."""
+    await world.protected()
+    world.fails = FAILS
+    await world.cut()
+    for _ in range(LONG_S):
+        if world.shot:
+            break
+        await asyncio.sleep(1)
+    await asyncio.sleep(3 * world.head_start_ms / 1000)
+    return world.shot
+
+
+@pytest.mark.parametrize("seed", seeds()[:50])
+def test_a_switch_that_fails_costs_one_host_and_no_guest(monkeypatch, seed):
+    """A retry of one node never meets a shot of the other one."""
+    world, shot = run(monkeypatch, seed, cut_with_a_switch_that_fails)
+    assert len(shot) == 1, [vars(one) for one in world.fenced]
+
+
+def test_without_turns_a_switch_that_fails_may_cost_both(monkeypatch):
+    """A negative control."""
+    assert any(len(run(monkeypatch, seed, cut_with_a_switch_that_fails, turns_ms=0)[1]) == 2 for seed in range(200))

@@ -71,7 +71,8 @@ class Host:
         self.decider = Decider(pair._replace(last_link=self.world.link))
         self.decider.does = self.does
         self.decider.watch = lambda fact, before, after: None
-        options = ArbiterSettings("command", command=WORDS, timeout_ms=HEAD_START_MS)
+        turns_ms = self.world.turns_ms
+        options = ArbiterSettings("command", command=WORDS, timeout_ms=HEAD_START_MS, head_start_ms=turns_ms)
 
         def make(on_change: Callable[[], None]) -> arbiters.ArbiterRunner:
             return arbiters.make(
@@ -81,6 +82,7 @@ class Host:
                 peer=self.other.name,
                 identity=self.name,
                 term=self.record.term,
+                apart_ms=TIMEOUT_MS,
                 on_change=on_change,
             )
 
@@ -194,12 +196,26 @@ class Host:
 
 
 class World:
-    """`head_start_ms`: D. Use `power_switch` as `pycolo.arbiters.command.run_command`."""
+    """`head_start_ms`: D. Use `power_switch` as `pycolo.arbiters.command.run_command`.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seed: int, head_start_ms: int = HEAD_START_MS) -> None:
+    `fails`: how often the switch does nothing and says so. `turns_ms`: of the arbiters, 0: none.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        seed: int,
+        head_start_ms: int = HEAD_START_MS,
+        *,
+        fails: float = 0.0,
+        turns_ms: int = HEAD_START_MS,
+    ) -> None:
         self.loop = loop
         self.chance = random.Random(seed)
         self.head_start_ms = head_start_ms
+        self.fails = fails
+        self.turns_ms = turns_ms
+        self.shot: list[str] = []
         self.is_wired = True
         self.link = 0
         self.fenced: list[Fenced] = []
@@ -215,21 +231,28 @@ class World:
         return [host for host in self.hosts if host.serves]
 
     async def power_switch(self, words: list[str], timeout_s: float) -> Ended:
-        """Turns the host off while the command runs, which ends within the head start."""
+        """Turns the host off while the command runs, which ends within the head start, or is killed."""
         _, peer, role, term = words
         target = self.hosts[NAMES.index(peer)]
         fencing = Fenced(target.other, target, role, int(term))
         self.fenced.append(fencing)
         takes_s = self.chance.uniform(0.01, 0.95) * HEAD_START_MS / 1000
 
+        if self.chance.random() < self.fails:
+            await asyncio.sleep(min(takes_s, timeout_s))
+            return Ended(1, "busy")
+
         def turn_off() -> None:
+            self.shot.append(target.name)
             task = self.loop.create_task(target.die(loses_guest=True))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        self.loop.call_later(takes_s * self.chance.random(), turn_off)
-        await asyncio.sleep(takes_s)
-        return Ended(0, "")
+        off_s = takes_s * self.chance.random()
+        if off_s < timeout_s:
+            self.loop.call_later(off_s, turn_off)
+        await asyncio.sleep(min(takes_s, timeout_s))
+        return Ended(0, "") if takes_s <= timeout_s else Ended(None, "killed")
 
     async def link_up(self) -> None:
         """The nodes find one another, in their roles of the moment."""

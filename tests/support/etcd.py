@@ -32,6 +32,7 @@ class Settings:
     kind: str = "manual"
     command: tuple[str, ...] = ()
     timeout_ms: int = 10_000
+    head_start_ms: int = 10_000
     endpoints: tuple[str, ...] = ()
     ttl_ms: int = 3_000
     ca: Path | None = None

@@ -16,6 +16,7 @@ from pycolo.failover.arbiter import ARBITERS, make_arbiter
 from pycolo.failover.fencing import FencingArbiter
 from pycolo.failover.kinds import ARBITER_KINDS
 from pycolo.failover.lease import LeaseArbiter
+from pycolo.failover.turns import Turns
 
 __all__ = ["ArbiterRunner", "ArbiterSettings", "make"]
 
@@ -41,6 +42,10 @@ class ArbiterSettings(Protocol):
     @property
     def timeout_ms(self) -> int:
         """That command's time limit."""
+
+    @property
+    def head_start_ms(self) -> int:
+        """How long a turn of that command is."""
 
     @property
     def endpoints(self) -> Sequence[str]:
@@ -75,12 +80,14 @@ def make(
     peer: str,
     identity: str,
     term: int,
+    apart_ms: int,
     on_change: Callable[[], None],
 ) -> ArbiterRunner:
     """The arbiter of a node that is about to start, in the event loop's thread. Raises `ConfigError`.
 
     `identity`: this node's own, the same after a restart, and not the other node's. For the fencing command: `peer`,
     the other host, and `role()`, which is this node's role of the moment. `term`: the highest that this node knows.
+    `apart_ms`: how far the suspicions of both nodes may lie apart.
     `on_change`: see `ArbiterRunner`.
     """
     if options.kind == FencingArbiter.name:
@@ -89,7 +96,8 @@ def make(
         command = FencingCommand(
             options.command, options.timeout_ms, lambda: {"peer": peer, "pair": pair, "role": role()}
         )
-        return ArbiterRunner(FencingArbiter(term), on_change, command.ask)
+        turns = Turns(options.head_start_ms, apart_ms)
+        return ArbiterRunner(FencingArbiter(term, turns), on_change, command.ask)
     if options.kind == LeaseArbiter.name:
         if not options.endpoints:
             raise ConfigError("arbiter.endpoints", "at least one URL", list(options.endpoints))

@@ -25,7 +25,8 @@ class FencingCommand:
         """Run it and wait for its end."""
         words = fill_in(self._words, {**self._values(), "term": str(request.term)})
         log.warning("fencing the other node", command=words)
-        ended = await run_command(words, self._timeout_s)
+        limit_s = self._timeout_s if request.limit_ms is None else min(self._timeout_s, request.limit_ms / 1000)
+        ended = await run_command(words, limit_s)
         if ended.exit_code != 0:
             log.error(
                 f"{words[0]}: the other node is not fenced: "

@@ -261,9 +261,9 @@ class ArbiterOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     head_start_ms: Annotated[int, keys.milliseconds(0, 600_000)] = limits.HEAD_START_MS
     """For `command`, and for `pacemaker` in a cluster of two votes: the node that serves fences at once, the other one
-    so much later, so that two healthy hosts that lose each other are not both fenced. For `command` at least
-    `timeout_ms`; for `pacemaker` longer than fencing takes. When the host that serves is dead, its clients wait for
-    this as well.
+    so much later, so that two healthy hosts that lose each other are not both fenced. A fencing that fails is repeated
+    in turns of that length. For `command` at least `timeout_ms`; for `pacemaker` longer than fencing takes. When the
+    host that serves is dead, its clients wait for this as well.
     """
 
     node: Annotated[str | None, keys.text("the name of a cluster node", r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")] = None

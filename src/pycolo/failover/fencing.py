@@ -3,11 +3,15 @@
 Pure: it says when the command is to run (`request`) and is told the result. A command that has begun is never called
 off, and its success is a grant even if the other node was heard again meanwhile: a fenced node does not serve. Before
 it has begun, a suspicion that is refuted is withdrawn.
+
+A run that failed is repeated in this node's turns (`failover.turns`). The pair table asks each node at the beginning of
+its first one.
 """
 
 from typing import Final, NamedTuple
 
 from pycolo.failover.arbiter import IDLE_TEXT, Arbiter, Decision
+from pycolo.failover.turns import ALWAYS, Turn, Turns
 
 RETRY_FIRST_MS: Final = 1_000
 """Pause after the first failure: a power switch that was busy is free again after a second."""
@@ -17,9 +21,10 @@ RETRY_LAST_MS: Final = 30_000
 
 
 class Fence(NamedTuple):
-    """Run the command. `term`: the one that a success begins."""
+    """Run the command. `term`: the one that a success begins. `limit_ms`: its time limit; None: only its own."""
 
     term: int
+    limit_ms: int | None = None
 
 
 class Fenced(NamedTuple):
@@ -34,8 +39,11 @@ class FencingArbiter(Arbiter):
 
     name = "command"
 
-    def __init__(self, term: int) -> None:
+    def __init__(self, term: int, turns: Turns = ALWAYS) -> None:
         super().__init__(term)
+        self._turns = turns
+        self._turn = Turn(0)
+        self._suspected_ms = 0
         self._is_suspected = False
         self._is_running = False
         self._failures = 0
@@ -49,7 +57,8 @@ class FencingArbiter(Arbiter):
         self._is_suspected = True
         if not self._is_running and self._retry_at_ms is None:
             self._failures = 0
-            self._retry_at_ms = now_ms
+            self._suspected_ms = now_ms
+            self._aim(now_ms)
             self._wait("the fencing command is about to run")
 
     def recovered(self, now_ms: int) -> None:
@@ -88,11 +97,16 @@ class FencingArbiter(Arbiter):
         self._failures += 1
         how = text if exit_code is None else f"exit code {exit_code}" + (f", {text}" if text else "")
         if self._is_suspected:
-            pause_ms = min(RETRY_FIRST_MS << min(self._failures - 1, 16), RETRY_LAST_MS)
-            self._retry_at_ms = now_ms + pause_ms
-            self._wait(f"the fencing command has failed {self._failures} times ({how}); again in {pause_ms} ms")
+            self._aim(now_ms + min(RETRY_FIRST_MS << min(self._failures - 1, 16), RETRY_LAST_MS))
+            again = f"again in {self._turn.begin_ms - now_ms} ms"
+            self._wait(f"the fencing command has failed {self._failures} times ({how}); {again}")
         else:
             self._wait(IDLE_TEXT)
+
+    def _aim(self, earliest_ms: int) -> None:
+        """The next run: in a turn of this node."""
+        self._turn = self._turns.next(self._suspected_ms, earliest_ms, is_second=False)
+        self._retry_at_ms = self._turn.begin_ms
 
     def timer_fired(self, now_ms: int) -> None:
         """The runner looks at `due_ns` by itself."""
@@ -105,7 +119,8 @@ class FencingArbiter(Arbiter):
         if not self.wants_run(now_ms):
             return None
         self.fencing_started(now_ms)
-        return Fence(self._term + 1)
+        end_ms = self._turn.end_ms
+        return Fence(self._term + 1, None if end_ms is None else max(1, end_ms - now_ms))
 
     def due_ns(self) -> int | None:
         """When the command is to run next."""

@@ -8,7 +8,7 @@ A shot begins in the first half of a turn and is given up at its end, so that no
 in the other node's turn.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Turn(NamedTuple):
@@ -33,3 +33,7 @@ class Turns(NamedTuple):
         over_ms = max(0, now_ms - begin_ms - self.length_ms // 2)
         begin_ms += -(-over_ms // (2 * step_ms)) * 2 * step_ms
         return Turn(max(begin_ms, now_ms), begin_ms + self.length_ms)
+
+
+ALWAYS: Final = Turns(0, 0)
+"""For a node whose shots nothing of another node's can meet."""

@@ -217,6 +217,7 @@ class _Assembly:
             peer=config.link.peer.host,
             identity=f"{gethostname()} {config.link.listen}",
             term=self._pair().term,
+            apart_ms=config.heartbeat.timeout_ms,
             on_change=on_change,
         )
         return self._runner

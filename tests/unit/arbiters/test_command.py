@@ -132,6 +132,7 @@ def scene(words, play, role=lambda: "secondary", **options):
             peer="10.0.0.1",
             identity="b",
             term=4,
+            apart_ms=0,
             on_change=lambda: changes.put_nowait(None),
         )
         await arbiter.start()
@@ -217,7 +218,14 @@ def test_a_time_out_grants_nothing(tmp_path):
 
 def make(**settings):
     return arbiters.make(
-        Settings(**settings), pair="vm1", role=lambda: "primary", peer="p", identity="a", term=1, on_change=lambda: None
+        Settings(**settings),
+        pair="vm1",
+        role=lambda: "primary",
+        peer="p",
+        identity="a",
+        term=1,
+        apart_ms=0,
+        on_change=lambda: None,
     )
 
 
