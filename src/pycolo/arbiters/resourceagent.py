@@ -207,6 +207,12 @@ def wait_for_end(pid: int, seconds: float) -> bool:
     return True
 
 
+def is_over() -> bool:
+    """Whether no process of the node is left; one that listens no longer may be about to end by itself."""
+    pid = process()
+    return not pid or wait_for_end(pid, min(ENDING_S, LIMIT_S / 4))
+
+
 def kill(pid: int) -> bool:
     """Kill it, and whether it is dead: only then does it certainly let nothing out."""
     with suppress(ProcessLookupError):
@@ -299,11 +305,10 @@ def look() -> int:
         return CONFIGURED
     if answer is not None:
         return CODES.get(str(answer.get("role")), GENERIC)
-    pid = process()
-    if pid and not wait_for_end(pid, min(ENDING_S, LIMIT_S / 4)):
-        reason(f"the node runs, but does not listen on {CONTROL}")
-        return GENERIC
-    return NOT_RUNNING
+    if is_over():
+        return NOT_RUNNING
+    reason(f"the node runs, but does not listen on {CONTROL}")
+    return GENERIC
 
 
 def monitor() -> int:
@@ -407,7 +412,7 @@ def promote() -> int:
     except (NoAnswerError, RefusalError) as error:
         fail(GENERIC, str(error))
     if answer is None:
-        return GENERIC if process() else NOT_RUNNING
+        return NOT_RUNNING if is_over() else GENERIC
     return SUCCESS
 
 
