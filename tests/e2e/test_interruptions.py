@@ -21,7 +21,7 @@ from support.nodes import wait_for
 pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(300)]
 
 DEMO = [sys.executable, "-m", "pycolo", "demo", "--seconds", "3", "--sessions", "5", "--no-report"]
-QEMU_LAB = [sys.executable, "-m", "pycolo", "lab", "qemu", "--scenario", "rest", "--rounds", "1"]
+QEMU_LAB = [sys.executable, "-m", "pycolo", "lab", "qemu", "--scenario", "rest", "--rounds", "1", "--guest", "small"]
 ENDS_WITHIN_S = 60.0
 
 

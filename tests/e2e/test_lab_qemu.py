@@ -17,6 +17,8 @@ from pycolo_lab.qemu import image
 
 SEED = 1
 
+LAB = [sys.executable, "-m", "pycolo", "lab", "qemu"]
+
 # In a network namespace: raise loopback, start the service (it goes into the background), be its client.
 CONVERSATION = """
 import socket, subprocess, sys
@@ -110,7 +112,20 @@ def test_the_guest_s_service_speaks_the_demo_s_protocol_and_counts(tmp_path):
 def play(name, own_tmp):
     """What one scenario has found."""
     done = subprocess.run(
-        [sys.executable, "-m", "pycolo", "lab", "qemu", "--scenario", name, "--accel", "tcg", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "pycolo",
+            "lab",
+            "qemu",
+            "--scenario",
+            name,
+            "--guest",
+            "small",
+            "--accel",
+            "tcg",
+            "--json",
+        ],
         capture_output=True,
         text=True,
         timeout=280,

@@ -14,7 +14,8 @@ from pycolo.check.table import Item, ok, refused, warning
 from pycolo.config import PairConfig
 from pycolo.errors import ConnectError, PycoloError, QmpTimeout
 from pycolo.qmp.client import Qmp
-from pycolo.qmp.judge import Finding, Role, judge
+from pycolo.qmp.cures import Role
+from pycolo.qmp.judge import Finding, judge
 from pycolo.qmp.preloaded import has_preload
 from pycolo.qmp.probe import Facts, probe
 from pycolo.qmp.versions import shown
@@ -79,6 +80,8 @@ def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_p
     )
     yield ok("guest memory", f"{size(facts.ram_bytes)}, {facts.ram_bytes >> 10} KiB")
     yield ok("guest processor", f"{vcpus}, {facts.cpu_type}")
+    if facts.devices:
+        yield ok("guest devices", ", ".join(facts.devices))
     for nic in facts.nics:
         netdev = facts.netdevs.get(nic.netdev or "")
         behind = f"{netdev.id}, {netdev.type}, {netdev.info}" if netdev is not None else "not connected"

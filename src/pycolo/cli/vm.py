@@ -185,6 +185,14 @@ def _print_preload(ctx: click.Context, _parameter: click.Parameter, is_asked: bo
         ctx.exit()
 
 
+def _print_wrapper(ctx: click.Context, _parameter: click.Parameter, library: Path | None) -> None:
+    if library is not None:
+        from pycolo.vm.preload import wrapper  # noqa: PLC0415 - keeps `colo --help` fast
+
+        click.echo(wrapper(library), nl=False)
+        ctx.exit()
+
+
 @click.command("qemu-args", short_help="Print the arguments for a QEMU that you start yourself.")
 @_config
 @click.option(
@@ -194,6 +202,15 @@ def _print_preload(ctx: click.Context, _parameter: click.Parameter, is_asked: bo
     is_eager=True,
     callback=_print_preload,
     help="Print only the path of the C source of the library that a QEMU under software emulation must preload.",
+)
+@click.option(
+    "--wrapper",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    is_eager=True,
+    callback=_print_wrapper,
+    metavar="LIBRARY",
+    help="Print only a script that starts QEMU with that library preloaded, such as libvirt's <emulator> needs.",
 )
 @click.option("--role", type=click.Choice(["primary", "secondary"]), help="Default: the file's.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array of arguments.")

@@ -4,6 +4,7 @@ It is compiled where it is used: a wheel that held it compiled would ask for a n
 a QEMU under KVM needs none of it.
 """
 
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -12,3 +13,10 @@ SOURCE: Final = Path(__file__).with_name("preload.c")
 
 FLAGS: Final = ("-O2", "-shared", "-fPIC")
 """Of gcc, before `-o LIBRARY SOURCE`."""
+
+PROGRAM: Final = "/usr/bin/qemu-system-x86_64"
+
+
+def wrapper(library: Path) -> str:
+    """A shell script that is QEMU with the library preloaded, for whatever can only be told a program's path."""
+    return f'#!/bin/sh\nexec env LD_PRELOAD={shlex.quote(str(library))} {PROGRAM} "$@"\n'

@@ -29,6 +29,13 @@ def lab() -> None:
     show_default=True,
     help="auto: KVM if a guest boots with it, otherwise software emulation.",
 )
+@click.option(
+    "--guest",
+    type=click.Choice(["usual", "small"]),
+    default="usual",
+    show_default=True,
+    help="usual: q35, 2 vCPUs, 256 MiB, more devices; small: pc, 1 vCPU, 96 MiB, for quick runs.",
+)
 @click.option("--hold", is_flag=True, help="Run no scenario: leave a protected pair running, and say how to enter.")
 @click.option(
     "--arbiter",
@@ -47,6 +54,7 @@ def qemu(
     seed: int,
     qemu: str | None,
     accel: str,
+    guest: str,
     hold: bool,
     arbiter: str | None,
     keep: bool,
@@ -54,7 +62,7 @@ def qemu(
 ) -> None:
     """Kill hosts, QEMUs, nodes and links under a real guest's TCP connections.
 
-    Builds two hosts, a LAN and a client in network namespaces, boots a small Linux guest, protects it, puts load on it
+    Builds two hosts, a LAN and a client in network namespaces, boots a Linux guest, protects it, puts load on it
     and injects failures. Every connection must go on, and a counter in the guest must count as one machine does. Needs
     root and /dev/net/tun; installs missing packages on Debian; leaves only build/lab behind. Exit code: 0 when
     everything held, 1 when something did not, 2 for contradictory options.
@@ -80,12 +88,69 @@ def qemu(
         seed=seed,
         qemu=qemu,
         accelerator=accel,
+        guest=guest,
         arbiter=arbiter,
         hold=hold,
         keep=keep,
         as_json=as_json,
     )
     ctx.exit(run_qemu_lab(options, interruption))
+
+
+@lab.command(short_help="Form pairs of one machine shape, and compare their memory.")
+@click.option("--qemu", metavar="VERSION|PATH", help="As for `colo lab qemu`.")
+@click.option("--machine", default="pc", show_default=True, help="As QEMU's -machine.")
+@click.option("--vcpus", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--memory", default="96M", show_default=True, help="As QEMU's -m.")
+@click.option("--cpu", default="qemu64", show_default=True, help="As QEMU's -cpu.")
+@click.option("--device", "devices", multiple=True, metavar="DEVICE", help="As QEMU's -device; may be repeated.")
+@click.option("--formations", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Pairs, in turn.")
+@click.option("--checkpoints", type=click.IntRange(0, 10_000), default=5, show_default=True, help="Of each pair.")
+@click.option("--pages", type=click.IntRange(64), help="Compare a sample of this many pages [default: all].")
+@click.option("--without-cures", is_flag=True, help="Leave QEMU as it is: some shapes fail then.")
+@click.option("--without-preload", is_flag=True, help="The library too: 7.2 and 10.0 hang at a checkpoint then.")
+@click.pass_context
+def shape(
+    ctx: click.Context,
+    *,
+    qemu: str | None,
+    machine: str,
+    vcpus: int,
+    memory: str,
+    cpu: str,
+    devices: tuple[str, ...],
+    formations: int,
+    checkpoints: int,
+    pages: int | None,
+    without_cures: bool,
+    without_preload: bool,
+) -> None:
+    """Form pairs of QEMUs one after another, and compare the two guests' memory at each checkpoint.
+
+    Software emulation, no nodes, no network: it asks whether QEMU's COLO keeps this machine the same on both sides. The
+    last pair ends with a failover. Exit code: 0 when nothing was lost, 1 otherwise.
+    """
+    from pycolo_lab.interruption import Interruption  # noqa: PLC0415
+
+    interruption = Interruption()
+    interruption.watch()  # before the slow imports
+    from pycolo_lab.qemu.shapes import Shape  # noqa: PLC0415
+    from pycolo_lab.qemu.shapesession import run_shape  # noqa: PLC0415
+
+    require_output()
+    asked = Shape(
+        machine=machine,
+        vcpus=vcpus,
+        memory=memory,
+        cpu=cpu,
+        devices=devices,
+        formations=formations,
+        checkpoints=checkpoints,
+        pages=pages,
+        cures=not without_cures,
+        preload=not without_preload,
+    )
+    ctx.exit(run_shape(asked, qemu, interruption))
 
 
 @lab.command(short_help="The same pair under a real corosync and Pacemaker.")

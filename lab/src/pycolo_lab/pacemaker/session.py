@@ -14,7 +14,7 @@ from pycolo_lab.pacemaker.ocftester import run_tester
 from pycolo_lab.pacemaker.rounds import FAULTS, Fault, RoundFacts, Rounds
 from pycolo_lab.pacemaker.stage import ClusterStage
 from pycolo_lab.qemu.image import Image, ensure_image, keep_files
-from pycolo_lab.qemu.machine import Machine, Qemu, find_qemu, probed_accelerator
+from pycolo_lab.qemu.machine import GUESTS, Machine, Qemu, find_qemu, probed_accelerator
 from pycolo_lab.qemu.programs import Programs, missing_of, packages_of, say
 from pycolo_lab.qemu.topology import Network
 
@@ -89,7 +89,7 @@ class _Session:
         """As process 1 of the run's namespaces, `outer_pid` outside."""
         try:
             accelerator = probed_accelerator("auto", self._qemu, self._image, self._directory, self._interruption)
-            machine = Machine(qemu=self._qemu, image=self._image, accelerator=accelerator)
+            machine = Machine(qemu=self._qemu, image=self._image, accelerator=accelerator, guest=GUESTS["small"])
             say(f"QEMU {machine.qemu.version}, {machine.accelerator}; inside: nsenter -t {outer_pid} -m -p")
             return self._play(machine)
         finally:

@@ -1,8 +1,7 @@
 """Which QEMU, which accelerator, and the virtual machine's command line.
 
-Software emulation (TCG) needs two things for COLO, and gets them here: a library to preload, and a memory size at
-which QEMU loses no dirty page (no multiple of 256 KiB). The machine is `pc`; QEMU 7.2's `q35` aborts as a COLO
-secondary.
+Software emulation (TCG) gets here what it needs for COLO: a library to preload, and a memory size at which QEMU 7.2
+need not stop the guest for the first copy (no multiple of 256 KiB).
 """
 
 import re
@@ -24,8 +23,33 @@ from pycolo_lab.qemu.topology import GUEST_ADDRESS, GUEST_MAC, LAN_PREFIX, TAP, 
 
 PROGRAM: Final = "qemu-system-x86_64"
 
-MEMORY_KIB: Final = 98312
-"""96 MiB and 8 KiB: a multiple of 256 KiB loses dirty bits under software emulation."""
+
+class Guest(NamedTuple):
+    """What the virtual machine is made of, but for its network."""
+
+    machine: str
+    vcpus: int
+    memory_kib: int
+    devices: tuple[str, ...] = ()
+    """Arguments after the network card's."""
+
+
+GUESTS: Final = {
+    "usual": Guest(
+        "q35",
+        2,
+        262152,
+        (
+            *("-device", "virtio-balloon-pci", "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
+            *("-chardev", "null,id=agent", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
+            *("-device", "qemu-xhci", "-device", "usb-tablet"),
+        ),
+    ),
+    "small": Guest("pc", 1, 98312),
+}
+"""By name. 8 KiB more than a round size: see above."""
+
+GUEST_DEFAULT: Final = "usual"
 
 READY: Final = "guest ready"
 """Printed on the guest's console when its services listen."""
@@ -72,6 +96,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     qemu: Qemu
     image: Image
     accelerator: str
+    guest: Guest = GUESTS[GUEST_DEFAULT]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -81,16 +106,18 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     def command(self, directory: Path, name: str) -> list[str]:
         """QEMU's command line on the host that owns `directory`, without its QMP socket for the node."""
         words = f"console=ttyS0 panic=-1 loglevel=4 nokaslr colo.address={GUEST_ADDRESS}/{LAN_PREFIX}"
+        guest = self.guest
         network = f"tap,id=hn0,ifname={TAP},script=no,downscript=no,vhost=off"
         return [
             *self.qemu.command,
-            *("-name", name, "-machine", "pc", "-accel", self.accelerator),
+            *("-name", name, "-machine", guest.machine, "-accel", self.accelerator),
             *("-cpu", "qemu64" if self.accelerator == "tcg" else "host"),
-            *("-m", f"{MEMORY_KIB}K", "-smp", "1", "-display", "none", "-nodefaults"),
+            *("-m", f"{guest.memory_kib}K", "-smp", str(guest.vcpus), "-display", "none", "-nodefaults"),
             *("-serial", f"file:{directory}/serial.log", "-pidfile", f"{directory}/qemu.pid"),
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs), "-append", words),
             *("-netdev", network),
             *("-device", f"virtio-net-pci,id=e0,netdev=hn0,mac={GUEST_MAC},romfile="),
+            *guest.devices,
             *qmp_options(directory / "yank.sock"),
             *qmp_options(directory / "watch.sock"),
         ]

@@ -12,7 +12,7 @@ import msgspec
 from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import LOOK_S, Look
 from pycolo_lab.processes import Host
-from pycolo_lab.qemu.machine import MEMORY_KIB, Machine
+from pycolo_lab.qemu.machine import Machine
 from pycolo_lab.qemu.topology import BRIDGE, HOST_ADDRESSES, STORE_ADDRESS, TAP
 from pycolo_lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
 
@@ -223,7 +223,8 @@ def wrong_command(right: list[str], how: str) -> list[str]:
     command = list(right)
     match how:
         case "memory":
-            command[command.index("-m") + 1] = f"{MEMORY_KIB + 1024}K"
+            at = command.index("-m") + 1
+            command[at] = f"{int(command[at].removesuffix('K')) + 1024}K"
         case "device":
             command[command.index("-device") + 1] += ",addr=0x10"
         case "ends":

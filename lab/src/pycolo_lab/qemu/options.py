@@ -2,6 +2,8 @@
 
 import msgspec
 
+from pycolo_lab.qemu.machine import GUEST_DEFAULT
+
 ARBITER_DEFAULT = "command"
 
 
@@ -14,6 +16,7 @@ class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Of each scenario; None: what the scenario says."""
     qemu: str | None = None
     accelerator: str = "auto"
+    guest: str = GUEST_DEFAULT
     seed: int = 1
     """Seed of the random moments in `protect-killed`."""
     arbiter: str | None = None

@@ -13,7 +13,7 @@ from pycolo_lab.qemu import pause, store
 from pycolo_lab.qemu.checks import check_machine, check_options
 from pycolo_lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
 from pycolo_lab.qemu.image import Image, ensure_image, keep_files
-from pycolo_lab.qemu.machine import Machine, Qemu, find_qemu, probed_accelerator
+from pycolo_lab.qemu.machine import GUESTS, Machine, Qemu, find_qemu, probed_accelerator
 from pycolo_lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
 from pycolo_lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
 from pycolo_lab.qemu.programs import Programs, say
@@ -79,8 +79,12 @@ class _Session:
             accelerator = probed_accelerator(
                 self._options.accelerator, self._qemu, self._image, self._directory, self._interruption
             )
-            machine = Machine(qemu=self._qemu, image=self._image, accelerator=accelerator)
-            say(f"QEMU {machine.qemu.version}, {machine.accelerator}")
+            guest = GUESTS[self._options.guest]
+            machine = Machine(qemu=self._qemu, image=self._image, accelerator=accelerator, guest=guest)
+            say(
+                f"QEMU {machine.qemu.version}, {machine.accelerator}, guest {self._options.guest}: {guest.machine}, "
+                f"{guest.vcpus} vCPU{'s' if guest.vcpus > 1 else ''}, {guest.memory_kib >> 10} MiB"
+            )
             if self._options.hold:
                 return self._hold(machine, outer_pid)
             return self._play(machine)

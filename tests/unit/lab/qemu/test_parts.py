@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.config import load
+from pycolo.qmp.devices import ACCEPTED
 from pycolo_lab.errors import LabError, LabUsageError
 from pycolo_lab.interruption import Interruption
 from pycolo_lab.processes import Host
@@ -18,7 +19,7 @@ from pycolo_lab.qemu import initramfs
 from pycolo_lab.qemu.checks import check_machine
 from pycolo_lab.qemu.facts import RoundFacts, TransferFacts
 from pycolo_lab.qemu.image import Image
-from pycolo_lab.qemu.machine import Machine, Qemu
+from pycolo_lab.qemu.machine import GUESTS, Machine, Qemu
 from pycolo_lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
 from pycolo_lab.qemu.observations import Observations, percentile
 from pycolo_lab.qemu.options import QemuLabOptions
@@ -31,11 +32,12 @@ values = st.one_of(st.booleans(), st.integers(-(2**31), 2**31), st.text('aZ_"\\ 
 tables = st.dictionaries(st.text("abc", min_size=1), values)
 
 
-def machine(accelerator: str = "tcg") -> Machine:
+def machine(accelerator: str = "tcg", guest: str = "small") -> Machine:
     return Machine(
         qemu=Qemu(command=("qemu-system-x86_64",), version="7.2.22"),
         image=Image(Path("/k"), Path("/i"), Path("/preload.so")),
         accelerator=accelerator,
+        guest=GUESTS[guest],
     )
 
 
@@ -61,11 +63,19 @@ def test_only_software_emulation_preloads_something():
     assert machine("kvm").environment == {}
 
 
-def test_the_memory_size_is_one_at_which_no_dirty_page_is_lost():
-    command = machine().command(Path("/d"), "x")
+@pytest.mark.parametrize("guest", GUESTS)
+def test_the_memory_size_is_one_at_which_no_dirty_page_is_lost(guest):
+    command = machine(guest=guest).command(Path("/d"), "x")
     size = command[command.index("-m") + 1]
     assert size.endswith("K")
     assert int(size[:-1]) % 256 != 0
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_every_device_of_a_guest_is_one_that_the_product_accepts(guest):
+    command = machine(guest=guest).command(Path("/d"), "x")
+    devices = {command[at + 1].split(",")[0] for at, word in enumerate(command) if word == "-device"}
+    assert devices <= ACCEPTED
 
 
 @pytest.mark.parametrize("both", [(Host.A, Host.B), (Host.B, Host.A)])
@@ -105,9 +115,10 @@ def test_the_scenarios_cover_every_fault_and_one_has_to_fail():
     assert [scenario.name for scenario in SCENARIOS if not scenario.compare] == ["control"]
 
 
+@pytest.mark.parametrize("guest", GUESTS)
 @pytest.mark.parametrize("how", WRONG_COMMANDS)
-def test_a_wrong_command_is_wrong_in_one_place(how):
-    right = machine().command(Path("/d"), "x")
+def test_a_wrong_command_is_wrong_in_one_place(how, guest):
+    right = machine(guest=guest).command(Path("/d"), "x")
     kept = list(right)
     wrong = wrong_command(right, how)
     assert right == kept
@@ -140,7 +151,7 @@ def test_transfers_that_ran_together_are_told_as_one():
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"qemu": "9.9"}, r"--qemu 9.9: neither an available version \(10.0\) nor the path"),
+        ({"qemu": "9.9"}, r"--qemu 9.9: neither an available version \(10.0, 11.1\) nor the path"),
         ({"qemu": "/nonexistent/qemu"}, "--qemu /nonexistent/qemu: there is no program there that this user may run"),
         ({"qemu": "/"}, "--qemu /: there is no program there that this user may run"),
         ({"hold": True, "rounds": 2}, "--rounds contradicts --hold"),
