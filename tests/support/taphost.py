@@ -17,7 +17,8 @@ from pycolo.config import CardOptions
 from pycolo.hostnet import looking
 from pycolo.hostnet.facts import Link, Place
 from pycolo.hostnet.netlink import Netlink
-from pycolo.hostnet.wire import Wire, find_place
+from pycolo.hostnet.survey import find_place
+from pycolo.hostnet.wire import Wire
 from support import netns
 
 _CLONE_NEWNET = 0x40000000

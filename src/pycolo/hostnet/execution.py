@@ -34,7 +34,6 @@ NODE_QUEUE_FRAMES: Final = 10_000
 
 _LOOK_AGAIN_S: Final = 0.002
 _FORWARDING_MARGIN_S: Final = 5.0
-_BR_STP_KERNEL: Final = 1
 
 
 def carry_out(netlink: Netlink, step: Step) -> None:
@@ -181,7 +180,7 @@ def _join(netlink: Netlink, action: Join) -> None:
 def _await_forwarding(netlink: Netlink, action: AwaitForwarding) -> None:
     """Until the port forwards, where the kernel's STP has to be waited for."""
     bridge = looking.find_bridge(netlink, action.bridge)
-    if bridge is None or bridge.stp != _BR_STP_KERNEL:
+    if bridge is None or bridge.stp != looking.STP_OF_THE_KERNEL:
         return
     link = _need(netlink, action.name)
     if not link.has_carrier:  # it is listened to by nothing yet: the bridge begins when it is

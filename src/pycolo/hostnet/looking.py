@@ -64,6 +64,9 @@ NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")
 """ndmsg: family, ifindex, state, flags, type."""
 
 _ENODEV: Final = 19
+STP_OF_THE_KERNEL: Final = 1
+"""linux/if_bridge.h, BR_KERNEL_STP."""
+
 _HZ: Final = 100
 """USER_HZ: what the kernel counts a bridge's times in."""
 

@@ -14,14 +14,15 @@ from typing import Final
 import msgspec
 
 from pycolo.config import CardOptions
-from pycolo.errors import ConfigError, ConnectError, StateError
-from pycolo.hostnet import looking, openvswitch
+from pycolo.errors import ConnectError, StateError
+from pycolo.hostnet import looking
 from pycolo.hostnet.execution import carry_out, is_ours
-from pycolo.hostnet.facts import BridgePlace, Home, Link, Place, Seen, SwitchPlace, Vlan
+from pycolo.hostnet.facts import BridgePlace, Home, Link, Place, Seen
 from pycolo.hostnet.journal import Journal, Record, here
 from pycolo.hostnet.netlink import Netlink
 from pycolo.hostnet.offloads import follow_offloads
 from pycolo.hostnet.plan import Delete, Names, Step, Target, plan
+from pycolo.hostnet.survey import bypassed, check_place, find_place, place_of_card, usable_tap
 
 _NAME_CHARACTERS_MAX: Final = 15
 """IFNAMSIZ, with its final zero 16."""
@@ -65,7 +66,7 @@ class Wire:
         self._journal.lock()
         try:
             with Netlink() as netlink:
-                link = self._usable_tap(netlink, tap)
+                link = usable_tap(netlink, tap, self._where)
                 before = self._journal.read()
                 known = self._known(before, link)
                 self._refuse_strange_node_tap(netlink, before)
@@ -134,11 +135,7 @@ class Wire:
         record = self._prepared()
         with Netlink() as netlink:
             link = looking.find_link(netlink, record.home.tap)
-        if link is None:
-            return []
-        found = [f"{link.name}: its tc qdisc {kind} is bypassed" for kind in link.qdiscs if kind != "clsact"]
-        found += [f"{link.name}: its address {address} is not reached any longer" for address in link.addresses]
-        return found
+        return bypassed(link) if link else []
 
     @property
     def is_left(self) -> bool:
@@ -163,22 +160,6 @@ class Wire:
             raise StateError(f"the wire of {self._where}", "not prepared", "prepared")
         return self._record
 
-    def _usable_tap(self, netlink: Netlink, tap: str) -> Link:
-        link = looking.need_link(netlink, tap, f"{self._where}: the tap")
-        if link.kind == "macvtap":
-            raise ConnectError(f"{tap}: a macvtap, which is in no bridge: give the guest a tap device in a bridge")
-        if not link.is_tap:
-            raise ConnectError(f"{tap}: not a TAP device ({link.kind or 'some other interface'})")
-        if not link.is_silenced and {"clsact", "ingress"} & set(link.qdiscs):
-            kind = next(kind for kind in link.qdiscs if kind in ("clsact", "ingress"))
-            raise ConnectError(
-                f"{tap}: it has tc filters (qdisc {kind}; libvirt's <bandwidth><outbound> makes one), which would come "
-                f"before the node's: remove them (tc qdisc del dev {tap} {kind})"
-            )
-        if any(":" in address for address in link.addresses):
-            raise ConnectError(f"{tap}: the host has an IPv6 address on it ({link.addresses[-1]}): remove it")
-        return link
-
     def _known(self, record: Record | None, link: Link) -> Record | None:
         """The record of a killed node, if it is about this very device."""
         if record is None or not self._is_of_here(record):
@@ -188,7 +169,7 @@ class Wire:
     def _new_record(self, netlink: Netlink, link: Link) -> Record:
         place = find_place(netlink, link)
         home = Home(tap=link.name, index=link.index, queue=link.queue, has_ipv6=link.has_ipv6, place=place)
-        self._check_place(netlink, home)
+        check_place(netlink, home.tap, place, self._card, self._where)
         boot, namespace = here()
         mac = _node_mac(netlink, link, place)
         return Record(
@@ -202,31 +183,6 @@ class Wire:
             namespace=namespace,
         )
 
-    def _check_place(self, netlink: Netlink, home: Home) -> None:
-        """Raises `ConfigError` where the card names another place than the tap has, or none is known."""
-        place, wanted = home.place, self._card.bridge
-        if place is None:
-            self._place_of_card(netlink)
-        elif wanted is not None and place.bridge != wanted:
-            raise ConfigError(f"{self._where}.bridge", f"{place.bridge}, where {home.tap} is", wanted)
-        elif self._card.vlan is not None and self._card.vlan != _vlan_of(place):
-            found = _vlan_of(place)
-            shown = f"{found}, the VLAN of {home.tap}" if found else f"none: {home.tap} is in no VLAN of its own"
-            raise ConfigError(f"{self._where}.vlan", shown, self._card.vlan)
-
-    def _place_of_card(self, netlink: Netlink) -> Place:
-        name, vlan = self._card.bridge, self._card.vlan
-        if name is None:
-            raise ConfigError(f"{self._where}.bridge", "the bridge of this network: its tap is in none now", None)
-        bridge = looking.find_bridge(netlink, name)
-        if bridge is None:
-            if openvswitch.is_bridge(name):
-                return SwitchPlace(name, {"tag": str(vlan)} if vlan else {})
-            raise ConfigError(f"{self._where}.bridge", "a Linux bridge or Open vSwitch bridge of this host", name)
-        if vlan and not bridge.is_filtering:
-            raise ConfigError(f"{self._where}.vlan", f"no VLAN, since {name} has vlan_filtering off", vlan)
-        return BridgePlace(name, vlans=(Vlan(vlan, is_pvid=True, is_untagged=True),) if vlan else None)
-
     def _refuse_strange_node_tap(self, netlink: Netlink, before: Record | None) -> None:
         link = looking.find_link(netlink, self.node_tap)
         is_known = before is not None and before.node == self.node_tap  # killed before it had its alias
@@ -234,14 +190,14 @@ class Wire:
             raise ConnectError(f"{self.node_tap}: this interface exists and is not this node's: rename or delete it")
 
     def _serving_place(self, netlink: Netlink, record: Record) -> Place:
-        return record.place or record.home.place or self._place_of_card(netlink)
+        return record.place or record.home.place or place_of_card(netlink, self._card, self._where)
 
     # ── carrying out ──
 
     def _go(self, netlink: Netlink, record: Record, target: Target, place: Place | None) -> None:
         seen = look(netlink, record)
-        if target is not Target.HOST and seen.tap is None:
-            raise ConnectError(f"{record.home.tap}: the guest's tap is gone")
+        if target is Target.NODE and seen.tap is None:
+            raise ConnectError(f"{record.home.tap}: the guest's tap is gone, or was made anew")
         before = standing(seen)
         will = record if target is Target.HOST else _record_for(record, target, place)
         if will != record:
@@ -284,8 +240,10 @@ def standing(seen: Seen) -> Target:
 
 
 def look(netlink: Netlink, record: Record) -> Seen:
-    """What is there of a card."""
+    """What is there of a card. Another tap of the same name, a new QEMU's, is none of it until it is prepared."""
     tap = looking.find_link(netlink, record.home.tap)
+    if tap is not None and tap.index != record.home.index:
+        tap = None
     node = looking.find_link(netlink, record.node)
     return Seen(
         tap=tap,
@@ -293,22 +251,6 @@ def look(netlink: Netlink, record: Record) -> Seen:
         node=node,
         node_place=find_place(netlink, node) if node else None,
     )
-
-
-def find_place(netlink: Netlink, link: Link) -> Place | None:
-    """Where an interface is a port, with all its settings."""
-    if link.master:
-        bridge = looking.find_bridge(netlink, looking.name_of(netlink, link.master))
-        if bridge is not None:
-            return looking.port_of(netlink, link, bridge)
-    return openvswitch.find_place(link.name)
-
-
-def _vlan_of(place: Place) -> int | None:
-    """The VLAN of a port's untagged frames, where it has one of its own."""
-    if isinstance(place, SwitchPlace):
-        return int(place.port["tag"]) if place.port.get("tag", "").isdigit() else None
-    return next((vlan.vid for vlan in place.vlans or () if vlan.is_pvid), None)
 
 
 def _node_mac(netlink: Netlink, link: Link, place: Place | None) -> str:

@@ -325,6 +325,23 @@ def test_a_new_qemus_tap_is_another_tap(host: TapHost) -> None:
     assert host.facts()[:3] == before[:3]
 
 
+def test_without_the_tap_the_node_leaves_the_place_and_takes_it_no_more(host: TapHost) -> None:
+    one = host.wire()
+    one.prepare("tap0")
+    one.attach()
+    host.close_tap("tap0")
+    one.hold_apart()
+    assert host.place(one.node_tap) is None
+    host.add_tap("tap0", "br0")
+    now = host.facts()
+    with pytest.raises(ConnectError, match="tap0: the guest's tap is gone, or was made anew"):
+        one.attach()
+    one.hold_apart()
+    assert host.facts() == now
+    one.detach()
+    assert host.facts()[:3] == now[:3]
+
+
 def test_what_an_earlier_node_has_left_is_known_without_preparing(host: TapHost) -> None:
     before = host.facts()
     one = host.wire()
