@@ -30,7 +30,15 @@ from support.taphost import (
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
 
+VLANS = (
+    "bridge vlan del vid 1 dev tap0",
+    "bridge vlan add vid 10 pvid untagged dev tap0",
+    "bridge vlan add vid 100-110 dev tap0",
+    f"bridge fdb add {CLIENT_MAC.hex(':')} dev tap0 master static vlan 10",
+)
 RICH_PORT = (
+    # A kernel without VLAN filtering shows the rest all the same; the messages have a test of their own.
+    f"if ip link set br0 type bridge vlan_filtering 1; then {'; '.join(VLANS)}; fi",
     "ip link set br0 type bridge mcast_snooping 1",
     "bridge link set dev tap0 isolated on neigh_suppress on cost 77 hairpin on priority 9 mcast_flood off",
     f"bridge fdb add {GUEST_MAC.hex(':')} dev tap0 master static",
