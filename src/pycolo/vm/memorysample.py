@@ -61,7 +61,7 @@ class MemorySample:
 def open_sample(pid: int, ram_bytes: int) -> MemorySample | None:
     """A sample of the memory of QEMU's process; None when this node may not read it, or does not find it."""
     try:
-        blocks = ram_blocks(Path(f"/proc/{pid}/maps").read_text(), ram_bytes)
+        blocks = ram_blocks(Path(f"/proc/{pid}/maps").read_text(errors="replace"), ram_bytes)
         if not blocks:
             log.info(f"process {pid} has no mapping of {ram_bytes} bytes: changes are known only from copies")
             return None
