@@ -88,7 +88,9 @@ class Comparator:
     found (`commands`). `core` is the compiled comparator itself, whose methods take a buffer without copying it.
 
     `policy`: what happens to a connection that differs. `commits_input`: rule C3. `needs_handshake`: connections whose
-    SYN was not seen pass uncompared. `queue_packets_max`: per connection and side. `primary_name`, `secondary_name`:
+    SYN was not seen pass uncompared. `age_cycle_ms`: how often ages are looked at while packets wait; 0: once per scan,
+    as colo-compare does. `mutual_wait_ms`: after how long without any progress it is a difference that one connection
+    waits for the secondary and another for the primary; 0: never. `queue_packets_max`: per connection and side. `primary_name`, `secondary_name`:
     the streams' names in a `FramingError`. `seed`: for the tables' hash; random unless you need a reproducible run.
     """
 
@@ -101,6 +103,8 @@ class Comparator:
         needs_handshake: bool = False,
         compare_timeout_ms: int = COMPARE_TIMEOUT_MS,
         scan_cycle_ms: int = EXPIRED_SCAN_CYCLE_MS,
+        age_cycle_ms: int = 0,
+        mutual_wait_ms: int = 0,
         queue_packets_max: int = QUEUE_PACKETS_MAX,
         connections_max: int = CONNECTIONS_MAX,
         held_bytes_max: int = HELD_BYTES_MAX,
@@ -118,6 +122,8 @@ class Comparator:
             needs_handshake=needs_handshake,
             compare_timeout_ms=compare_timeout_ms,
             scan_cycle_ms=scan_cycle_ms,
+            age_cycle_ms=age_cycle_ms,
+            mutual_wait_ms=mutual_wait_ms,
             queue_packets_max=queue_packets_max,
             connections_max=connections_max,
             held_bytes_max=held_bytes_max,

@@ -413,6 +413,10 @@ class Ages:
         self, held: Held, tcp: TcpComparison, datagram: DatagramComparison, admission: Admission, timeout_us: int
     ) -> None: ...
 
+class MutualWait:
+    wait_us: int
+    def __init__(self, held: Held, ages: Ages, wait_us: int) -> None: ...
+
 class SteadyDatagrams:
     def __init__(self, table: ConnectionTable, held: Held, datagram: DatagramComparison) -> None: ...
 
@@ -448,6 +452,8 @@ class Comparator:
     @property
     def ages(self) -> Ages: ...
     @property
+    def mutual(self) -> MutualWait: ...
+    @property
     def datagram(self) -> DatagramComparison: ...
     @property
     def primary_fragments(self) -> Reassembly: ...
@@ -460,6 +466,7 @@ class Comparator:
     @property
     def probe(self) -> Probe: ...
     scan_cycle_us: int
+    age_cycle_us: int
     @property
     def primary_name(self) -> str: ...
     @property
@@ -479,6 +486,8 @@ class Comparator:
         needs_handshake: bool = False,
         compare_timeout_ms: int = ...,
         scan_cycle_ms: int = ...,
+        age_cycle_ms: int = ...,
+        mutual_wait_ms: int = ...,
         queue_packets_max: int = ...,
         connections_max: int = ...,
         held_bytes_max: int = ...,

@@ -54,6 +54,16 @@ COMPARE_TIMEOUT_MS: Final = 3_000
 EXPIRED_SCAN_CYCLE_MS: Final = 1_000
 """colo-compare's default expired_scan_cycle."""
 
+AGE_PART: Final = 20
+"""The nodes look at ages after this part of compare_timeout: it is then exceeded by a tenth at most, on a busy host."""
+
+AGE_CYCLE_MIN_MS: Final = 4
+"""But not more often: looking at ten thousand connections takes a tenth of a millisecond."""
+
+MUTUAL_WAIT_MS: Final = 10
+"""In the nodes: how long nothing has moved while one connection waits for the secondary and another for the primary. A
+guest that shares its processors with the other one is away for less."""
+
 QUEUE_PACKETS_MAX: Final = 1_024
 """colo-compare's default max_queue_size, per connection and side."""
 

@@ -17,6 +17,7 @@ _OF_A_KIND: Final = {
     "rst": "one server reset the connection and the other did not",
     "timeout": "guest A sent data that guest B did not: guest B is slower, waits, or decided differently",
     "secondary_timeout": "guest B sent data that guest A did not: guest A is slower, waits, or decided differently",
+    "mutual_wait": "the two guests did the same work in another order: a lock went to another client",
     "queue_full": "one guest is far ahead of the other one",
     "memory_full": "one guest is far ahead of the other one",
     "table_full": "more connections than the comparison has room for",

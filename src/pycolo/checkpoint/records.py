@@ -27,6 +27,8 @@ class ReasonKind(StrEnum):
     """The replicas' output differs; the text says how."""
     TIMEOUT = "timeout"
     """A packet waited longer than compare_timeout for the other replica's."""
+    MUTUAL_WAIT = "mutual_wait"
+    """One connection waits for the secondary, another for the primary: only a checkpoint ends that."""
     QUEUE_FULL = "queue_full"
     """Memory for held packets is short."""
     PERIODIC = "periodic"

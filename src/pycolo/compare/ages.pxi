@@ -49,6 +49,19 @@ cdef class Ages:
         self.held.stats.timeouts += 1
         return self.tcp.timed_out(row, kind, record, now_us)
 
+    cdef Py_ssize_t waits_since_us(self, int row, bint for_primary, long long now_us) noexcept nogil:
+        """Since when payload of a connection has waited for the primary, or for the secondary; far ahead: none has."""
+        cdef Row* r = &self.held.rows[row]
+        if r.flags & (RowFlag.DIVERGED | RowFlag.LET_THROUGH) or not self.held.table.is_tcp(row):
+            return _NEVER
+        record: cython.int = r.secondary.head if for_primary else r.primary.head
+        while record != _NONE and not self.held.pool.at[record].payload_len:
+            record = self.held.pool.at[record].next  # a bare ACK is no answer
+        if record == _NONE:
+            return _NEVER
+        since_us: cython.longlong = self._waits_since_us(self.held.pool.at[record].arrived_us, for_primary, now_us)
+        return self.tcp.waits_from_us(row, record, since_us, now_us)
+
     cdef int _oldest(self, int record) noexcept nogil:
         """The oldest packet of a queue: late and repeated packets are inserted before those that begin after them."""
         cdef int oldest = record

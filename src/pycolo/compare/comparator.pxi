@@ -25,7 +25,8 @@ cdef class Comparator:
 
     `seed`: random 128 bits for the connection table. `policy`: a `DivergencePolicy`. `commits_input`: ack_policy=commit
     (otherwise immediate). `needs_handshake`: connections whose SYN was not seen pass uncompared, for pairs that do not
-    copy state. `is_passing`: nothing is compared (no secondary).
+    copy state. `is_passing`: nothing is compared (no secondary). `age_cycle_ms`: how often ages are looked at while
+    packets wait; 0: once per scan, as colo-compare does. `mutual_wait_ms`: see `MutualWait`.
     """
 
     cdef readonly ConnectionTable table
@@ -39,18 +40,21 @@ cdef class Comparator:
     cdef readonly DatagramComparison datagram
     cdef readonly Admission admission
     cdef readonly Ages ages
+    cdef readonly MutualWait mutual
     cdef readonly Reassembly primary_fragments
     cdef readonly Reassembly secondary_fragments
     cdef readonly Packet packet
     cdef readonly Span span
     cdef readonly Probe probe
     cdef public long long scan_cycle_us
+    cdef public long long age_cycle_us
     cdef readonly object primary_name
     cdef readonly object secondary_name
     cdef readonly bint is_passing
     cdef readonly bint awaits_marker
     cdef readonly long long epoch
     cdef long long _next_scan_us
+    cdef long long _next_age_us
     cdef int _outcome
     cdef bint _is_requested
 
@@ -64,6 +68,8 @@ cdef class Comparator:
         needs_handshake=False,
         compare_timeout_ms=limits.COMPARE_TIMEOUT_MS,
         scan_cycle_ms=limits.EXPIRED_SCAN_CYCLE_MS,
+        age_cycle_ms=0,
+        mutual_wait_ms=0,
         queue_packets_max=limits.QUEUE_PACKETS_MAX,
         connections_max=limits.CONNECTIONS_MAX,
         held_bytes_max=limits.HELD_BYTES_MAX,
@@ -83,6 +89,7 @@ cdef class Comparator:
         self.steady = Steady(self.table, self.held, self.tcp, self.datagram)
         self.admission = Admission(self.held, self.tcp, self.datagram, scan_cycle_ms * 1000)
         self.ages = Ages(self.held, self.tcp, self.datagram, self.admission, compare_timeout_ms * 1000)
+        self.mutual = MutualWait(self.held, self.ages, mutual_wait_ms * 1000)
         self.primary_fragments = Reassembly(self.held, True, compare_timeout_ms * 1000)
         self.secondary_fragments = Reassembly(self.held, False, compare_timeout_ms * 1000)
         self.primary_fragments.other = self.secondary_fragments
@@ -91,12 +98,14 @@ cdef class Comparator:
         self.span = Span()
         self.probe = Probe()
         self.scan_cycle_us = scan_cycle_ms * 1000
+        self.age_cycle_us = (age_cycle_ms or scan_cycle_ms) * 1000
         self.primary_name = primary_name
         self.secondary_name = secondary_name
         self.is_passing = False
         self.awaits_marker = False
         self.epoch = 0
         self._next_scan_us = 0
+        self._next_age_us = 0
         self._outcome = 0
         self._is_requested = False
 
@@ -215,7 +224,9 @@ cdef class Comparator:
 
     cdef long long due_us(self) noexcept nogil:
         cdef long long due = min(self.tcp.split_due_us, self.datagram.reorder_due_us, self.admission.due_us())
-        if self.held.active_head != _NONE or self.table.used or self.primary_fragments.slots.used:
+        if self.held.active_head != _NONE:
+            due = min(due, min(self._next_age_us, self.mutual.due_us()))
+        if self.table.used or self.primary_fragments.slots.used:
             return min(due, self._next_scan_us)
         return min(due, self._next_scan_us) if self.secondary_fragments.slots.used else due
 
@@ -439,14 +450,17 @@ cdef class Comparator:
                 else:
                     self.datagram.reorder_due(row, stood_us, now_us)
                 row = following
+        self.mutual.look(now_us)
+        if now_us >= self._next_age_us:
+            self._next_age_us = now_us + self.age_cycle_us
+            row = self.held.active_head
+            while row != _NONE:
+                following = self.held.next_active(row)
+                self.ages.time_out(row, now_us)
+                row = following
         if now_us < self._next_scan_us:
             return 0
         self._next_scan_us = now_us + self.scan_cycle_us
-        row = self.held.active_head
-        while row != _NONE:
-            following = self.held.next_active(row)
-            self.ages.time_out(row, now_us)
-            row = following
         return self._expire(now_us)
 
     cdef int _expire(self, long long now_us) noexcept nogil:

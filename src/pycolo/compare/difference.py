@@ -17,6 +17,7 @@ _SENTENCES = {
     DifferenceKind.MEMORY_FULL: "the memory for held packets is used up",
     DifferenceKind.TABLE_FULL: "the table is full of connections that hold packets",
     DifferenceKind.UNPROTECTED: "TCP-MD5 or TCP-AO signs its segments: this connection cannot be protected",
+    DifferenceKind.MUTUAL_WAIT: "it waits for the secondary and another connection for the primary, {waited_ms} ms",
 }
 
 

@@ -12,6 +12,7 @@ cdef enum DifferenceKind:
     MEMORY_FULL = 9
     TABLE_FULL = 10
     UNPROTECTED = 11
+    MUTUAL_WAIT = 12
 
 cdef enum DivergencePolicy:
     CHECKPOINT = 0

@@ -28,6 +28,8 @@ class DifferenceKind(IntEnum):
     """Every row of the connection table holds packets."""
     UNPROTECTED = 11
     """TCP-MD5 or TCP-AO signs the numbers that would have to be translated: the connection passes uncompared."""
+    MUTUAL_WAIT = 12
+    """One connection waits for the secondary, another for the primary, and nothing moves."""
 
 
 class DivergencePolicy(IntEnum):

@@ -35,7 +35,7 @@ from pycolo.node.records import NoRecord
 from pycolo.node.rowsfile import KeptRows, RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.node.survivor import find_survivor
-from pycolo.path.cores import new_comparator, new_rewriter
+from pycolo.path.cores import new_comparator, new_rewriter, node_ages
 from pycolo.transport.ports import Port
 
 EPOCH: Final = 0
@@ -161,7 +161,7 @@ def _primary_path(options: NodeOptions, open_one: PortOpener, **callbacks: Any) 
         policy=options.on_divergence,
         commits_input=options.commits_input,
         needs_handshake=True,
-        compare_timeout_ms=options.compare_timeout_ms,
+        **node_ages(options.compare_timeout_ms),
         queue_packets_max=options.queue_packets_max,
         primary_name="--guest",
         secondary_name="data link",

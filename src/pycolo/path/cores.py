@@ -3,6 +3,7 @@
 import secrets
 from typing import Any
 
+from pycolo import limits
 from pycolo.core import Comparator, ConnectionTable, Rewriter
 
 _KEY_BITS = 128
@@ -11,6 +12,16 @@ _KEY_BITS = 128
 def new_comparator(**options: Any) -> Comparator:
     """A comparator with random hash keys, against aimed collisions. `options`: the class's, except the key."""
     return Comparator(secrets.randbits(_KEY_BITS), **options)
+
+
+def node_ages(compare_timeout_ms: int) -> dict[str, int]:
+    """Options of a node's comparator by which compare_timeout is honoured, and a mutual wait is seen."""
+    cycle_ms = max(limits.AGE_CYCLE_MIN_MS, compare_timeout_ms // limits.AGE_PART)
+    return {
+        "compare_timeout_ms": compare_timeout_ms,
+        "age_cycle_ms": min(cycle_ms, limits.EXPIRED_SCAN_CYCLE_MS),
+        "mutual_wait_ms": min(limits.MUTUAL_WAIT_MS, compare_timeout_ms),
+    }
 
 
 def new_rewriter(*, keeps_copies: bool, **options: Any) -> Rewriter:

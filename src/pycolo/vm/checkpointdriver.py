@@ -34,6 +34,7 @@ from pycolo.vm.memorysample import MemorySample
 _KINDS: Final = {
     DifferenceKind.TIMEOUT: ReasonKind.TIMEOUT,
     DifferenceKind.SECONDARY_TIMEOUT: ReasonKind.TIMEOUT,
+    DifferenceKind.MUTUAL_WAIT: ReasonKind.MUTUAL_WAIT,
     DifferenceKind.QUEUE_FULL: ReasonKind.QUEUE_FULL,
     DifferenceKind.MEMORY_FULL: ReasonKind.QUEUE_FULL,
     DifferenceKind.TABLE_FULL: ReasonKind.QUEUE_FULL,

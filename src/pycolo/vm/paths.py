@@ -12,7 +12,7 @@ from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.rowsfile import KeptRows, Restored, RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.path.clock import now_us
-from pycolo.path.cores import new_comparator, new_rewriter
+from pycolo.path.cores import new_comparator, new_rewriter, node_ages
 from pycolo.transport.portspec import PortSpec
 from pycolo.vm.qemuport import QemuPort
 
@@ -30,7 +30,7 @@ def _comparator(options: NodeOptions) -> Comparator:
         policy=options.on_divergence,
         commits_input=options.commits_input,
         needs_handshake=False,  # the secondary has the primary's state: older connections are alike too
-        compare_timeout_ms=options.compare_timeout_ms,
+        **node_ages(options.compare_timeout_ms),
         queue_packets_max=options.queue_packets_max,
         primary_name="colo-guest-in",
         secondary_name="data link",
