@@ -61,7 +61,8 @@ def test_whatever_happens_the_next_one_lies_within_the_limits(happened, distance
         look_us = pace.look_us(ended_us)
         assert look_us is None or look_us < due_us
         status = pace.status()
-        assert status["is_held"] == (status["why"] is None)
+        assert status["is_held"] or status["why"] is not None
+        assert 0 <= status["standing"] <= 1
 
 
 @settings(max_examples=30)

@@ -27,6 +27,7 @@ def pace(**changed: Any) -> dict[str, Any]:
         "target_ms": 100.0,
         "is_held": True,
         "why": None,
+        "standing": 0.012,
         "missed": 0,
         "of": 4,
         "interval_ms": 7_400.0,

@@ -55,6 +55,9 @@ MISSED_MIN: Final = 2
 """The target counts as not held once so many of the last `COPIES_KEPT` pauses were longer, or one twice as long.
 Looks are not believed once so many in a row have missed what was then copied."""
 
+STANDING_MAX: Final = 0.5
+"""A guest that stands still for more of its time is said to."""
+
 LOOK_SHARE: Final = 0.01
 """Looking at the guest's memory may cost this share of a processor."""
 
@@ -117,6 +120,7 @@ class Pace:
         """Bytes copied per second of the rest of it."""
         self._interval_us = self._max_us
         self._change_rate: float | None = None
+        self._burst_rate = 0.0
         self._corrections: deque[float] = deque(maxlen=COPIES_KEPT)
         self._look_took_us = 0
         self._first_looked_us = 0
@@ -151,6 +155,7 @@ class Pace:
     def copied(self, copy: Copied) -> None:
         """A checkpoint has been committed, and the guest runs again. Call before `resumed`."""
         self._correct_looks(copy)
+        self._burst_rate = max(self._rate or 0.0, copy.change_rate if copy.ran_us >= self._shortest_us else 0.0)
         self._copies.append(copy)
         (self._small if copy.copied_bytes < LARGE_BYTES else self._large).append(copy)
         self.speed, self.fixed_us = fitted([*self._small, *self._large])
@@ -169,7 +174,7 @@ class Pace:
         if not self._is_looking or looked_us <= 0 or looked_us * 2 < copy.ran_us:
             return
         expected = self._seen_bytes * copy.ran_us / looked_us
-        if self._hits >= HITS_MIN:
+        if self._hits >= HITS_MIN and expected > 0:
             self._corrections.append(min(CORRECTION_MAX, max(1 / CORRECTION_MAX, copy.copied_bytes / expected)))
         is_missed = copy.copied_bytes > max(CORRECTION_MAX * expected, self._allowed_bytes)
         self._missed_looks = self._missed_looks + 1 if is_missed else 0
@@ -201,9 +206,13 @@ class Pace:
         if not self.is_periodic:
             return None
         latest_us = ended_us + self._max_us
-        if self._rate is None:
-            return min(latest_us, ended_us + self._interval_us)
         earliest_us = min(ended_us + self._shortest_us, latest_us)
+        if self._rate is None:
+            due_us = min(latest_us, ended_us + self._interval_us)
+            if self._is_looking and self._burst_rate:  # until the first comparison it is as busy as it was
+                burst_us = round(self._allowed_bytes * 1e6 / self._burst_rate) - self._lead_us
+                due_us = min(due_us, max(earliest_us, ended_us + burst_us))
+            return due_us
         left = self._allowed_bytes - self._changed_bytes - self._rate * self._lead_us / 1e6
         if left <= 0:
             return max(earliest_us, min(self._looked_us, latest_us))
@@ -267,22 +276,44 @@ class Pace:
         return self.speed * max(self.target_us * MARGIN - self.fixed_us, self.target_us * (1 - MARGIN)) / 1e6
 
     @property
+    def standing(self) -> float:
+        """The share of its time for which the guest stands still, by the last checkpoints."""
+        stood_us = sum(copy.pause_us for copy in self._copies)
+        return stood_us / max(1, stood_us + sum(copy.ran_us for copy in self._copies))
+
+    @property
     def missed(self) -> int:
         """How many of the last pauses were longer than the target."""
         return sum(copy.pause_us > self.target_us for copy in self._copies)
 
     @property
-    def finding(self) -> str | None:
-        """One line with the figures while the target is not held; None while it is."""
+    def is_held(self) -> bool:
+        """Whether pauses are within the target."""
         longest_us = max((copy.pause_us for copy in self._copies), default=0)
-        if not self.is_periodic or (self.missed < MISSED_MIN and longest_us <= 2 * self.target_us):
-            return None
+        return not self.is_periodic or (self.missed < MISSED_MIN and longest_us <= 2 * self.target_us)
+
+    @property
+    def finding(self) -> str | None:
+        """One line with the figures while the target is not held, or costs the guest more than half of its time."""
+        if self.is_held:
+            return self._price
         worst = max(self._copies, key=lambda copy: copy.pause_us)
         more = f", and each checkpoint costs {ms(self.fixed_us)} ms more" if self._small else ""
         return (
             f"the pause target of {ms(self.target_us)} ms is not held: {self.missed} of the last {len(self._copies)} "
             f"pauses were longer, the longest {ms(worst.pause_us)} ms for {mib(worst.copied_bytes)}, changed in "
-            f"{worst.ran_us / 1e6:.2f} s; {mib(self.speed)}/s are copied{more}"
+            f"{worst.ran_us / 1e6:.2f} s; {mib(self.speed)}/s are copied{more}; the guest stands still "
+            f"for {self.standing:.0%} of its time"
+        )
+
+    @property
+    def _price(self) -> str | None:
+        if not self.is_periodic or len(self._copies) < COPIES_KEPT or self.standing <= STANDING_MAX:
+            return None
+        return (
+            f"the guest stands still for {self.standing:.0%} of its time, so that no pause is longer than "
+            f"{ms(self.target_us)} ms: {mib(self.change_rate or 0)}/s change and {mib(self.speed)}/s are copied; with "
+            "a longer protect.pause_target_ms it gets more done"
         )
 
     def why_now(self, waited_us: int) -> str:
@@ -298,12 +329,12 @@ class Pace:
 
     def status(self) -> dict[str, Any]:
         """`checkpoint.pace` in the control socket's answer."""
-        finding = self.finding
         longest_us, rate = self.longest_us, self.change_rate
         return {
             "target_ms": self.target_us / 1000,
-            "is_held": finding is None,
-            "why": finding,
+            "is_held": self.is_held,
+            "why": self.finding,
+            "standing": round(self.standing, 3),
             "missed": self.missed,
             "of": len(self._copies),
             "interval_ms": self._interval_us / 1000 if self.is_periodic else None,

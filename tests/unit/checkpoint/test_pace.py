@@ -54,7 +54,7 @@ def test_what_is_changed_again_and_again_is_copied_once():
     """A GiB that is rewritten in a second: shorter intervals change less only when they are shorter than that."""
     pace, pauses = simulated(lambda start_us, ran_us: min(1024 * MIB, ran_us * 1024 * MIB // SECOND), 30)
     assert all(pause_us <= TARGET_US for _, pause_us in pauses[4:])
-    assert pace.finding is None
+    assert pace.is_held
 
 
 def test_a_small_set_that_is_rewritten_all_the_time_is_no_reason_to_hurry():
@@ -197,6 +197,31 @@ def test_a_target_that_is_not_held_is_said_with_its_figures():
     status = pace.status()
     assert (status["is_held"], status["why"], status["missed"], status["of"]) == (False, text, 9, 9)
     assert status["interval_ms"] == 20.0
+
+
+def test_a_target_that_costs_most_of_the_guest_s_time_is_said_as_well():
+    pace = made()
+    for _ in range(9):
+        pace.copied(copy_of(28 * MIB, DISTANCE_US))
+    assert pace.is_held
+    text = pace.finding
+    assert text is not None
+    assert "stands still for 80% of its time" in text
+    assert "pause_target_ms" in text
+    assert made(interval_us=0).finding is None
+
+
+def test_a_burst_that_goes_on_is_met_before_the_first_comparison():
+    pace = made()
+    for _ in range(3):
+        pace.copied(copy_of(80 * MIB, 10 * SECOND))
+    began_us = looking(pace, 0)
+    pace.looked(began_us + 100_000, 30 * MIB, 30, 500)
+    pace.copied(copy_of(31 * MIB, 120_000))
+    began_us = looking(pace, SECOND)
+    assert pace.due_us(SECOND) < SECOND + 130_000, "300 MiB/s, as before"
+    pace.looked(began_us + 50_000, 0, 0, 500)
+    assert pace.due_us(SECOND) == SECOND + INTERVAL_US, "it is over"
 
 
 def test_one_pause_a_little_too_long_is_no_finding():

@@ -37,7 +37,7 @@ REFUSALS_MIN: Final = 3
 DIRTY_BYTES: Final = 32 << 20
 """A third of the guest's memory."""
 
-DIRTY_S: Final = 4
+DIRTY_S: Final = 3
 
 STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED, Fault.REFUSED, Fault.DIRTY)
 """Nothing that is protected need have been lost."""
