@@ -97,6 +97,59 @@ def test_never_does_none_serve_for_ever_while_one_could(
     assert found.broken is None, str(found.broken)
 
 
+SWITCHOVER_AND_FAULT = Budget(switchovers=1, faults=1)
+SWITCHOVER_CUT_AND_WORD = Budget(switchovers=1, cuts=1, words=1, repeats=1)
+
+
+@pytest.mark.parametrize(
+    ("arbiter", "budget", "depth"),
+    [
+        ("manual", SWITCHOVER_AND_FAULT, 9),
+        ("manual", SWITCHOVER_CUT_AND_WORD, 8),
+        ("command", SWITCHOVER_AND_FAULT, 7),
+        ("command", SWITCHOVER_CUT_AND_WORD, 6),
+        ("etcd", SWITCHOVER_AND_FAULT, 6),
+        ("etcd", SWITCHOVER_CUT_AND_WORD, 5),
+        ("lease", SWITCHOVER_AND_FAULT, 4),
+    ],
+)
+def test_never_do_both_serve_while_one_hands_over(arbiter: str, budget: Budget, depth: int) -> None:
+    rules = Rules(arbiter)
+    found = search(rules, protected(rules, budget), depth)
+    print(f"{arbiter}, {budget}: {found.states} states, {found.depth} steps")
+    assert found.broken is None, str(found.broken)
+
+
+@pytest.mark.parametrize(("arbiter", "depth"), [("manual", 5), ("command", 5), ("etcd", 4), ("lease", 3)], ids=str)
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_handover_leaves_none_that_serves_for_ever_only_if_none_could(
+    arbiter: str, depth: int, *, restarts: bool
+) -> None:
+    rules = Rules(arbiter)
+    first = protected(rules, Budget(switchovers=1, faults=1, cuts=1, words=1))
+    found = search(rules, first, depth, Life(rules, delivers=True, restarts=restarts))
+    print(f"{arbiter}: {found.states} states, {found.depth} steps")
+    assert found.broken is None, str(found.broken)
+
+
+def test_a_handover_without_a_fault_ends_with_the_other_node_serving() -> None:
+    """Whatever the order of what happens; no host is fenced."""
+    rules = Rules("command")
+
+    def is_done(world: World) -> bool:
+        states = [node.pair.state for node in world.nodes if node.pair is not None]
+        return S.SERVING in states and (S.SECONDARY_WAITING in states or S.SECONDARY_LINKED in states)
+
+    seen: list[World] = []
+    found = Checker(
+        lambda world: ((name, without_the_stale(after)) for name, after in steps(world, rules)),
+        key,
+        lambda world: seen.append(world) or ("a host is fenced" if world.shot or world.orders else ""),
+    ).search([protected(rules, Budget(switchovers=1))], 12, 100_000)
+    assert found.broken is None, str(found.broken)
+    assert any(is_done(world) for world in seen)
+
+
 # ── the checker finds what it should ────────────────────────────────────────────────────────────────────────
 
 
@@ -185,6 +238,21 @@ BROKEN = {
         changed(S.PRIMARY_SUSPECT, F.GUEST_GONE, S.PRIMARY_SUSPECT),
         COMMAND_FAULTS,
         "none serves for ever, though one could",
+    ),
+    "a primary that has handed over trusts heartbeats": (
+        changed(S.HANDING_OVER, F.DEADLINE, S.PRIMARY_PROTECTED),
+        ("manual", Budget(switchovers=1), protected),
+        "both serve",
+    ),
+    "a primary that has handed over fences": (
+        changed(S.HANDING_OVER, F.DEADLINE, S.HANDING_OVER, C.ASK_ARBITER, timer=Timer.RETRY),
+        ("command", Budget(switchovers=1, faults=1), protected),
+        "a node that has handed over fences the other one",
+    ),
+    "a primary that has handed over asks for no promise": (
+        changed(S.HANDING_OVER, F.DEADLINE, S.GOING_ALONE, C.UNLINK, C.RECORD),
+        ("manual", Budget(switchovers=1), protected),
+        "a term goes back",
     ),
     "a secondary never asks": (
         changed(S.YIELDING, F.DEADLINE, S.YIELDING),

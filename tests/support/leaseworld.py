@@ -177,7 +177,7 @@ def commanded(leases: Leases, i: int, command: Command, term: int) -> Leases:
         case Command.PROTECT | Command.RELEASE | Command.SWITCH:
             core.acquire_wanted(term)
             return leases
-        case Command.ASK_ARBITER | Command.TELL_OPERATOR | Command.TELL_RESIGNED:
+        case Command.ASK_ARBITER | Command.ASK_HARMLESS | Command.TELL_OPERATOR | Command.TELL_RESIGNED:
             if not asker.is_asked:
                 core.paired(term, now_ms)
             if command is Command.TELL_OPERATOR:

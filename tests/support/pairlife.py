@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from pycolo.failover.pairstates import State
 from support.pairkey import Key, key
 from support.pairworld import CONFIRMABLE, Budget, Rules, World, could_serve, runs, serves, speak, steps
 
@@ -76,10 +77,9 @@ class Life:
         return None
 
     def _spoken(self, world: World) -> World | None:
-        if self._rules.arbiter not in ("manual", "lease"):
-            return None
+        needs_word = CONFIRMABLE if self._rules.arbiter in ("manual", "lease") else (State.HANDING_OVER,)
         for i in (0, 1):
             pair = world.nodes[i].pair
-            if pair is not None and pair.state in CONFIRMABLE and not runs(world.nodes[1 - i]):
+            if pair is not None and pair.state in needs_word and not runs(world.nodes[1 - i]):
                 return speak(world, self._rules, i)
         return None

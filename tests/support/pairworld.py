@@ -29,22 +29,30 @@ IDLE, ASKED, ACTING = 0, 1, 2
 
 PATH_ANSWERS: Final = frozenset({F.PEER_ALIVE, F.PEER_EMPTY})
 
-DIALS: Final = frozenset({S.SECONDARY_WAITING, S.YIELDING, S.ASKING, S.CONFIRMED, S.SECONDARY_ACTING})
+DIALS: Final = frozenset({S.SECONDARY_WAITING, S.YIELDING, S.ASKING, S.CONFIRMED, S.RELIEVING, S.SECONDARY_ACTING})
 LISTENS: Final = frozenset(state for state in State if state in FREE or state in TRUSTING) | {
     S.PRIMARY_SUSPECT,
     S.PRIMARY_ACTING,
+    S.HANDING_OVER,
     S.RESTARTED,
     S.PRIMARY_EMPTY,
     S.GOING_ALONE,
 }
 ASKS_PATHS: Final = frozenset(
-    {S.PRIMARY_SUSPECT, S.PRIMARY_ACTING, S.RESTARTED, S.PRIMARY_EMPTY, S.YIELDING, S.ASKING, S.CONFIRMED}
+    {
+        *(S.PRIMARY_SUSPECT, S.PRIMARY_ACTING, S.HANDING_OVER, S.RESTARTED, S.PRIMARY_EMPTY),
+        *(S.YIELDING, S.ASKING, S.CONFIRMED),
+    }
 )
-CONFIRMABLE: Final = frozenset({S.PRIMARY_SUSPECT, S.RESTARTED, S.YIELDING, S.ASKING})
+CONFIRMABLE: Final = frozenset({S.PRIMARY_SUSPECT, S.HANDING_OVER, S.RESTARTED, S.YIELDING, S.ASKING})
 _ASKS_ARBITER: Final = frozenset(
-    {S.PRIMARY_SUSPECT, S.PRIMARY_ACTING, S.YIELDING, S.ASKING, S.CONFIRMED, S.SECONDARY_ACTING}
+    {
+        *(S.PRIMARY_SUSPECT, S.PRIMARY_ACTING, S.HANDING_OVER),
+        *(S.YIELDING, S.ASKING, S.CONFIRMED, S.RELIEVING, S.SECONDARY_ACTING),
+    }
 )
 SAID: Final = {
+    C.SAY_HANDED_OVER: F.HANDED_OVER,
     C.SAY_RESIGNED: F.PEER_RESIGNED,
     C.SAY_GONE: F.PEER_GUEST_GONE,
     C.SAY_BROKEN: F.COLO_BROKEN,
@@ -57,7 +65,7 @@ SAID: Final = {
 _FOR_A_LEASE: Final = frozenset(
     {
         *(C.ASK_ARBITER, C.WITHDRAW, C.TELL_OPERATOR, C.TELL_RESIGNED, C.RESIGN_LEASE),
-        *(C.PROTECT, C.RELEASE, C.SWITCH),
+        *(C.ASK_HARMLESS, C.PROTECT, C.RELEASE, C.SWITCH),
     }
 )
 
@@ -109,6 +117,7 @@ class Budget(NamedTuple):
     repeats: int = 0
     pauses: int = 0
     words: int = 0
+    switchovers: int = 0
 
 
 class World(NamedTuple):
@@ -149,6 +158,7 @@ def settings(arbiter: str) -> Settings:
         timeout_ms=1,
         head_start_ms=HEAD_START if arbiter == "command" else 0,
         retry_ms=1,
+        hand_over_ms=1,
         restart_ms=2,
         steady_ms=1,
         back_off_first_ms=1,
@@ -266,6 +276,8 @@ def _done(
             if after.term < world.served_term:
                 return world._replace(broken_law="a term goes back")
             world = world._replace(served_term=after.term)
+            if after.state is S.SWITCHING:  # from here on a client may have heard of this guest only
+                world = _set(world, 1 - i, is_fresh=False)
     world = _set(world, i, pair=after)
     granted = False
     for command in does:
@@ -279,7 +291,9 @@ def _done(
     if world.leases is not None:
         return report(world, rules, i)
     if granted and world.etcd is None:
-        world = tell(_set(world, i, arbiter=IDLE), rules, i, F.GRANTED)
+        # After a handover the other node may have the next term on its disk.
+        term = after.term + 2 if after.state is S.HANDING_OVER else 0
+        world = tell(_set(world, i, arbiter=IDLE), rules, i, F.GRANTED, Told(term=term))
     return world
 
 
@@ -316,7 +330,7 @@ def _do(world: World, i: int, before: Pair, after: Pair, command: Command, told:
             world = _set(world, i, has_guest=True, is_fresh=False, job=None)
         case C.DISCARD_GUEST:
             world = _set(world, i, has_guest=False, is_fresh=False)
-        case C.ASK_ARBITER if node.arbiter == IDLE and world.leases is None:
+        case C.ASK_ARBITER | C.ASK_HARMLESS if node.arbiter == IDLE and _is_asked(world, command):
             world = _set(world, i, arbiter=ASKED)
         case C.WITHDRAW:
             if node.arbiter == ASKED:
@@ -328,6 +342,10 @@ def _do(world: World, i: int, before: Pair, after: Pair, command: Command, told:
             if world.etcd is not None and world.etcd.is_up and world.etcd.holder == i:
                 world = world._replace(etcd=world.etcd._replace(holder=-1, ticks=0))
     return world
+
+
+def _is_asked(world: World, command: Command) -> bool:
+    return world.etcd is not None or (command is C.ASK_ARBITER and world.leases is None)
 
 
 def _send(world: World, message: Message) -> World:
@@ -361,6 +379,7 @@ def steps(world: World, rules: Rules) -> Iterator[Step]:
             is_urgent |= rules.arbiter == "command" and node.arbiter == ASKED
             is_urgent |= world.leases is not None and leaseworld.is_pending(world.leases, i)
         yield from _host_steps(world, rules, i)
+        yield from _switchover(world, rules, i)
     is_urgent |= rules.only_cuts and any(message.fact in _NEW_LINK for message in world.messages)
     for order in world.orders:
         is_urgent |= order[2] >= FENCING_TICKS
@@ -519,6 +538,8 @@ def _arbiter_steps(world: World, rules: Rules, i: int) -> Iterator[Step]:
         ordered = world._replace(orders=(*world.orders, (1 - i, i, 0)))
         if node.pair.link and node.pair.is_heard:
             ordered = ordered._replace(broken_law="the other node is fenced though it is heard")
+        if node.pair.state is S.HANDING_OVER:
+            ordered = ordered._replace(broken_law="a node that has handed over fences the other one")
         yield f"{i} fences", tell(_set(ordered, i, arbiter=ACTING), rules, i, F.ARBITER_ACTS)
     if etcd is None or not etcd.is_up or etcd.seizer >= 0:
         return
@@ -598,6 +619,13 @@ def _host_steps(world: World, rules: Rules, i: int) -> Iterator[Step]:
             yield f"the process of {i} dies behind its record", _process_lost(_recorded(_fault(world), i), i)
 
 
+def _switchover(world: World, rules: Rules, i: int) -> Iterator[Step]:
+    node = world.nodes[i]
+    if world.budget.switchovers and runs(node) and node.pair is not None and node.pair.state is S.PRIMARY_PROTECTED:
+        less = world._replace(budget=world.budget._replace(switchovers=world.budget.switchovers - 1))
+        yield f"{i} is told to switch over", tell(less, rules, i, F.SWITCHOVER_WISHED)
+
+
 def start(world: World, rules: Rules, i: int) -> World:
     """From the record on disk."""
     node = world.nodes[i]
@@ -635,6 +663,8 @@ def _operator(world: World, rules: Rules) -> Iterator[Step]:
         pair = world.nodes[i].pair
         other = world.nodes[1 - i]
         is_down = not runs(other) if world.told != 1 - i else other.pair is None  # what he permitted may be under way
+        if pair is not None and pair.state is S.HANDING_OVER:  # the other one may be on record as the primary
+            is_down = other.pair is None and not other.has_guest
         if pair is not None and pair.state in CONFIRMABLE and is_down:
             less = world._replace(budget=world.budget._replace(words=world.budget.words - 1))
             yield f"the operator sees that {1 - i} is down", less._replace(looked=i)

@@ -157,6 +157,11 @@ class ArbiterRunner:
         """The arbiter's name in the configuration."""
         return self._core.name
 
+    @property
+    def harms(self) -> bool:
+        """See `Arbiter.harms`."""
+        return self._core.harms
+
     def verdict(self) -> Verdict:
         """The decision as it stands."""
         return self._core.verdict()

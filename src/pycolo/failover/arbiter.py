@@ -46,10 +46,13 @@ class Arbiter(ABC):
 
     name: ClassVar[str]
     """What the user calls it."""
+    harms: ClassVar[bool] = False
+    """Whether a question may end the other node, or permit what that one does already."""
 
     def __init__(self, term: int) -> None:
         """`term` is the one under which the pair has worked so far."""
         self._term = term
+        self._given_up = 0  # this node has resigned, and the other one may have this term on its disk
         self._decision = Decision.WAIT
         self._text = IDLE_TEXT
 
@@ -86,8 +89,10 @@ class Arbiter(ABC):
         return
 
     def resigned(self) -> None:
-        """This node no longer serves."""
-        return
+        """This node no longer serves. The next term may be the other node's."""
+        self._given_up = self._term + 1
+        self._decision = Decision.WAIT
+        self._text = IDLE_TEXT
 
     def term_seen(self, term: int) -> None:
         """The other node showed `term`. A higher one than ours means that it has taken over itself."""
@@ -165,7 +170,7 @@ class Arbiter(ABC):
         """`term`: the new one, where the arbiter counts terms itself; it is above all before."""
         if self._decision is Decision.WAIT:
             assert term is None or term > self._term, "a grant opens a new term"
-            self._term = self._term + 1 if term is None else term
+            self._term = max(self._term, self._given_up) + 1 if term is None else term
             self._decision = Decision.GRANTED
             self._text = text
 
@@ -210,6 +215,7 @@ class FirstToNoticeArbiter(Arbiter):
     """
 
     name = "first-to-notice"
+    harms = True
 
     def suspected(self, now_ms: int) -> None:
         """Takes the suspicion for a fact."""

@@ -38,6 +38,7 @@ class FencingArbiter(Arbiter):
     """Asks for `Fence`, is answered `Fenced`."""
 
     name = "command"
+    harms = True
 
     def __init__(self, term: int, turns: Turns = ALWAYS) -> None:
         super().__init__(term)

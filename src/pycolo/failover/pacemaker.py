@@ -90,6 +90,7 @@ class PacemakerArbiter(Arbiter):
     """Asks for `Look`, `FailPeer` and `Shoot`."""
 
     name = "pacemaker"
+    harms = True
 
     def __init__(self, term: int, turns: Turns) -> None:
         """`turns` are kept where two votes are all there are."""

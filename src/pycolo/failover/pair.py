@@ -58,7 +58,10 @@ _NEW_LINK: Final = frozenset({Fact.LINKED, Fact.LINKED_IN_STEP})
 _LINK_ENDS: Final = frozenset({Fact.LINK_LOST, Fact.PEER_LEFT, Fact.PEER_RESIGNED})
 _OPENS_TERM: Final = frozenset({Fact.GRANTED, Fact.COLD_START, Fact.TERM_OPENED})
 _DOUBTS: Final = frozenset({State.PRIMARY_SUSPECT, State.PRIMARY_EMPTY, State.YIELDING, State.ASKING, State.CONFIRMED})
-_HOLDING: Final = frozenset({State.PRIMARY_SUSPECT, State.PRIMARY_ACTING, State.GOING_ALONE, State.RESTARTED})
+_TAKING_OVER: Final = frozenset({State.RELIEVING, State.SECONDARY_ACTING, State.TAKING_OVER, State.SWITCHING})
+_HOLDING: Final = frozenset(
+    {State.PRIMARY_SUSPECT, State.PRIMARY_ACTING, State.HANDING_OVER, State.GOING_ALONE, State.RESTARTED}
+)
 _BREAKS: Final = frozenset({Fact.DATA_LOST, Fact.COLO_BROKEN})
 _RETRIED: Final = frozenset({Fact.RECORD_FAILED, Fact.SERVE_FAILED, Fact.RETIRE_FAILED})
 """Failures of what a state waits for, where the table tries again."""
@@ -73,6 +76,8 @@ class Settings(NamedTuple):
     """The heartbeat's."""
     head_start_ms: int = 0
     retry_ms: int = 1_000
+    hand_over_ms: int = 2_000
+    """Of this the record and the arbiter take their part; then the primary takes its guest back."""
     restart_ms: int = 5_000
     steady_ms: int = 60_000
     back_off_first_ms: int = 1_000
@@ -110,6 +115,7 @@ _RECORDED_PROTECTED: Final = frozenset(
         State.DISSOLVING,
         State.PRIMARY_SUSPECT,
         State.PRIMARY_ACTING,
+        State.HANDING_OVER,
         State.RESTARTED,
         State.PRIMARY_EMPTY,
     }
@@ -137,6 +143,8 @@ class Pair(NamedTuple):
     is_heard: bool = False
     is_broken: bool = False
     """COLO or the data connection of the present link has failed."""
+    has_word: bool = False
+    """The primary hands over to this node, and still mirrors to it what clients send."""
     failures: int = 0
     deadline_ms: int | None = None
     since_ms: int = 0
@@ -279,6 +287,7 @@ class Pair(NamedTuple):
                 since_ms=now_ms,
                 deadline_ms=None,
                 is_broken=pair.is_broken or row.next in (State.DISSOLVING, State.SECONDARY_BROKEN),
+                has_word=row.next in _TAKING_OVER and (pair.has_word or fact is Fact.HANDED_OVER),
                 text=f"{row.says}: {told.text}" if told.text else row.says,
                 failed="",
             )
@@ -302,6 +311,8 @@ class Pair(NamedTuple):
                 return now_ms + (head_start_ms + settings.timeout_ms if head_start_ms else 0)
             case Timer.TIMEOUT:
                 return now_ms + settings.timeout_ms
+            case Timer.HAND_OVER:
+                return now_ms + settings.hand_over_ms
             case Timer.RETRY:
                 return now_ms + settings.retry_ms
             case Timer.RESTART:

@@ -42,6 +42,8 @@ class State(StrEnum):
     """The secondary is silent. Nothing leaves; the arbiter is asked."""
     PRIMARY_ACTING = "primary acting"
     """As `primary suspect`; what the arbiter has begun cannot be called back."""
+    HANDING_OVER = "handing over"
+    """The secondary has this node's word that it may serve. Nothing leaves until it serves, or has promised not to."""
     GOING_ALONE = "going alone"
     """Permitted; nothing leaves before the record is on disk."""
     RESTARTED = "restarted"
@@ -65,6 +67,8 @@ class State(StrEnum):
     """In step; the arbiter is asked."""
     CONFIRMED = "confirmed"
     """In step; the operator's word is passed on once the primary certainly trusts no heartbeat of this node's."""
+    RELIEVING = "relieving"
+    """In step; the primary has handed over, and the arbiter is asked."""
     SECONDARY_ACTING = "secondary acting"
     """In step; what the arbiter has begun cannot be called back."""
     TAKING_OVER = "taking over"
@@ -90,6 +94,7 @@ IN_STEP: Final = (
     State.YIELDING,
     State.ASKING,
     State.CONFIRMED,
+    State.RELIEVING,
     State.SECONDARY_ACTING,
 )
 """The secondary that may be permitted to serve."""
@@ -132,6 +137,7 @@ SHOWN: Final[Mapping[State, str]] = {
     State.DISSOLVING: "protecting",
     State.PRIMARY_SUSPECT: "suspect",
     State.PRIMARY_ACTING: "suspect",
+    State.HANDING_OVER: "handing-over",
     State.GOING_ALONE: "suspect",
     State.RESTARTED: "suspect",
     State.PRIMARY_EMPTY: "suspect",
@@ -143,6 +149,7 @@ SHOWN: Final[Mapping[State, str]] = {
     State.YIELDING: "suspect",
     State.ASKING: "suspect",
     State.CONFIRMED: "suspect",
+    State.RELIEVING: "taking-over",
     State.SECONDARY_ACTING: "suspect",
     State.TAKING_OVER: "taking-over",
     State.SWITCHING: "taking-over",
@@ -174,6 +181,8 @@ class Fact(StrEnum):
     """The other node ends in order, or gives the pair up: it will not serve."""
     PEER_RESIGNED = "resigned"
     """The primary serves no longer, and says so."""
+    HANDED_OVER = "handed over"
+    """The primary serves no longer, and keeps its guest until this node serves or has promised not to."""
     PEER_GUEST_GONE = "other guest gone"
     PEER_ALIVE = "alive over another path"
     """Its node answers, with its certificate; told to a primary: and its guest is in step."""
@@ -189,6 +198,8 @@ class Fact(StrEnum):
 
     PROTECT_WISHED = "protect"
     UNPROTECT_WISHED = "unprotect"
+    SWITCHOVER_WISHED = "switchover"
+    """`colo switchover`: the other node is to serve, and this one is to be its secondary."""
     STOPPING = "stopping"
     """This node is about to end in order."""
     OPERATOR_CONFIRMED = "operator's word"
@@ -235,11 +246,13 @@ class Command(StrEnum):
     RECORD = "write the record"
     UNLINK = "close the link"
     SAY_RESIGNED = "say that it resigns"
+    SAY_HANDED_OVER = "say that the other node may serve"
     SAY_GONE = "say that its guest is gone"
     SAY_BROKEN = "say that the pair is broken"
     SAY_PROTECTED = "tell the secondary that it is in step"
     ASK_PATHS = "ask over every path left"
     ASK_ARBITER = "ask the arbiter"
+    ASK_HARMLESS = "ask the arbiter, if that harms no host"
     WITHDRAW = "withdraw the question"
     TELL_OPERATOR = "pass the operator's word on to the arbiter"
     TELL_RESIGNED = "tell the arbiter that the primary has resigned"
@@ -266,6 +279,7 @@ class Timer(Enum):
     NONE = "none"
     YIELD = "the primary's head start, and a heartbeat time-out"
     TIMEOUT = "a heartbeat time-out"
+    HAND_OVER = "time for a takeover"
     RETRY = "a pause between two attempts"
     RESTART = "time for a link after a restart"
     BACK_OFF = "the back-off, if protection is wished"

@@ -11,6 +11,7 @@ are tested in tests/simulation/test_pair_table.py.
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from pycolo.failover.handoverrows import HANDOVER_ROWS
 from pycolo.failover.pairstates import Command, Effect, Fact, Row, State, Timer
 from pycolo.failover.primaryrows import GUARD_ROWS, SUSPECT_ROWS, UNPROTECTED_ROWS
 from pycolo.failover.secondaryrows import SECONDARY_ROWS
@@ -28,7 +29,7 @@ class Transition(NamedTuple):
     effect: Effect = Effect.NONE
 
 
-ROWS: Final = UNPROTECTED_ROWS + GUARD_ROWS + SUSPECT_ROWS + SECONDARY_ROWS
+ROWS: Final = UNPROTECTED_ROWS + GUARD_ROWS + SUSPECT_ROWS + SECONDARY_ROWS + HANDOVER_ROWS
 
 OTHERWISE: Final[Mapping[Fact, str]] = {
     F.LINKED: "this node keeps what it is about",
@@ -42,6 +43,7 @@ OTHERWISE: Final[Mapping[Fact, str]] = {
     F.HIGHER_TERM: "taken over as this node's own: it has nothing that is older",
     F.PEER_LEFT: "nothing of this node hangs on it",
     F.PEER_RESIGNED: "nothing of this node hangs on it",
+    F.HANDED_OVER: "only a replica in step can serve",
     F.PEER_GUEST_GONE: "nothing of this node hangs on it",
     F.PEER_ALIVE: "not in doubt here",
     F.PEER_EMPTY: "not in doubt here",
@@ -53,6 +55,7 @@ OTHERWISE: Final[Mapping[Fact, str]] = {
     F.PROMISE_REFUSED: "not asked for here",
     F.PROTECT_WISHED: "remembered",
     F.UNPROTECT_WISHED: "remembered",
+    F.SWITCHOVER_WISHED: "only a protected pair can change places",
     F.STOPPING: "no other node waits for this one's word",
     F.OPERATOR_CONFIRMED: "decided already",
     F.COLD_START: "only a node without a guest begins anew",

@@ -304,7 +304,7 @@ SUSPECT_ROWS: Final = (
     row(S.PRIMARY_EMPTY, F.COLD_START, S.GOING_ALONE, _ALONE, "begin anew here"),
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────
     row(
-        (*_PRIMARIES, S.GOING_ALONE, S.RESTARTED, S.PRIMARY_EMPTY, S.SWITCHING),
+        (*_PRIMARIES, S.HANDING_OVER, S.GOING_ALONE, S.RESTARTED, S.PRIMARY_EMPTY, S.SWITCHING),
         (F.HIGHER_TERM, F.REFUSED),
         S.RETIRING,
         _RETIRE,

@@ -128,7 +128,7 @@ SECONDARY_ROWS: Final = (
     ),
     row(S.SECONDARY_ACTING, F.ARBITER_FAILED, S.ASKING, (), "the primary may still serve"),
     row(
-        (*_WAITS, S.SECONDARY_ACTING),
+        (*_WAITS, S.RELIEVING, S.SECONDARY_ACTING),
         F.GRANTED,
         S.TAKING_OVER,
         (C.UNLINK, C.RECORD),

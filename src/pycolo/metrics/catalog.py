@@ -12,6 +12,7 @@ STATES: Final = (
     "degraded",
     "suspect",
     "alone",
+    "handing-over",
     "taking-over",
     "serving",
     "fenced",

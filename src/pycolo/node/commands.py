@@ -115,7 +115,7 @@ class Commands:
             self._own(command, pair)
 
     def _guest(self, command: Command, pair: Pair, told: Told) -> None:
-        guest, answer = self._parts.guest, self._answer(pair)
+        guest = self._parts.guest
         match command:
             case C.HALT:
                 guest.halt()
@@ -135,9 +135,7 @@ class Commands:
             case C.DISCARD_GUEST:
                 guest.discard()
             case C.SWITCH:
-                self._parts.links.announce(pair.term, self._epoch())
-                self._parts.permission.serves()
-                guest.switch(answer)
+                self._switch(pair)
             case C.RETIRE:
                 guest.retire(self._when_recorded(pair))
 
@@ -146,6 +144,8 @@ class Commands:
         match command:
             case C.ASK_ARBITER:
                 permission.ask()
+            case C.ASK_HARMLESS:
+                permission.ask_harmless()
             case C.WITHDRAW:
                 permission.withdraw()
             case C.TELL_OPERATOR:
@@ -167,6 +167,8 @@ class Commands:
                 self._parts.guest.committed()
             case C.ASK_RESIGN:
                 self._say("resign", pair, {})
+            case C.SAY_HANDED_OVER:
+                self._say("hand-over", pair, {})
             case C.SAY_RESIGNED:
                 links.resign(pair.text)
             case C.ASK_DISCARD:
@@ -199,6 +201,20 @@ class Commands:
                 self._parts.sides.become(Role.SECONDARY)
             case C.REFUSE_OPERATOR:
                 self._on_refused()
+
+    def _switch(self, pair: Pair) -> None:
+        """A primary that hands over is told when clients are heard here: until then it mirrors what they send."""
+        links, ask = self._parts.links, self._answer(pair)
+
+        def answer(fact: Fact, why: str) -> None:
+            if fact is Fact.SERVED:
+                links.announce(pair.term, self._epoch())
+            ask(fact, why)
+
+        if not pair.has_word:
+            links.announce(pair.term, self._epoch())
+        self._parts.permission.serves()
+        self._parts.guest.switch(answer)
 
     # ── protecting ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -298,12 +314,15 @@ def _say_failure(why: str) -> None:
 _FOR_THE_GUEST = frozenset(
     {C.HALT, C.RELEASE, C.PROTECT, C.CANCEL_PROTECT, C.PREPARE, C.DISCARD_GUEST, C.SWITCH, C.RETIRE}
 )
-_FOR_THE_ARBITER = frozenset({C.ASK_ARBITER, C.WITHDRAW, C.TELL_OPERATOR, C.TELL_RESIGNED, C.RESIGN_LEASE})
+_FOR_THE_ARBITER = frozenset(
+    {C.ASK_ARBITER, C.ASK_HARMLESS, C.WITHDRAW, C.TELL_OPERATOR, C.TELL_RESIGNED, C.RESIGN_LEASE}
+)
 _FOR_THE_OTHER_NODE = frozenset(
     {
         C.SAY_GONE,
         C.SAY_BROKEN,
         C.SAY_PROTECTED,
+        C.SAY_HANDED_OVER,
         C.ASK_RESIGN,
         C.SAY_RESIGNED,
         C.ASK_DISCARD,

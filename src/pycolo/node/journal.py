@@ -114,7 +114,9 @@ class Journal:
         if after.state is State.SERVING:
             return f"taking over: {self._permitted}"
         if after.state is State.RETIRING:
-            self.is_outdated = after.term > before.term
+            self.is_outdated = after.term > before.term and before.state is not State.HANDING_OVER
+            if before.state is State.HANDING_OVER:
+                return f"handed over: the other node serves, under term {after.term}"
             if self.is_outdated:
                 return f"the other node has taken over under term {after.term}; this node must not serve"
         return after.text

@@ -38,6 +38,7 @@ FACT_OF_ORDER: Final = {
     "gone": Fact.PEER_GUEST_GONE,
     "broken": Fact.COLO_BROKEN,
     "resign": Fact.RESIGN_ASKED,
+    "hand-over": Fact.HANDED_OVER,
 }
 """What the nodes say to one another. `prepare` and `discard` are answered; the others are not."""
 
@@ -106,6 +107,8 @@ class Link:
         self.peer = control.link.stream
         self.instance = control.theirs.instance
         self.term = control.theirs.term
+        self.program = control.theirs.program
+        self.protocol = control.welcome.protocol
         self.data: LinkSocket | None = data
         self.rpc = PeerRpc(channel.order)
 
@@ -146,7 +149,7 @@ class Links:
         self._is_closed = False
         self.present: Link | None = None
         self.suspected_ns = 0
-        """When the last suspicion arose (CLOCK_MONOTONIC)."""
+        """When the last suspicion arose, or the primary handed over (CLOCK_MONOTONIC)."""
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -264,6 +267,8 @@ class Links:
         why, epoch = order.arguments.get("why"), order.arguments.get("epoch")
         if type(epoch) is int and 0 <= epoch <= TERM_MAX:
             self._meet(epoch)
+        if fact is Fact.HANDED_OVER and link.number == self._pair().link:
+            self.suspected_ns = monotonic_ns()
         told = Told(term_of(order.arguments), link.number, order.id, why if isinstance(why, str) else "")
         self._tell(fact, told)
         if fact is Fact.PREPARE_ASKED and self._pair().state is not State.PREPARING:
@@ -357,8 +362,9 @@ class Links:
         for task in list(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
-        links = [link for link in (self.present, self._waiting, self._parting) if link is not None]
-        self.present = self._waiting = self._parting = None
+        self._end_parting()  # without a goodbye: this node has a term to serve under
+        links = [link for link in (self.present, self._waiting) if link is not None]
+        self.present = self._waiting = None
         for link in links:
             await asyncio.to_thread(link.end, reason, text)
             self._close_data(link)

@@ -21,6 +21,12 @@ from pycolo.node.permission import Permission
 FAILOVER_S: Final = 4.0
 """How long `colo failover` waits for its end, below `ASK_TIMEOUT_S`; then it says how far that has come."""
 
+NO_SWITCHOVER: Final = (
+    "switchover: a node without a QEMU copies no guest, so its host cannot become the secondary; `colo failover` on "
+    "the secondary's host makes that one serve and ends the primary's node"
+)
+"""What `colo primary` and `colo secondary` answer."""
+
 _SETTLED: Final = (FREE - {State.SWITCHING}) | {
     State.SECONDARY_WAITING,
     State.SECONDARY_LINKED,
@@ -80,6 +86,8 @@ class Operator:
                 return await self.cluster.request(request)
             case "pacemaker":
                 return {"error": f"the arbiter of this node is {self._permission.name}, not pacemaker"}
+            case "switchover":
+                return {"error": NO_SWITCHOVER}
             case other:
                 return {"error": f"unknown command {other!r}; known are status, divergences and failover"}
 

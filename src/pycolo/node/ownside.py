@@ -18,7 +18,7 @@ from pycolo.node.loopcall import LoopCall
 from pycolo.node.options import NodeOptions
 from pycolo.transport import tls
 
-DIALS: Final = frozenset({State.SECONDARY_WAITING, State.YIELDING, State.ASKING, State.CONFIRMED})
+DIALS: Final = frozenset({State.SECONDARY_WAITING, State.YIELDING, State.ASKING, State.CONFIRMED, State.RELIEVING})
 """States in which a secondary tries to reach the primary."""
 
 

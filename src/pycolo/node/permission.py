@@ -60,6 +60,11 @@ class Permission:
         self._runner.suspected(now_ms())
         self._report()
 
+    def ask_harmless(self) -> None:
+        """As `ask`, unless it is asked already or the question could harm the other node."""
+        if not self._runner.harms and not self._is_asked:
+            self.ask()
+
     def withdraw(self) -> None:
         """The other node was heard, or its own word decides."""
         self._is_asked = False

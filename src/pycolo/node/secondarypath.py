@@ -119,6 +119,11 @@ class SecondaryPath(DataPath):
         self._is_table_new = False
         self._keep_messages()
 
+    def hold_for_takeover(self) -> None:
+        """Until `take_over`: QEMU 7.2 loses what passes its filters between COLO's end and `filters-on`."""
+        if not self._secondary.is_held and not self._secondary.is_serving:
+            self.hold()
+
     def loaded(self, epoch: int) -> None:
         """The guest is a copy of the primary's: go on when the primary's offsets of `epoch` are here."""
         if not self._secondary.is_held:

@@ -36,6 +36,7 @@ IN_DOUBT: Final = frozenset(
     {
         State.PRIMARY_SUSPECT,
         State.PRIMARY_ACTING,
+        State.HANDING_OVER,
         State.RESTARTED,
         State.PRIMARY_EMPTY,
         State.YIELDING,

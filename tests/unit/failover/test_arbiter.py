@@ -17,6 +17,8 @@ from pycolo.failover.arbiter import (
 )
 from pycolo.failover.fencing import FencingArbiter
 from pycolo.failover.kinds import ARBITER_KINDS
+from pycolo.failover.lease import LeaseArbiter
+from pycolo.failover.pacemaker import PacemakerArbiter
 
 FACTS = st.lists(
     st.sampled_from(["suspected", "recovered", "operator_confirmed", "resigned", "timer_fired", "term 0", "term 9"]),
@@ -135,3 +137,25 @@ def test_another_arbiter_is_one_subclass():
     assert lease.verdict().decision is Decision.WAIT
     lease.timer_fired(lease.deadline_ms())
     assert lease.verdict()[:2] == (Decision.GRANTED, 2)
+
+
+def test_a_node_that_has_resigned_opens_a_term_above_the_one_that_the_other_may_have_recorded() -> None:
+    arbiter = ManualArbiter(3)
+    arbiter.resigned()
+    arbiter.resigned()
+    arbiter.paired(3, 0)
+    arbiter.operator_confirmed(0)
+    assert arbiter.verdict()[:2] == (Decision.GRANTED, 5)
+
+
+def test_what_was_granted_before_a_resignation_is_no_grant_any_more() -> None:
+    arbiter = ManualArbiter(3)
+    arbiter.operator_confirmed(0)
+    arbiter.resigned()
+    assert arbiter.verdict().decision is Decision.WAIT
+
+
+def test_which_arbiters_may_be_asked_by_a_node_that_has_handed_over() -> None:
+    """Those whose question can neither end the other node nor permit what that one does already."""
+    kinds = (ManualArbiter, FirstToNoticeArbiter, FencingArbiter, PacemakerArbiter, LeaseArbiter)
+    assert {kind.name for kind in kinds if not kind.harms} == {"manual", "etcd"}

@@ -128,7 +128,10 @@ def test_a_secondary_serves_only_behind_a_grant_and_its_record():
     assert [key for key, row in TABLE.items() if row.next is S.SERVING is not key[0]] == [(S.SWITCHING, F.SERVED)]
 
 
-ASKS = (S.PRIMARY_SUSPECT, S.PRIMARY_ACTING, S.ASKING, S.CONFIRMED, S.SECONDARY_ACTING)
+ASKS = (
+    *(S.PRIMARY_SUSPECT, S.PRIMARY_ACTING, S.HANDING_OVER),
+    *(S.ASKING, S.CONFIRMED, S.RELIEVING, S.SECONDARY_ACTING),
+)
 
 
 @pytest.mark.parametrize("state", ASKS)

@@ -74,12 +74,14 @@ DOES = {
     C.KEEP_WISH: ["record.keep"],
     C.UNLINK: ["links.cut", "guest.unlinked"],
     C.SAY_RESIGNED: ["links.resign"],
+    C.SAY_HANDED_OVER: ["links.say"],
     C.SAY_GONE: ["links.say"],
     C.SAY_BROKEN: ["links.say"],
     C.SAY_PROTECTED: ["links.say", "guest.committed"],
     C.ASK_RESIGN: ["links.say"],
     C.ASK_PATHS: ["paths.ask"],
     C.ASK_ARBITER: ["permission.ask"],
+    C.ASK_HARMLESS: ["permission.ask_harmless"],
     C.WITHDRAW: ["permission.withdraw"],
     C.TELL_OPERATOR: ["permission.operator_confirmed"],
     C.TELL_RESIGNED: ["permission.peer_resigned"],
@@ -115,6 +117,18 @@ def test_a_guest_may_answer_late_and_the_answer_has_the_number_of_its_question(c
     world.pair = world.pair._replace(asked=12)
     assert world.facts == []
     answer(fact, "a reason")
+    assert world.facts == [(fact, 11)]
+
+
+@pytest.mark.parametrize(("fact", "told"), [(F.SERVED, ["links.announce"]), (F.SERVE_FAILED, [])])
+def test_a_primary_that_hands_over_is_told_when_clients_are_heard_here(fact, told):
+    """Until then it mirrors what they send."""
+    world = World()
+    assert world.do(C.SWITCH, has_word=True) == ["permission.serves", "guest.switch"]
+    answer = world.last[-1]
+    world.done.clear()
+    answer(fact, "")
+    assert [name for name, _ in world.done] == told
     assert world.facts == [(fact, 11)]
 
 
