@@ -20,12 +20,12 @@ from pycolo.errors import ConfigError, LinkError
 from pycolo.link.codec import Channel, pack_text, unpack_text
 from pycolo.link.versions import Versions
 
-PROTOCOL_VERSION: Final = 5
+PROTOCOL_VERSION: Final = 6
 """Incremented by every change that an older node would misunderstand."""
 
-PROTOCOL_LOWEST: Final = PROTOCOL_VERSION
-"""The oldest version that this program speaks as well: PROTOCOL_VERSION itself, until a later one keeps the way of the
-one before it beside its own."""
+PROTOCOL_LOWEST: Final = 5
+"""The oldest version that this program speaks as well. Version 6 has the words of `colo switchover` besides; nothing
+else differs."""
 
 SPOKEN: Final = Versions(PROTOCOL_LOWEST, PROTOCOL_VERSION)
 
@@ -267,7 +267,7 @@ def _judge_instances(own: Hello, theirs: Hello) -> Refusal | None:
     return None
 
 
-_UPGRADE: Final = "run neighbouring versions of pycolo, or the same one, on both nodes"
+_UPGRADE: Final = "upgrade the node that speaks the lower one"
 
 
 def _version_text(theirs: Versions, program: str, spoken: Versions) -> str:

@@ -11,6 +11,7 @@ from pycolo import limits
 from pycolo.errors import ConfigError
 from pycolo.link.codec import Channel
 from pycolo.link.hello import (
+    PROTOCOL_LOWEST,
     PROTOCOL_VERSION,
     Hello,
     HelloError,
@@ -86,7 +87,7 @@ def test_a_welcome_never_goes_to_a_primary_behind_its_secondary(one, other):
 
 
 def test_a_new_secondary_joins_and_learns_term_and_common_features():
-    assert judge(hello(), PRIMARY) == Welcome(3, frozenset({"vnet_hdr=12"}))
+    assert judge(hello(), PRIMARY) == Welcome(3, frozenset({"vnet_hdr=12"}), PROTOCOL_LOWEST)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +96,12 @@ def test_a_new_secondary_joins_and_learns_term_and_common_features():
         (
             {"protocol": 9, "program": "pycolo 7"},
             RefusalReason.VERSION,
-            rf"{PROTOCOL_VERSION} \(pycolo 0.1.0\) and 9 \(pycolo 7\)",
+            rf"{PROTOCOL_LOWEST} \(pycolo 0.1.0\) and 9 \(pycolo 7\)",
         ),
         (
             {"protocol": 9, "highest": 11, "program": "pycolo 7"},
             RefusalReason.VERSION,
-            rf"{PROTOCOL_VERSION} \(pycolo 0.1.0\) and 9 to 11 \(pycolo 7\)",
+            rf"{PROTOCOL_LOWEST} \(pycolo 0.1.0\) and 9 to 11 \(pycolo 7\)",
         ),
         ({"pair": "b"}, RefusalReason.PAIR, "different pairs: a and b"),
         ({"role": Role.PRIMARY, "term": 3}, RefusalReason.ROLE, "both nodes are primary"),
@@ -182,7 +183,7 @@ def valid_fields(**changes):
         b"\xff\xfe",
         b"[" * 4000,
         b'{"protocol":%d,"program":"x"}' % PROTOCOL_VERSION,
-        valid_fields(highest=PROTOCOL_VERSION - 1),
+        valid_fields(highest=PROTOCOL_LOWEST - 1),
         valid_fields(highest="5"),
         valid_fields(term=-1),
         valid_fields(term=2**64),
