@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "explain": "explain:explain",
     "failover": "vm:failover",
     "network": "network:network",
+    "switchover": "vm:switchover",
     "node": "vm:node",
     "primary": "node:primary",
     "protect": "vm:protect",

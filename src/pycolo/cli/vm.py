@@ -1,4 +1,4 @@
-"""`colo node`, and the commands for a running one: protect, unprotect, checkpoint, failover; `colo qemu-args`."""
+"""`colo node`, and the commands for a running one: protect, unprotect, checkpoint, switchover; `colo qemu-args`."""
 
 import asyncio
 import json
@@ -101,6 +101,19 @@ def checkpoint(*, control: Path) -> None:
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
     say([_outcome(ask(control, {"command": "checkpoint"}, timeout_s=DECISION_TIMEOUT_S))])
+
+
+@click.command(short_help="Let the other host serve; this one becomes its secondary.")
+@for_a_node
+@click.option("--json", "as_json", is_flag=True, help="Print the node's answer as JSON, and no steps.")
+def switchover(*, control: Path, as_json: bool) -> None:
+    """Change the roles of a protected pair, while no connection is lost: before maintenance of a host.
+
+    The guest is copied once more; then this node stops sending, and the other one takes over. No host is fenced. The
+    guest of the host that has served ends, and the pair is protected again, which the command waits for. It may be run
+    on either host. If the other node does not take over, the one that served goes on.
+    """
+    _carry_out(control, "switchover", as_json=as_json)
 
 
 @click.command(short_help="Confirm that the other node is down: this one goes on alone.")

@@ -51,6 +51,7 @@ from pycolo.vm.recordkeeper import StateKeeper
 from pycolo.vm.services import Metrics, ServiceManager
 from pycolo.vm.sides import RoleSides
 from pycolo.vm.statefile import NodeRecord, StateFile
+from pycolo.vm.switchover import Switchover
 
 PASSING: Final = frozenset({State.COMMITTING, State.CONFIRMED})
 """Lines about these are for debugging: they last for milliseconds, or say nothing that a user can use."""
@@ -140,6 +141,8 @@ class _Assembly:
         self._checking = Checking(config, self._pair, lambda: guest.secondary or guest.primary)
         served |= {"check": self._checking.tell_host, "clock": self._checking.tell_clock}
         self._links = Links(self._pair, make_control, decider.tell, served, record.epoch.meet)
+        self._switchover = Switchover(decider, self._links, guest, config.arbiter.kind)
+        served["switchover"] = self._switchover.asked
         self._runner: ArbiterRunner
         arbiter = config.arbiter
         is_pacemaker = arbiter.kind == PacemakerArbiter.name
@@ -184,6 +187,7 @@ class _Assembly:
             self._host.findings,
             self._checking,
             ColdStart(decider, self._paths, lambda: operator.cluster),
+            self._switchover,
         )
         does = Commands(parts, decider.tell, epoch, operator.refused)
         does.on_protect_ended = vm_operator.protect_ended
@@ -239,12 +243,14 @@ class _Assembly:
 
     def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
         self._health.changed(fact, before, after)
-        if fact is Fact.GRANTED and after.state in (State.GOING_ALONE, State.TAKING_OVER):
+        is_failover = before.state is not State.RELIEVING
+        if is_failover and fact is Fact.GRANTED and after.state in (State.GOING_ALONE, State.TAKING_OVER):
             kind = "take-over" if after.state is State.TAKING_OVER else "go-alone"
             self._failovers[kind] = self._failovers.get(kind, 0) + 1
         if after.state in (State.ALONE, State.SERVING):
             self._journal.done()
-        if after.state is State.RETIRING and after.term > before.term:
+        is_outdated = after.state is State.RETIRING and after.term > before.term
+        if is_outdated and before.state is not State.HANDING_OVER:
             config = self._config
             timeout_ms, option = config.heartbeat.timeout_ms, "heartbeat.timeout_ms in both files"
             self._journal.is_outdated = True

@@ -1,4 +1,4 @@
-"""What the operator may ask of a node with a QEMU: protect, unprotect, checkpoint, check, failover, status, explain."""
+"""What the operator may ask of a node with a QEMU: protect, unprotect, checkpoint, check, switchover, failover, …"""
 
 import asyncio
 from contextlib import suppress
@@ -22,6 +22,7 @@ from pycolo.node.operator import Operator
 from pycolo.vm.checking import Checking
 from pycolo.vm.coldstart import ColdStart
 from pycolo.vm.findings import Findings
+from pycolo.vm.switchover import Switchover
 
 RELINK_S: Final = 2.0
 """Ten of the secondary's attempts to form the link anew."""
@@ -86,6 +87,7 @@ class VmOperator:
         findings: Findings,
         checking: Checking,
         cold_start: ColdStart,
+        switchover: Switchover,
     ) -> None:
         self._operator = operator
         self._decider = decider
@@ -100,6 +102,7 @@ class VmOperator:
         self._findings = findings
         self._checking = checking
         self._cold_start = cold_start
+        self._switchover = switchover
         self._outcomes: list[asyncio.Future[tuple[Fact, str]]] = []
 
     # ── news ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,12 +139,14 @@ class VmOperator:
                     return await self._checking.both(self._links)
                 case "failover" if request.get("begin_anew") is True:
                     return await self._cold_start.begin(is_other_lost=request.get("other_is_lost") is True)
+                case "switchover":
+                    return await self._switchover.run()
                 case "failover":
                     return await self._operator.failover()
                 case "pacemaker":
                     return await self._operator.request(request)
                 case other:
-                    known = "status, protect, unprotect, checkpoint, check, failover and explain"
+                    known = "status, protect, unprotect, checkpoint, check, switchover, failover and explain"
                     return {"error": f"unknown command {other!r}; known are {known}"}
         except PycoloError as error:
             return {"error": str(error)}

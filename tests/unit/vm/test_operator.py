@@ -55,6 +55,11 @@ class Links:
         return {"qmp": "absent"}
 
 
+class Switchover:
+    async def run(self) -> dict[str, Any]:
+        return {"state": "switched over"}
+
+
 class Divergences:
     records = ()
 
@@ -91,6 +96,7 @@ class World:
             self.findings,
             self,
             self,
+            Switchover(),
         )
 
     def _does(self, command: Command, pair: Pair, told: Told) -> None:
@@ -296,6 +302,7 @@ def test_other_commands() -> None:
         world = World(S.PRIMARY_LINKED)
         assert await world.ask("explain") == {"divergences": [], "checkpoint": {"phase": "idle"}}
         assert await world.ask("failover") == {"state": "serving"}
+        assert await world.ask("switchover") == {"state": "switched over"}
         assert "known are status" in (await world.ask("sing"))["error"]
         world.decider.tell(F.STOPPING, NOTHING_TOLD)
 

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -34,12 +35,14 @@ ENOUGH_ANSWERS: Final = 12
 REFUSALS_MIN: Final = 3
 """Refused checkpoints before QEMU accepts them again: one is tried every 100 ms."""
 
+PROTECTED: Final = ("protected", "protected")
+
 DIRTY_BYTES: Final = 32 << 20
 """A third of the guest's memory."""
 
 DIRTY_S: Final = 3
 
-STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED, Fault.REFUSED, Fault.DIRTY)
+STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED, Fault.REFUSED, Fault.DIRTY, Fault.SWITCHOVER)
 """Nothing that is protected need have been lost."""
 
 
@@ -58,6 +61,8 @@ class Act:
         self._primary = primary
         self._victim = primary if scenario.victim is Victim.PRIMARY else other(primary)
         self.fault = scenario.fault.value
+        self._answer: socket.socket | None = None  # to `colo switchover`
+        self._asked = primary
         self.notes: list[str] = []
         self.broken: list[str] = []
 
@@ -77,6 +82,8 @@ class Act:
                 return self._strike_in_protect()
             case Fault.PROTECT_WRONG:
                 return self._protect_in_vain()
+            case Fault.SWITCHOVER:
+                return self._switch_over()
             case Fault.STORE_GONE:
                 stage.store.kill()
         at_ns = time.monotonic_ns()
@@ -145,7 +152,7 @@ class Act:
         epoch = stage.checkpoint_status(primary)["epoch"]
         stage.until("no checkpoint was made afterwards", lambda: stage.checkpoint_status(primary)["epoch"] > epoch)
         self.notes.append(f"{refused()} checkpoints were refused")
-        if stage.states() != ("protected", "protected"):
+        if stage.states() != PROTECTED:
             self.broken.append(f"a refused checkpoint cost the pair: {stage.account()}")
         return at_ns
 
@@ -163,8 +170,16 @@ class Act:
         self.notes.append(str(pace["why"] or f"no pause was longer than {pace['target_ms']:.0f} ms"))
         if copied < DIRTY_BYTES // 2:  # the rest follows with the next one
             self.broken.append(f"{copied >> 20} MiB were copied, of {DIRTY_BYTES >> 20} that have changed")
-        if stage.states() != ("protected", "protected") or after["aborted"] != before["aborted"]:
+        if stage.states() != PROTECTED or after["aborted"] != before["aborted"]:
             self.broken.append(f"a busy guest lost its protection: {stage.account()}")
+        return at_ns
+
+    def _switch_over(self) -> int:
+        """Asked at either node in turn; `repair` hears the answer."""
+        asked = self._primary if self._number % 2 else other(self._primary)
+        at_ns = time.monotonic_ns()
+        self._answer = self._stage.files[asked].tell("switchover")
+        self._asked = asked
         return at_ns
 
     def _strike_in_protect(self) -> int:
@@ -241,6 +256,8 @@ class Act:
                 self._restart_survivor(at_ns)
             case Fault.UNPROTECT:
                 self._expect_nothing_left("unprotect")
+            case Fault.SWITCHOVER:
+                stage.until("the other host does not serve", lambda: stage.serving() is other(self._primary))
             case Fault.LINK if scenario.has_paths:
                 self.notes.append("no operator was needed")
             case _ if scenario.arbiter == "manual":
@@ -301,6 +318,8 @@ class Act:
         """As an administrator would: cables, power, the correct configuration, protect."""
         stage, fault = self._stage, self._scenario.fault
         reap_strangers()
+        if self._answer is not None:
+            self._hear_switchover(self._answer)
         if fault is Fault.LINK:
             stage.network.restore_link()
         if fault is Fault.PROTECT_WRONG:
@@ -314,6 +333,15 @@ class Act:
         for host in stage.files:
             if not stage.is_running(host):
                 stage.power_on(host)
-        if fault in STAYS_WHOLE and stage.states() == ("protected", "protected"):
+        if fault in STAYS_WHOLE and stage.states() == PROTECTED:
             return
         stage.protect()
+
+    def _hear_switchover(self, answer: socket.socket) -> None:
+        """It comes when the pair is protected again."""
+        with answer:
+            said = self._stage.files[self._asked].heard(answer, PROTECT_TIMEOUT_S).decode(errors="replace").strip()
+        self.notes.append(f"switchover at {self._asked.value} said: {said}")
+        if '"error"' in said or not said:
+            self.broken.append(f"switchover at {self._asked.value}: {said or 'no answer'}")
+        self._stage.until("the pair did not become protected", lambda: self._stage.states() == PROTECTED)

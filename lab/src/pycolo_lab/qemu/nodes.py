@@ -58,6 +58,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the nodes know each other's addresses on the LAN. Then the link has TLS: plain text is for one link."""
     has_gate: bool = False
     """Between the first primary's node and its QEMU's monitor, see `gate`."""
+    automatic: bool = False
+    """Whether the nodes protect the guest again by themselves; with pacemaker they always do."""
 
 
 def other(host: Host) -> Host:
@@ -150,7 +152,7 @@ class NodeFiles:
                 "timeout_ms": setting.checkpoint_timeout_ms,
             },
             "compare": {"compare_timeout_ms": COMPARE_TIMEOUT_MS, "enabled": setting.compare},
-            "protect": {"automatic": setting.arbiter == "pacemaker"},
+            "protect": {"automatic": setting.automatic or setting.arbiter == "pacemaker"},
             "heartbeat": {"interval_ms": HEARTBEAT_INTERVAL_MS, "timeout_ms": HEARTBEAT_TIMEOUT_MS},
             "arbiter": arbiter,
             "control": {"socket": str(self.control)},

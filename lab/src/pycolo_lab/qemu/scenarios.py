@@ -29,6 +29,7 @@ class Fault(Enum):
     PROTECT_WRONG = "protect, while its configuration's QEMU command is wrong"
     PROTECT_KILLED = "its QEMU or its node is killed while protect is at work"
     UNPROTECT = "unprotect"
+    SWITCHOVER = "switchover"
     STORE_HANGS = "etcd hangs (SIGSTOP) for longer than a lease's time"
     STORE_GONE = "etcd is killed, then the host's cables are pulled, its node and its QEMU are killed"
 
@@ -107,6 +108,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             checkpoint_timeout_ms=self.checkpoint_timeout_ms,
             has_paths=self.has_paths,
             has_gate=self.fault is Fault.REFUSED,
+            automatic=self.fault is Fault.SWITCHOVER,
         )
 
 
@@ -171,6 +173,15 @@ SCENARIOS: Final = (
         stood_still_max_ms=SHORT_MS,
     ),
     Scenario(name="back", text="hosts die in turn: there, back, there, back", fault=Fault.HOST, rounds=4),
+    Scenario(
+        name="switchover",
+        text="the hosts change roles under load: there, back, …",
+        fault=Fault.SWITCHOVER,
+        arbiter="manual",
+        is_busy=True,
+        rounds=4,
+        stood_still_max_ms=SHORT_MS,
+    ),
     Scenario(
         name="unprotect",
         text="the protection is removed under load, and restored",
