@@ -86,6 +86,8 @@ class QemuStandIn:
         self.mode = "none"
         self.migration = "none"
         self.is_running = True
+        self.rcba = 0
+        self.capabilities: dict[str, bool] = {}
         self.objects: set[str] = set()
         self.chardevs: set[str] = set()
         self._options = options
@@ -165,6 +167,7 @@ class QemuStandIn:
 
     async def set_capabilities(self, wanted: dict[str, bool]) -> None:
         await self.execute("migrate-set-capabilities")
+        self.capabilities |= wanted
 
     # ── what it does ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -175,7 +178,11 @@ class QemuStandIn:
         return {"mode": self.mode}
 
     def do_human_monitor_command(self, command_line: str) -> Any:
-        return "portl[0x0cf8] = 0x00000000\r\n" if command_line.startswith("i/") else ""
+        way, _, words = command_line.partition(" ")
+        if way == "o/w" and words.startswith("0xcfc "):
+            self.rcba = int(words.split()[1], 16)
+        value = self.rcba if words == "0xcfc" else 0
+        return f"portl[{words}] = {value:#010x}\r\n" if way.startswith("i/") else ""
 
     def do_query_migrate(self) -> Any:
         return {"status": self.migration}
@@ -197,6 +204,9 @@ class QemuStandIn:
 
     def do_object_del(self, id: str) -> Any:  # noqa: A002
         self.objects.remove(id)
+
+    def do_stop(self) -> Any:
+        self.is_running = False
 
     def do_cont(self) -> Any:
         self.is_running = True

@@ -201,6 +201,23 @@ def test_force_is_known_to_both_nodes_and_what_it_overrides_stays(scene, monkeyp
     scene(play_it)
 
 
+@pytest.mark.parametrize(("version", "return_path"), [((7, 2, 22), False), ((10, 0, 13), False), ((11, 1, 3), True)])
+def test_both_qemus_have_the_capabilities_of_their_version_and_the_primary_its_own_again(
+    scene, monkeypatch, version, return_path
+):
+    monkeypatch.setattr(World, "found", {"version": version})
+
+    async def play_it(world):
+        await world.protected()
+        wanted = {"events": True, "x-colo": True, "return-path": return_path}
+        assert (world.a.qemu.capabilities, world.b.qemu.capabilities) == (wanted, wanted)
+        world.a.guest.release()
+        await world.a.guest.settled()
+        assert world.a.qemu.capabilities == {"events": True, "x-colo": False, "return-path": False}
+
+    scene(play_it)
+
+
 def test_the_guest_stands_until_it_is_on_record_that_there_may_be_two(scene):
     async def play_it(world):
         world.a.commits = False
@@ -451,6 +468,23 @@ def test_a_takeover_in_a_checkpoint_ends_its_hold(scene):
         await takes_over(world)
         assert world.b.answers == [(F.SERVED, "")]
         assert (await world.b.guest.snapshot())["mode"] == "serving"
+
+    scene(play_it)
+
+
+def test_a_q35_that_takes_over_in_a_checkpoint_has_its_registers_again(scene, monkeypatch):
+    monkeypatch.setattr(World, "found", {"machine": "pc-q35-7.2-machine"})
+
+    async def play_it(world):
+        await world.protected()
+        world.b.qemu.rcba = 0xFED1C001
+        world.b.qemu._stream.write(pack(">I", ColoMessage.REPLY))
+        await until(lambda: world.b.qemu.rcba == 0xFED1C000)
+        world.a.qemu.die()
+        await takes_over(world)
+        assert world.b.answers == [(F.SERVED, "")]
+        assert world.b.qemu.rcba == 0xFED1C001
+        assert world.b.qemu.is_running
 
     scene(play_it)
 

@@ -34,7 +34,7 @@ from pycolo_lab.qemu import ramcheck
 from pycolo_lab.qemu.image import Image
 from pycolo_lab.qemu.machine import READY, Qemu
 
-STEP_S: Final = 60.0
+STEP_S: Final = 180.0
 """Each step takes seconds at most, on a busy machine too."""
 
 POLL_S: Final = 0.05
