@@ -131,7 +131,8 @@ def failover(*, control: Path, begin_anew: bool, other_is_lost: bool) -> None:
 
     if other_is_lost and not begin_anew:
         raise click.UsageError("--other-is-lost: only with --begin-anew")
-    request = {"command": "failover", "begin_anew": begin_anew, "other_is_lost": other_is_lost}
+    # A command of its own: a node that does not know it must not take it for `failover`.
+    request = {"command": "begin-anew", "other_is_lost": other_is_lost} if begin_anew else {"command": "failover"}
     say([_outcome(ask(control, request, timeout_s=DECISION_TIMEOUT_S))])
 
 

@@ -137,7 +137,7 @@ class VmOperator:
                     return {"divergences": list(self._divergences.records), "checkpoint": shown}
                 case "check":
                     return await self._checking.both(self._links)
-                case "failover" if request.get("begin_anew") is True:
+                case "begin-anew":
                     return await self._cold_start.begin(is_other_lost=request.get("other_is_lost") is True)
                 case "switchover":
                     return await self._switchover.run()
@@ -146,7 +146,9 @@ class VmOperator:
                 case "pacemaker":
                     return await self._operator.request(request)
                 case other:
-                    known = "status, protect, unprotect, checkpoint, check, switchover, failover and explain"
+                    known = (
+                        "status, protect, unprotect, checkpoint, check, switchover, failover, begin-anew and explain"
+                    )
                     return {"error": f"unknown command {other!r}; known are {known}"}
         except PycoloError as error:
             return {"error": str(error)}

@@ -265,6 +265,22 @@ def test_a_refusal_is_one_line(colo, tmp_path: Path, command: str):
     assert error == f"colo: {tmp_path}/c: checkpoint: state is waiting, must be protected\n"
 
 
+def test_a_guest_begins_anew_by_a_command_of_its_own(colo, tmp_path: Path):
+    """A node that does not know it must not take it for an ordinary failover."""
+    asked = []
+
+    async def node(request: dict) -> dict:
+        asked.append(request)
+        return {"state": "waiting; start the guest's QEMU now", "term": 4}
+
+    with answering(tmp_path / "c", node):
+        for words in (("--begin-anew",), ("--begin-anew", "--other-is-lost")):
+            code, out, _ = colo("failover", *words, "--control", tmp_path / "c")
+            assert (code, out) == (0, "waiting; start the guest's QEMU now, term 4\n")
+        assert colo("failover", "--other-is-lost", "--control", tmp_path / "c")[0] == 2
+    assert asked == [{"command": "begin-anew", "other_is_lost": lost} for lost in (False, True)]
+
+
 def test_a_node_that_says_nothing_is_given_up(tmp_path: Path):
     from pycolo.errors import ConnectError
     from pycolo.node.control import ask

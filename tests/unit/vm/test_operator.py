@@ -313,8 +313,8 @@ def test_a_guest_begins_anew_only_where_that_is_asked_for():
     async def run():
         world = World(State.SECONDARY_WAITING)
         ask = world.operator.request
-        assert await ask({"command": "failover", "begin_anew": True}) == {"lost": False}
-        assert await ask({"command": "failover", "begin_anew": True, "other_is_lost": True}) == {"lost": True}
-        assert "lost" not in await ask({"command": "failover", "begin_anew": False})
+        assert await ask({"command": "begin-anew"}) == {"lost": False}
+        assert await ask({"command": "begin-anew", "other_is_lost": True}) == {"lost": True}
+        assert "lost" not in await ask({"command": "failover"})
 
     asyncio.run(run())
