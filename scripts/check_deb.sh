@@ -50,6 +50,13 @@ done
 quietly bash -c 'source /usr/share/bash-completion/completions/colo && complete -p colo &&
     COMP_WORDS="colo fail" COMP_CWORD=1 _COLO_COMPLETE=bash_complete colo | grep -q failover'
 
+# Pacemaker finds the resource agent, and nothing runs yet.
+agent=/usr/lib/ocf/resource.d/pycolo/colo
+quietly "$agent" meta-data
+found=0
+OCF_RESKEY_config=/etc/colo/vm1.toml "$agent" monitor >"$scratch/said" 2>&1 || found=$?
+[[ $found == 7 ]] || die "$agent monitor ends with $found"
+
 # The proxy runs as the user colo: its group may use the sockets, and a signal ends it.
 install -d -o colo -g colo -m 750 /run/colo-proxy /run/colo-proxy/vm1
 options=$(sed -n '/^#   OPTIONS=/,/^#$/{s/^# *//; s/^OPTIONS=//; s/\\$//; p}' /lib/systemd/system/colo-proxy@.service)
