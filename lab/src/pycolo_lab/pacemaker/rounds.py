@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pycolo_lab.errors import LabError
-from pycolo_lab.pacemaker.recipes import CLONE, RESOURCE
+from pycolo_lab.pacemaker.recipes import CLONE
 from pycolo_lab.pacemaker.stage import ClusterStage
 from pycolo_lab.pacemaker.wire import handover_ms
 from pycolo_lab.processes import Host, Process
@@ -33,7 +33,6 @@ BEFORE_NS: Final = 500_000_000
 
 CLIENTS_S: Final = 90.0
 SERVED_S: Final = 60.0
-IDLE_S: Final = "20s"
 
 
 class Fault(NamedTuple):
@@ -226,8 +225,7 @@ class Rounds:
         """One round, with clients of its own."""
         stage = self._stage
         self._number += 1
-        stage.hosts["a"].run("crm_resource", "-r", RESOURCE, "--cleanup")
-        stage.hosts["a"].run("crm_resource", "--wait", "--timeout", IDLE_S)  # it looks at both nodes anew
+        stage.cluster.forget_failures()
         serving = stage.wait_protected()
         self._start_clients()
         stage.rest(WARM_S)
