@@ -73,19 +73,21 @@ def _nothing(stage: ClusterStage, letter: str) -> None:
 
 
 def _standby(stage: ClusterStage, letter: str) -> None:
-    stage.hosts[letter].run("crm_standby", "-N", letter, "-v", "on")
+    pcs = ("pcs", "node", "standby", letter)
+    stage.order(letter, pcs, ("crm_standby", "-N", letter, "-v", "on"))
 
 
 def _online(stage: ClusterStage, letter: str) -> None:
-    stage.hosts[letter].run("crm_standby", "-N", letter, "-D")
+    stage.order(letter, ("pcs", "node", "unstandby", letter), ("crm_standby", "-N", letter, "-D"))
 
 
 def _move(stage: ClusterStage, letter: str) -> None:
-    stage.hosts[letter].run("crm_resource", "-r", CLONE, "--move", "--promoted", "-N", _other(letter))
+    pcs = ("pcs", "resource", "move", CLONE, _other(letter), "--promoted")
+    stage.order(letter, pcs, ("crm_resource", "-r", CLONE, "--move", "--promoted", "-N", _other(letter)))
 
 
 def _clear(stage: ClusterStage, letter: str) -> None:
-    stage.hosts[letter].run("crm_resource", "-r", CLONE, "--clear")
+    stage.order(letter, ("pcs", "resource", "clear", CLONE), ("crm_resource", "-r", CLONE, "--clear"))
 
 
 def _power_on(stage: ClusterStage, letter: str) -> None:
@@ -118,7 +120,8 @@ def _kill_both(stage: ClusterStage, letter: str) -> None:
 
 def _maintain(stage: ClusterStage, letter: str) -> None:
     """Both clusters end and begin again under a guest that runs on."""
-    stage.hosts[letter].run("crm_attribute", "-n", "maintenance-mode", "-v", "true")
+    pcs = ("pcs", "property", "set", "maintenance-mode=true")
+    stage.order(letter, pcs, ("crm_attribute", "-n", "maintenance-mode", "-v", "true"))
     stage.rest(SETTLED_S)
     for host in stage.hosts.values():
         host.stop_cluster()
@@ -128,7 +131,8 @@ def _maintain(stage: ClusterStage, letter: str) -> None:
 
 
 def _end_maintenance(stage: ClusterStage, letter: str) -> None:
-    stage.hosts[letter].run("crm_attribute", "-n", "maintenance-mode", "-D")
+    pcs = ("pcs", "property", "set", "maintenance-mode=")
+    stage.order(letter, pcs, ("crm_attribute", "-n", "maintenance-mode", "-D"))
 
 
 def _stop_all(stage: ClusterStage) -> None:

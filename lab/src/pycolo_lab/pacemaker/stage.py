@@ -140,6 +140,10 @@ class ClusterStage:
         self.wire.close()
         self.taps.close()
 
+    def order(self, letter: str, pcs: tuple[str, ...], other: tuple[str, ...]) -> None:
+        """Give the cluster an order on that host, by `pcs` where that has made the resources."""
+        self.hosts[letter].run(*(pcs if self._tool == "pcs" else other))
+
     # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def states(self) -> dict[str, str]:
