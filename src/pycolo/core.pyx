@@ -12,7 +12,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free as free_memory
 from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-from posix.unistd cimport read, write
+from posix.unistd cimport pread, read, write
 
 from pycolo.compare.kinds cimport DifferenceKind, DivergencePolicy, PacketFate, PassReason, RowFlag, Verdict
 from pycolo.rewrite.kinds cimport ConnectionFlag, OffsetState
@@ -54,6 +54,8 @@ cdef extern from "sys/socket.h" nogil:
         void* iov_base
         size_t iov_len
     struct msghdr:
+        void* msg_name
+        uint32_t msg_namelen
         iovec* msg_iov
         size_t msg_iovlen
         void* msg_control
@@ -73,8 +75,11 @@ cdef extern from "sys/socket.h" nogil:
 cdef extern from "linux/if_packet.h" nogil:
     enum:
         PACKET_AUXDATA
+        PACKET_OUTGOING
         TP_STATUS_VLAN_VALID
         TP_STATUS_VLAN_TPID_VALID
+    struct sockaddr_ll:
+        uint8_t sll_pkttype
     struct tpacket_auxdata:
         uint32_t tp_status
         uint16_t tp_vlan_tci
@@ -150,7 +155,9 @@ include "compare/admission.pxi"
 include "compare/ages.pxi"
 include "compare/mutual.pxi"
 include "compare/comparator.pxi"
+include "wire/segmenting.pxi"
 include "transport/framefd.pxi"
+include "transport/tapfd.pxi"
 include "rewrite/rows.pxi"
 include "rewrite/offsets.pxi"
 include "rewrite/copies.pxi"

@@ -140,6 +140,9 @@ SHARE_MAX: Final = 8
 USO_DATAGRAMS_MAX: Final = 128
 """Linux' UDP_MAX_SEGMENTS: every host refuses a frame to be cut into more."""
 
+SEGMENTS_MAX: Final = 65_536 // 48
+"""Of one TCP frame that is cut here: 64 KiB in segments of Linux' TCP_MIN_SND_MSS. Of shorter ones most is headers."""
+
 DIVERGED_SILENT_MS: Final = 300_000
 """Under `hold`, a connection that differs loses its held packets after this much silence (RFC 4787 REQ-5)."""
 

@@ -24,7 +24,8 @@ cdef struct Watched:
 cdef class NodePump(Pump):
     """`attach` the link, set the stage's attributes, `run`. `is_link_held`: Python has messages that must go first.
 
-    `is_front_held`: the first message waits for a decision by Python; nothing is read after it.
+    `is_front_held`: the first message waits for a decision by Python; nothing is read after it. `is_input_held`: no
+    frame is begun towards the guest.
     """
 
     cdef readonly PortInlet lan_in
@@ -33,6 +34,8 @@ cdef class NodePump(Pump):
     cdef readonly PortOutlet guest_out
     cdef public bint is_link_held
     cdef public bint is_front_held
+    cdef public bint is_input_held
+    cdef long long _foreign
     cdef list _inlets
     cdef list _outlets
     cdef bint _has_vnet
@@ -62,7 +65,8 @@ cdef class NodePump(Pump):
         self.guest_out.is_alone = self.guest_out.port.port is not lan_in and self.guest_out.port.port is not guest_in
         self._inlets = [self.lan_in, self.guest_in]
         self._outlets = [self.lan_out, self.guest_out]
-        self.is_link_held = self.is_front_held = False
+        self.is_link_held = self.is_front_held = self.is_input_held = False
+        self._foreign = 0
         self._has_vnet = lan_in.vnet_len != 0
         self._must_look = True
         self._goes_on_at_once = False
@@ -258,7 +262,18 @@ cdef class NodePump(Pump):
             return self._want(outlet.fd, EPOLLIN)
         if outlet.port.is_stream and outlet.is_alone:
             self._want(outlet.fd, EPOLLERR)
-        return self._want(outlet.fd, EPOLLOUT if has_unsent else 0)
+        # A packet socket always reports room; whether a tap's ring has some, shows only when it is tried.
+        return self._want(outlet.fd, EPOLLOUT if has_unsent and not outlet.port.is_tap else 0)
+
+    cdef inline long long _tap_due_us(self) noexcept nogil:
+        """When to try again a guest's tap that was full."""
+        return clock_us() + _FULL_AGAIN_US if self.guest_out.port.is_tap and self.guest_out.port.tap.is_full else _NEVER
+
+    cdef inline bint _is_tap_its_own(self) noexcept nogil:
+        """False, once: others have sent frames on the guest's tap, and Python is to know."""
+        cdef long long before = self._foreign
+        self._foreign = self.guest_in.port.device.foreign
+        return self._foreign == before
 
     cdef bint _watch(self) noexcept nogil:
         """Register the wanted events, which seldom change. False: a port has disconnected; return to Python."""

@@ -3,6 +3,7 @@
 ::
 
     lan ──► client's frames: mirrored to the link ──► (rewriter ──►) guest
+    lan ──► client's frames: (rewriter ──►) guest's tap ──► what it took: mirrored to the link
     guest ──► (rewriter ──►) comparator ──┐
     link ──► comparator ──────────────────┴─ released ──► lan
 
@@ -21,7 +22,8 @@ cdef int _GUEST_FRAMES = int(_MessageType.GUEST_FRAMES)
 cdef class PrimaryPump(NodePump):
     """`guest_out` None: frames from the LAN reach the guest by themselves. `rewriter`: for a primary after a takeover.
 
-    `is_mirroring`: LAN frames are copied to the secondary. `trust`: None, or the function that allows each write of
+    `is_mirroring`: LAN frames are copied to the secondary; where the guest has a tap, in the order in which that took
+    them, and no other frames. `trust`: None, or the function that allows each write of
     released frames. `lan_complete`: end of the LAN frames that were mirrored. `is_lan_held`: Python has frames for the
     guest that must go before those from the LAN.
     """
@@ -38,6 +40,8 @@ cdef class PrimaryPump(NodePump):
     cdef Rewriting _rewriting
     cdef bint _rewrites
     cdef bint _gives
+    cdef bint _mirrors_taken
+    cdef Py_ssize_t _unmirrored
     cdef bint _is_guest_blocked
     cdef bint _has_read
 
@@ -48,8 +52,9 @@ cdef class PrimaryPump(NodePump):
         self._rewrites = rewriter is not None
         self.translated = Batch()
         super().__init__(epoll_fd, spin_us, lan_in, lan_out, guest_in, guest_out)
+        self._mirrors_taken = self._gives and self.guest_out.port.is_tap
         self.is_mirroring = self.is_lan_held = False
-        self.lan_complete = 0
+        self.lan_complete = self._unmirrored = 0
         self._trust = None
         self._asks_trust = False
         self._is_trusted = True
@@ -78,6 +83,12 @@ cdef class PrimaryPump(NodePump):
     @is_guest_blocked.setter
     def is_guest_blocked(self, value):
         self._is_guest_blocked = value
+
+    def is_input_given(self):
+        """Whether no frame is half given to the guest's tap, or given and not mirrored, while `is_input_held`."""
+        if self._rewrites:
+            return self.guest_out.batch.start == self.guest_out.batch.end and not self._unmirrored
+        return not self.guest_out.port.is_tap or not self.guest_out.port.tap._has_begun()
 
     def may_release(self):
         """Whether released frames may leave now."""
@@ -131,7 +142,7 @@ cdef class PrimaryPump(NodePump):
         # Frames that had no room may have some now, and no descriptor would report it.
         moved = before != self._comparator.stats.primary_bytes + self._comparator.stats.secondary_bytes
         self._goes_on_at_once = moved and (self._is_guest_blocked or self._has_message())
-        return self._watch() and goes_on and not self._stage.held._reports
+        return self._watch() and goes_on and not self._stage.held._reports and self._is_tap_its_own()
 
     cdef inline bint _has_message(self) noexcept nogil:
         return self._has_link and not self.is_front_held and self._link_in.peek() > 0
@@ -224,6 +235,8 @@ cdef class PrimaryPump(NodePump):
         cdef int sent = _GONE
         if self._rewrites:
             return self._translate_lan()
+        if self._mirrors_taken:
+            return self._give_tap()
         if self._gives:
             sent = self.guest_out.send_kept(self._has_vnet)
         if sent == _GONE and self.lan_in.batch.start >= self.lan_complete:
@@ -237,24 +250,51 @@ cdef class PrimaryPump(NodePump):
             self.lan_in.batch.start = self.lan_complete
         return sent != _FAILED
 
+    cdef bint _give_tap(self) noexcept nogil:
+        """The same, where frames are mirrored that the guest's tap took."""
+        cdef Py_ssize_t start, taken
+        if not self.is_input_held and self.lan_in.batch.start >= self.lan_complete and not self._read_lan():
+            return False
+        while self.lan_in.batch.start < self.lan_complete and self._can_mirror():
+            start = self.lan_in.batch.start
+            taken = self.guest_out.port.tap._take(
+                self.lan_in.batch.base, start, self.lan_complete, not self.is_input_held
+            )
+            self._mirror(start, taken)
+            self.lan_in.batch.start = self.guest_out.port.tap.behind
+            if self.guest_out.port.tap.is_full or self.lan_in.batch.start == start:
+                break
+        return True
+
     cdef bint _translate_lan(self) noexcept nogil:
         """The same, translated to the guest's numbers."""
         cdef bint has_read = False
         cdef int sent
+        cdef Py_ssize_t before
         self._rewriting.let_pass(clock_us())
         while True:
             sent = self._rewriting.send(self.guest_out, True)
             if sent != _GONE:
                 return sent != _FAILED
+            if self._unmirrored:
+                if not self._can_mirror():
+                    return True
+                self._mirror(self.lan_in.batch.start - self._unmirrored, self.lan_in.batch.start)
+                self._unmirrored = 0
             if self.is_lan_held:
                 return False
+            if self.is_input_held:
+                return True
             if self.lan_in.batch.start < self.lan_complete:
+                before = self.lan_in.batch.start
                 self.lan_in.batch.start = self._rewriting.rewriter.feed(
                     self.lan_in.batch.base, self.lan_in.batch.start, self.lan_complete, True, clock_us(),
                     self.guest_out.batch.base, 0, self.guest_out.batch.size
                 )
                 self.guest_out.batch.start = 0
                 self.guest_out.batch.end = self._rewriting.rewriter.out_end
+                if self._mirrors_taken:
+                    self._unmirrored = self.lan_in.batch.start - before
             elif has_read or not self.lan_in.is_ready:
                 return True
             else:
@@ -280,24 +320,26 @@ cdef class PrimaryPump(NodePump):
             if self.lan_in.has_ended:
                 self.lan_complete = 0
                 return False
-        if self.is_mirroring and self._has_link:
-            self._mirror()
+        if not self._mirrors_taken:
+            self._mirror(self.lan_in.batch.start, self.lan_complete)
         return True
 
-    cdef int _mirror(self) noexcept nogil:
-        """Mirror new frames, except those that this guest refuses and the secondary might accept (rule R1)."""
-        cdef Py_ssize_t pos = self.lan_in.batch.start
+    cdef int _mirror(self, Py_ssize_t pos, Py_ssize_t end) noexcept nogil:
+        """Mirror frames, except those that this guest refuses and the secondary might accept (rule R1)."""
         cdef uint8_t* base = self.lan_in.batch.base
-        cdef uint8_t* payload = self._link_out.reserve(self.lan_complete - pos)
+        cdef uint8_t* payload
         cdef Py_ssize_t length = 0
         cdef Py_ssize_t until, behind
+        if not self.is_mirroring or not self._has_link or pos == end:
+            return 0
+        payload = self._link_out.reserve(end - pos)
         if payload == NULL:
             return 0
-        while pos < self.lan_complete:
-            until = behind = self.lan_complete
+        while pos < end:
+            until = behind = end
             if not self._comparator.is_passing:
                 until = self._comparator.clients.take(
-                    base, pos, self.lan_complete, self._comparator.span, self._comparator.packet, clock_us()
+                    base, pos, end, self._comparator.span, self._comparator.packet, clock_us()
                 )
                 behind = self._comparator.clients.behind
             copy_many(payload + length, base + pos, until - pos)
@@ -314,6 +356,8 @@ cdef class PrimaryPump(NodePump):
         if self._goes_on_at_once or (self._has_link and self._is_link_pending and self._wants_messages()):
             return 0
         due = self._comparator.due_us() if self._is_trusted else clock_us() + _TRUST_CHECK_US
+        if self._has_left_for_guest():
+            due = min(due, self._tap_due_us())
         return min(due, self._rewriting.due_us) if self._rewrites else due
 
     cdef int _want_ports(self) noexcept nogil:
@@ -321,5 +365,5 @@ cdef class PrimaryPump(NodePump):
         self._want_outlet(self.lan_out, self._is_trusted and self._stage.has_unsent())
         if self._gives:
             self._want_outlet(self.guest_out, is_full)
-        self._want_inlet(self.lan_in, not is_full and self._can_mirror())
+        self._want_inlet(self.lan_in, not is_full and not self.is_input_held and self._can_mirror())
         return self._want_inlet(self.guest_in, not self._is_guest_blocked)

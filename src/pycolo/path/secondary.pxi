@@ -11,8 +11,9 @@
 
 @cython.final
 cdef class SecondaryPump(NodePump):
-    """`is_held`: no frames to or from the guest. `has_mirrored`: Python has frames for the guest that must go first.
-    `is_resending`: a takeover has frames to send again; the guest is not read before they are sent.
+    """`is_held`: no frames to or from the guest; `is_input_held`: none to it. `has_mirrored`: Python has frames for the
+    guest that must go first. `is_resending`: a takeover has frames to send again; the guest is not read before they are
+    sent.
     """
 
     cdef public bint is_held
@@ -41,13 +42,16 @@ cdef class SecondaryPump(NodePump):
         self._stage.let_pass(clock_us())
         if not self._flush_link():
             goes_on = False
-        return self._watch() and goes_on
+        return self._watch() and goes_on and self._is_tap_its_own()
+
+    cdef inline bint _holds_input(self) noexcept nogil:
+        return self.is_held or self.is_input_held
 
     cdef bint _take_link(self) noexcept nogil:
         """Client frames that the primary has mirrored. False: return to Python."""
         cdef int kind, sent
         cdef Py_ssize_t at, before
-        if self.is_held:
+        if self._holds_input():
             return not self._has_link or self.is_front_held or self._link_in.peek() == _NO_MESSAGE and self._is_told()
         while True:
             sent = self._stage.send(self.guest_out, True)
@@ -118,7 +122,9 @@ cdef class SecondaryPump(NodePump):
             sent = self._mirror_back()
         self.guest_in.has_ended = self._rewriter._outcome == _IMPOSSIBLE
         # The guest's frames may have released frames that waited for it.
-        return sent != _FAILED and not self.guest_in.has_ended and self._stage.send(self.guest_out, True) != _FAILED
+        if sent == _FAILED or self.guest_in.has_ended:
+            return False
+        return self.is_input_held or self._stage.send(self.guest_out, True) != _FAILED
 
     cdef int _mirror_back(self) noexcept nogil:
         """The guest's frames, translated to the primary's numbers, to the link."""
@@ -137,19 +143,21 @@ cdef class SecondaryPump(NodePump):
     # ── waiting ───────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef bint _wants_messages(self) noexcept nogil:
-        if self.is_front_held or (self.has_mirrored and not self.is_held):
+        if self.is_front_held or (self.has_mirrored and not self._holds_input()):
             return False
         return self._link_in.peek() == _NO_MESSAGE
 
     cdef long long _due_us(self) noexcept nogil:
         if self._has_link and self._is_link_pending and self._wants_messages():
             return 0
+        if self.guest_out.batch.start < self.guest_out.batch.end and not self._holds_input():
+            return min(self._stage.due_us, self._tap_due_us())
         return self._stage.due_us
 
     cdef int _want_ports(self) noexcept nogil:
         cdef bint is_guest_full = self.has_mirrored or self.guest_out.batch.start < self.guest_out.batch.end
         cdef bint is_lan_full = self.lan_out.batch.start < self.lan_out.batch.end
         self._want_outlet(self.lan_out, is_lan_full)
-        self._want_outlet(self.guest_out, is_guest_full and not self.is_held)
+        self._want_outlet(self.guest_out, is_guest_full and not self._holds_input())
         self._want_inlet(self.lan_in, not self.is_serving or not is_guest_full)
         return self._want_inlet(self.guest_in, not is_lan_full and not self.is_held and self._can_queue())

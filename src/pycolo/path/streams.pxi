@@ -167,14 +167,17 @@ cdef class StreamOutlet(Outlet):
 
 
 cdef class _Port:
-    """What the two ends of a port share. `is_open`: connected; otherwise it may be listening, with an `fd`.
+    """What the two ends of a port share. `is_open`: connected; otherwise it may be listening, with an `fd`. `tap`: of a
+    guest's own tap.
 
     `has_left`: it has just disconnected. `failure`: the exception that a call of the port has raised.
     """
 
     cdef object port
     cdef FrameFd device
+    cdef TapFd tap
     cdef bint is_device
+    cdef bint is_tap
     cdef bint is_open
     cdef bint has_left
     cdef bint is_stream
@@ -182,7 +185,10 @@ cdef class _Port:
 
     def __init__(self, port):
         device = getattr(port, "frames", None)
+        tap = getattr(port, "tap", None)
         self.port = port
+        self.tap = tap
+        self.is_tap = tap is not None
         self.is_device = device is not None
         self.device = device if self.is_device else FrameFd(-1, 0)
         self.is_stream = hasattr(port, "is_connected")
@@ -248,7 +254,9 @@ cdef class PortOutlet(Outlet):
             return _GONE
         if not self.port.is_device:
             return self._hand_over(buf, start, end)
-        if self.port.device.is_socket:
+        if self.port.is_tap:
+            start[0] = self.port.tap._write(buf, start[0], end[0])
+        elif self.port.device.is_socket:
             start[0] = self.port.device._send(buf, start[0], end[0])
         else:
             start[0] = self.port.device._write(buf, start[0], end[0])

@@ -18,6 +18,8 @@ cdef enum:
     # Room for what comes beside a frame: struct tpacket_auxdata, with its header.
     _CONTROL_WORDS = 16
     _VLAN_TAG_BYTES = 4
+    # In place of a length: the frame is not the guest's.
+    _FOREIGN = -2
     _ETHERNET_ADDRESSES = 12
 
 
@@ -35,15 +37,19 @@ cdef class FrameFd:
     """One non-blocking descriptor. `vnet_len`: bytes of vnet header that it puts before each frame, 0 for none.
 
     `dropped` counts frames that the device refused, or that are too large for any batch (`last_errno` says why);
-    `failed_errno` is set when reading fails for good.
+    `too_large`: the latter alone; `failed_errno` is set when reading fails for good. `sees_outgoing`: a packet socket
+    that also gets what others send on its interface; these frames are counted (`foreign`), and not passed on.
     """
 
     cdef readonly int fd
     cdef readonly int vnet_len
     cdef readonly bint is_socket
+    cdef readonly bint sees_outgoing
     cdef readonly long long frames_in
     cdef readonly long long frames_out
     cdef readonly long long dropped
+    cdef readonly long long too_large
+    cdef readonly long long foreign
     cdef readonly int last_errno
     cdef readonly int failed_errno
     cdef Span _span
@@ -51,18 +57,20 @@ cdef class FrameFd:
     cdef mmsghdr[_MESSAGES] _messages
     cdef iovec _place
     cdef msghdr _incoming
+    cdef sockaddr_ll _origin
     cdef uint64_t[_CONTROL_WORDS] _control
 
-    def __init__(self, fd: int, vnet_len: int, is_socket: bool = False) -> None:
+    def __init__(self, fd: int, vnet_len: int, is_socket: bool = False, sees_outgoing: bool = False) -> None:
         self.fd = fd
         self.vnet_len = vnet_len
         self.is_socket = is_socket
+        self.sees_outgoing = sees_outgoing
         memset(self._messages, 0, sizeof(self._messages))
         number: cython.Py_ssize_t
         for number in range(_MESSAGES):
             self._messages[number].msg_hdr.msg_iov = &self._places[number]
             self._messages[number].msg_hdr.msg_iovlen = 1
-        self.frames_in = self.frames_out = self.dropped = 0
+        self.frames_in = self.frames_out = self.dropped = self.too_large = self.foreign = 0
         self.last_errno = self.failed_errno = 0
         self._span = Span()
         memset(&self._incoming, 0, sizeof(self._incoming))
@@ -97,6 +105,8 @@ cdef class FrameFd:
                 count = self._receive(buf + pos + words)
             else:
                 count = read(self.fd, buf + pos + words, _FRAME_MAX)
+            if count == _FOREIGN:
+                continue
             if count < 0:
                 self._note_read_error(errno)
                 return pos
@@ -104,6 +114,7 @@ cdef class FrameFd:
                 return pos
             if count > _FRAME_MAX:
                 self.dropped += 1
+                self.too_large += 1
                 self.last_errno = _EMSGSIZE
                 continue
             store32(buf, pos, count)
@@ -125,8 +136,16 @@ cdef class FrameFd:
         self._place.iov_len = _FRAME_MAX
         self._incoming.msg_control = self._control
         self._incoming.msg_controllen = sizeof(self._control)
+        if self.sees_outgoing:
+            self._incoming.msg_name = &self._origin
+            self._incoming.msg_namelen = sizeof(self._origin)
         count = recvmsg(self.fd, &self._incoming, MSG_DONTWAIT | MSG_TRUNC)
-        if count <= 0 or count > _FRAME_MAX:
+        if count <= 0:
+            return count
+        if self.sees_outgoing and self._origin.sll_pkttype == PACKET_OUTGOING:
+            self.foreign += 1
+            return _FOREIGN
+        if count > _FRAME_MAX:
             return count
         control = CMSG_FIRSTHDR(&self._incoming)
         while control != NULL:

@@ -104,15 +104,9 @@ class DevicePort:
     def read_batch(self, buf: Buffer, pos: int) -> int:
         """Read waiting frames; see `Port`."""
         end = self.frames.read_batch(buf, pos)
-        if end == pos and self.frames.failed_errno:
-            number = self.frames.failed_errno
-            if number != errno.ENETDOWN or not self._is_there():  # an interface may come up again
-                raise ConnectError(f"{self.name}: the device is gone ({os.strerror(number)})")
+        if end == pos:
+            check_there(self.name, self.frames, self._holder)
         return end
-
-    def _is_there(self) -> bool:
-        """Whether the interface exists; a packet socket loses its interface when that is deleted."""
-        return self._holder is None or bool(self._holder.getsockname()[0])
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
         """See `Port`."""
@@ -143,13 +137,30 @@ class DevicePort:
         self._fd = -1
 
 
+def check_there(name: str, frames: FrameFd, holder: socket.socket | None) -> None:
+    """Raise `ConnectError` if reading has failed because the device is gone.
+
+    An interface that is down may come up again; a packet socket loses its interface when that is deleted.
+    """
+    number = frames.failed_errno
+    if number and (number != errno.ENETDOWN or (holder is not None and not holder.getsockname()[0])):
+        raise ConnectError(f"{name}: the device is gone ({os.strerror(number)})")
+
+
 def open_device(spec: PortSpec, option: str) -> DevicePort:
     """Open a TAP device or an AF_PACKET socket. Raises `ConnectError`."""
+    with opening(spec, option):
+        if spec.kind is PortKind.TAP:
+            return _open_tap(spec, option)
+        return _open_packet(spec, option)
+
+
+@contextmanager
+def opening(spec: PortSpec, option: str) -> Iterator[None]:
+    """Within the `with` block the thread is in the port's network namespace. Raises `ConnectError` for an `OSError`."""
     try:
         with _network_namespace(spec.netns):
-            if spec.kind is PortKind.TAP:
-                return _open_tap(spec, option)
-            return _open_packet(spec, option)
+            yield
     except OSError as error:
         hint = ""
         if isinstance(error, PermissionError):
@@ -197,6 +208,12 @@ def _other_header(spec: PortSpec, option: str, vnet_len: int) -> str:
 
 
 def _open_packet(spec: PortSpec, option: str) -> DevicePort:
+    sock = packet_socket(spec)
+    return DevicePort(f"{option} {spec.target}", sock.fileno(), vnet_len_of(sock), sock)
+
+
+def packet_socket(spec: PortSpec) -> socket.socket:
+    """An AF_PACKET socket on the interface of `spec`, in the thread's network namespace. Raises `OSError`."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     try:
         for buffer_option in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
@@ -204,7 +221,6 @@ def _open_packet(spec: PortSpec, option: str) -> DevicePort:
                 sock.setsockopt(socket.SOL_SOCKET, buffer_option, PACKET_BUFFER_BYTES)
         if spec.vnet_hdr:
             sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-        vnet_len = VNET_LEN if sock.getsockopt(_SOL_PACKET, _PACKET_VNET_HDR) else 0
         sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)  # or VLAN tags would be lost
         sock.bind((spec.target, _ETH_P_ALL))
@@ -215,7 +231,12 @@ def _open_packet(spec: PortSpec, option: str) -> DevicePort:
     except OSError:
         sock.close()
         raise
-    return DevicePort(f"{option} {spec.target}", sock.fileno(), vnet_len, sock)
+    return sock
+
+
+def vnet_len_of(sock: socket.socket) -> int:
+    """Bytes of vnet header before each frame of a packet socket."""
+    return VNET_LEN if sock.getsockopt(_SOL_PACKET, _PACKET_VNET_HDR) else 0
 
 
 @contextmanager

@@ -25,6 +25,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "property/test_datagram_model.py": ("the specification likewise", "model/datagrams model/fragments"),
     "property/test_forged_handshakes.py": ("what strangers send is drawn at random", "compare/clients"),
+    "property/test_segment_laws.py": ("the kernel cuts the same frames", "wire/segmenting"),
     "property/test_rewrite_model.py": ("the specification likewise", "model/edits model/rewriter model/tracked"),
     "property/test_rewrite_offset_tables.py": ("laws of two rewriters", "rewrite/tables"),
     "property/test_rewrite_straight.py": ("a law: it does what the general path does", "rewrite/straight"),
@@ -90,6 +91,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/storage/test_pool.py": ("the memory of the pool, and how tests see it", "storage/column storage/views"),
     "unit/test_api.py": ("the other half of the Python API", "frames"),
     "unit/test_core.py": ("what Python may hand to the core", "wire/views"),
+    "unit/transport/test_guesttap.py": ("its only user, with a real interface", "transport/tapinterface"),
     "unit/transport/test_certs.py": ("`colo certs` and what it writes", "cli/certs transport/certificates"),
     "unit/vm/test_barrier.py": ("what both nodes' barriers count", "checkpoint/epoch"),
     "unit/vm/test_guest.py": (
