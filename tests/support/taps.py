@@ -17,18 +17,29 @@ ALL_OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
 
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+_IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x0100, 0x1000, 0x4000
 _CLONE_NEWNET = 0x40000000
 _READ_BYTES = 1 << 17
 
 
 class Tap:
-    """A TAP device in a namespace, with vnet headers, up; the kernel itself sends nothing there."""
+    """A TAP device in a namespace, with vnet headers, up; the kernel itself sends nothing there.
 
-    def __init__(self, namespace: netns.Namespace, name: str, queue: int = 1000, offloads: int = ALL_OFFLOADS) -> None:
+    `queues`: with more than one it is read by `read_queue`.
+    """
+
+    def __init__(
+        self,
+        namespace: netns.Namespace,
+        name: str,
+        queue: int = 1000,
+        offloads: int = ALL_OFFLOADS,
+        queues: int = 1,
+    ) -> None:
         self._namespace = namespace
         self.name = name
-        self._fd = _made(namespace.path, name)
+        self._fds = [_made(namespace.path, name, _IFF_MULTI_QUEUE if queues > 1 else 0) for _ in range(queues)]
+        self._fd = self._fds[0]
         namespace.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{name}/disable_ipv6")
         self.offer(offloads)
         namespace.run("ip", "link", "set", name, "txqueuelen", str(queue), "up")
@@ -43,10 +54,14 @@ class Tap:
 
     def read(self, count: int = 1 << 30) -> list[bytes]:
         """Up to so many frames, with their vnet headers."""
+        return self.read_queue(0, count)
+
+    def read_queue(self, number: int, count: int = 1 << 30) -> list[bytes]:
+        """The same of one of the queues."""
         found: list[bytes] = []
         with suppress(BlockingIOError):
             while len(found) < count:
-                found.append(os.read(self._fd, _READ_BYTES))
+                found.append(os.read(self._fds[number], _READ_BYTES))
         return found
 
     def write(self, frames: list[bytes]) -> None:
@@ -56,10 +71,11 @@ class Tap:
 
     def close(self) -> None:
         """The device is gone."""
-        os.close(self._fd)
+        for fd in self._fds:
+            os.close(fd)
 
 
-def _made(path: str, name: str) -> int:
+def _made(path: str, name: str, more: int) -> int:
     """The thread that enters the namespace ends with it."""
     found: list[int] = []
 
@@ -71,7 +87,8 @@ def _made(path: str, name: str) -> int:
             if libc.setns(place, _CLONE_NEWNET):
                 raise OSError(get_errno(), "setns")
             fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
+            flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | more
+            fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
             found.append(fd)
 
     thread = threading.Thread(target=make)

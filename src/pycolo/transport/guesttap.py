@@ -46,7 +46,7 @@ class GuestTap:
         self.vnet_len = vnet_len
         self._sock = sock
         self._interface = interface
-        self.frames = FrameFd(sock.fileno(), vnet_len, is_socket=True, sees_outgoing=True)
+        self.frames = FrameFd(sock.fileno(), vnet_len, is_socket=True)
         """The socket, for compiled code that reads."""
         self.tap = TapFd(self.frames, interface.tx_fd, interface.queue_fd)
         """The same with the tap's counts, for compiled code that writes."""
@@ -142,6 +142,7 @@ class GuestTap:
         unread = self._count_input()
         self._purged += unread
         self._interface.show_outgoing()
+        self.frames.sees_outgoing = True
         return unread
 
     def _count_input(self) -> int:

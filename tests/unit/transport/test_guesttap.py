@@ -1,6 +1,7 @@
 """A guest's tap, in a namespace of the test's own; the test plays QEMU."""
 
 import random
+import struct
 from contextlib import ExitStack
 
 import pytest
@@ -12,7 +13,7 @@ from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import parse_port
 from support import netns, segments
 from support.nodes import wait_for
-from support.segments import GSO_TCPV4, NEEDS_CSUM, Tcp, batch, unbatch, vnet_header
+from support.segments import GSO_TCPV4, NEEDS_CSUM, Flow, Tcp, batch, unbatch, vnet_header
 from support.taps import VNET_LEN, Tap
 
 QUEUE = 50
@@ -191,6 +192,44 @@ def test_a_large_frame_that_the_guest_does_not_take_is_cut_across_a_full_ring(ta
     assert [i for i, segment in enumerate(cut) if "P" in segment.flags] == [19, 39, 59]
     assert port.tap.cut == 3
     assert port.is_input_read()
+
+
+@pytest.mark.parametrize("tags", [(), (5,), (7, 9)])
+@pytest.mark.parametrize("is_large", [False, True])
+def test_what_a_vnet_header_says_of_a_frame_is_the_same_on_both_sides(tap, port, tags, is_large):
+    """Both ways, with VLAN tags: what is left to be cut or summed, and where."""
+    l4 = 34 + 4 * len(tags)
+    gso, size, length = (GSO_TCPV4, 1000, 20_000) if is_large else (0, 0, 900)
+    said = struct.pack("<BBHHHH", NEEDS_CSUM, gso, l4 + 20, size, l4, 16)
+    octets = segments.frame(Tcp(1, "A", bytes(length), flow=Flow(tags=tags), from_client=True), said)
+
+    def told(octets):
+        flags, gso, header, size, start, offset = struct.unpack_from("<BBHHHH", octets)
+        return flags, gso, header if gso else 0, size, start, offset, octets[VNET_LEN:]
+
+    assert give(port, [octets]) == 1
+    assert [told(got) for got in tap.read()] == [told(octets)]
+    tap.write([octets])
+    assert [told(got) for got in listen(port)] == [told(octets)]
+
+
+def test_two_queues_are_counted_as_one(stack, namespace):
+    """Frames of one connection stay in one queue; which queue is read first is the guest's affair."""
+    tap = Tap(namespace, "guest1", queues=2)
+    stack.callback(tap.close)
+    port = tap.port()
+    stack.callback(port.close)
+    given = [bytes(VNET_LEN) + segments.udp(i.to_bytes(4), Flow(i % 37 + 1), from_client=True) for i in range(400)]
+    assert give(port, given) == 400
+    first = tap.read_queue(1)
+    assert not port.is_input_read()
+    second = tap.read_queue(0)
+    assert port.is_input_read()
+    assert sorted(first + second) == sorted(given)
+    assert first, "else there is nothing to see"
+    assert second, "else there is nothing to see"
+    for got in (first, second):
+        assert got == [octets for octets in given if octets in got], "each queue keeps its order"
 
 
 def test_a_frame_that_was_begun_is_finished_before_any_other_or_forgotten(tap, port):
