@@ -147,6 +147,17 @@ def parse_and_patch(rng: random.Random, parsed: core.Packet) -> None:
             assert (again.kind, again.end) == (PacketKind.TCP, length)
 
 
+def cut(rng: random.Random, segmenter: core.Segmenter) -> None:
+    """Frames that the host has left to be cut, or that only say so."""
+    vnet_len = rng.choice((10, 12))
+    for octets in some_frames(rng, vnet_len, 0.5):
+        gso = bytes([rng.choice([1, 4, 5, 0x81, 0x85, rng.randrange(256)])])
+        size = rng.choice([1, 48, 500, 1448, rng.randrange(65536)]).to_bytes(2, "little")
+        frame = exact(octets[:1] + gso + octets[2:4] + size + octets[6:])
+        for piece in segmenter.segments(frame, rng.choice([vnet_len, vnet_len, 0, 10, 12])) or ():
+            segments.unbatch(piece, has_vnet=True)
+
+
 class Session:
     """A comparator and a rewriter that live for a few hundred batches, with small budgets."""
 
@@ -295,11 +306,13 @@ def assert_is_sanitized() -> None:
 
 def run(rng: random.Random, cases_max: int, seconds_max: float) -> tuple[int, int]:
     """Cases and sessions that were run."""
-    ends, parsed, session, sessions = time.monotonic() + seconds_max, core.Packet(), Session(rng), 1
+    ends, session, sessions = time.monotonic() + seconds_max, Session(rng), 1
+    parsed, segmenter = core.Packet(), core.Segmenter()
     for case in range(cases_max):
         if time.monotonic() >= ends:
             return case, sessions
         parse_and_patch(rng, parsed)
+        cut(rng, segmenter)
         if not session.step():
             session, sessions = Session(rng), sessions + 1
     return cases_max, sessions

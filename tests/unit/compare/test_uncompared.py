@@ -1,9 +1,11 @@
 """What left uncompared is counted by reason, in packets and in bytes of payload; what was compared is not there."""
 
+import struct
+
 import pytest
 
 from pycolo.compare.kinds import DivergencePolicy, PassReason
-from support.segments import GUEST_MAC, Tcp, arp, frame, icmp_echo, mss, udp, vnet_header
+from support.segments import GUEST6, GUEST_MAC, Tcp, arp, frame, icmp_echo, ip_packet, mss, udp, vnet_header
 from support.traces import Comparing
 
 BASE = 1000
@@ -38,6 +40,28 @@ def test_what_is_no_ip_passes_by_rule_and_is_not_counted():
     trace.primary(arp(), under(0x88CC), under(0x0026))
     assert len(trace.frames()) == 3
     assert counted(trace) == {}
+
+
+def advertisement():
+    """RFC 4861 section 4.4: a neighbour advertisement that was not asked for."""
+    body = struct.pack(">BBHI", 136, 0, 0, 0x20000000) + GUEST6
+    header = struct.pack(">IHBB", 6 << 28, len(body), 58, 255) + GUEST6 + b"\xff\x02" + bytes(13) + b"\x01"
+    return under(0x86DD, header + body)
+
+
+@pytest.mark.parametrize(
+    "announced", [arp(), under(0x8035), advertisement(), ip_packet(2, b"membership")], ids=["arp", "rarp", "na", "igmp"]
+)
+def test_what_a_guest_announces_that_was_just_loaded_leaves_nothing_behind(announced):
+    """The secondary alone is loaded, so it alone says so (virtio-net's guest announce; QEMU's own RARP)."""
+    trace = Comparing(compare_timeout_ms=10)
+    trace.secondary(announced, announced)
+    trace.wait(1000)
+    assert trace.frames() == []
+    assert trace.differences() == []
+    trace.primary(udp(b"x"))
+    trace.secondary(udp(b"x"))
+    assert trace.frames() == [udp(b"x")]
 
 
 @pytest.mark.parametrize("size", [10, 12])

@@ -12,10 +12,15 @@ from pycolo.core import Comparator, Rewriter
 from pycolo.link.codec import DATA_FROM_PRIMARY, DATA_FROM_SECONDARY
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
+from pycolo.transport.guesttap import open_guest
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import DevicePort
+from pycolo.transport.portspec import parse_port
+from support import netns
+from support.nodes import wait_for
 from support.paths import stream
 from support.segments import batch, udp, unbatch
+from support.taps import VNET_LEN, Tap
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +93,34 @@ class Stream:
         self._far.close()
 
 
+class GuestCard:
+    """A real tap where a guest is, with a short queue; a `Device` towards the LAN."""
+
+    namespace = None
+
+    def __init__(self, name):
+        self._tap = Tap(self.namespace, name, queue=30)
+        self.port = open_guest(
+            parse_port(f"packet:{name},netns={self.namespace.path},vnet_hdr=off", "--guest"), "--guest"
+        )
+        self.got = []
+
+    def send(self, frames):
+        self._tap.write([bytes(VNET_LEN) + octets for octets in frames])
+        return len(frames)
+
+    def listen(self):
+        self.got += [octets[VNET_LEN:] for octets in self._tap.read()]
+
+    def close(self):
+        self._tap.close()
+
+
+def tapped(place, name):
+    """What is behind a card of that name."""
+    return GuestCard(name) if name.startswith("guest") else Device(place, name)
+
+
 class Pair:
     """Two nodes with a card each to the LAN and to the guest."""
 
@@ -128,12 +161,18 @@ class Pair:
             card.close()
 
 
-@pytest.fixture(params=[Device, Stream])
+@pytest.fixture(
+    params=[Device, Stream, pytest.param(tapped, marks=[pytest.mark.namespaces, pytest.mark.tun], id="tapped")]
+)
 def pair(request, tmp_path):
-    found = Pair(tmp_path, request.param)
-    yield found
-    found.close()
-    assert found.failures == []
+    with ExitStack() as stack:
+        if request.param is tapped:
+            GuestCard.namespace = netns.made()
+            stack.callback(GuestCard.namespace.close)
+        found = Pair(tmp_path, request.param)
+        yield found
+        found.close()
+        assert found.failures == []
 
 
 def carry(cards, to_send, expected, dice):
@@ -175,3 +214,86 @@ def test_after_a_takeover_the_secondary_carries_them_all(pair, seed):
     carry(cards, {"lan-s": [*asked], "guest-s": [*told]}, expected, dice)
     assert cards["guest-s"].got == asked
     assert cards["lan-s"].got == told
+
+
+# ── a guest's own tap ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def on_taps(tmp_path):
+    with ExitStack() as stack:
+        GuestCard.namespace = netns.made()
+        stack.callback(GuestCard.namespace.close)
+        found = Pair(tmp_path, tapped)
+        yield found
+        found.close()
+        assert found.failures == []
+
+
+def numbered(count, start=0):
+    return [udp(number.to_bytes(4) * 10, from_client=True) for number in range(start, start + count)]
+
+
+def told(path, change):
+    """In the path's thread."""
+    return path.ask(change).result(PATIENCE_S)
+
+
+def until_got(card, count):
+    wait_for(lambda: card.listen() or len(card.got) >= count, f"{count} frames")
+    return card.got
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_the_secondary_gets_what_the_primarys_tap_has_taken_and_no_more(on_taps):
+    """The primary's guest does not read: its ring of 30 fills up."""
+    cards = on_taps.cards
+    asked = numbered(100)
+    assert cards["lan-p"].send(asked[:60]) == 60
+    assert until_got(cards["guest-s"], 30) == asked[:30]
+    for _ in range(5):
+        told(on_taps.primary, lambda: None)
+        told(on_taps.secondary, lambda: None)
+        cards["guest-s"].listen()
+    assert cards["guest-s"].got == asked[:30], "nothing that its ring had no room for"
+    assert until_got(cards["guest-p"], 60) == asked[:60]
+    assert until_got(cards["guest-s"], 60) == asked[:60]
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_what_the_primarys_tap_refuses_is_not_mirrored(on_taps):
+    """A frame that is longer than the guest's card takes; the secondary's would."""
+    cards = on_taps.cards
+    GuestCard.namespace.run("ip", "link", "set", "guest-s", "mtu", "9000")
+    asked = numbered(20)
+    asked[5] = asked[13] = udp(bytes(4000), from_client=True)
+    kept = [octets for octets in asked if len(octets) < 1500]
+    assert cards["lan-p"].send(asked) == 20
+    assert until_got(cards["guest-p"], 18) == kept
+    assert until_got(cards["guest-s"], 18) == kept
+    assert told(on_taps.primary, lambda: cards["guest-p"].port.tap.refused) == 2
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_while_input_is_held_no_guest_gets_any_and_their_output_goes_on(on_taps):
+    cards, taps = on_taps.cards, {name: on_taps.cards[name].port for name in ("guest-p", "guest-s")}
+    asked = numbered(20)
+    cards["lan-p"].send(asked[:10])
+    until_got(cards["guest-p"], 10)
+    until_got(cards["guest-s"], 10)
+    pump = on_taps.primary._pump
+    told(on_taps.primary, lambda: setattr(pump, "is_input_held", True))
+    assert told(on_taps.primary, lambda: pump.is_input_given() and taps["guest-p"].is_input_read())
+    cards["lan-p"].send(asked[10:])
+    answers = [udp(number.to_bytes(4)) for number in range(10)]
+    for name in ("guest-p", "guest-s"):
+        cards[name].send(answers)
+    assert until_got(cards["lan-p"], 10) == answers
+    assert told(on_taps.primary, lambda: taps["guest-p"].sent) == 10
+    assert told(on_taps.secondary, lambda: taps["guest-s"].sent) == 10
+    told(on_taps.primary, lambda: setattr(pump, "is_input_held", False))
+    assert until_got(cards["guest-p"], 20) == asked
+    assert until_got(cards["guest-s"], 20) == asked
