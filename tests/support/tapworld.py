@@ -1,7 +1,7 @@
 """Two nodes' loops with a guest's tap each, and two QEMUs, in one thread: a world whose steps are drawn by a seed.
 
 A guest has a state (how many frames it has had, and their running hash), and answers each frame with its state. QEMU
-reads its tap, keeps frames in a queue that belongs to the state, and reads one frame more after it was stopped, which it
+reads its tap, keeps frames in a queue that belongs to the state, and after its stop reads one frame more, which it
 discards. The link, the taps and the LAN are sockets; the loops are the compiled ones.
 """
 
