@@ -1,5 +1,6 @@
 """Carries out the steps of a plan. Consecutive actions that are netlink messages leave as one batch."""
 
+import errno
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -125,13 +126,15 @@ def _make_node_tap(netlink: Netlink, action: MakeNodeTap) -> None:
 
 
 def _set_ipv6(name: str, *, is_on: bool) -> None:
+    """Where /proc/sys cannot be written, as in the node's systemd unit, it stays: the filters drop IPv6 as well."""
     if looking.has_ipv6(name) in (None, is_on):
         return
     path = looking.ipv6_switch(name)
     try:
         path.write_text("0" if is_on else "1", encoding="ascii")
     except OSError as error:
-        raise ConnectError(f"{path}: {error.strerror or error}") from error
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise ConnectError(f"{path}: {error.strerror or error}") from error
 
 
 def _make_private_bridge(netlink: Netlink, name: str) -> None:

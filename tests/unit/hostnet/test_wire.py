@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pycolo.errors import ConfigError, ConnectError, PycoloError, StateError
-from pycolo.hostnet import execution, recovery, wire
+from pycolo.hostnet import execution, looking, recovery, wire
 from pycolo.hostnet.facts import BridgePlace
 from pycolo.hostnet.plan import Step
 from pycolo.hostnet.wire import Wire, node_tap_name
@@ -435,10 +435,23 @@ def solicitation(of: str) -> bytes:
 QUESTIONS = {"arp": arp_request("10.77.0.254"), "ipv6": solicitation("fd77::fe")}
 
 
+class ReadOnly:
+    """/proc/sys as the node's systemd unit has it."""
+
+    def write_text(self, _text: str, encoding: str) -> None:
+        raise OSError(30, f"Read-only file system ({encoding})")
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("apart", [None, "colo-apart"])
-def test_the_hosts_own_stack_never_answers_on_that_tap(host: TapHost, question: str, apart: str | None) -> None:
-    """It answers on the bridge (so the question is a right one), and on the lone tap if nothing is done."""
+@pytest.mark.parametrize("has_ipv6", [False, True])
+def test_the_hosts_own_stack_never_answers_on_that_tap(
+    host: TapHost, monkeypatch: pytest.MonkeyPatch, question: str, apart: str | None, has_ipv6: bool
+) -> None:
+    """It answers over the bridge, so the question is a right one."""
+    if has_ipv6:
+        monkeypatch.setattr(looking, "ipv6_switch", lambda _name: ReadOnly())
+        monkeypatch.setattr(looking, "has_ipv6", lambda _name: True)
     asked = QUESTIONS[question]
     host.guest_hears()
     host.guest_says(asked)
