@@ -9,6 +9,6 @@ puts back what a dead node has left. What is there is read as facts (`facts`), w
 (`plan`), and `execution` carries the plan out.
 
 This package may know the configuration, `errors` and `limits`. It knows no QEMU, no guest and no node: `node` and `vm`
-tell it the name of a tap. It speaks to the kernel by netlink and to Open vSwitch by `ovs-vsctl`; all calls block, and
-all are for the network namespace of the calling thread.
+tell it the name of a tap. It speaks to the kernel by netlink and to Open vSwitch's database over its socket; all calls
+block, and all are for the network namespace of the calling thread.
 """

@@ -2,7 +2,9 @@
 
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from pycolo.errors import ConnectError
@@ -38,20 +40,33 @@ _FORWARDING_MARGIN_S: Final = 5.0
 
 
 def carry_out(netlink: Netlink, step: Step) -> None:
-    """All actions of a step. Raises `ConnectError` that names the step; actions before the failed one are done."""
-    try:
-        batch: list[Message] = []
-        for action in step.actions:
-            found = _messages(netlink, action)
-            if found is None:
-                netlink.carry_out(batch)
-                batch = []
-                _act(netlink, action)
-            else:
-                batch += found
-        netlink.carry_out(batch)
-    except ConnectError as error:
-        raise ConnectError(f"{step.name}: {error}") from error
+    """All actions of a step. Raises `ConnectError` that names the step; actions before the failed one are done.
+
+    Everything that has to be looked up is, before the first of them: no frame may pass between two of them.
+    """
+    with ExitStack() as opened:
+        try:
+            for work in _works(netlink, step, opened):
+                work()
+        except ConnectError as error:
+            raise ConnectError(f"{step.name}: {error}") from error
+
+
+def _works(netlink: Netlink, step: Step, opened: ExitStack) -> list[Callable[[], None]]:
+    works: list[Callable[[], None]] = []
+    batch: list[Message] = []
+    for action in step.actions:
+        found = _messages(netlink, action)
+        if found is not None:
+            batch += found
+            continue
+        works.append(partial(netlink.carry_out, batch))
+        batch = []
+        if isinstance(action, Swap):
+            works.append(opened.enter_context(openvswitch.swapping(action.out, action.into, action.place)))
+        else:
+            works.append(partial(_act, netlink, action))
+    return [*works, partial(netlink.carry_out, batch)]
 
 
 def _messages(netlink: Netlink, action: Action) -> Sequence[Message] | None:
@@ -83,8 +98,6 @@ def _act(netlink: Netlink, action: Action) -> None:
             _join(netlink, action)
         case AwaitForwarding():
             _await_forwarding(netlink, action)
-        case Swap(out, into, place):
-            openvswitch.swap(out, into, place)
         case MakePrivateBridge(name):
             _make_private_bridge(netlink, name)
         case DeletePrivateBridge(name):

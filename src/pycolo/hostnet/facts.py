@@ -1,6 +1,6 @@
 """What is known of a tap and of its place in the network: values, for plans, the journal and tests."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -77,11 +77,11 @@ class BridgePlace(msgspec.Struct, frozen=True, tag="bridge"):
 
 
 class SwitchPlace(msgspec.Struct, frozen=True, tag="openvswitch"):
-    """A port of an Open vSwitch bridge. `port`, `interface`: columns of its two records, as `ovs-vsctl` takes them."""
+    """A port of an Open vSwitch bridge. `port`, `interface`: columns of its two rows, with values as in RFC 7047."""
 
     bridge: str
-    port: dict[str, str] = {}
-    interface: dict[str, str] = {}
+    port: dict[str, Any] = {}
+    interface: dict[str, Any] = {}
 
     @property
     def where(self) -> str:

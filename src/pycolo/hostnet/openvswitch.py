@@ -1,19 +1,12 @@
-"""Ports of Open vSwitch, by `ovs-vsctl`: what a port has, and one transaction that puts another in its place."""
+"""Ports of Open vSwitch: what a port has, and one transaction that puts another in its place."""
 
-import json
-import subprocess
-from collections.abc import Sequence
-from shutil import which
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
-
-import msgspec
 
 from pycolo.errors import ConnectError
 from pycolo.hostnet.facts import SwitchPlace
-
-PROGRAM: Final = "ovs-vsctl"
-_TIMEOUT_S: Final = 10
-"""ovs-vsctl waits until ovs-vswitchd has done what it was told: milliseconds, unless that hangs."""
+from pycolo.hostnet.ovsdb import Database, Row, socket_path
 
 _PORT_COLUMNS: Final = (
     "tag", "trunks", "vlan_mode", "cvlans", "protected", "qos", "other_config", "external_ids",
@@ -21,112 +14,89 @@ _PORT_COLUMNS: Final = (
 _INTERFACE_COLUMNS: Final = (
     "ofport_request", "ingress_policing_rate", "ingress_policing_burst", "lldp", "other_config", "external_ids",
 )  # fmt: skip
-
-
-class _Answer(msgspec.Struct):
-    """What ovs-vsctl prints with --format=json."""
-
-    headings: list[str]
-    data: list[list[Any]]
-
-
-def is_installed() -> bool:
-    """Whether this host has `ovs-vsctl`."""
-    return which(PROGRAM) is not None
+_DEFAULTS: Final = (["set", []], ["map", []], 0, False, "")
 
 
 def is_bridge(name: str) -> bool:
     """Whether Open vSwitch has a bridge of this name; False also when it does not run."""
-    return is_installed() and _run(["br-exists", name]).returncode == 0
+    if not socket_path().exists():
+        return False
+    with Database() as database:
+        return bool(database.select("Bridge", [["name", "==", name]], ["name"]))
 
 
 def find_place(name: str) -> SwitchPlace | None:
     """Where an interface is a port of Open vSwitch; None when it is none, or Open vSwitch does not run here."""
-    if not is_installed():
+    if not socket_path().exists():
         return None
-    found = _run(["iface-to-br", name])
-    if found.returncode != 0:
-        return None
-    port = _run(["port-to-br", name])
-    if port.returncode != 0:
-        raise ConnectError(f"{name}: it is one of several interfaces of an Open vSwitch bond, which pycolo cannot move")
-    interface = _record("Interface", name, (*_INTERFACE_COLUMNS, "ofport", "type"))
-    kind = interface.pop("type", "")
-    if kind not in ("", "system"):
-        raise ConnectError(f"{name}: an Open vSwitch interface of type {kind}, which is no guest's tap")
-    number = interface.pop("ofport", "")
-    if number.isdigit() and int(number) > 0:
-        interface.setdefault("ofport_request", number)  # flows say where frames come from by this number
-    return SwitchPlace(found.stdout.strip(), _record("Port", name, _PORT_COLUMNS), interface)
+    with Database() as database:
+        interface = _row(database, "Interface", name, (*_INTERFACE_COLUMNS, "_uuid", "ofport", "type"))
+        if interface is None:
+            return None
+        port = _row(database, "Port", name, (*_PORT_COLUMNS, "_uuid", "interfaces"))
+        if port is None or port["interfaces"] != interface["_uuid"]:
+            raise ConnectError(f"{name}: one of several interfaces of an Open vSwitch bond, which cannot be moved")
+        if interface["type"] not in ("", "system"):
+            raise ConnectError(
+                f"{name}: an Open vSwitch interface of type {interface['type']}, which is no guest's tap"
+            )
+        bridges = database.select("Bridge", [["ports", "includes", port["_uuid"]]], ["name"])
+        if not bridges:
+            return None
+    settings = _chosen(interface, _INTERFACE_COLUMNS)
+    if isinstance(interface["ofport"], int) and interface["ofport"] > 0:
+        settings.setdefault("ofport_request", interface["ofport"])  # flows say by this number where frames come from
+    return SwitchPlace(bridges[0]["name"], _chosen(port, _PORT_COLUMNS), settings)
 
 
-def swap(out: str | None, into: str | None, place: SwitchPlace) -> None:
-    """In one transaction: `out` is no port of the bridge any longer, and `into` is one with the place's settings."""
-    words = swap_words(out, into, place)
-    if not words:
-        return
-    done = _run(words)
-    if done.returncode != 0:
-        raise ConnectError(f"{place.where}: {PROGRAM} {' '.join(words)}: {_last_line(done.stderr)}")
+@contextmanager
+def swapping(out: str | None, into: str | None, place: SwitchPlace) -> Iterator[Callable[[], None]]:
+    """A call that does, in one transaction: `out` is no port of the bridge any longer, `into` is one with the place's
+    settings. All that it needs to know was asked before.
+    """
+    with Database(place.where) as database:
+        operations: list[Row] = []
+        if out is not None and (port := _row(database, "Port", out, ("_uuid",))) is not None:
+            operations.append(_ports(place.bridge, "delete", port["_uuid"]))
+        if into is not None and _row(database, "Port", into, ("_uuid",)) is None:
+            operations += _insertion(into, place)
+        yield lambda: database.change(operations) if operations else None
 
 
-def swap_words(out: str | None, into: str | None, place: SwitchPlace) -> list[str]:
-    """The arguments of `ovs-vsctl` for `swap`."""
-    words: list[str] = []
-    if out is not None:
-        words += ["--", "--if-exists", "del-port", place.bridge, out]
-    if into is not None:
-        words += ["--", "--may-exist", "add-port", place.bridge, into]
-        for table, columns in (("Port", place.port), ("Interface", place.interface)):
-            if columns:
-                words += ["--", "set", table, into, *(f"{column}={value}" for column, value in columns.items())]
-    return words[1:]
+def _insertion(name: str, place: SwitchPlace) -> list[Row]:
+    interface = {"name": name, **place.interface}
+    port = {"name": name, "interfaces": ["named-uuid", "interface"], **place.port}
+    return [
+        # Without the bridge the transaction would do nothing, and say that it has.
+        {
+            "op": "wait",
+            "timeout": 0,
+            "table": "Bridge",
+            "where": [["name", "==", place.bridge]],
+            "columns": ["name"],
+            "until": "==",
+            "rows": [{"name": place.bridge}],
+        },
+        {"op": "insert", "table": "Interface", "row": interface, "uuid-name": "interface"},
+        {"op": "insert", "table": "Port", "row": port, "uuid-name": "port"},
+        _ports(place.bridge, "insert", ["named-uuid", "port"]),
+    ]
 
 
-def _record(table: str, name: str, columns: Sequence[str]) -> dict[str, str]:
-    """Columns that have a value, as `ovs-vsctl set` takes them."""
-    line = ["--format=json", f"--columns={','.join(columns)}", "find", table, f"name={json.dumps(name)}"]
-    done = _run(line)
-    try:
-        if done.returncode != 0:
-            raise ConnectError(f"{name}: {PROGRAM} {' '.join(line)}: {_last_line(done.stderr)}")
-        answer = msgspec.json.decode(done.stdout, type=_Answer)
-        row = answer.data[0]
-    except (msgspec.MsgspecError, IndexError) as error:
-        raise ConnectError(f"{name}: {PROGRAM} says nothing usable about this port") from error
-    shown = {column: written(value) for column, value in zip(answer.headings, row, strict=False)}
-    return {column: value for column, value in shown.items() if value not in ("", "[]", "{}", "0", "false", '""')}
+def _ports(bridge: str, change: str, port: list[str]) -> Row:
+    return {
+        "op": "mutate",
+        "table": "Bridge",
+        "where": [["name", "==", bridge]],
+        "mutations": [["ports", change, ["set", [port]]]],
+    }
 
 
-def written(value: Any) -> str:
-    """A value of OVSDB's JSON as `ovs-vsctl` takes it."""
-    match value:
-        case ["set", [*items]]:
-            return "[" + ",".join(map(written, items)) + "]"
-        case ["map", [*items]]:
-            return "{" + ",".join(f"{written(key)}={written(inner)}" for key, inner in items) + "}"
-        case ["uuid", str() as name]:
-            return name
-        case bool():
-            return str(value).lower()
-        case str():
-            return value if value.isalnum() else json.dumps(value)
-        case _:
-            return str(value)
+def _row(database: Database, table: str, name: str, columns: tuple[str, ...]) -> Row | None:
+    rows = database.select(table, [["name", "==", name]], list(columns))
+    return rows[0] if rows else None
 
 
-def _run(words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    line = [PROGRAM, f"--timeout={_TIMEOUT_S}", *words]
-    try:
-        return subprocess.run(
-            line, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_TIMEOUT_S + 2, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ConnectError(f"{PROGRAM}: no answer within {_TIMEOUT_S} s: does ovs-vswitchd run?") from error
-    except OSError as error:
-        raise ConnectError(f"{PROGRAM}: {error.strerror or error}") from error
-
-
-def _last_line(said: str) -> str:
-    lines = said.strip().splitlines()
-    return lines[-1] if lines else "it failed and said nothing"
+def _chosen(row: Row, columns: tuple[str, ...]) -> dict[str, Any]:
+    """Columns that have another value than a new row."""
+    return {column: row[column] for column in columns if row[column] not in _DEFAULTS}

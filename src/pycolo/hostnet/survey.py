@@ -74,7 +74,7 @@ def place_of_card(netlink: Netlink, card: CardOptions, where: str) -> Place:
     bridge = looking.find_bridge(netlink, name)
     if bridge is None:
         if openvswitch.is_bridge(name):
-            return SwitchPlace(name, {"tag": str(vlan)} if vlan else {})
+            return SwitchPlace(name, {"tag": vlan} if vlan else {})
         raise ConfigError(f"{where}.bridge", "a Linux bridge or Open vSwitch bridge of this host", name)
     if vlan and not bridge.is_filtering:
         raise ConfigError(f"{where}.vlan", f"no VLAN, since {name} has vlan_filtering off", vlan)
@@ -100,5 +100,6 @@ def bypassed(link: Link) -> list[str]:
 def _vlan_of(place: Place) -> int | None:
     """The VLAN of a port's untagged frames, where it has one of its own."""
     if isinstance(place, SwitchPlace):
-        return int(place.port["tag"]) if place.port.get("tag", "").isdigit() else None
+        tag = place.port.get("tag")
+        return tag if isinstance(tag, int) else None
     return next((vlan.vid for vlan in place.vlans or () if vlan.is_pvid), None)

@@ -11,7 +11,7 @@ from pycolo.hostnet.journal import Journal, Record, here
 
 VLANS = (Vlan(10, is_pvid=True, is_untagged=True), Vlan(20))
 BRIDGE = BridgePlace("br0", {"cost": 7}, VLANS, (Address("52:54:00:00:00:01", 10, 64),), ("00",))
-SWITCH = SwitchPlace("ovs0", {"tag": "10", "trunks": "[1,2]"}, {"ofport_request": "3"})
+SWITCH = SwitchPlace("ovs0", {"tag": 10, "trunks": ["set", [1, 2]]}, {"ofport_request": 3})
 
 
 def record(place: BridgePlace | SwitchPlace | None) -> Record:

@@ -1,114 +1,149 @@
-"""Ports of Open vSwitch: a program that answers as `ovs-vsctl` 3.1.0 did, and notes what it is told."""
+"""A tap that is a port of Open vSwitch: what comes along, in one transaction, wherever that is broken off."""
 
-import os
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pycolo.errors import ConnectError
-from pycolo.hostnet import openvswitch
+from pycolo.hostnet import execution, openvswitch, recovery, wire
 from pycolo.hostnet.facts import SwitchPlace
-from pycolo.hostnet.openvswitch import swap_words, written
-
-FAKE = """#!/bin/sh
-echo "$@" >>"$0.log"
-case "$*" in
-*"find Port"*)
-    echo '{"data":[[10,["set",[1,2]],"native-tagged",["set",[]],false,["set",[]],["map",[]],["map",[["x","y"]]]]],\
-"headings":["tag","trunks","vlan_mode","cvlans","protected","qos","other_config","external_ids"]}' ;;
-*"find Interface"*)
-    echo '{"data":[[["set",[]],0,0,["map",[]],["map",[]],["map",[["attached-mac","52:54:00:00:00:01"]]],4,"KIND"]],\
-"headings":["ofport_request","ingress_policing_rate","ingress_policing_burst","lldp","other_config","external_ids",\
-"ofport","type"]}' ;;
-*"iface-to-br tap0"* | *"iface-to-br bond1"*) echo ovs0 ;;
-*"port-to-br tap0"*) echo ovs0 ;;
-*"br-exists ovs0"* | *"add-port ovs0"*) ;;
-*"br-exists"*) exit 2 ;;
-*"-- del-port"*) ;;
-*) echo "2026-11-29|ERR|noise" >&2; echo "ovs-vsctl: no interface named $3" >&2; exit 1 ;;
-esac
-"""
-
-
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "ovs-vsctl"
-    path.write_text(FAKE.replace("KIND", ""))
-    path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return path
-
-
-def told(program: Path) -> list[str]:
-    log = program.with_suffix(".log")
-    return log.read_text().splitlines() if log.exists() else []
-
+from pycolo.hostnet.plan import Step
+from support.fakeovsdb import FakeOvsdb
+from support.taphost import TapHost, inside
 
 PLACE = SwitchPlace(
     "ovs0",
-    {"tag": "10", "trunks": "[1,2]", "vlan_mode": '"native-tagged"', "external_ids": "{x=y}"},
-    {"external_ids": '{"attached-mac"="52:54:00:00:00:01"}', "ofport_request": "4"},
+    {
+        "tag": 10,
+        "trunks": ["set", [1, 2]],
+        "vlan_mode": "native-tagged",
+        "external_ids": ["map", [["x", "y"]]],
+    },
+    {"external_ids": ["map", [["iface-id", "abc-1"]]], "ofport_request": 4},
 )
 
 
-def test_a_port_is_what_its_records_say_with_the_number_that_flows_know_it_by(program: Path) -> None:
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOvsdb]:
+    monkeypatch.setenv("OVS_RUNDIR", str(tmp_path))
+    made = FakeOvsdb(tmp_path / "db.sock")
+    made.add("Bridge", name="ovs0")
+    made.add_port("ovs0", "uplink", {}, {"ofport": 1})
+    made.add_port("ovs0", "tap0", PLACE.port, {"external_ids": PLACE.interface["external_ids"], "ofport": 4})
+    yield made
+    made.close()
+
+
+def swap(out: str | None, into: str | None, place: SwitchPlace = PLACE) -> None:
+    with openvswitch.swapping(out, into, place) as carry_out:
+        carry_out()
+
+
+def test_a_port_is_what_its_rows_say_with_the_number_that_flows_know_it_by(database: FakeOvsdb) -> None:
     assert openvswitch.find_place("tap0") == PLACE
-    assert all(line.startswith("--timeout=10 ") for line in told(program))
-
-
-def test_the_swap_is_one_transaction_with_all_settings(program: Path) -> None:
-    openvswitch.swap("tap0", "colo-vm1", PLACE)
-    line = (
-        "--timeout=10 --if-exists del-port ovs0 tap0 -- --may-exist add-port ovs0 colo-vm1 "
-        '-- set Port colo-vm1 tag=10 trunks=[1,2] vlan_mode="native-tagged" external_ids={x=y} '
-        '-- set Interface colo-vm1 external_ids={"attached-mac"="52:54:00:00:00:01"} ofport_request=4'
-    )
-    assert told(program) == [line]
-    openvswitch.swap(None, None, PLACE)
-    assert len(told(program)) == 1
-    assert swap_words("tap0", None, PLACE) == ["--if-exists", "del-port", "ovs0", "tap0"]
-
-
-def test_what_is_no_port_has_no_place(program: Path) -> None:
     assert openvswitch.find_place("tap9") is None
     assert openvswitch.is_bridge("ovs0")
     assert not openvswitch.is_bridge("br0")
+    assert database.transactions == []
 
 
-def test_a_port_of_a_bond_is_refused(program: Path) -> None:
-    with pytest.raises(ConnectError, match="bond1: it is one of several interfaces of an Open vSwitch bond"):
-        openvswitch.find_place("bond1")
+def test_the_swap_is_one_transaction_and_brings_all_settings_along(database: FakeOvsdb) -> None:
+    swap("tap0", "colo-vm1")
+    assert len(database.transactions) == 1
+    assert database.ports("ovs0") == ["uplink", "colo-vm1"]
+    assert openvswitch.find_place("colo-vm1") == PLACE
+    assert openvswitch.find_place("tap0") is None
+    swap("tap0", "colo-vm1")
+    assert len(database.transactions) == 1, "it is so already"
+    swap("colo-vm1", "tap0")
+    assert openvswitch.find_place("tap0") == PLACE
 
 
-def test_another_kind_of_port_is_refused(program: Path) -> None:
-    program.write_text(FAKE.replace("KIND", "dpdkvhostuser"))
-    with pytest.raises(ConnectError, match="an Open vSwitch interface of type dpdkvhostuser"):
-        openvswitch.find_place("tap0")
+def test_a_bond_and_other_kinds_of_interfaces_are_refused(database: FakeOvsdb) -> None:
+    members = [database.add("Interface", name=name) for name in ("one", "two")]
+    bond = database.add("Port", name="bond0", interfaces=["set", members])
+    database.tables["Bridge"][0]["ports"][1].append(bond)
+    with pytest.raises(ConnectError, match="one: one of several interfaces of an Open vSwitch bond"):
+        openvswitch.find_place("one")
+    database.add_port("ovs0", "vhost0", {}, {"type": "dpdkvhostuser"})
+    with pytest.raises(ConnectError, match="vhost0: an Open vSwitch interface of type dpdkvhostuser"):
+        openvswitch.find_place("vhost0")
 
 
-def test_a_refusal_is_the_programs_last_line(program: Path) -> None:
-    program.write_text("#!/bin/sh\necho noise >&2\necho 'ovs-vsctl: no bridge named ovs0' >&2\nexit 1\n")
-    with pytest.raises(
-        ConnectError, match=r"Open vSwitch bridge ovs0: ovs-vsctl .*: ovs-vsctl: no bridge named"
-    ) as caught:
-        openvswitch.swap("tap0", "colo-vm1", PLACE)
+def test_what_open_vswitch_refuses_is_one_line_and_changes_nothing(
+    database: FakeOvsdb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConnectError, match="Open vSwitch bridge ovs9: timed out: ") as caught:
+        swap(None, "colo-vm1", SwitchPlace("ovs9"))
     assert "\n" not in str(caught.value)
+    assert database.ports("ovs0") == ["uplink", "tap0"]
+    monkeypatch.setattr("pycolo.hostnet.ovsdb._ANSWER_S", 0.01)
+    database.is_stuck = True
+    with pytest.raises(ConnectError, match=r"nothing was done within 0\.01 s: does ovs-vswitchd run\?"):
+        swap("tap0", "colo-vm1")
 
 
-def test_without_open_vswitch_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_without_open_vswitch_there_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVS_RUNDIR", str(tmp_path / "nowhere"))
     assert openvswitch.find_place("tap0") is None
     assert not openvswitch.is_bridge("ovs0")
-    with pytest.raises(ConnectError, match="ovs-vsctl: No such file or directory"):
-        openvswitch.swap("tap0", "colo-vm1", PLACE)
+    with pytest.raises(ConnectError, match=r"Open vSwitch bridge ovs0: .*/db\.sock: No such file or directory"):
+        swap("tap0", "colo-vm1")
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (10, "10"), (True, "true"), ("access", "access"), ("a b", '"a b"'), (["set", []], "[]"),
-        (["set", [1, 2]], "[1,2]"), (["map", [["k", "v-1"]]], '{k="v-1"}'), (["uuid", "ab-1"], "ab-1"),
-    ],
-)  # fmt: skip
-def test_values_are_written_as_the_program_takes_them(value: object, text: str) -> None:
-    assert written(value) == text
+# ── a wire ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Killed(BaseException):
+    """What happens to a node in the middle of a plan."""
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_killed_after_any_step_the_port_is_put_back_with_its_number(
+    database: FakeOvsdb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = TapHost(tmp_path / "state")
+    left: list[int] = []
+
+    def carry_out(netlink: object, step: Step) -> None:
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        execution.carry_out(netlink, step)  # type: ignore[arg-type]
+
+    def life() -> bool:
+        one = host.wire(bridge="ovs0", vlan=10)
+        try:
+            one.prepare("tap0")
+            one.attach()
+            assert host.place(one.node_tap) == PLACE
+            one.hold_apart()
+            assert database.ports("ovs0") == ["uplink"]
+            one.attach()
+            one.detach()
+        except Killed:
+            one.close()
+            return False
+        return True
+
+    try:
+        with inside(host.namespace.path):
+            host.add_tap("tap0")
+            before, rows = host.link("tap0"), host.place("tap0")
+            assert rows == PLACE
+            monkeypatch.setattr(wire, "carry_out", carry_out)
+            count, is_whole = 0, False
+            while not is_whole:
+                left[:] = [count]
+                is_whole = life()
+                assert recovery.restore(host.state, lambda _line: None) == []
+                assert (host.link("tap0"), host.place("tap0")) == (before, PLACE), f"killed after {count} steps"
+                assert database.ports("ovs0") == ["uplink", "tap0"]
+                assert json.dumps(database.tables["Port"]).count("colo-vm1") == 0
+                count += 1
+            assert count > 8
+    finally:
+        host.close()

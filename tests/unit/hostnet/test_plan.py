@@ -10,7 +10,7 @@ from pycolo.hostnet.facts import BridgePlace, Home, Link, Place, Seen, SwitchPla
 from pycolo.hostnet.plan import Names, Step, Target, plan
 
 BRIDGE = BridgePlace("br0", {"cost": 7})
-SWITCH = SwitchPlace("ovs0", {"tag": "10"})
+SWITCH = SwitchPlace("ovs0", {"tag": 10})
 TAP = Link(index=3, name="tap0", mac="fe:00:00:00:00:01", mtu=1500, queue=1000, is_up=True, kind="tun", has_ipv6=True)
 HOME = Home(tap="tap0", index=3, queue=1000, has_ipv6=True, place=BRIDGE)
 NAMES = Names("colo-vm1", "fe:00:00:00:00:02")

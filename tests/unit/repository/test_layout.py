@@ -49,6 +49,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "cli/explain cli/target cli/watch node/sidebyside",
     ),
     "unit/cli/test_vm.py": ("every error of a command is one line", "errors"),
+    "unit/hostnet/test_openvswitch.py": ("its only user", "hostnet/ovsdb"),
     "unit/hostnet/test_wire.py": (
         "what the kernel is asked and told for the sake of a wire",
         "hostnet/execution hostnet/facts hostnet/looking",
