@@ -18,6 +18,9 @@ from pycolo.errors import ConfigError, PycoloError
 CONFIG_BYTES_MAX: Final = 64 << 10
 """A file with every key has 2 KiB; a secondary's command line adds a few more."""
 
+TABLES_MAX: Final = 16
+"""Of one array of tables; QEMU takes no more cards than that by default on its first bus."""
+
 UNKNOWN_KEYS_SHOWN_MAX: Final = 20
 """Per table: a table with more keys belongs to some other file."""
 
@@ -105,7 +108,9 @@ def _read_section(
         place = f"{name}: {prefix}{key}"
         section, spec = section_and_key(field.type)
         given = table.get(key)
-        if section is not None:
+        if section is not None and is_array(field.type):
+            values[key] = _read_tables(section, given, name, f"{prefix}{key}", errors)
+        elif section is not None:
             if given is not None or field.default is not None:
                 values[key] = _read_table(section, given, name, f"{prefix}{key}", errors, is_required=field.required)
         elif spec is not None and given is not None:
@@ -133,11 +138,30 @@ def _read_table(
     return _read_section(kind, given if isinstance(given, dict) else {}, name, f"{prefix}.", errors)
 
 
+def _read_tables(
+    kind: type[S], given: object, name: str, prefix: str, errors: list[ConfigError]
+) -> tuple[S | None, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
+        errors.append(ConfigError(f"{name}: {prefix}", f"tables [[{prefix}]]", Found(given)))
+        return ()
+    if len(given) > TABLES_MAX:
+        errors.append(ConfigError(f"{name}: {prefix}", f"at most {TABLES_MAX} tables", Words(str(len(given)))))
+        return ()
+    return tuple(_read_section(kind, item, name, f"{prefix}[{number}].", errors) for number, item in enumerate(given))
+
+
+def is_array(annotation: Any) -> bool:
+    """Whether a field is an array of sections: `[[name]]`."""
+    return get_origin(annotation) is tuple
+
+
 def section_and_key(annotation: Any) -> tuple[type[Section] | None, Key | None]:
-    """A field of a section: another section, or a key."""
+    """A field of a section: another section, or several, or a key."""
     if get_origin(annotation) is Annotated:
         return None, annotation.__metadata__[0]
-    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if kind is not NoneType]
+    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if kind not in (NoneType, ...)]
     return kinds[0], None
 
 
@@ -146,7 +170,8 @@ def _unknown_key(key: str, name: str, prefix: str, fields: Mapping[str, object])
     if near:
         expected = f"a key that exists (did you mean {near[0]}?)"
     elif elsewhere := [section for section, keys in _KEYS.items() if key in keys and f"{section}." != prefix]:
-        expected = f"a key that exists here (it belongs into {' or '.join(f'[{section}]' for section in elsewhere)})"
+        places = " or ".join(_TITLES[section] for section in elsewhere)
+        expected = f"a key that exists here (it belongs into {places})"
     else:
         expected = f"one of the keys {', '.join(fields)}"
     return ConfigError(f"{name}: {prefix}{shown_key(key)}", expected, Words("an unknown key"))
@@ -156,6 +181,11 @@ _KEYS: Final = {
     field.name: {key.name for key in msgspec.structs.fields(section)}
     for field in msgspec.structs.fields(PairConfig)
     if (section := section_and_key(field.type)[0]) is not None
+}
+
+_TITLES: Final = {
+    field.name: f"[[{field.name}]]" if is_array(field.type) else f"[{field.name}]"
+    for field in msgspec.structs.fields(PairConfig)
 }
 
 
@@ -180,7 +210,9 @@ def _section_lines(section: Section, title: str) -> Iterator[str]:
         value = getattr(section, field.name)
         if isinstance(value, Section):
             inner.append((field.name, value))
-        elif value not in (None, [], {}):
+        elif is_array(field.type):
+            inner += [(f"[{field.name}]", one) for one in value]
+        elif value not in (None, [], {}, ""):
             _, key = section_and_key(field.type)
             assert key is not None
             yield f"{field.name} = {_toml(key.write(value))}"

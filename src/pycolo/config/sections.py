@@ -95,8 +95,10 @@ class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     than dies) delays a failover.
     """
 
-    netdev: Annotated[str, _NETDEV]
-    """Id of the tap netdev to protect."""
+    netdev: Annotated[str, _NETDEV] = ""
+    """Id of the tap netdev to protect, through filters in QEMU; `[network]` then says how a host serves. Not with
+    `[[card]]`, which needs neither.
+    """
 
     directory: Annotated[Path, _SOCKETS]
     """Directory for the sockets between the node and QEMU."""
@@ -379,6 +381,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     link: LinkOptions
     qemu: QemuOptions
+    card: tuple[CardOptions, ...] = ()
     network: NetworkOptions = msgspec.field(default_factory=NetworkOptions)
     checkpoint: CheckpointOptions = msgspec.field(default_factory=CheckpointOptions)
     protect: ProtectOptions = msgspec.field(default_factory=ProtectOptions)
@@ -393,3 +396,20 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
         """The node's own socket is not QEMU's."""
         if self.control.socket in (self.qemu.qmp, self.qemu.yank):
             yield "control.socket", "another path than QEMU's sockets", str(self.control.socket)
+        if not self.card and not self.qemu.netdev:
+            yield "qemu.netdev", "the netdev to protect, unless each has a table [[card]]", None
+        yield from self._card_contradictions()
+
+    def _card_contradictions(self) -> Iterator[tuple[str, str, object]]:
+        """A card is wired beside QEMU or through its filters, and moved by the node or by commands, never both."""
+        if self.card and self.qemu.netdev:
+            yield "qemu.netdev", "no such key, since [[card]] names the netdev", self.qemu.netdev
+        for name in ("serve", "retire"):
+            command = getattr(self.network, name)
+            if self.card and command:
+                yield f"network.{name}", "no such command, since the node moves the tap of each [[card]]", command[0]
+        for key in ("netdev", "tap"):
+            given = [getattr(card, key) for card in self.card]
+            for number, value in enumerate(given):
+                if value is not None and value in given[:number]:
+                    yield f"card[{number}].{key}", f"another one than card[{given.index(value)}] has", value

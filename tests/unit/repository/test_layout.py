@@ -105,6 +105,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 
 # files of a package's folder with tests that belong to no single module -> why
 TOPICS = {
+    "config/test_cards.py": "one table of the file, with all that it excludes",
     "cli/test_commands.py": "what all commands have in common",
     "cli/test_imports.py": "what a command imports",
     "compare/test_growth.py": "steps of the whole comparator, counted",
