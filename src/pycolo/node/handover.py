@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pycolo.core import Batch, Rewriter
 from pycolo.node.announcer import Announcer
+from pycolo.node.guestwire import GuestWire
 from pycolo.node.rowsfile import RowsFile
 from pycolo.transport.ports import Port
 
@@ -15,7 +16,7 @@ class PathState:
 
     `from_lan`, `from_guest`: read, not translated; `to_guest`, `to_client`: translated, not written; `mirrored`:
     clients' frames from the link, not translated, that go before those of the LAN. `rows`: the file with the rewriter's
-    rows, if there is one.
+    rows, if there is one. `tap`: the ports to the guest, if they are its tap.
     """
 
     lan_in: Port
@@ -30,6 +31,7 @@ class PathState:
     mirrored: Iterable[bytearray]
     announcer: Announcer
     rows: RowsFile | None
+    tap: GuestWire | None
 
     def close(self) -> None:
         """Close the ports, where no other path takes them."""

@@ -14,10 +14,14 @@ the client's numbers. A primary without such a past has no rewriter.
 **A checkpoint** (rules E1, E2), while the guest is stopped: `send_offsets` sends the table of the rewriter's offsets;
 `commit` reads the guest's output to the last byte, releases all held packets, and discards the secondary's
 output until its EPOCH_MARKER. The marker may arrive before `commit`, since it takes another way; then it waits, and so
-does everything behind it. The first checkpoint is `start_comparing`: before it the guest serves alone. Mirroring begins
-earlier, with `start_mirroring`, while the guest still runs: the copy of its state lacks what the guest receives after
-that. The secondary keeps these frames and feeds them to the copy; those that the copied state has seen already are
-repetitions, as in any network.
+does everything behind it. The first checkpoint is `start_comparing`: before it the guest serves alone.
+
+Beside a tap (`tap`) the border of the input is exact: from `hold_input` on nothing is given to the guest, which stops
+only after it has read everything (`is_input_read`), and frames are mirrored when its tap has taken them. So the copied
+state contains what was mirrored before the table of offsets, and nothing else. `commit` lets the input flow again. In
+QEMU's sockets mirroring begins with `start_mirroring`, while the guest still runs: the copy of its state lacks what the
+guest receives after that. The secondary keeps these frames and feeds them to the copy; those that the copied state has
+seen already are repetitions, as in any network.
 
 While there is a secondary, frames leave for the LAN only as long as the secondary has certainly heard this node within
 the heartbeat's time-out: until then it cannot have taken over (`ControlChannel.trusted_until_ns`). The check is made
@@ -39,6 +43,7 @@ from pycolo.frames import batch
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.datapath import DataPath
+from pycolo.node.guestwire import OUTPUT_US_MAX, GuestWire
 from pycolo.node.handover import PathState
 from pycolo.node.rowsfile import RowsFile
 from pycolo.path.clock import now_us
@@ -50,6 +55,7 @@ from pycolo.transport.ports import VNET_LEN, Port
 class PrimaryPath(DataPath):
     """`lan_in`, `lan_out`: from and to the clients; `guest_in`: from the guest; `guest_out`: to it, or None.
 
+    `tap`: both of the latter, if they are the guest's tap.
     `on_commands`: differences and requests for checkpoints. `compares` False is a negative control: the primary's
     output leaves at once, while the secondary gets its input as always. `rewriter`: one that serves, with a
     `guest_out`; `rows`: the file with its rows. `mirrors_at_once`: `attach` is `start_mirroring` as well.
@@ -65,6 +71,7 @@ class PrimaryPath(DataPath):
         on_commands: Callable[[list[Command]], None],
         *,
         compares: bool,
+        tap: GuestWire | None = None,
         rewriter: Rewriter | None = None,
         rows: RowsFile | None = None,
         mirrors_at_once: bool = True,
@@ -78,6 +85,7 @@ class PrimaryPath(DataPath):
         self._guest_out = guest_out
         self._on_commands = on_commands
         self._compares = compares
+        self._tap = tap
         assert rewriter is None or guest_out is not None
         self._rewriter = rewriter
         self._rows = rows
@@ -118,6 +126,7 @@ class PrimaryPath(DataPath):
             state.guest_out,
             on_commands,
             compares=compares,
+            tap=state.tap,
             rewriter=state.rewriter,
             rows=state.rows,
             **options,
@@ -167,6 +176,19 @@ class PrimaryPath(DataPath):
         self.pair_formed(trusted_until_ns)
         return self.commit(epoch)
 
+    def hold_input(self) -> None:
+        """The guest is about to stop for a checkpoint: give it nothing until `commit` or `go_alone`."""
+        if self._tap is not None:
+            self._primary.is_input_held = True
+
+    def is_input_read(self) -> bool:
+        """Whether the guest has read everything that was mirrored."""
+        return self._tap is None or (self._primary.is_input_given() and self._tap.is_input_read())
+
+    def give_up_input(self) -> int:
+        """The guest does not read: throw away what its tap holds. Returns how many frames neither guest will get."""
+        return self._tap.purge() if self._tap is not None else 0
+
     def send_offsets(self, epoch: int) -> None:
         """Send the secondary the offsets that its copy of this guest's state will have; `commit` does if need be."""
         self._offsets_epoch = epoch
@@ -194,6 +216,7 @@ class PrimaryPath(DataPath):
                 break
         self._epoch = epoch
         pump.is_front_held = False  # the marker may have come already
+        pump.is_input_held = False
         released = stats.released - released
         words = 8 if self._has_vnet else 4
         released_bytes = max(0, pump.released_octets - released_bytes - words * released)
@@ -233,6 +256,7 @@ class PrimaryPath(DataPath):
         self._drop_link()
         self._trust(None)
         self._offsets_epoch = -1
+        self._primary.is_input_held = False
         self._comparator.pair_lost(now_us())
 
     # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
@@ -298,12 +322,16 @@ class PrimaryPath(DataPath):
     def _drain_guest(self) -> None:
         """Read what the stopped guest has sent, as far as the comparator takes it."""
         pump, stats = self._primary, self._comparator.stats
-        before = stats.primary_bytes
+        before, until_us = stats.primary_bytes, now_us() + OUTPUT_US_MAX
         while stats.primary_bytes - before < limits.DRAIN_BYTES_MAX:
             was_blocked = pump.is_guest_blocked
             has_read = pump.take_guest()
             self._end_bad_streams()
-            if pump.is_guest_blocked or not (has_read or was_blocked):
+            if pump.is_guest_blocked:
+                break
+            if has_read or was_blocked:
+                continue
+            if self._tap is None or self._tap.is_output_read() or now_us() > until_us:
                 break
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────

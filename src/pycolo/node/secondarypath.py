@@ -9,13 +9,19 @@ Until the takeover frames from the LAN are read and dropped: the primary mirrors
 
 **A checkpoint** stops the guest, and makes it a copy of the primary's::
 
-    in service ── hold ──► held ── loaded(epoch) ──► held until OFFSETS(epoch) has come ──► in service, of `epoch`
-                             └──── take_over ──────► serving, in its own state: the checkpoint was never finished (E4)
+    in service ── hold_input ── hold ──► held ── loaded(epoch) ──► held until OFFSETS(epoch) has come ──► in service
+                                           └──── take_over ──────► serving, in its own state: the checkpoint was never
+                                                                   finished (E4)
 
-`hold` reads everything that the guest has sent: it belongs to the old state, and leaves before the EPOCH_MARKER that
-`loaded` sends. While held, nothing is read from the guest or written to it. Clients' frames wait untranslated: the
-state that they will meet is not known yet. Frames that are translated but not written are translated again, with the
-new offsets. A frame of which a part has been written already may reach the guest with the old offsets, or with a wrong
+From `hold_input` on nothing is written to the guest; clients' frames wait untranslated, since the state that they will
+meet is not known yet. `hold` reads everything that the guest has sent: it belongs to the old state, and leaves before
+the EPOCH_MARKER that `loaded` sends. While held, nothing is read from the guest either.
+
+Beside a tap (`tap`) the border is exact: the guest has read everything that was written to it before it stopped
+(`is_input_read`), and the primary's node sends OFFSETS where its guest had read everything that was mirrored. So what
+waits before OFFSETS is part of the loaded state, and void (`pycolo.border`). In QEMU's sockets it is given to the guest
+again, as any network may repeat a frame: frames that are translated but not written are translated again, with the new
+offsets. A frame of which a part has been written already may reach the guest with the old offsets, or with a wrong
 checksum: it counts as lost on the way, like those that QEMU had read when the guest stopped.
 
 The link is still read while held, since the primary's table of offsets comes between the frames. Above
@@ -25,16 +31,17 @@ link is not read. So the same call serves before the first state has come: a sec
 mirror for as long as the first copy takes.
 """
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from pycolo import limits
+from pycolo.border.inputs import SecondaryInput
 from pycolo.core import Rewriter, SecondaryPump
 from pycolo.errors import ConnectError, FramingError, LinkError, StateError
 from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.datapath import DataPath
+from pycolo.node.guestwire import OUTPUT_US_MAX, GuestWire
 from pycolo.node.handover import PathState
 from pycolo.node.rowsfile import KeptRows, Restored, RowsFile
 from pycolo.path.clock import now_us
@@ -47,6 +54,7 @@ from pycolo.transport.streamport import StreamPort
 class SecondaryPath(DataPath):
     """`lan_in`, `lan_out`: from and to the clients after takeover; `guest_in`, `guest_out`: from and to the guest.
 
+    `tap`: both of the latter, if they are the guest's tap.
     `on_serving(resent)`: the takeover is done, and so many frames were sent again. `rows`: where a takeover keeps what
     `resume` needs after a restart.
     """
@@ -60,6 +68,7 @@ class SecondaryPath(DataPath):
         guest_out: Port,
         on_serving: Callable[[int], None],
         *,
+        tap: GuestWire | None = None,
         rows: RowsFile | None = None,
         **base: Any,
     ) -> None:
@@ -77,14 +86,14 @@ class SecondaryPath(DataPath):
         )
         has_own_headers = isinstance(lan_out, StreamPort) and lan_out.vnet_len != 0
         self._announcer = Announcer(rewriter.neighbours, None if has_own_headers else lan_out.vnet_len)
-        self._is_held_again = False
-        self._loading: int | None = None
-        self._mirrored: deque[bytearray] = deque()
+        self._tap = tap
+        self._input: SecondaryInput[bytearray] = SecondaryInput()
+        self._mirrored = self._input.kept
         self._mirrored_bytes = 0
         self._mirrored_pos = 0
         self._dropped_bytes = 0
         self._assembly = OffsetsAssembly("data link")
-        self._newest_table: tuple[int, bytes] | None = None
+        self._newest_table = b""
         self._is_table_new = False
         self._table = b""
 
@@ -107,17 +116,34 @@ class SecondaryPath(DataPath):
         """Use the primary's data connection."""
         super().attach(link)
         self._assembly = OffsetsAssembly(link.stream)
-        self._newest_table = None
+
+    def hold_input(self) -> bool:
+        """A checkpoint is about to stop the guest. False: wait, the offsets of the one before have not come yet."""
+        if self._secondary.is_serving:
+            raise StateError("data path: hold_input", "serving", "in service")
+        if self._input.is_loading:
+            return False
+        if not self._input.is_held:
+            self._input.requested()
+            self._secondary.is_input_held = True
+            self._is_table_new = False
+            self._keep_messages()
+        return True
+
+    def is_input_read(self) -> bool:
+        """Whether the guest has read everything that was written to its tap."""
+        return self._tap is None or self._tap.is_input_read()
+
+    def give_up_input(self) -> int:
+        """The guest does not read: throw away what its tap holds. Returns how many frames."""
+        return self._tap.purge() if self._tap is not None else 0
 
     def hold(self) -> None:
         """The guest has stopped for a checkpoint, or waits for its first state. See the module's picture."""
-        if self._secondary.is_serving:
-            raise StateError("data path: hold", "serving", "in service")
-        self._drain_guest(is_void=self._loading is not None)
-        self._is_held_again = self._loading is not None  # the offsets of the one before have not come yet
+        if not self.hold_input():
+            raise StateError("data path: hold", "loading", "in service")
+        self._drain_guest()
         self._secondary.is_held = True
-        self._is_table_new = False
-        self._keep_messages()
 
     def hold_for_takeover(self) -> None:
         """Until `take_over`: QEMU 7.2 loses what passes its filters between COLO's end and `filters-on`."""
@@ -128,8 +154,9 @@ class SecondaryPath(DataPath):
         """The guest is a copy of the primary's: go on when the primary's offsets of `epoch` are here."""
         if not self._secondary.is_held:
             raise StateError("data path: loaded", "not held", "held")
-        self._loading = epoch
-        self._go_on_if_told()
+        void = self._input.loaded(epoch)
+        if not self._input.is_loading:
+            self._begin_epoch(epoch, void)
 
     def take_over(self) -> None:
         """Serve the clients from now on. Ends a hold.
@@ -137,10 +164,12 @@ class SecondaryPath(DataPath):
         Had the guest got the primary's state, but not the offsets that belong to it: those that the primary told last
         are as good, for a connection's offset never changes while it lives.
         """
-        self._keep_messages()  # what the primary mirrored before it died belongs to the guest
-        if self._loading is not None:
-            self._adopt(self._table)
-        self._secondary.is_held = False
+        self._keep_messages()  # what the primary mirrored before it died belongs to the guest, or to its state
+        is_loaded = self._input.is_loading
+        void = self._input.taken_over()
+        if is_loaded:
+            self._adopt(self._table, void)
+        self._secondary.is_held = self._secondary.is_input_held = False
         self._drop_link()
         self._rewriter.takeover()
         self._keep_rows()
@@ -184,6 +213,7 @@ class SecondaryPath(DataPath):
             self._mirrored,
             self._announcer,
             self._rows,
+            self._tap,
         )
 
     def has_offsets(self) -> bool:
@@ -195,7 +225,7 @@ class SecondaryPath(DataPath):
     def _act(self) -> None:
         pump = self._secondary
         self._end_bad_streams()
-        if pump.is_held:
+        if self._input.is_held:
             self._keep_messages()
         else:
             self._give_mirrored()
@@ -207,7 +237,7 @@ class SecondaryPath(DataPath):
                 self._rows.tidy(self._rewriter, self._on_note)
         self._queue_waiting()
         pump.has_mirrored = bool(self._mirrored)
-        pump.is_front_held = pump.is_held and self._has_enough()
+        pump.is_front_held = self._input.is_held and self._has_enough()
 
     def _deadline_us(self) -> int | None:
         due = self._announcer.due_us
@@ -286,15 +316,19 @@ class SecondaryPath(DataPath):
 
     # ── checkpoint ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _drain_guest(self, *, is_void: bool) -> None:
-        """Read what the stopped guest has sent. `is_void`: its offsets are not known, so it is dropped."""
+    def _drain_guest(self) -> None:
+        """Read what the stopped guest has sent."""
         batch, out = self._secondary.guest_in.batch, self._secondary.lan_out.batch
-        taken = 0
-        while taken < limits.DRAIN_BYTES_MAX and batch.fill(self._guest_in):
+        taken, until_us = 0, now_us() + OUTPUT_US_MAX
+        while taken < limits.DRAIN_BYTES_MAX:
+            if not batch.fill(self._guest_in):
+                if self._tap is None or self._tap.is_output_read() or now_us() > until_us:
+                    return
+                continue
             taken += batch.end
             if not self._translate_guest():
                 return
-            if out.end and not is_void:
+            if out.end:
                 self._queue_behind(MessageType.GUEST_FRAMES, bytes(out.view[: out.end]))
             out.clear()
 
@@ -303,7 +337,7 @@ class SecondaryPath(DataPath):
         while (found := self._front()) is not None:
             message_type, payload = found
             if message_type is MessageType.CLIENT_FRAMES:
-                self._mirrored.append(bytearray(payload))
+                self._input.mirrored(bytearray(payload))
                 self._mirrored_bytes += len(payload)
             elif message_type is MessageType.OFFSETS:
                 try:
@@ -312,8 +346,8 @@ class SecondaryPath(DataPath):
                     self._lose_link(error)
                     return
             self._advance()
-        while self._mirrored_bytes > limits.HOLD_INPUT_BYTES_MAX and self._secondary.is_held and not self._is_table_new:
-            oldest = self._mirrored.popleft()
+        while self._mirrored_bytes > limits.HOLD_INPUT_BYTES_MAX and self._input.is_held and not self._is_table_new:
+            oldest = self._input.drop_oldest()
             self._mirrored_bytes -= len(oldest)
             self._dropped_bytes += len(oldest) - self._mirrored_pos
             self._mirrored_pos = 0
@@ -321,34 +355,41 @@ class SecondaryPath(DataPath):
     def _take_offsets(self, payload: memoryview) -> None:
         """A piece of the primary's table. Raises `LinkError`."""
         whole = self._assembly.add(payload)
-        if whole is not None:
-            self._newest_table = whole
-            self._is_table_new = True
-            self._go_on_if_told()
+        if whole is None:
+            return
+        epoch, table = whole
+        self._rewriter.traveling.check(bytearray(table))
+        self._newest_table = table
+        self._is_table_new = True
+        was_loading = self._input.is_loading
+        void = self._input.marked(epoch)
+        if was_loading and not self._input.is_loading:
+            self._begin_epoch(epoch, void)
 
-    def _go_on_if_told(self) -> None:
-        if self._loading is None or self._newest_table is None or self._newest_table[0] != self._loading:
-            return
-        epoch, table = self._newest_table
-        self._newest_table = None
-        try:
-            self._adopt(table)
-        except LinkError as error:
-            self._lose_link(error)
-            return
-        self._secondary.is_held, self._is_held_again = self._is_held_again, False
+    def _begin_epoch(self, epoch: int, void: list[bytearray]) -> None:
+        """The guest is a copy of the primary's, and its offsets are here: go on."""
+        self._adopt(self._newest_table, void)
+        self._secondary.is_held = self._secondary.is_input_held = False
         self._queue_behind(MessageType.EPOCH_MARKER, pack_epoch(epoch))
 
-    def _adopt(self, table: bytes) -> None:
-        """The guest is a copy of the primary's, whose offsets these are. Raises `LinkError`, and nothing changes."""
+    def _adopt(self, table: bytes, void: list[bytearray]) -> None:
+        """The guest is a copy of the primary's, whose offsets these are; `void` is what its state contains."""
         out = self._secondary.guest_out.batch
-        self._rewriter.shift_client(out.buf, out.start, out.end, -1)
-        try:
+        if self._tap is None:
+            self._input.kept.extendleft(reversed(void))
+            self._rewriter.shift_client(out.buf, out.start, out.end, -1)
             self._rewriter.adopt_offsets(table, now_us())
-        finally:
             self._rewriter.shift_client(out.buf, out.start, out.end, 1)
+        else:
+            if void:
+                self._mirrored_bytes -= sum(map(len, void))
+                self._mirrored_pos = 0
+            self._rewriter.adopt_offsets(table, now_us())
+            while self._rewriter.drain_guest(out.buf, 0):
+                continue  # what waited for a handshake is part of the state too
+            out.clear()
+            self._tap.forget_begun()
         self._table = table
-        self._loading = None
         self._secondary.guest_in.batch.void_part()
 
     # ── takeover ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -396,8 +437,8 @@ class SecondaryPath(DataPath):
         counters.setdefault("lan_frames", counters.get("lan_frames_in", 0))
         if self._secondary.is_serving:
             mode = "serving"
-        elif self._secondary.is_held:
-            mode = "held" if self._loading is None else "loading"
+        elif self._input.is_held:
+            mode = "loading" if self._input.is_loading else "held"
         else:
             mode = "service"
         return {"counters": counters, "hold_us": None, "hold_histogram": [], "mode": mode}
