@@ -21,6 +21,7 @@ from pycolo.config import load
 from pycolo.errors import ConnectError, PeerError
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.link.codec import DATA_FROM_PRIMARY, DATA_FROM_SECONDARY
+from pycolo.node.datalinks import DataLinks
 from pycolo.node.loopcall import LoopCall
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.probe import Facts, Netdev, Nic
@@ -323,7 +324,7 @@ class Node:
         self.commits = True
         self.moment = role
         self.other: Node
-        self.data: LinkSocket | None = None
+        self.data: DataLinks | None = None
         self.migration: asyncio.Future[RawLink] | None = None
         self.is_cut = asyncio.Event()
         self.guest = VmGuest(self)
@@ -468,8 +469,8 @@ class World:
         self.links += 1
         self.close_data()
         primary, secondary = tcp_pair()
-        self.a.data = LinkSocket(primary, "data link from b", DATA_FROM_SECONDARY)
-        self.b.data = LinkSocket(secondary, "data link to a", DATA_FROM_PRIMARY)
+        self.a.data = DataLinks([LinkSocket(primary, "data link from b", DATA_FROM_SECONDARY)])
+        self.b.data = DataLinks([LinkSocket(secondary, "data link to a", DATA_FROM_PRIMARY)])
 
     def close_data(self) -> None:
         for node in (self.a, self.b):

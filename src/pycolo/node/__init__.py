@@ -6,6 +6,8 @@ Only `vm` and `cli` import it.
     datapath        the thread that moves frames: a pump of `path`, and what that leaves to Python
     primarypath     … with a comparator in it
     secondarypath   … with a rewriter in it
+    guestwire       what a path requires of the guest's own tap
+    datalinks       the data connections of one link, one for each card
     handover        what a path that served leaves to the one that follows it
     announcer       tells the LAN where the guest's addresses are now
     nopath          stands for the path of a node without a guest

@@ -8,12 +8,12 @@ import structlog
 from pycolo.failover.pair import Pair, Told
 from pycolo.failover.pairstates import Command, Fact, Role
 from pycolo.link.orders import JsonObject, Order
+from pycolo.node.datalinks import DataLinks
 from pycolo.node.guest import Answer, Guest
 from pycolo.node.links import Links
 from pycolo.node.peerrpc import OnAnswer
 from pycolo.node.permission import Permission
 from pycolo.node.records import RecordKeeper
-from pycolo.transport.linksocket import LinkSocket
 
 log = structlog.get_logger("colo")
 
@@ -245,7 +245,7 @@ class Commands:
             links.refuse(told.ask, why)
             ask(fact, why)
 
-        def prepare(link: int, data: LinkSocket, answer: Answer) -> None:
+        def prepare(link: int, data: DataLinks, answer: Answer) -> None:
             self._parts.guest.prepare(link, data, lambda said: links.answer(told.ask, said), answer)
 
         self._with_data(prepare, answer, Fact.PREPARE_FAILED)

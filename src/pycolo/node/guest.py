@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from pycolo.failover.pairstates import Fact
 from pycolo.link.orders import JsonObject
-from pycolo.transport.linksocket import LinkSocket
+from pycolo.node.datalinks import DataLinks
 
 Answer = Callable[[Fact, str], None]
 """How a command ended, and one line about it. In asyncio's thread, at once or later, and once."""
@@ -33,7 +33,7 @@ class Guest(Protocol):
     def release(self) -> None:
         """Serve alone: what is held leaves, and nothing is compared any more."""
 
-    def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
+    def protect(self, link: int, data: DataLinks, answer: Answer) -> None:
         """Have the other node prepare its guest, and copy this one to it: SYNCHRONISED, PROTECT_FAILED.
 
         What follows the copy waits for `committed`. A protection that was cancelled has failed.
@@ -45,7 +45,7 @@ class Guest(Protocol):
     def cancel_protect(self, why: str) -> None:
         """Give that up; the guest serves on by itself."""
 
-    def prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
+    def prepare(self, link: int, data: DataLinks, ready: Ready, answer: Answer) -> None:
         """Be ready for the first copy, then call `ready`; or PREPARE_FAILED."""
 
     def discard(self) -> None:

@@ -1,4 +1,4 @@
-"""The link to the other node: a control connection with its heartbeats and words, and a data connection.
+"""The link to the other node: a control connection with its heartbeats and words, and a data connection for each card.
 
 Each link that is formed has a higher number than all before. Everything that is heard over a link is told as a fact
 of that number; the pair table decides which of them still matter (`pycolo.failover.pair`).
@@ -20,6 +20,7 @@ from pycolo.failover.pair import Pair, Told
 from pycolo.failover.pairstates import Fact, State
 from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.orders import JsonObject, Order
+from pycolo.node.datalinks import DataLinks
 from pycolo.node.loopcall import LoopCall
 from pycolo.node.options import NodeOptions
 from pycolo.node.peerrpc import ANSWER_TIMEOUT_S, NO_ANSWER, OnAnswer, PeerRpc
@@ -99,9 +100,9 @@ def control_maker(options: NodeOptions, told: Callable[[], tuple[int, int]]) -> 
 
 
 class Link:
-    """One link. `data` is None once the data path has taken it."""
+    """One link. `data` is None once the data paths have taken it."""
 
-    def __init__(self, number: int, channel: Control, control: Established, data: LinkSocket) -> None:
+    def __init__(self, number: int, channel: Control, control: Established, data: DataLinks) -> None:
         self.number = number
         self.channel = channel
         self.peer = control.link.stream
@@ -109,11 +110,11 @@ class Link:
         self.term = control.theirs.term
         self.program = control.theirs.program
         self.protocol = control.welcome.protocol
-        self.data: LinkSocket | None = data
+        self.data: DataLinks | None = data
         self.rpc = PeerRpc(channel.order)
 
-    def take_data(self) -> LinkSocket | None:
-        """The data connection, for the data path: once."""
+    def take_data(self) -> DataLinks | None:
+        """The data connections, for the data paths: once."""
         data, self.data = self.data, None
         return data
 
@@ -132,18 +133,24 @@ class Links:
         tell: Tell,
         served: Served | None = None,
         meet: Meet = lambda epoch: None,
+        cards: int = 1,
     ) -> None:
-        """`pair()` is the pair as it is now; `tell` gets the facts. `meet` gets the epoch that an order names."""
+        """`pair()` is the pair as it is now; `tell` gets the facts. `meet` gets the epoch that an order names.
+
+        `cards`: how many data connections a link has; the hello has made sure that both nodes say the same.
+        """
         self._pair = pair
         self._make_control = make_control
         self._tell = tell
         self._served = served or {}
         self._meet = meet
+        self._cards = cards
         self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._call = LoopCall()
         self._last_number = 0
         self._half: Established | None = None
+        self._half_data: list[LinkSocket] = []
         self._waiting: Link | None = None
         self._parting: Link | None = None
         self._is_closed = False
@@ -167,7 +174,7 @@ class Links:
     # ── made ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def accepted(self, made: Established) -> None:
-        """The secondary has opened one of its two connections, the control connection first."""
+        """The secondary has opened one of its connections, the control connection first."""
         if self._is_closed:
             made.link.close()
         elif made.theirs.channel is Channel.CONTROL:
@@ -176,18 +183,22 @@ class Links:
         elif self._half is None or self._half.theirs.instance != made.theirs.instance:
             made.link.close()  # of a secondary whose control connection was replaced meanwhile
         else:
-            half, self._half = self._half, None
+            self._half_data.append(made.messages)
+            if len(self._half_data) < self._cards:
+                return
+            half, data = self._half, DataLinks(self._half_data)
+            self._half, self._half_data = None, []
             self._drop_waiting()
-            self._waiting = self._new_link(half, made.messages)
+            self._waiting = self._new_link(half, data)
             self._waiting.channel.start()
 
-    def dialed(self, control_made: Established, data_made: Established) -> None:
-        """This node, the secondary, has opened both connections."""
+    def dialed(self, control_made: Established, *data_made: Established) -> None:
+        """This node, the secondary, has opened all connections."""
         if self._is_closed:
-            control_made.link.close()
-            data_made.link.close()
+            for made in (control_made, *data_made):
+                made.link.close()
             return
-        link = self._new_link(control_made, data_made.messages)
+        link = self._new_link(control_made, DataLinks(made.messages for made in data_made))
         self._become_present(link)
         self._tell(Fact.LINKED, Told(link.term, link.number, role=self._pair().role))
         if self._pair().link == link.number:
@@ -196,7 +207,7 @@ class Links:
         elif self.present is link:
             self.cut()
 
-    def _new_link(self, control_made: Established, data: LinkSocket) -> Link:
+    def _new_link(self, control_made: Established, data: DataLinks) -> Link:
         self._last_number += 1
         link: Link
 
@@ -388,6 +399,8 @@ class Links:
         half, self._half = self._half, None
         if half is not None:
             half.link.close()
+        data, self._half_data = self._half_data, []
+        DataLinks(data).close()
 
     def _let_go(self, link: Link, reason: GoodbyeReason | None, text: str = "") -> None:
         link.channel.fall_silent()

@@ -63,9 +63,9 @@ class ListeningSide:
 
 
 class DialingSide:
-    """Dials until `close` while `is_wanted()`; `on_made(control, data)` gets both connections, or is not called.
+    """Dials until `close` while `is_wanted()`; `on_made(control, *data)` gets all connections, or is not called.
 
-    `hello(channel, peer_instance)`: this node's hello.
+    `hello(channel, peer_instance)`: this node's hello. `cards`: how many data connections there are.
     """
 
     def __init__(
@@ -75,7 +75,8 @@ class DialingSide:
         interface: str | None,
         hello: Callable[[Channel, int], Hello],
         is_wanted: Callable[[], bool],
-        on_made: Callable[[Established, Established], None],
+        on_made: Callable[..., None],
+        cards: int = 1,
     ) -> None:
         self._address = address
         self._context = context
@@ -83,6 +84,7 @@ class DialingSide:
         self._hello = hello
         self._is_wanted = is_wanted
         self._on_made = on_made
+        self._cards = cards
         self._last_failure = ""
         log.info("dialing the primary", link=str(address), tls=context is not None)
         self._task = asyncio.get_running_loop().create_task(self._dial())
@@ -108,7 +110,7 @@ class DialingSide:
     async def _dial_once(self) -> None:
         made: list[Established] = []
         try:
-            for channel in (Channel.CONTROL, Channel.DATA):
+            for channel in (Channel.CONTROL, *[Channel.DATA] * self._cards):
                 peer_instance = made[0].theirs.instance if made else 0
                 made.append(await asyncio.to_thread(self.connect, self._hello(channel, peer_instance)))
         except BaseException:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pycolo.failover.pairstates import Fact
+from pycolo.node.datalinks import DataLinks
 from pycolo.node.gate import Gate
 from pycolo.node.guest import Answer, Ready
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
-from pycolo.transport.linksocket import LinkSocket
 
 OnDataLost = Callable[[int, str], None]
 """`(link, text)`: the data connection of that link has failed. In the data path's thread."""
@@ -90,10 +90,12 @@ class _PlainGuest:
         """The data path's `on_link_lost`."""
         self._on_data_lost(self._link, text)
 
-    def _attach(self, link: int, data: LinkSocket) -> None:
+    def _attach(self, link: int, data: DataLinks) -> None:
+        (connection,) = data
+
         def attach() -> None:
             self._link = link
-            self.path.attach(data)
+            self.path.attach(connection)
 
         self._post(attach)
 
@@ -116,7 +118,7 @@ class PlainPrimary(_PlainGuest):
         """See `Guest`."""
         self._post(self.path.go_alone)
 
-    def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
+    def protect(self, link: int, data: DataLinks, answer: Answer) -> None:
         """Compare what begins from here."""
         self._say_prepare()
         self._attach(link, data)
@@ -131,7 +133,7 @@ class PlainPrimary(_PlainGuest):
         """See `Guest`."""
         self._post(self.path.detach)
 
-    def prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
+    def prepare(self, link: int, data: DataLinks, ready: Ready, answer: Answer) -> None:
         """A primary is not prepared."""
         answer(Fact.PREPARE_FAILED, "this node is the primary")
 
@@ -148,7 +150,7 @@ class PlainSecondary(_PlainGuest):
     def release(self) -> None:
         """It serves already, or never."""
 
-    def prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
+    def prepare(self, link: int, data: DataLinks, ready: Ready, answer: Answer) -> None:
         """Feed the guest from the link."""
         self._attach(link, data)
         ready({})
@@ -161,7 +163,7 @@ class PlainSecondary(_PlainGuest):
         self._post(self.path.take_over)
         answer(Fact.SERVED, "")
 
-    def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
+    def protect(self, link: int, data: DataLinks, answer: Answer) -> None:
         """One that serves cannot be protected: its past is in its rewriter."""
         data.close()
         answer(Fact.PROTECT_FAILED, "this node serves after a takeover; it takes no secondary")

@@ -8,7 +8,11 @@ Only the command line imports it. What the pair does is decided by `failover.pai
     secondaryguest  … for the secondary's
     attempt         one attempt to protect the guest
     jobs            what the guest is busy with: one job after another
-    pathslot        the data path of this host's guest: one that runs, or none
+    pathslot        the data paths of this host's guest, one for each card, or none
+    primarypaths    … of the primary's guest, and the node's place in its network
+    cardrows        what a takeover keeps for each card
+    guestwiring     how the node stands in the guest's path: filterwiring in QEMU's network, tapwiring beside it
+    makewiring      … as the node's file says
     guesthost       what a guest needs of its node; host: that, made of the node's parts
     sides           where the links of a node whose role changes come from
     otherpaths      questions to the other node apart from the link

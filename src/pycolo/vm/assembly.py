@@ -140,7 +140,9 @@ class _Assembly:
         served = {"status": self._other_status, "open-relay": guest.open_relay, "force": host.findings.hear_force}
         self._checking = Checking(config, self._pair, lambda: guest.secondary or guest.primary)
         served |= {"check": self._checking.tell_host, "clock": self._checking.tell_clock}
-        self._links = Links(self._pair, make_control, decider.tell, served, record.epoch.meet)
+        self._links = Links(
+            self._pair, make_control, decider.tell, served, record.epoch.meet, cards=max(1, len(config.card))
+        )
         self._switchover = Switchover(decider, self._links, guest, config.arbiter.kind)
         served["switchover"] = self._switchover.asked
         self._runner: ArbiterRunner
@@ -239,7 +241,7 @@ class _Assembly:
 
     def _primary_path(self) -> PrimaryPath | None:
         side = self._guest.primary
-        return None if side is None else side.path
+        return side.paths.comparing[0] if side is not None and side.paths.comparing else None
 
     def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
         self._health.changed(fact, before, after)

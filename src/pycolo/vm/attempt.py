@@ -4,15 +4,15 @@ import asyncio
 
 from pycolo.errors import PeerError
 from pycolo.failover.pairstates import Fact
+from pycolo.node.datalinks import DataLinks
 from pycolo.node.guest import Answer
 from pycolo.node.planner import GivingUp
-from pycolo.transport.linksocket import LinkSocket
 
 
 class Attempt:
     """One attempt to protect the guest, over one link. Its outcome is decided once: whole or failed."""
 
-    def __init__(self, link: int, data: LinkSocket, answer: Answer) -> None:
+    def __init__(self, link: int, data: DataLinks, answer: Answer) -> None:
         self.link = link
         self.giving_up = GivingUp()
         self.decided = asyncio.Event()
@@ -21,14 +21,14 @@ class Attempt:
         self.broken: str | None = None
         """Why the pair can no longer become whole."""
         self.is_answered = False
-        self._data: LinkSocket | None = data
+        self._data: DataLinks | None = data
         self._answer = answer
 
-    def take_data(self) -> LinkSocket:
-        """The data connection; only the first call returns it. Raises `PeerError`."""
+    def take_data(self) -> DataLinks:
+        """The data connections; only the first call returns it. Raises `PeerError`."""
         data, self._data = self._data, None
         if data is None:
-            raise PeerError("the data connection has been used already")
+            raise PeerError("the data connections have been used already")
         return data
 
     def give_up(self, why: str) -> None:
@@ -49,7 +49,7 @@ class Attempt:
             self._answer(fact, text)
 
     def fail(self, why: str) -> None:
-        """The attempt has failed: close its data connection, and answer."""
+        """The attempt has failed: close its data connections, and answer."""
         self.decide(is_whole=False)
         if self._data is not None:
             self.take_data().close()

@@ -5,10 +5,16 @@ returns, and an error closes the stream without the message. The QEMU that waits
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from functools import partial
+from time import monotonic, sleep
+from typing import Any, Final, Protocol, TypeVar
+
+import structlog
 
 from pycolo.checkpoint.epoch import Epoch
+from pycolo.errors import CheckpointError
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.cures import Moment
@@ -17,17 +23,57 @@ from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.curing import Curing
 
 T = TypeVar("T")
+P = TypeVar("P", PrimaryPath, SecondaryPath, "HoldsInput")
 
 PATH_ANSWER_S: Final = 5.0
 """The data path answers between two batches; it takes this long only when the process gets no CPU time."""
 
 
+READ_S: Final = 0.5
+"""How long a guest may take to read what its tap holds. Under load most take below 10 ms; what a guest that hangs has
+not read by then is thrown away, as a network card does."""
+
+LOOK_S: Final = 0.0003
+"""Pause between two looks at the counts."""
+
+log = structlog.get_logger("colo")
+
+
+class HoldsInput(Protocol):
+    """Of a data path."""
+
+    def is_input_read(self) -> bool:
+        """Whether the guest has read everything that was sent to it."""
+
+    def give_up_input(self) -> int:
+        """Throw away what it has not read. Returns how many frames."""
+
+    def ask(self, question: Callable[[], T]) -> "Future[T]":
+        """See `DataPath.ask`."""
+
+
+def ask_all(paths: Sequence[P], question: Callable[[P], Callable[[], T]]) -> list[T]:
+    """The answers of all paths, which are asked at the same time. Raises `PycoloError`, TimeoutError."""
+    return [answer.result(PATH_ANSWER_S) for answer in [path.ask(question(path)) for path in paths]]
+
+
+def wait_until_read(paths: Sequence[HoldsInput], whose: str) -> None:
+    """Wait until the guest has read all of its cards' taps, within `READ_S`."""
+    until_s = monotonic() + READ_S
+    while not all(ask_all(paths, lambda path: path.is_input_read)):
+        if monotonic() > until_s:
+            lost = sum(ask_all(paths, lambda path: path.give_up_input))
+            log.warning(f"the {whose}'s guest does not read its network card: {lost} frames are lost to it")
+            return
+        sleep(LOOK_S)
+
+
 class PrimaryBarrier:
-    """The barrier at the primary's node. The coordinator decides."""
+    """The barrier at the primary's node. The coordinator decides. `paths`: one for each card."""
 
     def __init__(
         self,
-        path: PrimaryPath,
+        paths: Sequence[PrimaryPath],
         epoch: Epoch,
         checkpoints: CheckpointDriver,
         on_ready: Callable[[], Coroutine[Any, Any, None]],
@@ -37,7 +83,7 @@ class PrimaryBarrier:
         """Made in asyncio's thread, where `on_ready()` is awaited before READY passes; it raises `PycoloError` when
         READY must never pass. `until_ns()`: see `PrimaryPath.start_comparing`.
         """
-        self._path = path
+        self._paths = paths
         self._epoch = epoch
         self._checkpoints = checkpoints
         self._on_ready = on_ready
@@ -52,26 +98,30 @@ class PrimaryBarrier:
                 # This node must know first that the pair is whole; only then may the other node take over.
                 asyncio.run_coroutine_threadsafe(self._on_ready(), self._loop).result()
                 epoch = self._epoch.number
-                self._in_path(lambda: self._path.send_offsets(epoch))
-                self._in_path(lambda: self._path.start_comparing(epoch, self._until_ns))
+                ask_all(self._paths, lambda path: lambda: path.send_offsets(epoch))
+                ask_all(self._paths, lambda path: lambda: path.start_comparing(epoch, self._until_ns))
             case ColoMessage.REPLY:
+                ask_all(self._paths, lambda path: path.hold_input)
+                wait_until_read(self._paths, "primary")
                 self._checkpoints.heard_reply()
             case ColoMessage.RECEIVED:
                 epoch = self._epoch.next
-                self._in_path(lambda: self._path.send_offsets(epoch))
+                ask_all(self._paths, lambda path: lambda: path.send_offsets(epoch))
             case ColoMessage.LOADED:
                 self._curing.at(Moment.LOADED_HELD)
-                self._checkpoints.commit_loaded(lambda epoch: self._in_path(lambda: self._path.commit(epoch)))
+                self._checkpoints.commit_loaded(self._commit)
 
-    def _in_path(self, question: Callable[[], T]) -> T:
-        return self._path.ask(question).result(PATH_ANSWER_S)
+    def _commit(self, epoch: int) -> dict[str, int]:
+        done = ask_all(self._paths, lambda path: lambda: path.commit(epoch))
+        return {name: sum(counts[name] for counts in done) for name in done[0]}
 
 
 class SecondaryBarrier:
     """The barrier at the secondary's node. Counts that node's epoch."""
 
-    def __init__(self, path: SecondaryPath, epoch: Epoch, curing: Curing) -> None:
-        self._path = path
+    def __init__(self, paths: Sequence[SecondaryPath], epoch: Epoch, curing: Curing) -> None:
+        """`paths`: one for each card."""
+        self._paths = paths
         self._epoch = epoch
         self._curing = curing
 
@@ -79,10 +129,20 @@ class SecondaryBarrier:
         """Do what must precede `word` at the primary. Raises `PycoloError` when `word` must never pass."""
         match word:
             case ColoMessage.REPLY:
-                self._path.ask(self._path.hold).result(PATH_ANSWER_S)
+                ask_all(self._paths, lambda path: path.hold)
                 self._curing.at(Moment.REPLY_HELD)
             case ColoMessage.READY | ColoMessage.LOADED:
                 self._curing.loaded()
                 epoch = self._epoch.begin()
                 # The held path reads nothing from the guest: what the guest sends now is read after `loaded`.
-                self._path.post(lambda: self._path.loaded(epoch))
+                for path in self._paths:
+                    path.post(partial(path.loaded, epoch))
+
+    def request(self) -> None:
+        """Do what must precede REQUEST at the secondary's QEMU, which stops upon it. Raises as `guard` does."""
+        until_s = monotonic() + PATH_ANSWER_S
+        while not all(ask_all(self._paths, lambda path: path.hold_input)):
+            if monotonic() > until_s:
+                raise CheckpointError("requested", "the primary's table of offsets has not come")
+            sleep(LOOK_S)
+        wait_until_read(self._paths, "secondary")

@@ -15,22 +15,23 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from pycolo.errors import ConfigError, ConnectError, PeerError, PycoloError, QmpTimeout, StateError
+from pycolo.errors import ConnectError, PeerError, PycoloError, QmpTimeout, StateError
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER, Plan, PlanRun
 from pycolo.link.orders import JsonObject
+from pycolo.node.datalinks import DataLinks
 from pycolo.node.guest import Answer
 from pycolo.node.planner import GivingUp, Handler, run_plan
-from pycolo.node.rowsfile import KeptRows, RowsFile
-from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm.attempt import Attempt
+from pycolo.vm.cardrows import CardRows
 from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.guestcheckpoints import GuestCheckpoints
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.hooks import Network
 from pycolo.vm.jobs import Job, Jobs
 from pycolo.vm.leftover import is_our_qemu
+from pycolo.vm.makewiring import make_wiring
 from pycolo.vm.pathslot import PathSlot
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.secondaryguest import SecondaryGuest, end_leftover
@@ -58,8 +59,9 @@ class VmGuest:
     def __init__(self, host: GuestHost) -> None:
         self._host = host
         self._slot = PathSlot(host)
-        self._network = Network(host.config, host.role, host.term)
-        self._rows = RowsFile(host.config.qemu.directory / "rows", host.config.pair, host.term)
+        self._wiring = make_wiring(host.config, Network(host.config, host.role, host.term))
+        cards = max(1, len(host.config.card))
+        self._rows = CardRows(host.config.qemu.directory, host.config.pair, host.term, cards)
         self._jobs = Jobs()
         self._keeping: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -178,7 +180,7 @@ class VmGuest:
 
     def new_primary(self) -> PrimaryGuest:
         """Of a QEMU that is not connected yet."""
-        return PrimaryGuest(self._host, self._slot, self.checkpoints, self._gone)
+        return PrimaryGuest(self._host, self._slot, self._wiring, self.checkpoints, self._gone)
 
     def _gone(self, text: str) -> None:
         """This host's QEMU has ended."""
@@ -210,7 +212,7 @@ class VmGuest:
         self.checkpoints.disarm("this node goes on alone")
         self._jobs.add(Job("release", self._go_alone))
 
-    def protect(self, link: int, data: LinkSocket, answer: Answer) -> None:
+    def protect(self, link: int, data: DataLinks, answer: Answer) -> None:
         """See `Guest`."""
         if self._attempt is not None:
             self._attempt.give_up("another attempt has begun")
@@ -241,7 +243,7 @@ class VmGuest:
         if not attempt.is_whole or attempt.broken is not None:
             self.checkpoints.heard_colo_end(attempt.broken or "the first synchronisation has failed")
 
-    def prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
+    def prepare(self, link: int, data: DataLinks, ready: Ready, answer: Answer) -> None:
         """See `Guest`."""
 
         def drop() -> None:
@@ -333,26 +335,17 @@ class VmGuest:
         if not side.machine.is_there:  # only its monitor is lost: clients need not wait for that
             await side.release_held()
             await side.connect()
-        if is_first and not side.is_wired and not side.is_tidy and (kept := self._kept_rows()) is not None:
+        if is_first and not side.is_wired and not side.is_tidy and (kept := self._rows.read()) is not None:
             await side.resume(kept, self._rows)
         if is_first and not side.is_wired and not side.is_tidy:
             await side.tidy()
         else:
             await self._plan(GO_ALONE, side.alone_handlers())
         if not side.is_tidy:
-            await self._network.serve()
+            await self._wiring.serve_alone()
             side.is_tidy = True
 
-    def _kept_rows(self) -> KeptRows | None:
-        """What this node has kept at its takeover, before it was started again."""
-        try:
-            kept = self._rows.read()
-        except ConfigError as error:
-            log.warning(str(error))
-            return None
-        return kept if kept is not None and kept.term <= self._host.term() else None
-
-    async def _prepare(self, link: int, data: LinkSocket, ready: Ready, answer: Answer) -> None:
+    async def _prepare(self, link: int, data: DataLinks, ready: Ready, answer: Answer) -> None:
         if self.primary is not None:
             data.close()
             answer(Fact.PREPARE_FAILED, "this node has the primary's guest")
@@ -366,7 +359,7 @@ class VmGuest:
             if self.secondary is side:
                 self.pair_broken(text)
 
-        side = SecondaryGuest(self._host, self._slot, self._network, self._rows, on_gone=self._gone, on_broken=broken)
+        side = SecondaryGuest(self._host, self._slot, self._wiring, self._rows, on_gone=self._gone, on_broken=broken)
         self.secondary, self._link = side, link
         try:
             await self._host.try_host()
@@ -388,7 +381,7 @@ class VmGuest:
             else:
                 await end_leftover(self._host)
                 self._rows.discard()
-                await self._network.leave()
+                await self._wiring.leave()
         except (PycoloError, OSError) as error:
             log.error(str(error))
 
@@ -423,7 +416,7 @@ class VmGuest:
             if left := [pid for pid in pids if is_our_qemu(pid, self._host.config.qemu.qmp)]:
                 raise PeerError(f"QEMU (process {left[0]}) has not ended")
             self._rows.discard()
-            await self._network.leave()
+            await self._wiring.leave()
         except (PycoloError, OSError) as error:
             why = str(error) or type(error).__name__
             log.error(f"this node has not left the network yet: {why}")

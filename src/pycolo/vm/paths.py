@@ -1,8 +1,8 @@
-"""The data paths of a node with a QEMU: in line with the guest in either role, in QEMU's four sockets."""
+"""The data paths of a node with a QEMU: in line with the guest in either role."""
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from pycolo.compare.difference import Command
 from pycolo.core import Comparator, Rewriter
@@ -13,15 +13,7 @@ from pycolo.node.rowsfile import KeptRows, Restored, RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.path.clock import now_us
 from pycolo.path.cores import new_comparator, new_rewriter, node_ages
-from pycolo.transport.portspec import PortSpec
-from pycolo.vm.qemuport import QemuPort
-
-_CHARDEVS: Final = "qemu.directory"
-
-
-def _open(spec: PortSpec | None) -> QemuPort:
-    assert spec is not None
-    return QemuPort(spec, _CHARDEVS)
+from pycolo.vm.guestwiring import CardPorts
 
 
 def _comparator(options: NodeOptions) -> Comparator:
@@ -41,12 +33,14 @@ def make_primary_path(
     options: NodeOptions,
     callbacks: Mapping[str, Any],
     on_differences: Callable[[list[Command], int], None],
-    state: PathState | None,
+    begins: PathState | CardPorts,
     *,
     rewriter: Rewriter | None = None,
     rows: RowsFile | None = None,
 ) -> PrimaryPath:
-    """A path that passes everything on until `start_comparing`; `state`: of the path with which this node serves.
+    """A path that passes everything on until `start_comparing`.
+
+    It begins with open ports, or with the state of the path with which this node serves.
 
     `callbacks`: see `DataPath`. `on_differences(commands, epoch)` is called in the path's thread. `rewriter` and
     `rows`: see `restored_rewriter`.
@@ -60,17 +54,18 @@ def make_primary_path(
         assert path is not None, "it calls"
         on_differences(commands, path.epoch)
 
-    if state is not None:
-        path = PrimaryPath.from_state(comparator, state, on_commands, **common)
+    if isinstance(begins, PathState):
+        path = PrimaryPath.from_state(comparator, begins, on_commands, **common)
         made = weakref.ref(path)
         return path
     path = PrimaryPath(
         comparator,
-        _open(options.lan_in),
-        _open(options.lan_out),
-        _open(options.guest_in),
-        _open(options.guest_out),
+        begins.lan_in,
+        begins.lan_out,
+        begins.guest_in,
+        begins.guest_out,
         on_commands,
+        tap=begins.tap,
         rewriter=rewriter,
         rows=rows,
         **common,
@@ -88,7 +83,11 @@ def restored_rewriter(options: NodeOptions, kept: KeptRows) -> tuple[Rewriter, R
 
 
 def make_secondary_path(
-    options: NodeOptions, callbacks: Mapping[str, Any], on_serving: Callable[[int], None], rows: RowsFile | None = None
+    options: NodeOptions,
+    callbacks: Mapping[str, Any],
+    on_serving: Callable[[int], None],
+    ports: CardPorts,
+    rows: RowsFile | None = None,
 ) -> SecondaryPath:
     """A path between the link and the guest. The arguments: see `DataPath`, `SecondaryPath`."""
     rewriter = new_rewriter(
@@ -96,11 +95,12 @@ def make_secondary_path(
     )
     return SecondaryPath(
         rewriter,
-        _open(options.lan_in),
-        _open(options.lan_out),
-        _open(options.guest_in),
-        _open(options.guest_out),
+        ports.lan_in,
+        ports.lan_out,
+        ports.guest_in,
+        ports.guest_out,
         on_serving=on_serving,
+        tap=ports.tap,
         rows=rows,
         **callbacks,
     )

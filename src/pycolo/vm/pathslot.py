@@ -1,31 +1,39 @@
-"""Holds the data path of this host's guest, if there is one."""
+"""Holds the data paths of this host's guest, one for each card, if there are any."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from pycolo.errors import StateError
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact
+from pycolo.node.datalinks import DataLinks
 from pycolo.node.datapath import DataPath
 from pycolo.node.nopath import NoPath
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.memory import trim_heap
 
+P = TypeVar("P", bound=DataPath)
 T = TypeVar("T")
 
 PATH_ANSWER_S: Final = 5.0
 """The data path answers between two batches; it takes this long only when the process gets no CPU time."""
+
+_ORDER: Final = ("serving", "service", "comparing", "uncompared", "alone", "held", "loading")
+"""Modes of data paths; of several cards the last one is shown."""
 
 
 class PathSlot:
     """Used in asyncio's thread only."""
 
     def __init__(self, host: GuestHost) -> None:
-        self.path: DataPath | NoPath = NoPath()
+        self.paths: list[DataPath] = []
         self._host = host
+        self._link = 0
+        """Number of the link whose data connections are attached. Read in the paths' threads."""
 
     def callbacks(self) -> dict[str, Any]:
         """The callbacks of a new data path; see `DataPath`."""
@@ -36,62 +44,91 @@ class PathSlot:
             "spin_us": self._host.spin_us,
         }
 
-    def use(self, path: DataPath) -> None:
-        """Start `path`; it is the present one from now on."""
-        self.path = path
-        path.start()
+    def use(self, paths: Sequence[DataPath]) -> None:
+        """Start `paths`; they are the present ones from now on."""
+        self.paths = list(paths)
+        for path in paths:
+            path.start()
 
-    async def drop(self, path: DataPath) -> None:
-        """Stop `path`, and free its memory."""
-        if self.path is path:
-            self.path = NoPath()
-        await asyncio.to_thread(path.stop)
+    async def drop(self, paths: Sequence[DataPath]) -> None:
+        """Stop `paths`, and free their memory."""
+        self.paths = [path for path in self.paths if path not in paths]
+        for path in paths:
+            await asyncio.to_thread(path.stop)
         trim_heap()
 
     async def stop(self) -> None:
-        """Stop the present path, if there is one."""
-        if isinstance(self.path, DataPath):
-            await self.drop(self.path)
+        """Stop the present paths."""
+        await self.drop(self.paths)
 
-    async def attach(self, path: DataPath, link: int, data: LinkSocket) -> None:
-        """Attach the data connection of `link`. Raises `PycoloError`, TimeoutError."""
+    async def attach(self, paths: Sequence[DataPath], link: int, data: DataLinks) -> None:
+        """Attach the data connections of `link`. Raises `PycoloError`, TimeoutError."""
 
-        def attach() -> None:
+        def attach(path: DataPath, connection: LinkSocket) -> None:
             self._link = link
-            path.attach(data)
+            path.attach(connection)
 
-        await ask_path(path, attach)
+        for path, connection in zip(paths, data, strict=True):
+            await ask_path(path, partial(attach, path, connection))
 
     def halt(self) -> None:
         """Move nothing more."""
-        self.path.post(self.path.halt)
+        for path in self.paths:
+            path.post(path.halt)
 
     def detach(self) -> None:
-        """Close the data connection without calling it lost."""
-        self.path.post(self.path.detach)
+        """Close the data connections without calling them lost."""
+        for path in self.paths:
+            path.post(path.detach)
 
     async def answers(self) -> None:
-        """Wait for an answer of the path. Raises TimeoutError."""
-        with suppress(StateError):  # halted
-            await ask_path(self.path, lambda: None)
+        """Wait for an answer of each path. Raises TimeoutError."""
+        for path in self.paths:
+            with suppress(StateError):  # halted
+                await ask_path(path, lambda: None)
 
     async def snapshot(self) -> dict[str, Any]:
-        """The path's counters, if it runs."""
-        path = self.path
-        try:
-            return await asyncio.wrap_future(path.ask(path.snapshot))
-        except StateError:
-            return NoPath().snapshot()
+        """The paths' counters together; with several cards `cards` has those of each."""
+        found: list[dict[str, Any]] = []
+        for path in self.paths:
+            with suppress(StateError):
+                found.append(await asyncio.wrap_future(path.ask(path.snapshot)))
+        if len(found) < 2:
+            return found[0] if found else NoPath().snapshot()
+        return together(found)
 
     def _link_lost(self, text: str) -> None:
-        """In the path's thread."""
+        """In a path's thread."""
         self._host.call(self._host.tell, Fact.DATA_LOST, Told(link=self._link, text=text))
 
-    _link = 0
-    """Number of the link whose data connection is attached. Used in the path's thread."""
+
+def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of several cards: the sums, the worst of their modes and holds, and each of them."""
+    counters: dict[str, int] = {}
+    for one in snapshots:
+        for name, value in one["counters"].items():
+            counters[name] = counters.get(name, 0) + value
+    holds = [one["hold_us"] for one in snapshots if one["hold_us"]]
+    buckets: dict[int, int] = {}
+    for one in snapshots:
+        for bound, count in one["hold_histogram"]:
+            buckets[bound] = buckets.get(bound, 0) + count
+    return {
+        "counters": counters,
+        "hold_us": {name: max(hold[name] for hold in holds) for name in holds[0]} if holds else None,
+        "hold_histogram": [list(bucket) for bucket in sorted(buckets.items())],
+        "mode": max((one["mode"] for one in snapshots), key=_ORDER.index),
+        "cards": [{"mode": one["mode"], "counters": one["counters"]} for one in snapshots],
+    }
 
 
-async def ask_path(path: DataPath | NoPath, question: Callable[[], T]) -> T:
+async def ask_path(path: DataPath, question: Callable[[], T]) -> T:
     """Let the path answer `question` in its thread. Raises `StateError` when it has ended, TimeoutError."""
     async with asyncio.timeout(PATH_ANSWER_S):
         return await asyncio.wrap_future(path.ask(question))
+
+
+async def ask_paths(paths: Sequence[P], question: Callable[[P], Callable[[], T]]) -> list[T]:
+    """The answers of all paths, which are asked at the same time. As `ask_path`."""
+    async with asyncio.timeout(PATH_ANSWER_S):
+        return list(await asyncio.gather(*(asyncio.wrap_future(path.ask(question(path))) for path in paths)))

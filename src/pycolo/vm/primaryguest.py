@@ -5,7 +5,7 @@ Methods named after a plan's steps are the handlers of these steps (`pycolo.fail
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -14,32 +14,30 @@ import msgspec
 import structlog
 
 from pycolo.compare.difference import Command
+from pycolo.config import PairConfig
 from pycolo.errors import ConnectError, PeerError, StateError
 from pycolo.failover.pairstates import Fact
-from pycolo.link.hello import Role
-from pycolo.node.options import NodeOptions
 from pycolo.node.planner import Handler
-from pycolo.node.primarypath import PrimaryPath
-from pycolo.node.rowsfile import KeptRows, RowsFile
-from pycolo.node.secondarypath import SecondaryPath
+from pycolo.node.rowsfile import KeptRows
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.cures import Moment
 from pycolo.qmp.judge import compare, judge
 from pycolo.qmp.probe import Facts
 from pycolo.qmp.versions import colo_capabilities
 from pycolo.transport.linksetup import RawLink
-from pycolo.vm import firstsync, wiring
+from pycolo.vm import firstsync
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.barrier import PrimaryBarrier
+from pycolo.vm.cardrows import CardRows
 from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.curing import Curing
 from pycolo.vm.firstsync import FirstSync
 from pycolo.vm.guesthost import GuestHost
+from pycolo.vm.guestwiring import GuestWiring
 from pycolo.vm.machine import Machine
 from pycolo.vm.memorysample import MemorySample, open_sample
-from pycolo.vm.nodeoptions import node_options
-from pycolo.vm.paths import make_primary_path, restored_rewriter
-from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_path
+from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot
+from pycolo.vm.primarypaths import PrimaryPaths
 from pycolo.vm.relay import Relay, listen_for_stream
 from pycolo.vm.secondaryguest import SecondaryGuest
 
@@ -62,10 +60,14 @@ class PrimaryGuest:
     """The primary's QEMU under this node, protected or not. `on_gone(text)`: its process has ended."""
 
     def __init__(
-        self, host: GuestHost, slot: PathSlot, checkpoints: CheckpointDriver, on_gone: Callable[[str], None]
+        self,
+        host: GuestHost,
+        slot: PathSlot,
+        wiring: GuestWiring,
+        checkpoints: CheckpointDriver,
+        on_gone: Callable[[str], None],
     ) -> None:
         self._host = host
-        self._slot = slot
         self._checkpoints = checkpoints
         self._on_gone = on_gone
         self._config = host.config
@@ -75,11 +77,8 @@ class PrimaryGuest:
         self._link: RawLink | None = None
         self._listening: socket.socket | None = None
         self._first: FirstSync | None = None
-        self._is_needed = False
         self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end)
-        self.path: PrimaryPath | None = None
-        self.serving: SecondaryPath | None = None
-        """The path with which this node has taken over, until the next `protect` replaces it."""
+        self.paths = PrimaryPaths(host, slot, wiring, self._differ)
         self.facts: Facts | None = None
         self.is_tidy = False
         """QEMU holds nothing of an earlier process of this node, and the guest is on the network."""
@@ -91,7 +90,7 @@ class PrimaryGuest:
     @property
     def is_wired(self) -> bool:
         """Whether a data path of this node is in the guest's path."""
-        return self.path is not None or self.serving is not None
+        return bool(self.paths)
 
     # ── protect ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -127,7 +126,7 @@ class PrimaryGuest:
         """Query QEMU, and refuse what cannot work."""
         qemu, findings = self._config.qemu, self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
-        found = judge(self.facts, "primary", qemu.netdev, has_yank_socket=qemu.yank is not None)
+        found = judge(self.facts, "primary", _netdev(self._config), has_yank_socket=qemu.yank is not None)
         findings.weigh("guest", found, self._config.pair)
 
     async def prepare_peer(self) -> None:
@@ -147,24 +146,17 @@ class PrimaryGuest:
 
     async def add_chardevs(self) -> None:
         """Let QEMU listen on the four sockets."""
-        await wiring.add_chardevs(self.machine, self._directory)
+        assert self.facts is not None
+        await self.paths.make_ready(self.machine, self.facts)
 
     async def open_path(self) -> None:
-        """Start the data path, which passes all frames on until the first synchronisation."""
+        """Start the data paths, which pass all frames on until the first synchronisation."""
         attempt = self._present
-        if self.path is None:
-            state = None
-            if self.serving is not None:
-                state = await ask_path(self.serving, self.serving.hand_over)
-                await asyncio.to_thread(self.serving.join)
-            self.path = make_primary_path(self._options(), self._slot.callbacks(), self._differ, state)
-            self.serving = None
-            self._slot.use(self.path)
-        await self._slot.attach(self.path, attempt.link, attempt.take_data())
+        await self.paths.open(attempt.link, attempt.take_data())
 
     async def add_filters(self) -> None:
         """Insert the node into the guest's path."""
-        await wiring.add_filters(self.machine, self._config.qemu.netdev)
+        await self.paths.insert(self.machine)
 
     async def open_relay(self) -> None:
         """Open both ends of the migration stream: a unix socket for this QEMU, a connection to the other node."""
@@ -190,10 +182,9 @@ class PrimaryGuest:
     async def migrate(self) -> None:
         """Start the migration into COLO, through the relay."""
         assert self._listening is not None
-        attempt, path, link = self._present, self.path, self._link
-        assert path is not None
+        attempt, link = self._present, self._link
         assert link is not None
-        await ask_path(path, path.start_mirroring)
+        await self.paths.start_mirroring()
         curing = Curing(self.machine, self._known, "primary")
         await curing.apply(Moment.BEFORE_MIGRATE)
         loop = asyncio.get_running_loop()
@@ -209,7 +200,7 @@ class PrimaryGuest:
             link,
             is_primary=True,
             on_message=PrimaryBarrier(
-                path,
+                self.paths.comparing,
                 self._host.epoch,
                 self._checkpoints,
                 lambda: self._heard_ready(attempt, curing),
@@ -244,9 +235,6 @@ class PrimaryGuest:
         assert self.facts is not None
         return self.facts
 
-    def _options(self) -> NodeOptions:
-        return node_options(self._config, Role.PRIMARY)
-
     def _differ(self, found: list[Command], epoch: int) -> None:
         """In the data path's thread."""
         found = self._checkpoints.unexplained(found)
@@ -266,10 +254,7 @@ class PrimaryGuest:
 
     async def release_held(self) -> None:
         """Send what is held; compare no longer."""
-        path = self.path
-        if path is not None:
-            with suppress(StateError):  # halted: it sends nothing
-                await ask_path(path, path.go_alone)
+        await self.paths.release_held()
 
     async def yank(self) -> None:
         """Free a QEMU that waits on the stream by closing our end; then yank, for one that hangs elsewhere in it."""
@@ -326,26 +311,16 @@ class PrimaryGuest:
             link.close()
 
     async def remove_filters(self) -> None:
-        """Connect the guest to its tap directly, unless open connections still need their offsets translated."""
-        self._is_needed = await self._has_offsets()
-        if self._is_needed:
-            log.info("connections from before a takeover are still open: the node stays in the guest's path")
-        elif self.machine.is_there:
-            await wiring.remove_filters(self.machine)
+        """Connect the guest to its network directly, unless open connections still need their offsets translated."""
+        await self.paths.withdraw(self.machine)
 
     async def close_path(self) -> None:
-        """End the data path."""
-        if self._is_needed:
-            return
-        for path in (self.path, self.serving):
-            if path is not None:
-                await self._slot.drop(path)
-        self.path = self.serving = None
+        """End the data paths."""
+        await self.paths.close()
 
     async def remove_chardevs(self) -> None:
         """Remove the four sockets."""
-        if self.machine.is_there and not self._is_needed:
-            await wiring.remove_chardevs(self.machine)
+        await self.paths.clear(self.machine)
 
     async def ensure_running(self) -> None:
         """Resume the guest if it is stopped."""
@@ -386,29 +361,18 @@ class PrimaryGuest:
         """The secondary has taken over: its QEMU and its path now belong to this object."""
         self.machine = side.machine
         self.machine.rebind(self._heard_event, self._heard_end)
-        self.serving, side.path = side.path, None
+        self.paths.serving, side.paths = side.paths, []
         self.is_tidy = True
 
-    async def resume(self, kept: KeptRows, rows: RowsFile) -> None:
+    async def resume(self, kept: Sequence[KeptRows], files: CardRows) -> None:
         """Translate the connections of before a takeover again, if the guest is still wired to this node."""
-        if not await wiring.renew_filters(self.machine, self._config.qemu.netdev):
-            return
-        rewriter, restored = restored_rewriter(self._options(), kept)
-        log.info(
-            f"serving again, as before the restart: {restored.rows} connections of before the takeover go on",
-            file=str(rows.path),
-            term=kept.term,
-            unreadable=restored.unreadable,
-        )
-        callbacks = self._slot.callbacks()
-        self.path = make_primary_path(self._options(), callbacks, self._differ, None, rewriter=rewriter, rows=rows)
-        self._slot.use(self.path)
+        await self.paths.resume(self.machine, kept, files)
 
     async def tidy(self) -> None:
         """Remove what an earlier process of this node has left of COLO and of the wiring."""
         if (await self.machine.execute("query-colo-status"))["mode"] != "none":
             await self.leave_colo()
-        if await wiring.find_filters(self.machine):
+        if await self.paths.is_left(self.machine):
             log.info("the guest is still wired to an earlier process of this node; connecting it to its tap")
             await self.remove_filters()
         await self.remove_chardevs()
@@ -456,27 +420,16 @@ class PrimaryGuest:
         if self._attempt is not None:
             self._attempt.broken = self._attempt.broken or text
 
-    async def _has_offsets(self) -> bool:
-        """Whether some connection has other sequence numbers on the client's side."""
-        for path in (self.path, self.serving):
-            if path is not None and self.machine.is_there:
-                with suppress(StateError):  # halted: it translates nothing
-                    if await ask_path(path, path.has_offsets):
-                        return True
-        return False
-
     async def end(self) -> None:
         """Kill the QEMU, and remove all that belongs to it."""
-        self._is_needed = False
         await self.close_relay()
         await self.machine.kill()
-        await self.close_path()
+        await self.paths.abandon()
 
     async def clear(self) -> None:
         """Remove all that was made for a QEMU that is gone."""
-        self._is_needed = False
         await self.close_relay()
-        await self.close_path()
+        await self.paths.abandon()
 
     async def abandon(self) -> None:
         """Another QEMU has replaced this one."""
@@ -487,3 +440,7 @@ class PrimaryGuest:
         """The node ends; the guest runs on."""
         await self.close_relay()
         await self.machine.release()
+
+
+def _netdev(config: PairConfig) -> str:
+    return config.card[0].netdev if config.card else config.qemu.netdev

@@ -10,6 +10,9 @@ of the return path (`pycolo.vm.backstream`). The relay calls `on_message` with e
 when the call returns, so `on_message` does what must happen before the other QEMU receives the message
 (`pycolo.vm.barrier`). This delays nothing else: QEMU sends no state while it waits for a message.
 
+One message of the stream is held in the same way at the secondary's node: the first word after READY or LOADED is the
+primary's REQUEST for a checkpoint, upon which the secondary stops. `on_request` does what must happen before that.
+
 One thread serves both directions, because two threads must not use one TLS connection.
 """
 
@@ -26,13 +29,17 @@ from typing import Final
 
 from pycolo.errors import ConnectError, PycoloError
 from pycolo.transport.linksetup import RawLink
-from pycolo.vm.backstream import PARTIAL_BYTES_MAX, BackStream
+from pycolo.vm.backstream import PARTIAL_BYTES_MAX, BackStream, ColoMessage
 
 CHUNK_BYTES: Final = 256 << 10
 """Maximum size of one read: a little more than a unix socket's default buffer."""
 
 FLUSH_S: Final = 0.5
 """Time to deliver the last bytes to one side after the other side has ended."""
+
+
+_RUNS: Final = (ColoMessage.READY, ColoMessage.LOADED)
+"""After these the primary's next word is REQUEST."""
 
 
 class _Pump:
@@ -107,6 +114,7 @@ class Relay(threading.Thread):
         is_primary: bool,
         on_message: Callable[[int], None],
         on_ended: Callable[[str], None],
+        on_request: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(name="migration relay", daemon=True)
         guest.setblocking(False)
@@ -116,6 +124,8 @@ class Relay(threading.Thread):
         self._is_primary = is_primary
         self._on_message = on_message
         self._on_ended = on_ended
+        self._on_request = on_request
+        self._is_request_next = False
         self._forward = _Pump(guest, link.sock) if is_primary else _Pump(link.sock, guest)
         self._backward = _Pump(link.sock, guest) if is_primary else _Pump(guest, link.sock)
         self._messages = BackStream()
@@ -177,6 +187,10 @@ class Relay(threading.Thread):
                     break
                 if pump is self._backward:
                     self._take_messages()
+                elif self._is_request_next:
+                    self._is_request_next = False
+                    assert self._on_request is not None
+                    self._on_request()
         return self._go_on()
 
     def _may_read(self, pump: _Pump) -> bool:
@@ -232,6 +246,7 @@ class Relay(threading.Thread):
         for message in self._messages.feed(self._backward.take()):
             if message.word is not None:
                 self._on_message(message.word)
+                self._is_request_next = self._on_request is not None and message.word in _RUNS
             whole += message.octets
         if not self._has_reported:
             self._backward.put(whole)

@@ -14,31 +14,31 @@ from typing import Final
 
 import structlog
 
+from pycolo.config import PairConfig
 from pycolo.errors import ConnectError, PeerError, QmpTimeout, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.hello import Role
 from pycolo.link.orders import JsonObject
+from pycolo.node.datalinks import DataLinks
 from pycolo.node.planner import Handler
-from pycolo.node.rowsfile import RowsFile
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.cures import Moment
 from pycolo.qmp.judge import judge
 from pycolo.qmp.probe import Facts
 from pycolo.qmp.versions import colo_capabilities
-from pycolo.transport.linksocket import LinkSocket
-from pycolo.vm import wiring
 from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.barrier import SecondaryBarrier
+from pycolo.vm.cardrows import CardRows
 from pycolo.vm.commandline import qmp_arguments
 from pycolo.vm.curing import Curing
 from pycolo.vm.guesthost import GuestHost
-from pycolo.vm.hooks import Network
+from pycolo.vm.guestwiring import GuestWiring
 from pycolo.vm.leftover import end_leftover_qemu
 from pycolo.vm.machine import Machine
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_secondary_path
-from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_path
+from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_paths
 from pycolo.vm.relay import Relay
 
 LEAVE_COLO_S: Final = 1.0
@@ -61,8 +61,8 @@ class SecondaryGuest:
         self,
         host: GuestHost,
         slot: PathSlot,
-        network: Network,
-        rows: RowsFile,
+        wiring: GuestWiring,
+        rows: CardRows,
         *,
         on_gone: Callable[[str], None],
         on_broken: Callable[[str], None],
@@ -73,24 +73,24 @@ class SecondaryGuest:
         """
         self._host = host
         self._slot = slot
-        self._network = network
+        self._wiring = wiring
         self._rows = rows
         self._on_broken = on_broken
         self._config = host.config
         self._directory = Path(host.config.qemu.directory)
         self._link = 0
-        self._data: LinkSocket | None = None
+        self._data: DataLinks | None = None
         self._relay: Relay | None = None
         self._curing: Curing | None = None
         self._replied_us: int | None = None
         self.machine = Machine(host.config.qemu, f"{host.config.pair} (secondary)", self._heard_event, on_gone)
-        self.path: SecondaryPath | None = None
+        self.paths: list[SecondaryPath] = []
         self.facts: Facts | None = None
 
     # ── prepare-secondary ─────────────────────────────────────────────────────────────────────────────────────
 
-    def prepare_handlers(self, link: int, data: LinkSocket) -> dict[str, Handler]:
-        """Handlers of `prepare-secondary`. `data` is the data connection of `link`."""
+    def prepare_handlers(self, link: int, data: DataLinks) -> dict[str, Handler]:
+        """Handlers of `prepare-secondary`. `data` are the data connections of `link`."""
         self._link, self._data = link, data
         return {
             "start-qemu": self.start_qemu,
@@ -109,7 +109,7 @@ class SecondaryGuest:
         """Start the configured command. Without one, a QEMU with -incoming defer is running already."""
         if self._config.qemu.command:
             await end_leftover(self._host)
-            await self._network.leave()
+            await self._wiring.leave()
             await self.machine.start([*qmp_arguments(self._config), "-incoming", "defer"])
             self._host.note_pid(self.machine.pid)
 
@@ -121,29 +121,34 @@ class SecondaryGuest:
         """Query QEMU, and refuse what cannot work."""
         qemu, findings = self._config.qemu, self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
-        found = judge(self.facts, "secondary", qemu.netdev, has_yank_socket=qemu.yank is not None)
+        found = judge(self.facts, "secondary", _netdev(self._config), has_yank_socket=qemu.yank is not None)
         findings.weigh("guest", found, self._config.pair)
         self._curing = Curing(self.machine, self.facts, "secondary")
 
     async def add_chardevs(self) -> None:
         """Let QEMU listen on the four sockets."""
-        await wiring.add_chardevs(self.machine, self._directory)
+        assert self.facts is not None
+        await self._wiring.make_ready(self.machine, self.facts)
 
     async def open_path(self) -> None:
-        """Start the data path, which holds all frames until the guest has loaded its first state."""
+        """Start the data paths, which hold all frames until the guest has loaded its first state."""
         data, self._data = self._data, None
         if data is None:
             raise PeerError("the data connection is closed")
         self._rows.discard()
         options = node_options(self._config, Role.SECONDARY)
-        self.path = path = make_secondary_path(options, self._slot.callbacks(), self._host.on_serving, self._rows)
-        self._slot.use(path)
-        await ask_path(path, path.hold)
-        await self._slot.attach(path, self._link, data)
+        callbacks = self._slot.callbacks()
+        self.paths = [
+            make_secondary_path(options, callbacks, self._host.on_serving, ports, rows)
+            for ports, rows in zip(self._wiring.open(), self._rows, strict=True)
+        ]
+        self._slot.use(self.paths)
+        await ask_paths(self.paths, lambda path: path.hold)
+        await self._slot.attach(self.paths, self._link, data)
 
     async def add_filters(self) -> None:
         """Insert the node into the guest's path."""
-        await wiring.add_filters(self.machine, self._config.qemu.netdev)
+        await self._wiring.insert_apart(self.machine)
 
     async def set_capabilities(self) -> None:
         """Turn COLO on here too."""
@@ -163,13 +168,12 @@ class SecondaryGuest:
         self._host.note_pid(0)
 
     async def close_path(self) -> None:
-        """End the data path, and close the data connection."""
+        """End the data paths, and close the data connections."""
         if self._data is not None:
             self._data.close()
             self._data = None
-        if self.path is not None:
-            path, self.path = self.path, None
-            await self._slot.drop(path)
+        paths, self.paths = self.paths, []
+        await self._slot.drop(paths)
 
     @property
     def _incoming(self) -> Path:
@@ -179,8 +183,8 @@ class SecondaryGuest:
 
     async def open_relay(self) -> JsonObject:
         """Connect the primary's node with this QEMU, for the migration. Raises `PycoloError`."""
-        path, curing = self.path, self._curing
-        if path is None or curing is None:
+        paths, curing = self.paths, self._curing
+        if not paths or curing is None:
             raise StateError("open-relay", "no data path", "prepared")
         guest = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -193,11 +197,11 @@ class SecondaryGuest:
         except BaseException:
             guest.close()
             raise
-        if self.path is not path or self._relay is not None:  # discarded meanwhile, or connected already
+        if self.paths is not paths or self._relay is not None:  # discarded meanwhile, or connected already
             guest.close()
             link.close()
             raise StateError("open-relay", "discarded or connected", "prepared")
-        barrier = SecondaryBarrier(path, self._host.epoch, curing)
+        barrier = SecondaryBarrier(paths, self._host.epoch, curing)
 
         def guard(word: int) -> None:
             barrier.guard(word)
@@ -211,6 +215,7 @@ class SecondaryGuest:
             link,
             is_primary=False,
             on_message=guard,
+            on_request=barrier.request,
             on_ended=lambda text: self._host.call(self._on_broken, text),
         )
         self._relay.start()
@@ -224,7 +229,7 @@ class SecondaryGuest:
             "yank": self.yank,
             "leave-colo": self.leave_colo,
             "filters-on": self.filters_on,
-            "serve-network": self._network.serve,
+            "serve-network": self._wiring.serve,
             "switch-routes": self.switch_routes,
             "announce": self.announce,
         }
@@ -286,12 +291,12 @@ class SecondaryGuest:
 
     async def filters_on(self) -> None:
         """Turn the filters on again: QEMU 7.2 turns them off when it leaves COLO."""
-        await wiring.switch_filters_on(self.machine)
+        await self._wiring.after_colo(self.machine)
 
     async def switch_routes(self) -> None:
         """Let this guest serve the clients."""
-        assert self.path is not None
-        self.path.post(self.path.take_over)
+        for path in self.paths:
+            path.post(path.take_over)
 
     async def announce(self) -> None:
         """Let QEMU announce its card. The path announces all addresses that it has seen the guest use."""
@@ -321,3 +326,7 @@ async def end_leftover(host: GuestHost) -> None:
     if host.pid:
         await asyncio.to_thread(end_leftover_qemu, host.pid, host.config.qemu.qmp)
         host.note_pid(0)
+
+
+def _netdev(config: PairConfig) -> str:
+    return config.card[0].netdev if config.card else config.qemu.netdev

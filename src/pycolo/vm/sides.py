@@ -45,6 +45,7 @@ class RoleSides:
         on_path: Callable[[Established], None],
     ) -> None:
         self._config = config
+        self._cards = max(1, len(config.card))
         self._pair = pair
         self._epoch = epoch
         self._links = links
@@ -85,7 +86,9 @@ class RoleSides:
             log.error(str(error))
             self._loop.call_later(RETRY_S, self._dial_again)
             return
-        self._dialing = DialingSide(peer, context, interface, self._hello_to, self._is_wanted, self._links.dialed)
+        self._dialing = DialingSide(
+            peer, context, interface, self._hello_to, self._is_wanted, self._links.dialed, self._cards
+        )
 
     def _dial_again(self) -> None:
         if self._dialing is None and self._pair().role is pairstates.Role.SECONDARY and not self._is_closed:
@@ -170,10 +173,15 @@ class RoleSides:
             channel=channel,
             term=pair.term,
             epoch=self._epoch(),
-            features=frozenset({"vnet_hdr=0", f"heartbeat_timeout={self._config.heartbeat.timeout_ms}"}),
+            features=frozenset(self._features()),
             instance=self._instance,
             peer_instance=self._links.bound_instance,
         )
+
+    def _features(self) -> list[str]:
+        cards = len(self._config.card)
+        wiring = [f"cards={cards}"] if cards else []
+        return ["vnet_hdr=0", f"heartbeat_timeout={self._config.heartbeat.timeout_ms}", *wiring]
 
     def _hello_to(self, channel: Channel, peer_instance: int) -> Hello:
         return msgspec.structs.replace(self.hello(channel), peer_instance=peer_instance)

@@ -79,8 +79,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/node/test_node.py": (
         "a node's parts, by what they do together",
         (
-            "node/gate node/journal node/links node/linksides node/loopcall node/opening node/operator node/ownside "
-            "node/plainguest node/records node/roles"
+            "node/datalinks node/gate node/journal node/links node/linksides node/loopcall node/opening node/operator "
+            "node/ownside node/plainguest node/records node/roles"
         ),
     ),
     "unit/path/test_nodes.py": ("both nodes' loops, one against the other", "path/link path/primary path/secondary"),
@@ -97,7 +97,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/vm/test_barrier.py": ("what both nodes' barriers count", "checkpoint/epoch"),
     "unit/vm/test_guest.py": (
         "the guest as its node sees it",
-        "vm/attempt vm/pathslot vm/primaryguest vm/secondaryguest",
+        (
+            "vm/attempt vm/filterwiring vm/guestwiring vm/makewiring vm/pathslot vm/primaryguest vm/primarypaths "
+            "vm/secondaryguest"
+        ),
     ),
     "unit/vm/test_parts.py": ("small parts of a node", "link/orders vm/hooks vm/leftover vm/statefile"),
     "unit/vm/test_paths.py": ("what a configuration means for the data path", "vm/nodeoptions"),

@@ -1,6 +1,7 @@
 """What has happened before a COLO message passes, on both nodes, with the real coordinator and no process."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -11,6 +12,7 @@ from pycolo.checkpoint.epoch import Epoch
 from pycolo.config.sections import CheckpointOptions
 from pycolo.errors import CheckpointError, StateError
 from pycolo.qmp.cures import Moment
+from pycolo.vm import barrier
 from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.barrier import PrimaryBarrier, SecondaryBarrier
 from pycolo.vm.checkpointdriver import CheckpointDriver
@@ -25,6 +27,9 @@ class Path:
     def __init__(self) -> None:
         self.did: list[tuple[Any, ...]] = []
         self.has_ended = False
+        self.is_loading = False
+        self.unread = 0
+        """The guest needs so many looks to read its input."""
 
     def ask(self, question: Callable[[], Any]) -> "Future[Any]":
         future: Future[Any] = Future()
@@ -46,6 +51,18 @@ class Path:
     def commit(self, epoch: int) -> dict[str, int]:
         self.did.append(("commit", epoch))
         return DONE
+
+    def hold_input(self) -> bool:
+        self.did.append(("hold input",))
+        return not self.is_loading
+
+    def is_input_read(self) -> bool:
+        self.unread = max(0, self.unread - 1)
+        return not self.unread
+
+    def give_up_input(self) -> int:
+        self.did.append(("give up input",))
+        return 7
 
     def hold(self) -> None:
         self.did.append(("hold",))
@@ -85,7 +102,7 @@ class Primary:
         self.checkpoints = CheckpointDriver(options, self, self.epoch)
         self.curing = Cures(self.path.did)
         self.barrier = PrimaryBarrier(
-            self.path,  # type: ignore[arg-type]
+            [self.path],  # type: ignore[list-item]
             self.epoch,
             self.checkpoints,
             self.synchronise,
@@ -183,6 +200,7 @@ def test_a_checkpoint_passes_message_by_message() -> None:
         for epoch in (8, 9):
             await primary.hears(*CHECKPOINT)
             assert primary.path.did == [
+                ("hold input",),
                 ("passed", ColoMessage.REPLY),
                 ("offsets", epoch),
                 ("passed", ColoMessage.RECEIVED),
@@ -244,7 +262,7 @@ def test_loaded_never_passes_when_the_data_path_has_ended() -> None:
 
 def test_the_secondary_counts_what_its_guest_has_loaded_and_nothing_else() -> None:
     path, epoch = Path(), Epoch(6)
-    barrier = SecondaryBarrier(path, epoch, Cures([]))  # type: ignore[arg-type]
+    barrier = SecondaryBarrier([path], epoch, Cures([]))  # type: ignore[list-item, arg-type]
     for word in (ColoMessage.READY, *CHECKPOINT, *CHECKPOINT[:2]):
         barrier.guard(word)
     assert path.did == [("loaded", 7), ("hold",), ("loaded", 8), ("hold",)]
@@ -254,7 +272,7 @@ def test_the_secondary_counts_what_its_guest_has_loaded_and_nothing_else() -> No
 def test_the_secondary_is_cured_when_it_is_held_and_before_reply_passes() -> None:
     path = Path()
     curing = Cures(path.did)
-    barrier = SecondaryBarrier(path, Epoch(6), curing)  # type: ignore[arg-type]
+    barrier = SecondaryBarrier([path], Epoch(6), curing)  # type: ignore[arg-type]
     for word in (ColoMessage.READY, *CHECKPOINT):
         barrier.guard(word)
     assert path.did == [("cured",), ("loaded", 7), ("hold",), ("cure", Moment.REPLY_HELD), ("cured",), ("loaded", 8)]
@@ -278,7 +296,7 @@ def test_loaded_never_passes_when_the_primary_cannot_be_cured() -> None:
 def test_both_nodes_count_alike() -> None:
     async def scene(primary: Primary) -> None:
         theirs = Epoch(6)
-        secondary = SecondaryBarrier(Path(), theirs, Cures([]))  # type: ignore[arg-type]
+        secondary = SecondaryBarrier([Path()], theirs, Cures([]))  # type: ignore[list-item, arg-type]
 
         async def pass_both(*words: int) -> None:
             for word in words:
@@ -292,3 +310,61 @@ def test_both_nodes_count_alike() -> None:
             assert theirs.number == primary.epoch.number
 
     play(scene)
+
+
+# ── the input ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.rule("E1")
+def test_request_passes_when_every_card_of_the_secondary_is_held_and_read() -> None:
+    paths = [Path(), Path()]
+    paths[1].unread = 5
+    SecondaryBarrier(paths, Epoch(6), Cures([])).request()  # type: ignore[arg-type]
+    assert [path.did for path in paths] == [[("hold input",)], [("hold input",)]]
+    assert [path.unread for path in paths] == [0, 0]
+
+
+def test_request_waits_for_the_offsets_of_the_checkpoint_before() -> None:
+    path = Path()
+    path.is_loading = True
+    asked = threading.Event()
+
+    def look(question: Callable[[], Any]) -> "Future[Any]":
+        asked.set()
+        return Path.ask(path, question)
+
+    path.ask = look  # type: ignore[method-assign]
+    passing = threading.Thread(target=SecondaryBarrier([path], Epoch(6), Cures([])).request)  # type: ignore[list-item]
+    passing.start()
+    assert asked.wait(DEADLINE_S)
+    assert passing.is_alive()
+    path.is_loading = False
+    passing.join(DEADLINE_S)
+    assert not passing.is_alive()
+
+
+def test_request_never_passes_when_those_offsets_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(barrier, "PATH_ANSWER_S", 0.01)
+    path = Path()
+    path.is_loading = True
+    with pytest.raises(CheckpointError):
+        SecondaryBarrier([path], Epoch(6), Cures([])).request()  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("is_primary", [True, False])
+def test_what_a_guest_does_not_read_is_thrown_away(monkeypatch: pytest.MonkeyPatch, is_primary: bool) -> None:
+    monkeypatch.setattr(barrier, "READ_S", 0.01)
+    path = Path()
+    path.unread = 1_000_000
+    if is_primary:
+
+        async def scene(primary: Primary) -> None:
+            await primary.protected()
+            primary.path.unread = 1_000_000
+            await primary.hears(ColoMessage.REPLY)
+            assert primary.path.did[:2] == [("hold input",), ("give up input",)]
+
+        play(scene)
+    else:
+        SecondaryBarrier([path], Epoch(6), Cures([])).request()  # type: ignore[list-item]
+        assert path.did == [("hold input",), ("give up input",)]

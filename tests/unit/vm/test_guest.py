@@ -78,7 +78,7 @@ def is_untouched(node):
     """The guest runs by itself; nothing of COLO is left in its QEMU, and nothing of it in the node."""
     qemu, side = node.qemu, node.guest.primary
     assert (qemu.objects, qemu.chardevs, qemu.mode, qemu.is_running) == (set(), set(), "none", True)
-    assert (side.path, side.serving, side._relay, side._listening) == (None, None, None, None)
+    assert (bool(side.paths), side._relay, side._listening) == (False, None, None)
     assert node.guest.plan_status() is None
 
 

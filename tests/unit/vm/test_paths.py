@@ -13,8 +13,10 @@ from pycolo.node.handover import PathState
 from pycolo.node.options import NodeOptions
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
+from pycolo.vm.guestwiring import CardPorts
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_primary_path, make_secondary_path
+from pycolo.vm.qemuport import QemuPort
 
 CONFIG = """
 pair = "x"
@@ -45,12 +47,17 @@ def without_collector() -> Iterator[None]:
 CALLBACKS = dict.fromkeys(("on_link_lost", "on_note", "on_fatal"), lambda text: None)
 
 
+def ports(options: NodeOptions) -> CardPorts:
+    given = {name: getattr(options, name) for name in ("lan_in", "lan_out", "guest_in", "guest_out")}
+    return CardPorts(**{name: QemuPort(spec, name) for name, spec in given.items()}, tap=None)
+
+
 def primary(options: NodeOptions, state: PathState | None = None) -> PrimaryPath:
-    return make_primary_path(options, CALLBACKS, lambda commands, epoch: None, state)
+    return make_primary_path(options, CALLBACKS, lambda commands, epoch: None, state or ports(options))
 
 
 def secondary(options: NodeOptions) -> SecondaryPath:
-    return make_secondary_path(options, CALLBACKS, lambda resent: None)
+    return make_secondary_path(options, CALLBACKS, lambda resent: None, ports(options))
 
 
 @pytest.mark.parametrize("make", [primary, secondary])

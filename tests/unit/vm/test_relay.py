@@ -15,6 +15,13 @@ from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.relay import Relay
 
 DEADLINE_S = 20
+REQUEST = 1
+CHECKPOINT = [ColoMessage.REPLY, ColoMessage.RECEIVED, ColoMessage.LOADED]
+
+RETURN_PATH = bytes.fromhex("0002 0004 00000001 0001 0004 00000000")
+"""PONG and SHUT, as QEMU 11.1 begins."""
+
+READY = struct.pack(">I", ColoMessage.READY)
 
 RETURN_PATH = bytes.fromhex("0002 0004 00000001 0001 0004 00000000")
 """PONG and SHUT, as QEMU 11.1 begins."""
@@ -32,8 +39,9 @@ class Stage:
         self.seen: Queue[tuple[str, int]] = Queue()
         self.ended: Queue[tuple[str, str]] = Queue()
         self.refuses = False
-        self.gate = threading.Event()
+        self.gate, self.request_gate = threading.Event(), threading.Event()
         self.gate.set()
+        self.request_gate.set()
         for sock in (self.primary, self.secondary):
             sock.settimeout(DEADLINE_S)
         self.a = self._relay(at_primary, link_a, "primary")
@@ -47,11 +55,16 @@ class Stage:
                     raise CheckpointError("loaded", "no")
             self.seen.put((name, word))
 
+        def on_request() -> None:
+            assert self.request_gate.wait(DEADLINE_S)
+            self.seen.put((name, REQUEST))
+
         relay = Relay(
             guest,
             RawLink(link, name),
             is_primary=name == "primary",
             on_message=on_message,
+            on_request=on_request if name == "secondary" else None,
             on_ended=lambda text: self.ended.put((name, text)),
         )
         relay.start()
@@ -59,6 +72,7 @@ class Stage:
 
     def close(self) -> None:
         self.gate.set()
+        self.request_gate.set()
         for relay in (self.a, self.b):
             relay.close()
         self.primary.close()
@@ -167,3 +181,21 @@ def test_a_message_whose_barrier_fails_does_not_pass(stage: Stage) -> None:
     assert stage.primary.recv(10) == b"", "the stream ends instead"
     texts = dict(stage.ended.get(timeout=DEADLINE_S) for _ in range(2))
     assert "checkpoint, loaded: no" in texts["primary"]
+
+
+@pytest.mark.rule("E1")
+@pytest.mark.parametrize("before", [[ColoMessage.READY], [ColoMessage.READY, *CHECKPOINT]])
+def test_the_request_for_a_checkpoint_waits_for_its_barrier(stage: Stage, before: list[ColoMessage]) -> None:
+    stage.primary.sendall(b"state")
+    assert receive(stage.secondary, 5) == b"state", "nothing is held before the secondary runs"
+    octets = b"".join(struct.pack(">I", word) for word in before)
+    stage.secondary.sendall(octets)
+    assert receive(stage.primary, len(octets)) == octets
+    stage.request_gate.clear()
+    stage.primary.sendall(struct.pack(">I", REQUEST))
+    readable, _, _ = select.select([stage.secondary], [], [], 0.1)  # long enough, if nothing held it
+    assert not readable
+    stage.request_gate.set()
+    assert receive(stage.secondary, 4) == struct.pack(">I", REQUEST)
+    stage.primary.sendall(b"more state")
+    assert receive(stage.secondary, 10) == b"more state", "only the request is held"

@@ -1,0 +1,162 @@
+"""The data paths of the primary's guest, one for each card, and the node's place in its network."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from pycolo.compare.difference import Command
+from pycolo.errors import StateError
+from pycolo.link.hello import Role
+from pycolo.node.datalinks import DataLinks
+from pycolo.node.handover import PathState
+from pycolo.node.primarypath import PrimaryPath
+from pycolo.node.rowsfile import KeptRows
+from pycolo.node.secondarypath import SecondaryPath
+from pycolo.qmp.probe import Facts
+from pycolo.vm.cardrows import CardRows
+from pycolo.vm.guesthost import GuestHost
+from pycolo.vm.guestwiring import CardPorts, GuestWiring
+from pycolo.vm.machine import Machine
+from pycolo.vm.nodeoptions import node_options
+from pycolo.vm.paths import make_primary_path, restored_rewriter
+from pycolo.vm.pathslot import PathSlot, ask_paths
+
+log = structlog.get_logger("colo")
+
+
+class PrimaryPaths:
+    """`on_differences(commands, epoch)`: see `make_primary_path`."""
+
+    def __init__(
+        self,
+        host: GuestHost,
+        slot: PathSlot,
+        wiring: GuestWiring,
+        on_differences: Callable[[list[Command], int], None],
+    ) -> None:
+        self._slot = slot
+        self._wiring = wiring
+        self._on_differences = on_differences
+        self._options = node_options(host.config, Role.PRIMARY)
+        self._is_needed = False
+        self.comparing: list[PrimaryPath] = []
+        self.serving: list[SecondaryPath] = []
+        """The paths with which this node has taken over, until the next `protect` replaces them."""
+
+    def __bool__(self) -> bool:
+        """Whether a data path of this node is in the guest's path."""
+        return bool(self.comparing or self.serving)
+
+    # ── protect ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def make_ready(self, machine: Machine, facts: Facts) -> None:
+        """See `GuestWiring`."""
+        await self._wiring.make_ready(machine, facts)
+
+    async def open(self, link: int, data: DataLinks) -> None:
+        """Start the data paths, which pass all frames on until the first synchronisation."""
+        if not self.comparing:
+            begins: Sequence[PathState | CardPorts] = await self._handed_over() or self._wiring.open()
+            callbacks = self._slot.callbacks()
+            self.comparing = [make_primary_path(self._options, callbacks, self._on_differences, one) for one in begins]
+            self.serving = []
+            self._slot.use(self.comparing)
+        await self._slot.attach(self.comparing, link, data)
+
+    async def _handed_over(self) -> list[PathState]:
+        states = await ask_paths(self.serving, lambda path: path.hand_over)
+        for path in self.serving:
+            await asyncio.to_thread(path.join)
+        return states
+
+    async def insert(self, machine: Machine) -> None:
+        """Put the node into the guest's path."""
+        await self._wiring.insert(machine)
+        # What the bridge has still sent to a tap is in no count: from here on the node alone sends there.
+        await ask_paths(self.comparing, lambda path: path.give_up_input)
+
+    async def start_mirroring(self) -> None:
+        """The migration begins; beside a tap mirroring begins with the first synchronisation."""
+        if not self._wiring.is_exact:
+            await ask_paths(self.comparing, lambda path: path.start_mirroring)
+
+    # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def release_held(self) -> None:
+        """Send what is held; compare no longer."""
+        with suppress(StateError):  # halted: they send nothing
+            await ask_paths(self.comparing, lambda path: path.go_alone)
+
+    async def withdraw(self, machine: Machine) -> None:
+        """Connect the guest to its network directly, unless open connections still need their offsets translated."""
+        self._is_needed = await self._has_offsets(machine)
+        if self._is_needed:
+            log.info("connections from before a takeover are still open: the node stays in the guest's path")
+        elif self._wiring.is_exact:
+            await self._step_aside(machine)
+        else:
+            await self._wiring.withdraw(machine)
+
+    async def _step_aside(self, machine: Machine) -> None:
+        """The node's TAPs go while they are open, so the data paths must not look at them."""
+        paths = [*self.comparing, *self.serving]
+        with suppress(StateError):  # halted
+            await ask_paths(paths, lambda path: path.pause)
+        try:
+            await self._wiring.withdraw(machine)
+        except BaseException:
+            for path in paths:
+                path.post(path.go_on)
+            raise
+
+    async def _has_offsets(self, machine: Machine) -> bool:
+        """Whether some connection has other sequence numbers on the client's side."""
+        if not machine.is_there:
+            return False
+        with suppress(StateError):  # halted: they translate nothing
+            comparing = await ask_paths(self.comparing, lambda path: path.has_offsets)
+            return any([*comparing, *await ask_paths(self.serving, lambda path: path.has_offsets)])
+        return False
+
+    async def close(self) -> None:
+        """End the data paths, unless they are needed."""
+        if not self._is_needed:
+            await self._slot.drop([*self.comparing, *self.serving])
+            self.comparing, self.serving = [], []
+
+    async def clear(self, machine: Machine) -> None:
+        """See `GuestWiring`; nothing while the paths are needed."""
+        if not self._is_needed:
+            await self._wiring.clear(machine)
+
+    async def abandon(self) -> None:
+        """The guest is gone."""
+        self._is_needed = False
+        await self.close()
+
+    # ── a node that was started again ─────────────────────────────────────────────────────────────────────────
+
+    async def is_left(self, machine: Machine) -> bool:
+        """See `GuestWiring`."""
+        return await self._wiring.is_left(machine)
+
+    async def resume(self, machine: Machine, kept: Sequence[KeptRows], files: CardRows) -> None:
+        """Translate the connections of before a takeover again, if the guest is still wired to this node."""
+        if not await self._wiring.renew(machine):
+            return
+        callbacks = self._slot.callbacks()
+        for one, file, ports in zip(kept, files, self._wiring.open(), strict=True):
+            rewriter, restored = restored_rewriter(self._options, one)
+            log.info(
+                f"serving again, as before the restart: {restored.rows} connections of before the takeover go on",
+                file=str(file.path),
+                term=one.term,
+                unreadable=restored.unreadable,
+            )
+            path = make_primary_path(
+                self._options, callbacks, self._on_differences, ports, rewriter=rewriter, rows=file
+            )
+            self.comparing.append(path)
+        self._slot.use(self.comparing)

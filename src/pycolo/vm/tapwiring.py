@@ -1,0 +1,152 @@
+"""The node beside QEMU, as `GuestWiring`: its own TAP stands in the bridge in the place of the guest's.
+
+::
+
+    bridge ── node's TAP ── data path ── packet socket on the guest's tap ── QEMU, any -netdev tap
+
+Nothing is added to QEMU. While this node is gone the guest's tap is in no bridge: the guest is cut off, as it must be
+while its output is not compared.
+"""
+
+import asyncio
+import re
+from typing import Final, Protocol
+
+from pycolo.errors import ConfigError
+from pycolo.qmp.probe import Facts
+from pycolo.transport.guesttap import GuestTap, open_guest
+from pycolo.transport.ports import open_device
+from pycolo.transport.portspec import parse_port
+from pycolo.vm.guestwiring import CardPorts
+from pycolo.vm.machine import Machine
+
+_TAP: Final = re.compile(r"(?:^|[,\s])ifname=([^,\s]+)")
+
+
+class CardWire(Protocol):
+    """The place of one card's tap on this host: see `pycolo.hostnet.wire.Wire`. Its methods block."""
+
+    node_tap: str
+
+    @property
+    def is_left(self) -> bool:
+        """Whether an earlier process of this node has left it attached."""
+
+    def prepare(self, tap: str) -> None:
+        """Make the node's TAP."""
+
+    def attach(self) -> None:
+        """The node's TAP takes the place of the guest's."""
+
+    def hold_apart(self) -> None:
+        """Neither is in a bridge."""
+
+    def detach(self) -> None:
+        """The guest's tap is back in its place; the node's TAP is gone."""
+
+
+class Card:
+    """One `[[card]]` on this host."""
+
+    def __init__(self, netdev: str, tap: str | None, wire: CardWire) -> None:
+        """`tap`: as the file says; None: as QEMU says."""
+        self.netdev = netdev
+        self.wire = wire
+        self.tap = tap or ""
+        self._given = tap
+        self.port: GuestTap | None = None
+
+    def find(self, facts: Facts) -> None:
+        """Find the tap of QEMU's netdev. Raises `ConfigError`."""
+        if self._given is not None:
+            return
+        netdev = facts.netdevs.get(self.netdev)
+        if netdev is None:
+            raise ConfigError("card.netdev", f"one of QEMU's: {', '.join(facts.netdevs) or 'it has none'}", self.netdev)
+        found = _TAP.search(netdev.info)
+        if found is None:
+            expected = "a netdev of type tap whose ifname QEMU knows; give card.tap"
+            raise ConfigError("card.netdev", expected, f"{self.netdev}: {netdev.type},{netdev.info}")
+        self.tap = found[1]
+
+    def open(self) -> CardPorts:
+        """The ports of this card's data path. Raises `ConnectError`."""
+        lan = open_device(parse_port(f"tap:{self.wire.node_tap},vnet_hdr=on", "card"), f"card {self.netdev}")
+        try:
+            guest = open_guest(parse_port(f"packet:{self.tap},vnet_hdr=on", "card"), f"card {self.netdev}")
+        except BaseException:
+            lan.close()
+            raise
+        self.port = guest
+        return CardPorts(lan, lan, guest, guest, guest)
+
+
+class TapWiring:
+    """See `GuestWiring`."""
+
+    is_exact = True
+
+    def __init__(self, cards: list[Card]) -> None:
+        self.cards = cards
+
+    async def make_ready(self, machine: Machine, facts: Facts) -> None:
+        """Make the nodes' TAPs."""
+        for card in self.cards:
+            card.find(facts)
+            await asyncio.to_thread(card.wire.prepare, card.tap)
+
+    def open(self) -> list[CardPorts]:
+        """Those of all cards."""
+        made: list[CardPorts] = []
+        try:
+            for card in self.cards:
+                made.append(card.open())
+        except BaseException:
+            for ports in made:
+                ports.close()
+            raise
+        return made
+
+    async def insert(self, machine: Machine) -> None:
+        """The nodes' TAPs take the places of the guest's."""
+        await self._each("attach")
+
+    async def insert_apart(self, machine: Machine) -> None:
+        """No TAP is in a bridge."""
+        await self._each("hold_apart")
+
+    async def withdraw(self, machine: Machine) -> None:
+        """The guest's TAPs are back in their places."""
+        await self._each("detach")
+
+    async def clear(self, machine: Machine) -> None:
+        """Nothing is left after `withdraw`."""
+
+    async def renew(self, machine: Machine) -> bool:
+        """The nodes' TAPs outlive the node, in their places."""
+        if not await self.is_left(machine):
+            return False
+        await self.make_ready(machine, await machine.probe(is_forced=True))
+        return True
+
+    async def is_left(self, machine: Machine) -> bool:
+        """Whether a journal of an earlier process is there."""
+        return any(card.wire.is_left for card in self.cards)
+
+    async def after_colo(self, machine: Machine) -> None:
+        """Nothing of ours is in QEMU."""
+
+    async def serve(self) -> None:
+        """The nodes' TAPs join their bridges; the guest's stay out."""
+        await self._each("attach")
+
+    async def serve_alone(self) -> None:
+        """The guest's TAPs are in their places, or the nodes' are while they are needed."""
+
+    async def leave(self) -> None:
+        """No TAP is in a bridge."""
+        await self._each("hold_apart")
+
+    async def _each(self, what: str) -> None:
+        for card in self.cards:
+            await asyncio.to_thread(getattr(card.wire, what))

@@ -1,0 +1,120 @@
+"""The node beside QEMU: which tap is moved where, in which step of a plan."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pycolo.errors import ConfigError, ConnectError
+from pycolo.vm import tapwiring
+from pycolo.vm.tapwiring import Card, TapWiring
+from support.guestworld import FACTS
+
+TWO = replace(FACTS, netdevs=FACTS.netdevs | {"hn1": replace(FACTS.netdevs["hn0"], id="hn1", info="ifname=tap1,x=y")})
+
+
+class Wire:
+    """See `CardWire`."""
+
+    def __init__(self, name: str, did: list[str]) -> None:
+        self.node_tap = f"colo-{name}"
+        self.is_left = False
+        self._name = name
+        self._did = did
+
+    def prepare(self, tap: str) -> None:
+        self._did.append(f"prepare {self._name} {tap}")
+
+    def attach(self) -> None:
+        self._did.append(f"attach {self._name}")
+
+    def hold_apart(self) -> None:
+        self._did.append(f"hold apart {self._name}")
+
+    def detach(self) -> None:
+        self._did.append(f"detach {self._name}")
+
+
+class Machine:
+    async def probe(self, *, is_forced: bool) -> Any:
+        return TWO
+
+
+MACHINE: Any = Machine()
+
+
+@pytest.fixture
+def did() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def wiring(did: list[str]) -> TapWiring:
+    """Two cards; the second one's tap stands in the file."""
+    return TapWiring([Card("hn0", None, Wire("0", did)), Card("hn1", "mytap", Wire("1", did))])
+
+
+def test_every_card_is_moved(wiring: TapWiring, did: list[str]) -> None:
+    asyncio.run(wiring.make_ready(MACHINE, TWO))
+    assert did == ["prepare 0 tap0", "prepare 1 mytap"]
+    for does, moves in (
+        (wiring.insert(MACHINE), "attach"),
+        (wiring.insert_apart(MACHINE), "hold apart"),
+        (wiring.serve(), "attach"),
+        (wiring.leave(), "hold apart"),
+        (wiring.withdraw(MACHINE), "detach"),
+    ):
+        did.clear()
+        asyncio.run(does)
+        assert did == [f"{moves} 0", f"{moves} 1"]
+
+
+def test_a_guest_that_serves_alone_is_left_where_it_is(wiring: TapWiring, did: list[str]) -> None:
+    asyncio.run(wiring.serve_alone())
+    asyncio.run(wiring.after_colo(MACHINE))
+    asyncio.run(wiring.clear(MACHINE))
+    assert did == []
+
+
+def test_a_restarted_node_goes_on_where_it_was(wiring: TapWiring, did: list[str]) -> None:
+    assert not asyncio.run(wiring.renew(MACHINE))
+    wiring.cards[1].wire.is_left = True  # type: ignore[misc]
+    assert asyncio.run(wiring.renew(MACHINE))
+    assert did == ["prepare 0 tap0", "prepare 1 mytap"]
+
+
+@pytest.mark.parametrize(
+    ("netdev", "said"),
+    [("hn7", "hn0, hn1"), ("fd", "ifname")],
+)
+def test_a_tap_that_cannot_be_found_is_the_files_error(netdev: str, said: str) -> None:
+    facts = replace(TWO, netdevs=TWO.netdevs | {"fd": replace(TWO.netdevs["hn0"], id="fd", info="fd=23")})
+    with pytest.raises(ConfigError, match=said):
+        Card(netdev, None, Wire("0", [])).find(facts)
+    Card(netdev, "tap7", Wire("0", [])).find(facts)
+
+
+def test_a_card_that_cannot_be_opened_leaves_nothing_open(wiring: TapWiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    closed: list[str] = []
+
+    class Port:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            opened.append(name)
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    def guest(spec: Any, option: str) -> Port:
+        if spec.target == "mytap":
+            raise ConnectError("no such tap")
+        return Port(spec.target)
+
+    monkeypatch.setattr(tapwiring, "open_device", lambda spec, option: Port(spec.target))
+    monkeypatch.setattr(tapwiring, "open_guest", guest)
+    asyncio.run(wiring.make_ready(MACHINE, TWO))
+    with pytest.raises(ConnectError):
+        wiring.open()
+    assert sorted(opened) == sorted(set(closed))
