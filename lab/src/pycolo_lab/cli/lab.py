@@ -17,6 +17,7 @@ def lab() -> None:
 @click.option("--list", "listing", is_flag=True, help="List the scenarios and exit.")
 @click.option("--rounds", type=click.IntRange(1, 10_000), help="Rounds of each scenario: fault, repair, protect again.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the random moments in protect-killed.")
+@click.option("--beside", is_flag=True, help="The nodes stand beside QEMU ([[card]]) instead of in its network.")
 @click.option(
     "--qemu",
     metavar="VERSION|PATH",
@@ -52,6 +53,7 @@ def qemu(
     listing: bool,
     rounds: int | None,
     seed: int,
+    beside: bool,
     qemu: str | None,
     accel: str,
     guest: str,
@@ -86,6 +88,7 @@ def qemu(
         scenarios=scenarios,
         rounds=rounds,
         seed=seed,
+        is_beside=beside,
         qemu=qemu,
         accelerator=accel,
         guest=guest,

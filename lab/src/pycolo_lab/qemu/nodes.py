@@ -17,6 +17,7 @@ from pycolo_lab.qemu.topology import BRIDGE, HOST_ADDRESSES, STORE_ADDRESS, TAP
 from pycolo_lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
 
 PAIR: Final = "lab"
+NETDEV: Final = "hn0"
 LINK_PORT: Final = 9000
 STORE_URL: Final = f"http://{STORE_ADDRESS}:2379"
 LINK_ADDRESSES: Final = {Host.A: LINK_A_ADDRESS, Host.B: LINK_B_ADDRESS}
@@ -56,6 +57,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_timeout_ms: int = 5000
     has_paths: bool = False
     """Whether the nodes know each other's addresses on the LAN. Then the link has TLS: plain text is for one link."""
+    is_beside: bool = False
+    """The nodes stand beside QEMU, with `[[card]]`; else in its network, as filters."""
     has_gate: bool = False
     """Between the first primary's node and its QEMU's monitor, see `gate`."""
     automatic: bool = False
@@ -117,7 +120,6 @@ class NodeFiles:
         return running_pid(self._qemu_pid, str(self.qmp))
 
     def _settings(self, machine: Machine, setting: NodeSetting, command: list[str]) -> dict[str, dict[str, Any]]:
-        bridge = ["ip", "link", "set", TAP]
         arbiter: dict[str, Any] = {"kind": setting.arbiter}
         if setting.arbiter == "command":
             arbiter |= {"command": [str(self.fence)], "timeout_ms": FENCE_MS, "head_start_ms": FENCE_MS}
@@ -139,13 +141,13 @@ class NodeFiles:
             "qemu": {
                 "qmp": str(self.qmp),
                 "yank": str(self.directory / "yank.sock"),
-                "netdev": "hn0",
+                **({} if setting.is_beside else {"netdev": NETDEV}),
                 "directory": str(self.directory),
                 "command": command,
                 "environment": machine.environment,
                 "start_timeout_ms": 20_000,
             },
-            "network": {"serve": [*bridge, "master", BRIDGE], "retire": [*bridge, "nomaster"]},
+            **self._way_to_the_clients(setting),
             "checkpoint": {
                 "min_distance_ms": 20,
                 "max_interval_ms": setting.checkpoint_interval_ms,
@@ -158,6 +160,13 @@ class NodeFiles:
             "control": {"socket": str(self.control)},
             "log": {"format": "text", "level": "debug"},
         }
+
+    def _way_to_the_clients(self, setting: NodeSetting) -> dict[str, Any]:
+        """The node's own TAP in the place of the guest's, or filters in QEMU and commands that move the tap."""
+        if setting.is_beside:
+            return {"[card]": {"netdev": NETDEV, "bridge": BRIDGE}}
+        command = ["ip", "link", "set", TAP]
+        return {"network": {"serve": [*command, "master", BRIDGE], "retire": [*command, "nomaster"]}}
 
     def _other_paths(self) -> dict[str, Any]:
         return {

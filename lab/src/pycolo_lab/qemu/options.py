@@ -21,6 +21,8 @@ class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seed of the random moments in `protect-killed`."""
     arbiter: str | None = None
     """Of a pair that is held; None: `ARBITER_DEFAULT`."""
+    is_beside: bool = False
+    """The nodes stand beside QEMU in every scenario."""
     hold: bool = False
     keep: bool = False
     as_json: bool = False

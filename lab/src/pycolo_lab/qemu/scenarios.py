@@ -93,6 +93,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints_min: int = 0
     """So many checkpoints have been made before each fault."""
     checkpoint_timeout_ms: int = 5000
+    is_beside: bool = False
+    """The nodes stand beside QEMU."""
+    hashes: bool = False
+    """The client asks for a hash over the guest's input, and no other client is there: see `hashrunner`."""
     stood_still_max_ms: int | None = None
     """A law: for no longer may a fault keep all clients without an answer."""
 
@@ -100,13 +104,14 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     def setting(self) -> NodeSetting:
         """How the nodes are configured."""
         # The control's only checkpoint is the first: what diverges stays so until the kill.
-        interval_ms = 2000 if self.compare else 0
+        interval_ms = 2000 if self.compare and not self.hashes else 0
         return NodeSetting(
             arbiter=self.arbiter,
             compare=self.compare,
             checkpoint_interval_ms=interval_ms,
             checkpoint_timeout_ms=self.checkpoint_timeout_ms,
             has_paths=self.has_paths,
+            is_beside=self.is_beside or self.hashes,
             has_gate=self.fault is Fault.REFUSED,
             automatic=self.fault is Fault.SWITCHOVER,
         )
@@ -279,6 +284,13 @@ SCENARIOS: Final = (
         fault=Fault.HOST,
         draw_every=4,
         checkpoints_min=500,
+    ),
+    Scenario(
+        name="hash",
+        text="checkpoints at random moments, no frame of input is missed or repeated, then the primary's host dies",
+        fault=Fault.HOST,
+        hashes=True,
+        checkpoints_min=50,
     ),
     Scenario(name="control", text="nothing is compared (must fail)", fault=Fault.HOST, compare=False),
 )

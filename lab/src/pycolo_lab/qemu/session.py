@@ -12,6 +12,7 @@ from pycolo_lab.namespaces import is_machine_root, run_isolated, run_with_own_pi
 from pycolo_lab.qemu import pause, store
 from pycolo_lab.qemu.checks import check_machine, check_options
 from pycolo_lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
+from pycolo_lab.qemu.hashrunner import HashRunner
 from pycolo_lab.qemu.image import Image, ensure_image, keep_files
 from pycolo_lab.qemu.machine import GUESTS, Machine, Qemu, find_qemu, probed_accelerator
 from pycolo_lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
@@ -34,7 +35,10 @@ def run_qemu_lab(options: QemuLabOptions, interruption: Interruption) -> int:
 
     It checks before it installs and builds. Raises `LabError`.
     """
-    chosen = choose(options.scenarios)
+    chosen = [
+        msgspec.structs.replace(scenario, is_beside=scenario.is_beside or options.is_beside)
+        for scenario in choose(options.scenarios)
+    ]
     check_options(options)
     with_pause = not options.scenarios or PAUSE in options.scenarios
     with_etcd = not options.hold and any(scenario.arbiter == "etcd" for scenario in chosen)
@@ -117,9 +121,8 @@ class _Session:
         stage = Stage(machine, network, self._directory / scenario.name, self._interruption.look)
         try:
             stage.build(scenario.setting)
-            facts = Runner(
-                scenario, stage, self._options.rounds, self._options.seed, lambda text: say(f"  {text}")
-            ).run()
+            kind = HashRunner if scenario.hashes else Runner
+            facts = kind(scenario, stage, self._options.rounds, self._options.seed, lambda text: say(f"  {text}")).run()
         except RunInterruptedError:
             raise
         except LabError as error:
@@ -147,7 +150,7 @@ class _Session:
     def _hold(self, machine: Machine, outer_pid: int) -> int:
         network = self._network("held")
         stage = Stage(machine, network, self._directory / "held", self._interruption.look)
-        stage.build(NodeSetting(arbiter=self._options.arbiter or ARBITER_DEFAULT))
+        stage.build(NodeSetting(arbiter=self._options.arbiter or ARBITER_DEFAULT, is_beside=self._options.is_beside))
         print(instructions(stage, outer_pid), file=sys.stderr, flush=True)
         while True:
             stage.rest(HOLD_STEP_S)

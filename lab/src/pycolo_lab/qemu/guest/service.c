@@ -12,7 +12,9 @@
  *                 "dirty": a process of its own changes each page of BYTES again and again, RATE bytes a second
  *                 (0: as fast as it can), for SECONDS (0: each page once), and keeps that memory
  *
- * UDP port 5000: every datagram comes back as it was.
+ * UDP port 5000: every datagram comes back as it was, but for those that begin with "hash" and a number of 8 bytes.
+ * Their answer is 24 bytes, little-endian: that number, how many of them have come, and FNV-1a over all their bytes in
+ * the order in which they came. So one answer shows whether the guest has had the same input as its replica.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -365,15 +367,39 @@ static void end_connection(int slot)
     connections[slot] = connections[used];
 }
 
+static uint64_t hashed, hash = 14695981039346656037u;
+
+/* Take a datagram, and make its answer of it; the answer's length is returned. */
+static size_t take_hashed(char *datagram, size_t length)
+{
+    uint64_t answer[3];
+
+    for (size_t i = 0; i < length; i++) {
+        hash = (hash ^ (uint8_t)datagram[i]) * 1099511628211u;
+    }
+    memcpy(answer, datagram + 4, 8);
+    answer[1] = ++hashed;
+    answer[2] = hash;
+    memcpy(datagram, answer, sizeof answer);
+    return sizeof answer;
+}
+
 static void echo(int file)
 {
     static char datagram[65536];
     struct sockaddr_in from;
     socklen_t length = sizeof from;
-    ssize_t got = recvfrom(file, datagram, sizeof datagram, MSG_DONTWAIT, (struct sockaddr *)&from, &length);
+    ssize_t got;
 
-    if (got >= 0) {
-        sendto(file, datagram, (size_t)got, MSG_DONTWAIT, (struct sockaddr *)&from, length);
+    while ((got = recvfrom(file, datagram, sizeof datagram, MSG_DONTWAIT, (struct sockaddr *)&from, &length)) >= 0) {
+        if (got >= 24 && !memcmp(datagram, "hash", 4)) {
+            got = (ssize_t)take_hashed(datagram, (size_t)got);
+        }
+        while (sendto(file, datagram, (size_t)got, MSG_DONTWAIT, (struct sockaddr *)&from, length) < 0 &&
+               (errno == EAGAIN || errno == ENOBUFS)) {
+            usleep(200); /* an answer that is not sent would be one that only one of two guests sends */
+        }
+        length = sizeof from;
     }
 }
 
@@ -402,11 +428,14 @@ static void load_pattern(const char *path)
 static int open_socket(int type)
 {
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(PORT)};
-    int file = socket(AF_INET, type | SOCK_CLOEXEC, 0), on = 1;
+    int file = socket(AF_INET, type | SOCK_CLOEXEC, 0), on = 1, much = 16 << 20;
 
     setsockopt(file, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (type == SOCK_STREAM) {
         setsockopt(file, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* inherited by every connection */
+    } else {
+        setsockopt(file, SOL_SOCKET, SO_RCVBUFFORCE, &much, sizeof much); /* or two guests would drop differently */
+        setsockopt(file, SOL_SOCKET, SO_SNDBUFFORCE, &much, sizeof much);
     }
     if (bind(file, (struct sockaddr *)&any, sizeof any) || (type == SOCK_STREAM && listen(file, 1024))) {
         die("service: bind");
