@@ -69,6 +69,9 @@ SHORT_RUN: Final = 4
 
 CORRECTION_MAX: Final = 4.0
 
+HITS_CHANCE: Final = 2
+"""So few changed pages are chance: one of them stands for megabytes."""
+
 HITS_MIN: Final = 8
 """Fewer changed pages in the sample say too little to correct the estimate by."""
 
@@ -144,6 +147,8 @@ class Pace:
 
     def looked(self, now_us: int, changed_bytes: int, hits: int, took_us: int) -> None:
         """`changed_bytes` is what the sample says has changed since `look_began`; `hits` are its changed pages."""
+        if hits <= HITS_CHANCE:
+            changed_bytes = 0
         passed_us = now_us - self._looked_us
         if passed_us > 0:
             self._rate = max(0.0, changed_bytes - self._seen_bytes) * self._correction * 1e6 / passed_us
@@ -272,8 +277,14 @@ class Pace:
 
     @property
     def _allowed_bytes(self) -> float:
-        """What can be copied within the target."""
-        return self.speed * max(self.target_us * MARGIN - self.fixed_us, self.target_us * (1 - MARGIN)) / 1e6
+        """What can be copied within the target; where the fixed part leaves no room for that, what doubles the pause.
+
+        To hurry would not help then: the guest would stand still for the fixed part again and again.
+        """
+        room_us = self.target_us * MARGIN - self.fixed_us
+        if room_us < self.target_us * (1 - MARGIN):
+            room_us = max(self.target_us * (1 - MARGIN), min(self.fixed_us, self.target_us))
+        return self.speed * room_us / 1e6
 
     @property
     def standing(self) -> float:

@@ -96,6 +96,20 @@ def test_the_guest_runs_at_least_as_long_as_an_empty_checkpoint_takes():
     assert pace.interval_us == pytest.approx(60_000, rel=0.01)
 
 
+def test_on_a_host_that_is_too_slow_for_the_target_an_idle_guest_is_not_hurried():
+    """Each checkpoint takes longer than the target, whatever is copied."""
+    pace, now_us = made(), 0
+    for number in range(9):
+        began_us = looking(pace, now_us)
+        for look in range(1, 20):
+            pace.looked(began_us + look * 400_000, (look + number) % 3 * 4 * MIB, (look + number) % 3, 3_000)
+            assert pace.due_us(now_us) == now_us + INTERVAL_US, "one page of the sample, or two, are chance"
+        pace.copied(Copied(INTERVAL_US, 115_000, MIB))
+        now_us += INTERVAL_US
+    assert pace.interval_us == INTERVAL_US
+    assert not pace.is_held
+
+
 def test_without_periodic_checkpoints_nothing_is_due():
     pace = made(interval_us=0)
     for _ in range(3):
