@@ -7,15 +7,18 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pycolo.errors import ConfigError, ConnectError, PycoloError, StateError
 from pycolo.hostnet import execution, looking, recovery, wire
 from pycolo.hostnet.facts import BridgePlace
+from pycolo.hostnet.journal import Journal
 from pycolo.hostnet.plan import Step
-from pycolo.hostnet.wire import Wire, node_tap_name
+from pycolo.hostnet.wire import Wire, journal_path, node_tap_name
 from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import parse_port
+from support import netns
 from support.taphost import (
     BROADCAST,
     CLIENT_MAC,
@@ -302,6 +305,32 @@ def test_a_restore_without_the_tap_removes_what_is_the_nodes(host: TapHost) -> N
     assert "tap0: gone: nothing to put back" in restored(host)
     assert host.link("colo-vm1") is None
     assert restored(host) == [f"{host.state}: no card to put back"]
+
+
+def test_a_restore_elsewhere_changes_nothing(host: TapHost) -> None:
+    """The same names in another network namespace, or after a restart of the host, are other devices."""
+    one = host.wire()
+    one.prepare("tap0")
+    one.attach()
+    one.close()
+    moved = host.facts()
+    other = netns.made()
+    try:
+        with inside(other.path):
+            (error,) = recovery.restore(host.state, lambda _line: None)
+    finally:
+        other.close()
+    assert "of another network namespace" in str(error)
+    assert (host.facts(), one.is_left) == (moved, True)
+    journal = Journal(journal_path(host.state, 0))
+    record = journal.read()
+    assert record is not None
+    journal.write(msgspec.structs.replace(record, boot="an earlier one"))
+    assert not one.is_left
+    assert restored(host) == ["tap0: the host was started anew since: nothing to put back"]
+    assert host.facts() == moved
+    journal.write(record)
+    restored(host)
 
 
 def test_a_restore_is_refused_while_the_node_lives(host: TapHost) -> None:
