@@ -409,8 +409,15 @@ class Admission:
 
 class Ages:
     timeout_us: int
+    cycle_us: int
     def __init__(
-        self, held: Held, tcp: TcpComparison, datagram: DatagramComparison, admission: Admission, timeout_us: int
+        self,
+        held: Held,
+        tcp: TcpComparison,
+        datagram: DatagramComparison,
+        admission: Admission,
+        timeout_us: int,
+        cycle_us: int,
     ) -> None: ...
 
 class MutualWait:
@@ -466,7 +473,6 @@ class Comparator:
     @property
     def probe(self) -> Probe: ...
     scan_cycle_us: int
-    age_cycle_us: int
     @property
     def primary_name(self) -> str: ...
     @property

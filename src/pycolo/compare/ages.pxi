@@ -6,21 +6,41 @@ The time for which the other side was not read (see `admission`) does not count.
 
 @cython.final
 cdef class Ages:
-    """`timeout_us`: compare_timeout."""
+    """`timeout_us`: compare_timeout. `cycle_us`: how often it is looked for, while packets wait."""
 
     cdef Held held
     cdef TcpComparison tcp
     cdef DatagramComparison datagram
     cdef Admission admission
     cdef public long long timeout_us
+    cdef public long long cycle_us
+    cdef long long _next_us
 
-
-    def __init__(self, held, tcp, datagram, admission, timeout_us):
+    def __init__(self, held, tcp, datagram, admission, timeout_us, cycle_us):
         self.held = held
         self.tcp = tcp
         self.datagram = datagram
         self.admission = admission
         self.timeout_us = timeout_us
+        self.cycle_us = cycle_us
+        self._next_us = 0
+
+    cdef inline long long due_us(self) noexcept nogil:
+        """When to look next, while packets wait."""
+        return self._next_us
+
+    cdef int look(self, long long now_us) noexcept nogil:
+        """Look at all connections that hold packets, once a cycle."""
+        cdef int row = self.held.active_head
+        cdef int following
+        if now_us < self._next_us:
+            return 0
+        self._next_us = now_us + self.cycle_us
+        while row != _NONE:
+            following = self.held.next_active(row)
+            self.time_out(row, now_us)
+            row = following
+        return 0
 
     cdef int time_out(self, int row, long long now_us) noexcept nogil:
         """Report packets that have waited too long, and apply the policy."""

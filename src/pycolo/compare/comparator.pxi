@@ -8,7 +8,6 @@ Back-pressure (rule C6): a call that returns less than `end` stopped because a q
 shell stops reading that side and offers the rest again after any other event. Nothing taken is dropped.
 """
 
-
 cdef enum:
     _EVICTED_PER_SCAN = 1024
 _COMPARATOR_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
@@ -18,15 +17,13 @@ cdef enum:
     _TAKEN = 0
     _IMPOSSIBLE = -1
 
-
 @cython.final
 cdef class Comparator:
     """Compares two replicas' output. Options are colo-compare's, in milliseconds and packets.
 
     `seed`: random 128 bits for the connection table. `policy`: a `DivergencePolicy`. `commits_input`: ack_policy=commit
     (otherwise immediate). `needs_handshake`: connections whose SYN was not seen pass uncompared, for pairs that do not
-    copy state. `is_passing`: nothing is compared (no secondary). `age_cycle_ms`: how often ages are looked at while
-    packets wait; 0: once per scan, as colo-compare does. `mutual_wait_ms`: see `MutualWait`.
+    copy state. `is_passing`: nothing is compared (no secondary). `age_cycle_ms`: see `Ages`; 0: once per scan.
     """
 
     cdef readonly ConnectionTable table
@@ -47,17 +44,14 @@ cdef class Comparator:
     cdef readonly Span span
     cdef readonly Probe probe
     cdef public long long scan_cycle_us
-    cdef public long long age_cycle_us
     cdef readonly object primary_name
     cdef readonly object secondary_name
     cdef readonly bint is_passing
     cdef readonly bint awaits_marker
     cdef readonly long long epoch
     cdef long long _next_scan_us
-    cdef long long _next_age_us
     cdef int _outcome
     cdef bint _is_requested
-
 
     def __init__(
         self,
@@ -88,7 +82,8 @@ cdef class Comparator:
         self.datagram = DatagramComparison(self.held)
         self.steady = Steady(self.table, self.held, self.tcp, self.datagram)
         self.admission = Admission(self.held, self.tcp, self.datagram, scan_cycle_ms * 1000)
-        self.ages = Ages(self.held, self.tcp, self.datagram, self.admission, compare_timeout_ms * 1000)
+        age_ms = age_cycle_ms or scan_cycle_ms
+        self.ages = Ages(self.held, self.tcp, self.datagram, self.admission, compare_timeout_ms * 1000, age_ms * 1000)
         self.mutual = MutualWait(self.held, self.ages, mutual_wait_ms * 1000)
         self.primary_fragments = Reassembly(self.held, True, compare_timeout_ms * 1000)
         self.secondary_fragments = Reassembly(self.held, False, compare_timeout_ms * 1000)
@@ -98,14 +93,12 @@ cdef class Comparator:
         self.span = Span()
         self.probe = Probe()
         self.scan_cycle_us = scan_cycle_ms * 1000
-        self.age_cycle_us = (age_cycle_ms or scan_cycle_ms) * 1000
         self.primary_name = primary_name
         self.secondary_name = secondary_name
         self.is_passing = False
         self.awaits_marker = False
         self.epoch = 0
         self._next_scan_us = 0
-        self._next_age_us = 0
         self._outcome = 0
         self._is_requested = False
 
@@ -225,7 +218,7 @@ cdef class Comparator:
     cdef long long due_us(self) noexcept nogil:
         cdef long long due = min(self.tcp.split_due_us, self.datagram.reorder_due_us, self.admission.due_us())
         if self.held.active_head != _NONE:
-            due = min(due, min(self._next_age_us, self.mutual.due_us()))
+            due = min(due, min(self.ages.due_us(), self.mutual.due_us()))
         if self.table.used or self.primary_fragments.slots.used:
             return min(due, self._next_scan_us)
         return min(due, self._next_scan_us) if self.secondary_fragments.slots.used else due
@@ -451,13 +444,7 @@ cdef class Comparator:
                     self.datagram.reorder_due(row, stood_us, now_us)
                 row = following
         self.mutual.look(now_us)
-        if now_us >= self._next_age_us:
-            self._next_age_us = now_us + self.age_cycle_us
-            row = self.held.active_head
-            while row != _NONE:
-                following = self.held.next_active(row)
-                self.ages.time_out(row, now_us)
-                row = following
+        self.ages.look(now_us)
         if now_us < self._next_scan_us:
             return 0
         self._next_scan_us = now_us + self.scan_cycle_us

@@ -236,8 +236,7 @@ class SecondaryGuest:
 
     async def yank(self) -> None:
         """Free a QEMU that waits on the migration stream: the stream goes through this node, which closes its end."""
-        if self.path is not None:
-            await ask_path(self.path, self.path.hold_for_takeover)
+        await ask_paths(self.paths, lambda path: path.hold_for_takeover)
         if self._relay is not None:
             self._relay.end_input()
 
