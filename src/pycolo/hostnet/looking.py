@@ -22,6 +22,7 @@ _IFLA_MTU: Final = 4
 _IFLA_MASTER: Final = 10
 _IFLA_PROTINFO: Final = 12
 _IFLA_TXQLEN: Final = 13
+_IFLA_OPERSTATE: Final = 16
 _IFLA_LINKINFO: Final = 18
 _IFLA_IFALIAS: Final = 20
 _IFLA_AF_SPEC: Final = 26
@@ -45,6 +46,8 @@ _BRIDGE_VLAN_INFO: Final = 2
 VLAN_PVID: Final = 2
 VLAN_UNTAGGED: Final = 4
 _IFF_UP: Final = 1
+_OPER_UNKNOWN: Final = 0
+_OPER_UP: Final = 6
 _IFA_ADDRESS: Final = 1
 _IFA_LOCAL: Final = 2
 _NDA_LLADDR: Final = 2
@@ -174,9 +177,10 @@ def ports_of(netlink: Netlink, bridge: int) -> list[int]:
 
 def port_of(netlink: Netlink, link: Link, bridge: Bridge) -> BridgePlace:
     """The settings of a bridge's port."""
+    is_running = _is_running(netlink, link.index)
     options, state = port_options(netlink, link.index)
-    # Without carrier a port is disabled, and with STP the bridge decides.
-    is_chosen = bridge.stp == 0 and link.has_carrier and link.is_up and state != FORWARDING
+    # A port that does not run is disabled, with STP the bridge decides.
+    is_chosen = bridge.stp == 0 and is_running and state != FORWARDING
     return BridgePlace(
         bridge=bridge.name,
         options=options,
@@ -185,6 +189,15 @@ def port_of(netlink: Netlink, link: Link, bridge: Bridge) -> BridgePlace:
         groups=tuple(sorted(group.hex() for group in port_groups(netlink, link.index) if group[0] == _MDB_PERMANENT)),
         state=state if is_chosen else None,
     )
+
+
+def _is_running(netlink: Netlink, index: int) -> bool:
+    """Not the carrier: the kernel enables a bridge's port only when its operational state has followed that."""
+    body = netlink.ask(GETLINK, LINK.pack(0, 0, index, 0, 0), (_ENODEV,))
+    if body is None:
+        return False
+    state = number(attributes(body[LINK.size :]).get(_IFLA_OPERSTATE, b""))
+    return bool(LINK.unpack_from(body)[3] & _IFF_UP) and state in (_OPER_UNKNOWN, _OPER_UP)
 
 
 def port_options(netlink: Netlink, index: int) -> tuple[dict[str, int], int]:

@@ -205,6 +205,19 @@ def test_the_bridge_keeps_its_mac_when_it_was_the_taps(host: TapHost) -> None:
     assert host.facts() == before
 
 
+def test_a_port_that_its_administrator_has_disabled_stays_so(host: TapHost) -> None:
+    host.sh("until bridge link show dev tap0 | grep -q 'state forwarding'; do sleep 0.01; done")
+    host.sh("bridge link set dev tap0 state 0")
+    before, place = host.facts(), host.place("tap0")
+    assert isinstance(place, BridgePlace)
+    assert place.state == 0
+    one = host.wire()
+    one.prepare("tap0")
+    one.attach()
+    one.detach()
+    assert host.facts() == before
+
+
 def test_with_stp_the_place_is_taken_when_the_bridge_forwards(host: TapHost) -> None:
     host.sh("ip link set br0 type bridge stp_state 1 forward_delay 200")
     one = host.wire()
