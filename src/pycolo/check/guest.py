@@ -93,7 +93,8 @@ def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_p
         )
     yield from _trap_items(facts, command_line(pid), is_pairs=is_pairs)
     has_yank = config.qemu.yank is not None
-    yield from finding_items(judge(facts, role, config.qemu.netdev, has_yank_socket=has_yank))
+    cards = [card.netdev for card in config.card]
+    yield from finding_items(judge(facts, role, config.qemu.netdev, cards=cards, has_yank_socket=has_yank))
 
 
 def finding_items(findings: Sequence[Finding]) -> Iterator[Item]:

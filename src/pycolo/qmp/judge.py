@@ -4,7 +4,7 @@ Pure. "Seen" in a text means: in this project's own runs with QEMU 7.2, 10.0 and
 is no problem (`pycolo.qmp.cures`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -37,16 +37,19 @@ class Finding:
     """A refusal that `colo protect --force` overrides: COLO begins, and is known or feared to lose the guest."""
 
 
-def judge(facts: Facts, role: Role, netdev: str, *, has_yank_socket: bool = True) -> list[Finding]:
+def judge(
+    facts: Facts, role: Role, netdev: str, *, cards: Sequence[str] = (), has_yank_socket: bool = True
+) -> list[Finding]:
     """The problems of this QEMU as `role`, with filters on `netdev`; refusals first. Empty: none.
 
+    `cards`: the netdevs that the node stands beside instead; then `netdev` is "".
     A primary is judged before it is protected, a secondary while it waits for its migration.
     """
     findings = [
         *_abilities(facts),
         *_machine(facts),
         *_devices(facts),
-        *_network(facts, netdev),
+        *(_beside(facts, cards) if cards else _network(facts, netdev)),
         *_state(facts, role),
         *_storage(facts),
         *_emulation(facts),
@@ -141,6 +144,40 @@ def _network(facts: Facts, netdev: str) -> Iterator[Finding]:
             "several-nics",
             f"only frames of netdev {netdev} are compared and held; both hosts send those of {others} unchecked: "
             "remove the others, or keep them off the network",
+        )
+
+
+def _beside(facts: Facts, cards: Sequence[str]) -> Iterator[Finding]:
+    """Of netdevs whose taps the node reads and writes itself."""
+    for card in cards:
+        found = facts.netdevs.get(card)
+        if found is None:
+            known = ", ".join(sorted(facts.netdevs)) or "none"
+            yield _refuse(
+                "no-netdev",
+                f"there is no netdev {card}: set netdev of the [[card]] to the id of its tap; known: {known}",
+            )
+        elif found.type != "tap":
+            yield _refuse("no-tap", f"netdev {card} is of type {found.type}: the node needs one of type tap")
+        elif found.refusal is not None and "vhost" in found.refusal.lower():
+            yield _refuse(
+                "vhost",
+                f"netdev {card} uses vhost, with which the node cannot tell what the guest has read when it stops: "
+                "start QEMU with vhost=off",
+            )
+        elif found.queues > 1:
+            yield _refuse(
+                "multiqueue",
+                f"netdev {card} has several queues, in which frames overtake one another, so that the two guests get "
+                "them in different orders: start QEMU with queues=1 and mq=off",
+            )
+        elif all(nic.netdev != card for nic in facts.nics):
+            yield _refuse("no-nic", f"no network device of the guest uses netdev {card}: add -device …,netdev={card}")
+    others = ", ".join(nic.name for nic in facts.nics if nic.netdev not in cards)
+    if others:
+        yield _warn(
+            "several-nics",
+            f"both hosts send frames of {others} unchecked: give each its [[card]], or keep it off the network",
         )
 
 

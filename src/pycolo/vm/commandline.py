@@ -75,6 +75,8 @@ VNET: Final = "vnet_hdr_support"
 def qemu_arguments(config: PairConfig, role: Role) -> list[str]:
     """All arguments that `colo node` needs on a QEMU command line."""
     arguments = start_arguments(config, role)
+    if config.card:  # the node stands beside QEMU
+        return arguments
     for chardev in CHARDEVS:
         path = chardev.path(config.qemu.directory)
         arguments += ["-chardev", _option("socket", id=chardev.id, path=str(path), server="on", wait="off")]

@@ -14,7 +14,6 @@ import msgspec
 import structlog
 
 from pycolo.compare.difference import Command
-from pycolo.config import PairConfig
 from pycolo.errors import ConnectError, PeerError, StateError
 from pycolo.failover.pairstates import Fact
 from pycolo.node.planner import Handler
@@ -126,7 +125,8 @@ class PrimaryGuest:
         """Query QEMU, and refuse what cannot work."""
         qemu, findings = self._config.qemu, self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
-        found = judge(self.facts, "primary", _netdev(self._config), has_yank_socket=qemu.yank is not None)
+        cards = [card.netdev for card in self._config.card]
+        found = judge(self.facts, "primary", qemu.netdev, cards=cards, has_yank_socket=qemu.yank is not None)
         findings.weigh("guest", found, self._config.pair)
 
     async def prepare_peer(self) -> None:
@@ -440,7 +440,3 @@ class PrimaryGuest:
         """The node ends; the guest runs on."""
         await self.close_relay()
         await self.machine.release()
-
-
-def _netdev(config: PairConfig) -> str:
-    return config.card[0].netdev if config.card else config.qemu.netdev

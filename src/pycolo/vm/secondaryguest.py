@@ -14,7 +14,6 @@ from typing import Final
 
 import structlog
 
-from pycolo.config import PairConfig
 from pycolo.errors import ConnectError, PeerError, QmpTimeout, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.hello import Role
@@ -121,7 +120,8 @@ class SecondaryGuest:
         """Query QEMU, and refuse what cannot work."""
         qemu, findings = self._config.qemu, self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
-        found = judge(self.facts, "secondary", _netdev(self._config), has_yank_socket=qemu.yank is not None)
+        cards = [card.netdev for card in self._config.card]
+        found = judge(self.facts, "secondary", qemu.netdev, cards=cards, has_yank_socket=qemu.yank is not None)
         findings.weigh("guest", found, self._config.pair)
         self._curing = Curing(self.machine, self.facts, "secondary")
 
@@ -325,7 +325,3 @@ async def end_leftover(host: GuestHost) -> None:
     if host.pid:
         await asyncio.to_thread(end_leftover_qemu, host.pid, host.config.qemu.qmp)
         host.note_pid(0)
-
-
-def _netdev(config: PairConfig) -> str:
-    return config.card[0].netdev if config.card else config.qemu.netdev

@@ -216,3 +216,37 @@ def test_the_table_knows_every_fact():
     without_rule = {"vm"}  # its name
     judged = {name for _, changed in REFUSED + WARNED + DIFFERENT for name in changed}
     assert judged | {"status", "is_running", "package"} | without_rule == {field.name for field in fields(Facts)}
+
+
+# ── beside QEMU ─────────────────────────────────────────────────────────────────────────────────────────────
+
+SECOND = replace(NIC, name="net1", netdev="hn1")
+
+
+@pytest.mark.parametrize(
+    ("found", "nics", "code"),
+    [
+        (TAP, (NIC,), None),
+        (replace(TAP, refusal="multiqueue is not supported"), (NIC,), None),
+        (replace(TAP, refusal="Vhost is not supported"), (NIC,), "vhost"),
+        (replace(TAP, queues=2), (NIC,), "multiqueue"),
+        (replace(TAP, type="user"), (NIC,), "no-tap"),
+        (TAP, (), "no-nic"),
+        (TAP, (NIC, SECOND), "several-nics"),
+    ],
+)
+def test_a_card_needs_a_tap_that_the_node_can_count(found, nics, code):
+    facts = replace(GOOD, netdevs={"hn0": found}, nics=nics)
+    codes = [one.code for one in judge(facts, "primary", "", cards=["hn0"])]
+    assert [one for one in codes if one in NETWORK] == ([code] if code else [])
+
+
+def test_every_card_is_judged_and_no_other_nic_is_left():
+    facts = replace(GOOD, netdevs={"hn0": TAP, "hn1": TAP}, nics=(NIC, SECOND))
+    codes = [one.code for one in judge(facts, "primary", "", cards=["hn0", "hn1"])]
+    assert not set(codes) & NETWORK
+    codes = [one.code for one in judge(facts, "primary", "", cards=["hn0", "hn9"])]
+    assert {"no-netdev", "several-nics"} <= set(codes)
+
+
+NETWORK = {"vhost", "multiqueue", "no-tap", "no-nic", "several-nics", "no-netdev", "filter-refused"}
