@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -21,7 +22,7 @@ from pycolo_lab.qemu.hashing import HashResult
 from pycolo_lab.qemu.runner import pause_facts
 from pycolo_lab.qemu.scenarios import Scenario
 from pycolo_lab.qemu.stage import Stage
-from pycolo_lab.qemu.topology import GUEST_ADDRESS
+from pycolo_lab.qemu.topology import GUEST_ADDRESS, SECOND_GUEST_ADDRESS
 from pycolo_lab.scoreboard import Scoreboard, Slot
 
 RATE: Final = 1500
@@ -39,6 +40,7 @@ SLOW: Final = "timeout"
 """Kinds of differences that begin so come of a busy machine: one guest has not answered yet."""
 
 BREACHES_SHOWN: Final = 3
+ADDRESSES: Final = (GUEST_ADDRESS, SECOND_GUEST_ADDRESS)
 
 
 class HashRunner:
@@ -59,11 +61,8 @@ class HashRunner:
 
     def run(self) -> ScenarioFacts:
         """Raises `LabError` when a step cannot be made."""
-        stage, path = self._stage, self._stage.directory / "hashing.json"
-        words = ["--address", GUEST_ADDRESS, "--seed", self._seed, "--rate", RATE, "--burst", BURST]
-        words += ["--result", path, "--scoreboard", stage.directory / "scoreboard"]
-        command = [sys.executable, "-m", hashing.__name__, *map(str, words)]
-        client = stage.processes.start("hashing", Host.CLIENT, stage.network.client, command)
+        stage = self._stage
+        clients = [self._start(number) for number in range(self._scenario.cards)]
         stage.until("the guest does not answer", lambda: self._board[Slot.ANSWERS] > RATE // 2)
         primary = stage.serving()
         assert primary is not None, "the stage has a protected pair"
@@ -80,12 +79,28 @@ class HashRunner:
         first_ms = (time.monotonic_ns() - began) / 1e6
         stage.rest(AFTER_S)
         served_by = stage.serving()
-        self._finish(client)
-        try:
-            result = msgspec.json.decode(path.read_bytes(), type=HashResult)
-        except (FileNotFoundError, msgspec.DecodeError) as error:
-            raise LabError(f"the client left no result: {client.last_words()}") from error
-        return self._account(result, first_ms, served_by)
+        self._board[Slot.FINISH] = 1
+        results = [self._result(number, client) for number, client in enumerate(clients)]
+        return self._account(results, first_ms, served_by)
+
+    def _path(self, number: int) -> Path:
+        return self._stage.directory / f"hashing-{number}.json"
+
+    def _start(self, number: int) -> Process:
+        stage, rate = self._stage, RATE // self._scenario.cards
+        words: list[object] = [
+            "--address",
+            ADDRESSES[number],
+            "--seed",
+            self._seed + number,
+            "--rate",
+            rate,
+            "--burst",
+            BURST,
+        ]
+        words += ["--result", self._path(number), "--scoreboard", stage.directory / "scoreboard"]
+        command = [sys.executable, "-m", hashing.__name__, *map(str, words)]
+        return stage.processes.start(f"hashing-{number}", Host.CLIENT, stage.network.client, command)
 
     def _check_checkpoints(self, primary: Host) -> None:
         """No difference was one of what the guests have said."""
@@ -99,18 +114,23 @@ class HashRunner:
         if sum(counts.values()) < self._checkpoints:
             self._broken.append(f"only {sum(counts.values())} checkpoints were made")
 
-    def _finish(self, client: Process) -> None:
-        self._board[Slot.FINISH] = 1
+    def _result(self, number: int, client: Process) -> HashResult:
         deadline = time.monotonic() + END_S
         while client.exit_code() is None and time.monotonic() < deadline:
             self._stage.rest(0.1)
+        try:
+            return msgspec.json.decode(self._path(number).read_bytes(), type=HashResult)
+        except (FileNotFoundError, msgspec.DecodeError) as error:
+            raise LabError(f"the client {number} left no result: {client.last_words()}") from error
 
-    def _account(self, result: HashResult, first_ms: float, served_by: Host | None) -> ScenarioFacts:
+    def _account(self, results: list[HashResult], first_ms: float, served_by: Host | None) -> ScenarioFacts:
         scenario, seen = self._scenario, self._stage.observations
-        self._broken += result.wrong[:BREACHES_SHOWN]
-        if len(result.unanswered) > 1:
-            self._broken.append(f"datagrams without an answer: {result.unanswered[:BREACHES_SHOWN]}")
-        self._announce(f"{result.answered} of {result.sent} datagrams answered, without: {result.unanswered}")
+        for result in results:
+            self._broken += result.wrong[:BREACHES_SHOWN]
+            if len(result.unanswered) > 1:
+                self._broken.append(f"datagrams without an answer: {result.unanswered[:BREACHES_SHOWN]}")
+            self._announce(f"{result.answered} of {result.sent} datagrams answered, without: {result.unanswered}")
+        wrong = [text for result in results for text in result.wrong]
         return ScenarioFacts(
             name=scenario.name,
             text=scenario.text,
@@ -119,20 +139,20 @@ class HashRunner:
             rounds=[
                 RoundFacts(
                     fault=scenario.fault.value,
-                    stood_still_ms=result.longest_gap_ms,
+                    stood_still_ms=max(result.longest_gap_ms for result in results),
                     first_answer_ms=round(first_ms, 1),
                     repair_stood_still_ms=0.0,
                     served_by=served_by.value if served_by is not None else "none",
                     whole_again_ms=0.0,
                 )
             ],
-            connections=1,
-            kept=0 if result.wrong else 1,
+            connections=len(results),
+            kept=sum(not result.wrong for result in results),
             fresh_connections=0,
             fresh_failed=0,
-            answers=result.answered,
-            breaches=len(result.wrong),
-            first_breaches=result.wrong[:BREACHES_SHOWN],
+            answers=sum(result.answered for result in results),
+            breaches=len(wrong),
+            first_breaches=wrong[:BREACHES_SHOWN],
             checkpoints=seen.checkpoints,
             aborted=seen.aborted,
             pause=pause_facts(seen.pauses_ms),

@@ -19,7 +19,16 @@ from pycolo_lab.namespaces import Namespace, bind_mount
 from pycolo_lab.processes import Host, Processes
 from pycolo_lab.qemu.image import Image, cache_directory
 from pycolo_lab.qemu.programs import Programs, say
-from pycolo_lab.qemu.topology import GUEST_ADDRESS, GUEST_MAC, LAN_PREFIX, TAP, Network
+from pycolo_lab.qemu.topology import (
+    GUEST_ADDRESS,
+    GUEST_MAC,
+    LAN_PREFIX,
+    SECOND_GUEST_ADDRESS,
+    SECOND_GUEST_MAC,
+    SECOND_TAP,
+    TAP,
+    Network,
+)
 
 PROGRAM: Final = "qemu-system-x86_64"
 
@@ -97,6 +106,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     image: Image
     accelerator: str
     guest: Guest = GUESTS[GUEST_DEFAULT]
+    cards: int = 1
+    """One or two."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -106,7 +117,11 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     def command(self, directory: Path, name: str) -> list[str]:
         """QEMU's command line on the host that owns `directory`, without its QMP socket for the node."""
         words = f"console=ttyS0 panic=-1 loglevel=4 nokaslr colo.address={GUEST_ADDRESS}/{LAN_PREFIX}"
-        guest = self.guest
+        guest, second = self.guest, []
+        if self.cards > 1:
+            words += f" colo.address2={SECOND_GUEST_ADDRESS}/{LAN_PREFIX}"
+            second = ["-netdev", f"tap,id=hn1,ifname={SECOND_TAP},script=no,downscript=no,vhost=off"]
+            second += ["-device", f"virtio-net-pci,id=e1,netdev=hn1,mac={SECOND_GUEST_MAC},romfile="]
         network = f"tap,id=hn0,ifname={TAP},script=no,downscript=no,vhost=off"
         return [
             *self.qemu.command,
@@ -117,6 +132,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs), "-append", words),
             *("-netdev", network),
             *("-device", f"virtio-net-pci,id=e0,netdev=hn0,mac={GUEST_MAC},romfile="),
+            *second,
             *guest.devices,
             *qmp_options(directory / "yank.sock"),
             *qmp_options(directory / "watch.sock"),

@@ -17,7 +17,7 @@ from pycolo_lab.qemu.topology import BRIDGE, HOST_ADDRESSES, STORE_ADDRESS, TAP
 from pycolo_lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
 
 PAIR: Final = "lab"
-NETDEV: Final = "hn0"
+NETDEVS: Final = ("hn0", "hn1")
 LINK_PORT: Final = 9000
 STORE_URL: Final = f"http://{STORE_ADDRESS}:2379"
 LINK_ADDRESSES: Final = {Host.A: LINK_A_ADDRESS, Host.B: LINK_B_ADDRESS}
@@ -59,6 +59,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the nodes know each other's addresses on the LAN. Then the link has TLS: plain text is for one link."""
     is_beside: bool = False
     """The nodes stand beside QEMU, with `[[card]]`; else in its network, as filters."""
+    cards: int = 1
+    """With `is_beside`."""
     has_gate: bool = False
     """Between the first primary's node and its QEMU's monitor, see `gate`."""
     automatic: bool = False
@@ -141,7 +143,7 @@ class NodeFiles:
             "qemu": {
                 "qmp": str(self.qmp),
                 "yank": str(self.directory / "yank.sock"),
-                **({} if setting.is_beside else {"netdev": NETDEV}),
+                **({} if setting.is_beside else {"netdev": NETDEVS[0]}),
                 "directory": str(self.directory),
                 "command": command,
                 "environment": machine.environment,
@@ -164,7 +166,7 @@ class NodeFiles:
     def _way_to_the_clients(self, setting: NodeSetting) -> dict[str, Any]:
         """The node's own TAP in the place of the guest's, or filters in QEMU and commands that move the tap."""
         if setting.is_beside:
-            return {"[card]": {"netdev": NETDEV, "bridge": BRIDGE}}
+            return {"[card]": [{"netdev": netdev, "bridge": BRIDGE} for netdev in NETDEVS[: setting.cards]]}
         command = ["ip", "link", "set", TAP]
         return {"network": {"serve": [*command, "master", BRIDGE], "retire": [*command, "nomaster"]}}
 
@@ -255,13 +257,14 @@ def running_pid(path: Path, mark: str) -> int | None:
     return pid if mark.encode() in line else None
 
 
-def toml(tables: dict[str, dict[str, Any]]) -> str:
-    """A TOML document; the table "" is the top."""
+def toml(tables: dict[str, Any]) -> str:
+    """A TOML document; the table "" is the top. Several tables of one name are a list."""
     lines: list[str] = []
-    for name, table in tables.items():
-        lines += [f"[{name}]"] if name else []
-        lines += [f"{key} = {_value(value)}" for key, value in table.items()]
-        lines.append("")
+    for name, given in tables.items():
+        for table in given if isinstance(given, list) else [given]:
+            lines += [f"[{name}]"] if name else []
+            lines += [f"{key} = {_value(value)}" for key, value in table.items()]
+            lines.append("")
     return "\n".join(lines)
 
 

@@ -95,6 +95,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_timeout_ms: int = 5000
     is_beside: bool = False
     """The nodes stand beside QEMU."""
+    cards: int = 1
+    """The guest's network cards; two of them with `hashes` only."""
     hashes: bool = False
     """The client asks for a hash over the guest's input, and no other client is there: see `hashrunner`."""
     stood_still_max_ms: int | None = None
@@ -112,6 +114,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             checkpoint_timeout_ms=self.checkpoint_timeout_ms,
             has_paths=self.has_paths,
             is_beside=self.is_beside or self.hashes,
+            cards=self.cards,
             has_gate=self.fault is Fault.REFUSED,
             automatic=self.fault is Fault.SWITCHOVER,
         )
@@ -287,9 +290,17 @@ SCENARIOS: Final = (
     ),
     Scenario(
         name="hash",
-        text="checkpoints at random moments, no frame of input is missed or repeated, then the primary's host dies",
+        text="no frame is missed or repeated at any checkpoint, then the host dies",
         fault=Fault.HOST,
         hashes=True,
+        checkpoints_min=50,
+    ),
+    Scenario(
+        name="hash-two-cards",
+        text="the same with two network cards, and a client at each",
+        fault=Fault.HOST,
+        hashes=True,
+        cards=2,
         checkpoints_min=50,
     ),
     Scenario(name="control", text="nothing is compared (must fail)", fault=Fault.HOST, compare=False),

@@ -118,6 +118,7 @@ class _Session:
     def _scenario(self, machine: Machine, scenario: Scenario) -> ScenarioFacts:
         say(f"{scenario.name}: {scenario.text}")
         network = self._network(scenario.name)
+        machine = msgspec.structs.replace(machine, cards=scenario.cards)
         stage = Stage(machine, network, self._directory / scenario.name, self._interruption.look)
         try:
             stage.build(scenario.setting)

@@ -46,7 +46,13 @@ HOST_ADDRESSES: Final = {Host.A: "10.9.0.11", Host.B: "10.9.0.12"}
 LAN_PREFIX: Final = 24
 LINK_PREFIX: Final = 30
 GUEST_MAC: Final = "52:54:00:09:00:02"
+SECOND_CLIENT_ADDRESS: Final = "10.9.1.1"
+SECOND_GUEST_ADDRESS: Final = "10.9.1.2"
+"""Of a second card, in a subnet of its own on the same LAN."""
+SECOND_GUEST_MAC: Final = "52:54:00:09:01:02"
 TAP: Final = "tap0"
+SECOND_TAP: Final = "tap1"
+TAPS: Final = (TAP, SECOND_TAP)
 BRIDGE: Final = "br0"
 UPLINK: Final = "eth0"
 LINK: Final = "lnk"
@@ -95,6 +101,7 @@ class Network:
         with self.client.entered(), IPRoute() as netlink:
             netlink.link("set", index=index_of(netlink, UPLINK), address=CLIENT_MAC)
         _give_address(self.client, UPLINK, CLIENT_ADDRESS)
+        _give_address(self.client, UPLINK, SECOND_CLIENT_ADDRESS)
         _give_address(self.store, UPLINK, STORE_ADDRESS)
         for host, namespace in self.hosts.items():
             self._look()
@@ -102,9 +109,10 @@ class Network:
             self._connect(namespace)
             with namespace.entered(), IPRoute() as netlink:
                 _put_on(netlink, UPLINK, BRIDGE)
-                netlink.link("add", ifname=TAP, kind="tuntap", mode="tap")
-                netlink.link("set", index=index_of(netlink, TAP), txqlen=TAP_QUEUE_FRAMES, mtu=LAN_MTU)
-                raise_up(netlink, TAP)
+                for tap in TAPS:
+                    netlink.link("add", ifname=tap, kind="tuntap", mode="tap")
+                    netlink.link("set", index=index_of(netlink, tap), txqlen=TAP_QUEUE_FRAMES, mtu=LAN_MTU)
+                    raise_up(netlink, tap)
             _give_address(namespace, BRIDGE, HOST_ADDRESSES[host])
         self._connect_hosts()
 
@@ -134,7 +142,8 @@ class Network:
     def put_tap_on_bridge(self, host: Host) -> None:
         """What the node's `serve` does, for a virtual machine that runs before there is a node."""
         with self.hosts[host].entered(), IPRoute() as netlink:
-            _put_on(netlink, TAP, BRIDGE)
+            for tap in TAPS:
+                _put_on(netlink, tap, BRIDGE)
 
     def cut_link(self) -> None:
         """Pull the cable between the hosts."""

@@ -8,7 +8,10 @@ mkdir -p /dev/pts /run /tmp /root
 mount -t devpts devpts /dev/pts
 for module in /modules/*.ko; do insmod "$module"; done
 for word in $(cat /proc/cmdline); do
-    case $word in colo.address=*) address=${word#colo.address=} ;; esac
+    case $word in
+        colo.address=*) address=${word#colo.address=} ;;
+        colo.address2=*) second=${word#colo.address2=} ;;
+    esac
 done
 left=50
 while [ ! -e /sys/class/net/eth0 ] && [ $left -gt 0 ]; do sleep 0.1; left=$((left - 1)); done
@@ -16,6 +19,13 @@ ip link set lo up
 echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6 2> /dev/null
 ip address add "$address" dev eth0
 ifconfig eth0 txqueuelen 10000 up
+if [ -n "$second" ]; then
+    # Both cards are on one LAN: each answers for its own address only.
+    echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore
+    echo 2 > /proc/sys/net/ipv4/conf/all/arp_announce
+    ip address add "$second" dev eth1
+    ifconfig eth1 txqueuelen 10000 up
+fi
 hostname guest
 /bin/service /pattern
 httpd -p 80 -h /www

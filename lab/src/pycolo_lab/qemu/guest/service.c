@@ -13,8 +13,8 @@
  *                 (0: as fast as it can), for SECONDS (0: each page once), and keeps that memory
  *
  * UDP port 5000: every datagram comes back as it was, but for those that begin with "hash" and a number of 8 bytes.
- * Their answer is 24 bytes, little-endian: that number, how many of them have come, and FNV-1a over all their bytes in
- * the order in which they came. So one answer shows whether the guest has had the same input as its replica.
+ * Their answer is 24 bytes, little-endian: that number, how many of them have come from that sender's network, and
+ * FNV-1a over all their bytes in the order in which they came. So one answer shows whether the guest has had the same input as its replica.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -367,19 +367,20 @@ static void end_connection(int slot)
     connections[slot] = connections[used];
 }
 
-static uint64_t hashed, hash = 14695981039346656037u;
+static uint64_t hashed[256], hash[256];
 
-/* Take a datagram, and make its answer of it; the answer's length is returned. */
-static size_t take_hashed(char *datagram, size_t length)
+/* Take a datagram, and make its answer of it; the answer's length is returned. Frames of two cards have no order. */
+static size_t take_hashed(char *datagram, size_t length, const struct sockaddr_in *from)
 {
-    uint64_t answer[3];
+    int network = ntohl(from->sin_addr.s_addr) >> 8 & 255;
+    uint64_t answer[3], value = hashed[network] ? hash[network] : 14695981039346656037u;
 
     for (size_t i = 0; i < length; i++) {
-        hash = (hash ^ (uint8_t)datagram[i]) * 1099511628211u;
+        value = (value ^ (uint8_t)datagram[i]) * 1099511628211u;
     }
     memcpy(answer, datagram + 4, 8);
-    answer[1] = ++hashed;
-    answer[2] = hash;
+    answer[1] = ++hashed[network];
+    answer[2] = hash[network] = value;
     memcpy(datagram, answer, sizeof answer);
     return sizeof answer;
 }
@@ -393,7 +394,7 @@ static void echo(int file)
 
     while ((got = recvfrom(file, datagram, sizeof datagram, MSG_DONTWAIT, (struct sockaddr *)&from, &length)) >= 0) {
         if (got >= 24 && !memcmp(datagram, "hash", 4)) {
-            got = (ssize_t)take_hashed(datagram, (size_t)got);
+            got = (ssize_t)take_hashed(datagram, (size_t)got, &from);
         }
         while (sendto(file, datagram, (size_t)got, MSG_DONTWAIT, (struct sockaddr *)&from, length) < 0 &&
                (errno == EAGAIN || errno == ENOBUFS)) {
