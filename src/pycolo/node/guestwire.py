@@ -25,5 +25,8 @@ class GuestWire(Protocol):
     def purge(self) -> int:
         """Throw away what QEMU has not read. Returns how many frames."""
 
+    def recount_output(self) -> None:
+        """Count the output anew; the guest stands still."""
+
     def forget_begun(self) -> None:
         """The frame of which only a part was sent is given up."""

@@ -55,7 +55,8 @@ from pycolo.transport.ports import VNET_LEN, Port
 class PrimaryPath(DataPath):
     """`lan_in`, `lan_out`: from and to the clients; `guest_in`: from the guest; `guest_out`: to it, or None.
 
-    `tap`: both of the latter, if they are the guest's tap.
+    `tap`: both of the latter, if they are the guest's tap. `on_stray(text)`: its counts were wrong, so the guests may
+    not have had the same input. In this thread.
     `on_commands`: differences and requests for checkpoints. `compares` False is a negative control: the primary's
     output leaves at once, while the secondary gets its input as always. `rewriter`: one that serves, with a
     `guest_out`; `rows`: the file with its rows. `mirrors_at_once`: `attach` is `start_mirroring` as well.
@@ -75,6 +76,7 @@ class PrimaryPath(DataPath):
         rewriter: Rewriter | None = None,
         rows: RowsFile | None = None,
         mirrors_at_once: bool = True,
+        on_stray: Callable[[str], None] = lambda text: None,
         **base: Any,
     ) -> None:
         inputs = [lan_in, guest_in]
@@ -86,6 +88,7 @@ class PrimaryPath(DataPath):
         self._on_commands = on_commands
         self._compares = compares
         self._tap = tap
+        self._on_stray = on_stray
         assert rewriter is None or guest_out is not None
         self._rewriter = rewriter
         self._rows = rows
@@ -270,6 +273,7 @@ class PrimaryPath(DataPath):
 
     def _act(self) -> None:
         self._end_bad_streams()
+        self._look_for_strays()
         self._take_messages()
         self._give_first()
         self._announce()
@@ -278,6 +282,13 @@ class PrimaryPath(DataPath):
         self._queue_waiting()
         if commands := self._comparator.commands():
             self._on_commands(commands)
+
+    def _look_for_strays(self) -> None:
+        """Others have sent to the guest's tap: what it has read is not what was mirrored."""
+        if self._tap is not None and self._primary.is_mirroring and (why := self._tap.strayed) is not None:
+            self._tap.purge()
+            self._on_note(why)
+            self._on_stray(why)
 
     def _take_bad_frames(self) -> None:
         batch, translated = self._primary.guest_in.batch, self._primary.translated
@@ -331,7 +342,11 @@ class PrimaryPath(DataPath):
                 break
             if has_read or was_blocked:
                 continue
-            if self._tap is None or self._tap.is_output_read() or now_us() > until_us:
+            if self._tap is None or self._tap.is_output_read():
+                break
+            if now_us() > until_us:
+                self._tap.recount_output()
+                self._on_stray("the primary's guest sends more or less than its tap counts")
                 break
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────

@@ -322,7 +322,10 @@ class SecondaryPath(DataPath):
         taken, until_us = 0, now_us() + OUTPUT_US_MAX
         while taken < limits.DRAIN_BYTES_MAX:
             if not batch.fill(self._guest_in):
-                if self._tap is None or self._tap.is_output_read() or now_us() > until_us:
+                if self._tap is None or self._tap.is_output_read():
+                    return
+                if now_us() > until_us:
+                    self._tap.recount_output()
                     return
                 continue
             taken += batch.end

@@ -137,6 +137,10 @@ class CheckpointDriver:
             if isinstance(command, RequestCheckpoint):
                 self._tell(self._coordinator.requested, _reason(command.difference), epoch=epoch)
 
+    def want_for(self, text: str) -> None:
+        """The guests may not have had the same input."""
+        self._tell(self._coordinator.requested, Reason(ReasonKind.DIVERGENCE, text), epoch=self._epoch.number)
+
     def unexplained(self, found: list[Command]) -> list[Command]:
         """`found` without packets that wait because a checkpoint is made: the secondary stands still. Any thread."""
         if not self._coordinator.is_running:

@@ -77,7 +77,7 @@ class PrimaryGuest:
         self._listening: socket.socket | None = None
         self._first: FirstSync | None = None
         self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end)
-        self.paths = PrimaryPaths(host, slot, wiring, self._differ)
+        self.paths = PrimaryPaths(host, slot, wiring, self._differ, self._strayed)
         self.facts: Facts | None = None
         self.is_tidy = False
         """QEMU holds nothing of an earlier process of this node, and the guest is on the network."""
@@ -240,6 +240,10 @@ class PrimaryGuest:
         found = self._checkpoints.unexplained(found)
         self._host.note_divergences(found)
         self._host.call(self._checkpoints.want, found, epoch)
+
+    def _strayed(self, text: str) -> None:
+        """In a data path's thread."""
+        self._host.call(self._checkpoints.want_for, text)
 
     # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -27,7 +28,7 @@ log = structlog.get_logger("colo")
 
 
 class PrimaryPaths:
-    """`on_differences(commands, epoch)`: see `make_primary_path`."""
+    """`on_differences(commands, epoch)`: see `make_primary_path`; `on_stray(text)`: see `PrimaryPath`."""
 
     def __init__(
         self,
@@ -35,10 +36,12 @@ class PrimaryPaths:
         slot: PathSlot,
         wiring: GuestWiring,
         on_differences: Callable[[list[Command], int], None],
+        on_stray: Callable[[str], None],
     ) -> None:
         self._slot = slot
         self._wiring = wiring
         self._on_differences = on_differences
+        self._on_stray = on_stray
         self._options = node_options(host.config, Role.PRIMARY)
         self._is_needed = False
         self.comparing: list[PrimaryPath] = []
@@ -59,11 +62,14 @@ class PrimaryPaths:
         """Start the data paths, which pass all frames on until the first synchronisation."""
         if not self.comparing:
             begins: Sequence[PathState | CardPorts] = await self._handed_over() or self._wiring.open()
-            callbacks = self._slot.callbacks()
+            callbacks = self._callbacks()
             self.comparing = [make_primary_path(self._options, callbacks, self._on_differences, one) for one in begins]
             self.serving = []
             self._slot.use(self.comparing)
         await self._slot.attach(self.comparing, link, data)
+
+    def _callbacks(self) -> dict[str, Any]:
+        return {**self._slot.callbacks(), "on_stray": self._on_stray}
 
     async def _handed_over(self) -> list[PathState]:
         states = await ask_paths(self.serving, lambda path: path.hand_over)
@@ -146,7 +152,7 @@ class PrimaryPaths:
         """Translate the connections of before a takeover again, if the guest is still wired to this node."""
         if not await self._wiring.renew(machine):
             return
-        callbacks = self._slot.callbacks()
+        callbacks = self._callbacks()
         for one, file, ports in zip(kept, files, self._wiring.open(), strict=True):
             rewriter, restored = restored_rewriter(self._options, one)
             log.info(

@@ -149,6 +149,7 @@ class SecondaryGuest:
     async def add_filters(self) -> None:
         """Insert the node into the guest's path."""
         await self._wiring.insert_apart(self.machine)
+        await ask_paths(self.paths, lambda path: path.give_up_input)  # from here on the node alone sends there
 
     async def set_capabilities(self) -> None:
         """Turn COLO on here too."""

@@ -3,6 +3,7 @@
 import pytest
 
 from pycolo.core import Comparator, Rewriter
+from pycolo.node import primarypath, secondarypath
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from support.nodes import wait_for
@@ -20,17 +21,22 @@ class Tap:
 
     def __init__(self):
         self.is_read = True
-        self.purged = 0
+        self.purged = self.recounted = 0
+        self.is_heard = True
 
     def is_input_read(self):
         return self.is_read
 
     def is_output_read(self):
-        return True
+        return self.is_heard
 
     def purge(self):
         self.purged += 1
+        self.strayed = None
         return 3
+
+    def recount_output(self):
+        self.recounted += 1
 
     def forget_begun(self):
         """Nothing is begun."""
@@ -45,7 +51,7 @@ class Pair:
             (place / name).mkdir()
         self.p, self.s = Qemu(place / "p"), Qemu(place / "s")
         self.taps = Tap(), Tap()
-        self.served = []
+        self.served, self.strays = [], []
         self.primary = self.threads.start(
             PrimaryPath(
                 Comparator(1, compare_timeout_ms=60_000),
@@ -53,6 +59,7 @@ class Pair:
                 on_commands=lambda found: None,
                 compares=True,
                 tap=self.taps[0],
+                on_stray=self.strays.append,
                 mirrors_at_once=False,
                 **self.threads.base,
             )
@@ -182,3 +189,25 @@ def test_what_a_guest_has_read_is_its_taps_word(pair):
         assert not tell(path, path.is_input_read)
         assert tell(path, path.give_up_input) == 3
         assert tap.purged == 1
+
+
+def test_what_others_send_to_the_primarys_tap_asks_for_a_checkpoint_once(pair):
+    pair.taps[0].strayed = "card hn0: 2 frames of others were sent on it"
+    pair.tells(b"something happens")
+    wait_for(lambda: pair.strays, "word of it")
+    assert pair.strays == ["card hn0: 2 frames of others were sent on it"]
+    assert pair.taps[0].purged == 1
+    assert pair.threads.notes.get(timeout=20) == pair.strays[0]
+
+
+def test_an_output_that_is_counted_wrong_is_counted_anew(pair, monkeypatch):
+    monkeypatch.setattr(primarypath, "OUTPUT_US_MAX", 1_000)
+    monkeypatch.setattr(secondarypath, "OUTPUT_US_MAX", 1_000)
+    pair.requested()
+    for tap in pair.taps:
+        tap.is_heard = False
+    pair.replied()
+    tell(pair.secondary, pair.secondary.loaded, 2)
+    tell(pair.primary, pair.primary.commit, 2)
+    assert [tap.recounted for tap in pair.taps] == [1, 1]
+    assert len(pair.strays) == 1
