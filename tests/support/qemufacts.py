@@ -24,4 +24,5 @@ GOOD = Facts(
     netdevs={"hn0": TAP},
     nics=(NIC,),
     disks=(),
+    devices=("virtio-net-pci",),
 )

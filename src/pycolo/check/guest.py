@@ -80,8 +80,8 @@ def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_p
     )
     yield ok("guest memory", f"{size(facts.ram_bytes)}, {facts.ram_bytes >> 10} KiB")
     yield ok("guest processor", f"{vcpus}, {facts.cpu_type}")
-    if facts.devices:
-        yield ok("guest devices", ", ".join(facts.devices))
+    if facts.devices is not None:
+        yield ok("guest devices", ", ".join(facts.devices) or "none")
     for nic in facts.nics:
         netdev = facts.netdevs.get(nic.netdev or "")
         behind = f"{netdev.id}, {netdev.type}, {netdev.info}" if netdev is not None else "not connected"

@@ -114,7 +114,7 @@ def _machine(facts: Facts) -> Iterator[Finding]:
 
 
 def _devices(facts: Facts) -> Iterator[Finding]:
-    for device in sorted(set(facts.devices) - ACCEPTED):
+    for device in sorted(set(facts.devices or ()) - ACCEPTED):
         if (why := why_refused(device)) is not None:
             yield _refuse("outside-state", f"device {why}")
         else:
@@ -285,7 +285,7 @@ _SAME: Final[tuple[tuple[str, str, Callable[[Facts], object]], ...]] = (
     ("vcpus", "number of vCPUs", lambda facts: facts.vcpus),
     ("cpu", "CPU model", lambda facts: facts.cpu_type),
     ("accelerator", "accelerator", lambda facts: facts.accelerator),
-    ("devices", "devices", lambda facts: ", ".join(sorted(facts.devices))),
+    ("devices", "devices", lambda facts: None if facts.devices is None else ", ".join(facts.devices)),
     ("nics", "network devices", lambda facts: ", ".join(f"{nic.model} {nic.mac}" for nic in facts.nics)),
 )
 
@@ -295,7 +295,7 @@ def compare(primary: Facts, secondary: Facts) -> list[Finding]:
     findings = []
     for code, what, value in _SAME:
         ours, theirs = value(primary), value(secondary)
-        if ours != theirs:
+        if ours != theirs and None not in (ours, theirs):
             findings.append(
                 _refuse(
                     f"different-{code}",

@@ -94,8 +94,8 @@ class Facts:
     netdevs: Mapping[str, Netdev]
     nics: tuple[Nic, ...]
     disks: tuple[Disk, ...]
-    devices: tuple[str, ...] = ()
-    """QOM types of the devices that the command line or a hot-plug has added, sorted."""
+    devices: tuple[str, ...] | None = None
+    """QOM types of the devices that were added to the machine, sorted; None: an older node has not told them."""
     has_preload: bool | None = None
     """Whether its process has the library that software emulation needs; None: unknown, or not needed."""
 

@@ -178,6 +178,8 @@ DIFFERENT = [
     ("different-accelerator", {"accelerator": "tcg"}),
     ("different-nics", {"nics": (replace(NIC, mac="52:54:00:12:34:57"),)}),
     ("different-nics", {"nics": ()}),
+    ("different-devices", {"devices": ("virtio-net-pci", "virtio-rng-pci")}),
+    ("different-devices", {"devices": ()}),
     ("different-vnet-header", netdev(vnet_header=False)),
 ]
 
@@ -194,6 +196,11 @@ def test_a_difference_is_refused_both_ways(code, changed):
     for found in (compare(GOOD, replace(WAITING, **changed)), compare(replace(GOOD, **changed), WAITING)):
         assert codes(found, "refuse") == [code]
         assert "\n" not in found[0].text
+
+
+def test_devices_that_an_older_node_has_not_told_are_not_compared():
+    assert compare(GOOD, replace(WAITING, devices=None)) == []
+    assert judge(replace(GOOD, devices=None), "primary", "hn0") == []
 
 
 def test_another_build_of_the_same_version_is_warned_of():
