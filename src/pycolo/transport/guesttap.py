@@ -18,6 +18,7 @@ device has it.
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from pycolo.core import FrameFd, TapFd
@@ -52,7 +53,10 @@ class GuestTap:
         """The same with the tap's counts, for compiled code that writes."""
         self._fd = sock.fileno()
         self._purged = 0
-        self._got_before = self._foreign_before = 0
+        self._foreign_before = 0
+        if interface.is_tap:
+            with suppress(ConnectError):  # without CAP_NET_ADMIN it stays as it is, until a purge asks for more
+                interface.empty_queue()
         self._count_input()
         self.recount_output()
 
@@ -107,8 +111,8 @@ class GuestTap:
 
     @property
     def got(self) -> int:
-        """Frames that were read from the tap since the counts began."""
-        return self.frames.frames_in + self.frames.too_large - self._got_before
+        """Frames that were read from the tap since the port was opened."""
+        return self.frames.frames_in + self.frames.too_large
 
     def is_input_read(self) -> bool:
         """Whether the guest has read all that was sent. Raises `ConnectError`."""
@@ -117,7 +121,7 @@ class GuestTap:
     def is_output_read(self) -> bool:
         """Whether all that the guest has sent was read, as far as the socket had room for it. Raises `ConnectError`."""
         _, drops = self._interface.socket_counts()
-        return self._interface.rx_packets() - self._rx_before == self.frames.frames_in + self.frames.too_large + drops
+        return self._interface.rx_packets() - self._rx_before == self.got + drops
 
     @property
     def strayed(self) -> str | None:
@@ -139,22 +143,23 @@ class GuestTap:
 
         From the first one on, frames of others are noticed. Takes a millisecond.
         """
-        unread = self._count_input()
+        self.tap.forget_begun()
+        sent = self.tap.sent
+        if self._interface.is_tap:
+            self._interface.empty_queue()
+        unread = max(0, sent - self._count_input())
         self._purged += unread
         self._interface.show_outgoing()
         self.frames.sees_outgoing = True
         return unread
 
     def _count_input(self) -> int:
-        self.tap.forget_begun()
-        sent = self.tap.sent
-        if self._interface.is_tap:
-            self._interface.empty_queue()
+        """Begin to count anew: the ring is empty. Returns what the guest had read until now."""
         _quiet(self._read_by_guest)
-        unread = max(0, sent - self._read_by_guest())
+        read = self._read_by_guest()
         self._foreign_before = self.frames.foreign
         self.tap.begin_count()
-        return unread
+        return read
 
     def recount_output(self) -> None:
         """Count the guest's output anew: what the socket has of it is all that there is. Raises `ConnectError`.
