@@ -39,14 +39,14 @@ def lived(seed, *, slow):
         world.close()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32))
 def test_every_epoch_has_the_same_input_on_both_sides(seed):
     world = lived(seed, slow=False)
     assert world.primary.tap.counters()["purged"] == 0
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32))
 def test_what_is_purged_is_lost_on_both_sides_alike(seed):
     lived(seed, slow=True)

@@ -15,6 +15,7 @@ from support import netns, segments
 from support.nodes import wait_for
 from support.segments import GSO_TCPV4, NEEDS_CSUM, Flow, Tcp, batch, unbatch, vnet_header
 from support.taps import VNET_LEN, Tap
+from support.tapworld import FakeInterface, Ring
 
 QUEUE = 50
 
@@ -79,9 +80,27 @@ def hear(port, expected):
     assert [octets[VNET_LEN:] for octets in found] == [octets[VNET_LEN:] for octets in expected]
 
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
+def test_a_port_whose_ring_may_not_be_emptied_opens_and_says_so_at_the_purge(monkeypatch):
+    """CAP_NET_RAW is enough for a packet socket; txqueuelen takes CAP_NET_ADMIN."""
+
+    def refuse(interface):
+        raise ConnectError(f"{interface.name}: its queue cannot be emptied")
+
+    monkeypatch.setattr(FakeInterface, "empty_queue", refuse)
+    ring = Ring()
+    try:
+        octets = batch([b"x" * 20] * 3)
+        assert ring.port.write_batch(octets, 0, len(octets)) == len(octets)
+        assert len(ring.read(5)) == 3
+        assert ring.port.is_input_read()
+        with pytest.raises(ConnectError, match="cannot be emptied"):
+            ring.port.purge()
+    finally:
+        ring.close()
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_the_order_of_reads_and_writes_the_counts_are_exact(tap, port, seed):
     """The ring takes what it has room for; nothing is lost or turned round; drained is drained."""
@@ -108,6 +127,8 @@ def test_whatever_the_order_of_reads_and_writes_the_counts_are_exact(tap, port, 
     assert (port.sent, port.got, port.strayed) == (2000, len(said), None)
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_a_frame_that_is_read_and_given_up_after_the_stop_was_none_that_counted_as_unread(tap, port):
     """QEMU stops, reads one frame more, and discards it: input is to be drained before."""
     give(port, numbered(3))
@@ -117,6 +138,8 @@ def test_a_frame_that_is_read_and_given_up_after_the_stop_was_none_that_counted_
     assert port.is_input_read(), "counting cannot tell"
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_what_is_purged_is_gone_and_what_is_sent_then_is_read(tap, port):
     give(port, numbered(40))
     assert tap.read(15) == numbered(15)
@@ -129,6 +152,8 @@ def test_what_is_purged_is_gone_and_what_is_sent_then_is_read(tap, port):
     assert port.strayed is None
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_frames_of_others_are_noticed(stack, namespace, tap, port):
     other = open_device(parse_port(f"packet:guest0,netns={namespace.path}", "--lan"), "--lan")
     stack.callback(other.close)
@@ -147,6 +172,8 @@ def test_frames_of_others_are_noticed(stack, namespace, tap, port):
     assert port.got == before, "they are not the guest's"
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_more_reads_than_frames_are_noticed(stack, tap, port):
     other = tap.port()
     stack.callback(other.close)
@@ -157,6 +184,8 @@ def test_more_reads_than_frames_are_noticed(stack, tap, port):
     assert port.strayed is None
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_the_output_can_be_counted_anew(tap, port):
     tap.write(numbered(5))
     hear(port, numbered(5))
@@ -176,6 +205,8 @@ def large(seq):
     return segments.frame(Tcp(seq, "PA", bytes([seq % 251]) * 20_000, from_client=True), bytes(vnet))
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_a_large_frame_that_the_guest_does_not_take_is_cut_across_a_full_ring(tap, port):
     tap.offer(0)
     frames = [large(1), *numbered(10), large(20_001), *numbered(40, 10), large(40_001)]
@@ -194,6 +225,8 @@ def test_a_large_frame_that_the_guest_does_not_take_is_cut_across_a_full_ring(ta
     assert port.is_input_read()
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 @pytest.mark.parametrize("tags", [(), (5,), (7, 9)])
 @pytest.mark.parametrize("is_large", [False, True])
 def test_what_a_vnet_header_says_of_a_frame_is_the_same_on_both_sides(tap, port, tags, is_large):
@@ -213,6 +246,8 @@ def test_what_a_vnet_header_says_of_a_frame_is_the_same_on_both_sides(tap, port,
     assert [told(got) for got in listen(port)] == [told(octets)]
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_two_queues_are_counted_as_one(stack, namespace):
     """Frames of one connection stay in one queue; which queue is read first is the guest's affair."""
     tap = Tap(namespace, "guest1", queues=2)
@@ -232,6 +267,8 @@ def test_two_queues_are_counted_as_one(stack, namespace):
         assert got == [octets for octets in given if octets in got], "each queue keeps its order"
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_a_frame_that_was_begun_is_finished_before_any_other_or_forgotten(tap, port):
     tap.offer(0)
     give(port, numbered(QUEUE - 5))
@@ -245,6 +282,8 @@ def test_a_frame_that_was_begun_is_finished_before_any_other_or_forgotten(tap, p
     assert tap.read() == numbered(1, 7)
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_a_guest_that_is_off_gets_nothing_and_nothing_is_lost(namespace, tap, port):
     """Without QEMU the tap has no carrier; here, it is switched off."""
     frames = numbered(3)
@@ -256,6 +295,8 @@ def test_a_guest_that_is_off_gets_nothing_and_nothing_is_lost(namespace, tap, po
     assert tap.read() == frames
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_an_interface_of_another_kind_has_its_frames_at_once(stack, namespace):
     namespace.add_pair()
     one, two = (
@@ -273,6 +314,8 @@ def test_an_interface_of_another_kind_has_its_frames_at_once(stack, namespace):
     assert one.purge() == 0
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_a_tap_that_is_gone_is_an_error_that_names_it(stack, namespace):
     tap = Tap(namespace, "guest1")
     port = tap.port()
@@ -291,6 +334,8 @@ def test_a_tap_that_is_gone_is_an_error_that_names_it(stack, namespace):
         wait_for(says_so, "the error")
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_a_new_tap_of_that_name_is_counted_from_its_own_start(stack, namespace):
     for _ in range(2):
         tap = Tap(namespace, "guest1")
@@ -303,6 +348,8 @@ def test_a_new_tap_of_that_name_is_counted_from_its_own_start(stack, namespace):
         tap.close()
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_a_queue_that_was_left_empty_is_given_its_usual_length(stack, namespace):
     tap = Tap(namespace, "guest1", queue=0)
     stack.callback(tap.close)
