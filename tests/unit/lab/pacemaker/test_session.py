@@ -1,0 +1,23 @@
+"""Which faults a run plays."""
+
+import pytest
+
+from pycolo_lab.errors import LabError
+from pycolo_lab.pacemaker.rounds import FAULTS
+from pycolo_lab.pacemaker.session import choose
+
+
+@pytest.mark.parametrize("votes", [2, 3])
+def test_without_a_name_all_that_there_are_for_so_many_votes(votes):
+    assert choose((), votes) == [fault for fault in FAULTS if fault.votes in (0, votes)]
+    assert any(fault.votes == votes for fault in choose((), votes))
+
+
+def test_faults_come_in_the_order_of_their_names_and_as_often():
+    assert [fault.name for fault in choose(("move", "standby", "move"), 2)] == ["move", "standby", "move"]
+
+
+@pytest.mark.parametrize(("name", "text"), [("moved", "one of qemu-killed"), ("host-cut-off", "needs --votes 3")])
+def test_a_fault_that_cannot_be_played_is_refused(name, text):
+    with pytest.raises(LabError, match=text):
+        choose((name,), 2)
