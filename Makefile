@@ -22,7 +22,7 @@ LAWS := $(patsubst %,tests/property/test_%.py,checkpoint_laws compare_laws compa
 COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-pacemaker demo-qemu check test lint types bench bench-instructions docs dist deb lock clean
+.PHONY: help setup demo demo-pacemaker demo-qemu check test lint types bench bench-instructions docs dist deb last-release lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -54,6 +54,9 @@ lint: types ## ruff, mypy, and the purity line
 
 types: setup $(VENV)/.dev ## mypy, strict
 	@$(BIN)/mypy --no-error-summary
+
+last-release: setup $(VENV)/.dev ## this release beside the last one, built from the newest tag (REF=COMMIT: from that)
+	@scripts/last-release.sh
 
 bench: setup ## colo proxy beside QEMU and a relay, a quarter of an hour (ARGS="--quick", "--help")
 	@$(BIN)/python benchmarks/bench_proxy.py $(ARGS)

@@ -20,6 +20,7 @@ from typing import Any
 from pycolo_lab.qemu.nodes import toml
 from support.etcd import free_ports
 from support.nodes import PATIENCE_S, Connection, wait_for
+from support.releases import PRESENT
 from support.segments import batch, udp
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -81,6 +82,7 @@ class Host:
         self.config = self.place / "vm.toml"
         self.qemu: subprocess.Popen[bytes] | None = None
         self.node: subprocess.Popen[bytes] | None = None
+        self.release = PRESENT
         self._on_lan = self.place / "on-lan"
         self._faults = self.place / "faults.json"
         self._log = self.place / "node.log"
@@ -125,8 +127,8 @@ class Host:
 
     def start_node(self, dies_at: str = "") -> None:
         """`dies_at`: a plan and a step or undo of it, before which the node is killed."""
-        command = [sys.executable, "-c", PROGRAM, "node", "--config", str(self.config)]
-        environment = os.environ | {"DIES_AT": dies_at}
+        command = [self.release.python, "-c", PROGRAM, "node", "--config", str(self.config)]
+        environment = self.release.environment | {"DIES_AT": dies_at}
         with open(self._log, "ab") as output:
             self.node = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment

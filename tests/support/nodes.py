@@ -8,13 +8,13 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from support.releases import PRESENT, Release
 from support.segments import Flow, Tcp, batch, frame, mss, read
 
 PATIENCE_S = 30
@@ -43,14 +43,20 @@ def wait_for(condition, what="it", patience_s=PATIENCE_S):
 class Node:
     """One `colo primary` or `colo secondary`, its stderr in a file, its control socket beside it."""
 
-    def __init__(self, role: str, place: Path, *options: str, stderr: Any = None) -> None:
+    def __init__(self, role: str, place: Path, *options: str, stderr: Any = None, release: Release = PRESENT) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.role = role
         self.control = place / "control"
         self._log = place / "log"
         self._file = stderr or self._log.open("ab")
-        command = [sys.executable, "-m", "pycolo", role, "--control", str(self.control), *options]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._file)
+        command = [release.python, "-m", "pycolo", role, "--control", str(self.control), *options]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._file,
+            env=release.environment,
+        )
 
     @property
     def log(self) -> str:
@@ -311,6 +317,7 @@ class World:
         self.through = through
         self.address = ""  # where a secondary finds the primary, also one that has died
         self.nodes: dict[str, Node] = {}
+        self.releases: dict[str, Release] = {}
         self.lans: dict[str, Wire] = {}
         self.guests: dict[str, Guest] = {}
         self.lan: Wire = None  # type: ignore[assignment]
@@ -333,7 +340,7 @@ class World:
                 address = self.primary.link
                 self.address = self.through(address) if self.through else address
             options += ("--connect", self.address)
-        node = Node(role, place, *options, *security, stderr=stderr)
+        node = Node(role, place, *options, *security, stderr=stderr, release=self.releases.get(role, PRESENT))
         self.stack.callback(node.close)
         self.nodes[role] = node
         return node
