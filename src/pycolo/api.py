@@ -91,8 +91,8 @@ class Comparator:
     SYN was not seen pass uncompared. `age_cycle_ms`: how often ages are looked at while packets wait; 0: once per scan,
     as colo-compare does. `mutual_wait_ms`: after how long without any progress it is a difference that one connection
     waits for the secondary and another for the primary; 0: never. `queue_packets_max`: per connection and side.
-    `primary_name`, `secondary_name`: the streams' names in a `FramingError`. `seed`: for the tables' hash; random unless
-    you need a reproducible run.
+    `primary_name`, `secondary_name`: the streams' names in a `FramingError`. `seed`: for the tables' hash; random
+    unless you need a reproducible run.
     """
 
     def __init__(
