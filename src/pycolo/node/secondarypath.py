@@ -147,7 +147,7 @@ class SecondaryPath(DataPath):
 
     def hold_for_takeover(self) -> None:
         """Until `take_over`: QEMU 7.2 loses what passes its filters between COLO's end and `filters-on`."""
-        if not self._secondary.is_held and not self._secondary.is_serving:
+        if not (self._secondary.is_held or self._secondary.is_serving or self._input.is_loading):
             self.hold()
 
     def loaded(self, epoch: int) -> None:
