@@ -146,9 +146,12 @@ class SecondaryPath(DataPath):
         self._secondary.is_held = True
 
     def hold_for_takeover(self) -> None:
-        """Until `take_over`: QEMU 7.2 loses what passes its filters between COLO's end and `filters-on`."""
-        if not (self._secondary.is_held or self._secondary.is_serving or self._input.is_loading):
-            self.hold()
+        """Until `take_over` clients wait: QEMU 7.2 loses what its guest says between COLO's end and `filters-on`.
+
+        The guest runs, so what it says is read all the same: a QEMU that cannot write to its filters' sockets hangs.
+        """
+        if not self._secondary.is_serving:
+            self.hold_input()
 
     def loaded(self, epoch: int) -> None:
         """The guest is a copy of the primary's: go on when the primary's offsets of `epoch` are here."""
