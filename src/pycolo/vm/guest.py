@@ -70,6 +70,8 @@ class VmGuest:
         self._may_serve = False
         """This host's guest serves alone, so a QEMU that is found is connected to the network."""
         self.is_paused = False  # Pacemaker has not promoted this node, or has demoted it
+        self.looking = asyncio.Lock()
+        """Held while a QEMU is searched for, and while one is started: its monitor serves one client."""
         self._link = 0
         self.primary: PrimaryGuest | None = None
         self.secondary: SecondaryGuest | None = None
@@ -129,14 +131,18 @@ class VmGuest:
         """Search for the primary's QEMU while it is missing, and reconnect to a monitor that was lost."""
         while True:
             await asyncio.sleep(RETRY_S)
-            side = self.primary
-            if side is None or side.machine.is_there or not self._jobs.is_idle:
-                continue
-            with suppress(ConnectError, PeerError, StateError):
-                if side.machine.is_over:
-                    await self._find_another(side)
-                else:
-                    await self._connect_again(side)
+            async with self.looking:
+                await self._look()
+
+    async def _look(self) -> None:
+        side = self.primary
+        if side is None or side.machine.is_there or not self._jobs.is_idle:
+            return
+        with suppress(ConnectError, PeerError, StateError):
+            if side.machine.is_over:
+                await self._find_another(side)
+            else:
+                await self._connect_again(side)
 
     async def _connect_again(self, side: PrimaryGuest) -> None:
         was_known = side.machine.pid > 0

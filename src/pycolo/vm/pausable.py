@@ -5,7 +5,6 @@ from pycolo.vm.commandline import qmp_arguments
 from pycolo.vm.guest import VmGuest
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.hooks import Network
-from pycolo.vm.primaryguest import PrimaryGuest
 
 
 class PausableGuest:
@@ -35,18 +34,21 @@ class PausableGuest:
 
     async def resume(self) -> None:
         """Its CPUs run; where there is no QEMU one is started with `qemu.command`. Raises `PycoloError`."""
-        guest, side = self._guest, self._guest.primary
+        guest = self._guest
         if not guest.is_paused:
             return
-        if side is None or not self.is_there:
-            side = await self._begin()
+        async with guest.looking:
+            if not self.is_there:  # the search may have found one meanwhile
+                await self._begin()
+        side = guest.primary
+        assert side is not None
         await side.machine.execute("cont")
         guest.is_paused = False
         guest.release()
         await guest.settled()
         self._host.guest_came()
 
-    async def _begin(self) -> PrimaryGuest:
+    async def _begin(self) -> None:
         """A guest that begins anew, from its disks."""
         options = self._host.config.qemu
         if not options.command:
@@ -61,7 +63,6 @@ class PausableGuest:
             raise
         self._guest.primary = side
         self._guest.welcome(side)
-        return side
 
     async def end(self) -> None:
         """Switch the guest off, and leave the network. Raises `PycoloError`."""

@@ -52,6 +52,7 @@ class Guest:
         self.done = done
         self.primary = side
         self.is_paused = False
+        self.looking = asyncio.Lock()
         self.fresh = Side(done, pid=0)
 
     def new_primary(self):
@@ -120,6 +121,25 @@ def test_where_there_is_no_qemu_one_is_started():
     assert done == ["start", "connect", "welcome", "cont", "release", "settled", "came"]
     assert it.is_there
     assert guest.primary is guest.fresh
+
+
+@pytest.mark.usefixtures("network")
+def test_a_qemu_that_is_started_is_not_searched_for_meanwhile():
+    """The search took the new QEMU's monitor, which serves one client: the start failed after its time limit (seen)."""
+
+    async def play():
+        guest, it, done = with_guest(has_qemu=False)
+        it.hold_back()
+        async with guest.looking:
+            resumed = asyncio.create_task(it.resume())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert done == [], "a search is under way"
+            guest.primary = Side(done, pid=9)
+        await resumed
+        assert done[0] == "cont", "the search has found one"
+
+    asyncio.run(play())
 
 
 @pytest.mark.usefixtures("network")
