@@ -40,6 +40,8 @@ _HOLDS: Final = frozenset({*FREE, *ON_GUARD, State.DISSOLVING, State.PRIMARY_SUS
 _HAS_GUEST: Final = _HOLDS | {State.GOING_ALONE, State.RESTARTED}
 """The primary's guest is here, and is the newest that there is as far as this node knows."""
 
+_AFTER_TAKEOVER: Final = (_HAS_GUEST - _TAKING_OVER) | {State.RETIRING, State.SECONDARY_WAITING}
+
 _HEARD: Final = frozenset({State.PRIMARY_LINKED, State.PROTECTING, State.COMMITTING, *ON_GUARD, State.DISSOLVING})
 """The other node has shown its term in this process's life, and it was not higher."""
 
@@ -197,7 +199,7 @@ class Cluster:
             raise StateError("promote", "alone since its start: the other host may have newer state", "heard the other")
         else:
             raise StateError("promote", self._decider.pair.shown, "serving, in step or handed over")
-        pair = await self._decider.settled(_HAS_GUEST | {State.RETIRING, State.SECONDARY_WAITING}, SERVED_S)
+        pair = await self._decider.settled(_AFTER_TAKEOVER, SERVED_S)
         if pair.state not in _HAS_GUEST:
             raise StateError("promote", f"{pair.shown}: {pair.text}", "serving")
         if core.may_serve:  # a demote may have come meanwhile
@@ -218,7 +220,7 @@ class Cluster:
             return self._answer("unpromoted")
         self._tell(self._core.demoted)
         if self._decider.pair.state in _TAKING_OVER:
-            await self._decider.settled(_HAS_GUEST | {State.RETIRING, State.SECONDARY_WAITING}, SERVED_S)
+            await self._decider.settled(_AFTER_TAKEOVER, SERVED_S)
         if self._decider.pair.state in FREE:
             await self._guest.pause()
         else:

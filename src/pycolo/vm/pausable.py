@@ -37,6 +37,9 @@ class PausableGuest:
         guest = self._guest
         if not guest.is_paused:
             return
+        if guest.secondary is not None:  # a takeover is under way: at its end the guest serves
+            guest.is_paused = False
+            return
         async with guest.looking:
             if not self.is_there:  # the search may have found one meanwhile
                 await self._begin()

@@ -289,3 +289,18 @@ async def until(holds):
     async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.005)
+
+
+def test_a_promotion_resumes_the_guest_when_the_takeover_is_over_and_not_before():
+    async def play():
+        world = World(State.SWITCHING)
+        async with asyncio.TaskGroup() as tasks:
+            promoted = tasks.create_task(world.cluster.request({"action": "promote"}))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert "resume" not in world.done
+            world.decider.tell(Fact.SERVED, Told(ask=world.decider.pair.asked))
+        assert promoted.result()["role"] == "promoted"
+        assert "resume" in world.done
+
+    asyncio.run(play())

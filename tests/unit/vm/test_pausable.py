@@ -51,6 +51,7 @@ class Guest:
     def __init__(self, done, side):
         self.done = done
         self.primary = side
+        self.secondary = None
         self.is_paused = False
         self.looking = asyncio.Lock()
         self.fresh = Side(done, pid=0)
@@ -124,19 +125,29 @@ def test_where_there_is_no_qemu_one_is_started():
 
 
 @pytest.mark.usefixtures("network")
+def test_a_promotion_during_a_takeover_begins_no_second_guest():
+    """The node was demoted before, so it is paused; its guest is still the secondary's (seen: the guest was lost)."""
+    guest, it, done = with_guest()
+    guest.primary, guest.secondary = None, object()
+    it.hold_back()
+    asyncio.run(it.resume())
+    assert done == []
+    assert not guest.is_paused, "the takeover serves, and the pair can be protected again"
+
+
+@pytest.mark.usefixtures("network")
 def test_a_qemu_that_is_started_is_not_searched_for_meanwhile():
     """The search took the new QEMU's monitor, which serves one client: the start failed after its time limit (seen)."""
 
     async def play():
         guest, it, done = with_guest(has_qemu=False)
         it.hold_back()
-        async with guest.looking:
-            resumed = asyncio.create_task(it.resume())
+        async with asyncio.TaskGroup() as tasks, guest.looking:
+            tasks.create_task(it.resume())
             for _ in range(5):
                 await asyncio.sleep(0)
             assert done == [], "a search is under way"
             guest.primary = Side(done, pid=9)
-        await resumed
         assert done[0] == "cont", "the search has found one"
 
     asyncio.run(play())
