@@ -70,7 +70,8 @@ def _is_emulated(facts: Facts) -> bool:
 
 def loses_whole_pages(facts: Facts) -> bool:
     """Whether software emulation forgets to track pages whose dirty bits it has cleared; mended in QEMU 10.0."""
-    return facts.is_tcg and facts.version[:2] < (10, 0) and facts.ram_bytes % TCG_RAM_STEP_BYTES == 0
+    is_round = facts.ram_bytes > 0 and facts.ram_bytes % TCG_RAM_STEP_BYTES == 0
+    return facts.is_tcg and facts.version[:2] < (10, 0) and is_round
 
 
 def _loses_whole_pages(facts: Facts) -> bool:
