@@ -43,6 +43,12 @@ def lab() -> None:
     type=click.Choice(["command", "manual"]),
     help="Arbiter of a held pair: fence the other host, or wait for `colo failover` [default: command].",
 )
+@click.option(
+    "--heartbeat-timeout",
+    type=click.IntRange(75, 60_000),
+    metavar="MS",
+    help="Of a held pair: silence of this length is a suspicion [default: 150; a node's own default is 500].",
+)
 @click.option("--keep", is_flag=True, help="Copy logs, configurations and results to build/lab/last-run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON on standard output.")
 @click.pass_context
@@ -59,6 +65,7 @@ def qemu(
     guest: str,
     hold: bool,
     arbiter: str | None,
+    heartbeat_timeout: int | None,
     keep: bool,
     as_json: bool,
 ) -> None:
@@ -93,6 +100,7 @@ def qemu(
         accelerator=accel,
         guest=guest,
         arbiter=arbiter,
+        heartbeat_timeout_ms=heartbeat_timeout,
         hold=hold,
         keep=keep,
         as_json=as_json,

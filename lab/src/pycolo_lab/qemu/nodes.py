@@ -52,6 +52,7 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     "etcd": an etcd on the LAN knows who serves; "pacemaker": see `pycolo_lab.pacemaker`."""
     head_start_ms: int = 1000
     """With arbiter pacemaker."""
+    heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS
     compare: bool = True
     checkpoint_interval_ms: int = 10_000
     checkpoint_timeout_ms: int = 5000
@@ -157,7 +158,7 @@ class NodeFiles:
             },
             "compare": {"compare_timeout_ms": COMPARE_TIMEOUT_MS, "enabled": setting.compare},
             "protect": {"automatic": setting.automatic or setting.arbiter == "pacemaker"},
-            "heartbeat": {"interval_ms": HEARTBEAT_INTERVAL_MS, "timeout_ms": HEARTBEAT_TIMEOUT_MS},
+            "heartbeat": {"interval_ms": HEARTBEAT_INTERVAL_MS, "timeout_ms": setting.heartbeat_timeout_ms},
             "arbiter": arbiter,
             "control": {"socket": str(self.control)},
             "log": {"format": "text", "level": "debug"},

@@ -151,7 +151,13 @@ class _Session:
     def _hold(self, machine: Machine, outer_pid: int) -> int:
         network = self._network("held")
         stage = Stage(machine, network, self._directory / "held", self._interruption.look)
-        stage.build(NodeSetting(arbiter=self._options.arbiter or ARBITER_DEFAULT, is_beside=self._options.is_beside))
+        stage.build(
+            NodeSetting(
+                arbiter=self._options.arbiter or ARBITER_DEFAULT,
+                heartbeat_timeout_ms=self._options.heartbeat_timeout_ms or HEARTBEAT_TIMEOUT_MS,
+                is_beside=self._options.is_beside,
+            )
+        )
         print(instructions(stage, outer_pid), file=sys.stderr, flush=True)
         while True:
             stage.rest(HOLD_STEP_S)

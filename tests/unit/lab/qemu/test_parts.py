@@ -158,6 +158,7 @@ def test_transfers_that_ran_together_are_told_as_one():
         ({"hold": True, "scenarios": ("rest",)}, "--scenario contradicts --hold"),
         ({"hold": True, "as_json": True}, "--json contradicts --hold"),
         ({"arbiter": "manual"}, "--arbiter applies to a held pair only"),
+        ({"heartbeat_timeout_ms": 500}, "--heartbeat-timeout applies to a held pair only"),
         ({"scenarios": ("rest", "no-such")}, "no scenario no-such; there are rest, "),
     ],
     ids=lambda value: str(value)[:40],
