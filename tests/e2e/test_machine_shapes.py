@@ -16,7 +16,6 @@ pytestmark = [pytest.mark.qemu, pytest.mark.namespaces, pytest.mark.timeout(900)
 
 QEMU = os.environ.get("COLO_QEMU")
 FORMATIONS = os.environ.get("COLO_FORMATIONS")
-by_hand = pytest.mark.skipif(FORMATIONS is None, reason="takes minutes: set COLO_FORMATIONS to run it")
 
 
 def shape(*words: str) -> tuple[int, str]:
@@ -37,7 +36,6 @@ def test_q35_is_cured():
     assert code == 0, said
 
 
-@by_hand
 def test_without_the_cure_q35_aborts_at_its_first_checkpoint():
     code, said = shape("--machine", "q35", "--checkpoints", "1", "--without-cures")
     if QEMU == "11.1":
@@ -49,14 +47,14 @@ def test_without_the_cure_q35_aborts_at_its_first_checkpoint():
         assert "!subregion->container" in said
 
 
-@by_hand
 def test_memory_of_a_round_size_is_the_same_on_both_sides():
-    code, said = shape("--checkpoints", "2", "--formations", str(FORMATIONS))
+    code, said = shape("--checkpoints", "2", "--formations", FORMATIONS or "1")
     assert code == 0, said
 
 
-@by_hand
-def test_without_the_cure_memory_is_lost():
-    code, said = shape("--checkpoints", "2", "--formations", str(FORMATIONS), "--without-cures")
-    assert code == 1, said
-    assert "stale pages" in said
+if FORMATIONS is not None:  # a loss is a matter of chance, so this is for many formations only
+
+    def test_without_the_cure_memory_is_lost():
+        code, said = shape("--checkpoints", "2", "--formations", FORMATIONS, "--without-cures")
+        assert code == 1, said
+        assert "stale pages" in said
