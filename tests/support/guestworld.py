@@ -24,13 +24,14 @@ from pycolo.link.codec import DATA_FROM_PRIMARY, DATA_FROM_SECONDARY
 from pycolo.node.datalinks import DataLinks
 from pycolo.node.loopcall import LoopCall
 from pycolo.qmp.client import QmpEvent
-from pycolo.qmp.probe import Facts, Netdev, Nic
+from pycolo.qmp.probe import Facts
 from pycolo.transport.linksetup import RawLink
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm import pathslot, primaryguest, secondaryguest
 from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.findings import Findings
 from pycolo.vm.guest import VmGuest
+from support.qemufacts import GOOD
 
 DEADLINE_S = 20
 
@@ -47,26 +48,7 @@ control = {{ socket = "{place}/control.sock" }}
 checkpoint = {{ min_distance_ms = 0, max_interval_ms = 0, timeout_ms = 1000 }}
 """
 
-FACTS = Facts(
-    vm="vm1",
-    version=(7, 2, 22),
-    package="a stand-in",
-    machine="pc-i440fx-7.2-machine",
-    accelerator="kvm",
-    status="running",
-    is_running=True,
-    vcpus=1,
-    cpu_type="host-x86_64-cpu",
-    ram_bytes=1 << 30,
-    commands=frozenset({"migrate", "x-colo-lost-heartbeat", "yank"}),
-    object_types=frozenset({"filter-redirector"}),
-    capabilities={"x-colo": False},
-    migration="none",
-    migration_blockers=(),
-    netdevs={"hn0": Netdev(id="hn0", type="tap", info="ifname=tap0", vnet_header=True)},
-    nics=(Nic(name="net0", model="virtio-net-pci", mac="52:54:00:12:34:56", netdev="hn0"),),
-    disks=(),
-)
+FACTS = replace(GOOD, package="a stand-in", vcpus=1, capabilities={"x-colo": False})
 
 
 class QemuStandIn:

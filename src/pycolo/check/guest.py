@@ -1,12 +1,10 @@
 """Shows what a guest is made of, and what speaks against protecting it."""
 
 import asyncio
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from struct import Struct
 from typing import Final
 
 from pycolo.check.hosts import Need, size
@@ -19,6 +17,7 @@ from pycolo.qmp.judge import Finding, judge
 from pycolo.qmp.preloaded import has_preload
 from pycolo.qmp.probe import Facts, probe
 from pycolo.qmp.versions import shown
+from pycolo.transport.occupied import owner_of_path
 
 CONNECT_S: Final = 2.0
 """A QEMU greets within milliseconds."""
@@ -27,9 +26,6 @@ GUEST: Final = "guest"
 """Where an item is, if it is about the guest."""
 
 _PROC: Final = Path("/proc")
-
-_CREDENTIALS: Final = Struct("=3i")
-"""unix(7), SO_PEERCRED: pid, uid, gid."""
 
 
 def need_of(facts: Facts) -> Need:
@@ -41,7 +37,7 @@ async def asked_items(config: PairConfig, role: Role) -> list[Item]:
     """Without a node: the QEMU whose socket the file names."""
     qmp = Qmp(config.qemu.qmp, config.pair, lambda event: None, lambda why: None)
     try:
-        pid = await asyncio.to_thread(_listener, config.qemu.qmp)
+        pid = (await asyncio.to_thread(owner_of_path, config.qemu.qmp, CONNECT_S))[0]
         await qmp.connect(CONNECT_S)
         facts = await probe(qmp, is_forced=True)
     except QmpTimeout:
@@ -56,14 +52,6 @@ async def asked_items(config: PairConfig, role: Role) -> list[Item]:
     if facts.is_tcg:
         facts = replace(facts, has_preload=await asyncio.to_thread(has_preload, pid))
     return list(guest_items(config, facts, role=role, pid=pid, is_pairs=False))
-
-
-def _listener(path: Path) -> int:
-    """The process that listens there. Raises `OSError`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(CONNECT_S)
-        sock.connect(str(path))
-        return int(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0])
 
 
 def guest_items(config: PairConfig, facts: Facts, *, role: Role, pid: int, is_pairs: bool) -> Iterator[Item]:

@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
-import struct
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -30,9 +28,6 @@ LEVEL_COLUMNS: Final = 9
 
 TEXT_COLUMNS_MIN: Final = 40
 """With less room beside the names the text goes below them."""
-
-_CREDENTIALS: Final = struct.Struct("=3i")
-"""unix(7), SO_PEERCRED: pid, uid, gid."""
 
 _IDLE: Final = frozenset({"waiting", "linked"})
 """States in which a secondary has no guest that could take over."""
@@ -159,11 +154,9 @@ def _role_on_disk(config: "PairConfig") -> "Role":
 
 def _owner(path: Path) -> tuple[int, int]:
     """Process and user that listen there. Raises `OSError`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(1)
-        sock.connect(str(path))
-        pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return pid, uid
+    from pycolo.transport.occupied import owner_of_path  # noqa: PLC0415 - keeps `colo --help` fast
+
+    return owner_of_path(path, 1)
 
 
 def node_items(config: "PairConfig", seen: Seen) -> "Iterator[Item]":

@@ -29,11 +29,18 @@ def why_not_unix(path: str) -> str:
 
 def listener_of_path(path: str) -> int | None:
     """The process that listens on a unix socket, if it can be told."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe, suppress(OSError):
-        probe.connect(path)
-        pid, _, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        return int(pid) or None
+    with suppress(OSError):
+        return owner_of_path(path, 0)[0] or None
     return None
+
+
+def owner_of_path(path: str | Path, timeout_s: float) -> tuple[int, int]:
+    """Process and user that listen on a unix socket, see SO_PEERCRED in unix(7). Raises `OSError`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(timeout_s)
+        probe.connect(str(path))
+        pid, uid, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid
 
 
 def listener_of_port(port: int, proc: Path = Path("/proc")) -> int | None:

@@ -6,12 +6,10 @@ The kernel (a pidfd) says whether it still runs, not QMP: a monitor may be slow.
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from struct import Struct
 from typing import Any, Final
 
 import structlog
@@ -23,14 +21,13 @@ from pycolo.qmp.commands import permitted
 from pycolo.qmp.preloaded import has_preload
 from pycolo.qmp.probe import Facts, probe
 from pycolo.qmp.yank import MIGRATION, yank
+from pycolo.transport.occupied import owner_of_path
 
 KILL_S: Final = 5.0
 """How long a QEMU may take to be gone after SIGKILL: it may be in the middle of freeing its memory."""
 
 CONNECT_S: Final = 5.0
 """For a QEMU that runs already."""
-
-_UCRED: Final = Struct("3i")
 
 log = structlog.get_logger("colo")
 
@@ -302,11 +299,7 @@ class Machine:
 
 def _peer_pid(path: Path) -> int:
     """The process that listens at a unix socket; 0 when the kernel does not say."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(CONNECT_S)
-        try:
-            probe.connect(str(path))
-            pid = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
-        except OSError:
-            return 0
-    return int(pid)
+    try:
+        return owner_of_path(path, CONNECT_S)[0]
+    except OSError:
+        return 0
