@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.taphost import TapHost, inside
+from support.taphost import TapHost, tap_host
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.tun, pytest.mark.slow]
 
@@ -33,13 +33,8 @@ sys.stdin.readline()
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[TapHost]:
-    made = TapHost(tmp_path / "state")
-    try:
-        with inside(made.namespace.path):
-            made.build()
-            yield made
-    finally:
-        made.close()
+    with tap_host(tmp_path / "state") as made:
+        yield made
 
 
 def restore(*words: str) -> "subprocess.CompletedProcess[str]":

@@ -169,3 +169,15 @@ def awaited(sock: socket.socket, frame: bytes, deadline_s: float = 20) -> bool:
 def echo(to: bytes, of: bytes, number: int) -> bytes:
     """A frame that no stack knows."""
     return to + of + ECHO.to_bytes(2, "big") + number.to_bytes(4, "big") + bytes(46)
+
+
+@contextmanager
+def tap_host(state: Path) -> Iterator[TapHost]:
+    """A host that is built; the calling thread is in its network namespace."""
+    made = TapHost(state)
+    try:
+        with inside(made.namespace.path):
+            made.build()
+            yield made
+    finally:
+        made.close()

@@ -10,18 +10,13 @@ from pycolo.errors import ConfigError
 from pycolo.hostnet.facts import BridgePlace, SwitchPlace, Vlan
 from pycolo.hostnet.netlink import Netlink
 from pycolo.hostnet.survey import check_place, survey
-from support.taphost import TapHost, inside
+from support.taphost import TapHost, tap_host
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[TapHost]:
-    made = TapHost(tmp_path / "state")
-    try:
-        with inside(made.namespace.path):
-            made.build()
-            yield made
-    finally:
-        made.close()
+    with tap_host(tmp_path / "state") as made:
+        yield made
 
 
 @pytest.mark.namespaces

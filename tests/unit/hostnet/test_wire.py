@@ -29,6 +29,7 @@ from support.taphost import (
     echo,
     inside,
     packet_socket,
+    tap_host,
 )
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
@@ -52,13 +53,8 @@ RICH_PORT = (
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[TapHost]:
-    made = TapHost(tmp_path / "state")
-    try:
-        with inside(made.namespace.path):
-            made.build()
-            yield made
-    finally:
-        made.close()
+    with tap_host(tmp_path / "state") as made:
+        yield made
 
 
 class Killed(BaseException):
