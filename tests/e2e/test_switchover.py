@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pycolo.failover.plans import TAKE_OVER
+from support.etcd import Etcd
 from support.fakevm import Host, Pair
 from support.nodes import PATIENCE_S, wait_for
 
@@ -63,6 +64,22 @@ def test_there_and_back_and_no_connection_is_lost(make: Make) -> None:
     ask_a_lot(pair)
     for host in pair.hosts.values():
         assert "state=suspect" not in host.log
+
+
+@pytest.mark.etcd
+def test_there_and_back_with_etcd(make: Make, tmp_path: Path) -> None:
+    """The lease goes from one host to the other and back: the old holder gives it up, no lapse is waited for."""
+    with Etcd(tmp_path) as etcd:
+        pair = make(arbiter={"kind": "etcd", "endpoints": [etcd.url], "ttl_ms": 60_000}).protected()
+        old = pair.connect()
+        old.ask(b"before")
+        for host, term in ((pair.b, 2), (pair.a, 3)):
+            ask_a_lot(pair)
+            assert pair.other(host).do("switchover")["role"] == "secondary"
+            swapped(pair, host)
+            old.ask(b"after")
+            assert host.ask("status")["term"] == term
+        ask_a_lot(pair)
 
 
 def test_what_is_no_protected_pair_is_refused(make: Make) -> None:

@@ -22,7 +22,7 @@ from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.hello import Hello, Role, Welcome
 from pycolo.node.decider import Decider
 from pycolo.node.options import NodeOptions
-from pycolo.node.ownside import DIALS
+from pycolo.node.ownside import dials
 from pycolo.node.roles import put_together
 from pycolo.transport import controlchannel as control
 from pycolo.transport.linksetup import Address, Established
@@ -288,7 +288,7 @@ class World:
 
     def dial(self):
         one, other = self.primary, self.secondary
-        if one.is_paused or not (self.is_wired and one.is_alive and other.is_alive and other.pair.state in DIALS):
+        if one.is_paused or not (self.is_wired and one.is_alive and other.is_alive and dials(other.pair)):
             return
         if one.pair.term < other.pair.term or one.node.parts.links.bound_instance not in (0, other.instance):
             return

@@ -48,6 +48,9 @@ from pycolo.failover.store import (
 RETRY_MS: Final = 200
 """Pause between two tries: etcd looks for leases that have run out twice a second."""
 
+RETURN_RETRY_MS: Final = 10
+"""The first pause while the other node returns the key, which is doubled from try to try up to `RETRY_MS`."""
+
 SEIZE_MS: Final = 2_000
 """Least time without an answer from the store before an operator's word is taken without one. It is at least a lease's
 time: what the other node was granted last has run out then."""
@@ -84,6 +87,7 @@ class LeaseArbiter(Arbiter):
         self._goal_term = 0
         self._goal_since_ns: int | None = None
         self._is_suspected = False
+        self._return_retry_ms = RETRY_MS  # the next pause while another node holds the key
         self._is_resigning = False
         self._is_unbound = False  # served by the operator's word, without a lease
         self._lease: Lease | None = None  # the key's
@@ -160,6 +164,8 @@ class LeaseArbiter(Arbiter):
 
     def peer_resigned(self, now_ms: int, why: str) -> None:
         """The key is being returned, which takes a moment: asks for it."""
+        self._return_retry_ms = RETURN_RETRY_MS
+        self._next_ns = 0
         self.suspected(now_ms)
 
     def timer_fired(self, now_ms: int) -> None:
@@ -386,7 +392,8 @@ class LeaseArbiter(Arbiter):
         elif refused.is_final:
             self._deny(refused.text, keys.highest_term)
         else:
-            self._next_ns = now_ns + RETRY_MS * 1_000_000
+            self._next_ns = now_ns + self._return_retry_ms * 1_000_000
+            self._return_retry_ms = min(2 * self._return_retry_ms, RETRY_MS)
             self._wait(refused.text)
 
     def _own(self, server: Record | None) -> Lease | None:

@@ -92,6 +92,8 @@ def _open(keys: KeysRead, node: Standing) -> Refusal | None:
     terms = keys.term
     if terms is None or terms.grantee in ("", node.identity) or node.goal is Goal.SEIZE:
         return None
+    if node.goal is Goal.TAKE_OVER and terms.granted <= node.term:
+        return None  # this node's pair works under it: whatever was served under it, its state has
     return Refusal(
         f"{terms.grantee} was granted term {terms.granted}, and may have served under it: start its node, or run "
         f"`colo failover` here if {terms.grantee} is lost"

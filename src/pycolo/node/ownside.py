@@ -18,8 +18,15 @@ from pycolo.node.loopcall import LoopCall
 from pycolo.node.options import NodeOptions
 from pycolo.transport import tls
 
-DIALS: Final = frozenset({State.SECONDARY_WAITING, State.YIELDING, State.ASKING, State.CONFIRMED, State.RELIEVING})
-"""States in which a secondary tries to reach the primary."""
+_DIALS: Final = frozenset({State.SECONDARY_WAITING, State.YIELDING, State.ASKING, State.CONFIRMED})
+
+
+def dials(pair: Pair) -> bool:
+    """Whether a secondary tries to reach the primary now.
+
+    One that relieves it does so only without a link: a second one would tell the primary that it does not take over.
+    """
+    return pair.state in _DIALS or (pair.state is State.RELIEVING and not pair.link)
 
 
 class OwnSide:
@@ -89,4 +96,4 @@ class OwnSide:
         return msgspec.structs.replace(self.hello(channel), peer_instance=peer_instance)
 
     def _is_wanted(self) -> bool:
-        return self._pair().state in DIALS
+        return dials(self._pair())

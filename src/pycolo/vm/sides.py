@@ -22,7 +22,7 @@ from pycolo.link.hello import PROTOCOL_LOWEST, PROTOCOL_VERSION, Hello, Role
 from pycolo.node.links import Links
 from pycolo.node.linksides import DialingSide, ListeningSide
 from pycolo.node.loopcall import LoopCall
-from pycolo.node.ownside import DIALS
+from pycolo.node.ownside import dials
 from pycolo.transport import tls
 from pycolo.transport.linksetup import Address, Established, RawLink
 
@@ -107,7 +107,7 @@ class RoleSides:
         return tls.check_plaintext_allowed(address.host, insecure=link.insecure, allowed_link=link.insecure_link)
 
     def _is_wanted(self) -> bool:
-        return self._pair().state in DIALS
+        return dials(self._pair())
 
     def _made(self, made: Established) -> None:
         if isinstance(made.link, RawLink):

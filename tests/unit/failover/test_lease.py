@@ -368,3 +368,43 @@ def test_the_models_keys_are_those_of_the_store():
     store = ModelStore(random.Random(1))
     assert store.apply(ReadKeys(), 0) == KeysRead(None, None, 2)
     assert store.apply(RenewLease(1), 0) == LeaseGone()
+
+
+# ── the key is handed over ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_successor_gets_the_key_as_soon_as_it_is_returned():
+    a, b = paired()
+    b.core.peer_resigned(b.now_ms, "it hands over")
+    b.settle(b.now_ms + 40)
+    assert b.core.verdict().decision is Decision.WAIT
+    a.now_ms = b.now_ms
+    a.core.resigned()
+    a.settle()
+    b.settle(b.now_ms + 80)
+    assert b.core.verdict().decision is Decision.GRANTED
+
+
+@given(st.integers(1, 20_000))
+def test_a_key_that_is_not_returned_is_asked_for_ever_less(waited_ms):
+    a, b = paired()
+    a.store.leases[a.store.server.lease] = (TTL_MS, 1e9)
+    b.core.peer_resigned(b.now_ms, "it hands over")
+    b.settle(b.now_ms + waited_ms)
+    assert len(b.asked) <= 6 + waited_ms / 200
+
+
+def test_two_takeovers_may_follow_each_other_at_once():
+    """The pair that the second one ends works under the term of the first: its grant needs no renewal before."""
+    a, b = paired()
+    for term, (one, other) in enumerate(((a, b), (b, a)), start=2):
+        one.core.resigned()
+        one.settle()
+        other.now_ms = one.now_ms
+        other.core.peer_resigned(other.now_ms, "it hands over")
+        other.settle()
+        assert other.core.verdict().decision is Decision.GRANTED
+        other.core.acquire_wanted(term)
+        for node in (one, other):
+            node.core.paired(term, node.now_ms)
+    assert a.store.term.granted == 3
