@@ -17,7 +17,6 @@ def lab() -> None:
 @click.option("--list", "listing", is_flag=True, help="List the scenarios and exit.")
 @click.option("--rounds", type=click.IntRange(1, 10_000), help="Rounds of each scenario: fault, repair, protect again.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the random moments in protect-killed.")
-@click.option("--beside", is_flag=True, help="The nodes stand beside QEMU ([[card]]) instead of in its network.")
 @click.option(
     "--qemu",
     metavar="VERSION|PATH",
@@ -35,7 +34,7 @@ def lab() -> None:
     type=click.Choice(["usual", "small"]),
     default="usual",
     show_default=True,
-    help="usual: q35, 2 vCPUs, 256 MiB, more devices; small: pc, 1 vCPU, 96 MiB, for quick runs.",
+    help="usual: q35, 2 vCPUs, 256 MiB, 2 network cards, more devices; small: pc, 1 vCPU, 96 MiB, for quick runs.",
 )
 @click.option("--hold", is_flag=True, help="Run no scenario: leave a protected pair running, and say how to enter.")
 @click.option(
@@ -59,7 +58,6 @@ def qemu(
     listing: bool,
     rounds: int | None,
     seed: int,
-    beside: bool,
     qemu: str | None,
     accel: str,
     guest: str,
@@ -95,7 +93,6 @@ def qemu(
         scenarios=scenarios,
         rounds=rounds,
         seed=seed,
-        is_beside=beside,
         qemu=qemu,
         accelerator=accel,
         guest=guest,

@@ -103,6 +103,7 @@ class ClusterStage:
         for host, address in BRIDGE_MACS.items():
             with self.network.hosts[host].entered(), IPRoute() as netlink:
                 netlink.link("set", index=index_of(netlink, BRIDGE), address=address)
+            self.network.serve_without_node(host)
         setting = NodeSetting(arbiter="pacemaker", head_start_ms=self._head_start_ms)
         addresses = {letter: HOST_ADDRESSES[host] for host, letter in LETTERS.items()} | {VOTER: STORE_ADDRESS}
         for host, files in self.files.items():

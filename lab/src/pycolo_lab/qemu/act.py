@@ -227,9 +227,9 @@ class Act:
         return at_ns
 
     def _expect_nothing_left(self, after: str) -> None:
-        left = self._stage.left_in_qemu(self._primary)
+        left = self._stage.network.not_as_before(self._primary)
         if left:
-            self.broken.append(f"after {after} QEMU on {self._primary.value} still has {', '.join(left)}")
+            self.broken.append(f"after {after} there is on {self._primary.value}: {', '.join(left)}")
 
     # ── before clients can go on ──────────────────────────────────────────────────────────────────────────────────
 
@@ -296,7 +296,7 @@ class Act:
         if last["outcome"] != "aborted" and not any("was over" in note for note in self.notes):
             self.broken.append(f"the last checkpoint is recorded as {last['outcome']}")
         # Linked is said first; what is left of COLO goes then.
-        stage.until("the nodes' chardevs did not go", lambda: not stage.left_in_qemu(primary))
+        stage.until("the taps did not go back", lambda: not stage.network.not_as_before(primary))
 
     def _expect_silence(self, why: str, seconds: float, settled_s: float = SETTLED_S) -> None:
         self._stage.rest(settled_s)

@@ -34,13 +34,15 @@ PROGRAM: Final = "qemu-system-x86_64"
 
 
 class Guest(NamedTuple):
-    """What the virtual machine is made of, but for its network."""
+    """What the virtual machine is made of."""
 
     machine: str
     vcpus: int
     memory_kib: int
+    cards: int
+    """One or two."""
     devices: tuple[str, ...] = ()
-    """Arguments after the network card's."""
+    """Arguments after the network cards'."""
 
 
 GUESTS: Final = {
@@ -48,17 +50,20 @@ GUESTS: Final = {
         "q35",
         2,
         262152,
+        2,
         (
             *("-device", "virtio-balloon-pci", "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
             *("-chardev", "null,id=agent", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
             *("-device", "qemu-xhci", "-device", "usb-tablet"),
         ),
     ),
-    "small": Guest("pc", 1, 98312),
+    "small": Guest("pc", 1, 98312, 1),
 }
 """By name. 8 KiB more than a round size: see above."""
 
 GUEST_DEFAULT: Final = "usual"
+
+NETDEVS: Final = ("hn0", "hn1")
 
 READY: Final = "guest ready"
 """Printed on the guest's console when its services listen."""
@@ -106,8 +111,16 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     image: Image
     accelerator: str
     guest: Guest = GUESTS[GUEST_DEFAULT]
-    cards: int = 1
-    """One or two."""
+
+    def with_cards(self, cards: int) -> "Machine":
+        """The same, with at least so many network cards."""
+        guest = self.guest._replace(cards=max(cards, self.guest.cards))
+        return msgspec.structs.replace(self, guest=guest)
+
+    @property
+    def netdevs(self) -> tuple[str, ...]:
+        """QEMU's names of them, one for each network card."""
+        return NETDEVS[: self.guest.cards]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -118,7 +131,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         """QEMU's command line on the host that owns `directory`, without its QMP socket for the node."""
         words = f"console=ttyS0 panic=-1 loglevel=4 nokaslr colo.address={GUEST_ADDRESS}/{LAN_PREFIX}"
         guest, second = self.guest, []
-        if self.cards > 1:
+        if guest.cards > 1:
             words += f" colo.address2={SECOND_GUEST_ADDRESS}/{LAN_PREFIX}"
             second = ["-netdev", f"tap,id=hn1,ifname={SECOND_TAP},script=no,downscript=no,vhost=off"]
             second += ["-device", f"virtio-net-pci,id=e1,netdev=hn1,mac={SECOND_GUEST_MAC},romfile="]

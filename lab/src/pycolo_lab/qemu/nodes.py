@@ -13,11 +13,10 @@ from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import LOOK_S, Look
 from pycolo_lab.processes import Host
 from pycolo_lab.qemu.machine import Machine
-from pycolo_lab.qemu.topology import BRIDGE, HOST_ADDRESSES, STORE_ADDRESS, TAP
+from pycolo_lab.qemu.topology import BRIDGE, HOST_ADDRESSES, STORE_ADDRESS
 from pycolo_lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
 
 PAIR: Final = "lab"
-NETDEVS: Final = ("hn0", "hn1")
 LINK_PORT: Final = 9000
 STORE_URL: Final = f"http://{STORE_ADDRESS}:2379"
 LINK_ADDRESSES: Final = {Host.A: LINK_A_ADDRESS, Host.B: LINK_B_ADDRESS}
@@ -58,10 +57,6 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_timeout_ms: int = 5000
     has_paths: bool = False
     """Whether the nodes know each other's addresses on the LAN. Then the link has TLS: plain text is for one link."""
-    is_beside: bool = False
-    """The nodes stand beside QEMU, with `[[card]]`; else in its network, as filters."""
-    cards: int = 1
-    """With `is_beside`."""
     has_gate: bool = False
     """Between the first primary's node and its QEMU's monitor, see `gate`."""
     automatic: bool = False
@@ -122,7 +117,7 @@ class NodeFiles:
         """Of the QEMU that runs here; None when none does."""
         return running_pid(self._qemu_pid, str(self.qmp))
 
-    def _settings(self, machine: Machine, setting: NodeSetting, command: list[str]) -> dict[str, dict[str, Any]]:
+    def _settings(self, machine: Machine, setting: NodeSetting, command: list[str]) -> dict[str, Any]:
         arbiter: dict[str, Any] = {"kind": setting.arbiter}
         if setting.arbiter == "command":
             arbiter |= {"command": [str(self.fence)], "timeout_ms": FENCE_MS, "head_start_ms": FENCE_MS}
@@ -144,13 +139,12 @@ class NodeFiles:
             "qemu": {
                 "qmp": str(self.qmp),
                 "yank": str(self.directory / "yank.sock"),
-                **({} if setting.is_beside else {"netdev": NETDEVS[0]}),
                 "directory": str(self.directory),
                 "command": command,
                 "environment": machine.environment,
                 "start_timeout_ms": 20_000,
             },
-            **self._way_to_the_clients(setting),
+            "[card]": [{"netdev": netdev, "bridge": BRIDGE} for netdev in machine.netdevs],
             "checkpoint": {
                 "min_distance_ms": 20,
                 "max_interval_ms": setting.checkpoint_interval_ms,
@@ -163,13 +157,6 @@ class NodeFiles:
             "control": {"socket": str(self.control)},
             "log": {"format": "text", "level": "debug"},
         }
-
-    def _way_to_the_clients(self, setting: NodeSetting) -> dict[str, Any]:
-        """The node's own TAP in the place of the guest's, or filters in QEMU and commands that move the tap."""
-        if setting.is_beside:
-            return {"[card]": [{"netdev": netdev, "bridge": BRIDGE} for netdev in NETDEVS[: setting.cards]]}
-        command = ["ip", "link", "set", TAP]
-        return {"network": {"serve": [*command, "master", BRIDGE], "retire": [*command, "nomaster"]}}
 
     def _other_paths(self) -> dict[str, Any]:
         return {

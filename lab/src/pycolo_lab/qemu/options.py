@@ -21,8 +21,6 @@ class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seed of the random moments in `protect-killed`."""
     arbiter: str | None = None
     """Of a pair that is held; None: `ARBITER_DEFAULT`."""
-    is_beside: bool = False
-    """The nodes stand beside QEMU in every scenario."""
     heartbeat_timeout_ms: int | None = None
     """Of a pair that is held; None: the laboratory's own."""
     hold: bool = False

@@ -93,12 +93,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints_min: int = 0
     """So many checkpoints have been made before each fault."""
     checkpoint_timeout_ms: int = 5000
-    is_beside: bool = False
-    """The nodes stand beside QEMU."""
-    cards: int = 1
-    """The guest's network cards; two of them with `hashes` only."""
     hashes: bool = False
     """The client asks for a hash over the guest's input, and no other client is there: see `hashrunner`."""
+    cards: int = 1
+    """With `hashes`: so many of the guest's network cards have a client."""
     stood_still_max_ms: int | None = None
     """A law: for no longer may a fault keep all clients without an answer."""
 
@@ -113,8 +111,6 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             checkpoint_interval_ms=interval_ms,
             checkpoint_timeout_ms=self.checkpoint_timeout_ms,
             has_paths=self.has_paths,
-            is_beside=self.is_beside or self.hashes,
-            cards=self.cards,
             has_gate=self.fault is Fault.REFUSED,
             automatic=self.fault is Fault.SWITCHOVER,
         )

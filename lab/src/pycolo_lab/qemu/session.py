@@ -35,10 +35,7 @@ def run_qemu_lab(options: QemuLabOptions, interruption: Interruption) -> int:
 
     It checks before it installs and builds. Raises `LabError`.
     """
-    chosen = [
-        msgspec.structs.replace(scenario, is_beside=scenario.is_beside or options.is_beside)
-        for scenario in choose(options.scenarios)
-    ]
+    chosen = choose(options.scenarios)
     check_options(options)
     with_pause = not options.scenarios or PAUSE in options.scenarios
     with_etcd = not options.hold and any(scenario.arbiter == "etcd" for scenario in chosen)
@@ -87,7 +84,7 @@ class _Session:
             machine = Machine(qemu=self._qemu, image=self._image, accelerator=accelerator, guest=guest)
             say(
                 f"QEMU {machine.qemu.version}, {machine.accelerator}, guest {self._options.guest}: {guest.machine}, "
-                f"{guest.vcpus} vCPU{'s' if guest.vcpus > 1 else ''}, {guest.memory_kib >> 10} MiB"
+                f"{counted(guest.vcpus, 'vCPU')}, {guest.memory_kib >> 10} MiB, {counted(guest.cards, 'network card')}"
             )
             if self._options.hold:
                 return self._hold(machine, outer_pid)
@@ -118,8 +115,9 @@ class _Session:
     def _scenario(self, machine: Machine, scenario: Scenario) -> ScenarioFacts:
         say(f"{scenario.name}: {scenario.text}")
         network = self._network(scenario.name)
-        machine = msgspec.structs.replace(machine, cards=scenario.cards)
-        stage = Stage(machine, network, self._directory / scenario.name, self._interruption.look)
+        stage = Stage(
+            machine.with_cards(scenario.cards), network, self._directory / scenario.name, self._interruption.look
+        )
         try:
             stage.build(scenario.setting)
             kind = HashRunner if scenario.hashes else Runner
@@ -155,13 +153,17 @@ class _Session:
             NodeSetting(
                 arbiter=self._options.arbiter or ARBITER_DEFAULT,
                 heartbeat_timeout_ms=self._options.heartbeat_timeout_ms or HEARTBEAT_TIMEOUT_MS,
-                is_beside=self._options.is_beside,
             )
         )
         print(instructions(stage, outer_pid), file=sys.stderr, flush=True)
         while True:
             stage.rest(HOLD_STEP_S)
             reap_strangers()
+
+
+def counted(number: int, thing: str) -> str:
+    """`2 vCPUs`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def failed(scenario: Scenario, why: str) -> ScenarioFacts:

@@ -31,9 +31,6 @@ POLL_S: Final = 0.05
 NODE_END_S: Final = 10.0
 """For a node to end in order."""
 
-OURS: Final = "colo-"
-"""Prefix of the names of all objects that a node adds to a QEMU."""
-
 SERVING: Final = ("protecting", "protected", "alone", "serving", "linked", "waiting")
 """States of a primary's node in which its guest serves clients."""
 
@@ -96,7 +93,7 @@ class Stage:
 
     def _boot(self) -> None:
         files = self.files[Host.A]
-        self.network.put_tap_on_bridge(Host.A)
+        self.network.serve_without_node(Host.A)
         environment = [f"{name}={value}" for name, value in self._machine.environment.items()]
         command = self._machine.command(files.directory, "guest-a")
         qmp = files.behind_gate if self._setting.has_gate else files.qmp
@@ -291,13 +288,6 @@ class Stage:
     def watch(self, host: Host) -> Monitor:
         """Events of that host's QEMU, on a QMP socket that no node uses."""
         return Monitor(self.files[host].watch, self.look, is_urgent=True)
-
-    def left_in_qemu(self, host: Host) -> list[str]:
-        """What nodes call their own in that host's QEMU: objects and chardevs."""
-        with self.watch(host) as watch:
-            names = [entry["name"] for entry in watch.ask("qom-list", {"path": "/objects"})]
-            names += [chardev["label"] for chardev in watch.ask("query-chardev")]
-        return sorted(name for name in names if name.startswith(OURS))
 
     def run_colo(self, command: str, host: Host) -> tuple[int, str]:
         """`colo COMMAND` as its user runs it: exit code, and what it said on stderr."""

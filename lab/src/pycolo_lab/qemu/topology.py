@@ -6,14 +6,15 @@
         client 10.9.0.1 ─────────────┼────────────────────────────┐
                                      │ eth0                       │ eth0
         ┌ host A ────────────────────┴──┐          ┌ host B ──────┴────────────────┐
-        │ br0 ── tap0 ── QEMU A         │   link   │ br0    tap0 ── QEMU B         │
-        │                 guest 10.9.0.2│ 10.8.0.x │                 guest 10.9.0.2│
-        │         node A          lnk ──┼══════════┼── lnk           node B        │
+        │ br0 ── node A ── tap0, QEMU A │   link   │ br0   node B ── tap0, QEMU B  │
+        │          │     guest 10.9.0.2 │ 10.8.0.x │         │     guest 10.9.0.2  │
+        │          └───────────── lnk ──┼══════════┼── lnk ──┘                     │
         └───────────────────────────────┘          └───────────────────────────────┘
 
 Each box is a network namespace; so is the machine with the etcd of the scenarios that need one, 10.9.0.3. The hosts are
-10.9.0.11 and 10.9.0.12 on the LAN. The tap of a host that does not serve is not on its bridge: the node's `serve` and
-`retire` commands add and remove it.
+10.9.0.11 and 10.9.0.12 on the LAN. The tap of an unprotected guest is on the bridge, put there by `serve_without_node`;
+while it is protected the node's own TAP is, on the host that serves. The guest's second card, tap1, is wired in the
+same way.
 """
 
 from pathlib import Path
@@ -59,6 +60,9 @@ LINK: Final = "lnk"
 
 LINK_MTU: Final = 1500
 """The default MTU of a link between two machines; the demo's jumbo frames would make the pauses look too short."""
+
+OURS: Final = "colo-"
+"""Prefix of the names of all devices that a node makes."""
 
 TAP_QUEUE_FRAMES: Final = 10_000
 """txqueuelen: a burst for a guest under software emulation must not lose single frames."""
@@ -139,11 +143,19 @@ class Network:
         for namespace in (self.client, self.lan, self.store, *self.hosts.values()):
             namespace.delete()
 
-    def put_tap_on_bridge(self, host: Host) -> None:
-        """What the node's `serve` does, for a virtual machine that runs before there is a node."""
+    def serve_without_node(self, host: Host) -> None:
+        """Connect a virtual machine of which no node knows, as the script of its tap does elsewhere."""
         with self.hosts[host].entered(), IPRoute() as netlink:
             for tap in TAPS:
                 _put_on(netlink, tap, BRIDGE)
+
+    def not_as_before(self, host: Host) -> list[str]:
+        """What a node has left on the host of an unprotected guest: its TAPs, and the guest's that are on no bridge."""
+        with self.hosts[host].entered(), IPRoute() as netlink:
+            bridge = index_of(netlink, BRIDGE)
+            links = {link.get("ifname"): link for link in netlink.get_links()}
+            wrong = [f"{tap} on no bridge" for tap in TAPS if links[tap].get("master") != bridge]
+        return sorted([*wrong, *(name for name in links if name.startswith(OURS))])
 
     def cut_link(self) -> None:
         """Pull the cable between the hosts."""

@@ -58,6 +58,18 @@ def test_the_product_accepts_every_scenario_s_configuration(scenario, tmp_path):
         assert config.arbiter.kind == scenario.arbiter
 
 
+@pytest.mark.parametrize("cards", [1, 2])
+@pytest.mark.parametrize("guest", GUESTS)
+def test_each_network_card_of_the_guest_has_its_table_in_the_node_s_file(guest, cards, tmp_path):
+    wired = machine(guest=guest).with_cards(cards)
+    assert wired.guest.cards == max(cards, GUESTS[guest].cards)
+    files = {host: NodeFiles(tmp_path, host, Interruption().look) for host in (Host.A, Host.B)}
+    files[Host.A].write(wired, NodeSetting(), files[Host.B], tmp_path / "fenced")
+    command = wired.command(Path("/d"), "x")
+    netdevs = [word.split("id=")[1].split(",")[0] for word in command if word.startswith("tap,id=")]
+    assert [card.netdev for card in load(files[Host.A].config).card] == netdevs
+
+
 def test_only_software_emulation_preloads_something():
     assert machine("tcg").environment == {"LD_PRELOAD": "/preload.so"}
     assert machine("kvm").environment == {}
