@@ -18,11 +18,11 @@ from pycolo_lab.pacemaker.cluster import Cluster, recipe, write_disk, write_shar
 from pycolo_lab.pacemaker.hosts import ClusterHost
 from pycolo_lab.pacemaker.recipes import RESOURCE
 from pycolo_lab.pacemaker.switch import PowerSwitch
-from pycolo_lab.pacemaker.wire import Wire
+from pycolo_lab.pacemaker.wire import Bridged, Cable, Wire
 from pycolo_lab.processes import Host, Processes
 from pycolo_lab.qemu.machine import Machine, furnish_root
 from pycolo_lab.qemu.nodes import LETTERS, NodeFiles, NodeSetting, other
-from pycolo_lab.qemu.topology import BRIDGE, GUEST_ADDRESS, GUEST_MAC, HOST_ADDRESSES, STORE_ADDRESS, TAP, Network
+from pycolo_lab.qemu.topology import BRIDGE, GUEST_ADDRESS, GUEST_MAC, HOST_ADDRESSES, STORE_ADDRESS, Network
 from pycolo_lab.topology import index_of
 
 PROTECTED_S: Final = 120.0
@@ -88,8 +88,9 @@ class ClusterStage:
         self.program = directory / "colo"
         self.program.write_text(PROGRAM.format(python=sys.executable))
         self.program.chmod(0o755)
-        self.wire = Wire({"a": (network.lan, "to-host-a"), "b": (network.lan, "to-host-b")}, GUEST_MAC)
-        self.taps = Wire({letter: (network.hosts[host], TAP) for host, letter in LETTERS.items()}, GUEST_MAC)
+        self.wire = Wire({letter: Cable(network.lan, f"to-host-{letter}") for letter in "ab"}, GUEST_MAC)
+        inside = {letter: network.hosts[host] for host, letter in LETTERS.items()}
+        self.taps = Wire({letter: Cable(host, "", Bridged(host)) for letter, host in inside.items()}, GUEST_MAC)
         """What leaves the guests of hosts that the LAN does not see."""
 
     def _is_on(self, letter: str) -> bool:

@@ -2,16 +2,23 @@
 
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
+from pyroute2 import IPRoute
+
 from pycolo_lab.namespaces import Namespace
+from pycolo_lab.qemu.topology import BRIDGE, OURS, TAP
+from pycolo_lab.topology import index_of
 
 ETH_P_ALL: Final = 3
 INCOMING: Final = frozenset({0, 1, 2, 3})
 """linux/if_packet.h: PACKET_HOST, _BROADCAST, _MULTICAST, _OTHERHOST; 4 is what leaves to the host."""
+
+
+BRIDGED_NS: Final = 50_000_000
 
 
 class Turn(NamedTuple):
@@ -23,28 +30,37 @@ class Turn(NamedTuple):
     frames: int
 
 
-class Wire:
-    """Watches an interface for each host until `close`."""
+class Cable(NamedTuple):
+    """Where the frames of one host's guest come in."""
 
-    def __init__(self, cables: dict[str, tuple[Namespace, str]], mac: str) -> None:
-        """`cables`: host -> where its guest's frames come in: the port of the LAN's bridge, or its own tap."""
+    namespace: Namespace
+    interface: str
+    """Empty: every one of which `carries` says so, in the watching thread."""
+    carries: Callable[[str], bool] = bool
+
+
+class Wire:
+    """Watches a cable for each host until `close`."""
+
+    def __init__(self, cables: dict[str, Cable], mac: str) -> None:
         self._mac = bytes.fromhex(mac.replace(":", ""))
         self._frames: list[tuple[int, str]] = []
         self._sockets = []
-        for letter, (namespace, port) in cables.items():
-            with namespace.entered():
+        for letter, cable in cables.items():
+            with cable.namespace.entered():
                 watcher = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-                watcher.bind((port, 0))
+                if cable.interface:
+                    watcher.bind((cable.interface, 0))
             self._sockets.append(watcher)
-            threading.Thread(target=self._watch, args=(letter, watcher), daemon=True).start()
+            threading.Thread(target=self._watch, args=(letter, watcher, cable.carries), daemon=True).start()
 
-    def _watch(self, letter: str, watcher: socket.socket) -> None:
+    def _watch(self, letter: str, watcher: socket.socket, carries: Callable[[str], bool]) -> None:
         while True:
             try:
                 frame, address = watcher.recvfrom(14)
             except OSError:
                 return
-            if address[2] in INCOMING and frame[6:12] == self._mac:
+            if address[2] in INCOMING and frame[6:12] == self._mac and carries(address[0]):
                 self._frames.append((monotonic_ns(), letter))
 
     def turns(self, since_ns: int) -> list[Turn]:
@@ -55,6 +71,29 @@ class Wire:
         """Watch no more."""
         for watcher in self._sockets:
             watcher.close()
+
+
+class Bridged:
+    """What a host would send to its LAN, if it has a cable: the node's TAP, or the guest's while it is on the bridge.
+
+    The guest's tap is asked about every `BRIDGED_NS`: it leaves the bridge before a guest that is compared says anything.
+    """
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._asked_ns = 0
+        self._is_bridged = False
+
+    def __call__(self, interface: str) -> bool:
+        """Whether a frame that came in there goes on to the LAN."""
+        if interface != TAP:
+            return interface.startswith(OURS)
+        if monotonic_ns() - self._asked_ns > BRIDGED_NS:
+            with self._namespace.entered(), IPRoute() as netlink:
+                found = netlink.get_links(ifname=TAP)
+                self._is_bridged = bool(found) and found[0].get("master") == index_of(netlink, BRIDGE)
+            self._asked_ns = monotonic_ns()
+        return self._is_bridged
 
 
 def turns_of(frames: Iterable[tuple[int, str]]) -> list[Turn]:

@@ -1,6 +1,13 @@
 """What the wire shows: which host served when, and for how long none did."""
 
-from pycolo_lab.pacemaker.wire import Turn, handover_ms, turns_of
+from pathlib import Path
+
+import pytest
+from pyroute2 import IPRoute
+
+from pycolo_lab.namespaces import Namespace
+from pycolo_lab.pacemaker.wire import Bridged, Turn, handover_ms, turns_of
+from pycolo_lab.topology import index_of
 
 
 def frames(text):
@@ -25,3 +32,21 @@ def test_frames_are_in_the_order_of_their_times_whichever_thread_saw_them():
 def test_the_time_without_service_is_between_the_last_frame_and_the_first():
     assert handover_ms(turns_of(frames("aa    bb"))) == 5
     assert handover_ms(turns_of(frames("aaaa"))) is None
+
+
+@pytest.mark.namespaces
+def test_a_guests_tap_counts_only_while_it_is_on_the_bridge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pycolo_lab.pacemaker.wire.BRIDGED_NS", 0)
+    host = Namespace.create(tmp_path, "host")
+    try:
+        carries = Bridged(host)
+        with host.entered(), IPRoute() as netlink:
+            netlink.link("add", ifname="br0", kind="bridge")
+            netlink.link("add", ifname="tap0", kind="dummy")
+            assert not carries("tap0")
+            netlink.link("set", index=index_of(netlink, "tap0"), master=index_of(netlink, "br0"))
+            assert carries("tap0")
+        assert carries("colo-lab")
+        assert not carries("eth0")
+    finally:
+        host.delete()
