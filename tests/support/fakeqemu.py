@@ -563,7 +563,7 @@ class Machine:
         ]
 
     def do_qom_list(self, path: str) -> Any:
-        if path.startswith("/machine/"):
+        if path.startswith("/machine/"):  # no device was added
             return [{"name": "type", "type": "string"}]
         children = [{"name": one.id, "type": "child<filter-redirector>"} for one in self.network.filters]
         return [{"name": "type", "type": "string"}, *children]
@@ -574,7 +574,7 @@ class Machine:
         return "pc-i440fx-7.2-machine" if path == "/machine" else "qemu64-x86_64-cpu"
 
     def do_human_monitor_command(self, command_line: str) -> Any:
-        return INFO_NETWORK
+        return INFO_NETWORK if command_line == "info network" else ""
 
     # ── QMP: wiring ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +13,8 @@ from pycolo.errors import ConnectError, PycoloError, QmpTimeout
 from pycolo.qmp.client import Qmp
 from pycolo.qmp.cures import Role
 from pycolo.qmp.judge import Finding, judge
-from pycolo.qmp.preloaded import has_preload
 from pycolo.qmp.probe import Facts, probe
+from pycolo.qmp.process import with_process
 from pycolo.qmp.versions import shown
 from pycolo.transport.occupied import owner_of_path
 
@@ -49,8 +48,7 @@ async def asked_items(config: PairConfig, role: Role) -> list[Item]:
         return [unknown_item(error)]
     finally:
         await qmp.close()
-    if facts.is_tcg:
-        facts = replace(facts, has_preload=await asyncio.to_thread(has_preload, pid))
+    facts = await asyncio.to_thread(with_process, facts, pid)
     return list(guest_items(config, facts, role=role, pid=pid, is_pairs=False))
 
 

@@ -15,8 +15,10 @@ COMMANDS: Final = frozenset({
 EXPERIMENTAL: Final = frozenset({"x-colo", "x-checkpoint-delay", "x-colo-lost-heartbeat"})
 """The capability, the parameter and the command that begin with x- and that COLO does not work without."""
 
-MONITOR_LINES: Final = frozenset({"info network"})
-"""Lines for the human monitor, beside those of `port_input` and `port_output`. No QMP command lists netdevs."""
+MONITOR_LINES: Final = frozenset({"info network", "info ramblock"})
+"""Lines for the human monitor, beside those of `port_input` and `port_output`. No QMP command lists netdevs or
+blocks of memory.
+"""
 
 Size = Literal["b", "w"]
 """Of a port access, in the monitor's letters: one byte, or four."""

@@ -4,7 +4,8 @@ Pure. "Seen" in a text means: in this project's own runs with QEMU 7.2, 10.0 and
 is no problem (`pycolo.qmp.cures`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,6 +21,9 @@ ACTIVE_MIGRATIONS: Final = frozenset({
     "setup", "cancelling", "active", "postcopy-active", "postcopy-paused", "postcopy-recover",
     "postcopy-recover-setup", "pre-switchover", "device", "wait-unplug", "colo",
 })  # fmt: skip
+
+_SHOWN_MAX: Final = 3
+"""Of things that differ: the first ones show the mistake."""
 
 _REPLICATED_DRIVERS: Final = frozenset({"quorum", "replication"})
 
@@ -49,6 +53,7 @@ def judge(
         *_abilities(facts),
         *_machine(facts),
         *_devices(facts),
+        *_proxies(facts),
         *(_beside(facts, cards) if cards else _network(facts, netdev)),
         *_state(facts, role),
         *_storage(facts),
@@ -121,6 +126,15 @@ def _devices(facts: Facts) -> Iterator[Finding]:
             yield _fatal("untested-device", f"device {device} has not been tried with COLO: remove it from both QEMUs")
 
 
+def _proxies(facts: Facts) -> Iterator[Finding]:
+    for proxy in facts.proxies:
+        yield _fatal(
+            "other-proxy",
+            f"{proxy} is in this guest's network: QEMU's COLO proxy, or another program, holds or copies its frames; "
+            "remove it with object_del, or start QEMU without it",
+        )
+
+
 def _network(facts: Facts, netdev: str) -> Iterator[Finding]:
     found = facts.netdevs.get(netdev)
     if found is None:
@@ -159,26 +173,36 @@ def _beside(facts: Facts, cards: Sequence[str]) -> Iterator[Finding]:
             )
         elif found.type != "tap":
             yield _refuse("no-tap", f"netdev {card} is of type {found.type}: the node needs one of type tap")
-        elif found.refusal is not None and "vhost" in found.refusal.lower():
-            yield _refuse(
+        elif uses_vhost(facts, card):
+            yield _fatal(
                 "vhost",
-                f"netdev {card} uses vhost, with which the node cannot tell what the guest has read when it stops: "
-                "start QEMU with vhost=off",
-            )
-        elif found.queues > 1:
-            yield _refuse(
-                "multiqueue",
-                f"netdev {card} has several queues, in which frames overtake one another, so that the two guests get "
-                "them in different orders: start QEMU with queues=1 and mq=off",
+                f"netdev {card} uses vhost, with which the node cannot tell for certain what the guest has read when "
+                "it stops: start QEMU with vhost=off (libvirt: <driver name='qemu'/> in <interface>)",
             )
         elif all(nic.netdev != card for nic in facts.nics):
             yield _refuse("no-nic", f"no network device of the guest uses netdev {card}: add -device …,netdev={card}")
+        if found is not None and found.queues > 1:
+            yield _warn(
+                "multiqueue",
+                f"netdev {card} has {found.queues} queues, in which frames of different connections overtake one "
+                "another: a service whose answers depend on the order between connections differs more often, and "
+                "each difference is a checkpoint; queues=1 and mq=off avoid that",
+            )
     others = ", ".join(nic.name for nic in facts.nics if nic.netdev not in cards)
     if others:
         yield _warn(
             "several-nics",
             f"both hosts send frames of {others} unchecked: give each its [[card]], or keep it off the network",
         )
+
+
+def uses_vhost(facts: Facts, netdev: str) -> bool:
+    """Whether the host's kernel serves it. Of several queues QEMU says only that they are several."""
+    found = facts.netdevs.get(netdev)
+    if found is None or found.refusal is None:
+        return False
+    refusal = found.refusal.lower()
+    return "vhost" in refusal or ("multiqueue" in refusal and facts.has_vhost is True)
 
 
 def _state(facts: Facts, role: Role) -> Iterator[Finding]:
@@ -292,7 +316,7 @@ _SAME: Final[tuple[tuple[str, str, Callable[[Facts], object]], ...]] = (
 
 def compare(primary: Facts, secondary: Facts) -> list[Finding]:
     """What keeps these two from forming a pair; refusals first. Empty: nothing."""
-    findings = []
+    findings: list[Finding] = []
     for code, what, value in _SAME:
         ours, theirs = value(primary), value(secondary)
         if ours != theirs and None not in (ours, theirs):
@@ -303,6 +327,11 @@ def compare(primary: Facts, secondary: Facts) -> list[Finding]:
                     "cannot be loaded there; start the secondary with the primary's command line",
                 )
             )
+    findings += [
+        *_places_apart(primary, secondary),
+        *_blocks_apart(primary, secondary),
+        *_disks_apart(primary, secondary),
+    ]
     virtio = {nic.netdev for nic in primary.nics if nic.model.startswith("virtio")}  # other cards use no vnet headers
     for name in sorted(primary.netdevs.keys() & secondary.netdevs.keys() & virtio):
         pair = (primary.netdevs[name].vnet_header, secondary.netdevs[name].vnet_header)
@@ -322,3 +351,62 @@ def compare(primary: Facts, secondary: Facts) -> list[Finding]:
             )
         )
     return sorted(findings, key=lambda finding: finding.severity != "refuse")
+
+
+def _places_apart(primary: Facts, secondary: Facts) -> Iterator[Finding]:
+    if primary.places is None or secondary.places is None or primary.devices != secondary.devices:
+        return
+    ours, theirs = ([str(one) for one in facts.places or ()] for facts in (primary, secondary))
+    if sorted(ours) != sorted(theirs):
+        only_ours, only_theirs = Counter(ours) - Counter(theirs), Counter(theirs) - Counter(ours)
+        yield _refuse(
+            "different-places",
+            f"devices: the primary has {_some(only_ours)}, the secondary {_some(only_theirs)}: the primary's state "
+            "cannot be loaded there; give each -device of both command lines the same bus and address",
+        )
+
+
+def _blocks_apart(primary: Facts, secondary: Facts) -> Iterator[Finding]:
+    if not primary.ram_blocks or not secondary.ram_blocks or primary.ram_bytes != secondary.ram_bytes:
+        return
+    ours, theirs = primary.ram_blocks, secondary.ram_blocks
+    apart = [
+        f"{name} ({_kib(ours.get(name))} in the primary, {_kib(theirs.get(name))} in the secondary)"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if apart and primary.devices == secondary.devices:
+        yield _refuse(
+            "different-memory-blocks",
+            f"blocks of memory: {_some(apart)}: the primary's state cannot be loaded there; install the same ROMs on "
+            "both hosts (packages seabios and ipxe-qemu, or romfile= at the -device) and start the secondary with the "
+            "primary's command line",
+        )
+
+
+def _disks_apart(primary: Facts, secondary: Facts) -> Iterator[Finding]:
+    """Media are compared in their order: names are each host's own."""
+    ours, theirs = (
+        [f"{_size(disk.size_bytes)} {'writable' if disk.is_writable else 'read-only'}" for disk in facts.disks]
+        for facts in (primary, secondary)
+    )
+    if ours != theirs and all(disk.size_bytes for disk in (*primary.disks, *secondary.disks)):
+        yield _refuse(
+            "different-disks",
+            f"disks: the primary has {', '.join(ours) or 'none'}, the secondary {', '.join(theirs) or 'none'}: after a "
+            "failover the guest would see another disk; give the secondary the same images in the same order",
+        )
+
+
+def _some(found: Iterable[str]) -> str:
+    shown = list(found)
+    more = len(shown) - _SHOWN_MAX
+    return (", ".join(shown[:_SHOWN_MAX]) or "none of them") + (f" and {more} more" if more > 0 else "")
+
+
+def _kib(octets: int | None) -> str:
+    return "none" if octets is None else f"{octets >> 10} KiB"
+
+
+def _size(octets: int) -> str:
+    return f"{octets >> 20} MiB" if octets % (1 << 20) == 0 else f"{octets} bytes"

@@ -1,6 +1,7 @@
 """What a QEMU is and can do, queried once when a node connects. `pycolo.qmp.judge` draws the conclusions.
 
-QMP has no command that lists netdevs; `info network` of the human monitor does. To learn whether a netdev accepts
+QMP has no command that lists netdevs or blocks of memory; `info network` and `info ramblock` of the human monitor do.
+To learn whether a netdev accepts
 filters, the probe adds one that lacks a property which a redirector needs: QEMU checks the netdev first and refuses for
 that reason (vhost, several queues), otherwise for the missing property. QEMU refuses in any case, so nothing is
 changed. Whether a tap has vnet headers the host says, not QEMU: its own questions for that (x-query-virtio-status) make
@@ -16,12 +17,20 @@ from pycolo.errors import PeerError, QmpError
 from pycolo.qmp.client import Qmp
 from pycolo.qmp.commands import permitted
 from pycolo.qmp.tapflags import tap_has_vnet
+from pycolo.qmp.topology import FOLDERS, PROPERTIES, DevicePlace, device_places, ram_blocks
 from pycolo.qmp.versions import FORCE, Version, why_unknown
 
 PROBE_TIMEOUT_S: Final = 10.0
 """Time-out of one query. The first one for types loads QEMU's modules: tens of milliseconds, more on a busy host."""
 
 PROBE_FILTER_ID: Final = "colo-probe"
+
+PROXY_TYPES: Final = frozenset({
+    "colo-compare", "filter-buffer", "filter-mirror", "filter-redirector", "filter-replay", "filter-rewriter",
+})  # fmt: skip
+"""QOM types with which QEMU, or another program, holds, copies or diverts a guest's frames."""
+
+_OWN_FILTERS: Final = "colo-f-"
 
 _CLIENT: Final = re.compile(r"(?P<id>\S+): index=(?P<index>\d+),type=(?P<type>[\w-]+),?(?P<rest>.*)")
 _CHILD: Final = re.compile(r"child<(?P<type>.+)>")
@@ -60,8 +69,11 @@ class Disk:
 
     device: str
     driver: str
+    """The format of its image: "qcow2", "raw" …"""
     file: str
     is_writable: bool
+    size_bytes: int = 0
+    """As the guest sees it; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +108,16 @@ class Facts:
     disks: tuple[Disk, ...]
     devices: tuple[str, ...] | None = None
     """QOM types of the devices that were added to the machine, sorted; None: an older node has not told them."""
+    places: tuple[DevicePlace, ...] | None = None
+    """Where the same devices are; None: an older node has not told it."""
+    ram_blocks: Mapping[str, int] | None = None
+    """Blocks of memory, ROMs among them → the most bytes that each may have; None: an older node has not told it."""
+    proxies: tuple[str, ...] = ()
+    """QEMU's own COLO proxy in this machine, as "id (type)": not the node's filters."""
     has_preload: bool | None = None
     """Whether its process has the library that software emulation needs; None: unknown, or not needed."""
+    has_vhost: bool | None = None
+    """Whether its process has /dev/vhost-net open; None: unknown."""
 
     @property
     def is_tcg(self) -> bool:
@@ -165,6 +185,7 @@ async def _facts(asker: _Asker, version: Version, package: str) -> Facts:
     migration = await asker.ask("query-migrate")
     capabilities = await asker.ask("query-migrate-capabilities")
     netdevs, nics = await _network(asker, filters)
+    devices, places = await _devices(asker)
     return Facts(
         vm=asker.name,
         version=version,
@@ -184,16 +205,44 @@ async def _facts(asker: _Asker, version: Version, package: str) -> Facts:
         netdevs=netdevs,
         nics=nics,
         disks=_disks(await asker.ask("query-block")),
-        devices=await _devices(asker),
+        devices=devices,
+        places=places,
+        ram_blocks=ram_blocks(await asker.ask("human-monitor-command", **{"command-line": "info ramblock"})),
+        proxies=await _proxies(asker),
     )
 
 
-async def _devices(asker: _Asker) -> tuple[str, ...]:
+async def _children(asker: _Asker, path: str) -> list[tuple[str, str]]:
+    """Name and QOM type of each."""
     found = []
-    for path in ("/machine/peripheral", "/machine/peripheral-anon"):
-        for entry in await asker.ask("qom-list", path=path):
-            if (child := _CHILD.fullmatch(entry["type"])) is not None:
-                found.append(child["type"])
+    for entry in await asker.ask("qom-list", path=path):
+        if (child := _CHILD.fullmatch(entry["type"])) is not None:
+            found.append((str(entry["name"]), child["type"]))
+    return found
+
+
+async def _devices(asker: _Asker) -> tuple[tuple[str, ...], tuple[DevicePlace, ...]]:
+    found = {}
+    for folder in FOLDERS:
+        for name, kind in await _children(asker, folder):
+            path = f"{folder}/{name}"
+            known = [entry["name"] for entry in await asker.ask("qom-list", path=path)]
+            properties = {one: await _property(asker, path, one) for one in PROPERTIES if one in known}
+            found[path] = (kind, properties)
+    return tuple(sorted(kind for kind, _ in found.values())), device_places(found)
+
+
+async def _property(asker: _Asker, path: str, name: str) -> Any:
+    """None if QEMU does not say it."""
+    try:
+        return await asker.ask("qom-get", path=path, property=name)
+    except QmpError:
+        return None
+
+
+async def _proxies(asker: _Asker) -> tuple[str, ...]:
+    objects = await _children(asker, "/objects")
+    found = [f"{name} ({kind})" for name, kind in objects if kind in PROXY_TYPES and not name.startswith(_OWN_FILTERS)]
     return tuple(sorted(found))
 
 
@@ -204,6 +253,7 @@ def _disks(blocks: list[dict[str, Any]]) -> tuple[Disk, ...]:
             driver=block["inserted"]["drv"],
             file=block["inserted"]["file"],
             is_writable=not block["inserted"]["ro"],
+            size_bytes=int(block["inserted"].get("image", {}).get("virtual-size", 0)),
         )
         for block in blocks
         if block.get("inserted")

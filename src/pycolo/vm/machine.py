@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +17,8 @@ from pycolo.config import QemuOptions
 from pycolo.errors import ConnectError, PeerError
 from pycolo.qmp.client import Qmp, QmpEvent
 from pycolo.qmp.commands import permitted
-from pycolo.qmp.preloaded import has_preload
 from pycolo.qmp.probe import Facts, probe
+from pycolo.qmp.process import with_process
 from pycolo.qmp.yank import MIGRATION, yank
 from pycolo.transport.occupied import owner_of_path
 
@@ -250,9 +249,7 @@ class Machine:
     async def probe(self, *, is_forced: bool) -> Facts:
         """Query what it is and supports. Raises `PeerError`, also for an unknown version, and `ConnectError`."""
         facts = await probe(self._connected(), is_forced=is_forced)
-        if not facts.is_tcg:
-            return facts
-        return replace(facts, has_preload=await asyncio.to_thread(has_preload, self.pid))
+        return await asyncio.to_thread(with_process, facts, self.pid)
 
     def _connected(self) -> Qmp:
         if self.qmp is None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pycolo.qmp.devices import ACCEPTED
 from pycolo.qmp.judge import ACTIVE_MIGRATIONS, compare, judge
 from pycolo.qmp.probe import Disk, Facts
+from pycolo.qmp.topology import DevicePlace
 from support.qemufacts import GOOD, NIC, TAP
 
 DISK = Disk(device="hd0", driver="qcow2", file="/var/lib/vm/hd0", is_writable=True)
@@ -26,6 +27,7 @@ FATAL = [
     *(("tcg", {**TCG, "has_preload": False, "version": version}) for version in ((7, 2, 22), (10, 0, 13))),
     ("untested-machine", {"machine": "microvm-machine"}),
     ("untested-device", {"devices": ("e1000", "intel-hda")}),
+    ("other-proxy", {"proxies": ("comp0 (colo-compare)",)}),
     ("writable-firmware", {"disks": (replace(DISK, device="pflash1"),)}),
     *(("untested-version", {"version": version}) for version in ((9, 2, 0), (10, 1, 3), (11, 0, 0))),
     *(("broken-version", {"version": version}) for version in ((10, 0, 6), (10, 1, 2))),
@@ -169,6 +171,12 @@ def test_a_text_names_what_is_meant(words, changed):
 
 # ── two QEMUs ───────────────────────────────────────────────────────────────────────────────────────────────
 
+READ_ONLY = replace(DISK, is_writable=False, size_bytes=1 << 30)
+PLACE = DevicePlace(device="virtio-net-pci", place="pci.0 03.0")
+BLOCKS = {"pc.ram": 1 << 30, "0000:00:03.0/virtio-net-pci.rom": 1 << 18}
+WHOLE = replace(GOOD, disks=(READ_ONLY,), places=(PLACE,), ram_blocks=BLOCKS)
+WHOLE_WAITING = replace(WHOLE, status="inmigrate", is_running=False)
+
 DIFFERENT = [
     ("different-version", {"version": (7, 2, 21)}),
     ("different-machine", {"machine": "pc-i440fx-7.1-machine"}),
@@ -181,7 +189,24 @@ DIFFERENT = [
     ("different-devices", {"devices": ("virtio-net-pci", "virtio-rng-pci")}),
     ("different-devices", {"devices": ()}),
     ("different-vnet-header", netdev(vnet_header=False)),
+    ("different-places", {"places": (replace(PLACE, place="pci.0 04.0"),)}),
+    ("different-memory-blocks", {"ram_blocks": BLOCKS | {"0000:00:03.0/virtio-net-pci.rom": 1 << 19}}),
+    ("different-memory-blocks", {"ram_blocks": {"pc.ram": 1 << 30}}),
+    ("different-disks", {"disks": (replace(READ_ONLY, size_bytes=2 << 30),)}),
 ]
+
+
+def test_what_a_node_of_an_older_version_does_not_tell_is_not_compared():
+    for older in ({"places": None}, {"ram_blocks": None}, {"disks": (replace(READ_ONLY, size_bytes=0),)}):
+        assert compare(WHOLE, replace(WHOLE_WAITING, **older)) == []
+
+
+def test_of_things_that_differ_the_first_are_named():
+    blocks = {f"rom{number}": 1 << 16 for number in range(5)}
+    (found,) = compare(WHOLE, replace(WHOLE_WAITING, ram_blocks=BLOCKS | blocks))
+    assert "rom0 (none in the primary, 64 KiB in the secondary)" in found.text
+    assert found.text.count("rom") == 4, "three blocks, and romfile="
+    assert "and 2 more" in found.text
 
 
 def test_two_of_a_kind_are_a_pair():
@@ -193,7 +218,8 @@ def test_two_of_a_kind_are_a_pair():
 
 @pytest.mark.parametrize(("code", "changed"), DIFFERENT)
 def test_a_difference_is_refused_both_ways(code, changed):
-    for found in (compare(GOOD, replace(WAITING, **changed)), compare(replace(GOOD, **changed), WAITING)):
+    ours, theirs = WHOLE, WHOLE_WAITING
+    for found in (compare(ours, replace(theirs, **changed)), compare(replace(ours, **changed), theirs)):
         assert codes(found, "refuse") == [code]
         assert "\n" not in found[0].text
 
@@ -222,6 +248,7 @@ def test_the_table_knows_every_fact():
     """A new fact comes with a rule, or with a word here on why it has none."""
     without_rule = {"vm"}  # its name
     judged = {name for _, changed in REFUSED + WARNED + DIFFERENT for name in changed}
+    judged |= {"has_vhost"}  # below
     assert judged | {"status", "is_running", "package"} | without_rule == {field.name for field in fields(Facts)}
 
 
@@ -235,6 +262,7 @@ SECOND = replace(NIC, name="net1", netdev="hn1")
     [
         (TAP, (NIC,), None),
         (replace(TAP, refusal="multiqueue is not supported"), (NIC,), None),
+        (replace(TAP, refusal="QEMU's next version refuses for another reason"), (NIC,), None),
         (replace(TAP, refusal="Vhost is not supported"), (NIC,), "vhost"),
         (replace(TAP, queues=2), (NIC,), "multiqueue"),
         (replace(TAP, type="user"), (NIC,), "no-tap"),
@@ -246,6 +274,15 @@ def test_a_card_needs_a_tap_that_the_node_can_count(found, nics, code):
     facts = replace(GOOD, netdevs={"hn0": found}, nics=nics)
     codes = [one.code for one in judge(facts, "primary", "", cards=["hn0"])]
     assert [one for one in codes if one in NETWORK] == ([code] if code else [])
+
+
+def test_several_queues_are_a_warning_and_with_vhost_the_rest_is_one_as_well():
+    """QEMU refuses filters on several queues before it looks for vhost: its process is asked then."""
+    queues = {"netdevs": {"hn0": replace(TAP, queues=2, refusal="multiqueue is not supported")}}
+    for has_vhost, expected in ((None, {"multiqueue"}), (False, {"multiqueue"}), (True, {"multiqueue", "vhost"})):
+        found = judge(replace(GOOD, **queues, has_vhost=has_vhost), "primary", "", cards=["hn0"])
+        assert {one.code for one in found} == expected
+        assert all(one.may_be_forced for one in found if one.severity == "refuse")
 
 
 def test_every_card_is_judged_and_no_other_nic_is_left():

@@ -27,6 +27,10 @@ lonely: index=0,type=nic,model=rtl8139,macaddr=52:54:00:12:34:58
 unused: index=0,type=user,net=10.0.2.0,restrict=off
 """
 
+BLOCKS = """              Block Name    PSize              Offset               Used              Total
+                  pc.ram    4 KiB  0x0000000000000000 0x0000000006002000 0x0000000006002000
+"""
+
 COMMANDS = ("migrate", "yank", "x-colo-lost-heartbeat", "query-kvm", "qom-get")
 ONLY_REDIRECTOR = "filter redirector needs 'indev' or 'outdev' at least one property set"
 
@@ -40,10 +44,25 @@ def qom_get(arguments):
     match arguments["property"]:
         case "type":
             return "pc-i440fx-7.2-machine" if arguments["path"] == "/machine" else "qemu64-x86_64-cpu"
+        case "parent_bus":
+            return "/machine/i440fx/pci.0"
+        case "addr":
+            return Refusal("GenericError", "no")
+
+
+def monitor(arguments):
+    return {"info network": INFO, "info ramblock": BLOCKS}[arguments["command-line"]]
 
 
 def qom_list(arguments):
+    if arguments["path"] == "/machine/peripheral/e0":
+        return [{"name": "parent_bus", "type": "link<bus>"}, {"name": "addr", "type": "int32"}]
     found = {
+        "/objects": [
+            {"name": "comp0", "type": "child<colo-compare>"},
+            {"name": "colo-f-lan-in", "type": "child<filter-redirector>"},
+            {"name": "pc.ram", "type": "child<memory-backend-ram>"},
+        ],
         "/machine/peripheral": [
             {"name": "type", "type": "string"},
             {"name": "e0", "type": "child<virtio-net-pci>"},
@@ -51,7 +70,7 @@ def qom_list(arguments):
         ],
         "/machine/peripheral-anon": [{"name": "device[0]", "type": "child<i6300esb>"}],
     }
-    return found[arguments["path"]]
+    return found.get(arguments["path"], [])
 
 
 ANSWERS = {
@@ -65,12 +84,12 @@ ANSWERS = {
     "query-memory-size-summary": {"base-memory": 1 << 30, "plugged-memory": 1 << 20},
     "query-migrate": {"status": "completed", "blocked-reasons": ["because"]},
     "query-migrate-capabilities": [{"capability": "x-colo", "state": True}],
-    "human-monitor-command": INFO,
+    "human-monitor-command": monitor,
     "object-add": refused,
     "qom-get": qom_get,
     "qom-list": qom_list,
     "query-block": [
-        {"device": "hd0", "inserted": {"drv": "qcow2", "file": "/x", "ro": False}},
+        {"device": "hd0", "inserted": {"drv": "qcow2", "file": "/x", "ro": False, "image": {"virtual-size": 1024}}},
         {"device": "", "qdev": "/machine/peripheral/d1", "inserted": {"drv": "raw", "file": "/y", "ro": True}},
         {"device": "cd0"},
     ],
@@ -107,9 +126,9 @@ def test_everything_is_read(path):
     assert facts.commands == frozenset(COMMANDS)
     assert facts.capabilities == {"x-colo": True}
     assert (facts.migration, facts.migration_blockers) == ("completed", ("because",))
-    assert [(disk.device, disk.is_writable) for disk in facts.disks] == [
-        ("hd0", True),
-        ("/machine/peripheral/d1", False),
+    assert [(disk.device, disk.is_writable, disk.size_bytes) for disk in facts.disks] == [
+        ("hd0", True, 1024),
+        ("/machine/peripheral/d1", False, 0),
     ]
     assert {name: (found.refusal, found.queues) for name, found in facts.netdevs.items()} == {
         "hn0": ("Vhost is not supported", 1),
@@ -118,8 +137,10 @@ def test_everything_is_read(path):
     }
     assert facts.netdevs["hn0"].vnet_header is None, "no such tap here"
     assert facts.devices == ("i6300esb", "virtio-net-pci", "virtserialport")
+    assert "virtio-net-pci at pci.0" in map(str, facts.places)
+    assert (facts.ram_blocks, facts.proxies) == ({"pc.ram": 0x6002000}, ("comp0 (colo-compare)",))
     found = {finding.code for finding in judge(facts, "primary", "hn0") if finding.severity == "refuse"}
-    assert found == {"vhost", "migration-blocked", "writable-disk"}
+    assert found == {"vhost", "migration-blocked", "writable-disk", "other-proxy"}
 
 
 def test_it_changes_nothing(path):
@@ -127,7 +148,8 @@ def test_it_changes_nothing(path):
     other = [m for m in received if not m["execute"].startswith(("query-", "qom-get", "qom-list"))]
     assert {m["execute"] for m in other} == {"qmp_capabilities", "human-monitor-command", "object-add"}
     assert {m["arguments"]["command-line"] for m in other if m["execute"] == "human-monitor-command"} == {
-        "info network"
+        "info network",
+        "info ramblock",
     }
     for message in other:
         if message["execute"] == "object-add":  # which QEMU always refuses

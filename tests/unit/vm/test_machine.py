@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -266,22 +266,18 @@ def test_a_machine_that_is_let_go_of_lives_on(tmp_path: Path) -> None:
     play(scene)
 
 
-@pytest.mark.parametrize("accelerator", ["kvm", "tcg"])
-def test_only_under_software_emulation_it_matters_what_was_preloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: Literal["kvm", "tcg"]
-) -> None:
+def test_its_process_is_asked_for_what_it_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def probed(qmp: Qmp, *, is_forced: bool) -> Facts:
         assert is_forced
-        return replace(FACTS, accelerator=accelerator)
+        return FACTS
 
     monkeypatch.setattr(machines, "probe", probed)
-    monkeypatch.setattr(machines, "has_preload", lambda pid: pid == os.getpid())
+    monkeypatch.setattr(machines, "with_process", lambda facts, pid: replace(facts, has_vhost=pid == os.getpid()))
 
     async def scene() -> None:
         async with FakeQmp(tmp_path / "qmp.sock"), machine(options(tmp_path)) as (one, _):
             await one.connect(DEADLINE_S)
-            facts = await one.probe(is_forced=True)
-            assert facts.has_preload is (True if accelerator == "tcg" else None)
+            assert (await one.probe(is_forced=True)).has_vhost
 
     play(scene)
 
