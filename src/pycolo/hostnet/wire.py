@@ -121,6 +121,25 @@ class Wire:
         self._journal.remove()
         self.close()
 
+    def settle(self, tap: str) -> None:
+        """The guest's tap is in its place without this node: `detach`, and a tap that is in none then gets one.
+
+        That is the place of this card's tap before, or the one that the card names. Raises `ConfigError` when there is
+        neither, and what `prepare` raises for a tap that cannot be moved.
+        """
+        left = self._record or self._left()
+        self.detach()
+        with Netlink() as netlink:
+            link = usable_tap(netlink, tap, self._where)
+            if find_place(netlink, link) is not None:
+                return
+            place = (left.place or left.home.place) if left else None
+            place = place or place_of_card(netlink, self._card, self._where)
+            home = Home(tap=link.name, index=link.index, queue=link.queue, has_ipv6=link.has_ipv6, place=place)
+            seen = Seen(tap=link, tap_place=None, node=None, node_place=None)
+            for step in plan(seen, home, Names(self.node_tap, link.mac), place, Target.HOST):
+                carry_out(netlink, step)
+
     def follow_offloads(self) -> None:
         """The node's TAP has the guest's present offloads: a guest's driver may have changed them."""
         follow_offloads(self._prepared().home.tap, self.node_tap)

@@ -65,6 +65,9 @@ class FilterWiring:
 
     serve_alone = serve
 
+    async def settle(self, machine: Machine) -> None:
+        """`serve_alone` has."""
+
     async def leave(self) -> None:
         """`network.retire`."""
         await self._network.leave()

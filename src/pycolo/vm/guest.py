@@ -349,6 +349,8 @@ class VmGuest:
             await self._plan(GO_ALONE, side.alone_handlers())
         if not side.is_tidy:
             await self._wiring.serve_alone()
+            if not side.is_wired:
+                await self._wiring.settle(side.machine)
             side.is_tidy = True
 
     async def _prepare(self, link: int, data: DataLinks, ready: Ready, answer: Answer) -> None:

@@ -67,5 +67,8 @@ class GuestWiring(Protocol):
     async def serve_alone(self) -> None:
         """The guest serves without a secondary, and nothing of an earlier process is left: it is on its network."""
 
+    async def settle(self, machine: Machine) -> None:
+        """The guest serves, and no data path of this node is in its way: its taps are in their places."""
+
     async def leave(self) -> None:
         """This host's guest is on no network."""

@@ -17,7 +17,7 @@ from pycolo.config import QemuOptions
 from pycolo.errors import ConnectError, PeerError
 from pycolo.qmp.client import Qmp, QmpEvent
 from pycolo.qmp.commands import permitted
-from pycolo.qmp.probe import Facts, probe
+from pycolo.qmp.probe import Facts, Netdev, netdevs, probe
 from pycolo.qmp.process import with_process
 from pycolo.qmp.yank import MIGRATION, yank
 from pycolo.transport.occupied import owner_of_path
@@ -250,6 +250,10 @@ class Machine:
         """Query what it is and supports. Raises `PeerError`, also for an unknown version, and `ConnectError`."""
         facts = await probe(self._connected(), is_forced=is_forced)
         return await asyncio.to_thread(with_process, facts, self.pid)
+
+    async def netdevs(self) -> Mapping[str, Netdev]:
+        """Its network backends, by their ids. Raises `PeerError`, `ConnectError`."""
+        return await netdevs(self._connected())
 
     def _connected(self) -> Qmp:
         if self.qmp is None:

@@ -10,15 +10,20 @@ while its output is not compared.
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Final, Protocol
 
+import structlog
+
 from pycolo.errors import ConfigError
-from pycolo.qmp.probe import Facts
+from pycolo.qmp.probe import Facts, Netdev
 from pycolo.transport.guesttap import GuestTap, open_guest
 from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import parse_port
 from pycolo.vm.guestwiring import CardPorts
 from pycolo.vm.machine import Machine
+
+log = structlog.get_logger("colo")
 
 _TAP: Final = re.compile(r"(?:^|[,\s])ifname=([^,\s]+)")
 
@@ -44,6 +49,9 @@ class CardWire(Protocol):
     def detach(self) -> None:
         """The guest's tap is back in its place; the node's TAP is gone."""
 
+    def settle(self, tap: str) -> None:
+        """The guest's tap is in its place, whatever has been left; the node's TAP is gone."""
+
 
 class Card:
     """One `[[card]]` on this host."""
@@ -56,13 +64,13 @@ class Card:
         self._given = tap
         self.port: GuestTap | None = None
 
-    def find(self, facts: Facts) -> None:
+    def find(self, netdevs: Mapping[str, Netdev]) -> None:
         """Find the tap of QEMU's netdev. Raises `ConfigError`."""
         if self._given is not None:
             return
-        netdev = facts.netdevs.get(self.netdev)
+        netdev = netdevs.get(self.netdev)
         if netdev is None:
-            raise ConfigError("card.netdev", f"one of QEMU's: {', '.join(facts.netdevs) or 'it has none'}", self.netdev)
+            raise ConfigError("card.netdev", f"one of QEMU's: {', '.join(netdevs) or 'it has none'}", self.netdev)
         found = _TAP.search(netdev.info)
         if found is None:
             expected = "a netdev of type tap whose ifname QEMU knows; give card.tap"
@@ -92,7 +100,7 @@ class TapWiring:
     async def make_ready(self, machine: Machine, facts: Facts) -> None:
         """Make the nodes' TAPs."""
         for card in self.cards:
-            card.find(facts)
+            card.find(facts.netdevs)
             await asyncio.to_thread(card.wire.prepare, card.tap)
 
     def open(self) -> list[CardPorts]:
@@ -141,7 +149,17 @@ class TapWiring:
         await self._each("attach")
 
     async def serve_alone(self) -> None:
-        """The guest's TAPs are in their places, or the nodes' are while they are needed."""
+        """Nothing: see `settle`."""
+
+    async def settle(self, machine: Machine) -> None:
+        """See `GuestWiring`. A card of which nothing says where it belongs is warned of: its user may know."""
+        netdevs = await machine.netdevs()
+        for card in self.cards:
+            try:
+                card.find(netdevs)
+                await asyncio.to_thread(card.wire.settle, card.tap)
+            except ConfigError as error:
+                log.warning(f"the guest serves, but perhaps not on its network: {error}")
 
     async def leave(self) -> None:
         """No TAP is in a bridge."""

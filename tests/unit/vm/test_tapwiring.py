@@ -20,6 +20,7 @@ class Wire:
     def __init__(self, name: str, did: list[str]) -> None:
         self.node_tap = f"colo-{name}"
         self.is_left = False
+        self.refuses = False
         self._name = name
         self._did = did
 
@@ -35,10 +36,18 @@ class Wire:
     def detach(self) -> None:
         self._did.append(f"detach {self._name}")
 
+    def settle(self, tap: str) -> None:
+        self._did.append(f"settle {self._name} {tap}")
+        if self.refuses:
+            raise ConfigError("card[0].bridge", "the bridge of this network", None)
+
 
 class Machine:
     async def probe(self, *, is_forced: bool) -> Any:
         return TWO
+
+    async def netdevs(self) -> Any:
+        return TWO.netdevs
 
 
 MACHINE: Any = Machine()
@@ -77,6 +86,18 @@ def test_a_guest_that_serves_alone_is_left_where_it_is(wiring: TapWiring, did: l
     assert did == []
 
 
+def test_the_taps_of_a_guest_that_serves_are_put_into_their_places(
+    wiring: TapWiring, did: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(wiring.settle(MACHINE))
+    assert did == ["settle 0 tap0", "settle 1 mytap"]
+    did.clear()
+    wiring.cards[0].wire.refuses = True  # type: ignore[attr-defined]
+    asyncio.run(wiring.settle(MACHINE))
+    assert did == ["settle 0 tap0", "settle 1 mytap"], "the other card is put into its place all the same"
+    assert "card[0].bridge" in capsys.readouterr().out
+
+
 def test_a_restarted_node_goes_on_where_it_was(wiring: TapWiring, did: list[str]) -> None:
     assert not asyncio.run(wiring.renew(MACHINE))
     wiring.cards[1].wire.is_left = True  # type: ignore[misc]
@@ -91,8 +112,8 @@ def test_a_restarted_node_goes_on_where_it_was(wiring: TapWiring, did: list[str]
 def test_a_tap_that_cannot_be_found_is_the_files_error(netdev: str, said: str) -> None:
     facts = replace(TWO, netdevs=TWO.netdevs | {"fd": replace(TWO.netdevs["hn0"], id="fd", info="fd=23")})
     with pytest.raises(ConfigError, match=said):
-        Card(netdev, None, Wire("0", [])).find(facts)
-    Card(netdev, "tap7", Wire("0", [])).find(facts)
+        Card(netdev, None, Wire("0", [])).find(facts.netdevs)
+    Card(netdev, "tap7", Wire("0", [])).find(facts.netdevs)
 
 
 def test_a_card_that_cannot_be_opened_leaves_nothing_open(wiring: TapWiring, monkeypatch: pytest.MonkeyPatch) -> None:
