@@ -76,7 +76,7 @@ class Wire:
 class Bridged:
     """What a host would send to its LAN, if it has a cable: the node's TAP, or the guest's while it is on the bridge.
 
-    The guest's tap is asked about every `BRIDGED_NS`: it leaves the bridge before a guest that is compared says anything.
+    The guest's tap is asked about every `BRIDGED_NS`: it leaves the bridge before its guest's answers are compared.
     """
 
     def __init__(self, namespace: Namespace) -> None:

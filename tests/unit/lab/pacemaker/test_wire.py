@@ -42,7 +42,7 @@ def test_a_guests_tap_counts_only_while_it_is_on_the_bridge(tmp_path: Path, monk
         carries = Bridged(host)
         with host.entered(), IPRoute() as netlink:
             netlink.link("add", ifname="br0", kind="bridge")
-            netlink.link("add", ifname="tap0", kind="dummy")
+            netlink.link("add", ifname="tap0", kind="veth", peer="tap0-peer")
             assert not carries("tap0")
             netlink.link("set", index=index_of(netlink, "tap0"), master=index_of(netlink, "br0"))
             assert carries("tap0")
