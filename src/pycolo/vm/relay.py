@@ -13,6 +13,11 @@ when the call returns, so `on_message` does what must happen before the other QE
 One message of the stream is held in the same way at the secondary's node: the first word after READY or LOADED is the
 primary's REQUEST for a checkpoint, upon which the secondary stops. `on_request` does what must happen before that.
 
+At the primary's node a checkpoint may be asked about while its state flows: `ask` begins with the first bytes after
+REPLY, when the primary has stopped. Until its answer is there, the newest byte of the state stays here, without which
+the secondary loads nothing. The bytes before it go on: QEMU 11.1 writes them with its big lock held, so that a question
+to its monitor is not answered while the stream is held up.
+
 One thread serves both directions, because two threads must not use one TLS connection.
 """
 
@@ -21,18 +26,15 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic_ns
 from typing import Final
 
 from pycolo.errors import ConnectError, PycoloError
 from pycolo.transport.linksetup import RawLink
-from pycolo.vm.backstream import PARTIAL_BYTES_MAX, BackStream, ColoMessage
-
-CHUNK_BYTES: Final = 256 << 10
-"""Maximum size of one read: a little more than a unix socket's default buffer."""
+from pycolo.vm.backstream import BackStream, ColoMessage
+from pycolo.vm.pump import Pump
 
 FLUSH_S: Final = 0.5
 """Time to deliver the last bytes to one side after the other side has ended."""
@@ -40,62 +42,6 @@ FLUSH_S: Final = 0.5
 
 _RUNS: Final = (ColoMessage.READY, ColoMessage.LOADED)
 """After these the primary's next word is REQUEST."""
-
-
-class _Pump:
-    """One direction: holds the bytes read from `source` and not yet written to `sink`."""
-
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
-        self.source = source
-        self.sink = sink
-        self.has_ended = False
-        self.sink_is_gone = False
-        self.bytes = 0
-        self.moved_ns = 0
-        self._buf = memoryview(bytearray(CHUNK_BYTES + PARTIAL_BYTES_MAX))
-        self._start = 0
-        self._end = 0
-
-    @property
-    def is_empty(self) -> bool:
-        return self._start == self._end
-
-    def read(self) -> bool:
-        """Fill the empty buffer; False when there is nothing to read now, or `source` has ended."""
-        try:
-            count = self.source.recv_into(self._buf, CHUNK_BYTES)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False
-        except OSError:
-            count = 0
-        self._start, self._end = 0, count
-        self.has_ended = count == 0
-        return count > 0
-
-    def write(self) -> None:
-        """Write as much as the sink accepts; discard data after the sink has closed."""
-        try:
-            while self._start < self._end:
-                count = self.sink.send(self._buf[self._start : self._end])
-                self._start += count
-                self.bytes += count
-                self.moved_ns = monotonic_ns()
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
-        except OSError:
-            self._start = self._end = 0
-            self.sink_is_gone = True
-
-    def take(self) -> bytes:
-        """Empty the buffer, and return what it held."""
-        octets = bytes(self._buf[self._start : self._end])
-        self._start = self._end = 0
-        return octets
-
-    def put(self, octets: bytes) -> None:
-        """Fill the empty buffer."""
-        self._buf[: len(octets)] = octets
-        self._start, self._end = 0, len(octets)
 
 
 class Relay(threading.Thread):
@@ -115,6 +61,7 @@ class Relay(threading.Thread):
         on_message: Callable[[int], None],
         on_ended: Callable[[str], None],
         on_request: Callable[[], None] | None = None,
+        ask: Callable[[], Future[None]] | None = None,
     ) -> None:
         super().__init__(name="migration relay", daemon=True)
         guest.setblocking(False)
@@ -126,8 +73,12 @@ class Relay(threading.Thread):
         self._on_ended = on_ended
         self._on_request = on_request
         self._is_request_next = False
-        self._forward = _Pump(guest, link.sock) if is_primary else _Pump(link.sock, guest)
-        self._backward = _Pump(link.sock, guest) if is_primary else _Pump(guest, link.sock)
+        self._ask = ask
+        self._is_state_next = False
+        self._asked: Future[None] | None = None
+        self._is_closing = False
+        self._forward = Pump(guest, link.sock) if is_primary else Pump(link.sock, guest)
+        self._backward = Pump(link.sock, guest) if is_primary else Pump(guest, link.sock)
         self._messages = BackStream()
         self._has_reported = False
         self._stop_reader, self._stop_writer = socket.socketpair()
@@ -148,12 +99,16 @@ class Relay(threading.Thread):
         """Close both connections. `drain_s`: first wait so long for this host's QEMU to close its side. Any thread."""
         if drain_s:
             self.join(drain_s)
-        with suppress(OSError):
-            self._stop_writer.send(b"x")
+        self._is_closing = True
+        self._wake()
         if self.ident is not None and self is not threading.current_thread():
             self.join()
         else:
             self._close_all()
+
+    def _wake(self) -> None:
+        with suppress(OSError):
+            self._stop_writer.send(b"x")
 
     def end_input(self) -> None:
         """Let this host's QEMU read the end of the stream now, whatever the other node does. Any thread."""
@@ -178,6 +133,7 @@ class Relay(threading.Thread):
     def _turn(self) -> bool:
         if not self._wait():
             return False
+        self._hear_answer()
         for pump in (self._forward, self._backward):
             # Move all there is: each further turn costs a wake-up while the primary is stopped.
             while True:
@@ -191,9 +147,23 @@ class Relay(threading.Thread):
                     self._is_request_next = False
                     assert self._on_request is not None
                     self._on_request()
+                elif self._is_state_next:
+                    self._begin_asking()
         return self._go_on()
 
-    def _may_read(self, pump: _Pump) -> bool:
+    def _begin_asking(self) -> None:
+        assert self._ask is not None
+        self._is_state_next, self._forward.keeps_newest = False, True
+        self._asked = self._ask()
+        self._asked.add_done_callback(lambda _: self._wake())
+
+    def _hear_answer(self) -> None:
+        """Raises what the question has found."""
+        if self._asked is not None and self._asked.done():
+            self._asked.result()
+            self._asked, self._forward.keeps_newest = None, False
+
+    def _may_read(self, pump: Pump) -> bool:
         return not pump.has_ended and not (self._has_reported and pump.source is self._link.sock)
 
     def _go_on(self) -> bool:
@@ -238,7 +208,9 @@ class Relay(threading.Thread):
         link = self._link.sock
         is_pending = isinstance(link, ssl.SSLSocket) and link.pending() > 0
         ready = self._poller.poll(0 if is_pending else None)
-        return all(fd != self._stop_reader.fileno() for fd, _ in ready)
+        if any(fd == self._stop_reader.fileno() for fd, _ in ready):
+            self._stop_reader.recv(16)
+        return not self._is_closing
 
     def _take_messages(self) -> None:
         """Call `on_message` for each whole message, then let it pass; an incomplete one waits for its rest."""
@@ -247,6 +219,7 @@ class Relay(threading.Thread):
             if message.word is not None:
                 self._on_message(message.word)
                 self._is_request_next = self._on_request is not None and message.word in _RUNS
+                self._is_state_next = self._ask is not None and message.word == ColoMessage.REPLY
             whole += message.octets
         if not self._has_reported:
             self._backward.put(whole)

@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from queue import Queue
 
 import pytest
@@ -39,6 +40,8 @@ class Stage:
         self.seen: Queue[tuple[str, int]] = Queue()
         self.ended: Queue[tuple[str, str]] = Queue()
         self.refuses = False
+        self.answers_at_once = True
+        self.asked: Queue[Future[None]] = Queue()
         self.gate, self.request_gate = threading.Event(), threading.Event()
         self.gate.set()
         self.request_gate.set()
@@ -65,10 +68,18 @@ class Stage:
             is_primary=name == "primary",
             on_message=on_message,
             on_request=on_request if name == "secondary" else None,
+            ask=self._ask if name == "primary" else None,
             on_ended=lambda text: self.ended.put((name, text)),
         )
         relay.start()
         return relay
+
+    def _ask(self) -> Future[None]:
+        question: Future[None] = Future()
+        if self.answers_at_once:
+            question.set_result(None)
+        self.asked.put(question)
+        return question
 
     def close(self) -> None:
         self.gate.set()
@@ -199,3 +210,54 @@ def test_the_request_for_a_checkpoint_waits_for_its_barrier(stage: Stage, before
     assert receive(stage.secondary, 4) == struct.pack(">I", REQUEST)
     stage.primary.sendall(b"more state")
     assert receive(stage.secondary, 10) == b"more state", "only the request is held"
+
+
+REPLY = struct.pack(">I", ColoMessage.REPLY)
+
+
+def ask_at_a_checkpoint(stage: Stage, state: bytes) -> Future[None]:
+    """The question at a checkpoint, with the whole state on its way."""
+    stage.answers_at_once = False
+    stage.secondary.sendall(READY + REPLY)
+    assert receive(stage.primary, 8) == READY + REPLY
+    threading.Thread(target=stage.primary.sendall, args=(state,), daemon=True).start()
+    return stage.asked.get(timeout=DEADLINE_S)
+
+
+STATE = bytes(range(256)) * 8_000
+
+
+def test_the_newest_byte_of_a_state_waits_for_the_answer(stage: Stage) -> None:
+    question = ask_at_a_checkpoint(stage, STATE)
+    assert receive(stage.secondary, len(STATE) - 1) == STATE[:-1], "the others go on"
+    readable, _, _ = select.select([stage.secondary], [], [], 0.1)  # long enough, if nothing held it
+    assert not readable
+    question.set_result(None)
+    assert receive(stage.secondary, 1) == STATE[-1:]
+    stage.primary.sendall(b"more state")
+    assert receive(stage.secondary, 10) == b"more state"
+    assert stage.asked.empty(), "once for each checkpoint"
+
+
+def test_an_answer_that_is_there_at_once_holds_nothing(stage: Stage) -> None:
+    stage.secondary.sendall(READY + REPLY)
+    assert receive(stage.primary, 8) == READY + REPLY
+    stage.primary.sendall(STATE[:999])
+    assert receive(stage.secondary, 999) == STATE[:999]
+    assert stage.asked.get(timeout=DEADLINE_S).done()
+
+
+def test_a_state_that_is_refused_never_arrives_whole(stage: Stage) -> None:
+    question = ask_at_a_checkpoint(stage, STATE)
+    assert receive(stage.secondary, len(STATE) - 1) == STATE[:-1]
+    question.set_exception(CheckpointError("reply", "its disk is lost"))
+    assert receive(stage.secondary, 1) == b"", "the stream ends instead"
+    texts = dict(stage.ended.get(timeout=DEADLINE_S) for _ in range(2))
+    assert "its disk is lost" in texts["primary"]
+
+
+def test_a_primary_that_ends_before_the_answer_leaves_no_whole_state(stage: Stage) -> None:
+    ask_at_a_checkpoint(stage, STATE)
+    assert receive(stage.secondary, len(STATE) - 1) == STATE[:-1]
+    stage.primary.close()
+    assert receive(stage.secondary, 1) == b""

@@ -1,0 +1,72 @@
+"""One direction of a stream, byte by byte."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from pycolo.vm.pump import CHUNK_BYTES, Pump
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, Pump, socket.socket]]:
+    (near, source), (sink, far) = socket.socketpair(), socket.socketpair()
+    for sock in (near, source, sink, far):
+        sock.setblocking(False)
+    yield near, Pump(source, sink), far
+    for sock in (near, source, sink, far):
+        sock.close()
+
+
+def test_what_is_read_is_written(ends: tuple[socket.socket, Pump, socket.socket]) -> None:
+    near, pump, far = ends
+    assert not pump.read()
+    assert not pump.has_ended
+    near.send(b"state")
+    assert pump.read()
+    pump.write()
+    assert far.recv(99) == b"state"
+    assert (pump.bytes, pump.is_empty) == (5, True)
+
+
+def test_the_newest_byte_can_be_kept(ends: tuple[socket.socket, Pump, socket.socket]) -> None:
+    near, pump, far = ends
+    pump.keeps_newest = True
+    for part, passed in ((b"a", b""), (b"b", b"a"), (b"cde", b"bcd")):
+        near.send(part)
+        assert pump.read()
+        pump.write()
+        assert pump.is_empty
+        assert (passed and far.recv(99)) == passed
+    pump.keeps_newest = False
+    assert not pump.is_empty
+    pump.write()
+    assert far.recv(99) == b"e"
+
+
+def test_a_kept_byte_has_room(ends: tuple[socket.socket, Pump, socket.socket]) -> None:
+    near, pump, far = ends
+    pump.keeps_newest = True
+    sent = received = 0
+    while received < 3 * CHUNK_BYTES:
+        try:
+            sent += near.send(bytes(CHUNK_BYTES))
+        except BlockingIOError:
+            pass
+        if pump.is_empty:
+            pump.read()
+        pump.write()
+        received += len(far.recv(CHUNK_BYTES))
+    assert received < sent
+
+
+def test_an_end_is_noticed_on_both_sides(ends: tuple[socket.socket, Pump, socket.socket]) -> None:
+    near, pump, far = ends
+    near.send(b"x")
+    near.close()
+    far.close()
+    assert pump.read()
+    pump.write()
+    assert pump.sink_is_gone
+    assert not pump.read()
+    assert pump.has_ended
