@@ -307,7 +307,7 @@ class Node:
         self.moment = role
         self.other: Node
         self.data: DataLinks | None = None
-        self.migration: asyncio.Future[RawLink] | None = None
+        self.expected: dict[Any, asyncio.Future[RawLink]] = {}
         self.is_cut = asyncio.Event()
         self.guest = VmGuest(self)
 
@@ -373,25 +373,27 @@ class Node:
         self.other.guest.prepare(1, self.other.data, lambda found: ready.done() or ready.set_result(found), failed)
         return await ready
 
-    def expect_migration_link(self) -> "asyncio.Future[RawLink]":
-        self.migration = asyncio.get_running_loop().create_future()
-        return self.migration
+    def expect_link(self, channel: Any) -> "asyncio.Future[RawLink]":
+        arrival = asyncio.get_running_loop().create_future()
+        self.expected[channel] = arrival
+        return arrival
 
-    def forget_migration_link(self) -> None:
-        if self.migration is not None:
-            self.migration.cancel()
+    def forget_link(self, channel: Any) -> None:
+        if channel in self.expected:
+            self.expected[channel].cancel()
 
     def dial_raw(self, channel: Any) -> RawLink:
         mine, theirs = tcp_pair()
 
         def hand_over(link: RawLink) -> None:
-            if self.other.migration is None or self.other.migration.done():
+            waiting = self.other.expected.get(channel)
+            if waiting is None or waiting.done():
                 link.close()
             else:
-                self.other.migration.set_result(link)
+                waiting.set_result(link)
 
-        self.call(hand_over, RawLink(theirs, "migration"))
-        return RawLink(mine, "migration")
+        self.call(hand_over, RawLink(theirs, channel.value))
+        return RawLink(mine, channel.value)
 
     def note_pid(self, pid: int) -> None:
         self.pid = max(0, pid)

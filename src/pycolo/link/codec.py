@@ -36,7 +36,8 @@ TEXT_BYTES_MAX: Final = 512
 
 
 class Channel(Enum):
-    """The connection. MIGRATION carries QEMU's migration stream unchanged, after both hellos.
+    """The connection. MIGRATION carries QEMU's migration stream unchanged, after both hellos. DISK carries in the same
+    way what the primary writes to one disk, as NBD.
 
     PATH carries orders only: a node in doubt asks what the other one does. Either role listens for it.
     """
@@ -44,7 +45,13 @@ class Channel(Enum):
     CONTROL = "control"
     DATA = "data"
     MIGRATION = "migration"
+    DISK = "disk"
     PATH = "path"
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it carries no messages of this protocol after the hellos."""
+        return self in (Channel.MIGRATION, Channel.DISK)
 
 
 class MessageType(IntEnum):

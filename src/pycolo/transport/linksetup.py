@@ -78,7 +78,7 @@ class Address(NamedTuple):
 
 
 class RawLink(NamedTuple):
-    """A connection without messages: QEMU's migration stream. `sock` blocks, and belongs to this object's owner."""
+    """A connection without messages: see `Channel.is_raw`. `sock` blocks, and belongs to this object's owner."""
 
     sock: socket.socket
     stream: str
@@ -89,7 +89,7 @@ class RawLink(NamedTuple):
 
 
 class Established(NamedTuple):
-    """A connection on which both nodes agree; a `RawLink` on the migration channel, otherwise a `LinkSocket`."""
+    """A connection on which both nodes agree; a `RawLink` where the channel is raw, otherwise a `LinkSocket`."""
 
     link: LinkSocket | RawLink
     theirs: Hello
@@ -364,7 +364,7 @@ class _Peer:
 
     def link_socket(self, channel: Channel, peer_role: Role) -> LinkSocket | RawLink:
         """The running connection; it owns the socket from here on."""
-        if channel is Channel.MIGRATION:
+        if channel.is_raw:
             set_options(self._sock)
             self._sock.settimeout(None)
             return RawLink(self._sock, self.stream)

@@ -58,14 +58,14 @@ class GuestHost(Protocol):
     async def ask_peer(self, order: str, arguments: JsonObject | None = None, timeout_s: float = ...) -> JsonObject:
         """Ask the other node and return its answer. Raises `PeerError` when it refuses, does not answer or is gone."""
 
-    def expect_migration_link(self) -> "asyncio.Future[RawLink]":
-        """Expect the migration connection, which the other node is about to open."""
+    def expect_link(self, channel: Channel) -> "asyncio.Future[RawLink]":
+        """Expect a raw connection, which the other node is about to open."""
 
-    def forget_migration_link(self) -> None:
+    def forget_link(self, channel: Channel) -> None:
         """Expect it no longer."""
 
     def dial_raw(self, channel: Channel) -> RawLink:
-        """Open the migration connection; blocks. Raises `ConnectError`, `LinkError`. Any thread."""
+        """Open a raw connection; blocks. Raises `ConnectError`, `LinkError`. Any thread."""
 
     # ── kept and shown ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -105,13 +105,13 @@ class NodeHost:
         """See `GuestHost`."""
         return await self._links.request(order, arguments, timeout_s)
 
-    def expect_migration_link(self) -> "asyncio.Future[RawLink]":
+    def expect_link(self, channel: Channel) -> "asyncio.Future[RawLink]":
         """See `GuestHost`."""
-        return self._sides.expect_migration_link()
+        return self._sides.expect_link(channel)
 
-    def forget_migration_link(self) -> None:
+    def forget_link(self, channel: Channel) -> None:
         """See `GuestHost`."""
-        self._sides.forget_migration_link()
+        self._sides.forget_link(channel)
 
     def dial_raw(self, channel: Channel) -> RawLink:
         """See `GuestHost`."""

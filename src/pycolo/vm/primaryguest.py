@@ -16,6 +16,7 @@ import structlog
 from pycolo.compare.difference import Command
 from pycolo.errors import ConnectError, PeerError, StateError
 from pycolo.failover.pairstates import Fact
+from pycolo.link.codec import Channel
 from pycolo.node.planner import Handler
 from pycolo.node.rowsfile import KeptRows
 from pycolo.qmp.client import QmpEvent
@@ -162,7 +163,7 @@ class PrimaryGuest:
         """Open both ends of the migration stream: a unix socket for this QEMU, a connection to the other node."""
         await self._drop_relay()
         self._listening = listen_for_stream(self._relay_path)
-        arrival = self._host.expect_migration_link()
+        arrival = self._host.expect_link(Channel.MIGRATION)
         await self._host.ask_peer("open-relay")
         async with asyncio.timeout(RELAY_S):
             self._link = await arrival
@@ -301,7 +302,7 @@ class PrimaryGuest:
         await self._drop_relay()
 
     async def _drop_relay(self) -> None:
-        self._host.forget_migration_link()
+        self._host.forget_link(Channel.MIGRATION)
         if self._listening is not None:
             self._listening.close()
             self._listening = None

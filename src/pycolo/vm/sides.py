@@ -55,7 +55,7 @@ class RoleSides:
         self._loop = asyncio.get_running_loop()
         self._listening: list[ListeningSide] = []
         self._dialing: DialingSide | None = None
-        self._migration: asyncio.Future[RawLink] | None = None
+        self._expected: dict[Channel, asyncio.Future[RawLink]] = {}
         self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -111,7 +111,7 @@ class RoleSides:
 
     def _made(self, made: Established) -> None:
         if isinstance(made.link, RawLink):
-            waiting = self._migration
+            waiting = self._expected.get(made.theirs.channel)
             if waiting is None or waiting.done():
                 made.link.close()
             else:
@@ -124,7 +124,8 @@ class RoleSides:
     async def close(self) -> None:
         """No further link."""
         self._is_closed = True
-        self.forget_migration_link()
+        for channel in list(self._expected):
+            self.forget_link(channel)
         if self._dialing is not None:
             await self._dialing.close()
         for side in self._listening:
@@ -136,22 +137,22 @@ class RoleSides:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # ── the migration stream ────────────────────────────────────────────────────────────────────────────────
+    # ── raw connections ────────────────────────────────────────────────────────────────────────────────────
 
-    def expect_migration_link(self) -> "asyncio.Future[RawLink]":
-        """The other node is about to open it."""
-        self.forget_migration_link()
-        self._migration = self._loop.create_future()
-        return self._migration
+    def expect_link(self, channel: Channel) -> "asyncio.Future[RawLink]":
+        """The other node is about to open one."""
+        self.forget_link(channel)
+        self._expected[channel] = arrival = self._loop.create_future()
+        return arrival
 
-    def forget_migration_link(self) -> None:
+    def forget_link(self, channel: Channel) -> None:
         """It is not expected any more."""
-        waiting, self._migration = self._migration, None
+        waiting = self._expected.pop(channel, None)
         if waiting is not None and not waiting.done():
             waiting.cancel()
 
     def dial_raw(self, channel: Channel) -> RawLink:
-        """Open the migration connection to the primary; blocks. Raises `ConnectError`, `LinkError`, `PeerError`."""
+        """Open a raw connection to the primary; blocks. Raises `ConnectError`, `LinkError`, `PeerError`."""
         dialing = self._dialing
         if dialing is None:
             raise PeerError("this node is not the secondary")

@@ -142,7 +142,7 @@ def test_a_node_that_becomes_the_primary_dials_no_more() -> None:
 def test_the_migration_stream_is_taken_when_it_is_expected() -> None:
     async def work(primary: Node, secondary: Node) -> None:
         secondary.sides.become(Role.SECONDARY)
-        arrival = primary.sides.expect_migration_link()
+        arrival = primary.sides.expect_link(Channel.MIGRATION)
         link = await asyncio.to_thread(secondary.sides.dial_raw, Channel.MIGRATION)
         assert isinstance(link, RawLink)
         async with asyncio.timeout(DEADLINE_S):
