@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 from pycolo.compare.difference import Command, Difference
 from pycolo.compare.kinds import PassReason
 from pycolo.compare.trace import TracedPacket
+from pycolo.compare.wait import Wait
 from pycolo.conntrack.key import ConnectionKey
 from pycolo.path.faces import FramePort, MessageLink
 from pycolo.rewrite.neighbours import Neighbour
@@ -424,6 +425,10 @@ class MutualWait:
     wait_us: int
     def __init__(self, held: Held, ages: Ages, wait_us: int) -> None: ...
 
+class Waits:
+    def __init__(self, held: Held) -> None: ...
+    def take(self) -> list[Wait]: ...
+
 class SteadyDatagrams:
     def __init__(self, table: ConnectionTable, held: Held, datagram: DatagramComparison) -> None: ...
 
@@ -460,6 +465,8 @@ class Comparator:
     def ages(self) -> Ages: ...
     @property
     def mutual(self) -> MutualWait: ...
+    @property
+    def waits(self) -> Waits: ...
     @property
     def datagram(self) -> DatagramComparison: ...
     @property

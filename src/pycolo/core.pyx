@@ -26,6 +26,7 @@ from pycolo.compare.kinds import DifferenceKind as DifferenceName
 from pycolo.compare.kinds import PassReason as _PassReason
 from pycolo.compare.kinds import RowFlag as _Row
 from pycolo.compare.trace import traced_packets
+from pycolo.compare.wait import Wait
 from pycolo.conntrack.key import key_from_words
 from pycolo.errors import FramingError, LinkError
 from pycolo.link.codec import MessageType as _MessageType
@@ -137,6 +138,7 @@ include "compare/reports.pxi"
 include "compare/outbox.pxi"
 include "compare/asides.pxi"
 include "compare/held.pxi"
+include "compare/waits.pxi"
 include "compare/shaper.pxi"
 include "compare/promises.pxi"
 include "compare/history.pxi"

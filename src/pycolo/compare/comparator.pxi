@@ -10,12 +10,9 @@ shell stops reading that side and offers the rest again after any other event. N
 
 cdef enum:
     _EVICTED_PER_SCAN = 1024
-_COMPARATOR_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
-
-# The result for one frame of a batch.
-cdef enum:
-    _TAKEN = 0
+    _TAKEN = 0  # this and the next: the result for one frame of a batch
     _IMPOSSIBLE = -1
+_COMPARATOR_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
 
 @cython.final
 cdef class Comparator:
@@ -38,6 +35,7 @@ cdef class Comparator:
     cdef readonly Admission admission
     cdef readonly Ages ages
     cdef readonly MutualWait mutual
+    cdef readonly Waits waits
     cdef readonly Reassembly primary_fragments
     cdef readonly Reassembly secondary_fragments
     cdef readonly Packet packet
@@ -85,6 +83,7 @@ cdef class Comparator:
         age_ms = age_cycle_ms or scan_cycle_ms
         self.ages = Ages(self.held, self.tcp, self.datagram, self.admission, compare_timeout_ms * 1000, age_ms * 1000)
         self.mutual = MutualWait(self.held, self.ages, mutual_wait_ms * 1000)
+        self.waits = Waits(self.held)
         self.primary_fragments = Reassembly(self.held, True, compare_timeout_ms * 1000)
         self.secondary_fragments = Reassembly(self.held, False, compare_timeout_ms * 1000)
         self.primary_fragments.other = self.secondary_fragments
@@ -157,6 +156,7 @@ cdef class Comparator:
         self.epoch += 1
         self.awaits_marker = awaits_marker
         with nogil:
+            self.waits.note(now_us)
             self._flush(now_us)
             self._restart_rows(True, now_us)
         self._begin_epoch(now_us)

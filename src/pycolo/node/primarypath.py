@@ -38,6 +38,7 @@ from typing import Any
 
 from pycolo import limits
 from pycolo.compare.difference import Command
+from pycolo.compare.wait import Wait
 from pycolo.core import Comparator, PrimaryPump, Rewriter
 from pycolo.frames import batch
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
@@ -57,6 +58,7 @@ class PrimaryPath(DataPath):
 
     `tap`: both of the latter, if they are the guest's tap. `on_stray(text)`: its counts were wrong, so the guests may
     not have had the same input. In this thread.
+    `on_waits(epoch, waits)`: who has waited for the checkpoint that began `epoch`. In this thread.
     `on_commands`: differences and requests for checkpoints. `compares` False is a negative control: the primary's
     output leaves at once, while the secondary gets its input as always. `rewriter`: one that serves, with a
     `guest_out`; `rows`: the file with its rows. `mirrors_at_once`: `attach` is `start_mirroring` as well.
@@ -77,6 +79,7 @@ class PrimaryPath(DataPath):
         rows: RowsFile | None = None,
         mirrors_at_once: bool = True,
         on_stray: Callable[[str], None] = lambda text: None,
+        on_waits: Callable[[int, list[Wait]], None] = lambda epoch, waits: None,
         **base: Any,
     ) -> None:
         inputs = [lan_in, guest_in]
@@ -89,6 +92,7 @@ class PrimaryPath(DataPath):
         self._compares = compares
         self._tap = tap
         self._on_stray = on_stray
+        self._on_waits = on_waits
         assert rewriter is None or guest_out is not None
         self._rewriter = rewriter
         self._rows = rows
@@ -282,6 +286,8 @@ class PrimaryPath(DataPath):
         self._queue_waiting()
         if commands := self._comparator.commands():
             self._on_commands(commands)
+        if waits := self._comparator.waits.take():
+            self._on_waits(self._epoch, waits)
 
     def _look_for_strays(self) -> None:
         """Others have sent to the guest's tap: what it has read is not what was mirrored."""

@@ -35,7 +35,7 @@ class Pair:
     def __init__(self, place, **options):
         self.threads = Threads()
         self.p, self.s = Qemu(place / "p"), Qemu(place / "s")
-        self.served, self.commands = [], []
+        self.served, self.commands, self.waits = [], [], []
         comparator = Comparator(1, **PATIENT | options)
         ports = self.p.ports()
         self.primary = self.threads.start(
@@ -43,6 +43,7 @@ class Pair:
                 comparator,
                 **ports,
                 on_commands=self.commands.extend,
+                on_waits=lambda *told: self.waits.append(told),
                 compares=True,
                 mirrors_at_once=False,
                 **self.threads.base,
@@ -180,6 +181,17 @@ def test_a_commit_releases_and_discards_and_says_how_much(pair):
     sizes = len(udp(b"one")) + len(udp(b"three"))
     assert answer == {"released_frames": 2, "released_bytes": sizes, "discarded_frames": 1}
     assert [both.p.hears() for _ in range(2)] == [udp(b"one"), udp(b"three")]
+
+
+def test_who_has_waited_for_a_commit_is_told_after_it_with_its_epoch(pair):
+    both = pair().synchronised()
+    both.p.says(udp(b"one"), udp(b"three"))
+    wait_for(lambda: both.counters(both.primary)["held"] == 2, "the packets to wait")
+    both.checkpoint(2)
+    wait_for(lambda: both.waits, "who has waited")
+    ((epoch, (wait,)),) = both.waits
+    assert (epoch, wait.count, wait.connection.ip_proto) == (2, 1, 17)
+    assert wait.waited_us > 0
 
 
 @pytest.mark.rule("E1")
