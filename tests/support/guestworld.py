@@ -398,6 +398,9 @@ class Node:
     def note_pid(self, pid: int) -> None:
         self.pid = max(0, pid)
 
+    def note_waits(self, epoch: int, waits: list[Any]) -> None:
+        """Not of interest."""
+
     def note_divergences(self, found: Any) -> None:
         """Not of interest."""
 

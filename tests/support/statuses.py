@@ -84,6 +84,7 @@ def vm_status(**changed: Any) -> dict[str, Any]:
             "failures": 0,
             "why": "the pair is whole",
         },
+        "costs": {"services": {"tcp port 80": {"checkpoints": 4, "waited_us": 250_000, "uncompared_bytes": 9_000}}},
         "health": {
             "verdict": "well",
             "why": "",

@@ -1,4 +1,4 @@
-"""`colo explain`: the reasons for checkpoints: the last divergences byte by byte, and the checkpoints that followed."""
+"""`colo explain`: why checkpoints are made: the last divergences byte by byte, or which traffic costs how much."""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pycolo.cli.costs import cost_lines
 from pycolo.cli.status import checkpoint_line, size
 from pycolo.cli.target import for_a_node, say
 from pycolo.node.sidebyside import divergence_lines
@@ -15,17 +16,36 @@ from pycolo.node.sidebyside import divergence_lines
 Fields = dict[str, Any]
 
 
-@click.command(short_help="Show why the last checkpoints were made.")
+@click.command(short_help="Show why checkpoints are made, and which traffic costs how much.")
 @for_a_node
 @click.option("--last", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N", help="Number of each.")
+@click.option(
+    "--by",
+    type=click.Choice(["port", "connection", "reason"]),
+    help="Instead: what traffic costs, added up by the guest's port, by connection, or by the checkpoints' reason.",
+)
+@click.option(
+    "--over",
+    type=click.Choice(["minute", "hour", "start"]),
+    help="With --by: the last minute, the last hour (the default), or everything since this node's first start.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
-def explain(*, control: Path, last: int, as_json: bool) -> None:
+def explain(*, control: Path, last: int, by: str | None, over: str | None, as_json: bool) -> None:
     """Show the last divergences: connection, kind, sequence number, and both guests' bytes side by side.
 
     The first different byte is in brackets. Below are the last checkpoints and the reason for each.
+
+    With --by it shows what traffic has cost instead: checkpoints, the guest's pauses, how long clients have waited for
+    checkpoints, and for each row in words what differed.
     """
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
+    if by is None and over is not None:
+        raise click.UsageError("--over: only with --by")
+    if by is not None:
+        costs = ask(control, {"command": "costs", "by": by, "over": over or "hour"})
+        say(json.dumps(costs, indent=2).splitlines() if as_json else cost_lines(costs))
+        return
     answer = ask(control, {"command": "status"})
     divergences = answer["divergences"][-last:]
     checkpoint = answer.get("checkpoint") or {}

@@ -63,6 +63,22 @@ CATALOG: Final = (
     Spec("colo_checkpoint_pause_target_missed", "gauge", "1 while pauses are longer than that."),
     Spec("colo_checkpoint_change_bytes_per_second", "gauge", "What the guest changes of its memory, as last seen."),
     Spec("colo_checkpoint_copy_bytes_per_second", "gauge", "How fast checkpoints copy it."),
+    # which traffic costs what
+    Spec(
+        "colo_service_checkpoints_total",
+        "counter",
+        "Committed checkpoints, by whose traffic needed them first.",
+        ("service",),
+    ),
+    Spec(
+        "colo_service_waited_seconds_total",
+        "counter",
+        "How long connections have waited for checkpoints.",
+        ("service",),
+    ),
+    Spec(
+        "colo_service_uncompared_bytes_total", "counter", "Payload that checkpoints released uncompared.", ("service",)
+    ),
     # the comparison
     Spec("colo_hold_seconds", "histogram", "Time for which released packets were held."),
     Spec("colo_held_packets", "gauge", "Packets held now, both sides."),

@@ -220,6 +220,18 @@ _REWRITER_FATES: Final = {
 }
 
 
+def _services(name: str, per: float = 1) -> Reader:
+    def read(status: Mapping[str, Any]) -> Reading:
+        found = at(status, "costs", "services")
+        if isinstance(found, Mapping):
+            for service in islice(found, LABEL_VALUES_MAX):
+                value = number(found, service, name)
+                if isinstance(service, str) and value is not None:
+                    yield (service[:LABEL_CHARACTERS_MAX],), value / per
+
+    return read
+
+
 def _ports(name: str) -> Reader:
     return counters({f"{port}_{name}": (port,) for port in _PORTS})
 
@@ -252,6 +264,9 @@ READERS: Final[dict[str, Reader]] = {
     "colo_checkpoint_pause_target_missed": _target_missed,
     "colo_checkpoint_change_bytes_per_second": plain("checkpoint", "pace", "change_bytes_per_s"),
     "colo_checkpoint_copy_bytes_per_second": plain("checkpoint", "pace", "copy_bytes_per_s"),
+    "colo_service_checkpoints_total": _services("checkpoints"),
+    "colo_service_waited_seconds_total": _services("waited_us", per=1e6),
+    "colo_service_uncompared_bytes_total": _services("uncompared_bytes"),
     "colo_held_packets": plain("counters", "held"),
     "colo_held_bytes": plain("counters", "held_bytes"),
     "colo_connections": plain("counters", "connections"),

@@ -1,7 +1,7 @@
 """The last divergences, for `colo status` and `colo explain`; the first ones in the log as well, then their number."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic_ns
 from typing import Any, Final
 
@@ -20,14 +20,15 @@ log = structlog.get_logger("colo")
 
 
 class Divergences:
-    """`policy`: what is done about them, for the log."""
+    """`policy`: what is done about them, for the log. `observe`: told of each."""
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, policy: str, observe: Callable[[Difference], None] = lambda difference: None) -> None:
         self.records: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self.kinds: Counter[str] = Counter()
         self.total = 0
         self._connections: dict[str, dict[str, Any]] = {}
         self._policy = policy
+        self._observe = observe
         self._digest = Digest("divergences")
 
     def note(self, commands: Iterable[Command]) -> None:
@@ -37,6 +38,7 @@ class Divergences:
             self.kinds[command.difference.kind.name.lower()] += 1
             self.total += 1
             self._remember(command.difference)
+            self._observe(command.difference)
             self._log(command.difference)
 
     def answer(self) -> dict[str, Any]:

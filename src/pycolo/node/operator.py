@@ -1,4 +1,4 @@
-"""What the operator may ask of a node on its control socket: status, failover, divergences."""
+"""What the operator may ask of a node on its control socket: status, failover, divergences, costs."""
 
 from collections.abc import Callable
 from time import monotonic_ns
@@ -10,6 +10,7 @@ from pycolo import __version__
 from pycolo.failover.pairstates import FREE, Fact, State
 from pycolo.node.cluster import Cluster
 from pycolo.node.control import Answer
+from pycolo.node.costs import Costs
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.guest import Guest
@@ -60,6 +61,7 @@ class Operator:
         journal: Journal,
         divergences: Divergences,
         health: HealthWatch,
+        costs: Costs,
     ) -> None:
         self._identity = identity
         self._decider = decider
@@ -69,6 +71,7 @@ class Operator:
         self._journal = journal
         self._divergences = divergences
         self._health = health
+        self._costs = costs
         self._is_refused = False
         self.cluster: Cluster | None = None
         """What Pacemaker's agent may order, where that is the arbiter."""
@@ -82,6 +85,8 @@ class Operator:
                 return await self.failover()
             case "divergences":
                 return self._divergences.answer()
+            case "costs":
+                return self._costs.request(request)
             case "pacemaker" if self.cluster is not None:
                 return await self.cluster.request(request)
             case "pacemaker":
@@ -89,7 +94,7 @@ class Operator:
             case "switchover":
                 return {"error": NO_SWITCHOVER}
             case other:
-                return {"error": f"unknown command {other!r}; known are status, divergences and failover"}
+                return {"error": f"unknown command {other!r}; known are status, divergences, costs and failover"}
 
     def refused(self) -> None:
         """The table has nothing to decide."""
@@ -130,6 +135,7 @@ class Operator:
             "divergence_kinds": dict(self._divergences.kinds),
             "heartbeat_silence_ms": self._silence_ms(),
             "health": self._health.shown(),
+            "costs": self._costs.status(),
             **snapshot,
         }
 

@@ -13,6 +13,7 @@ from pycolo.failover.pair import Record, Settings, restarted
 from pycolo.link.hello import Role
 from pycolo.node.commands import Commands, NoOtherPath, Parts
 from pycolo.node.control import ControlServer
+from pycolo.node.costs import Costs
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.gate import Gate
@@ -70,7 +71,8 @@ def put_together(
     Raises `ConnectError`, `ConfigError`.
     """
     call = LoopCall()
-    journal, divergences = Journal(), Divergences(options.on_divergence.name.lower())
+    journal, costs = Journal(), Costs()
+    divergences = Divergences(options.on_divergence.name.lower(), costs.difference)
     links = Links(
         lambda: decider.pair, make_control or control_maker(options, lambda: (decider.pair.term, EPOCH)), decider.tell
     )
@@ -108,7 +110,7 @@ def put_together(
         base |= {"term": lambda: decider.pair.term, "on_serving": lambda resent: call(journal.served, resent)}
         guest.path = _secondary_path(options, open_one, kept, on_link_lost=guest.data_lost, **base)
     parts = Parts(guest, links, permission, NoRecord(), sides, NoOtherPath(), NoLease())
-    node = _composed(options, decider, commands, parts, sides, gate, journal, divergences)
+    node = _composed(options, decider, commands, parts, sides, gate, journal, divergences, costs)
     node.operator.cluster = pacemaker.join(node, permission, guest) if pacemaker else None
     return node
 
@@ -122,6 +124,7 @@ def _composed(
     gate: Gate,
     journal: Journal,
     divergences: Divergences,
+    costs: Costs,
 ) -> Node:
     """The node of its parts, with what the operator and the health need of them."""
     guest = parts.guest
@@ -129,7 +132,7 @@ def _composed(
     prober = Prober(lambda: guest.path if isinstance(guest, PlainPrimary) else None)
     health = HealthWatch(decider, guest, prober, divergences.summarise)
     identity = Identity(options.pair, lambda: options.role.value, lambda: EPOCH, options.heartbeat_timeout_ms)
-    operator = Operator(identity, decider, guest, parts.links, parts.permission, journal, divergences, health)
+    operator = Operator(identity, decider, guest, parts.links, parts.permission, journal, divergences, health, costs)
     does = Commands(parts, decider.tell, lambda: EPOCH, operator.refused)
     services: list[Service] = [ControlServer(options.control, operator.request)] if options.control else []
     given = Given(commands, warning, [health, *services])

@@ -23,6 +23,8 @@ from pycolo.link import hello
 from pycolo.link.codec import Channel
 from pycolo.node.commands import Commands, Parts
 from pycolo.node.control import ControlServer
+from pycolo.node.costs import Costs
+from pycolo.node.costsfile import CostsFile
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.gate import Gate
@@ -98,15 +100,16 @@ def settings_of(config: PairConfig) -> Settings:
 async def make_node(config: PairConfig, notify: Notifier) -> VmNode:
     """Find this host's QEMU, and make the parts. Raises `ConfigError`, `ConnectError`."""
     record = StateKeeper(StateFile(config.state), NodeRecord(role=config.role))
-    journal, divergences = Journal(PASSING), Divergences("checkpoint")
-    host = NodeHost(config, record, journal, divergences)
+    journal, costs = Journal(PASSING), Costs(CostsFile(config.state))
+    divergences = Divergences("checkpoint", costs.difference)
+    host = NodeHost(config, record, journal, divergences, costs)
     guest = VmGuest(host)
     has_guest = await guest.find()
     now_ms = int(asyncio.get_running_loop().time() * 1000)
     pair, commands = restarted(settings_of(config), record.pair_record, has_guest=has_guest, now_ms=now_ms)
     decider = Decider(pair)
     host.decider = decider
-    assembly = _Assembly(config, decider, record, host, guest, journal, divergences)
+    assembly = _Assembly(config, decider, record, host, guest, journal, divergences, costs)
     return assembly.node(commands, notify)
 
 
@@ -122,6 +125,7 @@ class _Assembly:
         guest: VmGuest,
         journal: Journal,
         divergences: Divergences,
+        costs: Costs,
     ) -> None:
         self._config = config
         self._decider = decider
@@ -130,6 +134,8 @@ class _Assembly:
         self._guest = guest
         self._journal = journal
         self._divergences = divergences
+        self._costs = costs
+        guest.checkpoints.on_record = costs.checkpoint
         self._failovers: dict[str, int] = {}
         self._health = HealthWatch(
             decider, guest, Prober(self._primary_path, guest.checkpoints.is_running), divergences.summarise
@@ -174,7 +180,15 @@ class _Assembly:
         identity = Identity(config.pair, lambda: shown_role(self._pair()), epoch, config.heartbeat.timeout_ms)
         health = self._health
         operator = Operator(
-            identity, decider, guest, self._links, self._permission, self._journal, self._divergences, health
+            identity,
+            decider,
+            guest,
+            self._links,
+            self._permission,
+            self._journal,
+            self._divergences,
+            health,
+            self._costs,
         )
         vm_operator = VmOperator(
             operator,
@@ -196,6 +210,7 @@ class _Assembly:
         services: list[Service] = [
             self._paths,
             health,
+            self._costs,
             ControlServer(config.control.socket, vm_operator.request, config.control.mode, config.control.group),
         ]
         if config.metrics is not None:

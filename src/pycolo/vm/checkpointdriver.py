@@ -23,23 +23,13 @@ from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.pace import PAUSE_TARGET_MS
 from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
 from pycolo.compare.difference import Command, Difference, RequestCheckpoint
-from pycolo.compare.kinds import DifferenceKind
 from pycolo.config.sections import CheckpointOptions
+from pycolo.costs.reasons import reason_of
 from pycolo.errors import CheckpointError, PycoloError, StateError
 from pycolo.metrics.tally import CheckpointTally
 from pycolo.node.digest import Digest
 from pycolo.vm.looks import Looks
 from pycolo.vm.memorysample import MemorySample
-
-_KINDS: Final = {
-    DifferenceKind.TIMEOUT: ReasonKind.TIMEOUT,
-    DifferenceKind.SECONDARY_TIMEOUT: ReasonKind.TIMEOUT,
-    DifferenceKind.MUTUAL_WAIT: ReasonKind.MUTUAL_WAIT,
-    DifferenceKind.QUEUE_FULL: ReasonKind.QUEUE_FULL,
-    DifferenceKind.MEMORY_FULL: ReasonKind.QUEUE_FULL,
-    DifferenceKind.TABLE_FULL: ReasonKind.QUEUE_FULL,
-}
-"""Any other kind of difference is a divergence."""
 
 FINDING_AGAIN_US: Final = 600_000_000
 """A pause target that is not held is logged so often: every ten minutes."""
@@ -106,6 +96,8 @@ class CheckpointDriver:
         self._digest = Digest("checkpoints")
         self._looks = Looks(self._coordinator, self._lock, lambda: epoch.number, self._set_timer)
         self._finding_said_us: int | None = None
+        self.on_record: Callable[[CheckpointRecord], None] = lambda record: None
+        """Told of each finished checkpoint, in asyncio's thread."""
 
     # ── the pair ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,7 +137,7 @@ class CheckpointDriver:
         """`found` without packets that wait because a checkpoint is made: the secondary stands still. Any thread."""
         if not self._coordinator.is_running:
             return found
-        return [command for command in found if _KINDS.get(command.difference.kind) is not ReasonKind.TIMEOUT]
+        return [command for command in found if reason_of(command.difference.kind) is not ReasonKind.TIMEOUT]
 
     def heard_stop(self, at_us: int) -> None:
         """QMP's STOP."""
@@ -289,6 +281,7 @@ class CheckpointDriver:
         if record.outcome is not Outcome.COMMITTED or self._digest.is_whole(kind, now_ms):
             log.info(f"checkpoint for {reasons}", **fields)
         self._tally.take(shown)
+        self.on_record(record)
         self._say_finding()
         if record.outcome is Outcome.COMMITTED:
             is_operators = any(reason.kind is ReasonKind.OPERATOR for reason in record.reasons)
@@ -336,7 +329,7 @@ class CheckpointDriver:
 
 def _reason(difference: Difference) -> Reason:
     connection = str(difference.connection) if difference.connection else None
-    return Reason(_KINDS.get(difference.kind, ReasonKind.DIVERGENCE), str(difference), connection)
+    return Reason(reason_of(difference.kind), str(difference), connection)
 
 
 def _unix_minus_monotonic_us() -> int:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.compare.difference import Command
+from pycolo.compare.wait import Wait
 from pycolo.config import PairConfig
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact, Role
@@ -74,6 +75,9 @@ class GuestHost(Protocol):
 
     def note_divergences(self, found: list[Command]) -> None:
         """Note the divergences among the comparator's commands. Any thread."""
+
+    def note_waits(self, epoch: int, waits: list[Wait]) -> None:
+        """Note who has waited for the checkpoint that began `epoch`. Any thread."""
 
     def on_serving(self, resent: int) -> None:
         """The takeover has sent `resent` frames again. Any thread."""

@@ -7,11 +7,13 @@ import structlog
 
 from pycolo.check import before_protect
 from pycolo.compare.difference import Command
+from pycolo.compare.wait import Wait
 from pycolo.config import PairConfig
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import ON_GUARD, Fact, Role, State
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
+from pycolo.node.costs import Costs
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.gate import Gate
@@ -38,7 +40,9 @@ class NodeHost:
     _sides: RoleSides
     _gate: Gate
 
-    def __init__(self, config: PairConfig, record: StateKeeper, journal: Journal, divergences: Divergences) -> None:
+    def __init__(
+        self, config: PairConfig, record: StateKeeper, journal: Journal, divergences: Divergences, costs: Costs
+    ) -> None:
         self.config = config
         self.epoch = record.epoch
         self.pid = record.pid
@@ -47,6 +51,7 @@ class NodeHost:
         self._record = record
         self._journal = journal
         self._divergences = divergences
+        self._costs = costs
         self._call = LoopCall()
 
     def wire(self, links: Links, sides: RoleSides, gate: Gate) -> None:
@@ -127,6 +132,10 @@ class NodeHost:
     def note_divergences(self, found: list[Command]) -> None:
         """See `GuestHost`."""
         self._call(self._divergences.note, found)
+
+    def note_waits(self, epoch: int, waits: list[Wait]) -> None:
+        """See `GuestHost`."""
+        self._call(self._costs.waited, epoch, waits)
 
     def on_serving(self, resent: int) -> None:
         """See `GuestHost`."""

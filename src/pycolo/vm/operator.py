@@ -143,11 +143,12 @@ class VmOperator:
                     return await self._switchover.run()
                 case "failover":
                     return await self._operator.failover()
-                case "pacemaker":
+                case "costs" | "pacemaker":
                     return await self._operator.request(request)
                 case other:
                     known = (
-                        "status, protect, unprotect, checkpoint, check, switchover, failover, begin-anew and explain"
+                        "status, protect, unprotect, checkpoint, check, switchover, failover, begin-anew, explain "
+                        "and costs"
                     )
                     return {"error": f"unknown command {other!r}; known are {known}"}
         except PycoloError as error:

@@ -42,6 +42,7 @@ class PrimaryPaths:
         self._wiring = wiring
         self._on_differences = on_differences
         self._on_stray = on_stray
+        self._on_waits = host.note_waits
         self._options = node_options(host.config, Role.PRIMARY)
         self._is_needed = False
         self.comparing: list[PrimaryPath] = []
@@ -69,7 +70,7 @@ class PrimaryPaths:
         await self._slot.attach(self.comparing, link, data)
 
     def _callbacks(self) -> dict[str, Any]:
-        return {**self._slot.callbacks(), "on_stray": self._on_stray}
+        return {**self._slot.callbacks(), "on_stray": self._on_stray, "on_waits": self._on_waits}
 
     async def _handed_over(self) -> list[PathState]:
         states = await ask_paths(self.serving, lambda path: path.hand_over)

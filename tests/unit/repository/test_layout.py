@@ -65,6 +65,11 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "reached by frames only",
         "compare/segments compare/shaper compare/steady compare/stream",
     ),
+    "unit/costs/test_ledger.py": (
+        "sums of what is told, and their words",
+        "costs/labelled costs/reasons costs/sums costs/words",
+    ),
+    "unit/node/test_costs.py": ("what it keeps", "node/costsfile"),
     "unit/config/test_reading.py": ("what a key may hold shows in a file", "config/keys"),
     "unit/failover/test_lease.py": ("what a lease asks and hears", "failover/store"),
     "unit/failover/test_pair.py": (
