@@ -46,7 +46,7 @@ def lab() -> None:
     "--heartbeat-timeout",
     type=click.IntRange(75, 60_000),
     metavar="MS",
-    help="Of a held pair: silence of this length is a suspicion [default: 150; a node's own default is 500].",
+    help="Silence of this length is a suspicion [default: 150, of `reboot` 500]. On a busy machine give more.",
 )
 @click.option("--keep", is_flag=True, help="Copy logs, configurations and results to build/lab/last-run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON on standard output.")

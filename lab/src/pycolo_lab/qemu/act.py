@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pycolo_lab.errors import LabError
+from pycolo_lab.qemu.moving import Moving
 from pycolo_lab.qemu.nodes import LEASE_MS, other
 from pycolo_lab.qemu.scenarios import PROTECT_VICTIMS, WRONG_COMMANDS, Fault, Scenario, Victim
 from pycolo_lab.qemu.stage import PROTECT_TIMEOUT_S, Stage, reap_strangers
@@ -35,8 +36,6 @@ ENOUGH_ANSWERS: Final = 12
 REFUSALS_MIN: Final = 3
 """Refused checkpoints before QEMU accepts them again: one is tried every 100 ms."""
 
-PROTECTED: Final = ("protected", "protected")
-
 DIRTY_BYTES: Final = 32 << 20
 """A third of the guest's memory."""
 
@@ -63,6 +62,7 @@ class Act:
         self.fault = scenario.fault.value
         self._answer: socket.socket | None = None  # to `colo switchover`
         self._asked = primary
+        self._moving = Moving(stage, primary, number)
         self.notes: list[str] = []
         self.broken: list[str] = []
 
@@ -71,21 +71,21 @@ class Act:
     def strike(self) -> int:
         """Returns the time of the fault, CLOCK_MONOTONIC nanoseconds."""
         stage, victim = self._stage, self._victim
-        match self._scenario.fault:
-            case Fault.CHECKPOINT | Fault.HANG_CHECKPOINT | Fault.STREAM:
-                return self._strike_in_checkpoint()
-            case Fault.REFUSED:
-                return self._refuse_checkpoints()
-            case Fault.DIRTY:
-                return self._dirty_memory()
-            case Fault.PROTECT_KILLED:
-                return self._strike_in_protect()
-            case Fault.PROTECT_WRONG:
-                return self._protect_in_vain()
-            case Fault.SWITCHOVER:
-                return self._switch_over()
-            case Fault.STORE_GONE:
-                stage.store.kill()
+        strikes = {
+            Fault.CHECKPOINT: self._strike_in_checkpoint,
+            Fault.HANG_CHECKPOINT: self._strike_in_checkpoint,
+            Fault.STREAM: self._strike_in_checkpoint,
+            Fault.REFUSED: self._refuse_checkpoints,
+            Fault.DIRTY: self._dirty_memory,
+            Fault.PROTECT_KILLED: self._strike_in_protect,
+            Fault.PROTECT_WRONG: self._protect_in_vain,
+            Fault.MOVING: self._moving.strike,
+            Fault.SWITCHOVER: self._switch_over,
+        }
+        if (strike := strikes.get(self._scenario.fault)) is not None:
+            return strike()
+        if self._scenario.fault is Fault.STORE_GONE:
+            stage.store.kill()
         at_ns = time.monotonic_ns()
         match self._scenario.fault:
             case Fault.QEMU | Fault.SURVIVOR:
@@ -152,7 +152,7 @@ class Act:
         epoch = stage.checkpoint_status(primary)["epoch"]
         stage.until("no checkpoint was made afterwards", lambda: stage.checkpoint_status(primary)["epoch"] > epoch)
         self.notes.append(f"{refused()} checkpoints were refused")
-        if stage.states() != PROTECTED:
+        if not stage.is_whole():
             self.broken.append(f"a refused checkpoint cost the pair: {stage.account()}")
         return at_ns
 
@@ -170,7 +170,7 @@ class Act:
         self.notes.append(str(pace["why"] or f"no pause was longer than {pace['target_ms']:.0f} ms"))
         if copied < DIRTY_BYTES // 2:  # the rest follows with the next one
             self.broken.append(f"{copied >> 20} MiB were copied, of {DIRTY_BYTES >> 20} that have changed")
-        if stage.states() != PROTECTED or after["aborted"] != before["aborted"]:
+        if not stage.is_whole() or after["aborted"] != before["aborted"]:
             self.broken.append(f"a busy guest lost its protection: {stage.account()}")
         return at_ns
 
@@ -254,6 +254,8 @@ class Act:
                     stage.start_node(victim)
             case Fault.SURVIVOR:
                 self._restart_survivor(at_ns)
+            case Fault.MOVING:
+                self._restart_mover(at_ns)
             case Fault.UNPROTECT:
                 self._expect_nothing_left("unprotect")
             case Fault.SWITCHOVER:
@@ -273,6 +275,18 @@ class Act:
         if scenario.fault is Fault.STREAM:
             self._expect_aborted()
         return going_on_ns
+
+    def _restart_mover(self, at_ns: int) -> None:
+        """The node that has died in a move is away for a moment, and started again."""
+        stage, moving = self._stage, self._moving
+        self.fault = moving.account
+        if moving.is_cut_off():
+            self._expect_silence("the node had the taps' place, and was dead", GONE_S)
+        else:
+            self._until_answers(at_ns)
+        if moving.is_dead:
+            stage.start_node(moving.victim)
+        moving.close()
 
     def _restart_survivor(self, at_ns: int) -> None:
         """The node of the host that has taken over is killed, and started again."""
@@ -333,7 +347,7 @@ class Act:
         for host in stage.files:
             if not stage.is_running(host):
                 stage.power_on(host)
-        if fault in STAYS_WHOLE and stage.states() == PROTECTED:
+        if fault in STAYS_WHOLE and stage.is_whole():
             return
         stage.protect()
 
@@ -344,4 +358,4 @@ class Act:
         self.notes.append(f"switchover at {self._asked.value} said: {said}")
         if '"error"' in said or not said:
             self.broken.append(f"switchover at {self._asked.value}: {said or 'no answer'}")
-        self._stage.until("the pair did not become protected", lambda: self._stage.states() == PROTECTED)
+        self._stage.until("the pair did not become protected", self._stage.is_whole)

@@ -35,8 +35,6 @@ def check_options(options: QemuLabOptions) -> None:
                 raise LabUsageError(f"{name} contradicts --hold: a held pair runs no scenario")
     elif options.arbiter is not None:
         raise LabUsageError("--arbiter applies to a held pair only (--hold): each scenario has its own")
-    elif options.heartbeat_timeout_ms is not None:
-        raise LabUsageError("--heartbeat-timeout applies to a held pair only (--hold)")
     wanted = options.qemu
     if wanted is not None and wanted not in DEBIAN_VERSIONS:
         if "/" not in wanted:

@@ -17,6 +17,9 @@ class RoundFacts(msgspec.Struct, kw_only=True):
     """The host that served afterwards."""
     whole_again_ms: float
     """From the beginning of the repair until both nodes were protected again."""
+    slowest_ms: float | None = None
+    """The longest that one connection waited for an answer around the fault: TCP's timers make it longer than the
+    stretch in which none got one. None: no TCP."""
     notes: list[str] = msgspec.field(default_factory=list)
 
 

@@ -22,7 +22,7 @@ from pycolo_lab.qemu.hashing import HashResult
 from pycolo_lab.qemu.runner import pause_facts
 from pycolo_lab.qemu.scenarios import Scenario
 from pycolo_lab.qemu.stage import Stage
-from pycolo_lab.qemu.topology import GUEST_ADDRESS, SECOND_GUEST_ADDRESS
+from pycolo_lab.qemu.topology import GUEST_ADDRESSES
 from pycolo_lab.scoreboard import Scoreboard, Slot
 
 RATE: Final = 1500
@@ -40,7 +40,6 @@ SLOW: Final = "timeout"
 """Kinds of differences that begin so come of a busy machine: one guest has not answered yet."""
 
 BREACHES_SHOWN: Final = 3
-ADDRESSES: Final = (GUEST_ADDRESS, SECOND_GUEST_ADDRESS)
 
 
 class HashRunner:
@@ -90,7 +89,7 @@ class HashRunner:
         stage, rate = self._stage, RATE // self._scenario.cards
         words: list[object] = [
             "--address",
-            ADDRESSES[number],
+            GUEST_ADDRESSES[number],
             "--seed",
             self._seed + number,
             "--rate",

@@ -111,3 +111,9 @@ def gap_at(answers: Sequence[Answer], at_ns: int, within_ns: int) -> Gap | None:
         Gap(first, second) for first, second in pairwise(moments) if second >= at_ns and first <= at_ns + within_ns
     ]
     return max(overlapping, key=lambda gap: gap.ended_ns - gap.started_ns, default=None)
+
+
+def slowest_at(answers: Sequence[Answer], at_ns: int, within_ns: int) -> Answer | None:
+    """The answer that took longest, of those that were asked for or given within `at_ns` … `at_ns + within_ns`."""
+    found = [answer for answer in answers if answer.answered_ns >= at_ns and answer.asked_ns <= at_ns + within_ns]
+    return max(found, key=lambda answer: answer.answered_ns - answer.asked_ns, default=None)

@@ -290,7 +290,12 @@ def _boots(machine: Machine, directory: Path, namespace: Namespace, rest: Callab
 
 def is_ready(directory: Path) -> bool:
     """Whether the guest with this console `directory` has reported that it is ready."""
+    return boots(directory) > 0
+
+
+def boots(directory: Path) -> int:
+    """How often the guest with this console `directory` has reported so."""
     try:
-        return READY in (directory / "serial.log").read_text(errors="replace")
+        return (directory / "serial.log").read_text(errors="replace").count(READY)
     except FileNotFoundError:
-        return False
+        return 0

@@ -59,6 +59,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the nodes know each other's addresses on the LAN. Then the link has TLS: plain text is for one link."""
     has_gate: bool = False
     """Between the first primary's node and its QEMU's monitor, see `gate`."""
+    can_die: bool = False
+    """Whether the nodes can be told to die in a move, see `dying`."""
     automatic: bool = False
     """Whether the nodes protect the guest again by themselves; with pacemaker they always do."""
 
@@ -82,6 +84,7 @@ class NodeFiles:
         self.watch = self.directory / "watch.sock"
         self.behind_gate = self.directory / "qmp.sock.behind"
         self.refusing = self.directory / "refusing"
+        self.order = self.directory / "die.order"
         self.fence = self.directory / "fence"
         self.certificates = directory / "tls"
         self._node_pid = self.directory / "node.pid"

@@ -22,7 +22,7 @@ class QemuLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     arbiter: str | None = None
     """Of a pair that is held; None: `ARBITER_DEFAULT`."""
     heartbeat_timeout_ms: int | None = None
-    """Of a pair that is held; None: the laboratory's own."""
+    """Of the nodes; None: what the scenario says."""
     hold: bool = False
     keep: bool = False
     as_json: bool = False

@@ -1,12 +1,13 @@
 """How long a checkpoint stops the primary: through the nodes, and over QEMU's own tcp: migration."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from pycolo.qmp.versions import colo_capabilities
 from pycolo_lab.errors import LabError
-from pycolo_lab.processes import Host
+from pycolo_lab.processes import Host, Process
 from pycolo_lab.qemu.facts import PauseComparison, PauseFacts
 from pycolo_lab.qemu.machine import BOOT_TIMEOUT_S, Machine, is_ready
 from pycolo_lab.qemu.monitor import Monitor, seconds
@@ -28,7 +29,10 @@ DELAY_MS: Final = 600_000
 
 
 def compare(stage: Stage, machine: Machine) -> PauseComparison:
-    """Both on the same hosts, one after the other. Raises `LabError`."""
+    """Both on the same hosts, one after the other. Raises `LabError`.
+
+    `machine` needs no cure of `pycolo.qmp.cures` for more than one checkpoint: over tcp: nothing applies them.
+    """
     over_tcp = _over_tcp(stage, machine)
     stage.build(NodeSetting(checkpoint_interval_ms=0))
     return PauseComparison(link_mtu=LINK_MTU, through_nodes=_through_nodes(stage), over_tcp=over_tcp)
@@ -45,17 +49,20 @@ def _over_tcp(stage: Stage, machine: Machine) -> PauseFacts:
     directory.mkdir()
     environment = ["env", *(f"{name}={value}" for name, value in machine.environment.items())]
     address = f"tcp:{LINK_ADDRESSES[Host.B]}:{MIGRATION_PORT}"
+    qemus = []
     for host, extra in ((Host.A, []), (Host.B, ["-incoming", "defer"])):
         own = directory / host.name
         own.mkdir()
         command = [*environment, *machine.command(own, f"tcp-{host.name}"), *extra]
-        stage.processes.start(f"qemu-tcp-{host.name}", host, stage.network.hosts[host], command)
-    _until_ready(stage, directory / Host.A.name)
+        qemus.append(stage.processes.start(f"qemu-tcp-{host.name}", host, stage.network.hosts[host], command))
+    _until_ready(stage, directory / Host.A.name, qemus)
     sockets = [directory / letter / "watch.sock" for letter in ("A", "B")]
     with Monitor(sockets[0], stage.look) as primary, Monitor(sockets[1], stage.look) as secondary:
         for monitor in (secondary, primary):
-            wanted = [{"capability": name, "state": True} for name in ("events", "x-colo")]
-            monitor.ask("migrate-set-capabilities", {"capabilities": wanted})
+            version = monitor.ask("query-version")["qemu"]
+            wanted = colo_capabilities((version["major"], version["minor"], version["micro"]))
+            states = [{"capability": name, "state": is_on} for name, is_on in wanted.items()]
+            monitor.ask("migrate-set-capabilities", {"capabilities": states})
         secondary.ask("migrate-incoming", {"uri": address})
         primary.ask("migrate-set-parameters", {"x-checkpoint-delay": DELAY_MS})
         primary.ask("migrate", {"uri": address})
@@ -69,9 +76,10 @@ def _over_tcp(stage: Stage, machine: Machine) -> PauseFacts:
     return found
 
 
-def _until_ready(stage: Stage, directory: Path) -> None:
+def _until_ready(stage: Stage, directory: Path, qemus: Sequence[Process]) -> None:
     deadline = time.monotonic() + BOOT_TIMEOUT_S
     while not is_ready(directory):
+        stage.processes.assert_running(*qemus)
         if time.monotonic() > deadline:
             raise LabError(f"the guest was not ready within {BOOT_TIMEOUT_S:.0f} s")
         stage.rest(0.1)

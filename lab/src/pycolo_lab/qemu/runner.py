@@ -19,11 +19,12 @@ from pycolo_lab.qemu.act import Act
 from pycolo_lab.qemu.counter import CounterResult
 from pycolo_lab.qemu.facts import PauseFacts, RoundFacts, ScenarioFacts, TransferFacts
 from pycolo_lab.qemu.image import SEED
-from pycolo_lab.qemu.law import Answer, breaches, gap_at
+from pycolo_lab.qemu.law import Answer, breaches, gap_at, slowest_at
 from pycolo_lab.qemu.observations import percentile
+from pycolo_lab.qemu.reboots import Reboots
 from pycolo_lab.qemu.scenarios import Scenario
 from pycolo_lab.qemu.stage import Stage
-from pycolo_lab.qemu.topology import GUEST_ADDRESS
+from pycolo_lab.qemu.topology import GUEST_ADDRESS, GUEST_ADDRESSES
 from pycolo_lab.scoreboard import Scoreboard, Slot
 
 CONNECTIONS: Final = 48
@@ -80,6 +81,10 @@ class Runner:
     def run(self) -> ScenarioFacts:
         """Raises `LabError` when a step cannot be made, which breaks the scenario too."""
         rounds: list[_Round] = []
+        if self._scenario.reboots:
+            reboots = Reboots(self._stage, self._announce)
+            reboots.run(self._scenario.reboots)
+            self._broken += reboots.broken
         self._start_clients()
         self._watch(WARM_S)
         self._memory.append(self._stage.node_memory_kib())
@@ -99,7 +104,7 @@ class Runner:
         stage = self._stage
         if stage.serving() is None:
             raise LabError(f"no host serves before round {number}: {stage.account()}")
-        if stage.states() != ("protected", "protected"):
+        if not stage.is_whole():
             raise LabError(f"the pair lost its protection by itself before round {number}: {stage.account()}")
         self._watch_checkpoints(number)
         act = Act(self._scenario, stage, lambda: self._board[Slot.ANSWERS], number, self._seed)
@@ -136,8 +141,10 @@ class Runner:
     def _start_clients(self) -> None:
         draw_every = self._scenario.draw_every if self._scenario.draws else 0
         interval_ms = INTERVAL_MS if self._scenario.draws else QUIET_INTERVAL_MS
-        self._start("counter", counter.__name__, "--connections", CONNECTIONS, "--interval-ms", interval_ms,
-                    "--draw-every", draw_every)  # fmt: skip
+        cards = self._scenario.cards
+        for card, address in enumerate(GUEST_ADDRESSES[:cards]):
+            words = ["--connections", CONNECTIONS // cards, "--interval-ms", interval_ms * cards]
+            self._start(f"counter-{card}", counter.__name__, *words, "--draw-every", draw_every, address=address)
         if self._scenario.is_busy:
             for kind in TRANSFERS:
                 for number in range(self._scenario.transfers):
@@ -147,9 +154,9 @@ class Runner:
             lambda: self._board[Slot.SESSIONS_OPEN] >= CONNECTIONS or self._board[Slot.SESSIONS_FAILED] > 0,
         )
 
-    def _start(self, name: str, module: str, *own: object) -> None:
+    def _start(self, name: str, module: str, *own: object, address: str = GUEST_ADDRESS) -> None:
         paths = ["--result", self._result_path(name), "--scoreboard", self._stage.directory / "scoreboard"]
-        words = [*own, "--address", GUEST_ADDRESS, "--stall-seconds", STALL_S, *paths]
+        words = [*own, "--address", address, "--stall-seconds", STALL_S, *paths]
         command = [sys.executable, "-m", module, *map(str, words)]
         self._clients[name] = self._stage.processes.start(name, Host.CLIENT, self._stage.network.client, command)
 
@@ -191,7 +198,7 @@ class Runner:
 
     def _account(self, rounds: list[_Round]) -> ScenarioFacts:
         scenario, seen = self._scenario, self._stage.observations
-        result = self._result("counter", CounterResult)
+        result = merged([self._result(f"counter-{card}", CounterResult) for card in range(scenario.cards)])
         found = breaches(result.answers, result.unanswered)
         transfers: dict[str, TransferFacts] = {}
         for kind in TRANSFERS if scenario.is_busy else ():
@@ -230,11 +237,13 @@ class Runner:
 
     def _round_facts(self, one: _Round, answers: list[Answer]) -> RoundFacts:
         gap = gap_at(answers, one.at_ns, one.going_on_ns - one.at_ns)
+        slowest = slowest_at(answers, one.at_ns, one.going_on_ns - one.at_ns)
         repair = gap_at(answers, one.going_on_ns, one.whole_ns - one.going_on_ns)
         return RoundFacts(
             fault=one.fault,
             stood_still_ms=round(gap.length_ms, 1) if gap else 0.0,
             first_answer_ms=round((gap.ended_ns - one.at_ns) / 1e6, 1) if gap else 0.0,
+            slowest_ms=round((slowest.answered_ns - slowest.asked_ns) / 1e6, 1) if slowest else None,
             repair_stood_still_ms=round(repair.length_ms, 1) if repair else 0.0,
             served_by=one.served_by,
             whole_again_ms=round(one.whole_again_ms, 1),
@@ -253,6 +262,20 @@ class Runner:
 
 def _both(transfers: dict[str, TransferFacts]) -> dict[str, Any]:
     return {kind: transfers.get(kind) for kind in TRANSFERS}
+
+
+def merged(results: Sequence[CounterResult]) -> CounterResult:
+    """Of clients of the same guest at the same time: the answers of all are the history of one machine."""
+    whole, numbers = CounterResult(0, [], 0, [], 0, []), 0
+    for one in results:
+        whole.connections += one.connections
+        whole.fresh += one.fresh
+        whole.unanswered += one.unanswered
+        whole.failed += one.failed
+        whole.fresh_failed += one.fresh_failed
+        whole.answers += [answer._replace(connection=answer.connection + numbers) for answer in one.answers]
+        numbers += 1 + max((answer.connection for answer in one.answers), default=0)
+    return whole
 
 
 def together(transfers: Sequence[TransferFacts]) -> TransferFacts:

@@ -6,8 +6,9 @@ from typing import Final
 
 import msgspec
 
+from pycolo import limits
 from pycolo_lab.errors import LabUsageError
-from pycolo_lab.qemu.nodes import COMPARE_TIMEOUT_MS, LEASE_MS, NodeSetting
+from pycolo_lab.qemu.nodes import COMPARE_TIMEOUT_MS, HEARTBEAT_TIMEOUT_MS, LEASE_MS, NodeSetting
 
 
 class Fault(Enum):
@@ -28,6 +29,7 @@ class Fault(Enum):
     FREEZE = "its node and its QEMU are stopped (SIGSTOP), and go on when the other one serves"
     PROTECT_WRONG = "protect, while its configuration's QEMU command is wrong"
     PROTECT_KILLED = "its QEMU or its node is killed while protect is at work"
+    MOVING = "its node is killed while it moves the guest's taps"
     UNPROTECT = "unprotect"
     SWITCHOVER = "switchover"
     STORE_HANGS = "etcd hangs (SIGSTOP) for longer than a lease's time"
@@ -66,6 +68,9 @@ PROTECT_VICTIMS: Final = (
 )
 """Victims during protect, and how they die, in turn."""
 
+MOVING_ROUNDS: Final = 24
+"""Four moves, see `moving`, each broken off behind its first six steps. With two cards the longest have ten."""
+
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """One scenario. Each round is: fault, the clients go on, dead parts are restarted, protect."""
@@ -93,10 +98,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints_min: int = 0
     """So many checkpoints have been made before each fault."""
     checkpoint_timeout_ms: int = 5000
+    heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS
     hashes: bool = False
     """The client asks for a hash over the guest's input, and no other client is there: see `hashrunner`."""
     cards: int = 1
-    """With `hashes`: so many of the guest's network cards have a client."""
+    """So many of the guest's network cards have a client."""
+    reboots: int = 0
+    """So often the guest reboots, protected, before the clients come."""
     stood_still_max_ms: int | None = None
     """A law: for no longer may a fault keep all clients without an answer."""
 
@@ -112,6 +120,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             checkpoint_timeout_ms=self.checkpoint_timeout_ms,
             has_paths=self.has_paths,
             has_gate=self.fault is Fault.REFUSED,
+            can_die=self.fault is Fault.MOVING,
             automatic=self.fault is Fault.SWITCHOVER,
         )
 
@@ -210,6 +219,13 @@ SCENARIOS: Final = (
         stood_still_max_ms=RESTART_MS,
     ),
     Scenario(
+        name="node-killed-moving",
+        text="a node dies behind each step with which it moves the guest's taps",
+        fault=Fault.MOVING,
+        rounds=MOVING_ROUNDS,
+        stood_still_max_ms=RESTART_MS,
+    ),
+    Scenario(
         name="hang-secondary",
         text="the secondary's QEMU hangs",
         is_busy=True,
@@ -285,11 +301,33 @@ SCENARIOS: Final = (
         checkpoints_min=500,
     ),
     Scenario(
+        name="reboot",
+        text="the guest reboots, protected all the time; later the primary's host dies",
+        fault=Fault.HOST,
+        reboots=2,
+        # Not about how soon a death is noticed; and while a guest starts, each checkpoint copies much of its memory.
+        heartbeat_timeout_ms=limits.HEARTBEAT_TIMEOUT_MS,
+    ),
+    Scenario(
+        name="two-cards",
+        text="the primary's host dies; clients at both network cards",
+        fault=Fault.HOST,
+        cards=2,
+        rounds=2,
+    ),
+    Scenario(
         name="hash",
         text="no frame is missed or repeated at any checkpoint, then the host dies",
         fault=Fault.HOST,
         hashes=True,
         checkpoints_min=50,
+    ),
+    Scenario(
+        name="hash-many",
+        text="the same at 500 checkpoints",
+        fault=Fault.HOST,
+        hashes=True,
+        checkpoints_min=500,
     ),
     Scenario(
         name="hash-two-cards",

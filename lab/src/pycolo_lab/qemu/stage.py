@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
 from pycolo_lab.processes import Host, Process, Processes
-from pycolo_lab.qemu import gate
+from pycolo_lab.qemu import dying, gate
 from pycolo_lab.qemu.machine import BOOT_TIMEOUT_S, Machine, furnish_root, is_ready, qmp_options
 from pycolo_lab.qemu.monitor import Monitor
 from pycolo_lab.qemu.nodes import PAIR, NodeFiles, NodeSetting, other, running_pid, wrong_command
@@ -31,7 +31,7 @@ POLL_S: Final = 0.05
 NODE_END_S: Final = 10.0
 """For a node to end in order."""
 
-SERVING: Final = ("protecting", "protected", "alone", "serving", "linked", "waiting")
+SERVING: Final = ("protecting", "protected", "degraded", "alone", "serving", "linked", "waiting")
 """States of a primary's node in which its guest serves clients."""
 
 DIRECTORY_CHARACTERS_MAX: Final = 107 - len("/a/migration-12345678.sock")
@@ -58,6 +58,7 @@ class Stage:
         if len(str(directory)) > DIRECTORY_CHARACTERS_MAX:
             raise LabError(f"{directory} is too long for sockets' names below it: set TMPDIR to a shorter directory")
         directory.mkdir()
+        furnish_root(machine, directory)
         self.processes = Processes(directory)
         self.files = {host: NodeFiles(directory, host, look) for host in (Host.A, Host.B)}
         self._machine = machine
@@ -72,7 +73,6 @@ class Stage:
 
     def build(self, setting: NodeSetting) -> None:
         """Boot a guest on host A, start both nodes, protect. Raises `LabError` when it does not come to that."""
-        furnish_root(self._machine, self.directory)
         self._setting = setting
         if setting.arbiter == "etcd":
             self.store.start()
@@ -115,11 +115,12 @@ class Stage:
         """Start the node of that host, whatever became of the one before."""
         self._lives += 1
         files = self.files[host]
+        command = (sys.executable, "-m", dying.__name__, str(files.order)) if self._setting.can_die else NODE_COMMAND
         process = self.processes.start(
             f"node-{files.letter}-{self._lives}",
             host,
             self.network.hosts[host],
-            [*NODE_COMMAND, "node", "--config", str(files.config)],
+            [*command, "node", "--config", str(files.config)],
         )
         self._nodes[host] = process
         files.note_node(process.pid)
@@ -178,6 +179,10 @@ class Stage:
         """Both nodes' states, in order of the hosts."""
         return tuple(status["state"] if status else "gone" for status in self.poll().values())
 
+    def is_whole(self) -> bool:
+        """Whether both nodes say that the guest is protected."""
+        return are_whole(self.states(), compares=self._setting.compare)
+
     def node_memory_kib(self) -> dict[str, int]:
         """Resident memory of each node."""
         return {host.value: _resident_kib(process.pid) for host, process in self._nodes.items()}
@@ -191,7 +196,7 @@ class Stage:
         assert host is not None, "one of two linked nodes is the primary"
         self._forget_fencing()
         self.files[host].ask("protect", timeout_s=PROTECT_TIMEOUT_S)
-        self.until("the pair did not become protected", lambda: self.states() == ("protected", "protected"))
+        self.until("the pair did not become protected", self.is_whole)
 
     def unprotect(self) -> None:
         """`colo unprotect` at the node that serves; returns when both are linked again."""
@@ -314,6 +319,11 @@ class Stage:
                 if pid is not None:
                     _kill(pid)
         reap_strangers()
+
+
+def are_whole(states: Iterable[str], *, compares: bool) -> bool:
+    """Of both nodes. A primary that compares nothing is degraded as soon as clients have had some bytes."""
+    return set(states) <= ({"protected"} if compares else {"protected", "degraded"})
 
 
 def reap_strangers() -> None:

@@ -50,6 +50,8 @@ GUEST_MAC: Final = "52:54:00:09:00:02"
 SECOND_CLIENT_ADDRESS: Final = "10.9.1.1"
 SECOND_GUEST_ADDRESS: Final = "10.9.1.2"
 """Of a second card, in a subnet of its own on the same LAN."""
+GUEST_ADDRESSES: Final = (GUEST_ADDRESS, SECOND_GUEST_ADDRESS)
+"""By card."""
 SECOND_GUEST_MAC: Final = "52:54:00:09:01:02"
 TAP: Final = "tap0"
 SECOND_TAP: Final = "tap1"

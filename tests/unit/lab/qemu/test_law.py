@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycolo_lab.qemu.law import Answer, breaches, gap_at
+from pycolo_lab.qemu.law import Answer, breaches, gap_at, slowest_at
 
 MS = 1_000_000
 
@@ -76,3 +76,12 @@ def test_the_gap_is_the_longest_stretch_around_the_moment():
     assert gap is not None
     assert (gap.started_ns, gap.ended_ns, gap.length_ms) == (20 * MS, 400 * MS, 380.0)
     assert gap_at([], 30 * MS, within_ns=100 * MS) is None
+
+
+def test_the_slowest_answer_around_a_fault_is_one_that_was_owed_then():
+    waits = [(0, 90), (95, 140), (110, 115), (150, 990), (220, 999)]
+    answers = [Answer(n, asked * MS, answered * MS, n, "0", drew=False) for n, (asked, answered) in enumerate(waits)]
+    slowest = slowest_at(answers, 100 * MS, within_ns=100 * MS)
+    assert slowest is not None
+    assert slowest.connection == 3
+    assert slowest_at(answers[:1], 100 * MS, within_ns=100 * MS) is None

@@ -17,16 +17,19 @@ from pycolo_lab.interruption import Interruption
 from pycolo_lab.processes import Host
 from pycolo_lab.qemu import initramfs
 from pycolo_lab.qemu.checks import check_machine
+from pycolo_lab.qemu.counter import CounterResult
 from pycolo_lab.qemu.facts import RoundFacts, TransferFacts
 from pycolo_lab.qemu.image import Image
+from pycolo_lab.qemu.law import Answer, breaches
 from pycolo_lab.qemu.machine import GUESTS, Machine, Qemu
 from pycolo_lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
 from pycolo_lab.qemu.observations import Observations, percentile
 from pycolo_lab.qemu.options import QemuLabOptions
 from pycolo_lab.qemu.programs import Programs
-from pycolo_lab.qemu.runner import together, too_long
+from pycolo_lab.qemu.runner import merged, together, too_long
 from pycolo_lab.qemu.scenarios import SCENARIOS, WRONG_COMMANDS, Fault, choose
 from pycolo_lab.qemu.session import run_qemu_lab
+from pycolo_lab.qemu.stage import are_whole
 
 values = st.one_of(st.booleans(), st.integers(-(2**31), 2**31), st.text('aZ_"\\ \n\t√'), st.lists(st.text("ab'\"")))
 tables = st.dictionaries(st.text("abc", min_size=1), values)
@@ -154,6 +157,28 @@ def test_a_round_in_which_clients_waited_too_long_is_named():
     assert too_long(rounds, None) == []
 
 
+def counted(*answers, failed=(), unanswered=0):
+    """Of a client with these (connection, number)."""
+    heard = [Answer(connection, number, number, number, "0", False) for connection, number in answers]
+    return CounterResult(len({one.connection for one in heard}), list(failed), 1, [], unanswered, heard)
+
+
+def test_clients_of_one_guest_at_both_cards_have_seen_one_history():
+    one, two = counted((0, 1), (1, 3), failed=["x"]), counted((0, 2), (0, 4), unanswered=1)
+    both = merged([one, two])
+    assert {(answer.connection, answer.number) for answer in both.answers} == {(0, 1), (1, 3), (2, 2), (2, 4)}
+    assert (both.connections, both.failed, both.fresh, both.unanswered) == (3, ["x"], 2, 1)
+    assert breaches(both.answers, both.unanswered) == []
+    assert merged([one]).answers == one.answers
+
+
+def test_only_a_pair_that_compares_nothing_may_be_degraded():
+    assert are_whole(("protected", "protected"), compares=True)
+    assert not are_whole(("degraded", "protected"), compares=True)
+    assert are_whole(("degraded", "protected"), compares=False)
+    assert not are_whole(("degraded", "gone"), compares=False)
+
+
 def test_transfers_that_ran_together_are_told_as_one():
     one = TransferFacts(megabytes=1.5, stood_still_ms=10, error=None)
     other_one = TransferFacts(megabytes=2, stood_still_ms=30, error="it broke")
@@ -170,7 +195,6 @@ def test_transfers_that_ran_together_are_told_as_one():
         ({"hold": True, "scenarios": ("rest",)}, "--scenario contradicts --hold"),
         ({"hold": True, "as_json": True}, "--json contradicts --hold"),
         ({"arbiter": "manual"}, "--arbiter applies to a held pair only"),
-        ({"heartbeat_timeout_ms": 500}, "--heartbeat-timeout applies to a held pair only"),
         ({"scenarios": ("rest", "no-such")}, "no scenario no-such; there are rest, "),
     ],
     ids=lambda value: str(value)[:40],

@@ -11,6 +11,7 @@
  *     dirty BYTES RATE SECONDS
  *                 "dirty": a process of its own changes each page of BYTES again and again, RATE bytes a second
  *                 (0: as fast as it can), for SECONDS (0: each page once), and keeps that memory
+ *     reboot      "reboot": the machine resets itself a moment later
  *
  * UDP port 5000: every datagram comes back as it was, but for those that begin with "hash" and a number of 8 bytes.
  * Their answer is 24 bytes, little-endian: that number, how many of them have come from that sender's network, and
@@ -29,6 +30,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/reboot.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,6 +46,7 @@ enum {
     PAGE_BYTES = 4096,
     SLEEP_BYTES = 1 << 18, /* looked at the clock so often */
     SLEEP_US = 2000,
+    REBOOT_US = 200000, /* until the answer is on its way */
 };
 
 /* ── SHA-256 (FIPS 180-4) ─────────────────────────────────────────────────────────────────────────────────── */
@@ -202,6 +205,16 @@ static void dirty(uint64_t bytes, uint64_t rate, uint64_t seconds)
     }
 }
 
+/* At once, as with a reset button: connections end without a word. */
+static void reset(void)
+{
+    if (!fork()) {
+        usleep(REBOOT_US);
+        reboot(RB_AUTOBOOT);
+        _exit(1);
+    }
+}
+
 static void say(struct connection *c, const char *text, int length)
 {
     memcpy(c->output + c->out, text, (size_t)length);
@@ -227,6 +240,9 @@ static int obey(struct connection *c, char *line)
     } else if (sscanf(line, "dirty %" SCNu64 " %" SCNu64 " %" SCNu64, &bytes, &rate, &seconds) == 3) {
         dirty(bytes, rate, seconds);
         say(c, "dirty\n", 6);
+    } else if (!strcmp(line, "reboot")) {
+        reset();
+        say(c, "reboot\n", 7);
     } else if (!strncmp(line, "get ", 4)) {
         c->get_left = strtoull(line + 4, NULL, 10);
     } else if (!strncmp(line, "put ", 4)) {
