@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from pycolo.check.commandline import traps
 from pycolo.check.hosts import Need, size
 from pycolo.check.table import Item, ok, refused, warning
 from pycolo.config import PairConfig
@@ -66,18 +67,26 @@ def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_p
     )
     yield ok("guest memory", f"{size(facts.ram_bytes)}, {facts.ram_bytes >> 10} KiB")
     yield ok("guest processor", f"{vcpus}, {facts.cpu_type}")
-    if facts.devices is not None:
+    if facts.places is not None:
+        for place in facts.places:
+            yield ok("guest device", f"{place}{f', {place.id}' if place.id else ''}")
+    elif facts.devices is not None:
         yield ok("guest devices", ", ".join(facts.devices) or "none")
     for nic in facts.nics:
         netdev = facts.netdevs.get(nic.netdev or "")
-        behind = f"{netdev.id}, {netdev.type}, {netdev.info}" if netdev is not None else "not connected"
+        behind = "not connected"
+        if netdev is not None:
+            queues = f", {netdev.queues} queues" if netdev.queues > 1 else ""
+            behind = f"{netdev.id}, {netdev.type}{queues}, {netdev.info}"
         yield ok("guest card", f"{nic.model} {nic.mac}: {behind}")
     for disk in facts.disks:
         yield ok(
             "guest disk",
-            f"{disk.device}: {disk.driver}, {'writable' if disk.is_writable else 'read-only'}, {disk.file}",
+            f"{disk.device}: {f'{size(disk.size_bytes)} ' if disk.size_bytes else ''}{disk.driver}, "
+            f"{'writable' if disk.is_writable else 'read-only'}, {disk.file}",
         )
     yield from _trap_items(facts, command_line(pid), is_pairs=is_pairs)
+    yield from _confined_items(pid)
     has_yank = config.qemu.yank is not None
     cards = [card.netdev for card in config.card]
     yield from finding_items(judge(facts, role, config.qemu.netdev, cards=cards, has_yank_socket=has_yank))
@@ -97,13 +106,20 @@ def _trap_items(facts: Facts, words: Sequence[str], *, is_pairs: bool) -> Iterat
     """What people are known to fail at and QEMU's own answers do not show."""
     if facts.migration == "colo" and not is_pairs:
         yield refused("another manager", "another program has put this guest into COLO: end that one first")
-    waiting = [word for word in words if "wait=on" in word and "server" in word]
-    if waiting:
-        yield warning(
-            "wait=on", f"{waiting[0]}: the secondary's QEMU would wait for a client before it starts: write wait=off"
-        )
-    if "-snapshot" in words:
-        yield refused("-snapshot", "the guest's writes are in files without a name, which no other host has: remove it")
+    for trap in traps(words):
+        yield refused(trap.name, trap.text) if trap.name == "-snapshot" else warning(trap.name, trap.text)
+
+
+def _confined_items(pid: int) -> Iterator[Item]:
+    """AppArmor, SELinux: what confines QEMU may keep it from the node's sockets."""
+    with suppress(OSError):
+        said = (_PROC / str(pid) / "attr/current").read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+        if said.endswith("(enforce)") or ":svirt" in said:
+            yield warning(
+                "confined",
+                f"QEMU runs under {said}: let it connect to the sockets in qemu.directory "
+                "(AppArmor: /etc/apparmor.d/local/abstractions/libvirt-qemu)",
+            )
 
 
 def command_line(pid: int, proc: Path = _PROC) -> list[str]:

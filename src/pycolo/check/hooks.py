@@ -7,7 +7,9 @@ from typing import Final
 
 from pycolo import limits
 from pycolo.arbiters.usercommand import fill_in, run_command
+from pycolo.check.commandline import files, start_traps
 from pycolo.check.moment import Moment
+from pycolo.check.places import user_name
 from pycolo.check.programs import find_program
 from pycolo.check.table import Item, Level, ok, refused, warning
 from pycolo.config import PairConfig
@@ -19,7 +21,7 @@ async def hook_items(config: PairConfig, moment: Moment) -> list[Item]:
     """`network`, one command after the other: both are about the same tap device."""
     serve, retire = config.network.serve, config.network.retire
     if not serve:
-        return [ok("network", "neither serve nor retire: the tap devices stay as they are")]
+        return [] if config.card else [ok("network", "neither serve nor retire: the tap devices stay as they are")]
     values = placeholders(config, moment)
     items = [_found("network.serve", fill_in(serve, values), "not run outside of a takeover")]
     if not config.network.serve_dry_run:
@@ -46,19 +48,31 @@ async def fencing_items(config: PairConfig, moment: Moment) -> list[Item]:
     return [_untried(item, "arbiter.dry_run", "such as a fence agent's action monitor")]
 
 
-def qemu_item(config: PairConfig) -> Item:
-    """What starts the secondary's guest."""
+def qemu_items(config: PairConfig) -> list[Item]:
+    """What starts the secondary's guest: its program, its files, and what its command line would do wrong."""
     name = "qemu.command"
-    if not config.qemu.command:
-        return ok(name, "none: the secondary's QEMU is started by hand")
+    words = config.qemu.command
+    if not words:
+        return [ok(name, "none: the secondary's QEMU is started by hand")]
     environment = config.qemu.environment
-    path, fault = find_program(config.qemu.command[0], environment.get("PATH"))
+    path, fault = find_program(words[0], environment.get("PATH"))
     if fault:
-        return refused(name, fault)
+        return [refused(name, fault)]
+    items = [refused(f"{name} {trap.name}", trap.text) for trap in start_traps(words)]
+    for option, file in files(words):
+        if not file.exists():
+            items.append(
+                refused(f"{name} {option}", f"{file} does not exist: copy it to this host, or correct the path")
+            )
+        elif not os.access(file, os.R_OK):
+            items.append(
+                refused(f"{name} {option}", f"{file} cannot be read by {user_name()}: change its owner or mode")
+            )
     missing = [library for library in _preloaded(environment) if not os.access(library, os.R_OK)]
     if missing:
-        return refused("qemu.environment", f"LD_PRELOAD: {missing[0]} cannot be read: see `colo qemu-args --preload`")
-    return ok(name, f"{path}")
+        text = f"LD_PRELOAD: {missing[0]} cannot be read: see `colo qemu-args --preload`"
+        items.append(refused("qemu.environment", text))
+    return items or [ok(name, f"{path}, with the files that it names")]
 
 
 def _preloaded(environment: Mapping[str, str]) -> list[str]:

@@ -6,15 +6,19 @@ from datetime import UTC, datetime
 
 import structlog
 
+from pycolo.check.cards import card_items
 from pycolo.check.certificates import certificate_items
-from pycolo.check.hooks import fencing_items, hook_items, qemu_item
+from pycolo.check.cluster import cluster_items, managed_items
+from pycolo.check.hooks import fencing_items, hook_items, qemu_items
 from pycolo.check.moment import Moment
 from pycolo.check.network import link_item, network_items
 from pycolo.check.places import place_items
+from pycolo.check.rivals import rival_items
 from pycolo.check.store import store_items
 from pycolo.check.table import Item, Level, ok, warning
 from pycolo.config import PairConfig
 from pycolo.errors import PeerError
+from pycolo.failover.pacemaker import PacemakerArbiter
 from pycolo.link.hello import Role
 
 log = structlog.get_logger("colo")
@@ -25,10 +29,12 @@ async def check_host(config: PairConfig, moment: Moment) -> list[Item]:
     places = await asyncio.to_thread(lambda: list(place_items(config, is_running=moment.is_running)))
     network = [item async for item in network_items(config, moment)]
     certificates = await asyncio.to_thread(_certificates, config)
+    cards = await asyncio.to_thread(lambda: list(card_items(config, moment)))
     link, hooks, arbiter = await asyncio.gather(
         link_item(config, moment), hook_items(config, moment), arbiter_items(config, moment)
     )
-    return [*places, *network, *certificates, link, qemu_item(config), *hooks, *arbiter]
+    rivals = await asyncio.to_thread(lambda: list(rival_items(config, moment)))
+    return [*places, *network, *certificates, link, *qemu_items(config), *cards, *hooks, *arbiter, *rivals]
 
 
 async def before_protect(config: PairConfig, role: str, term: int) -> list[Item]:
@@ -49,6 +55,12 @@ async def before_protect(config: PairConfig, role: str, term: int) -> list[Item]
 
 async def arbiter_items(config: PairConfig, moment: Moment) -> list[Item]:
     """What would decide."""
+    kind = config.arbiter.kind
+    managed = [] if kind == PacemakerArbiter.name else await managed_items(config)
+    return [*await _of_kind(config, moment), *managed]
+
+
+async def _of_kind(config: PairConfig, moment: Moment) -> list[Item]:
     match config.arbiter.kind:
         case "command":
             return await fencing_items(config, moment)
@@ -57,6 +69,8 @@ async def arbiter_items(config: PairConfig, moment: Moment) -> list[Item]:
         case "first-to-notice":
             text = "first-to-notice is for laboratories: when the link is cut, both hosts serve: choose another kind"
             return [warning("arbiter.kind", text)]
+        case "pacemaker":
+            return await cluster_items(config)
         case kind:
             return [ok("arbiter.kind", kind)]
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from pycolo.check.commandline import media, shape, size_of_image
 from pycolo.check.programs import find_program
 from pycolo.config import PairConfig
 
@@ -74,6 +75,14 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     link: LinkCard | None = None
     state_free_bytes: int = 0
     """Free space where the node's record is kept."""
+    shape: tuple[str, ...] = ()
+    """What a guest that `qemu.command` starts is made of, see `commandline.shape`."""
+    media_bytes: tuple[int, ...] = ()
+    """Sizes of the images in it; 0: unknown."""
+    guest_shape: tuple[str, ...] = ()
+    """As `shape`, of the guest that runs here; empty: none, or its process cannot be read."""
+    guest_media_bytes: tuple[int, ...] | None = None
+    """Sizes of its disks; None: no guest runs here."""
 
 
 def look(config: PairConfig) -> HostFacts:
@@ -96,7 +105,9 @@ def look(config: PairConfig) -> HostFacts:
         has_kvm=has_kvm,
         apparmor=_text(_SYS / "module/apparmor/parameters/enabled").startswith("Y"),
         link=link_card(config),
-        state_free_bytes=_free_bytes(config.state),
+        state_free_bytes=free_bytes(config.state),
+        shape=shape(config.qemu.command),
+        media_bytes=tuple(map(size_of_image, media(config.qemu.command))),
     )
 
 
@@ -191,7 +202,8 @@ def _is_clock_steered() -> bool | None:
     return None if state < 0 else state != _TIME_ERROR
 
 
-def _free_bytes(directory: Path) -> int:
+def free_bytes(directory: Path) -> int:
+    """Free space where the directory is, or is to be made; 0: unknown."""
     for place in (directory, *directory.parents):
         with suppress(OSError):
             found = os.statvfs(place)

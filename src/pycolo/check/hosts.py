@@ -1,5 +1,6 @@
 """Judges the facts of one host, and of both hosts of a pair. Pure."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -14,6 +15,9 @@ LINK_MBIT_S_MIN: Final = 1_000
 
 LATENCY_S_MAX: Final = 0.002
 """Every answer to a client waits for the link twice; the other node's own share is a tenth of a millisecond."""
+
+SPACE_BYTES_MIN: Final = 64 << 20
+"""Of a file system that logs and images share: records are small, but all of them must be written."""
 
 COPIES: Final = 2
 """A secondary's QEMU holds the guest's memory and, beside it, the copy in which a checkpoint is collected."""
@@ -49,6 +53,12 @@ def host_items(facts: HostFacts) -> Iterator[Item]:
         yield ok("libvirt", facts.libvirt)
     if facts.apparmor:
         yield ok("AppArmor", "on; it confines a QEMU that libvirt starts")
+    if facts.state_free_bytes:
+        text = f"{size(facts.state_free_bytes)} free where the state is kept"
+        if facts.state_free_bytes < SPACE_BYTES_MIN:
+            yield warning("space", f"{text}: a full disk keeps a node from taking over; free some")
+        else:
+            yield ok("space", text)
     if facts.is_clock_steered is False:
         yield warning("clock", "no daemon steers it: run chrony or systemd-timesyncd on both hosts")
     yield from _card_items(facts)
@@ -112,6 +122,7 @@ def pair_items(own: HostFacts, other: HostFacts, distance: Distance, need: Need 
     if own.kernel != other.kernel:
         yield ok("kernel", f"{own.kernel} here, {other.kernel} there")
     yield _cpu_item(own, other, need)
+    yield from _command_items(own, other)
 
 
 def _latency_item(distance: Distance) -> Item:
@@ -136,6 +147,47 @@ def _same(name: str, own: str, other: str, cure: str, *, is_fatal: bool) -> Item
         return ok(name, f"{own} on both hosts")
     text = f"{own} here, {other} there: {cure}"
     return refused(name, text) if is_fatal else warning(name, text)
+
+
+def _command_items(own: HostFacts, other: HostFacts) -> Iterator[Item]:
+    """The guest that runs on one host, and the command of the other one that is to start its copy."""
+    for runs, starts, where, there in ((own, other, "here", "there"), (other, own, "there", "here")):
+        if runs.guest_shape and starts.shape:
+            yield _shape_item(runs.guest_shape, starts.shape, where, there)
+        disks, images = runs.guest_media_bytes, starts.media_bytes
+        if disks is not None and starts.shape and all(disks) and all(images):
+            yield _media_item(disks, images, where, there)
+
+
+def _shape_item(runs: tuple[str, ...], starts: tuple[str, ...], where: str, there: str) -> Item:
+    """A warning: the same thing may be written in two ways. `protect` compares the machines themselves."""
+    name = "command lines"
+    only_runs, only_starts = Counter(runs) - Counter(starts), Counter(starts) - Counter(runs)
+    if not only_runs and not only_starts:
+        return ok(name, f"the guest {where} and qemu.command {there} have the same machine, memory and devices")
+    return warning(
+        name,
+        f"the guest {where} has {_first(only_runs)}, qemu.command {there} {_first(only_starts)}: unless both mean the "
+        "same, the guest's state cannot be loaded there; write the same options in the same order",
+    )
+
+
+def _media_item(disks: tuple[int, ...], images: tuple[int, ...], where: str, there: str) -> Item:
+    """Both lists may be in another order: names are each host's own."""
+    name = "disks"
+    ours, theirs = (", ".join(map(size, sorted(sizes))) or "none" for sizes in (disks, images))
+    if sorted(disks) == sorted(images):
+        return ok(name, f"of the same sizes in the guest {where} and in qemu.command {there}: {ours}")
+    return refused(
+        name,
+        f"the guest {where} has disks of {ours}, qemu.command {there} images of {theirs}: after a failover the guest "
+        "would see another disk; give it copies of the same images",
+    )
+
+
+def _first(options: Counter[str]) -> str:
+    shown = list(options)
+    return (", ".join(shown[:2]) or "none of these") + (f" and {len(shown) - 2} more" if len(shown) > 2 else "")
 
 
 def _cpu_item(own: HostFacts, other: HostFacts, need: Need | None) -> Item:

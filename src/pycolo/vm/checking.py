@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from pycolo.check import Item, Moment, check_host
-from pycolo.check.guest import guest_items, need_of, unknown_item
+from pycolo.check.commandline import shape
+from pycolo.check.guest import command_line, guest_items, need_of, unknown_item
 from pycolo.check.hostfacts import HostFacts, look
 from pycolo.check.hosts import Distance, Need, host_items, kvm_item, pair_items, room_item
 from pycolo.check.table import THIS_HOST, warning
@@ -124,6 +125,11 @@ class Checking:
                 items.append(unknown_item(error))
             else:
                 need = need_of(guest)
+                facts = msgspec.structs.replace(
+                    facts,
+                    guest_shape=shape(command_line(side.machine.pid)),
+                    guest_media_bytes=tuple(disk.size_bytes for disk in guest.disks),
+                )
                 is_pairs = self._is_protected()
                 items += guest_items(
                     self._config, guest, role=self._role.value, pid=side.machine.pid, is_pairs=is_pairs

@@ -5,12 +5,15 @@ import os
 import socket
 from dataclasses import replace
 
+import pytest
+
 from pycolo.check.guest import GUEST, asked_items, command_line, finding_items, guest_items, need_of
 from pycolo.check.hosts import Need
 from pycolo.check.table import Level
 from pycolo.config import parse
 from pycolo.qmp.judge import Finding
 from pycolo.qmp.probe import Disk
+from pycolo.qmp.topology import DevicePlace
 from support.configs import changed, checkable
 from support.fakeqmp import FakeQmp
 from support.qemufacts import GOOD
@@ -31,6 +34,28 @@ def test_it_is_shown_part_by_part(tmp_path):
     for part in ("7.2.22", "pc-i440fx-7.2", "KVM", "1.0 GiB", "4 vCPUs", "52:54:00:12:34:56", "tap0", "hd0: qcow2"):
         assert part in text
     assert {item.where for item in items} == {GUEST}
+
+
+def test_devices_are_shown_with_their_places_and_disks_with_their_sizes(tmp_path):
+    places = (DevicePlace(device="virtio-net-pci", place="pci.0 03.0", id="e0"),)
+    disk = Disk(device="hd0", driver="qcow2", file="/hd0", is_writable=False, size_bytes=5 << 30)
+    two = {"hn0": replace(GOOD.netdevs["hn0"], queues=2)}
+    texts = [item.text for item in shown(tmp_path, replace(GOOD, places=places, disks=(disk,), netdevs=two))]
+    assert "virtio-net-pci at pci.0 03.0, e0" in texts
+    assert "hd0: 5.0 GiB qcow2, read-only, /hd0" in texts
+    assert any("2 queues" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("profile", "is_confined"),
+    [("libvirt-0815 (enforce)", True), ("system_u:system_r:svirt_t:s0:c1", True), ("unconfined", False), ("", False)],
+)
+def test_a_qemu_that_is_confined_is_a_warning(tmp_path, monkeypatch, profile, is_confined):
+    place = tmp_path / "proc" / "7" / "attr"
+    place.mkdir(parents=True)
+    (place / "current").write_bytes(profile.encode() + b"\n")
+    monkeypatch.setattr("pycolo.check.guest._PROC", tmp_path / "proc")
+    assert ("confined" in [item.name for item in shown(tmp_path, GOOD, pid=7)]) == is_confined
 
 
 def test_a_card_without_a_netdev_is_shown(tmp_path):

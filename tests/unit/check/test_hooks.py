@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pycolo.check import Level, Moment, hooks
-from pycolo.check.hooks import fencing_items, hook_items, qemu_item
+from pycolo.check.hooks import fencing_items, hook_items, qemu_items
 from pycolo.config import parse
 from pycolo.link.hello import Role
 from support.configs import changed, checkable
@@ -149,4 +149,14 @@ def test_a_dry_run_that_fails_is_refused_and_has_the_arbiters_time(script, items
 )
 def test_what_starts_the_secondarys_guest_is_there(tmp_path, changes, level):
     config = parse(changed(checkable(tmp_path, changes)).encode(), "vm.toml")
-    assert qemu_item(config).level is level
+    (item,) = qemu_items(config)
+    assert item.level is level
+
+
+def test_a_command_must_find_its_files_and_must_not_wait(tmp_path):
+    words = ["true", "-daemonize", "-serial", "unix:/x,server", "-kernel", "/nowhere/vmlinuz", "-cdrom", str(tmp_path)]
+    config = parse(changed(checkable(tmp_path, {"qemu.command": words})).encode(), "vm.toml")
+    items = qemu_items(config)
+    traps = {"qemu.command -daemonize", "qemu.command wait=on", "qemu.command -kernel"}
+    assert {item.name for item in items} == traps
+    assert {item.level for item in items} == {Level.REFUSED}

@@ -34,6 +34,7 @@ def test_a_good_host_has_one_item_of_each_kind_and_none_refused(tmp_path):
         "network.serve_dry_run",
         "network.retire",
         "arbiter.kind",
+        "other managers",
     ]
 
 

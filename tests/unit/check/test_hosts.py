@@ -116,3 +116,38 @@ def test_the_other_clocks_direction_is_said():
     for offset_s, word in ((5.0, "ahead"), (-5.0, "behind")):
         items = {item.name: item.text for item in pair_items(HOST, HOST, Distance(0.001, offset_s), None)}
         assert word in items["clocks"]
+
+
+# ── what one host runs and the other is to start ────────────────────────────────────────────────────────────
+
+SHAPE = ("-device virtio-net-pci", "-m 1048576K")
+
+
+def together(**starts):
+    runs = changed(guest_shape=SHAPE, guest_media_bytes=(GIB,))
+    other = changed(shape=SHAPE, media_bytes=(GIB,))
+    other = HostFacts(**{name: getattr(other, name) for name in other.__struct_fields__} | starts)
+    return [{item.name: item for item in pair_items(*hosts, NEAR, None)} for hosts in ((runs, other), (other, runs))]
+
+
+def test_the_command_that_starts_the_copy_is_compared_with_the_guest():
+    for items in together():
+        assert (items["command lines"].level, items["disks"].level) == (Level.OK, Level.OK)
+    here, there = together(shape=("-device e1000", "-m 1048576K"))
+    assert here["command lines"].level is Level.WARNING
+    assert "the guest here has -device virtio-net-pci, qemu.command there -device e1000" in here["command lines"].text
+    assert "the guest there has -device virtio-net-pci" in there["command lines"].text
+
+
+def test_another_disk_is_refused_and_one_that_cannot_be_read_is_not_compared():
+    for items in together(media_bytes=(2 * GIB,)):
+        assert items["disks"].level is Level.REFUSED
+    for items in together(media_bytes=(0,)):
+        assert "disks" not in items
+    for items in together(shape=()):
+        assert not {"disks", "command lines"} & items.keys(), "the secondary's QEMU is started by hand"
+
+
+def test_a_disk_that_is_almost_full_is_a_warning():
+    assert levels(host_items(changed(state_free_bytes=GIB)))["space"] is Level.OK
+    assert levels(host_items(changed(state_free_bytes=1 << 20)))["space"] is Level.WARNING

@@ -1,0 +1,153 @@
+"""Each card's tap and place on this host, and what the node may do there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pycolo.check import Item, Level, Moment, cards
+from pycolo.check.cards import Qemu, card_items, rights_items
+from pycolo.config import PairConfig, parse
+from pycolo.link.hello import Role
+from support.configs import changed, checkable
+from support.taphost import TapHost, tap_host
+
+SECONDARY = Moment(Role.SECONDARY)
+COMMAND = ["qemu", "-netdev", "tap,id=hn0,ifname=tap0,script=no"]
+ALL = (1 << 41) - 1
+
+
+def config(tmp_path: Path, *tables: str, command: list[str] | None = None) -> PairConfig:
+    given: dict[str, Any] = {"qemu.netdev": None, "network": None, "qemu.command": command or COMMAND}
+    text = changed(checkable(tmp_path, given)) + "".join(
+        f'[[card]]\nnetdev = "hn0"\n{one}\n' for one in tables or ("",)
+    )
+    return parse(text.encode(), "vm.toml")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[TapHost]:
+    with tap_host(tmp_path / "state") as made:
+        yield made
+
+
+def said(config: PairConfig) -> list[Item]:
+    return [item for item in card_items(config, SECONDARY) if item.name.startswith("card")]
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_a_tap_in_its_bridge_and_what_stands_in_its_way(host: TapHost, tmp_path: Path) -> None:
+    (item,) = said(config(tmp_path))
+    assert (item.name, item.level) == ("card hn0", Level.OK)
+    assert item.text == "tap0, MTU 1500, vnet headers, in bridge br0"
+    host.sh("ip link set tap0 down", "tc qdisc add dev tap0 root tbf rate 1mbit burst 10kb latency 50ms")
+    assert [item.level for item in said(config(tmp_path))] == [Level.OK, Level.WARNING, Level.WARNING]
+    host.sh("tc qdisc replace dev tap0 ingress")
+    (item,) = said(config(tmp_path))
+    assert (item.level, "tc filters" in item.text) == (Level.REFUSED, True)
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_the_vlans_of_its_port_are_shown(host: TapHost, tmp_path: Path) -> None:
+    try:
+        host.sh("ip link set br0 type bridge vlan_filtering 1", "bridge vlan add vid 10 pvid untagged dev tap0")
+    except Exception:
+        pytest.skip("this kernel's bridges have no VLANs")
+    (item,) = said(config(tmp_path, "vlan = 10"))
+    assert item.text.endswith("in bridge br0, VLAN 1 untagged, 10 untagged")
+    (item,) = said(config(tmp_path, "vlan = 11"))
+    assert item.level is Level.REFUSED
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_a_place_that_is_named_must_be_there(host: TapHost, tmp_path: Path) -> None:
+    host.sh("ip link set tap0 nomaster")
+    (item,) = said(config(tmp_path, 'bridge = "br0"'))
+    assert item.text.endswith("in no bridge; bridge br0 is to be its place")
+    for given in ('bridge = "br9"', ""):
+        (item,) = said(config(tmp_path, given))
+        assert (item.level, "card[0].bridge" in item.text) == (Level.REFUSED, True)
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_a_tap_that_qemu_will_make_needs_its_place_only(host: TapHost, tmp_path: Path) -> None:
+    later = ["qemu", "-netdev", "tap,id=hn0,ifname=tap5,script=no"]
+    (item,) = said(config(tmp_path, 'bridge = "br0"', command=later))
+    assert (item.level, item.text) == (Level.OK, "tap5 is made when QEMU starts; bridge br0 is to be its place")
+    (item,) = said(config(tmp_path, command=later))
+    assert (item.level, "give card.bridge" in item.text) == (Level.WARNING, True)
+    (item,) = said(config(tmp_path, command=["qemu", "-netdev", "user,id=hn7"]))
+    assert (item.level, "no netdev hn0" in item.text) == (Level.REFUSED, True)
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_while_the_node_has_the_place_that_is_shown(host: TapHost, tmp_path: Path) -> None:
+    given = config(tmp_path)
+    wire = host.wire()
+    wire.node_tap = cards.node_tap_name(given.pair, 0)
+    wire.prepare("tap0")
+    wire.attach()
+    (item,) = said(given)
+    assert item.text == f"{wire.node_tap} is in bridge br0, in the place of tap0"
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_a_running_qemu_that_has_another_tap_is_refused(
+    host: TapHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cards, "find_qemu", lambda config: Qemu(7, 0, ["qemu", "-netdev", "tap,id=hn0,ifname=tap5"]))
+    (item,) = said(config(tmp_path))
+    assert (item.level, "no interface tap5" in item.text) == (Level.REFUSED, True)
+    opened = ["tap0"]
+    monkeypatch.setattr(cards, "taps_of_process", lambda pid: opened)
+    monkeypatch.setattr(cards, "find_qemu", lambda config: Qemu(7, 0, ["qemu", "-netdev", "tap,id=hn0,fd=7"]))
+    (item,) = said(config(tmp_path))
+    assert item.text.startswith("tap0, "), "by what the process has opened"
+    opened.append("tap1")
+    (item,) = said(config(tmp_path))
+    assert item.level is Level.WARNING, "which of the two, is not known"
+
+
+def test_without_cards_there_is_nothing_to_say(tmp_path: Path) -> None:
+    assert not list(card_items(parse(changed(checkable(tmp_path)).encode(), "vm.toml"), SECONDARY))
+
+
+# ── what may be done ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rights(tmp_path: Path, held: int, qemu: Qemu, *, is_node: bool = True) -> list[Item]:
+    (tmp_path / "7").mkdir(exist_ok=True)
+    (tmp_path / "7" / "status").write_text(f"Name:\tcolo\nUid:\t0\t0\t0\t0\nCapEff:\t{held:016x}\n")
+    (tmp_path / "tun").touch()
+    return list(rights_items(7, qemu, is_node=is_node, proc=tmp_path, tun=tmp_path / "tun"))
+
+
+@pytest.mark.parametrize("missing", [12, 13])
+def test_a_node_needs_both_capabilities(tmp_path: Path, missing: int) -> None:
+    held = ALL & ~(1 << missing)
+    (item,) = rights(tmp_path, held, Qemu(0, 0, []))
+    assert item.level is Level.REFUSED
+    assert {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}[missing] in item.text
+    (item,) = rights(tmp_path, held, Qemu(0, 0, []), is_node=False)
+    assert item.level is Level.WARNING, "the unit may grant the node what this check has not"
+
+
+@pytest.mark.parametrize(("uid", "bits", "levels"), [(64, ALL, 1), (0, ALL & ~(1 << 19), 1), (64, ALL & ~(1 << 19), 2)])
+def test_a_qemu_of_another_user_may_be_looked_into_with_ptrace_only(
+    tmp_path: Path, uid: int, bits: int, levels: int
+) -> None:
+    items = rights(tmp_path, bits, Qemu(9, uid, []))
+    assert [item.level for item in items] == [Level.OK, Level.WARNING][:levels]
+
+
+def test_the_tun_device_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (item,) = rights_items(7, Qemu(0, 0, []), is_node=True, proc=tmp_path, tun=tmp_path / "none")
+    assert (item.level, "modprobe tun" in item.text) == (Level.REFUSED, True)
