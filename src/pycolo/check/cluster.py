@@ -26,7 +26,7 @@ async def cluster_items(config: PairConfig) -> list[Item]:
         quorum = await output("corosync-quorumtool", "-s", codes=(0, 1))
         seen = read_status(status, quorum, node, "")
     except PeerError as error:
-        return [refused(_NAME, f"the cluster cannot be asked: {error}: start it on this host (pcs cluster start)")]
+        return [warning(_NAME, f"the cluster cannot be asked: {error}: start it on this host (pcs cluster start)")]
     found = list(_faults(seen, node))
     return found or [ok(_NAME, f"pacemaker: the cluster is quorate and fences; {node} is {seen.peer.value}")]
 

@@ -43,15 +43,18 @@ class ReasonKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`text` is one line for the user; `connection` is None if the reason concerns no single connection."""
+    """`text` is one line for the user; `connection` is None if the reason concerns no single connection; `card` if the
+    guest has one card only, or all of them are meant.
+    """
 
     kind: ReasonKind
     text: str
     connection: str | None = None
+    card: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As the control socket's answers show it."""
-        return {"kind": self.kind.value, "text": self.text, "connection": self.connection}
+        return {"kind": self.kind.value, "text": self.text, "connection": self.connection, "card": self.card}
 
 
 class ReasonList:

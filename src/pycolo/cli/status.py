@@ -103,6 +103,19 @@ def _vm_lines(answer: Fields) -> Iterator[str]:
         )
     elif "connections" in counters:
         yield f"connections: {counters['connections']}"
+    yield from _card_lines(answer.get("cards", []))
+
+
+def _card_lines(cards: list[Fields]) -> Iterator[str]:
+    """Each of several cards."""
+    for card in cards:
+        counters = card["counters"]
+        parts = [card["mode"]]
+        if "held" in counters:
+            parts += [f"compared {size(counters.get('compared_bytes', 0))}", f"packets held: {counters['held']}"]
+            parts.append(f"divergences: {counters.get('divergences', 0)}")
+        parts.append(f"connections: {counters.get('connections', 0)}")
+        yield f"  card {card['card']}: {', '.join(parts)}"
 
 
 def warning_lines(answer: Fields) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The comparator's output besides frames: differences, and the commands that carry them."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from pycolo.compare.kinds import DifferenceKind
 from pycolo.conntrack.key import ConnectionKey
@@ -27,7 +28,8 @@ class Difference:
 
     `connection`: as the guest sends, None if no single one is the cause. `seq`: sequence number in the primary's space,
     for TCP. `primary`, `secondary`: up to DIFFERENCE_CONTEXT_BYTES before the first difference and as many from it on;
-    `primary_index`, `secondary_index` are its positions. `waited_ms`: for the time-outs.
+    `primary_index`, `secondary_index` are its positions. `waited_ms`: for the time-outs. `card`: where it was found, if
+    the guest has several.
     """
 
     kind: DifferenceKind
@@ -38,10 +40,12 @@ class Difference:
     primary_index: int = 0
     secondary: bytes = b""
     secondary_index: int = 0
+    card: str = ""
 
     def __str__(self) -> str:
         sentence = _SENTENCES[self.kind].format(seq=self.seq, waited_ms=self.waited_ms)
-        return f"{self.connection or 'all connections'}: {sentence}"
+        where = f" on {self.card}" if self.card else ""
+        return f"{self.connection or 'all connections'}{where}: {sentence}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +63,8 @@ class ReportDifference:
 
 
 Command = RequestCheckpoint | ReportDifference
+
+
+def on_card(card: str, commands: Iterable[Command]) -> list[Command]:
+    """`commands` of the comparator of one of several cards."""
+    return [type(command)(replace(command.difference, card=card)) for command in commands]

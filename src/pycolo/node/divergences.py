@@ -64,6 +64,7 @@ class Divergences:
             self._connections.pop(next(iter(self._connections)))
         self._connections[name] = {
             "connection": name,
+            "card": difference.card or None,
             "kind": difference.kind.name.lower(),
             "at_ns": monotonic_ns(),
         }
@@ -84,6 +85,7 @@ def _record(difference: Difference) -> dict[str, Any]:
     """As in the control socket's answers."""
     return {
         "connection": str(difference.connection) if difference.connection else None,
+        "card": difference.card or None,
         "kind": difference.kind.name.lower(),
         "seq": difference.seq,
         "waited_ms": difference.waited_ms,

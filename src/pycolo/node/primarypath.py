@@ -352,7 +352,7 @@ class PrimaryPath(DataPath):
                 break
             if now_us() > until_us:
                 self._tap.recount_output()
-                self._on_stray("the primary's guest sends more or less than its tap counts")
+                self._on_stray(f"{self._guest_in.name}: the primary's guest sends more or less than its tap counts")
                 break
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────

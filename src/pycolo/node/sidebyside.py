@@ -13,6 +13,8 @@ def divergence_lines(divergence: Fields, now_ns: int) -> Iterator[str]:
     """One divergence, and the bytes around it where it has any."""
     yield divergence["text"]
     facts = [f"kind {divergence['kind']}"]
+    if divergence.get("card"):
+        facts.append(f"card {divergence['card']}")
     if divergence.get("connection"):
         facts.append(f"connection {divergence['connection']}")
         facts.append(f"sequence number {divergence['seq']}")

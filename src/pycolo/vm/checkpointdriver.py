@@ -329,7 +329,7 @@ class CheckpointDriver:
 
 def _reason(difference: Difference) -> Reason:
     connection = str(difference.connection) if difference.connection else None
-    return Reason(reason_of(difference.kind), str(difference), connection)
+    return Reason(reason_of(difference.kind), str(difference), connection, difference.card or None)
 
 
 def _unix_minus_monotonic_us() -> int:

@@ -1,7 +1,7 @@
 """Holds the data paths of this host's guest, one for each card, if there are any."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -89,12 +89,13 @@ class PathSlot:
 
     async def snapshot(self) -> dict[str, Any]:
         """The paths' counters together; with several cards `cards` has those of each."""
-        found: list[dict[str, Any]] = []
-        for path in self.paths:
+        found: dict[str, dict[str, Any]] = {}
+        names = [card.netdev for card in self._host.config.card] or [""]
+        for name, path in zip(names, list(self.paths), strict=False):  # a halted node may have none of them left
             with suppress(StateError):
-                found.append(await asyncio.wrap_future(path.ask(path.snapshot)))
+                found[name] = await asyncio.wrap_future(path.ask(path.snapshot))
         if len(found) < 2:
-            return found[0] if found else NoPath().snapshot()
+            return next(iter(found.values()), None) or NoPath().snapshot()
         return together(found)
 
     def _link_lost(self, text: str) -> None:
@@ -102,8 +103,9 @@ class PathSlot:
         self._host.call(self._host.tell, Fact.DATA_LOST, Told(link=self._link, text=text))
 
 
-def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of several cards: the sums, the worst of their modes and holds, and each of them."""
+def together(cards: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Of several cards by their names: the sums, the worst of their modes and holds, and each of them."""
+    snapshots = list(cards.values())
     counters: dict[str, int] = {}
     for one in snapshots:
         for name, value in one["counters"].items():
@@ -118,7 +120,7 @@ def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "hold_us": {name: max(hold[name] for hold in holds) for name in holds[0]} if holds else None,
         "hold_histogram": [list(bucket) for bucket in sorted(buckets.items())],
         "mode": max((one["mode"] for one in snapshots), key=_ORDER.index),
-        "cards": [{"mode": one["mode"], "counters": one["counters"]} for one in snapshots],
+        "cards": [{"card": name, "mode": one["mode"], "counters": one["counters"]} for name, one in cards.items()],
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from pycolo.compare.difference import Command
+from pycolo.compare.difference import Command, on_card
 from pycolo.errors import StateError
 from pycolo.link.hello import Role
 from pycolo.node.datalinks import DataLinks
@@ -40,7 +40,9 @@ class PrimaryPaths:
     ) -> None:
         self._slot = slot
         self._wiring = wiring
-        self._on_differences = on_differences
+        self._found = on_differences
+        cards = [card.netdev for card in host.config.card]
+        self._names = cards if len(cards) > 1 else []
         self._on_stray = on_stray
         self._on_waits = host.note_waits
         self._options = node_options(host.config, Role.PRIMARY)
@@ -64,10 +66,20 @@ class PrimaryPaths:
         if not self.comparing:
             begins: Sequence[PathState | CardPorts] = await self._handed_over() or self._wiring.open()
             callbacks = self._callbacks()
-            self.comparing = [make_primary_path(self._options, callbacks, self._on_differences, one) for one in begins]
+            self.comparing = [
+                make_primary_path(self._options, callbacks, self._on_differences(number), one)
+                for number, one in enumerate(begins)
+            ]
             self.serving = []
             self._slot.use(self.comparing)
         await self._slot.attach(self.comparing, link, data)
+
+    def _on_differences(self, number: int) -> Callable[[list[Command], int], None]:
+        """Of the card with this number; called in its path's thread."""
+        if not self._names:
+            return self._found
+        name, found = self._names[number], self._found
+        return lambda commands, epoch: found(on_card(name, commands), epoch)
 
     def _callbacks(self) -> dict[str, Any]:
         return {**self._slot.callbacks(), "on_stray": self._on_stray, "on_waits": self._on_waits}
@@ -154,7 +166,7 @@ class PrimaryPaths:
         if not await self._wiring.renew(machine):
             return
         callbacks = self._callbacks()
-        for one, file, ports in zip(kept, files, self._wiring.open(), strict=True):
+        for number, (one, file, ports) in enumerate(zip(kept, files, self._wiring.open(), strict=True)):
             rewriter, restored = restored_rewriter(self._options, one)
             log.info(
                 f"serving again, as before the restart: {restored.rows} connections of before the takeover go on",
@@ -163,7 +175,7 @@ class PrimaryPaths:
                 unreadable=restored.unreadable,
             )
             path = make_primary_path(
-                self._options, callbacks, self._on_differences, ports, rewriter=rewriter, rows=file
+                self._options, callbacks, self._on_differences(number), ports, rewriter=rewriter, rows=file
             )
             self.comparing.append(path)
         self._slot.use(self.comparing)

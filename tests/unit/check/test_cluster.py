@@ -49,13 +49,13 @@ def test_the_cluster_is_asked(
     assert words in item.text
 
 
-def test_a_cluster_that_does_not_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_does_not_answer_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def output(*command: str, **_: Any) -> str:
         raise PeerError("crm_mon: cannot be started: No such file or directory")
 
     monkeypatch.setattr(cluster, "output", output)
     (item,) = asyncio.run(cluster_items(config(tmp_path, {"arbiter.kind": "pacemaker", "arbiter.node": "b"})))
-    assert (item.level, "crm_mon" in item.text) == (Level.REFUSED, True)
+    assert (item.level, "crm_mon" in item.text) == (Level.WARNING, True)
 
 
 @pytest.mark.parametrize(("provider", "is_ours"), [("pycolo", True), ("heartbeat", False)])

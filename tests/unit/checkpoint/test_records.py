@@ -42,7 +42,12 @@ def test_a_record_in_the_shape_of_the_control_socket():
     assert shown == {
         "epoch": 7,
         "reasons": [
-            {"kind": "divergence", "text": "payload differs", "connection": "tcp 10.0.0.9:40000 - 10.0.0.5:80"}
+            {
+                "kind": "divergence",
+                "text": "payload differs",
+                "connection": "tcp 10.0.0.9:40000 - 10.0.0.5:80",
+                "card": None,
+            }
         ],
         "more_reasons": 2,
         "at": "2026-11-23T14:51:39.000Z",

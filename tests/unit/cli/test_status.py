@@ -313,6 +313,24 @@ def test_a_time_out_has_one_side_and_no_mark():
     assert not any("≠" in line or "[" in line for line in lines)
 
 
+def test_a_divergence_of_one_of_several_cards():
+    divergence = {**STATUS["divergences"][0], "card": "hn1"}
+    assert "card hn1, connection" in list(divergence_lines(divergence, 0))[1]
+
+
+def test_each_of_several_cards_has_a_line():
+    counters = {"held": 3, "connections": 2, "compared_bytes": 2048, "divergences": 1}
+    cards = [
+        {"card": "hn0", "mode": "comparing", "counters": counters},
+        {"card": "hn1", "mode": "serving", "counters": {"connections": 4}},
+    ]
+    lines = [line for line in status_lines(vm_status(cards=cards)) if line.startswith("  card ")]
+    assert lines == [
+        "  card hn0: comparing, compared 2.0 KiB, packets held: 3, divergences: 1, connections: 2",
+        "  card hn1: serving, connections: 4",
+    ]
+
+
 def test_a_divergence_of_no_single_connection():
     divergence = {**STATUS["divergences"][0], "connection": None, "primary": "", "secondary": "", "kind": "queue_full"}
     assert len(list(divergence_lines(divergence, 0))) == 2

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address
 
-from pycolo.compare.difference import Difference, ReportDifference
+from pycolo.compare.difference import Difference, ReportDifference, on_card
 from pycolo.compare.kinds import DifferenceKind
 from pycolo.conntrack.key import ConnectionKey
 from pycolo.node.divergences import CONNECTIONS_KEPT, KEPT, Divergences
@@ -41,3 +41,12 @@ def test_what_is_no_single_connection_s_is_counted_alone():
     divergences.note([report(None, DifferenceKind.TABLE_FULL)])
     assert divergences.answer()["connections"] == []
     assert divergences.answer()["total"] == 1
+
+
+def test_of_several_cards_each_divergence_says_which():
+    divergences = Divergences("report")
+    divergences.note([report(1), *on_card("hn1", [report(2)])])
+    answer = divergences.answer()
+    for name in ("divergences", "connections"):
+        assert [each["card"] for each in answer[name]] == [None, "hn1"]
+    assert " on hn1: " in answer["divergences"][1]["text"]

@@ -119,6 +119,7 @@ TOPICS = {
     "compare/test_growth.py": "steps of the whole comparator, counted",
     "compare/test_older.py": "connections from before the pair",
     "conntrack/test_million.py": "both cores with a large table",
+    "hostnet/test_settle.py": "a guest that serves without the node, from whatever was left",
     "node/test_checkpoint.py": "both nodes' data paths in a checkpoint",
     "rewrite/test_claims.py": "rule R1, whatever part keeps it",
     "vm/test_guest_commands.py": "every command in every state of the guest",

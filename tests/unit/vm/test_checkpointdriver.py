@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pycolo.checkpoint.epoch import Epoch
-from pycolo.compare.difference import Command, Difference, ReportDifference, RequestCheckpoint
+from pycolo.compare.difference import Command, Difference, ReportDifference, RequestCheckpoint, on_card
 from pycolo.compare.kinds import DifferenceKind
 from pycolo.config.sections import CheckpointOptions
 from pycolo.errors import CheckpointError, PeerError, StateError
@@ -214,6 +214,19 @@ def test_what_a_difference_counts_as(kind: DifferenceKind, expected: str) -> Non
             await here.is_asked(2)
             await here.whole()
             assert here.status["last"][-1]["reasons"][0]["kind"] == expected
+
+    play(scene)
+
+
+def test_of_several_cards_the_reason_names_the_one() -> None:
+    async def scene() -> None:
+        async with stage() as here:
+            await here.armed()
+            here.driver.want(on_card("hn1", differing(DifferenceKind.DATAGRAM)), 8)
+            await here.is_asked(2)
+            await here.whole()
+            (reason,) = here.status["last"][-1]["reasons"]
+            assert (reason["card"], "on hn1" in reason["text"]) == ("hn1", True)
 
     play(scene)
 

@@ -19,6 +19,7 @@ from pycolo.link.hello import Role
 from pycolo.link.orders import Order, decode_order, encode_order
 from pycolo.vm.hooks import run_hook
 from pycolo.vm.leftover import end_leftover_qemu
+from pycolo.vm.pathslot import together
 from pycolo.vm.statefile import NodeRecord, StateFile
 
 DEADLINE_S = 20
@@ -129,3 +130,23 @@ def test_only_a_process_with_our_socket_is_killed() -> None:
         for process in (ours, other):
             process.kill()
             process.wait()
+
+
+# ── several cards ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def card(mode: str, hold: int, **counters: int) -> dict[str, object]:
+    holds = {"p50": hold, "p99": hold, "max": hold}
+    return {"mode": mode, "counters": counters, "hold_us": holds, "hold_histogram": [[100, 1], [hold, 1]]}
+
+
+def test_several_cards_are_one_pair_and_each_has_its_name() -> None:
+    cards = {"hn0": card("comparing", 200, held=1, only_here=4), "hn1": card("alone", 900, held=2)}
+    both = together(cards)
+    assert both["counters"] == {"held": 3, "only_here": 4}
+    assert (both["mode"], both["hold_us"]["p99"]) == ("alone", 900)
+    assert both["hold_histogram"] == [[100, 2], [200, 1], [900, 1]]
+    assert [(one["card"], one["mode"], one["counters"]["held"]) for one in both["cards"]] == [
+        ("hn0", "comparing", 1),
+        ("hn1", "alone", 2),
+    ]
