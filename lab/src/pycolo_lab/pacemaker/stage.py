@@ -11,6 +11,7 @@ from typing import Final
 
 from pyroute2 import IPRoute
 
+from pycolo.limits import HEARTBEAT_TIMEOUT_MS
 from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
@@ -105,7 +106,9 @@ class ClusterStage:
             with self.network.hosts[host].entered(), IPRoute() as netlink:
                 netlink.link("set", index=index_of(netlink, BRIDGE), address=address)
             self.network.serve_without_node(host)
-        setting = NodeSetting(arbiter="pacemaker", head_start_ms=self._head_start_ms)
+        setting = NodeSetting(
+            arbiter="pacemaker", head_start_ms=self._head_start_ms, heartbeat_timeout_ms=HEARTBEAT_TIMEOUT_MS
+        )
         addresses = {letter: HOST_ADDRESSES[host] for host, letter in LETTERS.items()} | {VOTER: STORE_ADDRESS}
         for host, files in self.files.items():
             files.write(self._machine, setting, self.files[other(host)], self.directory / "lock")
