@@ -43,6 +43,7 @@ from pycolo.core import Comparator, PrimaryPump, Rewriter
 from pycolo.frames import batch
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
+from pycolo.node.borders import Borders
 from pycolo.node.datapath import DataPath
 from pycolo.node.guestwire import OUTPUT_US_MAX, GuestWire
 from pycolo.node.handover import PathState
@@ -91,6 +92,7 @@ class PrimaryPath(DataPath):
         self._on_commands = on_commands
         self._compares = compares
         self._tap = tap
+        self._borders = Borders(tap)
         self._on_stray = on_stray
         self._on_waits = on_waits
         assert rewriter is None or guest_out is not None
@@ -222,6 +224,8 @@ class PrimaryPath(DataPath):
             if not pump.is_guest_blocked:
                 break
         self._epoch = epoch
+        if pump.is_input_held:  # the first stop is not held up for the input
+            self._borders.passed(output=True)
         pump.is_front_held = False  # the marker may have come already
         pump.is_input_held = False
         released = stats.released - released
@@ -370,6 +374,7 @@ class PrimaryPath(DataPath):
             "link_bytes_sent": self.link_bytes_sent,
             "link_bytes_received": self.link_bytes_received,
             "rewritten": self._rewriter.stats.rewritten if self._rewriter is not None else 0,
+            **self._borders.counters(),
         }
         for side, port in (("lan", self._lan_in), ("guest", self._guest_in)):
             for name, value in port.counters().items():

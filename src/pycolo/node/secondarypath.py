@@ -40,6 +40,7 @@ from pycolo.core import Rewriter, SecondaryPump
 from pycolo.errors import ConnectError, FramingError, LinkError, StateError
 from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch
 from pycolo.node.announcer import AGAIN_US, Announcer
+from pycolo.node.borders import Borders
 from pycolo.node.datapath import DataPath
 from pycolo.node.guestwire import OUTPUT_US_MAX, GuestWire
 from pycolo.node.handover import PathState
@@ -87,6 +88,7 @@ class SecondaryPath(DataPath):
         has_own_headers = isinstance(lan_out, StreamPort) and lan_out.vnet_len != 0
         self._announcer = Announcer(rewriter.neighbours, None if has_own_headers else lan_out.vnet_len)
         self._tap = tap
+        self._borders = Borders(tap)
         self._input: SecondaryInput[bytearray] = SecondaryInput()
         self._mirrored = self._input.kept
         self._mirrored_bytes = 0
@@ -158,6 +160,7 @@ class SecondaryPath(DataPath):
         if not self._secondary.is_held:
             raise StateError("data path: loaded", "not held", "held")
         void = self._input.loaded(epoch)
+        self._borders.passed(output=False)
         if not self._input.is_loading:
             self._begin_epoch(epoch, void)
 
@@ -435,6 +438,7 @@ class SecondaryPath(DataPath):
             "link_bytes_received": self.link_bytes_received,
             "waiting_bytes": self._mirrored_bytes,
             "waiting_dropped_bytes": self._dropped_bytes,
+            **self._borders.counters(),
             **dict.fromkeys(("compared", "released", "discarded", "held", "divergences", "passed"), 0),
         }
         for side, port in (("lan", self._lan_in), ("guest", self._guest_in)):

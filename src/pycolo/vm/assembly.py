@@ -145,6 +145,7 @@ class _Assembly:
         )
         served = {"status": self._other_status, "open-relay": guest.open_relay, "force": host.findings.hear_force}
         self._checking = Checking(config, self._pair, lambda: guest.secondary or guest.primary)
+        served["borders"] = guest.vhost.tell_counters
         served |= {"check": self._checking.tell_host, "clock": self._checking.tell_clock}
         self._links = Links(
             self._pair, make_control, decider.tell, served, record.epoch.meet, cards=max(1, len(config.card))

@@ -68,6 +68,9 @@ class FilterWiring:
     async def settle(self, machine: Machine) -> None:
         """`serve_alone` has."""
 
+    async def try_input(self) -> None:
+        """Nothing: with filters vhost is refused."""
+
     async def leave(self) -> None:
         """`network.retire`."""
         await self._network.leave()

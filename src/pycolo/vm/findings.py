@@ -20,8 +20,8 @@ from pycolo.qmp.versions import FORCE
 OTHER_HOST: Final = "the other host"
 BOTH_HOSTS: Final = "both hosts"
 
-Source = Literal["host", "guest", "pair", "other"]
-"""This host, its QEMU, both QEMUs compared, and what the other node has found on its host."""
+Source = Literal["host", "guest", "pair", "other", "standing"]
+"""This host, its QEMU, both QEMUs compared, what the other node has found, and what was tried with the pair."""
 
 log = structlog.get_logger("colo")
 
@@ -66,6 +66,10 @@ class Findings:
         warnings = [item for item in items if item.level is Level.WARNING]
         self._notes["host"] = [Note(item.name, f"{item.name}: {item.text}") for item in warnings]
 
+    def keep_standing(self, notes: Sequence[Note]) -> None:
+        """What is to be known of this pair as long as there is one."""
+        self._notes["standing"] = list(notes)
+
     def told(self) -> JsonObject:
         """This node's part, for the other node."""
         return {"notes": self._shown(("host", "guest"))}
@@ -89,7 +93,7 @@ class Findings:
 
     def to_status(self) -> list[dict[str, Any]]:
         """Overridden refusals first."""
-        notes = self._shown(("guest", "pair", "other", "host"))
+        notes = self._shown(("standing", "guest", "pair", "other", "host"))
         return sorted(notes, key=lambda note: not note["overridden"])
 
     def _shown(self, sources: Sequence[Source]) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from pycolo.vm.makewiring import make_wiring
 from pycolo.vm.pathslot import PathSlot
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.secondaryguest import SecondaryGuest, end_leftover
+from pycolo.vm.vhostcheck import VhostCheck
 
 RETRY_S: Final = 1.0
 """Pause between two attempts of a job that must succeed, and between two searches for a QEMU."""
@@ -78,6 +79,7 @@ class VmGuest:
         checkpoints = GuestCheckpoints(host, self)
         target_ms = host.config.protect.pause_target_ms
         self.checkpoints = CheckpointDriver(host.config.checkpoint, checkpoints, host.epoch, target_ms)
+        self.vhost = VhostCheck(host, self, self._wiring)
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -108,6 +110,7 @@ class VmGuest:
         for task in list(self._asking):
             task.cancel()
         await asyncio.gather(*self._asking, *([self._keeping] if self._keeping else []), return_exceptions=True)
+        self.vhost.end()
         await self.checkpoints.close()
         if self.secondary is not None and self._host.is_taking_over():
             await self.secondary.release()
@@ -215,7 +218,7 @@ class VmGuest:
             self._attempt.give_up("this node goes on alone")
         if current is not None and (current.name == "switch" or (current.name == "protect" and self._is_whole)):
             self._jobs.clear()
-        self.checkpoints.disarm("this node goes on alone")
+        self._disarm("this node goes on alone")
         self._jobs.add(Job("release", self._go_alone))
 
     def protect(self, link: int, data: DataLinks, answer: Answer) -> None:
@@ -270,9 +273,13 @@ class VmGuest:
     def retire(self, answer: Answer) -> None:
         """See `Guest`."""
         self._may_serve = False
-        self.checkpoints.disarm("this node must not serve")
+        self._disarm("this node must not serve")
         self._jobs.clear()
         self._jobs.add(Job("retire", lambda: self._retire(answer), must_end=True))
+
+    def _disarm(self, why: str) -> None:
+        self.vhost.end()
+        self.checkpoints.disarm(why)
 
     @property
     def _is_whole(self) -> bool:
@@ -311,6 +318,7 @@ class VmGuest:
                 self._failed(attempt, why)
         if attempt.is_whole:
             self.checkpoints.arm()
+            self.vhost.begin(side.facts)
 
     def _failed(self, attempt: Attempt, why: str) -> None:
         """The copy has failed. After SYNCHRONISED the table hears that COLO is broken."""

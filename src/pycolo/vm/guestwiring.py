@@ -70,5 +70,8 @@ class GuestWiring(Protocol):
     async def settle(self, machine: Machine) -> None:
         """The guest serves, and no data path of this node is in its way: its taps are in their places."""
 
+    async def try_input(self) -> None:
+        """Send the guest frames that it does not answer, on each card, the way that the clients' frames take."""
+
     async def leave(self) -> None:
         """This host's guest is on no network."""

@@ -53,12 +53,23 @@ class Checkpoints(Protocol):
         """`checkpoint` in the answer."""
 
 
+class Trial(Protocol):
+    """See `pycolo.vm.vhostcheck.VhostCheck`."""
+
+    async def passed(self) -> None:
+        """Wait for it. Raises `PeerError`."""
+
+
 class VmGuest(Guest, Protocol):
     """What is asked of a guest that is a QEMU's."""
 
     @property
     def checkpoints(self) -> Checkpoints:
         """Of this guest."""
+
+    @property
+    def vhost(self) -> Trial:
+        """What is tried with a pair that was formed with vhost, by force."""
 
     async def checkpoint(self) -> dict[str, Any]:
         """Make one now; its record. Raises `PycoloError`."""
@@ -175,6 +186,7 @@ class VmOperator:
                 raise PeerError(f"{named}{self._again}")
             if fact is Fact.SYNCHRONISED:
                 await self._until_whole()
+                await self._guest.vhost.passed()
                 return await self._health.prove()
             log.info("protecting begins anew under the arbiter's new term")
         raise PeerError("the arbiter has opened one term after another: does another node serve this pair?")

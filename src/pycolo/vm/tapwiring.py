@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import structlog
 
 from pycolo.errors import ConfigError
+from pycolo.hostnet.trial import send_trial
 from pycolo.qmp.probe import Facts, Netdev
 from pycolo.transport.guesttap import GuestTap, open_guest
 from pycolo.transport.ports import open_device
@@ -160,6 +161,11 @@ class TapWiring:
                 await asyncio.to_thread(card.wire.settle, card.tap)
             except ConfigError as error:
                 log.warning(f"the guest serves, but perhaps not on its network: {error}")
+
+    async def try_input(self) -> None:
+        """By the nodes' TAPs."""
+        for card in self.cards:
+            await asyncio.to_thread(send_trial, card.wire.node_tap)
 
     async def leave(self) -> None:
         """No TAP is in a bridge."""

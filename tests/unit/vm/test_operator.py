@@ -28,6 +28,7 @@ class Guest:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.checkpoints = self
+        self.vhost = self
 
     def status(self) -> dict[str, Any]:
         return {"phase": "idle"}
@@ -37,6 +38,9 @@ class Guest:
 
     async def settled(self) -> None:
         self.done.append("settled")
+
+    async def passed(self) -> None:
+        pass
 
     async def checkpoint(self) -> dict[str, Any]:
         return {"epoch": 5, "outcome": "committed", "at": "now"}

@@ -98,6 +98,13 @@ def test_the_taps_of_a_guest_that_serves_are_put_into_their_places(
     assert "card[0].bridge" in capsys.readouterr().out
 
 
+def test_trial_frames_go_to_each_nodes_tap(wiring: TapWiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(tapwiring, "send_trial", sent.append)
+    asyncio.run(wiring.try_input())
+    assert sent == ["colo-0", "colo-1"]
+
+
 def test_a_restarted_node_goes_on_where_it_was(wiring: TapWiring, did: list[str]) -> None:
     assert not asyncio.run(wiring.renew(MACHINE))
     wiring.cards[1].wire.is_left = True  # type: ignore[misc]
