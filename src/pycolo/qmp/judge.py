@@ -177,8 +177,8 @@ def _beside(facts: Facts, cards: Sequence[str]) -> Iterator[Finding]:
             yield _fatal(
                 "vhost",
                 f"netdev {card} uses vhost, with which the node cannot tell for certain what the guest has read when "
-                "it stops: start QEMU with vhost=off (libvirt: <driver name='qemu'/> in <interface>); with --force it is "
-                "tried on both hosts first",
+                "it stops: start QEMU with vhost=off (libvirt: <driver name='qemu'/> in <interface>); with --force "
+                "it is tried on both hosts first",
             )
         elif all(nic.netdev != card for nic in facts.nics):
             yield _refuse("no-nic", f"no network device of the guest uses netdev {card}: add -device …,netdev={card}")

@@ -248,7 +248,10 @@ async def _property(asker: _Asker, path: str, name: str) -> Any:
 
 
 async def _proxies(asker: _Asker) -> tuple[str, ...]:
-    objects = await _children(asker, "/objects")
+    try:
+        objects = await _children(asker, "/objects")
+    except QmpError:  # without a machine there are none
+        return ()
     found = [f"{name} ({kind})" for name, kind in objects if kind in PROXY_TYPES and not name.startswith(_OWN_FILTERS)]
     return tuple(sorted(found))
 

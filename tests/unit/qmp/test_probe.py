@@ -73,6 +73,10 @@ def qom_list(arguments):
     return found.get(arguments["path"], [])
 
 
+def qom_list_of_none(arguments):
+    return Refusal("DeviceNotFound", "no such path") if arguments["path"] == "/objects" else []
+
+
 ANSWERS = {
     "query-version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "Debian"},
     "query-qmp-schema": [{"name": name, "meta-type": "command"} for name in COMMANDS]
@@ -201,6 +205,11 @@ def test_an_older_or_smaller_qemu_is_read_too(path):
     assert not asked & {"query-kvm", "object-add"}
     assert (facts.accelerator, facts.migration, facts.cpu_type) == ("tcg", "none", "")
     assert (facts.ram_bytes, facts.package, facts.netdevs["hn0"].vnet_header) == (5, "", None)
+
+
+def test_without_a_machine_there_are_no_objects(path):
+    facts, _ = probed(path, ANSWERS | {"qom-list": qom_list_of_none})
+    assert (facts.proxies, facts.places) == ((), ())
 
 
 def test_a_question_that_is_refused_or_not_answered_is_named(path):
