@@ -18,7 +18,7 @@ WINDOW_BYTES: Final = 128
 ALIKE_BYTES_MIN: Final = 6
 """Fewer bytes that are equal after a shift, or in another order, may be so by chance."""
 
-RANDOM_BYTES_MIN: Final = 12
+RANDOM_BYTES_MIN: Final = 16
 """Fewer bytes do not show whether they are random."""
 
 
@@ -102,7 +102,7 @@ def shape_of_bytes(primary: bytes, primary_index: int, secondary: bytes, seconda
         or _order(one.after, other.after)
         or _text(one, other)
         or _shifted(one.after, other.after)
-        or _random(one.after, other.after)
+        or _random(one, other)
         or Shape(ShapeKind.LENGTH if min(len(one.after), len(other.after)) == 0 else ShapeKind.BYTES)
     )
 
@@ -244,12 +244,16 @@ def _shifted(ours: bytes, theirs: bytes) -> Shape | None:
     return None
 
 
-def _random(ours: bytes, theirs: bytes) -> Shape | None:
-    """Nothing in common, and neither text nor repetition: encrypted, compressed or drawn at random."""
-    length = min(len(ours), len(theirs))
-    if length < RANDOM_BYTES_MIN:
-        return None
-    alike = sum(a == b for a, b in zip(ours, theirs, strict=False))
-    is_varied = all(len(set(side[:length])) * 4 > length * 3 for side in (ours, theirs))
-    is_text = any(sum(0x20 <= octet < 0x7F for octet in side[:length]) * 8 > length * 7 for side in (ours, theirs))
-    return Shape(ShapeKind.RANDOM) if is_varied and not is_text and alike * 8 <= length else None
+def _random(one: _Side, other: _Side) -> Shape | None:
+    """Neither text nor repetition on both sides: encrypted, compressed or drawn at random.
+
+    A stream cipher leaves bytes that are equal before it equal, so both sides may have much in common.
+    """
+    return Shape(ShapeKind.RANDOM) if _is_without_pattern(one.whole) and _is_without_pattern(other.whole) else None
+
+
+def _is_without_pattern(octets: bytes) -> bool:
+    """Of 64 random bytes 57 differ; of text, or of numbers in binary, fewer than 40 do."""
+    printable = sum(0x20 <= octet < 0x7F for octet in octets)
+    length = len(octets)
+    return length >= RANDOM_BYTES_MIN and len(set(octets)) * 4 > length * 3 and printable * 8 < length * 7

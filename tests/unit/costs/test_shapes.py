@@ -47,6 +47,7 @@ EXAMPLES = {
     "lines more": (b"begin the list of names\n", b"and begin the list of names\n", "length"),
     "one side has ended": (b"all", b"all and more", "length"),
     "random bytes": (RANDOM_A, RANDOM_B, "random"),
+    "a stream cipher": (RANDOM_A + b"E" + RANDOM_B[:9] + RANDOM_A[4:9], RANDOM_A + b"D" + RANDOM_B, "random"),
     "other words": (b"OK done", b"ERROR", "bytes"),
 }
 
