@@ -1,5 +1,6 @@
 """Metrics are what the status answer says: all of it that is documented, nothing else, and no answer breaks it."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -253,3 +254,39 @@ def test_alert_rules_ask_for_metrics_that_exist():
     named = set(re.findall(r'state=~?"([a-z|]+)"', rules))
     assert {state for names in named for state in names.split("|")} <= set(STATES)
     assert len(re.findall(r"^ +- alert: ", rules, flags=re.MULTILINE)) >= 8
+
+
+# ── the dashboard ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def expressions(dashboard):
+    """The queries of its panels and annotations, with the legend that goes with each."""
+    for panel in dashboard["panels"]:
+        assert panel["targets"], panel["title"]
+        yield from ((target["expr"], target["legendFormat"]) for target in panel["targets"])
+    yield from ((one["expr"], one["titleFormat"]) for one in dashboard["annotations"]["list"])
+
+
+def test_the_dashboard_asks_for_metrics_and_labels_that_exist():
+    dashboard = json.loads((ROOT / "contrib/grafana/colo-dashboard.json").read_text(encoding="utf-8"))
+    specs = {spec.name: spec for spec in CATALOG}
+    found = list(expressions(dashboard))
+    assert len(found) >= 20
+    for expression, legend in found:
+        used = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bcolo_\w+", expression)}
+        assert used
+        assert used - specs.keys() == set(), expression
+        for name in re.findall(r"\b(colo_\w+)_(?:bucket|sum|count)\b", expression):
+            assert specs[name].type == "histogram"
+        labels = {"instance", "le", "pair", "role"} | {label for name in used for label in specs[name].labels}
+        grouped = {name.strip() for names in re.findall(r"\bby \(([^)]*)\)", expression) for name in names.split(",")}
+        shown = set(re.findall(r"{{(\w+)}}", legend))
+        assert grouped | shown <= labels, expression
+        assert "rate(" not in expression or "$__rate_interval" in expression
+        assert expression.count("(") == expression.count(")")
+    sums = [expression for expression, _ in found if "colo_hold_seconds_sum" in expression]
+    assert sums == [], "it has none"
+    assert dashboard["templating"]["list"][1]["query"]["query"] == "label_values(colo_info, pair)"
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    assert all(0 <= place["x"] <= 24 - place["w"] for place in places)
+    assert len({(place["x"], place["y"]) for place in places}) == len(places)
