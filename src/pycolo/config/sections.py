@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -348,13 +349,28 @@ class ControlOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class MetricsOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Prometheus metrics over HTTP.
+    """Prometheus metrics over HTTP, and [a page for people](page.md).
 
-    Without this table there are no metrics. They are neither encrypted nor access-controlled.
+    Without this table there are neither. They are not encrypted, and open to all that can reach the address.
     """
 
     listen: Annotated[Address, keys.address(0)]
     """Address of the HTTP server; port 0: any free one."""
+
+    page: Annotated[bool | None, keys.boolean()] = None
+    """Whether there is a page at `/`. It shows payload of the guest, so by default there is one only where `listen` is
+    a loopback address.
+    """
+
+    @property
+    def is_page_open(self) -> bool:
+        """What `page` says, or means where it is not given."""
+        if self.page is not None:
+            return self.page
+        try:
+            return ip_address(self.listen.host).is_loopback
+        except ValueError:
+            return self.listen.host == "localhost"
 
 
 class LogOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,21 +1,35 @@
-"""A small HTTP server for scrapes: GET /metrics, and nothing else. Both a node and `colo proxy` have one.
+"""A small HTTP server for scrapes: GET /metrics; a node may have further resources. `colo proxy` has one too.
 
 It runs in an event loop and has no thread of its own. `answer` makes the response, for the request's Accept header. A
 client gets one request, a few seconds, and one of a few places. While all places are taken, further clients wait in the
 kernel's queue, and a freed place rests for a moment: that bounds the cost of clients. There is neither encryption nor a
-password.
+password. A resource for people needs a Host header with an address, `localhost` or the configured name: otherwise a web
+site could let a name of its own point here, and read what a browser on this host may read (DNS rebinding).
 """
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Final
+from ipaddress import ip_address
+from typing import Final, NamedTuple
 
 import structlog
 
 Answer = Callable[[str], Awaitable[tuple[bytes, str]]]
 """Accept header → body and content type."""
+
+
+class Reply(NamedTuple):
+    """What a resource answers. `headers`: whole lines."""
+
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+    status: str = "200 OK"
+    headers: str = ""
+
+
+Resource = Callable[[], Awaitable[Reply]]
 
 CLIENTS_MAX: Final = 8
 """Connections at once: one or two Prometheus servers, and a manual query."""
@@ -36,11 +50,22 @@ log = structlog.get_logger("colo")
 
 
 class ScrapeServer:
-    """Serves `listening`, which it owns, from `start` to `close` in the running event loop."""
+    """Serves `listening`, which it owns, from `start` to `close` in the running event loop.
 
-    def __init__(self, listening: socket.socket, answer: Answer) -> None:
+    `resources`: besides /metrics, for people. `name`: the host that `listening` was configured with.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        answer: Answer,
+        resources: Mapping[bytes, Resource] | None = None,
+        name: str = "localhost",
+    ) -> None:
         self._socket: socket.socket | None = listening
         self._answer = answer
+        self._resources = resources or {}
+        self._name = name
         self._loop = asyncio.get_running_loop()
         self._clients: dict[asyncio.Task[None], socket.socket] = {}
         self._places = CLIENTS_MAX
@@ -133,11 +158,31 @@ class ScrapeServer:
         if method not in (b"GET", b"HEAD"):
             return _response("405 Method Not Allowed", b"only GET and HEAD\n", "Allow: GET, HEAD\r\n")
         is_head = method == b"HEAD"
-        if target.partition(b"?")[0] != b"/metrics":
+        path = target.partition(b"?")[0]
+        if path == b"/metrics":
+            body, kind = await self._answer(",".join(_values(headers, b"accept")))
+            return _response("200 OK", body, content_type=kind, is_head=is_head)
+        resource = self._resources.get(path)
+        if resource is None:
             return _response("404 Not Found", b"see /metrics\n", is_head=is_head)
-        accepted = [header[7:].decode("latin-1").strip() for header in headers if header[:7].lower() == b"accept:"]
-        body, kind = await self._answer(",".join(accepted))
-        return _response("200 OK", body, content_type=kind, is_head=is_head)
+        if not all(self._is_own(host) for host in _values(headers, b"host")):
+            return _response("421 Misdirected Request", b"name this server by its address\n", is_head=is_head)
+        reply = await resource()
+        return _response(reply.status, reply.body, reply.headers, reply.content_type, is_head=is_head)
+
+    def _is_own(self, host: str) -> bool:
+        """Whether the value of a Host header names this server."""
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        try:
+            ip_address(name)
+        except ValueError:
+            return name.lower() in ("localhost", self._name.lower())
+        return True
+
+
+def _values(headers: list[bytes], name: bytes) -> list[str]:
+    found = [header.partition(b":") for header in headers]
+    return [value.decode("latin-1").strip() for key, _, value in found if key.lower() == name]
 
 
 def _response(

@@ -48,6 +48,7 @@ from pycolo.vm.memory import freeze_heap
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.operator import VmOperator
 from pycolo.vm.otherpaths import OtherPaths
+from pycolo.vm.page import Page
 from pycolo.vm.pausable import PausableGuest
 from pycolo.vm.recordkeeper import StateKeeper
 from pycolo.vm.services import Metrics, ServiceManager
@@ -215,7 +216,8 @@ class _Assembly:
             ControlServer(config.control.socket, vm_operator.request, config.control.mode, config.control.group),
         ]
         if config.metrics is not None:
-            services.insert(0, Metrics(config.metrics.listen, vm_operator.own_status))
+            page = Page(vm_operator.status, self._costs, self._journal)
+            services.insert(0, Metrics(config.metrics, vm_operator.own_status, page.shown))
         services.append(ServiceManager(notify, lambda: f"{self._pair().role}, {self._pair().shown}", guest.answers))
         given = Given(commands, "" if config.compare.enabled else UNCOMPARED, services, record.close)
         node = Node(decider, parts, self._sides, self._gate, self._journal, operator, does, given, self._changed)

@@ -1,29 +1,30 @@
 """What lasts as long as a node with a QEMU and decides nothing: metrics, and the word to systemd that it is well."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 import structlog
 
-from pycolo.metrics.server import MetricsServer
+from pycolo.config import MetricsOptions
+from pycolo.metrics.server import MetricsServer, Status
 from pycolo.node.servicemanager import Notifier
-from pycolo.transport.linksetup import Address
 
 log = structlog.get_logger("colo")
 
 
 class Metrics:
-    """The metrics server of `address`."""
+    """The metrics server that `options` ask for. `shown()`: what its page shows."""
 
-    def __init__(self, address: Address, status: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
-        self._server = MetricsServer(address, status)
+    def __init__(self, options: MetricsOptions, status: Status, shown: Status) -> None:
+        self._is_page_open = options.is_page_open
+        self._server = MetricsServer(options.listen, status, shown, is_page_open=self._is_page_open)
 
     async def start(self) -> None:
         """Raises `ConnectError`."""
         await self._server.start()
-        log.info("metrics", url=f"http://{self._server.address}/metrics")
+        where = f"http://{self._server.address}"
+        log.info("metrics", url=f"{where}/metrics", **({"page": f"{where}/"} if self._is_page_open else {}))
 
     async def close(self) -> None:
         """Closes its port."""

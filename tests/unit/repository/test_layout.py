@@ -78,6 +78,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "unit/link/test_codec.py": ("the codec, with a buffer", "transport/decoder"),
     "unit/metrics/test_collector.py": ("the values that it collects", "metrics/readings"),
+    "unit/metrics/test_page.py": ("what it shows, by a server", "metrics/pagedata vm/page"),
     "unit/metrics/test_server.py": ("the parts of the server", "metrics/listening metrics/scraping"),
     "unit/node/test_cluster.py": ("the parts of one arbiter", "node/pacemaker"),
     "unit/node/test_secondarypath.py": ("a takeover announces", "node/announcer"),

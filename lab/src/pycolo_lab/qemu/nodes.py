@@ -43,6 +43,10 @@ STATUS_S: Final = 4.0
 """A node waits a second for a QEMU that hangs, and another one for the other node."""
 
 
+PAGE_PORT: Final = 9109
+"""Of a node's metrics and page, on its own host's loopback."""
+
+
 class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     """What a scenario may say about the nodes."""
 
@@ -61,6 +65,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     """Between the first primary's node and its QEMU's monitor, see `gate`."""
     can_die: bool = False
     """Whether the nodes can be told to die in a move, see `dying`."""
+    has_page: bool = False
+    """Whether each node serves metrics, with its page, on its own host."""
     automatic: bool = False
     """Whether the nodes protect the guest again by themselves; with pacemaker they always do."""
 
@@ -158,6 +164,7 @@ class NodeFiles:
             "heartbeat": {"interval_ms": HEARTBEAT_INTERVAL_MS, "timeout_ms": setting.heartbeat_timeout_ms},
             "arbiter": arbiter,
             "control": {"socket": str(self.control)},
+            **({"metrics": {"listen": f"127.0.0.1:{PAGE_PORT}"}} if setting.has_page else {}),
             "log": {"format": "text", "level": "debug"},
         }
 

@@ -15,7 +15,7 @@ from pycolo_lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
 from pycolo_lab.qemu.hashrunner import HashRunner
 from pycolo_lab.qemu.image import Image, ensure_image, keep_files
 from pycolo_lab.qemu.machine import GUESTS, Machine, Qemu, find_qemu, probed_accelerator
-from pycolo_lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, NodeSetting
+from pycolo_lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, PAGE_PORT, NodeSetting
 from pycolo_lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
 from pycolo_lab.qemu.programs import Programs, say
 from pycolo_lab.qemu.runner import Runner
@@ -155,6 +155,7 @@ class _Session:
             NodeSetting(
                 arbiter=self._options.arbiter or ARBITER_DEFAULT,
                 heartbeat_timeout_ms=self._options.heartbeat_timeout_ms or HEARTBEAT_TIMEOUT_MS,
+                has_page=True,
             )
         )
         print(instructions(stage, outer_pid), file=sys.stderr, flush=True)
@@ -209,6 +210,10 @@ def instructions(stage: Stage, outer_pid: int) -> str:
     colo = f"{sys.executable} -m pycolo"
     for host, files in stage.files.items():
         lines.append(f"  {inside} {colo} status --control {files.control}    # {host.value}; also protect, failover …")
+    lines.append("A node's page, in a browser on its host:")
+    for host in stage.files:
+        there = f"{inside} nsenter --net={stage.network.hosts[host].path}"
+        lines.append(f"  {there} chromium --no-sandbox http://127.0.0.1:{PAGE_PORT}/    # {host.value}")
     lines.append("To kill a QEMU yourself:")
     for host, files in stage.files.items():
         lines.append(f"  {inside} sh -c 'kill -9 $(cat {files.directory}/qemu.pid)'    # QEMU on {host.value}")
