@@ -82,6 +82,7 @@ class SecondaryPath(DataPath):
         self._on_serving = on_serving
         self._rows = rows
         self._restored = Restored(0, 0)
+        self._has_written_rows = False
         self._secondary = SecondaryPump(
             self._epoll.fileno(), self._spin_us, rewriter, lan_in, lan_out, guest_in, guest_out
         )
@@ -164,33 +165,50 @@ class SecondaryPath(DataPath):
         if not self._input.is_loading:
             self._begin_epoch(epoch, void)
 
+    def keep_rows(self) -> None:
+        """The guest has left COLO, and its state is its own for good: from here on a restart finds its connections.
+
+        Before the node has the guest's place in the network: if it is killed there, rows that are written later are
+        never written. `take_over` follows, and until then the input stays held.
+        """
+        if self._input.is_loading:
+            self._adopt_told()
+            self.hold_input()
+        self._write_rows()
+
     def take_over(self) -> None:
         """Serve the clients from now on. Ends a hold.
 
         Had the guest got the primary's state, but not the offsets that belong to it: those that the primary told last
         are as good, for a connection's offset never changes while it lives.
         """
-        self._keep_messages()  # what the primary mirrored before it died belongs to the guest, or to its state
-        is_loaded = self._input.is_loading
-        void = self._input.taken_over()
-        if is_loaded:
-            self._adopt(self._table, void)
+        self._adopt_told()
         self._secondary.is_held = self._secondary.is_input_held = False
         self._drop_link()
         self._rewriter.takeover()
-        self._keep_rows()
+        self._write_rows()
         self._secondary.is_serving = True
         self._secondary.is_resending = True
         self._announcer.begin(now_us())
 
-    def _keep_rows(self) -> None:
+    def _adopt_told(self) -> None:
+        """The primary says no more. What it had mirrored belongs to the guest, or to the state that it has loaded."""
+        self._keep_messages()
+        is_loaded = self._input.is_loading
+        void = self._input.taken_over()
+        if is_loaded:
+            self._adopt(self._table, void)
+
+    def _write_rows(self) -> None:
         """Before anything is served: from the first frame on a restart finds them."""
-        if self._rows is not None:
-            try:
-                self._rows.write(self._rewriter)
-            except ConnectError as error:
-                self._on_note(str(error))
-                self._rows = None
+        if self._rows is None or self._has_written_rows:
+            return
+        try:
+            self._rows.write(self._rewriter)
+        except ConnectError as error:
+            self._on_note(str(error))
+            self._rows = None
+        self._has_written_rows = True
 
     def hand_over(self) -> PathState:
         """End a path that serves, with its ports open; its successor gets everything under way.

@@ -179,3 +179,4 @@ class PrimaryPaths:
             )
             self.comparing.append(path)
         self._slot.use(self.comparing)
+        await self._wiring.serve()  # the node may have been killed before it had all of the guest's place

@@ -230,7 +230,7 @@ class SecondaryGuest:
             "yank": self.yank,
             "leave-colo": self.leave_colo,
             "filters-on": self.filters_on,
-            "serve-network": self._wiring.serve,
+            "serve-network": self.serve_network,
             "switch-routes": self.switch_routes,
             "announce": self.announce,
         }
@@ -292,6 +292,11 @@ class SecondaryGuest:
     async def filters_on(self) -> None:
         """Turn the filters on again: QEMU 7.2 turns them off when it leaves COLO."""
         await self._wiring.after_colo(self.machine)
+
+    async def serve_network(self) -> None:
+        """Give the node the guest's place in the network. From here on its next start finds the guest's connections."""
+        await ask_paths(self.paths, lambda path: path.keep_rows)
+        await self._wiring.serve()
 
     async def switch_routes(self) -> None:
         """Let this guest serve the clients."""

@@ -394,9 +394,12 @@ def heard(both):
             return segment
 
 
-def take_over(both):
+def take_over(both, *, keeps_rows=False):
     tell(both.primary, both.primary.detach)
     both.threads.lost.get(timeout=20)
+    if keeps_rows:
+        tell(both.secondary, both.secondary.hold_for_takeover)
+        tell(both.secondary, both.secondary.keep_rows)
     tell(both.secondary, both.secondary.take_over)
     wait_for(lambda: both.served, "the takeover")
 
@@ -432,8 +435,9 @@ def test_a_takeover_after_the_primarys_state_was_loaded_has_its_numbers(pair):
     assert heard(both).seq == PRIMARY_ISN + 1
 
 
+@pytest.mark.parametrize("keeps_rows", [False, True])
 @pytest.mark.parametrize("moment", ["service", "held", "told", "loading", "committed"])
-def test_wherever_the_primary_dies_the_survivor_serves(pair, moment):
+def test_wherever_the_primary_dies_the_survivor_serves(pair, moment, keeps_rows):
     both = pair().synchronised()
     shake_hands(both)
     if moment != "service":
@@ -446,7 +450,7 @@ def test_wherever_the_primary_dies_the_survivor_serves(pair, moment):
     if moment == "committed":
         tell(both.primary, both.primary.commit, 2)
         wait_for(lambda: both.mode == "service", "the offsets")
-    take_over(both)
+    take_over(both, keeps_rows=keeps_rows)
     isn = PRIMARY_ISN if moment in ("loading", "committed") else SECONDARY_ISN
     both.s.tells(from_client(1, "A", b"a", ack=PRIMARY_ISN + 1), udp(b"in", from_client=True))
     got = read(both.s.gets())

@@ -203,6 +203,21 @@ def test_a_node_that_is_started_again_serves_and_announces(tmp_path):
             assert frames[-1] is not None, "nothing is announced"
 
 
+@pytest.mark.rule("R4")
+def test_a_node_that_is_killed_before_it_serves_has_kept_its_rows(tmp_path):
+    rows = RowsFile(tmp_path / "rows", "web", lambda: 1)
+    with with_rows(tmp_path / "before", rows) as before:
+        shake_hands(before, before.link())
+        before.tell(before.path.hold_for_takeover)
+        before.tell(before.path.keep_rows)
+        assert before.counters()["rows_saved"] == 1
+        before.lan.send(from_client(1, "PA", b"x", ack=PRIMARY_ISN + 1))
+        assert before.guest.receive(0.1) is None
+    with with_rows(tmp_path / "again", rows, rows.read()) as again:
+        again.lan.send(from_client(1, "PA", b"x", ack=PRIMARY_ISN + 1))
+        assert read(again.guest.receive(10)).ack == SECONDARY_ISN + 1
+
+
 def test_a_takeover_whose_rows_cannot_be_written_serves_all_the_same(tmp_path):
     with with_rows(tmp_path / "node", RowsFile(tmp_path / "none" / "rows", "web", lambda: 1)) as running:
         shake_hands(running, running.link())

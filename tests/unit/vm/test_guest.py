@@ -22,8 +22,8 @@ from support.guestworld import HANG, QemuStandIn, World, play, until
 
 F = Fact
 
-METHODS = {"ensure-running": "ensure_protected_running", "serve-network": "switch_routes"}
-"""Methods of other names than their steps, or in another object: the nearest one."""
+METHODS = {"ensure-running": "ensure_protected_running"}
+"""Methods of other names than their steps."""
 
 NO_READY = {"secondary": {"ready": HANG}}
 """A secondary that never says READY: a step that begins the copy is not overtaken by its end."""
@@ -420,7 +420,7 @@ def test_the_secondary_serves_and_can_be_protected(scene):
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-@pytest.mark.parametrize("step", names(TAKE_OVER, "serve-network"))
+@pytest.mark.parametrize("step", names(TAKE_OVER))
 def test_a_takeover_is_not_serving_before_all_is_done(scene, monkeypatch, step, is_done):
     async def play_it(world):
         await world.protected()
