@@ -11,6 +11,8 @@ import pytest
 from support.fakevm import Host, Pair
 from support.nodes import wait_for
 
+pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
+
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:

@@ -15,6 +15,8 @@ from support.etcd import Etcd
 from support.fakevm import Host, Pair
 from support.nodes import PATIENCE_S, wait_for
 
+pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
+
 Make = Callable[..., Pair]
 
 WISHED: dict[str, Any] = {"protect": {"automatic": True}, "arbiter": {"kind": "manual"}}

@@ -55,6 +55,8 @@ def test_without_a_version_in_common_both_say_which_node_to_upgrade(world: World
     assert "protected" not in nodes[0].log
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_two_hosts_are_upgraded_one_after_the_other(tmp_path: Path) -> None:
     """The secondary's first. A switchover waits until both know the word."""
     pair = Pair(tmp_path, {"protect": {"automatic": True}, "arbiter": {"kind": "manual"}})

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from pycolo.qmp.commands import COMMANDS, EXPERIMENTAL, MONITOR_LINES
-from support.etcd import free_ports
 from support.fakevm import Host, Pair, Pool
 from support.nodes import PATIENCE_S, wait_for
+from support.taphost import inside
 
-CHARDEVS = ["colo-guest-in", "colo-guest-out", "colo-lan-in", "colo-lan-out"]
-FILTERS = ["colo-f-lan-in", "colo-f-guest-out", "colo-f-lan-out", "colo-f-guest-in"]
+pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
+
+METRICS_PORT = 9100
 
 Make = Callable[..., Pair]
 
@@ -72,9 +73,9 @@ def ask_a_lot(pair: Pair) -> None:
 
 
 def is_as_before(host: Host) -> bool:
-    """Nothing of colo is left in the QEMU that serves, and it runs."""
+    """Nothing of colo is left at the guest that serves, and it runs."""
     facts = host.facts()
-    return not facts["chardevs"] and not facts["filters"] and facts["mode"] == "none" and facts["running"]
+    return host.is_as_before and facts["mode"] == "none" and facts["running"]
 
 
 # ── a pair ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -84,11 +85,9 @@ def test_protect_wires_both_guests_and_clients_notice_nothing(linked: Pair) -> N
     linked.client.ask("draw")
     linked.a.do("protect")
     linked.wait("primary protected", "secondary protected")
-    for host, mode in ((linked.a, "primary"), (linked.b, "secondary")):
-        facts = host.facts()
-        assert facts["filters"] == FILTERS
-        assert facts["chardevs"] == CHARDEVS
-        assert facts["mode"] == mode
+    assert linked.a.is_beside
+    assert linked.b.is_apart
+    assert (linked.a.facts()["mode"], linked.b.facts()["mode"]) == ("primary", "secondary")
     ask_a_lot(linked)
     assert linked.serving() is linked.a
 
@@ -173,7 +172,7 @@ def test_the_secondarys_guest_dies_and_the_primary_goes_on_alone(make: Make) -> 
     pair.b.kill_qemu()
     ask_a_lot(pair)
     pair.wait("primary linked", "secondary linked")
-    wait_for(lambda: is_as_before(pair.a), "the filters to be gone")
+    wait_for(lambda: is_as_before(pair.a), "the tap to be in its place")
     ask_a_lot(pair)
     pair.protect(pair.a)
     ask_a_lot(pair)
@@ -246,7 +245,7 @@ def test_both_nodes_are_killed_and_the_guest_comes_back_to_its_clients(make: Mak
         host.start_node()
     pair.wait("primary linked", "secondary linked")
     pair.client.finish()
-    wait_for(lambda: is_as_before(pair.a), "the filters to be gone")
+    wait_for(lambda: is_as_before(pair.a), "the tap to be in its place")
     assert not pair.b.has_qemu
     pair.protect(pair.a)
     ask_a_lot(pair)
@@ -275,6 +274,7 @@ def test_a_planned_failover(make: Make) -> None:
     pair.wait("secondary linked", "primary linked")
     assert pair.serving() is pair.b
     assert not pair.a.has_qemu
+    assert (pair.a.serves.exists(), pair.b.serves.exists()) == (False, True), "the user's own commands"
 
 
 def test_protection_is_a_wish_that_the_node_that_serves_fulfils_by_itself(make: Make) -> None:
@@ -310,10 +310,10 @@ def test_a_wish_outlives_the_node(make: Make) -> None:
 
 
 def test_a_serve_command_that_fails_is_not_serving(make: Make) -> None:
-    """The routes are switched behind it: until it has succeeded nothing of this guest leaves."""
+    """The node's TAP follows it: until it has succeeded nothing of this guest leaves."""
     pair = make()
     broken = pair.b.place / "broken"
-    words = ["sh", "-c", f"test ! -e {broken} && touch {pair.b.place}/on-lan || {{ echo no bridge >&2; exit 3; }}"]
+    words = ["sh", "-c", f"test ! -e {broken} || {{ echo no route >&2; exit 3; }}"]
     text = pair.b.config.read_text()
     fresh = re.sub(r"^serve = .*$", lambda _: f"serve = {json.dumps(words)}", text, flags=re.MULTILINE)
     assert fresh != text
@@ -325,10 +325,11 @@ def test_a_serve_command_that_fails_is_not_serving(make: Make) -> None:
     pair.a.kill_node()
     wait_for(lambda: pair.b.log.count("the takeover is not done yet") >= 2, "two attempts")
     assert pair.b.state == "secondary taking-over"
-    assert "exit code 3; no bridge" in pair.b.log
+    assert "exit code 3; no route" in pair.b.log
+    assert not pair.b.is_on_lan
     blocked = pair.b.do("status")["blocked"]
     assert blocked.startswith("taking over: serve failed: ")
-    assert "exit code 3; no bridge" in blocked
+    assert "exit code 3; no route" in blocked
     assert pair.b.ask("failover")["error"].startswith("taking over: serve failed: ")
     broken.unlink()
     pair.b.wait_state("primary serving")
@@ -368,7 +369,7 @@ def test_unprotect_stays_in_the_path_of_connections_from_before_a_takeover(make:
     old.ask(b"two")
     pair.wait("secondary linked", "primary linked")
     pair.b.do("unprotect")
-    assert pair.b.facts()["filters"] == FILTERS
+    assert pair.b.is_beside
     old.ask(b"three")
     ask_a_lot(pair)
 
@@ -417,14 +418,16 @@ def test_status_and_explain_have_the_documented_shape(make: Make) -> None:
 
 
 def test_metrics_say_what_status_says(make: Make) -> None:
-    ports = free_ports(2)
     pair = make()
-    for host, port in zip(pair.hosts.values(), ports, strict=True):
-        host.config.write_text(host.config.read_text() + f'\n[metrics]\nlisten = "127.0.0.1:{port}"\n')
+    for host in pair.hosts.values():
+        host.config.write_text(host.config.read_text() + f'\n[metrics]\nlisten = "127.0.0.1:{METRICS_PORT}"\n')
     pair.protected()
     draw_once(pair)
-    for port, role in zip(ports, ("primary", "secondary"), strict=True):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+    for role in ("primary", "secondary"):
+        with (
+            inside(pair.hosts["a" if role == "primary" else "b"].namespace.path),
+            urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=20) as answer,
+        ):
             text = answer.read().decode()
         assert re.search(rf'role="{role}"', text)
         if role == "primary":

@@ -1,4 +1,4 @@
-"""A node is killed before each step of each plan: what it has left is found out from QEMU, and the guest goes on.
+"""A node is killed before each step of each plan: what it has left is found, and the guest goes on.
 
 Nothing of a plan is kept on disk. QEMUs are fake; clients hold every answer to the law of the counter.
 """
@@ -11,6 +11,8 @@ import pytest
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER, Plan
 from support.fakevm import Host, Pair
 from support.nodes import wait_for
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
 
 Make = Callable[[], Pair]
 
@@ -74,7 +76,7 @@ def test_the_secondary_is_killed_while_it_prepares(make: Make, step: str) -> Non
     whole_again(pair, pair.a)
 
 
-@pytest.mark.parametrize("step", ["release-held", "leave-colo", "remove-filters", "reset-parameters"])
+@pytest.mark.parametrize("step", ["release-held", "leave-colo", "give-back-place", "reset-parameters"])
 def test_the_primary_is_killed_while_it_unprotects(make: Make, step: str) -> None:
     pair = make().start()
     restarted_to_die(pair.a, GO_ALONE, step)
@@ -90,7 +92,7 @@ def test_the_primary_is_killed_while_it_unprotects(make: Make, step: str) -> Non
     whole_again(pair, pair.a)
 
 
-@pytest.mark.parametrize("step", ["release-held", "leave-colo", "remove-filters", "reset-parameters"])
+@pytest.mark.parametrize("step", ["release-held", "leave-colo", "give-back-place", "reset-parameters"])
 def test_the_primary_is_killed_while_it_goes_on_alone(make: Make, step: str) -> None:
     """The secondary's host is dead; from the record on the primary serves, whatever becomes of its node."""
     pair = make().start()

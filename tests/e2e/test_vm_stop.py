@@ -9,6 +9,8 @@ import pytest
 from support.fakevm import Pair
 from support.nodes import wait_for
 
+pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
+
 DEADLINE_S = 30
 
 
@@ -25,7 +27,7 @@ def test_a_primary_that_is_stopped_takes_the_protection_away_first(pair: Pair) -
     assert pair.a.node is not None
     pair.a.node.send_signal(signal.SIGTERM)
     assert pair.a.node.wait(DEADLINE_S) == 0
-    wait_for(lambda: not pair.a.facts()["filters"], "the filters to be gone")
+    wait_for(lambda: pair.a.is_as_before, "the tap to be in its place")
     assert pair.a.facts()["running"]
     pair.client.ask("count")
     wait_for(lambda: not pair.b.has_qemu, "the secondary's guest to be thrown away")
@@ -42,6 +44,6 @@ def test_a_secondary_that_is_stopped_leaves_the_primary_alone(pair: Pair) -> Non
     pair.b.node.send_signal(signal.SIGTERM)
     assert pair.b.node.wait(DEADLINE_S) == 0
     pair.client.ask("draw")
-    wait_for(lambda: not pair.a.facts()["filters"], "the filters to be gone")
+    wait_for(lambda: pair.a.is_as_before, "the tap to be in its place")
     assert not pair.b.has_qemu
     pair.client.ask("count")

@@ -1,11 +1,10 @@
 """A QEMU for tests of `pycolo.vm`: a process of its own that does over QMP what the node relies on, and starts at once.
 
-    python fakeqemu.py PLACE [-qmp unix:PATH,…]… [-incoming defer]
+    python fakeqemu.py PLACE [--bridge BRIDGE] [-qmp unix:PATH,…]… [-incoming defer]
 
-It speaks the QMP of QEMU 7.2 (the second `-qmp` is for yank), passes frames through filter-redirectors as QEMU does,
-migrates into COLO, makes checkpoints over the migration stream, and leaves COLO. Its tap is the unix socket
-`PLACE/lan.sock`, where the test listens; its guest is `Guest`. What a real QEMU does is described in QEMU's own
-`migration/colo.c` and `net/filter-mirror.c`.
+It speaks the QMP of QEMU 7.2 (the second `-qmp` is for yank), reads and writes the tap `tap0` of its network namespace,
+migrates into COLO, makes checkpoints over the migration stream, and leaves COLO. Its guest is `Guest`. It ends with the
+test, which listens at `PLACE/life.sock`. What a real QEMU does is described in QEMU's own `migration/colo.c`.
 
 `PLACE/faults.json` is a list of ``{"at": …, "do": …, "skip": n}``. `at` is a QMP command, or a COLO message behind
 "before", "after" (it was sent) or "heard". `do` is one of: "refuse" and "late" (commands only; the main loop hangs for
@@ -22,7 +21,6 @@ import signal
 import socket
 import struct
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -33,7 +31,7 @@ from typing import Any, Final
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from support.fakenet import Chardev, Network, framed, whole_frames
+from support.fakenet import Tap
 from support.fakeqmp import HANG, FakeQmp, Refusal
 from support.segments import Flow, Tcp, frame, mss, read, udp
 
@@ -252,7 +250,7 @@ class Stream:
 class Machine:
     """Run state, migration, QMP commands (`do_…`)."""
 
-    def __init__(self, place: Path, qmp: list[Path], *, is_incoming: bool) -> None:
+    def __init__(self, place: Path, qmp: list[Path], bridge: str | None, *, is_incoming: bool) -> None:
         self.place = place
         self.faults = Faults(place / "faults.json")
         self.awake = asyncio.Event()
@@ -264,11 +262,11 @@ class Machine:
         self.mode = "none"
         self.migration: str | None = None
         self.capabilities = dict.fromkeys(CAPABILITIES, False)
-        self.network = Network(self._to_guest, self._to_lan)
-        self.guest = Guest(lambda octets: self.network.send(octets, "rx"))
+        self.tap = Tap()
+        self.tap.put(bridge)
+        self.guest = Guest(self.tap.send)
+        self.tap.on_frame = self.guest.take
         self._deferred: list[Callable[[], Any]] = []
-        self._card: deque[bytes] = deque()
-        self._lan: socket.socket | None = None
         self._stream: Stream | None = None
         self._is_cancelled = False
         self._wants_checkpoint = asyncio.Event()
@@ -292,19 +290,10 @@ class Machine:
                 await self.yank_qmp.__aenter__()
             tests = await asyncio.start_unix_server(self._tell, str(self.place / "test.sock"))
             async with tests:
-                await self._tap()
-
-    async def _tap(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._lan = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        await loop.sock_connect(self._lan, str(self.place / "lan.sock"))
-        buffer = bytearray()
-        while octets := await loop.sock_recv(self._lan, 1 << 18):
-            await self.awake.wait()
-            buffer += octets
-            for one in whole_frames(buffer):
-                self.network.send(one, "tx")
-        os._exit(0)  # the test has ended
+                self._run_or_rest()
+                reader, _ = await asyncio.open_unix_connection(str(self.place / "life.sock"))
+                await reader.read()
+                os._exit(0)  # the test has ended
 
     async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(json.dumps(self.facts()).encode() + b"\n")
@@ -320,10 +309,6 @@ class Machine:
             "mode": self.mode,
             "migration": self.migration,
             "capabilities": [name for name, is_on in self.capabilities.items() if is_on],
-            "filters": [one.id for one in self.network.filters],
-            "off": [one.id for one in self.network.filters if not one.is_on],
-            "dead": [one.id for one in self.network.filters if one.is_dead],
-            "chardevs": sorted(self.network.chardevs),
             "guest": self.guest.state,
             "hung": not self.awake.is_set(),
             "commands": self.qmp.commands(),
@@ -350,17 +335,18 @@ class Machine:
         """The main loop does nothing any more."""
         self.awake.clear()
         self.qmp.is_reading.clear()
+        self._run_or_rest()
 
     def _wake(self) -> None:
         self.awake.set()
         self.qmp.is_reading.set()
+        self._run_or_rest()
         deferred, self._deferred = self._deferred, []
         for do in deferred:
             self.qmp.answer_first(do())
 
     def _query_yank(self, arguments: Any) -> Any:
-        migrating = [{"type": "migration"}] if self._stream is not None else []
-        return migrating + [{"type": "chardev", "id": name} for name in self.network.chardevs]
+        return [{"type": "migration"}] if self._stream is not None else []
 
     def _yank(self, arguments: dict[str, Any]) -> Any:
         if {"type": "migration"} in arguments["instances"]:
@@ -393,31 +379,23 @@ class Machine:
         now = datetime.now(UTC)
         self.qmp.emit(name, data, int(now.timestamp()), now.microsecond)
 
+    def _run_or_rest(self) -> None:
+        """Whether the guest gets its frames."""
+        self.tap.read(is_on=self.is_running and self.awake.is_set())
+
     def stop(self, status: str) -> None:
         if self.is_running:
             self.is_running = False
             self.event("STOP")
         self.status = status
+        self._run_or_rest()
 
     def resume(self) -> None:
         if self.is_running:
             return
         self.is_running, self.status = True, "running"
         self.event("RESUME")
-        while self._card and self.is_running:
-            self.guest.take(self._card.popleft())
-
-    def _to_guest(self, octets: bytes) -> None:
-        """A stopped guest's card keeps what comes."""
-        if self.is_running:
-            self.guest.take(octets)
-        elif self.status != "inmigrate":
-            self._card.append(octets)
-
-    def _to_lan(self, octets: bytes) -> None:
-        if self._lan is not None:
-            with suppress(OSError):
-                self._lan.send(framed(octets))
+        self._run_or_rest()
 
     # ── the primary's migration ─────────────────────────────────────────────────────────────────────────────
 
@@ -485,9 +463,6 @@ class Machine:
             await self.awake.wait()
             self.stop("colo")
             self.mode = "none"
-            if mode == "secondary":
-                for one in self.network.filters:
-                    one.is_on = False
             self._migrates("completed")
         self._stream = None
         await stream.close()
@@ -555,55 +530,21 @@ class Machine:
     def do_query_block(self) -> Any:
         return []
 
-    def do_query_chardev(self) -> Any:
-        own = [{"label": "compat_monitor0", "filename": "unix:qmp.sock,server=on", "frontend-open": True}]
-        return own + [
-            {"label": name, "filename": chardev.filename, "frontend-open": True}
-            for name, chardev in self.network.chardevs.items()
-        ]
-
     def do_qom_list(self, path: str) -> Any:
         if path.startswith("/machine/"):  # no device was added
             return [{"name": "type", "type": "string"}]
-        children = [{"name": one.id, "type": "child<filter-redirector>"} for one in self.network.filters]
-        return [{"name": "type", "type": "string"}, *children]
+        return [{"name": "type", "type": "string"}]
 
     def do_qom_get(self, path: str, property: str) -> Any:  # noqa: A002
-        if property == "vnet_hdr_support":
-            return True
         return "pc-i440fx-7.2-machine" if path == "/machine" else "qemu64-x86_64-cpu"
 
     def do_human_monitor_command(self, command_line: str) -> Any:
         return INFO_NETWORK if command_line == "info network" else ""
 
-    # ── QMP: wiring ─────────────────────────────────────────────────────────────────────────────────────────
-
-    def do_chardev_add(self, id: str, backend: dict[str, Any]) -> Any:  # noqa: A002
-        if id in self.network.chardevs:
-            return Refusal("GenericError", f"Chardev with id '{id}' already exists")
-        path = backend["data"]["addr"]["data"]["path"]
-        assert backend == {
-            "type": "socket",
-            "data": {"addr": {"type": "unix", "data": {"path": path}}, "server": True, "wait": False},
-        }
-        self.network.chardevs[id] = Chardev(id, path, self.awake)
-        return {}
-
-    def do_chardev_remove(self, id: str) -> Any:  # noqa: A002
-        return self.network.remove_chardev(id)
-
     def do_object_add(self, **arguments: Any) -> Any:
-        assert arguments.pop("qom_type") == "filter-redirector"
-        return self.network.add(arguments)
-
-    def do_object_del(self, id: str) -> Any:  # noqa: A002
-        return self.network.remove(id)
-
-    def do_qom_set(self, path: str, property: str, value: str) -> Any:  # noqa: A002
-        assert property == "status"
-        one = next(one for one in self.network.filters if path == f"/objects/{one.id}")
-        one.is_on = value == "on"
-        return {}
+        """As the node asks whether a netdev takes a filter: one without its `indev` and `outdev`."""
+        assert arguments == {"qom_type": "filter-redirector", "id": arguments["id"], "netdev": "hn0"}
+        return Refusal("GenericError", "filter redirector needs 'indev' or 'outdev' at least one property set")
 
     # ── QMP: running, migrating ─────────────────────────────────────────────────────────────────────────────
 
@@ -685,13 +626,14 @@ class Machine:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("place", type=Path)
+    parser.add_argument("--bridge")
     parser.add_argument("-qmp", action="append", default=[])
     parser.add_argument("-incoming")
     given = parser.parse_args()
     paths = [Path(one.removeprefix("unix:").partition(",")[0]) for one in given.qmp]
 
     async def live() -> None:
-        await Machine(given.place, paths, is_incoming=given.incoming == "defer").run()
+        await Machine(given.place, paths, given.bridge, is_incoming=given.incoming == "defer").run()
 
     asyncio.run(live())
 

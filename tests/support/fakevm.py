@@ -1,7 +1,7 @@
 """Two hosts with `colo node` and a fake QEMU each (`support.fakeqemu`), and a client on the LAN of both.
 
-A host is on the LAN while its `network.serve` command was the last: the client's questions go to every host that is,
-and only such a host's answers are heard, as with a bridge.
+A host is a network namespace with the bridge br0, the client's card in it, and a cable to the other host. The client's
+questions go to both bridges: who answers is who has a device there. Tests need the marks `namespaces` and `tun`.
 """
 
 import json
@@ -17,14 +17,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pycolo.hostnet import looking
+from pycolo.hostnet.facts import Link
+from pycolo.hostnet.netlink import Netlink
+from pycolo.hostnet.wire import node_tap_name
 from pycolo_lab.qemu.nodes import toml
-from support.etcd import free_ports
+from support import netns
 from support.nodes import PATIENCE_S, Connection, wait_for
 from support.releases import PRESENT
-from support.segments import batch, udp
+from support.segments import udp
+from support.taphost import inside, open_packet_socket
 
 TESTS = Path(__file__).resolve().parent.parent
 FAKE = TESTS / "support" / "fakeqemu.py"
+
+ADDRESSES = {"a": "10.8.0.1", "b": "10.8.0.2"}
+LINK_PORT = 9000
+GUEST_TAP = "tap0"
+NODE_TAP = node_tap_name("vm1", 0)
 
 HEARTBEAT_TIMEOUT_MS = 1_500
 COMPARE_TIMEOUT_MS = 20_000
@@ -83,18 +93,47 @@ class Host:
         self.qemu: subprocess.Popen[bytes] | None = None
         self.node: subprocess.Popen[bytes] | None = None
         self.release = PRESENT
-        self._on_lan = self.place / "on-lan"
+        self.serves = self.place / "serves"
+        self.namespace = netns.made()
+        self.lan = self._build()
+        self._life = socket.socket(socket.AF_UNIX)
+        self._life.bind(str(self.place / "life.sock"))
+        self._life.listen(256)
         self._faults = self.place / "faults.json"
         self._log = self.place / "node.log"
-        self.lan = socket.socket(socket.AF_UNIX)
-        self.lan.bind(str(self.place / "lan.sock"))
-        self.lan.listen(256)
         tables = self._settings("primary" if letter == "a" else "secondary", link)
         for name, table in change.items():
             tables[name] = tables.get(name, {}) | table
         self.config.write_text(toml(tables))
 
-    def _settings(self, role: str, link: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def _build(self) -> socket.socket:
+        """The client's end of the LAN."""
+        lines = (
+            "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6",
+            "ip -batch - <<END",
+            "link set lo up",
+            "link add br0 type bridge forward_delay 0 mcast_snooping 0",
+            "link set br0 up",
+            "link add lan type veth peer name client",
+            "link set client up",
+            "link set lan master br0 up",
+            "END",
+        )
+        self.namespace.run("sh", "-ec", "\n".join(lines))
+        with inside(self.namespace.path):
+            return open_packet_socket("client")
+
+    def cable(self, other: "Host") -> None:
+        """Between the two nodes."""
+        lines = (
+            f"ip link add lnk type veth peer name lnk netns {other.namespace.pid}",
+            f"ip address add {ADDRESSES[self.letter]}/30 dev lnk",
+            "ip link set lnk up",
+        )
+        self.namespace.run("sh", "-ec", "\n".join(lines))
+        other.namespace.run("sh", "-ec", f"ip address add {ADDRESSES[other.letter]}/30 dev lnk\nip link set lnk up")
+
+    def _settings(self, role: str, link: dict[str, Any]) -> dict[str, Any]:
         place = self.place
         return {
             "": {"pair": "vm1", "role": role, "state": str(place / "state")},
@@ -102,11 +141,11 @@ class Host:
             "qemu": {
                 "qmp": str(place / "qmp.sock"),
                 "yank": str(place / "yank.sock"),
-                "netdev": "hn0",
                 "directory": str(place),
                 "command": [sys.executable, "-S", str(FAKE), str(place)],
             },
-            "network": {"serve": ["touch", str(self._on_lan)], "retire": ["rm", "-f", str(self._on_lan)]},
+            "[card]": [{"netdev": "hn0", "bridge": "br0"}],
+            "network": {"serve": ["touch", str(self.serves)], "retire": ["rm", "-f", str(self.serves)]},
             "checkpoint": {"min_distance_ms": 0, "max_interval_ms": 0},
             "compare": {"compare_timeout_ms": COMPARE_TIMEOUT_MS},
             "heartbeat": {"interval_ms": 25, "timeout_ms": HEARTBEAT_TIMEOUT_MS},
@@ -121,13 +160,13 @@ class Host:
     def start_qemu(self) -> None:
         """As the user has started the primary's, long before there was a node."""
         sockets = [word for name in ("qmp", "yank") for word in ("-qmp", f"unix:{self.place / name}.sock,server=on")]
+        command = [sys.executable, "-S", str(FAKE), str(self.place), "--bridge", "br0", *sockets]
         with open(self.place / "qemu.out", "ab") as output:
-            self.qemu = subprocess.Popen([sys.executable, "-S", str(FAKE), str(self.place), *sockets], stderr=output)
-        self._on_lan.touch()
+            self.qemu = subprocess.Popen([*self._inside, *command], stderr=output)
 
     def start_node(self, dies_at: str = "") -> None:
         """`dies_at`: a plan and a step or undo of it, before which the node is killed."""
-        command = [self.release.python, "-c", PROGRAM, "node", "--config", str(self.config)]
+        command = [*self._inside, self.release.python, "-c", PROGRAM, "node", "--config", str(self.config)]
         environment = self.release.environment | {"DIES_AT": dies_at}
         with open(self._log, "ab") as output:
             self.node = subprocess.Popen(
@@ -226,12 +265,41 @@ class Host:
         self._faults.unlink(missing_ok=True)
 
     @property
+    def _inside(self) -> list[str]:
+        return ["nsenter", f"--net={self.namespace.path}"]
+
+    def _link(self, name: str) -> Link | None:
+        with inside(self.namespace.path), Netlink() as netlink:
+            return looking.find_link(netlink, name)
+
+    def _is_reached(self, name: str) -> bool:
+        """Whether this device is in the bridge, and a process reads it."""
+        link = self._link(name)
+        return link is not None and link.master != 0 and link.has_carrier
+
+    @property
     def is_on_lan(self) -> bool:
-        return self._on_lan.exists()
+        return self._is_reached(GUEST_TAP) or self.is_beside
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether the node's TAP has the place of the guest's."""
+        return self._is_reached(NODE_TAP) and not self._is_reached(GUEST_TAP)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the guest's tap is there and in no bridge, nor is the node's TAP."""
+        return self._link(GUEST_TAP) is not None and not self.is_on_lan
+
+    @property
+    def is_as_before(self) -> bool:
+        """Whether the guest's tap is in its bridge, and the node has no device any more."""
+        return self._is_reached(GUEST_TAP) and self._link(NODE_TAP) is None
 
     def close(self) -> None:
         if self.node is not None:
             self.kill_node()
+        self._life.close()  # no QEMU begins any more
         self.lan.close()
 
 
@@ -244,8 +312,6 @@ class Client:
 
     def __init__(self, hosts: list[Host]) -> None:
         self._hosts = hosts
-        self._taps: dict[socket.socket, tuple[Host, bytearray]] = {}
-        self._heard: list[bytes] = []
         self.asked = 0
         self.last = "-"
 
@@ -285,49 +351,15 @@ class Client:
 
     def send(self, *frames: bytes) -> None:
         """To every guest that is on the LAN."""
-        self._accept()
-        for sock, (host, _) in list(self._taps.items()):
-            if host.is_on_lan:
-                with suppress(OSError):
-                    sock.sendall(batch(list(frames)))
+        for host in self._hosts:
+            for octets in frames:
+                with suppress(BlockingIOError):
+                    host.lan.send(octets)
 
     def receive(self, timeout_s: float) -> bytes | None:
         """The next frame of a guest on the LAN."""
-        until_s = time.monotonic() + timeout_s
-        while not self._heard:
-            self._accept()
-            left_s = max(0, until_s - time.monotonic())
-            ready = select.select([*self._taps, *(host.lan for host in self._hosts)], [], [], left_s)[0]
-            if not ready:
-                return None
-            for sock in ready:
-                if sock in self._taps:
-                    self._read(sock)
-        return self._heard.pop(0)
-
-    def _accept(self) -> None:
-        for host in self._hosts:
-            while select.select([host.lan], [], [], 0)[0]:
-                self._taps[host.lan.accept()[0]] = (host, bytearray())
-
-    def _read(self, sock: socket.socket) -> None:
-        host, buffer = self._taps[sock]
-        octets = b""
-        with suppress(OSError):
-            octets = sock.recv(1 << 18)
-        if not octets:
-            sock.close()
-            del self._taps[sock]
-            return
-        buffer += octets
-        while len(buffer) >= 4 and len(buffer) >= (end := 4 + int.from_bytes(buffer[:4], "big")):
-            if host.is_on_lan:
-                self._heard.append(bytes(buffer[4:end]))
-            del buffer[:end]
-
-    def close(self) -> None:
-        for sock in self._taps:
-            sock.close()
+        ready = select.select([host.lan for host in self._hosts], [], [], max(0, timeout_s))[0]
+        return bytes(ready[0].recv(1 << 17)) if ready else None
 
 
 class Pair:
@@ -335,18 +367,18 @@ class Pair:
 
     def __init__(self, place: Path, change: dict[str, dict[str, Any]] | None = None) -> None:
         self.change = change or {}
-        ports = dict(zip("ab", free_ports(2), strict=True))
-        tls = self.change.pop("link", {"insecure": True})
+        tls = self.change.pop("link", {"insecure": True, "insecure_link": f"{ADDRESSES['a']}/30"})
         self.hosts = {
             mine: Host(
                 place,
                 mine,
-                {"listen": f"127.0.0.1:{ports[mine]}", "peer": f"127.0.0.1:{ports[theirs]}", **tls},
+                {"listen": f"{ADDRESSES[mine]}:{LINK_PORT}", "peer": f"{ADDRESSES[theirs]}:{LINK_PORT}", **tls},
                 self.change,
             )
             for mine, theirs in (("a", "b"), ("b", "a"))
         }
         self.a, self.b = self.hosts["a"], self.hosts["b"]
+        self.a.cable(self.b)
         self.client = Client([self.a, self.b])
         self.lan = self.client  # for `support.nodes.Connection`
         self._ports = iter(range(5_001, 60_000))
@@ -395,11 +427,11 @@ class Pair:
     def close(self) -> None:
         for host in self.hosts.values():
             host.close()
-        self.client.close()  # the fake QEMUs see it, and end
         for host in self.hosts.values():
             wait_for(lambda host=host: not host.has_qemu, "the fake QEMU's end")
             if host.qemu is not None:
                 host.qemu.wait(PATIENCE_S)
+            host.namespace.close()
 
 
 class Pool:

@@ -1,7 +1,8 @@
-"""Both guests of a pair in one process: `VmGuest` with its plans, paths and relays; only the QEMUs are made up.
+"""Both guests of a pair in one process: `VmGuest` with its plans, paths and relays; only QEMUs and taps are made up.
 
 `QemuStandIn` takes the place of `Machine`. It answers what the plans ask, migrates over the real relays, and does what
 a test wants to go wrong: `faults` maps a QMP command, or the name of one of its methods, to an exception or to `HANG`.
+`WiringStandIn` takes the place of `TapWiring`; its `faults` are its methods.
 """
 
 import asyncio
@@ -27,10 +28,14 @@ from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.probe import Facts
 from pycolo.transport.linksetup import RawLink
 from pycolo.transport.linksocket import LinkSocket
+from pycolo.transport.portspec import parse_port
+from pycolo.transport.streamport import StreamPort
+from pycolo.vm import guest as vmguest
 from pycolo.vm import pathslot, primaryguest, secondaryguest
 from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.findings import Findings
 from pycolo.vm.guest import VmGuest
+from pycolo.vm.guestwiring import CardPorts
 from support.qemufacts import GOOD
 
 DEADLINE_S = 20
@@ -42,13 +47,68 @@ pair = "vm1"
 role = "{role}"
 state = "{place}/state"
 link = {{ listen = "127.0.0.1:9000", peer = "127.0.0.1:9001", insecure = true }}
-qemu = {{ qmp = "{place}/qmp.sock", netdev = "hn0", directory = "{place}", command = ["qemu"] }}
-network = {{ serve = ["touch", "{place}/on-lan"], retire = ["rm", "-f", "{place}/on-lan"] }}
+qemu = {{ qmp = "{place}/qmp.sock", directory = "{place}", command = ["qemu"] }}
 control = {{ socket = "{place}/control.sock" }}
 checkpoint = {{ min_distance_ms = 0, max_interval_ms = 0, timeout_ms = 1000 }}
+card = [{{ netdev = "hn0" }}]
 """
 
 FACTS = replace(GOOD, package="a stand-in", vcpus=1, capabilities={"x-colo": False})
+
+
+class WiringStandIn:
+    """See the module, and `GuestWiring`."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self.where = "its bridge"
+        """Of the guest's tap; or "apart"; or "beside": the node's has its place."""
+        self.is_left = False
+        self.has_taps = False
+        self.opened = 0
+        self.faults: dict[str, Exception] = {}
+
+    @property
+    def is_on_lan(self) -> bool:
+        return self.where != "apart"
+
+    def _do(self, name: str, where: str) -> None:
+        if name in self.faults:
+            raise self.faults[name]
+        self.where = where
+
+    async def make_ready(self, facts: Facts) -> None:
+        self._do("make_ready", self.where)
+        self.has_taps = True
+
+    def open(self) -> list[CardPorts]:
+        """Ports that never connect."""
+        self.opened += 1
+        names = (f"unix:{self._place}/{name}.sock,reconnect-ms=100,vnet_hdr=on" for name in ("lan", "guest"))
+        lan, guest = (StreamPort(parse_port(text, "card"), "card") for text in names)
+        return [CardPorts(lan, guest, None)]
+
+    async def insert(self) -> None:
+        self._do("insert", "beside")
+
+    async def insert_apart(self) -> None:
+        self._do("insert_apart", "apart")
+
+    async def withdraw(self) -> None:
+        self._do("withdraw", "its bridge")
+        self.has_taps = self.is_left = False
+
+    async def serve(self) -> None:
+        self._do("serve", "beside")
+
+    async def serve_alone(self) -> None:
+        self._do("serve_alone", self.where)
+
+    async def settle(self, netdevs: Any) -> None:
+        self._do("settle", "its bridge")
+
+    async def leave(self) -> None:
+        self._do("leave", "apart")
 
 
 class QemuStandIn:
@@ -71,8 +131,6 @@ class QemuStandIn:
         self.is_running = True
         self.rcba = 0
         self.capabilities: dict[str, bool] = {}
-        self.objects: set[str] = set()
-        self.chardevs: set[str] = set()
         self._options = options
         self._on_event = on_event
         self._on_gone = on_gone
@@ -132,6 +190,9 @@ class QemuStandIn:
         facts = replace(FACTS, **World.found)
         return replace(facts, status="inmigrate", is_running=False) if waits else facts
 
+    async def netdevs(self) -> Any:
+        return FACTS.netdevs
+
     async def status(self) -> dict[str, Any]:
         return {"qmp": "connected", "version": self.version, "status": "running", "colo": self.mode, "pid": self.pid}
 
@@ -169,24 +230,6 @@ class QemuStandIn:
 
     def do_query_migrate(self) -> Any:
         return {"status": self.migration}
-
-    def do_query_chardev(self) -> Any:
-        return [{"label": name} for name in self.chardevs]
-
-    def do_chardev_add(self, id: str, backend: Any) -> Any:  # noqa: A002
-        self.chardevs.add(id)
-
-    def do_chardev_remove(self, id: str) -> Any:  # noqa: A002
-        self.chardevs.remove(id)
-
-    def do_qom_list(self, path: str) -> Any:
-        return [{"name": name} for name in self.objects]
-
-    def do_object_add(self, id: str, **more: Any) -> Any:  # noqa: A002
-        self.objects.add(id)
-
-    def do_object_del(self, id: str) -> Any:  # noqa: A002
-        self.objects.remove(id)
 
     def do_stop(self) -> Any:
         self.is_running = False
@@ -414,8 +457,13 @@ class Node:
         raise error
 
     @property
+    def wiring(self) -> WiringStandIn:
+        """Where this host's tap is."""
+        return self.guest._wiring  # type: ignore[return-value]
+
+    @property
     def is_on_lan(self) -> bool:
-        return (self.place / "on-lan").exists()
+        return self.wiring.is_on_lan
 
     @property
     def qemu(self) -> QemuStandIn:
@@ -487,6 +535,7 @@ async def until(condition: Callable[[], object]) -> None:
 def play(place: Path, monkeypatch: Any, scene: Callable[[World], Any], faults: dict[str, Any] | None = None) -> None:
     """`scene(world)`, with stand-ins for the QEMUs; no task may be left behind."""
     monkeypatch.setattr(pathslot, "trim_heap", lambda: None)  # looks for circles, for a tenth of a second
+    monkeypatch.setattr(vmguest, "make_wiring", lambda config, hooks: WiringStandIn(config.qemu.directory))
     for module in (primaryguest, secondaryguest):
         monkeypatch.setattr(module, "Machine", QemuStandIn)
     monkeypatch.setattr(World, "faults", faults or {})

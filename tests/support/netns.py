@@ -15,12 +15,13 @@ class Namespace:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"
-        self.path = f"/proc/{self._process.pid}/ns/net"
+        self.pid = self._process.pid
+        self.path = f"/proc/{self.pid}/ns/net"
 
     def run(self, *command: str) -> None:
         """A command in it."""
         as_user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-        enter = ["nsenter", "--target", str(self._process.pid), *as_user, "--net"]
+        enter = ["nsenter", "--target", str(self.pid), *as_user, "--net"]
         subprocess.run([*enter, *command], check=True, capture_output=True, timeout=20)
 
     def add_pair(self) -> None:

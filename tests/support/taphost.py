@@ -138,11 +138,17 @@ class TapHost:
 @contextmanager
 def packet_socket(name: str, *, bypass: bool = False) -> Iterator[socket.socket]:
     """A packet socket that does not wait; `bypass` as the node's port, or as anything else's."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0) as sock:
-        sock.setsockopt(263, 20, bypass)
-        sock.setsockopt(263, 23, 1)
-        sock.bind((name, 3))
+    with open_packet_socket(name, bypass=bypass) as sock:
         yield sock
+
+
+def open_packet_socket(name: str, *, bypass: bool = False) -> socket.socket:
+    """The same, to be closed by the caller."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    sock.setsockopt(263, 20, bypass)
+    sock.setsockopt(263, 23, 1)
+    sock.bind((name, 3))
+    return sock
 
 
 def drained(fd: int, header: int) -> list[bytes]:

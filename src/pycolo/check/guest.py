@@ -89,7 +89,7 @@ def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_p
     yield from _confined_items(pid)
     has_yank = config.qemu.yank is not None
     cards = [card.netdev for card in config.card]
-    yield from finding_items(judge(facts, role, config.qemu.netdev, cards=cards, has_yank_socket=has_yank))
+    yield from finding_items(judge(facts, role, cards, has_yank_socket=has_yank))
 
 
 def finding_items(findings: Sequence[Finding]) -> Iterator[Item]:

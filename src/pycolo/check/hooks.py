@@ -18,14 +18,14 @@ HOOK_S: Final = limits.HOOK_MS / 1000
 
 
 async def hook_items(config: PairConfig, moment: Moment) -> list[Item]:
-    """`network`, one command after the other: both are about the same tap device."""
+    """`network`, one command after the other: both are about the same thing."""
     serve, retire = config.network.serve, config.network.retire
     if not serve:
-        return [] if config.card else [ok("network", "neither serve nor retire: the tap devices stay as they are")]
+        return []
     values = placeholders(config, moment)
     items = [_found("network.serve", fill_in(serve, values), "not run outside of a takeover")]
     if not config.network.serve_dry_run:
-        items = [_untried(items[0], "network.serve_dry_run", "such as ip link show br0")]
+        items = [_untried(items[0], "network.serve_dry_run", "such as ip route get 192.0.2.1")]
     if config.network.serve_dry_run:
         items.append(await tried("network.serve_dry_run", config.network.serve_dry_run, values, HOOK_S))
     name = "network.retire"

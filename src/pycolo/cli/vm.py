@@ -229,10 +229,9 @@ def _print_wrapper(ctx: click.Context, _parameter: click.Parameter, library: Pat
 @click.option("--role", type=click.Choice(["primary", "secondary"]), help="Default: the file's.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array of arguments.")
 def qemu_args(path: Path, *, role: str | None, as_json: bool) -> None:
-    """Print QMP sockets, chardevs and filters for a QEMU command line, in the required order.
+    """Print what `colo node` needs on a QEMU command line: QMP sockets, and for a secondary `-incoming defer`.
 
-    `colo protect` adds the chardevs and filters to a QEMU that runs without them. If they are on the command line, the
-    guest reaches the network only through its node, from the start.
+    The guest's network cards need nothing: any `-netdev tap` with vhost=off.
     """
     from pycolo.config import load  # noqa: PLC0415 - keeps `colo --help` fast
     from pycolo.link.hello import Role  # noqa: PLC0415

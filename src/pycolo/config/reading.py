@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 
 from pycolo.config.keys import FOUND_CHARACTERS_MAX, Found, Key, Words, WrongError, shown_key
-from pycolo.config.sections import PairConfig, Section
+from pycolo.config.sections import REPLACED, PairConfig, Section
 from pycolo.errors import ConfigError, PycoloError
 
 CONFIG_BYTES_MAX: Final = 64 << 10
@@ -167,7 +167,9 @@ def section_and_key(annotation: Any) -> tuple[type[Section] | None, Key | None]:
 
 def _unknown_key(key: str, name: str, prefix: str, fields: Mapping[str, object]) -> ConfigError:
     near = get_close_matches(key, fields, n=1)
-    if near:
+    if replaced := REPLACED.get(f"{prefix}{key}"):
+        expected = replaced
+    elif near:
         expected = f"a key that exists (did you mean {near[0]}?)"
     elif elsewhere := [section for section, keys in _KEYS.items() if key in keys and f"{section}." != prefix]:
         places = " or ".join(_TITLES[section] for section in elsewhere)

@@ -37,6 +37,15 @@ _INTERFACE: Final = keys.text("the name of a network interface, at most 15 chara
 _COMMAND: Final = "an array of strings, the program first"
 
 
+_MOVES_A_PORT: Final = frozenset({"master", "nomaster", "addif", "delif", "add-port", "del-port"})
+"""Words of ip, brctl and ovs-vsctl."""
+
+REPLACED: Final = {
+    "qemu.netdev": "a table [[card]] with this netdev, and its bridge in the place of network.serve and retire",
+}
+"""Keys of earlier versions, and what is to be written."""
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One table of the file; the attributes are its keys."""
 
@@ -96,11 +105,6 @@ class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     than dies) delays a failover.
     """
 
-    netdev: Annotated[str, _NETDEV] = ""
-    """Id of the tap netdev to protect, through filters in QEMU; `[network]` then says how a host serves. Not with
-    `[[card]]`, which needs neither.
-    """
-
     directory: Annotated[Path, _SOCKETS]
     """Directory for the sockets between the node and QEMU."""
 
@@ -123,10 +127,10 @@ class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class CardOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A network card to protect: one table for each, in the same order in both files.
+    """A network card to protect: one table for each, in the same order in both files; at least one.
 
-    The node stands beside QEMU: it takes the guest's tap out of its bridge and puts a TAP device of its own in that
-    place, `colo-` with the pair's name, with the same settings. QEMU needs no filter, and `[network]` no command. See
+    The node stands beside QEMU, in which nothing is added or changed for it: it takes the guest's tap out of its bridge
+    and puts a TAP device of its own in that place, `colo-` with the pair's name, with the same settings. See
     [Where the guest's tap is](network.md).
     """
 
@@ -148,15 +152,15 @@ class CardOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class NetworkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How this host starts and stops serving the clients.
+    """What else has to happen when this host starts or stops to serve the clients, such as moving a route.
 
-    The guest's tap device must reach the clients on the host that serves, and nowhere else. Give both commands or
-    neither. Running one twice must do no harm. Without them the tap devices stay as they are. The commands run without
-    a shell, for five seconds at most, with the placeholders of `arbiter.command`; `{term}` is the node's term.
+    The node itself moves the tap of each `[[card]]`: these commands leave it alone. Give both or neither. Running one
+    twice must do no harm. The commands run without a shell, for five seconds at most, with the placeholders of
+    `arbiter.command`; `{term}` is the node's term.
     """
 
     serve: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
-    """Run when this host starts to serve."""
+    """Run when this host starts to serve; in a takeover before the node's TAP joins the bridge."""
 
     retire: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(default_factory=list)
     """Run when this host must not serve, or no longer. Every check of this host runs it too, unless the host serves."""
@@ -164,13 +168,17 @@ class NetworkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     serve_dry_run: Annotated[list[str], keys.strings(_COMMAND, keys.check_placeholders)] = msgspec.field(
         default_factory=list
     )
-    """Tries what `serve` needs without serving, such as `["ip", "link", "show", "br0"]`, or `serve` with an option of
-    its own: `serve` itself is never run outside of a takeover. See
+    """Tries what `serve` needs without serving, such as `["ip", "route", "get", "192.0.2.1"]`, or `serve` with an
+    option of its own: `serve` itself is never run outside of a takeover. See
     [Try everything beforehand](operate.md#try-everything-beforehand).
     """
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """Each command must be able to undo the other; a dry run is one of something."""
+        """Each command must be able to undo the other; a dry run is one of something; the taps are the node's."""
+        for key in ("serve", "retire"):
+            moves = _MOVES_A_PORT.intersection(getattr(self, key))
+            if moves:
+                yield key, "no command that moves a tap: the node does that, see the bridge of [[card]]", min(moves)
         if self.serve_dry_run and not self.serve:
             yield "serve_dry_run", "network.serve with it", self.serve_dry_run[0]
         if self.serve and not self.retire:
@@ -409,21 +417,11 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     log: LogOptions = msgspec.field(default_factory=LogOptions)
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """The node's own socket is not QEMU's."""
+        """The node's own socket is not QEMU's; each card and each tap is named once."""
         if self.control.socket in (self.qemu.qmp, self.qemu.yank):
             yield "control.socket", "another path than QEMU's sockets", str(self.control.socket)
-        if not self.card and not self.qemu.netdev:
-            yield "qemu.netdev", "the netdev to protect, unless each has a table [[card]]", None
-        yield from self._card_contradictions()
-
-    def _card_contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """A card is wired beside QEMU or through its filters, and moved by the node or by commands, never both."""
-        if self.card and self.qemu.netdev:
-            yield "qemu.netdev", "no such key, since [[card]] names the netdev", self.qemu.netdev
-        for name in ("serve", "retire"):
-            command = getattr(self.network, name)
-            if self.card and command:
-                yield f"network.{name}", "no such command, since the node moves the tap of each [[card]]", command[0]
+        if not self.card:
+            yield "card", "a table [[card]] with netdev and bridge for each network card", None
         for key in ("netdev", "tap"):
             given = [getattr(card, key) for card in self.card]
             for number, value in enumerate(given):

@@ -12,7 +12,7 @@ them). A `PlanRun` is one attempt: it is told how each step has ended and says w
 * **Every step that was begun is undone**, in reverse order, including the step that failed: it may have done half of
   its work. An undo that finds nothing to undo succeeds.
 * **An undo that fails stops only the undos that would do harm**: `undo_needs` names the steps that must be undone
-  first. The path to the guest is not closed while its filters exist, because QEMU drops what they cannot deliver.
+  first. The path to the guest is not closed while the node's TAPs have their places: the guest would be cut off.
 * **`is_always`** steps are done in their place and again after a failure, so that the VM is never left stopped.
 * A plan without undos only goes forward, since a failover cannot be taken back. After a failure it runs again from its
   beginning.
@@ -216,22 +216,22 @@ PROTECT: Final = Plan(
             "that the guest notices. The other node discards that QEMU when the link is closed",
         ),
         Step(
-            "add-chardevs",
-            "QEMU listens on four sockets; nothing uses them yet",
-            undo="remove-chardevs",
-            undo_needs=("add-filters",),
+            "make-taps",
+            "for each card a TAP of the node, like the guest's and in no bridge: nothing uses it yet",
+            undo="remove-taps",
+            undo_needs=("take-place",),
         ),
         Step(
             "open-path",
-            "the node connects to them and passes all frames on. This precedes the filters, because a filter without "
-            "a connection drops frames",
+            "the node opens both and passes all frames on. This precedes the move, which would cut the guest off else",
             undo="close-path",
-            undo_needs=("add-filters",),
+            undo_needs=("take-place",),
         ),
         Step(
-            "add-filters",
-            "in list order, so that no frame loops; frames that cannot be injected yet wait in the socket",
-            undo="remove-filters",
+            "take-place",
+            "the node's TAPs take the places of the guest's in their bridges; what clients send meanwhile is lost for "
+            "some milliseconds",
+            undo="give-back-place",
         ),
         Step("open-relay", "a connection for the migration stream, to the secondary's QEMU", undo="close-relay"),
         Step(
@@ -260,9 +260,9 @@ PREPARE_SECONDARY: Final = Plan(
         ),
         Step("connect-qmp", "QMP, and the second QMP connection, for yank, if configured"),
         Step("probe", "refuse what cannot work, here also by this QEMU's version and devices"),
-        Step("add-chardevs", "QEMU listens on four sockets"),
-        Step("open-path", "the node connects to them; before the filters, which would drop frames", undo="close-path"),
-        Step("add-filters", "the node is in the guest's path, so a takeover only changes routes"),
+        Step("make-taps", "for each card a TAP of the node, in no bridge"),
+        Step("open-path", "the node opens both, and holds all frames until the first state", undo="close-path"),
+        Step("stay-apart", "the guest's taps leave their bridges; a takeover puts the node's there"),
         Step(
             "set-capabilities",
             "x-colo and events, before the stream begins: without them QEMU 10 aborts at its first byte",
@@ -286,12 +286,7 @@ TAKE_OVER: Final = Plan(
             "x-colo-lost-heartbeat, until QEMU has resumed the guest. A checkpoint that was not loaded is void: the "
             "guest keeps its state and the node its offsets",
         ),
-        Step(
-            "filters-on",
-            "QEMU 7.2 turns filters off when it leaves COLO; the guest's frames then bypass the node, with the "
-            "secondary's sequence numbers. So this precedes serve-network",
-        ),
-        Step("serve-network", "the tap joins the network before anything is sent to the clients"),
+        Step("serve-network", "the node's TAPs join the network before anything is sent to the clients"),
         Step(
             "switch-routes",
             "the guest serves the clients; the node sends again what the clients have not acknowledged",
@@ -321,12 +316,12 @@ GO_ALONE: Final = Plan(
         _ENSURE_RUNNING._replace(says="the primary is stopped if the secondary has died in a checkpoint"),
         Step("close-relay", "its stream has ended; the next `protect` opens another one"),
         Step(
-            "remove-filters",
-            "first the two that divert frames; then the node injects what it still has, and the other two follow. If "
-            "this fails, the node stays in the path and passes all frames on: nothing that it needs may be removed",
+            "give-back-place",
+            "the guest's taps get the places of the node's, which are removed. If this fails, or connections from "
+            "before a takeover are open, the node stays in the path and passes all frames on",
         ),
-        Step("close-path", "no filter uses it any more"),
-        Step("remove-chardevs", "last, since QEMU refuses to remove one that is in use"),
+        Step("close-path", "no frame goes through it any more"),
+        Step("remove-taps", "the node's TAPs are gone, in whichever step a `protect` has ended"),
         Step("reset-parameters", "x-colo off, so that the next migration is an ordinary one", is_required=False),
     ),
 )

@@ -4,11 +4,11 @@ import re
 from typing import Final, Literal
 
 COMMANDS: Final = frozenset({
-    "announce-self", "chardev-add", "chardev-remove", "cont", "human-monitor-command", "migrate", "migrate-incoming",
-    "migrate-set-capabilities", "migrate-set-parameters", "migrate_cancel", "object-add", "object-del", "qom-get",
-    "qom-list", "qom-list-types", "qom-set", "query-block", "query-chardev", "query-colo-status", "query-cpus-fast",
-    "query-kvm", "query-memory-size-summary", "query-migrate", "query-migrate-capabilities", "query-qmp-schema",
-    "query-status", "query-version", "query-yank", "quit", "stop", "x-colo-lost-heartbeat", "yank",
+    "announce-self", "cont", "human-monitor-command", "migrate", "migrate-incoming", "migrate-set-capabilities",
+    "migrate-set-parameters", "migrate_cancel", "object-add", "object-del", "qom-get", "qom-list", "qom-list-types",
+    "query-block", "query-colo-status", "query-cpus-fast", "query-kvm", "query-memory-size-summary", "query-migrate",
+    "query-migrate-capabilities", "query-qmp-schema", "query-status", "query-version", "query-yank", "quit", "stop",
+    "x-colo-lost-heartbeat", "yank",
 })  # fmt: skip
 """Without the handshake's qmp_capabilities."""
 

@@ -41,20 +41,18 @@ class Finding:
     """A refusal that `colo protect --force` overrides: COLO begins, and is known or feared to lose the guest."""
 
 
-def judge(
-    facts: Facts, role: Role, netdev: str, *, cards: Sequence[str] = (), has_yank_socket: bool = True
-) -> list[Finding]:
-    """The problems of this QEMU as `role`, with filters on `netdev`; refusals first. Empty: none.
+def judge(facts: Facts, role: Role, cards: Sequence[str], *, has_yank_socket: bool = True) -> list[Finding]:
+    """The problems of this QEMU as `role`; refusals first. Empty: none.
 
-    `cards`: the netdevs that the node stands beside instead; then `netdev` is "".
-    A primary is judged before it is protected, a secondary while it waits for its migration.
+    `cards`: the netdevs whose taps the node reads and writes itself. A primary is judged before it is protected, a
+    secondary while it waits for its migration.
     """
     findings = [
         *_abilities(facts),
         *_machine(facts),
         *_devices(facts),
         *_proxies(facts),
-        *(_beside(facts, cards) if cards else _network(facts, netdev)),
+        *_network(facts, cards),
         *_state(facts, role),
         *_storage(facts),
         *_emulation(facts),
@@ -97,11 +95,6 @@ def _abilities(facts: Facts) -> Iterator[Finding]:
                 f"no-{command}",
                 f"this QEMU has no command {command}, needed for {needed_for}: use one that was built with replication",
             )
-    if "filter-redirector" not in facts.object_types:
-        yield _refuse(
-            "no-filter-redirector",
-            "this QEMU has no filter-redirector, so no frame reaches the node: use one that was built with it",
-        )
     if "yank" not in facts.commands:
         yield _warn(
             "no-yank",
@@ -135,34 +128,7 @@ def _proxies(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _network(facts: Facts, netdev: str) -> Iterator[Finding]:
-    found = facts.netdevs.get(netdev)
-    if found is None:
-        known = ", ".join(sorted(facts.netdevs)) or "none"
-        yield _refuse(
-            "no-netdev", f"there is no netdev {netdev}: set [qemu] netdev to the id of the tap; known: {known}"
-        )
-    elif found.refusal is not None and "vhost" in found.refusal.lower():
-        yield _refuse("vhost", f"netdev {netdev} uses vhost, which bypasses QEMU's filters: start QEMU with vhost=off")
-    elif found.queues > 1 or (found.refusal is not None and "multiqueue" in found.refusal):
-        yield _refuse(
-            "multiqueue", f"netdev {netdev} has several queues, filters need one: start QEMU with queues=1 and mq=off"
-        )
-    elif found.refusal is not None:
-        yield _refuse("filter-refused", f"QEMU accepts no filter on netdev {netdev}: {' '.join(found.refusal.split())}")
-    elif all(nic.netdev != netdev for nic in facts.nics):
-        yield _refuse("no-nic", f"no network device of the guest uses netdev {netdev}: add -device …,netdev={netdev}")
-    if len(facts.nics) > 1:
-        others = ", ".join(nic.name for nic in facts.nics if nic.netdev != netdev)
-        yield _warn(
-            "several-nics",
-            f"only frames of netdev {netdev} are compared and held; both hosts send those of {others} unchecked: "
-            "remove the others, or keep them off the network",
-        )
-
-
-def _beside(facts: Facts, cards: Sequence[str]) -> Iterator[Finding]:
-    """Of netdevs whose taps the node reads and writes itself."""
+def _network(facts: Facts, cards: Sequence[str]) -> Iterator[Finding]:
     for card in cards:
         found = facts.netdevs.get(card)
         if found is None:

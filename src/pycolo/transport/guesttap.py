@@ -41,9 +41,16 @@ anew once the guest stands still."""
 class GuestTap:
     """See `pycolo.transport.ports.Port`. Everything else is for the data path's thread, and never blocks."""
 
-    def __init__(self, name: str, sock: socket.socket, vnet_len: int, interface: TapInterface) -> None:
-        """`sock` and `interface` are closed with the port."""
+    def __init__(
+        self, name: str, sock: socket.socket, vnet_len: int, interface: TapInterface, *, may_go: bool = False
+    ) -> None:
+        """`sock` and `interface` are closed with the port.
+
+        `may_go`: the tap goes with its QEMU, whose end others notice. Then nothing comes from it, and what is written
+        to it is dropped; else that is a `ConnectError`.
+        """
         self.name = name
+        self._may_go = may_go
         self.vnet_len = vnet_len
         self._sock = sock
         self._interface = interface
@@ -69,7 +76,7 @@ class GuestTap:
     def read_batch(self, buf: Buffer, pos: int) -> int:
         """Read waiting frames; see `Port`."""
         end = self.frames.read_batch(buf, pos)
-        if end == pos:
+        if end == pos and not (self.frames.failed_errno and self._is_gone):
             check_there(self.name, self.frames, self._sock)
         return end
 
@@ -120,17 +127,26 @@ class GuestTap:
 
     def is_output_read(self) -> bool:
         """Whether all that the guest has sent was read, as far as the socket had room for it. Raises `ConnectError`."""
+        if self._is_gone:
+            return True
         _, drops = self._interface.socket_counts()
         return self._interface.rx_packets() - self._rx_before == self.got + drops
 
     @property
     def strayed(self) -> str | None:
         """Why the counts of the input cannot be trusted until the next `purge`. Raises `ConnectError`."""
+        if self.tap.read_by_guest < 0 and self._is_gone:
+            return None
         if foreign := self.frames.foreign - self._foreign_before:
             return f"{self.name}: {foreign} frames of others were sent on it"
         if (more := self._read_by_guest() - self.tap.sent) > 0:
             return f"{self.name}: {more} frames more were read from it than this node has sent"
         return None
+
+    @property
+    def _is_gone(self) -> bool:
+        """A packet socket loses its interface when that is deleted."""
+        return self._may_go and not self._sock.getsockname()[0]
 
     def _read_by_guest(self) -> int:
         count = self.tap.read_by_guest
@@ -188,13 +204,14 @@ def _quiet(counts: Callable[[], object]) -> None:
             return
 
 
-def open_guest(spec: PortSpec, option: str) -> GuestTap:
-    """A port on the interface behind which a guest lives. Raises `ConnectError`."""
+def open_guest(spec: PortSpec, option: str, *, may_go: bool = False) -> GuestTap:
+    """A port on the interface behind which a guest lives. `may_go`: see `GuestTap`. Raises `ConnectError`."""
     with opening(spec, option):
         sock = packet_socket(spec)
         try:
             sock.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
-            return GuestTap(f"{option} {spec.target}", sock, vnet_len_of(sock), TapInterface(spec.target, sock))
+            interface = TapInterface(spec.target, sock)
+            return GuestTap(f"{option} {spec.target}", sock, vnet_len_of(sock), interface, may_go=may_go)
         except BaseException:
             sock.close()
             raise

@@ -11,8 +11,8 @@ Only the command line imports it. What the pair does is decided by `failover.pai
     pathslot        the data paths of this host's guest, one for each card, or none
     primarypaths    … of the primary's guest, and the node's place in its network
     cardrows        what a takeover keeps for each card
-    guestwiring     how the node stands in the guest's path: filterwiring in QEMU's network, tapwiring beside it
-    makewiring      … as the node's file says
+    guestwiring     how the node stands in the guest's path
+    tapwiring       … with its own TAP in the place of the guest's
     guesthost       what a guest needs of its node; host: that, made of the node's parts
     sides           where the links of a node whose role changes come from
     otherpaths      questions to the other node apart from the link
@@ -28,10 +28,8 @@ Only the command line imports it. What the pair does is decided by `failover.pai
                     of the guest
     curing          what QEMU's bugs need at certain moments: `qmp.cures`, carried out
     machine         one QEMU: process, QMP, events
-    wiring          chardevs and filters over QMP
-    commandline     … and on a command line
+    commandline     what a QEMU needs on its command line
     paths           the data paths, made from the configuration
-    qemuport        a chardev's socket that never makes QEMU wait
     memory          a node's memory stays flat
     hooks, leftover, findings, nodeoptions     one small thing each
 """

@@ -31,10 +31,10 @@ from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.hooks import Network
 from pycolo.vm.jobs import Job, Jobs
 from pycolo.vm.leftover import is_our_qemu
-from pycolo.vm.makewiring import make_wiring
 from pycolo.vm.pathslot import PathSlot
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.secondaryguest import SecondaryGuest, end_leftover
+from pycolo.vm.tapwiring import make_wiring
 from pycolo.vm.vhostcheck import VhostCheck
 
 RETRY_S: Final = 1.0
@@ -61,8 +61,7 @@ class VmGuest:
         self._host = host
         self._slot = PathSlot(host)
         self._wiring = make_wiring(host.config, Network(host.config, host.role, host.term))
-        cards = max(1, len(host.config.card))
-        self._rows = CardRows(host.config.qemu.directory, host.config.pair, host.term, cards)
+        self._rows = CardRows(host.config.qemu.directory, host.config.pair, host.term, len(host.config.card))
         self._jobs = Jobs()
         self._keeping: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -358,7 +357,7 @@ class VmGuest:
         if not side.is_tidy:
             await self._wiring.serve_alone()
             if not side.is_wired:
-                await self._wiring.settle(side.machine)
+                await self._wiring.settle(await side.machine.netdevs())
             side.is_tidy = True
 
     async def _prepare(self, link: int, data: DataLinks, ready: Ready, answer: Answer) -> None:

@@ -1,4 +1,4 @@
-"""The user's commands `network.serve` and `network.retire`, which connect the guest's tap and disconnect it."""
+"""The user's commands `network.serve` and `network.retire`: what else a host that serves needs, beside the taps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -21,11 +21,11 @@ class Network:
         self._term = term
 
     async def serve(self) -> None:
-        """Connect the guest's tap to the network. Raises `FailoverError`."""
+        """This host serves. Raises `FailoverError`."""
         await self._run("serve", self._config.network.serve)
 
     async def leave(self) -> None:
-        """Disconnect the guest's tap. Raises `FailoverError`."""
+        """It does not, or no longer. Raises `FailoverError`."""
         await self._run("retire", self._config.network.retire)
 
     async def _run(self, name: str, words: Sequence[str]) -> None:

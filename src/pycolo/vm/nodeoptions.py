@@ -1,22 +1,27 @@
 """From a pair's configuration to what the link and the data path need, for either role."""
 
+from typing import Final
+
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.config import PairConfig
 from pycolo.link.hello import Role
 from pycolo.node.options import NodeOptions
-from pycolo.vm.wiring import ports
+from pycolo.transport.portspec import parse_port
+
+_LAN: Final = parse_port("tap:node,vnet_hdr=on", "card")
+_GUEST: Final = parse_port("packet:guest,vnet_hdr=on", "card")
+"""In the place of the cards' ports, which `pycolo.vm.tapwiring` opens: all of them have vnet headers."""
 
 
 def node_options(config: PairConfig, role: Role) -> NodeOptions:
     """The primary listens at this node's address, the secondary dials the other's."""
-    given = ports(config.qemu.directory)
     return NodeOptions(
         role=role,
         link=config.link.listen if role is Role.PRIMARY else config.link.peer,
-        lan_in=given["lan_in"],
-        lan_out=given["lan_out"],
-        guest_in=given["guest_in"],
-        guest_out=given["guest_out"],
+        lan_in=_LAN,
+        lan_out=_LAN,
+        guest_in=_GUEST,
+        guest_out=_GUEST,
         pair=config.pair,
         tls=config.link.tls,
         insecure=config.link.insecure,

@@ -24,7 +24,7 @@ def _comparator(options: NodeOptions) -> Comparator:
         needs_handshake=False,  # the secondary has the primary's state: older connections are alike too
         **node_ages(options.compare_timeout_ms),
         queue_packets_max=options.queue_packets_max,
-        primary_name="colo-guest-in",
+        primary_name="guest",
         secondary_name="data link",
     )
 
@@ -60,10 +60,10 @@ def make_primary_path(
         return path
     path = PrimaryPath(
         comparator,
-        begins.lan_in,
-        begins.lan_out,
-        begins.guest_in,
-        begins.guest_out,
+        begins.lan,
+        begins.lan,
+        begins.guest,
+        begins.guest,
         on_commands,
         tap=begins.tap,
         rewriter=rewriter,
@@ -76,9 +76,7 @@ def make_primary_path(
 
 def restored_rewriter(options: NodeOptions, kept: KeptRows) -> tuple[Rewriter, Restored]:
     """The rewriter of a node that had taken over before it was started again."""
-    rewriter = new_rewriter(
-        keeps_copies=False, has_vnet=options.has_vnet, client_name="colo-lan-in", guest_name="colo-guest-in"
-    )
+    rewriter = new_rewriter(keeps_copies=False, has_vnet=options.has_vnet, client_name="LAN", guest_name="guest")
     return rewriter, kept.restore(rewriter, now_us())
 
 
@@ -90,15 +88,13 @@ def make_secondary_path(
     rows: RowsFile | None = None,
 ) -> SecondaryPath:
     """A path between the link and the guest. The arguments: see `DataPath`, `SecondaryPath`."""
-    rewriter = new_rewriter(
-        keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="colo-guest-in"
-    )
+    rewriter = new_rewriter(keeps_copies=True, has_vnet=options.has_vnet, client_name="data link", guest_name="guest")
     return SecondaryPath(
         rewriter,
-        ports.lan_in,
-        ports.lan_out,
-        ports.guest_in,
-        ports.guest_out,
+        ports.lan,
+        ports.lan,
+        ports.guest,
+        ports.guest,
         on_serving=on_serving,
         tap=ports.tap,
         rows=rows,

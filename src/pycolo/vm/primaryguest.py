@@ -101,9 +101,9 @@ class PrimaryGuest:
             **self._both_handlers(),
             "probe": self.probe,
             "prepare-peer": self.prepare_peer,
-            "add-chardevs": self.add_chardevs,
+            "make-taps": self.make_taps,
             "open-path": self.open_path,
-            "add-filters": self.add_filters,
+            "take-place": self.take_place,
             "open-relay": self.open_relay,
             "set-parameters": self.set_parameters,
             "migrate": self.migrate,
@@ -117,9 +117,9 @@ class PrimaryGuest:
             "leave-colo": self.leave_colo,
             "reset-parameters": self.reset_parameters,
             "close-relay": self.close_relay,
-            "remove-filters": self.remove_filters,
+            "give-back-place": self.give_back_place,
             "close-path": self.close_path,
-            "remove-chardevs": self.remove_chardevs,
+            "remove-taps": self.remove_taps,
         }
 
     async def probe(self) -> None:
@@ -127,7 +127,7 @@ class PrimaryGuest:
         qemu, findings = self._config.qemu, self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
         cards = [card.netdev for card in self._config.card]
-        found = judge(self.facts, "primary", qemu.netdev, cards=cards, has_yank_socket=qemu.yank is not None)
+        found = judge(self.facts, "primary", cards, has_yank_socket=qemu.yank is not None)
         findings.weigh("guest", found, self._config.pair)
 
     async def prepare_peer(self) -> None:
@@ -145,19 +145,18 @@ class PrimaryGuest:
         findings.hear(answer)
         findings.weigh("pair", compare(self._known, theirs), self._config.pair)
 
-    async def add_chardevs(self) -> None:
-        """Let QEMU listen on the four sockets."""
-        assert self.facts is not None
-        await self.paths.make_ready(self.machine, self.facts)
+    async def make_taps(self) -> None:
+        """Make the nodes' TAPs."""
+        await self.paths.make_ready(self._known)
 
     async def open_path(self) -> None:
         """Start the data paths, which pass all frames on until the first synchronisation."""
         attempt = self._present
         await self.paths.open(attempt.link, attempt.take_data())
 
-    async def add_filters(self) -> None:
-        """Insert the node into the guest's path."""
-        await self.paths.insert(self.machine)
+    async def take_place(self) -> None:
+        """Put the nodes' TAPs in the places of the guest's."""
+        await self.paths.insert()
 
     async def open_relay(self) -> None:
         """Open both ends of the migration stream: a unix socket for this QEMU, a connection to the other node."""
@@ -185,7 +184,6 @@ class PrimaryGuest:
         assert self._listening is not None
         attempt, link = self._present, self._link
         assert link is not None
-        await self.paths.start_mirroring()
         curing = Curing(self.machine, self._known, "primary")
         await curing.apply(Moment.BEFORE_MIGRATE)
         loop = asyncio.get_running_loop()
@@ -315,7 +313,7 @@ class PrimaryGuest:
         elif link is not None:
             link.close()
 
-    async def remove_filters(self) -> None:
+    async def give_back_place(self) -> None:
         """Connect the guest to its network directly, unless open connections still need their offsets translated."""
         await self.paths.withdraw(self.machine)
 
@@ -323,9 +321,9 @@ class PrimaryGuest:
         """End the data paths."""
         await self.paths.close()
 
-    async def remove_chardevs(self) -> None:
-        """Remove the four sockets."""
-        await self.paths.clear(self.machine)
+    async def remove_taps(self) -> None:
+        """Remove the nodes' TAPs."""
+        await self.paths.clear()
 
     async def ensure_running(self) -> None:
         """Resume the guest if it is stopped."""
@@ -366,7 +364,8 @@ class PrimaryGuest:
         """The secondary has taken over: its QEMU and its path now belong to this object."""
         self.machine = side.machine
         self.machine.rebind(self._heard_event, self._heard_end)
-        self.paths.serving, side.paths = side.paths, []
+        self.paths.adopt(side.paths)
+        side.paths = []
         self.is_tidy = True
 
     async def resume(self, kept: Sequence[KeptRows], files: CardRows) -> None:
@@ -377,10 +376,9 @@ class PrimaryGuest:
         """Remove what an earlier process of this node has left of COLO and of the wiring."""
         if (await self.machine.execute("query-colo-status"))["mode"] != "none":
             await self.leave_colo()
-        if await self.paths.is_left(self.machine):
-            log.info("the guest is still wired to an earlier process of this node; connecting it to its tap")
-            await self.remove_filters()
-        await self.remove_chardevs()
+        if self.paths.is_left:
+            log.info("the guest is still wired to an earlier process of this node; connecting it to its network")
+            await self.give_back_place()
         await self.ensure_running()
 
     def _heard_stream_end(self, attempt: Attempt, text: str) -> None:

@@ -46,7 +46,8 @@ class PrimaryPaths:
         self._on_stray = on_stray
         self._on_waits = host.note_waits
         self._options = node_options(host.config, Role.PRIMARY)
-        self._is_needed = False
+        self._has_place = False
+        """The guest's frames go through this node: its paths and TAPs stay until `withdraw` has changed that."""
         self.comparing: list[PrimaryPath] = []
         self.serving: list[SecondaryPath] = []
         """The paths with which this node has taken over, until the next `protect` replaces them."""
@@ -55,11 +56,16 @@ class PrimaryPaths:
         """Whether a data path of this node is in the guest's path."""
         return bool(self.comparing or self.serving)
 
+    def adopt(self, paths: list[SecondaryPath]) -> None:
+        """This node has taken over with these."""
+        self.serving = paths
+        self._has_place = True
+
     # ── protect ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def make_ready(self, machine: Machine, facts: Facts) -> None:
+    async def make_ready(self, facts: Facts) -> None:
         """See `GuestWiring`."""
-        await self._wiring.make_ready(machine, facts)
+        await self._wiring.make_ready(facts)
 
     async def open(self, link: int, data: DataLinks) -> None:
         """Start the data paths, which pass all frames on until the first synchronisation."""
@@ -90,16 +96,12 @@ class PrimaryPaths:
             await asyncio.to_thread(path.join)
         return states
 
-    async def insert(self, machine: Machine) -> None:
+    async def insert(self) -> None:
         """Put the node into the guest's path."""
-        await self._wiring.insert(machine)
+        await self._wiring.insert()
+        self._has_place = True
         # What the bridge has still sent to a tap is in no count: from here on the node alone sends there.
         await ask_paths(self.comparing, lambda path: path.give_up_input)
-
-    async def start_mirroring(self) -> None:
-        """The migration begins; beside a tap mirroring begins with the first synchronisation."""
-        if not self._wiring.is_exact:
-            await ask_paths(self.comparing, lambda path: path.start_mirroring)
 
     # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,21 +112,19 @@ class PrimaryPaths:
 
     async def withdraw(self, machine: Machine) -> None:
         """Connect the guest to its network directly, unless open connections still need their offsets translated."""
-        self._is_needed = await self._has_offsets(machine)
-        if self._is_needed:
+        if await self._has_offsets(machine):
             log.info("connections from before a takeover are still open: the node stays in the guest's path")
-        elif self._wiring.is_exact:
-            await self._step_aside(machine)
         else:
-            await self._wiring.withdraw(machine)
+            await self._step_aside()
+            self._has_place = False
 
-    async def _step_aside(self, machine: Machine) -> None:
+    async def _step_aside(self) -> None:
         """The node's TAPs go while they are open, so the data paths must not look at them."""
         paths = [*self.comparing, *self.serving]
         with suppress(StateError):  # halted
             await ask_paths(paths, lambda path: path.pause)
         try:
-            await self._wiring.withdraw(machine)
+            await self._wiring.withdraw()
         except BaseException:
             for path in paths:
                 path.post(path.go_on)
@@ -140,31 +140,33 @@ class PrimaryPaths:
         return False
 
     async def close(self) -> None:
-        """End the data paths, unless they are needed."""
-        if not self._is_needed:
+        """End the data paths, unless the guest's frames go through them."""
+        if not self._has_place:
             await self._slot.drop([*self.comparing, *self.serving])
             self.comparing, self.serving = [], []
 
-    async def clear(self, machine: Machine) -> None:
-        """See `GuestWiring`; nothing while the paths are needed."""
-        if not self._is_needed:
-            await self._wiring.clear(machine)
+    async def clear(self) -> None:
+        """Remove the nodes' TAPs, unless the guest's frames go through them."""
+        if not self._has_place:
+            await self._wiring.withdraw()
 
     async def abandon(self) -> None:
         """The guest is gone."""
-        self._is_needed = False
+        self._has_place = False
         await self.close()
 
     # ── a node that was started again ─────────────────────────────────────────────────────────────────────────
 
-    async def is_left(self, machine: Machine) -> bool:
+    @property
+    def is_left(self) -> bool:
         """See `GuestWiring`."""
-        return await self._wiring.is_left(machine)
+        return self._wiring.is_left
 
     async def resume(self, machine: Machine, kept: Sequence[KeptRows], files: CardRows) -> None:
         """Translate the connections of before a takeover again, if the guest is still wired to this node."""
-        if not await self._wiring.renew(machine):
+        if not self._wiring.is_left:
             return
+        await self._wiring.make_ready(await machine.probe(is_forced=True))
         callbacks = self._callbacks()
         for number, (one, file, ports) in enumerate(zip(kept, files, self._wiring.open(), strict=True)):
             rewriter, restored = restored_rewriter(self._options, one)
@@ -178,5 +180,6 @@ class PrimaryPaths:
                 self._options, callbacks, self._on_differences(number), ports, rewriter=rewriter, rows=file
             )
             self.comparing.append(path)
+        self._has_place = True
         self._slot.use(self.comparing)
         await self._wiring.serve()  # the node may have been killed before it had all of the guest's place

@@ -95,9 +95,9 @@ class SecondaryGuest:
             "start-qemu": self.start_qemu,
             "connect-qmp": self.connect_qmp,
             "probe": self.probe,
-            "add-chardevs": self.add_chardevs,
+            "make-taps": self.make_taps,
             "open-path": self.open_path,
-            "add-filters": self.add_filters,
+            "stay-apart": self.stay_apart,
             "set-capabilities": self.set_capabilities,
             "listen-for-migration": self.listen_for_migration,
             "stop-qemu": self.stop_qemu,
@@ -121,14 +121,14 @@ class SecondaryGuest:
         qemu, findings = self._config.qemu, self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
         cards = [card.netdev for card in self._config.card]
-        found = judge(self.facts, "secondary", qemu.netdev, cards=cards, has_yank_socket=qemu.yank is not None)
+        found = judge(self.facts, "secondary", cards, has_yank_socket=qemu.yank is not None)
         findings.weigh("guest", found, self._config.pair)
         self._curing = Curing(self.machine, self.facts, "secondary")
 
-    async def add_chardevs(self) -> None:
-        """Let QEMU listen on the four sockets."""
+    async def make_taps(self) -> None:
+        """Make the nodes' TAPs."""
         assert self.facts is not None
-        await self._wiring.make_ready(self.machine, self.facts)
+        await self._wiring.make_ready(self.facts)
 
     async def open_path(self) -> None:
         """Start the data paths, which hold all frames until the guest has loaded its first state."""
@@ -146,9 +146,9 @@ class SecondaryGuest:
         await ask_paths(self.paths, lambda path: path.hold)
         await self._slot.attach(self.paths, self._link, data)
 
-    async def add_filters(self) -> None:
-        """Insert the node into the guest's path."""
-        await self._wiring.insert_apart(self.machine)
+    async def stay_apart(self) -> None:
+        """Take the guest's taps out of their bridges."""
+        await self._wiring.insert_apart()
         await ask_paths(self.paths, lambda path: path.give_up_input)  # from here on the node alone sends there
 
     async def set_capabilities(self) -> None:
@@ -229,7 +229,6 @@ class SecondaryGuest:
         return {
             "yank": self.yank,
             "leave-colo": self.leave_colo,
-            "filters-on": self.filters_on,
             "serve-network": self.serve_network,
             "switch-routes": self.switch_routes,
             "announce": self.announce,
@@ -288,10 +287,6 @@ class SecondaryGuest:
             await self.machine.yank()
             if await self._colo_mode() != "none":
                 await self.machine.execute("x-colo-lost-heartbeat")
-
-    async def filters_on(self) -> None:
-        """Turn the filters on again: QEMU 7.2 turns them off when it leaves COLO."""
-        await self._wiring.after_colo(self.machine)
 
     async def serve_network(self) -> None:
         """Give the node the guest's place in the network. From here on its next start finds the guest's connections."""

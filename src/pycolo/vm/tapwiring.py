@@ -15,14 +15,16 @@ from typing import Final, Protocol
 
 import structlog
 
+from pycolo.config import PairConfig
 from pycolo.errors import ConfigError
 from pycolo.hostnet.trial import send_trial
+from pycolo.hostnet.wire import Wire
 from pycolo.qmp.probe import Facts, Netdev
 from pycolo.transport.guesttap import GuestTap, open_guest
 from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import parse_port
 from pycolo.vm.guestwiring import CardPorts
-from pycolo.vm.machine import Machine
+from pycolo.vm.hooks import Network
 
 log = structlog.get_logger("colo")
 
@@ -82,24 +84,29 @@ class Card:
         """The ports of this card's data path. Raises `ConnectError`."""
         lan = open_device(parse_port(f"tap:{self.wire.node_tap},vnet_hdr=on", "card"), f"card {self.netdev}")
         try:
-            guest = open_guest(parse_port(f"packet:{self.tap},vnet_hdr=on", "card"), f"card {self.netdev}")
+            spec = parse_port(f"packet:{self.tap},vnet_hdr=on", "card")
+            guest = open_guest(spec, f"card {self.netdev}", may_go=True)
         except BaseException:
             lan.close()
             raise
         self.port = guest
-        return CardPorts(lan, lan, guest, guest, guest)
+        return CardPorts(lan, guest, guest)
 
 
 class TapWiring:
-    """See `GuestWiring`."""
+    """See `GuestWiring`. `hooks`: the user's own commands, for what else has to happen on a host that serves."""
 
-    is_exact = True
-
-    def __init__(self, cards: list[Card]) -> None:
+    def __init__(self, cards: list[Card], hooks: Network) -> None:
         self.cards = cards
+        self._hooks = hooks
 
-    async def make_ready(self, machine: Machine, facts: Facts) -> None:
-        """Make the nodes' TAPs."""
+    @property
+    def is_left(self) -> bool:
+        """Whether a journal of an earlier process is there."""
+        return any(card.wire.is_left for card in self.cards)
+
+    async def make_ready(self, facts: Facts) -> None:
+        """Make the nodes' TAPs. Those of an earlier process are in their places still."""
         for card in self.cards:
             card.find(facts.netdevs)
             await asyncio.to_thread(card.wire.prepare, card.tap)
@@ -116,45 +123,29 @@ class TapWiring:
             raise
         return made
 
-    async def insert(self, machine: Machine) -> None:
+    async def insert(self) -> None:
         """The nodes' TAPs take the places of the guest's."""
         await self._each("attach")
 
-    async def insert_apart(self, machine: Machine) -> None:
+    async def insert_apart(self) -> None:
         """No TAP is in a bridge."""
         await self._each("hold_apart")
 
-    async def withdraw(self, machine: Machine) -> None:
+    async def withdraw(self) -> None:
         """The guest's TAPs are back in their places."""
         await self._each("detach")
 
-    async def clear(self, machine: Machine) -> None:
-        """Nothing is left after `withdraw`."""
-
-    async def renew(self, machine: Machine) -> bool:
-        """The nodes' TAPs outlive the node, in their places."""
-        if not await self.is_left(machine):
-            return False
-        await self.make_ready(machine, await machine.probe(is_forced=True))
-        return True
-
-    async def is_left(self, machine: Machine) -> bool:
-        """Whether a journal of an earlier process is there."""
-        return any(card.wire.is_left for card in self.cards)
-
-    async def after_colo(self, machine: Machine) -> None:
-        """Nothing of ours is in QEMU."""
-
     async def serve(self) -> None:
-        """The nodes' TAPs join their bridges; the guest's stay out."""
+        """The nodes' TAPs join their bridges; the guest's stay out, even if the user's command has moved them."""
+        await self._hooks.serve()
         await self._each("attach")
 
     async def serve_alone(self) -> None:
-        """Nothing: see `settle`."""
+        """See `settle` for the taps."""
+        await self._hooks.serve()
 
-    async def settle(self, machine: Machine) -> None:
+    async def settle(self, netdevs: Mapping[str, Netdev]) -> None:
         """See `GuestWiring`. A card of which nothing says where it belongs is warned of: its user may know."""
-        netdevs = await machine.netdevs()
         for card in self.cards:
             try:
                 card.find(netdevs)
@@ -170,7 +161,17 @@ class TapWiring:
     async def leave(self) -> None:
         """No TAP is in a bridge."""
         await self._each("hold_apart")
+        await self._hooks.leave()
 
     async def _each(self, what: str) -> None:
         for card in self.cards:
             await asyncio.to_thread(getattr(card.wire, what))
+
+
+def make_wiring(config: PairConfig, hooks: Network) -> TapWiring:
+    """As the node's file says."""
+    cards = [
+        Card(card.netdev, card.tap, Wire(config.pair, number, card, config.state))
+        for number, card in enumerate(config.card)
+    ]
+    return TapWiring(cards, hooks)

@@ -1,4 +1,4 @@
-"""`[[card]]`: one table per network card, in the place of `qemu.netdev` and of the commands of `[network]`."""
+"""`[[card]]`: one table per network card."""
 
 import pytest
 
@@ -44,8 +44,6 @@ def test_cards_are_read_in_their_order() -> None:
         CardOptions(netdev="hn0", bridge="br0"),
         CardOptions(netdev="hn1", tap="vnet1", vlan=12),
     )
-    assert read(FILE + CARDS).qemu.netdev == ""
-    assert read(FILE.replace("[qemu]", '[qemu]\nnetdev = "hn0"')).card == ()
 
 
 def test_what_describe_writes_has_the_same_cards() -> None:
@@ -57,7 +55,7 @@ def test_what_describe_writes_has_the_same_cards() -> None:
 INTERFACE = "expected the name of a network interface, at most 15 characters"
 ONE = "[[card]]\nnetdev = 'hn0'\n"
 WRONG = [
-    ("", "qemu.netdev: expected the netdev to protect, unless each has a table [[card]], found nothing"),
+    ("", "card: expected a table [[card]] with netdev and bridge for each network card, found nothing"),
     ("[card]\nnetdev = 'hn0'", "card: expected tables [[card]], found a table"),
     (
         "[[card]]\nbridge = 'br0'",
@@ -76,10 +74,14 @@ WRONG = [
         "card[1].tap: expected another one than card[0] has, found 't'",
     ),
     (
-        CARDS + "[network]\nserve = ['s']\nretire = ['r']",
+        CARDS
+        + "[network]\nserve = ['ip', 'link', 'set', 'tap0', 'master', 'br0']\n"
+        + "retire = ['brctl', 'delif', 'br0', 'tap0']",
         (
-            "network.serve: expected no such command, since the node moves the tap of each [[card]], found 's'\n"
-            "network.retire: expected no such command, since the node moves the tap of each [[card]], found 'r'"
+            "network.serve: expected no command that moves a tap: the node does that, see the bridge of [[card]], "
+            "found 'master'\n"
+            "network.retire: expected no command that moves a tap: the node does that, see the bridge of [[card]], "
+            "found 'delif'"
         ),
     ),
     (ONE * 17, "card: expected at most 16 tables, found 17"),
@@ -91,9 +93,18 @@ def test_what_is_wrong_is_one_line(more: str, said: str) -> None:
     assert errors_of(FILE + more) == said.split("\n")
 
 
-def test_a_netdev_is_named_once() -> None:
-    text = FILE.replace("[qemu]", '[qemu]\nnetdev = "hn0"') + CARDS
-    assert errors_of(text) == ["qemu.netdev: expected no such key, since [[card]] names the netdev, found 'hn0'"]
+@pytest.mark.parametrize("cards", ["", CARDS])
+def test_a_file_of_an_earlier_version_is_told_what_to_write(cards: str) -> None:
+    old = FILE.replace("[qemu]", '[qemu]\nnetdev = "hn0"') + cards
+    (line,) = errors_of(old)
+    assert line.startswith("qemu.netdev: expected a table [[card]] with this netdev, and its bridge")
+    (line,) = errors_of(FILE + "[network]\nserve = ['true']\nretire = ['true']")
+    assert line.startswith("card: expected a table [[card]]")
+
+
+def test_commands_for_the_rest_may_stand_beside_cards() -> None:
+    found = read(FILE + CARDS + "[network]\nserve = ['ip', 'route', 'add', 'x']\nretire = ['ip', 'route', 'del', 'x']")
+    assert found.network.serve[2] == "add"
 
 
 def test_a_key_of_a_card_elsewhere_is_told_where_it_belongs() -> None:

@@ -25,8 +25,9 @@ peer = "host-b.example:9000"
 insecure = true
 [qemu]
 qmp = "/q"
-netdev = "hn0"
 directory = "/d"
+[[card]]
+netdev = "hn0"
 [control]
 socket = "/c"
 """
@@ -54,7 +55,7 @@ def test_the_example_is_read_as_it_says():
     assert (found.link.tls, found.link.insecure, found.link.insecure_link) == (Path("/etc/colo/vm1"), False, None)
     assert found.qemu.command[:2] == ["qemu-system-x86_64", "-machine"]
     assert found.qemu.environment == {"LANG": "C"}
-    assert found.network.retire[-1] == "nomaster"
+    assert [(card.netdev, card.bridge) for card in found.card] == [("hn0", "br0")]
     assert (found.arbiter.kind, found.arbiter.command[-1]) == ("command", "{peer}")
     assert (found.control.mode, found.control.group) == (0o660, "colo")
     assert found.metrics is not None
@@ -125,7 +126,6 @@ def test_every_command_survives_being_written_and_read(command: list[str], varia
         ("qemu.qmp", "/" + "x" * 107, "expected at most 107 bytes: a unix socket path must be short, found '/xxx"),
         ("qemu.directory", "/" + "ü" * 42, "expected at most 83 bytes"),
         ("qemu.directory", "/run/a,b", "without commas"),
-        ("qemu.netdev", "0x", "expected an id of QEMU"),
         ("qemu.command", [], "expected an array of strings, the program first, found an empty array"),
         ("qemu.command", "qemu", "expected an array of strings, the program first, found 'qemu'"),
         ("qemu.environment", {"A=B": "x"}, "expected names of environment variables, found 'A=B'"),
@@ -211,15 +211,9 @@ def test_an_element_has_its_own_place(path: str, value: object, said: str):
             "arbiter.command: expected an array of strings, the program first, since kind is",
         ),
         ({"arbiter.kind": "etcd"}, 'arbiter.endpoints: expected an array of URLs, since kind is "etcd", found nothing'),
-        ({"network.retire": None}, "network.retire: expected a command that undoes network.serve, found nothing"),
-        (
-            {"network.serve": None, "network.serve_dry_run": None},
-            "network.serve: expected a command that undoes network.retire, found nothing",
-        ),
-        (
-            {"network.serve": None, "network.retire": None},
-            "network.serve_dry_run: expected network.serve with it, found 'ip'",
-        ),
+        ({"network.serve": ["x"]}, "network.retire: expected a command that undoes network.serve, found nothing"),
+        ({"network.retire": ["x"]}, "network.serve: expected a command that undoes network.retire, found nothing"),
+        ({"network.serve_dry_run": ["ip"]}, "network.serve_dry_run: expected network.serve with it, found 'ip'"),
         (
             {"arbiter.command": None, "arbiter.kind": "manual"},
             "arbiter.dry_run: expected arbiter.command with it, found '/usr/local/sbin/fence-peer-check'",
@@ -254,7 +248,8 @@ def test_what_is_no_contradiction(changes: dict[str, object]):
     ("path", "said"),
     [
         ("link.lissen", "expected a key that exists (did you mean listen?)"),
-        ("qemu.netdef", "(did you mean netdev?)"),
+        ("qemu.direktory", "(did you mean directory?)"),
+        ("qemu.netdev", "expected a table [[card]] with this netdev, and its bridge in the place of network.serve"),
         ("heatbeat", "(did you mean heartbeat?)"),
         ("link.endpoints", "expected a key that exists here (it belongs into [arbiter])"),
         ("log.zzz", "expected one of the keys format, level"),
@@ -397,7 +392,7 @@ values = st.recursive(
 )
 PATHS = [
     *("pair", "role", "state", "link", "link.listen", "link.peer", "link.tls", "link.insecure", "link.insecure_link"),
-    *("qemu.qmp", "qemu.yank", "qemu.netdev", "qemu.directory", "qemu.command", "qemu.environment", "network.serve"),
+    *("qemu.qmp", "qemu.yank", "card", "qemu.directory", "qemu.command", "qemu.environment", "network.serve"),
     *("checkpoint.max_interval_ms", "compare.ack_policy", "heartbeat.timeout_ms", "arbiter.kind", "arbiter.command"),
     *("arbiter.endpoints", "arbiter.prefix", "control.socket", "control.mode", "control.group", "metrics.listen"),
 ]

@@ -76,7 +76,7 @@ def test_the_formats_and_levels_of_the_log_are_those_that_there_are():
 
 def test_the_errors_that_the_page_shows_are_those_of_the_code():
     shown = re.findall(r"^    colo: /etc/colo/vm1.toml: (.*)$", TEXT, flags=re.MULTILINE)
-    wrong = example().replace('listen = "10.0.0.1:9000"', 'listen = "x"').replace("netdev = ", "netdef = 1\nnetdev = ")
+    wrong = example().replace('listen = "10.0.0.1:9000"', 'listen = "x"').replace("bridge = ", "brigde = 1\nbridge = ")
     with pytest.raises(ConfigFileError) as caught:
         parse(wrong.encode(), "vm.toml")
     assert [line.removeprefix("vm.toml: ") for line in str(caught.value).splitlines()] == shown

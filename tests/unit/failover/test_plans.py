@@ -79,18 +79,18 @@ def test_a_failure_undoes_what_was_begun_in_reverse_order(plan, name):
 
 def test_an_undo_that_fails_stops_no_other_unless_that_would_harm():
     run = PlanRun(PROTECT)
-    seen = follow(run, {"migrate", "remove-filters"})
+    seen = follow(run, {"migrate", "give-back-place"})
     assert seen[seen.index("migrate") + 1 :] == [
         "leave-colo",
         "reset-parameters",
         "close-relay",
-        "remove-filters",
+        "give-back-place",
         "ensure-running",
     ]
     assert run.problems == [
-        Problem("remove-filters", "no"),
-        Problem("close-path", "left out: add-filters could not be undone"),
-        Problem("remove-chardevs", "left out: add-filters could not be undone"),
+        Problem("give-back-place", "no"),
+        Problem("close-path", "left out: take-place could not be undone"),
+        Problem("remove-taps", "left out: take-place could not be undone"),
     ]
     assert run.phase is RunPhase.FAILED
     assert run.failure == Problem("migrate", "no")
@@ -145,13 +145,13 @@ def test_the_status():
     assert run.to_status() == {
         "name": "take-over",
         "phase": "doing",
-        "step": "filters-on",
+        "step": "serve-network",
         "done": ["yank", "leave-colo"],
         "failure": None,
         "problems": ["yank: nothing hangs"],
     }
     run.step_failed("QMP is gone")
-    assert run.to_status()["failure"] == "filters-on: QMP is gone"
+    assert run.to_status()["failure"] == "serve-network: QMP is gone"
     assert run.to_status()["step"] is None
 
 
@@ -214,17 +214,17 @@ BEFORE = {
     PROTECT: [
         "probe",
         "prepare-peer",
-        "add-chardevs",
+        "make-taps",
         "open-path",
-        "add-filters",
+        "take-place",
         "open-relay",
         "set-parameters",
         "migrate",
         "first-checkpoint",
     ],
-    PREPARE_SECONDARY: ["start-qemu", "connect-qmp", "probe", "add-chardevs", "open-path", "add-filters"],
-    TAKE_OVER: ["yank", "leave-colo", "filters-on", "serve-network", "switch-routes", "announce"],
-    GO_ALONE: ["release-held", "leave-colo", "remove-filters", "close-path", "remove-chardevs"],
+    PREPARE_SECONDARY: ["start-qemu", "connect-qmp", "probe", "make-taps", "open-path", "stay-apart"],
+    TAKE_OVER: ["yank", "leave-colo", "serve-network", "switch-routes", "announce"],
+    GO_ALONE: ["release-held", "leave-colo", "give-back-place", "close-path", "reset-parameters"],
 }
 
 
@@ -241,9 +241,9 @@ def test_a_secondary_sets_its_capabilities_before_the_stream_may_come():
 
 def test_protect_puts_back_what_it_made():
     assert [step.undo for step in PROTECT.steps if step.undo] == [
-        "remove-chardevs",
+        "remove-taps",
         "close-path",
-        "remove-filters",
+        "give-back-place",
         "close-relay",
         "reset-parameters",
         "leave-colo",

@@ -143,7 +143,7 @@ def test_everything_is_read(path):
     assert facts.devices == ("i6300esb", "virtio-net-pci", "virtserialport")
     assert "virtio-net-pci at pci.0" in map(str, facts.places)
     assert (facts.ram_blocks, facts.proxies) == ({"pc.ram": 0x6002000}, ("comp0 (colo-compare)",))
-    found = {finding.code for finding in judge(facts, "primary", "hn0") if finding.severity == "refuse"}
+    found = {finding.code for finding in judge(facts, "primary", ["hn0"]) if finding.severity == "refuse"}
     assert found == {"vhost", "migration-blocked", "writable-disk", "other-proxy"}
 
 

@@ -8,14 +8,13 @@ from struct import pack
 
 import pytest
 
-from pycolo.errors import PeerError, QmpTimeout, StateError
+from pycolo.errors import ConnectError, FailoverError, PeerError, QmpTimeout, StateError
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER
 from pycolo.node.rowsfile import RowsFile
 from pycolo.path.cores import new_rewriter
 from pycolo.vm import guest
 from pycolo.vm.backstream import ColoMessage
-from pycolo.vm.commandline import FILTERS
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.secondaryguest import SecondaryGuest
 from support.guestworld import HANG, QemuStandIn, World, play, until
@@ -75,9 +74,9 @@ def names(plan, *but):
 
 
 def is_untouched(node):
-    """The guest runs by itself; nothing of COLO is left in its QEMU, and nothing of it in the node."""
+    """The guest runs by itself; nothing of COLO is left in its QEMU and its network, and nothing of it in the node."""
     qemu, side = node.qemu, node.guest.primary
-    assert (qemu.objects, qemu.chardevs, qemu.mode, qemu.is_running) == (set(), set(), "none", True)
+    assert (node.wiring.where, node.wiring.has_taps, qemu.mode, qemu.is_running) == ("its bridge", False, "none", True)
     assert (bool(side.paths), side._relay, side._listening) == (False, None, None)
     assert node.guest.plan_status() is None
 
@@ -349,9 +348,8 @@ def test_a_protection_waits_until_the_last_one_is_taken_away(scene, monkeypatch)
 
 def test_a_guest_that_is_found_goes_onto_the_network_when_it_may_serve(scene):
     async def play_it(world):
-        world.a.qemu.objects.add("colo-f-lan-in")
+        world.a.wiring.where, world.a.wiring.is_left = "apart", True
         world.a.qemu.is_running = False
-        assert not world.a.is_on_lan
         world.a.guest.release()
         await world.a.guest.settled()
         assert world.a.is_on_lan
@@ -367,7 +365,7 @@ def test_another_qemu_may_come_where_one_has_ended(scene):
         QemuStandIn.absent.add("primary")
         world.a.qemu.die()
         assert world.a.told() == {F.GUEST_GONE}
-        (world.a.place / "on-lan").unlink()
+        world.a.wiring.where = "apart"
         await asyncio.sleep(0.05)
         assert not world.a.came
         QemuStandIn.absent.clear()
@@ -381,6 +379,7 @@ def test_another_qemu_may_come_where_one_has_ended(scene):
 
 def test_one_that_comes_to_a_node_that_must_not_serve_stays_off_the_network(scene):
     async def play_it(world):
+        world.a.wiring.where = "apart"
         world.a.guest.halt()
         world.a.qemu.die()
         await until(lambda: world.a.came)
@@ -437,10 +436,10 @@ def test_a_takeover_is_not_serving_before_all_is_done(scene, monkeypatch, step, 
     scene(play_it)
 
 
-def test_a_hook_that_fails_is_a_takeover_that_is_not_done(scene):
+def test_a_host_that_does_not_come_onto_the_network_has_not_taken_over(scene):
     async def play_it(world):
         await world.protected()
-        world.b.config.network.serve[:] = ["false"]
+        world.b.wiring.faults["serve"] = FailoverError("primary", "network.serve", "no route")
         await takes_over(world)
         ((fact, why),) = world.b.answers
         assert fact is F.SERVE_FAILED
@@ -492,7 +491,7 @@ def test_a_q35_that_takes_over_in_a_checkpoint_has_its_registers_again(scene, mo
 def test_a_guest_that_dies_in_its_takeover_leaves_a_primary_without_a_guest(scene, monkeypatch):
     async def play_it(world):
         await world.protected()
-        reached = hangs_at(monkeypatch, SecondaryGuest, "filters-on")
+        reached = hangs_at(monkeypatch, SecondaryGuest, "leave-colo")
         world.b.moment = Role.PRIMARY
         world.b.guest.switch(world.b.answer)
         await until(reached.is_set)
@@ -536,10 +535,10 @@ def test_a_node_that_is_started_again_uses_them_if_its_guest_is_wired(scene, is_
     async def play_it(world):
         rows_file = RowsFile(rows(world.a), "vm1", lambda: 3)
         rows_file.write(new_rewriter(keeps_copies=True))
-        world.a.qemu.objects |= {one.id for one in FILTERS} if is_wired else set()
+        world.a.wiring.is_left = is_wired
         world.a.guest.release()
         await world.a.guest.settled()
-        assert ("object-add" in world.a.qemu.done) is is_wired
+        assert world.a.wiring.opened == int(is_wired)
         is_untouched(world.a)  # the file held no connection, so the node was not needed
 
     scene(play_it)
@@ -551,10 +550,10 @@ def test_rows_that_cannot_be_used_do_not_keep_a_guest_from_serving(scene, conten
         RowsFile(rows(world.a), "vm1", lambda: 4).write(new_rewriter(keeps_copies=True))
         if content == "damaged":
             rows(world.a).write_bytes(b"?" * 20_000)
-        world.a.qemu.objects |= {one.id for one in FILTERS}
+        world.a.wiring.is_left = True
         world.a.guest.release()
         await world.a.guest.settled()
-        assert "object-add" not in world.a.qemu.done
+        assert not world.a.wiring.opened
         assert world.a.is_on_lan
         is_untouched(world.a)
 
@@ -597,12 +596,11 @@ def test_one_that_cannot_leave_the_network_is_not_retired(scene):
     async def play_it(world):
         world.a.guest.release()
         await world.a.guest.settled()
-        command = list(world.a.config.network.retire)
-        world.a.config.network.retire[:] = ["false"]
+        world.a.wiring.faults["leave"] = ConnectError("tap0: the kernel refuses")
         world.a.guest.retire(world.a.answer)
         await world.a.guest.settled()
         assert [fact for fact, _ in world.a.answers] == [F.RETIRE_FAILED]
-        world.a.config.network.retire[:] = command
+        world.a.wiring.faults.clear()
         world.a.guest.retire(world.a.answer)
         await world.a.guest.settled()
         assert world.a.answers[-1] == (F.RETIRED, "")

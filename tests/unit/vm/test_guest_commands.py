@@ -49,14 +49,14 @@ async def dead(world, monkeypatch):
 
 
 async def protecting(world, monkeypatch):
-    reached = hangs_at(monkeypatch, PrimaryGuest, "add_filters")
+    reached = hangs_at(monkeypatch, PrimaryGuest, "take_place")
     world.protect()
     await until(reached.is_set)
     return world.a
 
 
 async def undoing(world, monkeypatch):
-    reached = hangs_at(monkeypatch, PrimaryGuest, "remove_chardevs")
+    reached = hangs_at(monkeypatch, PrimaryGuest, "remove_taps")
     await protecting(world, monkeypatch)
     world.a.guest.cancel_protect("the link is lost")
     await until(reached.is_set)
@@ -97,7 +97,7 @@ async def in_step(world, monkeypatch):
 
 async def taking_over(world, monkeypatch):
     await world.protected()
-    reached = hangs_at(monkeypatch, SecondaryGuest, "filters_on")
+    reached = hangs_at(monkeypatch, SecondaryGuest, "leave_colo")
     world.b.moment, world.b.is_next = Role.PRIMARY, True
     world.b.guest.switch(world.b.answer)
     await until(reached.is_set)

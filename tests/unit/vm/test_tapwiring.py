@@ -42,15 +42,17 @@ class Wire:
             raise ConfigError("card[0].bridge", "the bridge of this network", None)
 
 
-class Machine:
-    async def probe(self, *, is_forced: bool) -> Any:
-        return TWO
+class Hooks:
+    """See `pycolo.vm.hooks.Network`."""
 
-    async def netdevs(self) -> Any:
-        return TWO.netdevs
+    def __init__(self, did: list[str]) -> None:
+        self._did = did
 
+    async def serve(self) -> None:
+        self._did.append("hook serve")
 
-MACHINE: Any = Machine()
+    async def leave(self) -> None:
+        self._did.append("hook retire")
 
 
 @pytest.fixture
@@ -61,39 +63,43 @@ def did() -> list[str]:
 @pytest.fixture
 def wiring(did: list[str]) -> TapWiring:
     """Two cards; the second one's tap stands in the file."""
-    return TapWiring([Card("hn0", None, Wire("0", did)), Card("hn1", "mytap", Wire("1", did))])
+    hooks: Any = Hooks(did)
+    return TapWiring([Card("hn0", None, Wire("0", did)), Card("hn1", "mytap", Wire("1", did))], hooks)
 
 
 def test_every_card_is_moved(wiring: TapWiring, did: list[str]) -> None:
-    asyncio.run(wiring.make_ready(MACHINE, TWO))
+    asyncio.run(wiring.make_ready(TWO))
     assert did == ["prepare 0 tap0", "prepare 1 mytap"]
     for does, moves in (
-        (wiring.insert(MACHINE), "attach"),
-        (wiring.insert_apart(MACHINE), "hold apart"),
-        (wiring.serve(), "attach"),
-        (wiring.leave(), "hold apart"),
-        (wiring.withdraw(MACHINE), "detach"),
+        (wiring.insert(), "attach"),
+        (wiring.insert_apart(), "hold apart"),
+        (wiring.withdraw(), "detach"),
     ):
         did.clear()
         asyncio.run(does)
         assert did == [f"{moves} 0", f"{moves} 1"]
 
 
-def test_a_guest_that_serves_alone_is_left_where_it_is(wiring: TapWiring, did: list[str]) -> None:
+def test_what_the_users_own_commands_move_is_put_right_by_the_node(wiring: TapWiring, did: list[str]) -> None:
+    """Served: the node's TAPs join last. Retired: they have left before anything else happens."""
+    asyncio.run(wiring.serve())
+    assert did == ["hook serve", "attach 0", "attach 1"]
+    did.clear()
+    asyncio.run(wiring.leave())
+    assert did == ["hold apart 0", "hold apart 1", "hook retire"]
+    did.clear()
     asyncio.run(wiring.serve_alone())
-    asyncio.run(wiring.after_colo(MACHINE))
-    asyncio.run(wiring.clear(MACHINE))
-    assert did == []
+    assert did == ["hook serve"]
 
 
 def test_the_taps_of_a_guest_that_serves_are_put_into_their_places(
     wiring: TapWiring, did: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asyncio.run(wiring.settle(MACHINE))
+    asyncio.run(wiring.settle(TWO.netdevs))
     assert did == ["settle 0 tap0", "settle 1 mytap"]
     did.clear()
     wiring.cards[0].wire.refuses = True  # type: ignore[attr-defined]
-    asyncio.run(wiring.settle(MACHINE))
+    asyncio.run(wiring.settle(TWO.netdevs))
     assert did == ["settle 0 tap0", "settle 1 mytap"], "the other card is put into its place all the same"
     assert "card[0].bridge" in capsys.readouterr().out
 
@@ -105,11 +111,10 @@ def test_trial_frames_go_to_each_nodes_tap(wiring: TapWiring, monkeypatch: pytes
     assert sent == ["colo-0", "colo-1"]
 
 
-def test_a_restarted_node_goes_on_where_it_was(wiring: TapWiring, did: list[str]) -> None:
-    assert not asyncio.run(wiring.renew(MACHINE))
+def test_what_an_earlier_process_has_left_at_any_card_is_left(wiring: TapWiring) -> None:
+    assert not wiring.is_left
     wiring.cards[1].wire.is_left = True  # type: ignore[misc]
-    assert asyncio.run(wiring.renew(MACHINE))
-    assert did == ["prepare 0 tap0", "prepare 1 mytap"]
+    assert wiring.is_left
 
 
 @pytest.mark.parametrize(
@@ -135,14 +140,14 @@ def test_a_card_that_cannot_be_opened_leaves_nothing_open(wiring: TapWiring, mon
         def close(self) -> None:
             closed.append(self.name)
 
-    def guest(spec: Any, option: str) -> Port:
+    def guest(spec: Any, option: str, *, may_go: bool) -> Port:
         if spec.target == "mytap":
             raise ConnectError("no such tap")
         return Port(spec.target)
 
     monkeypatch.setattr(tapwiring, "open_device", lambda spec, option: Port(spec.target))
     monkeypatch.setattr(tapwiring, "open_guest", guest)
-    asyncio.run(wiring.make_ready(MACHINE, TWO))
+    asyncio.run(wiring.make_ready(TWO))
     with pytest.raises(ConnectError):
         wiring.open()
     assert sorted(opened) == sorted(set(closed))
