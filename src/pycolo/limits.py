@@ -211,7 +211,7 @@ HEAD_START_MS: Final = 10_000
 """For the host that serves to fence the other one first: as long as a fencing command may take."""
 
 HOOK_MS: Final = 5_000
-"""`network.serve` and `network.retire`: `ip link set` takes milliseconds, and clients wait for it."""
+"""`network.serve` and `network.retire`: what they do takes milliseconds, and clients wait for it."""
 
 LINK_RETRY_MS: Final = 200
 """Pause between two attempts of the secondary to connect to the primary."""

@@ -18,10 +18,10 @@ does everything behind it. The first checkpoint is `start_comparing`: before it 
 
 Beside a tap (`tap`) the border of the input is exact: from `hold_input` on nothing is given to the guest, which stops
 only after it has read everything (`is_input_read`), and frames are mirrored when its tap has taken them. So the copied
-state contains what was mirrored before the table of offsets, and nothing else. `commit` lets the input flow again. In
-QEMU's sockets mirroring begins with `start_mirroring`, while the guest still runs: the copy of its state lacks what the
-guest receives after that. The secondary keeps these frames and feeds them to the copy; those that the copied state has
-seen already are repetitions, as in any network.
+state contains what was mirrored before the table of offsets, and nothing else. `commit` lets the input flow again. On
+streams mirroring begins with `start_mirroring`, while the guest still runs: the copy of its state lacks what the guest
+receives after that. The secondary keeps these frames and feeds them to the copy; those that the copied state has seen
+already are repetitions, as in any network.
 
 While there is a secondary, frames leave for the LAN only as long as the secondary has certainly heard this node within
 the heartbeat's time-out: until then it cannot have taken over (`ControlChannel.trusted_until_ns`). The check is made

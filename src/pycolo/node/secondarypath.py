@@ -19,8 +19,8 @@ the EPOCH_MARKER that `loaded` sends. While held, nothing is read from the guest
 
 Beside a tap (`tap`) the border is exact: the guest has read everything that was written to it before it stopped
 (`is_input_read`), and the primary's node sends OFFSETS where its guest had read everything that was mirrored. So what
-waits before OFFSETS is part of the loaded state, and void (`pycolo.border`). In QEMU's sockets it is given to the guest
-again, as any network may repeat a frame: frames that are translated but not written are translated again, with the new
+waits before OFFSETS is part of the loaded state, and void (`pycolo.border`). On streams it is given to the guest again,
+as any network may repeat a frame: frames that are translated but not written are translated again, with the new
 offsets. A frame of which a part has been written already may reach the guest with the old offsets, or with a wrong
 checksum: it counts as lost on the way, like those that QEMU had read when the guest stopped.
 
@@ -149,9 +149,9 @@ class SecondaryPath(DataPath):
         self._secondary.is_held = True
 
     def hold_for_takeover(self) -> None:
-        """Until `take_over` clients wait: QEMU 7.2 loses what its guest says between COLO's end and `filters-on`.
+        """Until `take_over` clients wait: what the guest says before that leaves for the other node only.
 
-        The guest runs, so what it says is read all the same: a QEMU that cannot write to its filters' sockets hangs.
+        The guest runs, so what it says is read all the same.
         """
         if not self._secondary.is_serving:
             self.hold_input()
