@@ -1,6 +1,6 @@
 """A QEMU for tests of `pycolo.vm`: a process of its own that does over QMP what the node relies on, and starts at once.
 
-    python fakeqemu.py PLACE [--bridge BRIDGE] [-qmp unix:PATH,…]… [-incoming defer]
+    python fakeqemu.py PLACE -netdev tap,id=hn0,ifname=tap0 [--bridge BRIDGE] [-qmp unix:PATH,…]… [-incoming defer]
 
 It speaks the QMP of QEMU 7.2 (the second `-qmp` is for yank), reads and writes the tap `tap0` of its network namespace,
 migrates into COLO, makes checkpoints over the migration stream, and leaves COLO. Its guest is `Guest`. It ends with the
@@ -627,6 +627,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("place", type=Path)
     parser.add_argument("--bridge")
+    parser.add_argument("-netdev")
     parser.add_argument("-qmp", action="append", default=[])
     parser.add_argument("-incoming")
     given = parser.parse_args()

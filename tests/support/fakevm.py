@@ -34,6 +34,7 @@ FAKE = TESTS / "support" / "fakeqemu.py"
 ADDRESSES = {"a": "10.8.0.1", "b": "10.8.0.2"}
 LINK_PORT = 9000
 GUEST_TAP = "tap0"
+NETDEV = f"tap,id=hn0,ifname={GUEST_TAP}"
 NODE_TAP = node_tap_name("vm1", 0)
 
 HEARTBEAT_TIMEOUT_MS = 1_500
@@ -142,7 +143,7 @@ class Host:
                 "qmp": str(place / "qmp.sock"),
                 "yank": str(place / "yank.sock"),
                 "directory": str(place),
-                "command": [sys.executable, "-S", str(FAKE), str(place)],
+                "command": [sys.executable, "-S", str(FAKE), str(place), "-netdev", NETDEV],
             },
             "[card]": [{"netdev": "hn0", "bridge": "br0"}],
             "network": {"serve": ["touch", str(self.serves)], "retire": ["rm", "-f", str(self.serves)]},
@@ -160,7 +161,7 @@ class Host:
     def start_qemu(self) -> None:
         """As the user has started the primary's, long before there was a node."""
         sockets = [word for name in ("qmp", "yank") for word in ("-qmp", f"unix:{self.place / name}.sock,server=on")]
-        command = [sys.executable, "-S", str(FAKE), str(self.place), "--bridge", "br0", *sockets]
+        command = [sys.executable, "-S", str(FAKE), str(self.place), "-netdev", NETDEV, "--bridge", "br0", *sockets]
         with open(self.place / "qemu.out", "ab") as output:
             self.qemu = subprocess.Popen([*self._inside, *command], stderr=output)
 

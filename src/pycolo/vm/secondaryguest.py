@@ -33,7 +33,7 @@ from pycolo.vm.commandline import qmp_arguments
 from pycolo.vm.curing import Curing
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.guestwiring import GuestWiring
-from pycolo.vm.leftover import end_leftover_qemu
+from pycolo.vm.leftover import end_leftover_qemu, end_waiting_qemus
 from pycolo.vm.machine import Machine
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_secondary_path
@@ -108,6 +108,7 @@ class SecondaryGuest:
         """Start the configured command. Without one, a QEMU with -incoming defer is running already."""
         if self._config.qemu.command:
             await end_leftover(self._host)
+            await asyncio.to_thread(end_waiting_qemus, self._config.qemu.qmp)
             await self._wiring.leave()
             await self.machine.start([*qmp_arguments(self._config), "-incoming", "defer"])
             self._host.note_pid(self.machine.pid)

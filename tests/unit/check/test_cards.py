@@ -19,7 +19,7 @@ ALL = (1 << 41) - 1
 
 
 def config(tmp_path: Path, *tables: str, command: list[str] | None = None) -> PairConfig:
-    given: dict[str, Any] = {"qemu.netdev": None, "network": None, "qemu.command": command or COMMAND}
+    given: dict[str, Any] = {"card": None, "network": None, "qemu.command": command or COMMAND}
     text = changed(checkable(tmp_path, given)) + "".join(
         f'[[card]]\nnetdev = "hn0"\n{one}\n' for one in tables or ("",)
     )
@@ -113,10 +113,6 @@ def test_a_running_qemu_that_has_another_tap_is_refused(
     opened.append("tap1")
     (item,) = said(config(tmp_path))
     assert item.level is Level.WARNING, "which of the two, is not known"
-
-
-def test_without_cards_there_is_nothing_to_say(tmp_path: Path) -> None:
-    assert not list(card_items(parse(changed(checkable(tmp_path)).encode(), "vm.toml"), SECONDARY))
 
 
 # ── what may be done ────────────────────────────────────────────────────────────────────────────────────────

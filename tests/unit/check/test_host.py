@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pycolo.check import Level, Moment, before_protect, check_host
+from pycolo.check import Level, Moment, before_protect, check_host, host
 from pycolo.check.host import arbiter_items
 from pycolo.check.table import worst
 from pycolo.config import parse
@@ -13,6 +13,12 @@ from pycolo.link.hello import Role
 from support.configs import changed, checkable
 
 SECONDARY = Moment(Role.SECONDARY)
+
+
+@pytest.fixture(autouse=True)
+def without_cards(monkeypatch):
+    """They need a bridge of this host: see test_cards."""
+    monkeypatch.setattr(host, "card_items", lambda config, moment: iter(()))
 
 
 def config(tmp_path, changes=None):

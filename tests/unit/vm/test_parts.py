@@ -18,7 +18,7 @@ from pycolo.errors import ConfigError, ConnectError, FailoverError, LinkError
 from pycolo.link.hello import Role
 from pycolo.link.orders import Order, decode_order, encode_order
 from pycolo.vm.hooks import run_hook
-from pycolo.vm.leftover import end_leftover_qemu
+from pycolo.vm.leftover import end_leftover_qemu, end_waiting_qemus
 from pycolo.vm.pathslot import together
 from pycolo.vm.statefile import NodeRecord, StateFile
 
@@ -128,6 +128,20 @@ def test_only_a_process_with_our_socket_is_killed() -> None:
         assert not end_leftover_qemu(ours.pid, Path("/run/x/qmp.sock")), "it is gone"
     finally:
         for process in (ours, other):
+            process.kill()
+            process.wait()
+
+
+def test_a_qemu_that_waits_for_this_nodes_pair_is_ended_though_no_record_knows_it() -> None:
+    qmp = Path("/run/waiting/qmp.sock")
+    waiting = sleeper("-qmp", f"unix:{qmp},server=on", "-incoming", "defer")
+    others = [sleeper("-qmp", "unix:/run/other/qmp.sock", "-incoming", "defer"), sleeper("-qmp", f"unix:{qmp}")]
+    try:
+        end_waiting_qemus(qmp)
+        assert waiting.wait(DEADLINE_S) != 0
+        assert [other.poll() for other in others] == [None, None], "another pair's, and one with a guest of its own"
+    finally:
+        for process in (waiting, *others):
             process.kill()
             process.wait()
 
