@@ -48,9 +48,10 @@ class Tap:
         """What the guest's driver takes."""
         fcntl.ioctl(self._fd, _TUNSETOFFLOAD, offloads)
 
-    def port(self) -> GuestTap:
+    def port(self, *, may_go: bool = False) -> GuestTap:
         """The node's port on it."""
-        return open_guest(parse_port(f"packet:{self.name},netns={self._namespace.path}", "--guest"), "--guest")
+        spec = parse_port(f"packet:{self.name},netns={self._namespace.path}", "--guest")
+        return open_guest(spec, "--guest", may_go=may_go)
 
     def read(self, count: int = 1 << 30) -> list[bytes]:
         """Up to so many frames, with their vnet headers."""

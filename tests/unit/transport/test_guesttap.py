@@ -336,6 +336,32 @@ def test_a_tap_that_is_gone_is_an_error_that_names_it(stack, namespace):
 
 @pytest.mark.namespaces
 @pytest.mark.tun
+def test_a_tap_that_may_go_gives_nothing_then_and_takes_nothing(stack, namespace):
+    """As that of a QEMU that has ended, which others notice."""
+    tap = Tap(namespace, "guest1")
+    port = tap.port(may_go=True)
+    stack.callback(port.close)
+    tap.write(numbered(1))
+    hear(port, numbered(1))
+    tap.close()
+
+    def is_gone():
+        try:
+            return not port.is_input_read()
+        except ConnectError:
+            return True
+
+    wait_for(is_gone, "its end")
+    assert listen(port) == []
+    assert port.is_output_read()
+    assert port.strayed is None
+    assert give(port, numbered(3)) == 3
+    assert (port.counters()["frames_out"], port.counters()["dropped"]) == (0, 3)
+    assert listen(port) == []
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
 def test_a_new_tap_of_that_name_is_counted_from_its_own_start(stack, namespace):
     for _ in range(2):
         tap = Tap(namespace, "guest1")
