@@ -107,6 +107,9 @@ class WiringStandIn:
     async def settle(self, netdevs: Any) -> None:
         self._do("settle", "its bridge")
 
+    async def try_input(self) -> None:
+        """No guest reads it."""
+
     async def leave(self) -> None:
         self._do("leave", "apart")
 
