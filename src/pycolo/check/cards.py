@@ -140,18 +140,24 @@ def rights_items(pid: int, qemu: Qemu, *, is_node: bool, proc: Path = _PROC, tun
         yield refused(name, f"{tun} cannot be opened: modprobe tun, or let the node's user read and write it")
     else:
         yield ok(name, f"{whose} has CAP_NET_ADMIN and CAP_NET_RAW, and {tun} can be opened")
-    is_foreign = bool(qemu.pid) and qemu.uid != _uid_of(pid, proc)
-    if is_foreign and held is not None and not held >> _SYS_PTRACE & 1:
+    if qemu.pid and held is not None and not held >> _SYS_PTRACE & 1 and _is_beyond(qemu, pid, held, proc):
         yield warning(
             name,
-            f"QEMU runs as user {qemu.uid}, and {whose} has no CAP_SYS_PTRACE: it sees neither how fast the guest's "
-            "memory changes, nor vhost, nor what was preloaded; let `systemctl edit colo@` add it",
+            f"QEMU (process {qemu.pid}, user {qemu.uid}) has another user or more rights than {whose}, which has no "
+            "CAP_SYS_PTRACE: it sees neither how fast the guest's memory changes, nor vhost, nor what was preloaded; "
+            "let the node start QEMU, or `systemctl edit colo@` add that capability",
         )
 
 
-def capabilities(pid: int, proc: Path = _PROC) -> int | None:
-    """The effective ones, a bit each; None: they cannot be read."""
-    found = _status(pid, proc).get("CapEff")
+def _is_beyond(qemu: Qemu, pid: int, held: int, proc: Path) -> bool:
+    """Whether the kernel lets the process `pid` look into QEMU's with CAP_SYS_PTRACE only, see ptrace(2)."""
+    permitted = capabilities(qemu.pid, proc, "CapPrm")
+    return qemu.uid != _uid_of(pid, proc) or permitted is None or bool(permitted & ~held)
+
+
+def capabilities(pid: int, proc: Path = _PROC, kind: str = "CapEff") -> int | None:
+    """A bit each; None: they cannot be read."""
+    found = _status(pid, proc).get(kind)
     try:
         return None if found is None else int(found, 16)
     except ValueError:

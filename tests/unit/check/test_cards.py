@@ -135,12 +135,23 @@ def test_a_node_needs_both_capabilities(tmp_path: Path, missing: int) -> None:
     assert item.level is Level.WARNING, "the unit may grant the node what this check has not"
 
 
-@pytest.mark.parametrize(("uid", "bits", "levels"), [(64, ALL, 1), (0, ALL & ~(1 << 19), 1), (64, ALL & ~(1 << 19), 2)])
-def test_a_qemu_of_another_user_may_be_looked_into_with_ptrace_only(
-    tmp_path: Path, uid: int, bits: int, levels: int
+@pytest.mark.parametrize(
+    ("uid", "permitted", "held", "is_seen"),
+    [
+        (0, ALL, ALL, True),
+        (64, ALL, ALL, True),
+        (0, 1 << 12, ALL & ~(1 << 19), True),
+        (64, 1 << 12, ALL & ~(1 << 19), False),
+        (0, ALL, ALL & ~(1 << 19), False),
+    ],
+)
+def test_a_qemu_of_another_user_or_with_more_rights_is_seen_with_ptrace_only(
+    tmp_path: Path, uid: int, permitted: int, held: int, is_seen: bool
 ) -> None:
-    items = rights(tmp_path, bits, Qemu(9, uid, []))
-    assert [item.level for item in items] == [Level.OK, Level.WARNING][:levels]
+    (tmp_path / "9").mkdir()
+    (tmp_path / "9" / "status").write_text(f"CapPrm:\t{permitted:016x}\n")
+    items = rights(tmp_path, held, Qemu(9, uid, []))
+    assert [item.level for item in items] == ([Level.OK] if is_seen else [Level.OK, Level.WARNING])
 
 
 def test_the_tun_device_must_be_there(tmp_path: Path) -> None:

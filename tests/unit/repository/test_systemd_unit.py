@@ -88,7 +88,7 @@ def test_every_option_is_given_once_but_lists():
         if matched := re.match(r"(\w+)=(.*)", line):
             given[matched[1]].append(matched[2])
     assert {name for name, values in given.items() if len(values) > 1} == {"DeviceAllow"}
-    assert set(given["DeviceAllow"]) == {"/dev/kvm rw", "/dev/net/tun rw"}
+    assert set(given["DeviceAllow"]) == {"/dev/kvm rw", "/dev/net/tun rw", "/dev/vhost-net rw"}
 
 
 # ── the proxy ───────────────────────────────────────────────────────────────────────────────────────────────
