@@ -6,7 +6,7 @@ reaches neither guest and no client: what a guest does with its frames it does n
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
@@ -24,26 +24,28 @@ _TOKEN_BYTES: Final = 16
 
 
 class Prober:
-    """`path()`: the primary's data path of the moment; None where this node has none.
+    """`paths()`: the primary's data paths of the moment, one for each card; none where this node has none.
 
     `is_standing()`: a checkpoint is made. The frame waits for it, which counts for nothing.
     """
 
-    def __init__(self, path: Callable[[], PrimaryPath | None], is_standing: Callable[[], bool] = lambda: False) -> None:
-        self._path = path
+    def __init__(
+        self, paths: Callable[[], Sequence[PrimaryPath]], is_standing: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._paths = paths
         self._is_standing = is_standing
 
     async def probe(self, patience_s: float = PATIENCE_S) -> float | None:
-        """Milliseconds until the frame was back and compared; None: it did not come back, or there is no primary.
+        """Milliseconds until each card's frame was back and compared; None: one was not, or there is no primary.
 
         Raises `StateError` when the data path has ended.
         """
         began_s = patient_s = monotonic()
         while monotonic() - patient_s < patience_s:
-            path = self._path()
-            if path is None:
+            paths = self._paths()
+            if not paths:
                 return None
-            if await _once(path):
+            if all(await asyncio.gather(*map(_once, paths))):
                 return (monotonic() - began_s) * 1000
             if self._is_standing():
                 patient_s = monotonic()

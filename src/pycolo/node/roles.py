@@ -129,7 +129,7 @@ def _composed(
     """The node of its parts, with what the operator and the health need of them."""
     guest = parts.guest
     warning = f"NEGATIVE CONTROL: this node works without {options.without}" if options.without else ""
-    prober = Prober(lambda: guest.path if isinstance(guest, PlainPrimary) else None)
+    prober = Prober(lambda: [guest.path] if isinstance(guest, PlainPrimary) else [])
     health = HealthWatch(decider, guest, prober, divergences.summarise)
     identity = Identity(options.pair, lambda: options.role.value, lambda: EPOCH, options.heartbeat_timeout_ms)
     operator = Operator(identity, decider, guest, parts.links, parts.permission, journal, divergences, health, costs)

@@ -6,7 +6,7 @@ Nothing else knows all of them. What they decide is in the pair table (`pycolo.f
 import asyncio
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from socket import gethostname
 from typing import Any, Final
@@ -139,7 +139,7 @@ class _Assembly:
         guest.checkpoints.on_record = costs.checkpoint
         self._failovers: dict[str, int] = {}
         self._health = HealthWatch(
-            decider, guest, Prober(self._primary_path, guest.checkpoints.is_running), divergences.summarise
+            decider, guest, Prober(self._primary_paths, guest.checkpoints.is_running), divergences.summarise
         )
         make_control = control_maker(
             node_options(config, hello.Role.PRIMARY), lambda: (self._pair().term, record.epoch.number)
@@ -257,9 +257,9 @@ class _Assembly:
     async def _other_status(self, arguments: Any) -> dict[str, Any]:
         return await self._guest.guest_status()
 
-    def _primary_path(self) -> PrimaryPath | None:
+    def _primary_paths(self) -> Sequence[PrimaryPath]:
         side = self._guest.primary
-        return side.paths.comparing[0] if side is not None and side.paths.comparing else None
+        return side.paths.comparing if side is not None else []
 
     def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
         self._health.changed(fact, before, after)

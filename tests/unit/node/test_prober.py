@@ -43,7 +43,7 @@ class Pair:
         tell(self.primary, self.primary.pair_formed, lambda: FOR_EVER_NS)
 
     def probe(self, patience_s=30.0):
-        return asyncio.run(Prober(lambda: self.primary).probe(patience_s))
+        return asyncio.run(Prober(lambda: [self.primary]).probe(patience_s))
 
     def close(self):
         self.threads.close()
@@ -93,6 +93,21 @@ def test_one_that_cannot_come_back_is_said_so(make):
     assert both.probe() > 0
 
 
+def test_of_several_cards_each_must_come_back(tmp_path):
+    cards = []
+    for name in ("hn0", "hn1"):
+        (tmp_path / name).mkdir()
+        cards.append(Pair(tmp_path / name))
+    try:
+        both = Prober(lambda: [card.primary for card in cards])
+        assert asyncio.run(both.probe(30.0)) > 0
+        tell(cards[1].secondary, cards[1].secondary.hold)
+        assert asyncio.run(both.probe(0.1)) is None
+    finally:
+        for card in cards:
+            card.close()
+
+
 def test_a_checkpoint_costs_no_patience(make, monkeypatch):
     """The secondary stands still while much is copied: that the frame is not back says nothing."""
     monkeypatch.setattr(prober, "AGAIN_S", 0.02)
@@ -103,12 +118,12 @@ def test_a_checkpoint_costs_no_patience(make, monkeypatch):
     def is_standing():
         return standing.pop(0)
 
-    assert asyncio.run(Prober(lambda: both.primary, is_standing).probe(0.01)) is None
+    assert asyncio.run(Prober(lambda: [both.primary], is_standing).probe(0.01)) is None
     assert standing == []
 
 
 def test_a_node_without_a_primary_s_path_probes_nothing():
-    assert asyncio.run(Prober(lambda: None).probe()) is None
+    assert asyncio.run(Prober(list).probe()) is None
 
 
 def test_a_guest_s_frame_of_the_same_type_is_no_probe(make):
