@@ -106,6 +106,12 @@ def _trap_items(facts: Facts, words: Sequence[str], *, is_pairs: bool) -> Iterat
     """What people are known to fail at and QEMU's own answers do not show."""
     if facts.migration == "colo" and not is_pairs:
         yield refused("another manager", "another program has put this guest into COLO: end that one first")
+    elif facts.capabilities.get("x-colo") and not is_pairs:
+        yield warning(
+            "another manager",
+            "x-colo is on, and no pair is formed: another program has prepared this guest for COLO, and may act on it: "
+            "end that one; `colo protect` turns x-colo on by itself, and off again",
+        )
     for trap in traps(words):
         yield refused(trap.name, trap.text) if trap.name == "-snapshot" else warning(trap.name, trap.text)
 

@@ -302,6 +302,17 @@ class SecondaryGuest:
     async def announce(self) -> None:
         """Let QEMU announce its card. The path announces all addresses that it has seen the guest use."""
         await self.machine.execute("announce-self", ANNOUNCE)
+        await self._turn_colo_off()
+
+    async def _turn_colo_off(self) -> None:
+        """Left on, the operator's own next migration or save of this guest would go into COLO, and hang."""
+        before = {} if self.facts is None else self.facts.capabilities
+        try:
+            await self.machine.set_capabilities({"x-colo": False, "return-path": before.get("return-path", False)})
+        except PeerError as error:  # it serves all the same
+            log.warning(
+                f"QEMU keeps the migration capability x-colo, so turn it off before the guest is migrated: {error}"
+            )
 
     # ── what happens to it ────────────────────────────────────────────────────────────────────────────────────
 

@@ -85,6 +85,13 @@ def test_colo_by_another_program_is_refused_and_by_this_node_is_not(tmp_path):
     assert "another manager" not in names
 
 
+def test_a_guest_that_is_prepared_for_colo_by_another_program_is_a_warning(tmp_path):
+    facts = replace(GOOD, capabilities={"x-colo": True})
+    for is_pairs in (False, True):
+        found = [item.level for item in shown(tmp_path, facts, is_pairs=is_pairs) if item.name == "another manager"]
+        assert found == ([] if is_pairs else [Level.WARNING])
+
+
 def test_the_process_tells_what_qemu_does_not(tmp_path, monkeypatch):
     place = tmp_path / "proc" / "7"
     place.mkdir(parents=True)

@@ -411,6 +411,7 @@ def test_the_secondary_serves_and_can_be_protected(scene):
         assert world.b.answers == [(F.SERVED, "")]
         assert (world.b.is_on_lan, world.b.guest.secondary, world.b.qemu) == (True, None, qemu)
         assert (await world.b.guest.snapshot())["mode"] == "serving"
+        assert not qemu.capabilities["x-colo"], "with it an ordinary migration or save of the guest would hang"
         world.b.guest.release()  # a lease that is had again
         await world.b.guest.settled()
         is_untouched(world.b)
