@@ -51,7 +51,7 @@ class Sums(msgspec.Struct, array_like=True):
 
 
 class Table(msgspec.Struct, array_like=True):
-    """Rows by name. A new one takes the place of the least; what that had cost goes to `others`."""
+    """Rows by name, up to twice `ROWS_MAX`. For new ones the least make room; what they had cost goes to `others`."""
 
     rows: dict[str, Sums] = msgspec.field(default_factory=dict)
     others: Sums = msgspec.field(default_factory=Sums)
@@ -63,11 +63,17 @@ class Table(msgspec.Struct, array_like=True):
             return
         row = self.rows.get(name)
         if row is None:
-            while len(self.rows) >= ROWS_MAX:
-                least = min(self.rows, key=lambda one: self.rows[one].weight)
-                self.others.add(self.rows.pop(least))
+            if len(self.rows) >= 2 * ROWS_MAX:
+                self.trim()
             row = self.rows[name] = Sums()
         row.add(sums)
+
+    def trim(self) -> None:
+        """Keep the `ROWS_MAX` rows that cost most."""
+        ordered = sorted(self.rows.items(), key=lambda row: row[1].weight, reverse=True)
+        for name, sums in ordered[ROWS_MAX:]:
+            del self.rows[name]
+            self.others.add(sums)
 
     def merge(self, other: "Table") -> None:
         """Add all that `other` has."""
@@ -91,6 +97,11 @@ class Part(msgspec.Struct, array_like=True):
         self.ports.merge(other.ports)
         self.connections.merge(other.connections)
         self.reasons.merge(other.reasons)
+
+    def trim(self) -> None:
+        """See `Table`."""
+        for table in (self.ports, self.connections, self.reasons):
+            table.trim()
 
     def by(self, what: str) -> Table:
         """`port`, `connection` or `reason`."""

@@ -12,7 +12,7 @@ from pycolo.compare.difference import Difference
 from pycolo.compare.kinds import DifferenceKind
 from pycolo.compare.wait import Wait
 from pycolo.conntrack.key import ConnectionKey
-from pycolo.costs.ledger import BY, OVER, Kept, Ledger
+from pycolo.costs.ledger import BY, OVER, SHAPES_A_SECOND, Kept, Ledger
 from pycolo.costs.reasons import reason_of
 from pycolo.costs.services import NONE
 from pycolo.costs.shapes import ShapeKind
@@ -208,6 +208,8 @@ def test_the_rows_that_cost_most_survive_any_number_of_others():
     for number in range(10 * ROWS_MAX):
         table.add(str(number), Sums(checkpoints=1))
     assert table.rows["much"].checkpoints == 3
+    assert len(table.rows) <= 2 * ROWS_MAX
+    table.trim()
     assert len(table.rows) == ROWS_MAX
 
 
@@ -220,6 +222,16 @@ def test_shapes_of_a_row_are_bounded_and_add_up(names):
     assert sum(sums.shapes.values()) == len(names)
     assert len(sums.shapes) <= SHAPES_MAX + 1
     assert OTHER_SHAPES in sums.shapes or len(set(names)) <= SHAPES_MAX
+
+
+def test_differences_that_come_in_thousands_are_counted_and_only_some_are_looked_at():
+    ledger = Ledger(BEGAN_S)
+    for number in range(3 * SHAPES_A_SECOND):
+        ledger.difference(difference(), BEGAN_S + number % 2)
+        ledger.difference(difference(), BEGAN_S)
+    (row,) = ledger.answer("port", "minute", BEGAN_S + 2)["rows"]
+    assert row["differences"] == 6 * SHAPES_A_SECOND
+    assert SHAPES_A_SECOND <= sum(row["shapes"].values()) <= 6 * SHAPES_A_SECOND
 
 
 def test_what_is_kept_on_disk_has_a_bounded_size():
