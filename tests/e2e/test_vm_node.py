@@ -432,6 +432,26 @@ def test_metrics_say_what_status_says(make: Make) -> None:
         assert re.search(rf'role="{role}"', text)
         if role == "primary":
             assert re.search(r'^\S*checkpoints\S*\{[^}]*"divergence"[^}]*\} 1', text, re.MULTILINE), text
+    wait_for(lambda: shown_on_the_page(ports[0])["costs"]["start"]["total"]["waits"], "who has waited")
+    page = shown_on_the_page(ports[0])
+    assert (page["verdict"]["title"], page["role"]) == ("protected", "primary")
+    assert [host["role"] for host in page["hosts"]] == ["primary", "secondary"]
+    assert "divergence" in {record["reason"] for record in page["checkpoints"]}
+    before = page["costs"]["start"]["total"]
+    assert before["differences"] >= 1
+    pair.a.end_node()
+    pair.a.start_node()
+    pair.a.wait_state("primary waiting", "primary linked", "primary alone")
+    after = shown_on_the_page(ports[0])["costs"]["start"]["total"]
+    assert after["checkpoints"] >= before["checkpoints"]
+    assert after["differences"] >= before["differences"]
+
+
+def shown_on_the_page(port: int) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+        assert "script-src" in answer.headers["Content-Security-Policy"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/page.json", timeout=20) as answer:
+        return json.load(answer)
 
 
 def test_the_log_is_json_when_wanted(make: Make) -> None:
