@@ -432,8 +432,8 @@ def test_metrics_say_what_status_says(make: Make) -> None:
         assert re.search(rf'role="{role}"', text)
         if role == "primary":
             assert re.search(r'^\S*checkpoints\S*\{[^}]*"divergence"[^}]*\} 1', text, re.MULTILINE), text
-    wait_for(lambda: shown_on_the_page(ports[0])["costs"]["start"]["total"]["waits"], "who has waited")
-    page = shown_on_the_page(ports[0])
+    wait_for(lambda: shown_on_the_page(pair.a)["costs"]["start"]["total"]["waits"], "who has waited")
+    page = shown_on_the_page(pair.a)
     assert (page["verdict"]["title"], page["role"]) == ("protected", "primary")
     assert [host["role"] for host in page["hosts"]] == ["primary", "secondary"]
     assert "divergence" in {record["reason"] for record in page["checkpoints"]}
@@ -442,15 +442,16 @@ def test_metrics_say_what_status_says(make: Make) -> None:
     pair.a.end_node()
     pair.a.start_node()
     pair.a.wait_state("primary waiting", "primary linked", "primary alone")
-    after = shown_on_the_page(ports[0])["costs"]["start"]["total"]
+    after = shown_on_the_page(pair.a)["costs"]["start"]["total"]
     assert after["checkpoints"] >= before["checkpoints"]
     assert after["differences"] >= before["differences"]
 
 
-def shown_on_the_page(port: int) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+def shown_on_the_page(host: Host) -> dict[str, Any]:
+    place = f"http://127.0.0.1:{METRICS_PORT}/"
+    with inside(host.namespace.path), urllib.request.urlopen(place, timeout=20) as answer:
         assert "script-src" in answer.headers["Content-Security-Policy"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/page.json", timeout=20) as answer:
+    with inside(host.namespace.path), urllib.request.urlopen(f"{place}page.json", timeout=20) as answer:
         return json.load(answer)
 
 
