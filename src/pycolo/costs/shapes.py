@@ -101,6 +101,7 @@ def shape_of_bytes(primary: bytes, primary_index: int, secondary: bytes, seconda
         or _line(one, other)
         or _order(one.after, other.after)
         or _text(one, other)
+        or _behind_length(one.after, other.after)
         or _shifted(one.after, other.after)
         or _random(one, other)
         or Shape(ShapeKind.LENGTH if min(len(one.after), len(other.after)) == 0 else ShapeKind.BYTES)
@@ -161,7 +162,11 @@ def _ssh(before: bytes) -> Shape | None:
 _HEADER: Final = re.compile(rb"\n([A-Za-z][A-Za-z0-9-]{0,31}):[ \t]?([^\r\n]*)\Z")
 _WORD_START: Final = re.compile(rb"[A-Za-z0-9_+/=.:-]*\Z")
 _WORD: Final = re.compile(rb"[A-Za-z0-9_+/=.:-]*")
-_CLOCK: Final = re.compile(rb"\d\d:\d\d(?::\d\d)?|(?:19|20)\d\d-\d\d-\d\d|\d\d? [A-Z][a-z][a-z] (?:19|20)\d\d")
+_CLOCK: Final = re.compile(
+    rb"\d\d:\d\d(?::\d\d)?|(?:19|20)\d\d-\d\d-\d\d|\d\d? [A-Z][a-z][a-z] (?:19|20)\d\d"
+    rb"|(?<!\d)1[6-9]\d{8}(?:\d{3})?(?!\d)"  # seconds or milliseconds since 1970
+)
+_SIGNED: Final = re.compile(rb"[\x00-\x1f]{0,16}-?([0-9]+)(?:\.[0-9]+)?")
 _DIGITS: Final = re.compile(rb"[0-9]+")
 _NAME: Final = re.compile(rb"(?=.*[0-9])[0-9A-Za-z_+/=-]{8,}", re.DOTALL)
 
@@ -206,8 +211,13 @@ def _word(octets: bytes) -> bytes:
 def _has_clock(side: _Side) -> bool:
     """Whether the difference lies in a date or a time of day."""
     at, whole = len(side.before), side.whole
-    begin = max(0, at - 12)
-    return any(found.start() + begin <= at < found.end() + begin for found in _CLOCK.finditer(whole[begin : at + 12]))
+    begin = max(0, at - 14)
+    return any(found.start() + begin <= at < found.end() + begin for found in _CLOCK.finditer(whole[begin : at + 14]))
+
+
+def _behind_length(ours: bytes, theirs: bytes) -> Shape | None:
+    """Numbers as text of different lengths, where a protocol sends the length before it, as those of databases do."""
+    return Shape(ShapeKind.NUMBER) if _SIGNED.match(ours) and _SIGNED.match(theirs) else None
 
 
 def _number_at(word: bytes, at: int) -> bool:

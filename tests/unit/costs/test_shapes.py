@@ -42,6 +42,13 @@ EXAMPLES = {
     "a counter of redis": (b":1041\r\n", b":1042\r\n", "number"),
     "a counter with a digit more": (b":99\r\n", b":100\r\n", "number"),
     "a time in JSON": (b'{"at": "2026-11-29T16:45:49"}', b'{"at": "2026-11-29T16:46:01"}', "time"),
+    "seconds since 1970": (b'{"at": 1795970349, "n": 1}', b'{"at": 1795970350, "n": 1}', "time"),
+    "a row of PostgreSQL": (
+        b"D\0\0\0\x0e\0\1\0\0\0\4-123C\0\0\0\rSELECT 1\0",
+        b"D\0\0\0\x0f\0\1\0\0\0\5-1234C\0\0\0\rSELECT 1\0",
+        "number",
+    ),
+    "a counter with another sign": (b"n: [-7]", b"n: [12]", "number"),
     "an identifier": (b'{"id": "8f3a01c97be24d10"}', b'{"id": "21d4907e5508bb3f"}', "identifier"),
     "rows in another order": (b"alice 10\nbob 20\nend", b"bob 20\nalice 10\nend", "order"),
     "lines more": (b"begin the list of names\n", b"and begin the list of names\n", "length"),
