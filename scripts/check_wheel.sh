@@ -50,6 +50,7 @@ grep -q 'Commands:' "$scratch/said" || die "colo --help names no commands"
 quietly colo --version
 quietly python -m pycolo.cli.manual "$scratch/man1"
 [[ -s $scratch/man1/colo.1 ]] || die "makes no manual pages"
+quietly python -I -c 'import asyncio; from pycolo.metrics.page import page; asyncio.run(page())'
 compared=$(bare python -I - <"$here/compare_in_memory.py") || die "does not compare"
 # A proxy listens, and a signal ends it.
 (cd "$scratch" && exec env --ignore-environment "${passed_on[@]}" colo proxy \

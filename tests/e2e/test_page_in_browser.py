@@ -18,7 +18,7 @@ from pycolo.metrics.server import MetricsServer
 from pycolo.transport.linksetup import Address
 from support.browser import browser
 from support.nodes import PATIENCE_S
-from support.pagestatus import busy, hostile
+from support.pagestatus import busy, hostile, just_started
 from support.statuses import vm_status
 
 SCREENSHOTS = os.environ.get("PYCOLO_SCREENSHOTS")
@@ -88,6 +88,17 @@ if os.environ.get("PYCOLO_BROWSER") is not None:
             assert page.value("document.querySelectorAll('#timeline rect').length") == 60
             assert page.value("document.querySelectorAll('#costs li').length") == 2
             assert "76 % of the checkpoints" in page.value("document.getElementById('costs').textContent")
+            assert page.problems == []
+
+    def test_a_node_that_was_just_started_has_a_page(page):
+        with served(just_started) as url:
+            page.open(url, width=400)
+            page.until(IS_SHOWN, "the page to be filled")
+            page.until("document.getElementById('updated').textContent !== ''", "all of it")
+            for part in ("checkpoints", "costs", "holds", "divergences", "takeovers"):
+                assert page.value(f"document.getElementById({part!r}).textContent") != "", part
+            assert "undefined" not in page.value("document.body.innerText")
+            assert "null" not in page.value("document.body.innerText")
             assert page.problems == []
 
     def test_it_follows_the_node_and_says_when_it_cannot(page):

@@ -102,6 +102,15 @@ def busy(epoch: int = 7, **changed: Any) -> dict[str, Any]:
     )
 
 
+def just_started() -> dict[str, Any]:
+    """Of a node that waits for its guest and for the other node."""
+    nothing = dict.fromkeys(("checkpoint", "health", "vm", "peer", "hold_us", "takeover", "heartbeat_silence_ms"))
+    status = vm_status(state="waiting", hold_histogram=[], divergences=[], counters={}, **nothing)
+    costs = Ledger(NOW_S)
+    answers = {over: costs.answer("port", over, NOW_S) for over in OVER}
+    return page_data(status, answers, [], at_iso="2026-11-29T17:46:00.000Z", now_ns=monotonic_ns())
+
+
 def hostile() -> dict[str, Any]:
     """The same, with markup wherever a guest, QEMU or the other node writes."""
     octets = MARKUP.encode()[:64]
