@@ -9,9 +9,10 @@ from typing import Final, NamedTuple
 from pycolo.check.commandline import has_netdev, tap_of
 from pycolo.check.guest import CONNECT_S, command_line
 from pycolo.check.moment import Moment
+from pycolo.check.places import read_record
 from pycolo.check.table import Item, ok, refused, warning
 from pycolo.config import CardOptions, PairConfig
-from pycolo.errors import ConnectError, PycoloError
+from pycolo.errors import ConfigError, ConnectError, PycoloError
 from pycolo.hostnet import looking
 from pycolo.hostnet.facts import BridgePlace, Place, SwitchPlace
 from pycolo.hostnet.netlink import Netlink
@@ -39,20 +40,30 @@ class Qemu(NamedTuple):
     words: list[str]
 
 
-def find_qemu(config: PairConfig) -> Qemu:
-    """Blocks for `CONNECT_S` at most."""
-    with suppress(OSError):
-        pid, uid = owner_of_path(config.qemu.qmp, CONNECT_S)
-        if words := command_line(pid):
-            return Qemu(pid, uid, words)
-    return Qemu(0, os.geteuid(), list(config.qemu.command))
+def find_qemu(config: PairConfig, moment: Moment) -> Qemu:
+    """By the node's record; its socket is asked only where no node runs, for it serves one client at a time."""
+    pid = _noted_pid(config)
+    if not pid and not moment.is_running:
+        with suppress(OSError):
+            pid = owner_of_path(config.qemu.qmp, CONNECT_S)[0]
+    words = command_line(pid)
+    return Qemu(pid, uid_of(pid), words) if words else Qemu(0, os.geteuid(), list(config.qemu.command))
+
+
+def _noted_pid(config: PairConfig) -> int:
+    """0: none is noted, or the process is another one by now."""
+    with suppress(ConfigError):
+        record = read_record(config.state)
+        if record is not None and any(str(config.qemu.qmp) in word for word in command_line(record.pid)):
+            return record.pid
+    return 0
 
 
 def card_items(config: PairConfig, moment: Moment) -> Iterator[Item]:
     """One for each card; what the node may do on this host; a QEMU that it may not look into. Blocks."""
     if not config.card:
         return
-    qemu = find_qemu(config)
+    qemu = find_qemu(config, moment)
     for number, card in enumerate(config.card):
         name = f"card {card.netdev}"
         try:
@@ -152,7 +163,7 @@ def rights_items(pid: int, qemu: Qemu, *, is_node: bool, proc: Path = _PROC, tun
 def _is_beyond(qemu: Qemu, pid: int, held: int, proc: Path) -> bool:
     """Whether the kernel lets the process `pid` look into QEMU's with CAP_SYS_PTRACE only, see ptrace(2)."""
     permitted = capabilities(qemu.pid, proc, "CapPrm")
-    return qemu.uid != _uid_of(pid, proc) or permitted is None or bool(permitted & ~held)
+    return qemu.uid != uid_of(pid, proc) or permitted is None or bool(permitted & ~held)
 
 
 def capabilities(pid: int, proc: Path = _PROC, kind: str = "CapEff") -> int | None:
@@ -164,7 +175,8 @@ def capabilities(pid: int, proc: Path = _PROC, kind: str = "CapEff") -> int | No
         return None
 
 
-def _uid_of(pid: int, proc: Path) -> int:
+def uid_of(pid: int, proc: Path = _PROC) -> int:
+    """The effective one; -1: unknown."""
     words = _status(pid, proc).get("Uid", "").split()
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else -1
 

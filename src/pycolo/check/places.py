@@ -27,6 +27,8 @@ class Recorded(msgspec.Struct, frozen=True):
 
     role: Role
     term: int = 0
+    pid: int = 0
+    """Of this host's QEMU, as the node last knew it; 0: none."""
 
 
 def read_record(directory: Path) -> Recorded | None:

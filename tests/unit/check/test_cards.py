@@ -1,5 +1,6 @@
 """Each card's tap and place on this host, and what the node may do there."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from pycolo.check import Item, Level, Moment, cards
-from pycolo.check.cards import Qemu, card_items, rights_items
+from pycolo.check.cards import Qemu, card_items, find_qemu, rights_items
 from pycolo.config import PairConfig, parse
 from pycolo.hostnet.facts import BridgePlace, Place, SwitchPlace, Vlan
 from pycolo.hostnet.survey import Survey
@@ -115,17 +116,35 @@ def test_while_the_node_has_the_place_that_is_shown(host: TapHost, tmp_path: Pat
 def test_a_running_qemu_that_has_another_tap_is_refused(
     host: TapHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cards, "find_qemu", lambda config: Qemu(7, 0, ["qemu", "-netdev", "tap,id=hn0,ifname=tap5"]))
+    monkeypatch.setattr(cards, "find_qemu", lambda *_: Qemu(7, 0, ["qemu", "-netdev", "tap,id=hn0,ifname=tap5"]))
     (item,) = said(config(tmp_path))
     assert (item.level, "no interface tap5" in item.text) == (Level.REFUSED, True)
     opened = ["tap0"]
     monkeypatch.setattr(cards, "taps_of_process", lambda pid: opened)
-    monkeypatch.setattr(cards, "find_qemu", lambda config: Qemu(7, 0, ["qemu", "-netdev", "tap,id=hn0,fd=7"]))
+    monkeypatch.setattr(cards, "find_qemu", lambda *_: Qemu(7, 0, ["qemu", "-netdev", "tap,id=hn0,fd=7"]))
     (item,) = said(config(tmp_path))
     assert item.text.startswith("tap0, "), "by what the process has opened"
     opened.append("tap1")
     (item,) = said(config(tmp_path))
     assert item.level is Level.WARNING, "which of the two, is not known"
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+@pytest.mark.parametrize("is_qemu", [False, True])
+def test_the_record_names_qemu_and_its_socket_is_left_alone_while_a_node_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_running: bool, is_qemu: bool
+) -> None:
+    given = config(tmp_path)
+    given.state.mkdir(exist_ok=True)
+    (given.state / "node.json").write_text(json.dumps({"role": "primary", "pid": 7}))
+    lines = {7: ["qemu", "-qmp", f"unix:{given.qemu.qmp},server=on" if is_qemu else "unix:/x"], 9: ["qemu"]}
+    asked: list[Path] = []
+    monkeypatch.setattr(cards, "command_line", lambda pid: lines.get(pid, []))
+    monkeypatch.setattr(cards, "owner_of_path", lambda path, timeout_s: (asked.append(path), (9, 0))[1])
+    found = find_qemu(given, Moment(Role.PRIMARY, 1 if is_running else None))
+    assert found.pid == (7 if is_qemu else 0 if is_running else 9)
+    assert bool(asked) is (not is_qemu and not is_running)
+    assert found.words == (COMMAND if found.pid == 0 else lines[found.pid])
 
 
 # ── what may be done ────────────────────────────────────────────────────────────────────────────────────────
