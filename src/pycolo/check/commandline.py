@@ -4,7 +4,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,6 +22,7 @@ _OWN: Final = ("id=", "netdev=", "drive=", "chardev=")
 
 _MEDIA: Final = frozenset({"-hda", "-hdb", "-hdc", "-hdd", "-cdrom", "-pflash"})
 _FILES: Final = _MEDIA | {"-kernel", "-initrd", "-bios", "-dtb"}
+_READ_ONLY: Final = frozenset({("readonly", "on"), ("readonly", ""), ("read-only", "on")})
 _UNITS: Final = {"K": 10, "M": 20, "G": 30, "T": 40, "": 20}
 _MEMORY: Final = re.compile(r"(?:size=)?(\d+)([KMGT]?)B?((?:,.*)?)", re.IGNORECASE)
 _QCOW2: Final = b"QFI\xfb"
@@ -125,7 +126,9 @@ def _said(value: str) -> dict[str, str]:
     if value.startswith("{"):
         with suppress(ValueError):
             found = json.loads(value)
-            return {str(key): inner for key, inner in found.items() if isinstance(inner, str)}
+            words = {True: "on", False: "off"}
+            texts = {key: words.get(inner, inner) if isinstance(inner, bool) else inner for key, inner in found.items()}
+            return {key: inner for key, inner in texts.items() if isinstance(inner, str)}
         return {}
     return dict(one.partition("=")[::2] for one in value.split(","))
 
@@ -133,21 +136,32 @@ def _said(value: str) -> dict[str, str]:
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def files(words: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Files of this host that a command line names by their whole paths: the option, and the path."""
+class File(NamedTuple):
+    """A file of this host, by its whole path. `is_medium`: a guest sees it as a disk."""
+
+    option: str
+    path: Path
+    is_medium: bool = False
+    is_writable: bool = False
+
+
+def files(words: Sequence[str]) -> Iterator[File]:
+    """Those that a command line names, in order."""
     for name, value in options(words):
-        path = value if name in _FILES else _file_of(name, value)
+        said = _said(value) if name in ("-drive", "-blockdev") else {}
+        path = value if name in _FILES else _file_of(name, said)
         if path.startswith("/"):
-            yield name, Path(path)
+            is_medium = name in _MEDIA or bool(said)
+            read_only = name == "-cdrom" or said.get("media") == "cdrom" or not _READ_ONLY.isdisjoint(said.items())
+            yield File(name, Path(path), is_medium, is_writable=is_medium and not read_only)
 
 
-def media(words: Sequence[str]) -> list[Path]:
-    """Of these files the images that a guest sees as disks, in order."""
-    return [path for name, path in files(words) if name in _MEDIA or name in ("-drive", "-blockdev")]
+def read_only_media(words: Sequence[str]) -> list[Path]:
+    """Images of which each host has its own copy; writable ones are the node's to compare and to copy."""
+    return [file.path for file in files(words) if file.is_medium and not file.is_writable]
 
 
-def _file_of(name: str, value: str) -> str:
-    said = _said(value)
+def _file_of(name: str, said: Mapping[str, str]) -> str:
     if name == "-drive":
         return said.get("file", "")
     if name == "-blockdev":

@@ -59,15 +59,15 @@ def qemu_items(config: PairConfig) -> list[Item]:
     if fault:
         return [refused(name, fault)]
     items = [refused(f"{name} {trap.name}", trap.text) for trap in start_traps(words)]
-    for option, file in files(words):
-        if not file.exists():
-            items.append(
-                refused(f"{name} {option}", f"{file} does not exist: copy it to this host, or correct the path")
-            )
-        elif not os.access(file, os.R_OK):
-            items.append(
-                refused(f"{name} {option}", f"{file} cannot be read by {user_name()}: change its owner or mode")
-            )
+    for file in files(words):
+        if file.is_writable:  # a copy may be made of the primary's
+            continue
+        if not file.path.exists():
+            text = f"{file.path} does not exist: copy it to this host, or correct the path"
+            items.append(refused(f"{name} {file.option}", text))
+        elif not os.access(file.path, os.R_OK):
+            text = f"{file.path} cannot be read by {user_name()}: change its owner or mode"
+            items.append(refused(f"{name} {file.option}", text))
     missing = [library for library in _preloaded(environment) if not os.access(library, os.R_OK)]
     if missing:
         text = f"LD_PRELOAD: {missing[0]} cannot be read: see `colo qemu-args --preload`"

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from pycolo.check.commandline import media, shape, size_of_image
+from pycolo.check.commandline import read_only_media, shape, size_of_image
 from pycolo.check.programs import find_program
 from pycolo.config import PairConfig
 
@@ -78,11 +78,11 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     shape: tuple[str, ...] = ()
     """What a guest that `qemu.command` starts is made of, see `commandline.shape`."""
     media_bytes: tuple[int, ...] = ()
-    """Sizes of the images in it; 0: unknown."""
+    """Sizes of the read-only images in it; 0: unknown."""
     guest_shape: tuple[str, ...] = ()
     """As `shape`, of the guest that runs here; empty: none, or its process cannot be read."""
     guest_media_bytes: tuple[int, ...] | None = None
-    """Sizes of its disks; None: no guest runs here."""
+    """Sizes of its read-only disks; None: no guest runs here."""
 
 
 def look(config: PairConfig) -> HostFacts:
@@ -107,7 +107,7 @@ def look(config: PairConfig) -> HostFacts:
         link=link_card(config),
         state_free_bytes=free_bytes(config.state),
         shape=shape(config.qemu.command),
-        media_bytes=tuple(map(size_of_image, media(config.qemu.command))),
+        media_bytes=tuple(map(size_of_image, read_only_media(config.qemu.command))),
     )
 
 

@@ -174,13 +174,13 @@ def _shape_item(runs: tuple[str, ...], starts: tuple[str, ...], where: str, ther
 
 def _media_item(disks: tuple[int, ...], images: tuple[int, ...], where: str, there: str) -> Item:
     """Both lists may be in another order: names are each host's own."""
-    name = "disks"
+    name = "read-only disks"
     ours, theirs = (", ".join(map(size, sorted(sizes))) or "none" for sizes in (disks, images))
     if sorted(disks) == sorted(images):
-        return ok(name, f"of the same sizes in the guest {where} and in qemu.command {there}: {ours}")
+        return ok(name, f"the guest {where} and qemu.command {there} have the same sizes: {ours}")
     return refused(
         name,
-        f"the guest {where} has disks of {ours}, qemu.command {there} images of {theirs}: after a failover the guest "
+        f"the guest {where} has {ours}, qemu.command {there} {theirs}: after a failover the guest "
         "would see another disk; give it copies of the same images",
     )
 

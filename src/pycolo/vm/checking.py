@@ -128,7 +128,7 @@ class Checking:
                 facts = msgspec.structs.replace(
                     facts,
                     guest_shape=shape(command_line(side.machine.pid)),
-                    guest_media_bytes=tuple(disk.size_bytes for disk in guest.disks),
+                    guest_media_bytes=tuple(disk.size_bytes for disk in guest.disks if not disk.is_writable),
                 )
                 is_pairs = self._is_protected()
                 items += guest_items(

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.check.commandline import (
+    File,
     Option,
     files,
     has_netdev,
-    media,
     options,
+    read_only_media,
     shape,
     size_of_image,
     start_traps,
@@ -98,10 +99,32 @@ def test_what_is_not_has_another(other):
 
 
 def test_files_are_those_of_this_host():
-    assert [str(path) for _, path in files(GUEST)] == ["/var/lib/vm/d0.img", "/boot/vmlinuz"]
-    assert media(GUEST) == [Path("/var/lib/vm/d0.img")]
-    nodes = ["qemu", "-blockdev", "driver=file,node-name=f,filename=/a", "-blockdev", '{"driver":"nbd","filename":"b"}']
-    assert media(nodes) == [Path("/a")]
+    assert list(files(GUEST)) == [
+        File("-drive", Path("/var/lib/vm/d0.img"), is_medium=True),
+        File("-kernel", Path("/boot/vmlinuz")),
+    ]
+    assert not list(files(["qemu", "-drive", "file=nbd:x", "-cdrom", "relative.iso"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "is_writable"),
+    [
+        (["-drive", "file=/a"], True),
+        (["-drive", "file=/a,readonly=on"], False),
+        (["-drive", "file=/a,readonly"], False),
+        (["-drive", "file=/a,media=cdrom"], False),
+        (["-cdrom", "/a"], False),
+        (["-hda", "/a"], True),
+        (["-blockdev", "driver=file,node-name=f,filename=/a"], True),
+        (["-blockdev", "driver=file,node-name=f,filename=/a,read-only=on"], False),
+        (["-blockdev", '{"driver":"file","filename":"/a","read-only":true}'], False),
+        (["-blockdev", '{"driver":"file","filename":"/a","read-only":false}'], True),
+    ],
+)
+def test_a_medium_is_writable_or_each_hosts_own_copy(words, is_writable):
+    (file,) = files(["qemu", *words])
+    assert (file.path, file.is_medium, file.is_writable) == (Path("/a"), True, is_writable)
+    assert read_only_media(["qemu", *words]) == ([] if is_writable else [Path("/a")])
 
 
 def test_an_image_is_as_large_as_the_guest_sees_it(tmp_path):
@@ -118,5 +141,6 @@ def test_an_image_is_as_large_as_the_guest_sees_it(tmp_path):
 def test_any_words_are_read(words):
     list(start_traps(words))
     shape(words)
-    media(words)
+    read_only_media(words)
+    list(files(words))
     tap_of(words, "hn0")

@@ -132,7 +132,7 @@ def together(**starts):
 
 def test_the_command_that_starts_the_copy_is_compared_with_the_guest():
     for items in together():
-        assert (items["command lines"].level, items["disks"].level) == (Level.OK, Level.OK)
+        assert (items["command lines"].level, items["read-only disks"].level) == (Level.OK, Level.OK)
     here, there = together(shape=("-device e1000", "-m 1048576K"))
     assert here["command lines"].level is Level.WARNING
     assert "the guest here has -device virtio-net-pci, qemu.command there -device e1000" in here["command lines"].text
@@ -141,11 +141,11 @@ def test_the_command_that_starts_the_copy_is_compared_with_the_guest():
 
 def test_another_disk_is_refused_and_one_that_cannot_be_read_is_not_compared():
     for items in together(media_bytes=(2 * GIB,)):
-        assert items["disks"].level is Level.REFUSED
+        assert items["read-only disks"].level is Level.REFUSED
     for items in together(media_bytes=(0,)):
-        assert "disks" not in items
+        assert "read-only disks" not in items
     for items in together(shape=()):
-        assert not {"disks", "command lines"} & items.keys(), "the secondary's QEMU is started by hand"
+        assert not {"read-only disks", "command lines"} & items.keys(), "the secondary's QEMU is started by hand"
 
 
 def test_a_disk_that_is_almost_full_is_a_warning():
