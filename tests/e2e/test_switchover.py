@@ -12,8 +12,9 @@ import pytest
 
 from pycolo.failover.plans import TAKE_OVER
 from support.etcd import Etcd
-from support.fakevm import Host, Pair
+from support.fakevm import ADDRESSES, Host, Pair
 from support.nodes import PATIENCE_S, wait_for
+from support.taphost import inside
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
 
@@ -71,8 +72,12 @@ def test_there_and_back_and_no_connection_is_lost(make: Make) -> None:
 @pytest.mark.etcd
 def test_there_and_back_with_etcd(make: Make, tmp_path: Path) -> None:
     """The lease goes from one host to the other and back: the old holder gives it up, no lapse is waited for."""
-    with Etcd(tmp_path) as etcd:
-        pair = make(arbiter={"kind": "etcd", "endpoints": [etcd.url], "ttl_ms": 60_000}).protected()
+    etcd = Etcd(tmp_path, address=ADDRESSES["a"])
+    pair = make(arbiter={"kind": "etcd", "endpoints": [etcd.url], "ttl_ms": 60_000})
+    try:
+        with inside(pair.a.namespace.path):
+            etcd.start()
+        pair.protected()
         old = pair.connect()
         old.ask(b"before")
         for host, term in ((pair.b, 2), (pair.a, 3)):
@@ -82,6 +87,8 @@ def test_there_and_back_with_etcd(make: Make, tmp_path: Path) -> None:
             old.ask(b"after")
             assert host.ask("status")["term"] == term
         ask_a_lot(pair)
+    finally:
+        etcd.kill()
 
 
 def test_what_is_no_protected_pair_is_refused(make: Make) -> None:

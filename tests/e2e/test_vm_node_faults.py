@@ -16,7 +16,6 @@ PROBING = [
     ("query-version", 0),
     ("query-qmp-schema", 0),
     ("human-monitor-command", 0),
-    ("object-add", 0),
     ("qom-get", 1),
     ("query-block", 0),
 ]

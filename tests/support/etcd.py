@@ -92,11 +92,11 @@ class Certificates:
 class Etcd:
     """One member. Ends with the `with` block, whatever has happened to it."""
 
-    def __init__(self, directory: Path, certificates: "Certificates | None" = None) -> None:
+    def __init__(self, directory: Path, certificates: "Certificates | None" = None, address: str = "127.0.0.1") -> None:
         """With `certificates` it speaks TLS, and only with clients that show one of the same authority."""
         self.directory = directory
         self.client_port, self.peer_port = free_ports(2)
-        self.url = f"http{'s' if certificates else ''}://127.0.0.1:{self.client_port}"
+        self.url = f"http{'s' if certificates else ''}://{address}:{self.client_port}"
         self._certificates = certificates
         self.process: subprocess.Popen | None = None
 
