@@ -162,7 +162,7 @@ class QemuStandIn:
         if fault is not None:
             raise fault
 
-    async def start(self, extra: list[str]) -> None:
+    async def start(self, extra: list[str], command: Any = None) -> None:
         await self._do("start")
         self.pid = -1
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pycolo.cli.costs import cost_lines
+from pycolo.cli.diskprogress import disk_lines
 from pycolo.cli.status import checkpoint_line, size
 from pycolo.cli.target import for_a_node, say
 from pycolo.node.sidebyside import divergence_lines
@@ -33,7 +34,8 @@ Fields = dict[str, Any]
 def explain(*, control: Path, last: int, by: str | None, over: str | None, as_json: bool) -> None:
     """Show the last divergences: connection, kind, sequence number, and both guests' bytes side by side.
 
-    The first different byte is in brackets. Below are the last checkpoints and the reason for each.
+    The first different byte is in brackets. Below are the last checkpoints and the reason for each,
+    and the disks whose copies were lost.
 
     With --by it shows what traffic has cost instead: checkpoints, the guest's pauses, how long clients have waited for
     checkpoints, and for each row in words what differed.
@@ -51,13 +53,16 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, as_js
     checkpoint = answer.get("checkpoint") or {}
     checkpoints = (checkpoint.get("last") or [])[-last:]
     pace = checkpoint.get("pace") or {}
+    losses = [disk for disk in answer.get("disks", []) if disk["state"] == "lost"][-last:]
     if as_json:
-        click.echo(json.dumps({"divergences": divergences, "checkpoints": checkpoints}, indent=2))
+        click.echo(json.dumps({"divergences": divergences, "checkpoints": checkpoints, "disks": losses}, indent=2))
         return
     say(
         [
             *([] if divergences else [why_none(answer)]),
             *explanation(divergences, checkpoints, monotonic_ns(), pace.get("why")),
+            *(["disks that ended the protection"] if losses else []),
+            *(f"  {line}" for line in disk_lines(losses)),
         ]
     )
 

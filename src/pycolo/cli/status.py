@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from pycolo.cli.diskprogress import disk_lines
 from pycolo.cli.target import for_a_node, say
 from pycolo.cli.watch import watch
 
@@ -95,6 +96,7 @@ def _vm_lines(answer: Fields) -> Iterator[str]:
     if plan := answer.get("plan"):
         done = f" (done: {', '.join(plan['done'])})" if plan.get("done") else ""
         yield f"in progress: {plan['name']}, step {plan.get('step') or 'none'}{done}"
+    yield from disk_lines(answer.get("disks", []))
     counters = answer["counters"]
     if "held" in counters:
         yield (

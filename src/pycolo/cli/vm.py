@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from pycolo.cli.diskprogress import Tenths
 from pycolo.cli.logfile import LogFile, configure_log
 from pycolo.cli.status import checkpoint_line, warning_lines
 from pycolo.cli.streams import PREFIX
@@ -20,8 +21,8 @@ from pycolo.errors import EXIT_INTERRUPTED, PycoloError
 if TYPE_CHECKING:
     from pycolo.vm.assembly import VmNode
 
-PLAN_TIMEOUT_S: Final = 900.0
-"""A first checkpoint copies all of the guest's memory: fifteen minutes are enough for 64 GiB at 1 Gbit/s."""
+PLAN_TIMEOUT_S: Final = 86_400.0
+"""The guest's disks and memory are copied first: a day is enough for 10 TB at 1 Gbit/s. Ctrl-C ends the wait only."""
 
 DECISION_TIMEOUT_S: Final = 60.0
 """`colo failover` and `colo checkpoint` wait until the node is done."""
@@ -160,6 +161,7 @@ def _carry_out(control: Path, command: str, *, as_json: bool = False, **more: An
     # A daemon thread: Ctrl-C ends this program, not the plan.
     Thread(target=wait, name=command, daemon=True).start()
     named: list[str] = []
+    tenths = Tenths()
     try:
         while True:
             try:
@@ -167,7 +169,7 @@ def _carry_out(control: Path, command: str, *, as_json: bool = False, **more: An
                 break
             except Empty:
                 if not as_json:
-                    _name_steps(control, named)
+                    _name_steps(control, named, tenths)
     except KeyboardInterrupt:
         click.echo(f"the node continues; `colo status --control {printable(str(control))}` shows its progress")
         sys.exit(EXIT_INTERRUPTED)
@@ -176,19 +178,20 @@ def _carry_out(control: Path, command: str, *, as_json: bool = False, **more: An
     say(json.dumps(answer, indent=2).splitlines() if as_json else [_outcome(answer), *warning_lines(answer)])
 
 
-def _name_steps(control: Path, named: list[str]) -> None:
-    """Print each step of the plan once, when it begins."""
+def _name_steps(control: Path, named: list[str], tenths: Tenths) -> None:
+    """Print each step of the plan once, when it begins, and how far the disks are copied."""
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
     try:
-        plan = ask(control, {"command": "status"}).get("plan")
+        status = ask(control, {"command": "status"})
     except PycoloError:  # the command's own answer reports it
         return
+    plan = status.get("plan")
     if plan:
         steps = [*plan.get("done", []), *([plan["step"]] if plan.get("step") else [])]
         new = [line for step in steps if (line := f"{plan['name']}: {step}") not in named]
         named += new
-        say(new)
+        say([*new, *tenths.new_lines(status.get("disks", []))])
 
 
 def _print_preload(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:  # noqa: FBT001 - click's

@@ -334,6 +334,26 @@ class ProtectOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     """
 
 
+class DisksOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The guest's writable disks are copied to the other host, and each write is on both before it is complete. Without
+    this table a guest with a writable disk is not protected. Read-only disks are not copied: both hosts need them.
+    """
+
+    images: Annotated[Path | None, _DIRECTORY] = None
+    """Directory for this host's copies, each with the file name that it has in `qemu.command`. Without it they are the
+    files that `qemu.command` names. Missing ones are created.
+    """
+
+    overlays: Annotated[Path | None, _DIRECTORY] = None
+    """Directory for two files per disk while this host has the secondary: what its guest has written since the last
+    checkpoint, and what the primary has overwritten since then. A fast one makes short pauses. Without it they are
+    beside the copy.
+    """
+
+    copy_limit_mib: Annotated[int, keys.integer(0, 1 << 20, "MiB per second")] = 0
+    """No disk is copied faster, when the guest is given a secondary; 0: as fast as it can be."""
+
+
 class ControlOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The socket for `colo status` and similar commands."""
 
@@ -406,6 +426,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     link: LinkOptions
     qemu: QemuOptions
     card: tuple[CardOptions, ...] = ()
+    disks: DisksOptions | None = None
     network: NetworkOptions = msgspec.field(default_factory=NetworkOptions)
     checkpoint: CheckpointOptions = msgspec.field(default_factory=CheckpointOptions)
     protect: ProtectOptions = msgspec.field(default_factory=ProtectOptions)
@@ -422,6 +443,8 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
             yield "control.socket", "another path than QEMU's sockets", str(self.control.socket)
         if not self.card:
             yield "card", "a table [[card]] with netdev and bridge for each network card", None
+        if self.disks is not None and not self.qemu.command:
+            yield "qemu.command", "the secondary's command line, since [disks] has this node write its disks", None
         for key in ("netdev", "tap"):
             given = [getattr(card, key) for card in self.card]
             for number, value in enumerate(given):

@@ -216,6 +216,13 @@ PROTECT: Final = Plan(
             "that the guest notices. The other node discards that QEMU when the link is closed",
         ),
         Step(
+            "copy-disks",
+            "each writable disk, to the other host, while the guest runs; from then on a write is complete when both "
+            "hosts have it. This may take hours, so it comes before anything in the guest's network. Nothing to do "
+            "without [disks]",
+            undo="drop-disks",
+        ),
+        Step(
             "make-taps",
             "for each card a TAP of the node, like the guest's and in no bridge: nothing uses it yet",
             undo="remove-taps",
@@ -255,7 +262,8 @@ PREPARE_SECONDARY: Final = Plan(
     (
         Step(
             "start-qemu",
-            "the configured command with -incoming defer, off the network. Killing it undoes most of the later steps",
+            "images and overlays of [disks], then the configured command with -incoming defer, off the network. "
+            "Killing it undoes most of the later steps",
             undo="stop-qemu",
         ),
         Step("connect-qmp", "QMP, and the second QMP connection, for yank, if configured"),
@@ -266,6 +274,10 @@ PREPARE_SECONDARY: Final = Plan(
         Step(
             "set-capabilities",
             "x-colo and events, before the stream begins: without them QEMU 10 aborts at its first byte",
+        ),
+        Step(
+            "export-disks",
+            "QEMU takes the primary's writes over NBD; its replication nodes do not begin without an export",
         ),
         Step("listen-for-migration", "migrate-incoming on a socket, to which the relay connects"),
     ),
@@ -280,6 +292,11 @@ TAKE_OVER: Final = Plan(
             "yank",
             "frees a QEMU that hangs in a dead peer's stream; optional, since mostly none hangs",
             is_required=False,
+        ),
+        Step(
+            "stop-disks",
+            "no write of the old primary reaches the disks any more, also of one that was only frozen; the record says "
+            "that what the guest writes from here on is in overlays. So this precedes leave-colo",
         ),
         Step(
             "leave-colo",
@@ -315,6 +332,7 @@ GO_ALONE: Final = Plan(
         Step("leave-colo", "x-colo-lost-heartbeat; aborts a checkpoint or a migration under way"),
         _ENSURE_RUNNING._replace(says="the primary is stopped if the secondary has died in a checkpoint"),
         Step("close-relay", "its stream has ended; the next `protect` opens another one"),
+        Step("drop-disks", "the mirrors of the disks; their connections were closed with the stream"),
         Step(
             "give-back-place",
             "the guest's taps get the places of the node's, which are removed. If this fails, or connections from "

@@ -41,11 +41,18 @@ class Finding:
     """A refusal that `colo protect --force` overrides: COLO begins, and is known or feared to lose the guest."""
 
 
-def judge(facts: Facts, role: Role, cards: Sequence[str], *, has_yank_socket: bool = True) -> list[Finding]:
+def judge(
+    facts: Facts,
+    role: Role,
+    cards: Sequence[str],
+    *,
+    has_yank_socket: bool = True,
+    copies_disks: bool = False,
+) -> list[Finding]:
     """The problems of this QEMU as `role`; refusals first. Empty: none.
 
-    `cards`: the netdevs whose taps the node reads and writes itself. A primary is judged before it is protected, a
-    secondary while it waits for its migration.
+    `cards`: the netdevs whose taps the node reads and writes itself. `copies_disks`: writable disks are judged by
+    `pycolo.qmp.diskrules`. A primary is judged before it is protected, a secondary while it waits for its migration.
     """
     findings = [
         *_abilities(facts),
@@ -54,7 +61,7 @@ def judge(facts: Facts, role: Role, cards: Sequence[str], *, has_yank_socket: bo
         *_proxies(facts),
         *_network(facts, cards),
         *_state(facts, role),
-        *_storage(facts),
+        *_storage(facts, copies_disks=copies_disks),
         *_emulation(facts),
         *_version(facts),
     ]
@@ -191,9 +198,10 @@ def _state(facts: Facts, role: Role) -> Iterator[Finding]:
         )
 
 
-def _storage(facts: Facts) -> Iterator[Finding]:
+def _storage(facts: Facts, *, copies_disks: bool) -> Iterator[Finding]:
     for disk in facts.disks:
-        if not disk.is_writable:
+        is_firmware = disk.device.startswith("pflash")
+        if not disk.is_writable or (copies_disks and not is_firmware):
             continue
         if _is_replicated(disk):
             yield _warn(
@@ -201,7 +209,7 @@ def _storage(facts: Facts) -> Iterator[Finding]:
                 f"disk {disk.device} ({disk.driver}) is replicated by QEMU; colo does not start, check or stop that: "
                 "failover and `protect` rely on your set-up",
             )
-        elif disk.device.startswith("pflash"):
+        elif is_firmware:
             yield _fatal(
                 "writable-firmware",
                 f"{disk.device} ({disk.file}) holds the firmware's variables, which have not been tried with COLO: "

@@ -144,7 +144,12 @@ class _Assembly:
         make_control = control_maker(
             node_options(config, hello.Role.PRIMARY), lambda: (self._pair().term, record.epoch.number)
         )
-        served = {"status": self._other_status, "open-relay": guest.open_relay, "force": host.findings.hear_force}
+        served = {
+            "status": self._other_status,
+            "open-relay": guest.open_relay,
+            **guest.disks.orders,
+            "force": host.findings.hear_force,
+        }
         self._checking = Checking(config, self._pair, lambda: guest.secondary or guest.primary)
         served["borders"] = guest.vhost.tell_counters
         served |= {"check": self._checking.tell_host, "clock": self._checking.tell_clock}
@@ -204,7 +209,7 @@ class _Assembly:
             health,
             self._host.findings,
             self._checking,
-            ColdStart(decider, self._paths, lambda: operator.cluster),
+            ColdStart(decider, self._paths, lambda: operator.cluster, guest.disks.settling.require_whole),
             self._switchover,
         )
         does = Commands(parts, decider.tell, epoch, operator.refused)

@@ -5,7 +5,7 @@ and neither may start anything: the other host could have newer state. Only an o
 word is not enough while the other node can be asked: a guest begins anew where the highest term is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -45,10 +45,18 @@ class Cluster(Protocol):
 class ColdStart:
     """`cluster()` is None with another arbiter."""
 
-    def __init__(self, decider: Decider, paths: Paths, cluster: Callable[[], Cluster | None]) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        paths: Paths,
+        cluster: Callable[[], Cluster | None],
+        require_disks: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`require_disks()` raises `PycoloError` when a guest must not be started from this host's images."""
         self._decider = decider
         self._paths = paths
         self._cluster = cluster
+        self._require_disks = require_disks
 
     async def begin(self, *, is_other_lost: bool) -> Answer:
         """`colo failover --begin-anew`. `is_other_lost`: the operator vouches for that. Raises `StateError`."""
@@ -60,6 +68,8 @@ class ColdStart:
         if not answers and not is_other_lost:
             expected = "that one started (or, if it is lost for good, --other-is-lost)"
             raise StateError(ORDER, "without an answer of the other node, which may have newer state", expected)
+        await self._require_disks()
+        self._require_no_guest()
         log.warning("the operator has a guest begin anew here", other="answers" if answers else "lost")
         cluster = self._cluster()
         if cluster is not None:

@@ -20,8 +20,9 @@ from pycolo.qmp.versions import FORCE
 OTHER_HOST: Final = "the other host"
 BOTH_HOSTS: Final = "both hosts"
 
-Source = Literal["host", "guest", "pair", "other", "standing"]
-"""This host, its QEMU, both QEMUs compared, what the other node has found, and what was tried with the pair."""
+Source = Literal["host", "guest", "disks", "pair", "images", "other", "standing"]
+"""This host, its QEMU, its guest's disks, both QEMUs compared, the images of the disks' copies, what the other node has
+found, and what was tried with the pair."""
 
 log = structlog.get_logger("colo")
 
@@ -48,7 +49,7 @@ class Findings:
         """Keep and log the warnings. Raises `PeerError` with all refusals in one line, unless they are overridden."""
         refusals: list[Finding] = []
         notes: list[Note] = []
-        where = BOTH_HOSTS if source == "pair" else THIS_HOST
+        where = BOTH_HOSTS if source in ("pair", "images") else THIS_HOST
         for finding in findings:
             overridden = finding.severity == "refuse" and finding.may_be_forced and self.is_forced
             if finding.severity == "refuse" and not overridden:
@@ -93,7 +94,7 @@ class Findings:
 
     def to_status(self) -> list[dict[str, Any]]:
         """Overridden refusals first."""
-        notes = self._shown(("standing", "guest", "pair", "other", "host"))
+        notes = self._shown(("standing", "guest", "disks", "pair", "images", "other", "host"))
         return sorted(notes, key=lambda note: not note["overridden"])
 
     def _shown(self, sources: Sequence[Source]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from pycolo.errors import ConnectError, PeerError, PycoloError, QmpTimeout, StateError
+from pycolo.errors import ConnectError, PeerError, PycoloError, StateError
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER, Plan, PlanRun
@@ -29,6 +29,7 @@ from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.guestcheckpoints import GuestCheckpoints
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.hooks import Network
+from pycolo.vm.hostdisks import HostDisks
 from pycolo.vm.jobs import Job, Jobs
 from pycolo.vm.leftover import is_our_qemu
 from pycolo.vm.pathslot import PathSlot
@@ -42,9 +43,6 @@ RETRY_S: Final = 1.0
 
 STOP_S: Final = 10.0
 """Time for the jobs under way when the node ends; service managers wait for half a minute or more."""
-
-HANG_S: Final = 1.0
-"""Time for the monitor to answer after a checkpoint has exceeded its time limit; a QEMU that does not hangs."""
 
 Ready = Callable[[JsonObject], None]
 """Called once the secondary's guest waits for the first copy: its facts, for the primary."""
@@ -62,6 +60,7 @@ class VmGuest:
         self._slot = PathSlot(host)
         self._wiring = make_wiring(host.config, Network(host.config, host.role, host.term))
         self._rows = CardRows(host.config.qemu.directory, host.config.pair, host.term, len(host.config.card))
+        self.disks = HostDisks(host)
         self._jobs = Jobs()
         self._keeping: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -93,6 +92,7 @@ class VmGuest:
                 log.warning(f"no guest yet: {error}")
             if self.primary.machine.is_there:
                 return True
+            self.disks.settling.guest_gone()
         return is_our_qemu(self._host.pid, self._host.config.qemu.qmp)
 
     def start(self) -> None:
@@ -111,6 +111,7 @@ class VmGuest:
         await asyncio.gather(*self._asking, *([self._keeping] if self._keeping else []), return_exceptions=True)
         self.vhost.end()
         await self.checkpoints.close()
+        await self.disks.settling.close()
         if self.secondary is not None and self._host.is_taking_over():
             await self.secondary.release()
         elif self.secondary is not None:
@@ -183,6 +184,7 @@ class VmGuest:
             self._host.note_pid(side.machine.pid)
         except PycoloError as error:
             log.error(str(error))
+        self.disks.settling.guest_found(side.machine)
         if self._may_serve:
             self.release()
 
@@ -193,6 +195,7 @@ class VmGuest:
     def _gone(self, text: str) -> None:
         """This host's QEMU has ended."""
         log.error(text)
+        self.disks.settling.guest_gone()
         self._host.tell(Fact.GUEST_GONE, Told(text=text))
 
     # ── the table's commands ──────────────────────────────────────────────────────────────────────────────────
@@ -308,6 +311,7 @@ class VmGuest:
         self._link = attempt.link
         why = "this is a bug"
         try:
+            await self.disks.settling.over()
             await self._host.try_host()
             await self._plan(PROTECT, side.protect_handlers(attempt), attempt.giving_up)
         except (PycoloError, OSError) as error:
@@ -374,7 +378,9 @@ class VmGuest:
             if self.secondary is side:
                 self.pair_broken(text)
 
-        side = SecondaryGuest(self._host, self._slot, self._wiring, self._rows, on_gone=self._gone, on_broken=broken)
+        side = SecondaryGuest(
+            self._host, self._slot, self._wiring, self._rows, self.disks.copies, on_gone=self._gone, on_broken=broken
+        )
         self.secondary, self._link = side, link
         try:
             await self._host.try_host()
@@ -416,6 +422,7 @@ class VmGuest:
         self.primary.adopt(side)
         self.secondary = None
         self._may_serve, self.is_paused = True, False
+        self.disks.settling.guest_found(self.primary.machine)
         answer(Fact.SERVED, "")
 
     async def _retire(self, answer: Answer) -> None:
@@ -456,15 +463,11 @@ class VmGuest:
         side = self.primary
         if side is None or not self._host.is_on_guard():
             return
-        try:
-            await side.machine.execute("query-status", timeout_s=HANG_S)
-        except QmpTimeout:
-            if self._host.is_on_guard():
+        with suppress(PeerError, ConnectError):  # it is gone: `Machine` reports that
+            if await side.answers():
+                self.pair_broken(text)
+            elif self._host.is_on_guard():
                 self._host.tell(Fact.GUEST_HANGS, Told(text=f"QEMU of this host hangs: {text}"))
-        except (PeerError, ConnectError):  # it is gone: `Machine` reports that
-            return
-        else:
-            self.pair_broken(text)
 
     # ── for the other node, and for the operator ──────────────────────────────────────────────────────────────
 
@@ -486,6 +489,10 @@ class VmGuest:
     def plan_status(self) -> dict[str, Any] | None:
         """The plan under way, for the status."""
         return self._run.to_status() if self._run is not None else None
+
+    def disk_status(self) -> list[dict[str, Any]]:
+        """The disks that are copied, for the status."""
+        return self.primary.disks.status() if self.primary is not None else self.disks.copies.status()
 
     async def snapshot(self) -> dict[str, Any]:
         """See `Guest`."""

@@ -6,7 +6,7 @@ The kernel (a pidfd) says whether it still runs, not QMP: a monitor may be slow.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -72,12 +72,12 @@ class Machine:
 
     # ── start and end ──────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, extra: list[str]) -> None:
-        """Start the configured command with `extra` arguments. Raises `ConnectError`.
+    async def start(self, extra: Sequence[str], command: Sequence[str] | None = None) -> None:
+        """Start the configured command, or `command`, with `extra` arguments. Raises `ConnectError`.
 
         It is in a session of its own: it outlives this node.
         """
-        command = [*self._options.command, *extra]
+        command = [*(self._options.command if command is None else command), *extra]
         path = Path(self._options.directory) / "qemu.log"
         try:
             with open(path, "ab") as output:
@@ -240,6 +240,13 @@ class Machine:
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """One QMP command's answer. Raises `PeerError`, `ConnectError`."""
         return await self._connected().execute(permitted(command), dict(arguments) if arguments else None, **options)
+
+    async def execute_aside(self, command: str, timeout_s: float) -> Any:
+        """As `execute`, on the second QMP connection if there is one: the first may wait for another answer."""
+        line = self._yank
+        if line is None or not line.is_connected:
+            return await self.execute(command, timeout_s=timeout_s)
+        return await line.execute(permitted(command), timeout_s=timeout_s)
 
     async def set_capabilities(self, wanted: Mapping[str, bool]) -> None:
         """Turn migration capabilities on and off. Raises `PeerError`, `ConnectError`."""

@@ -80,6 +80,9 @@ class VmGuest(Guest, Protocol):
     def plan_status(self) -> dict[str, Any] | None:
         """The plan that is under way."""
 
+    def disk_status(self) -> list[dict[str, Any]]:
+        """The disks that are copied, and how far."""
+
 
 class VmOperator:
     """Answers what comes over the control socket. `operator` has what every node answers."""
@@ -275,6 +278,7 @@ class VmOperator:
             "vm": await self._guest.guest_status(),
             "checkpoint": self._guest.checkpoints.status(),
             "plan": self._guest.plan_status(),
+            "disks": self._guest.disk_status(),
             "failovers": self._failovers,
             "warnings": self._findings.to_status(),
             "link_up": self._links.present is not None,

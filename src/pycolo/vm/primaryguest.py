@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from pycolo.compare.difference import Command
-from pycolo.errors import ConnectError, PeerError, StateError
+from pycolo.errors import ConnectError, PeerError, QmpTimeout, StateError
 from pycolo.failover.pairstates import Fact
 from pycolo.link.codec import Channel
 from pycolo.node.planner import Handler
@@ -37,6 +37,7 @@ from pycolo.vm.guestwiring import GuestWiring
 from pycolo.vm.machine import Machine
 from pycolo.vm.memorysample import MemorySample, open_sample
 from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot
+from pycolo.vm.primarydisks import PrimaryDisks
 from pycolo.vm.primarypaths import PrimaryPaths
 from pycolo.vm.relay import Relay, listen_for_stream
 from pycolo.vm.secondaryguest import SecondaryGuest
@@ -49,6 +50,9 @@ FIND_S: Final = 0.3
 
 RELAY_S: Final = 10.0
 """Time limit for connecting both ends of the migration stream."""
+
+HANG_S: Final = 1.0
+"""Time for the monitor to answer after a checkpoint has exceeded its time limit; a QEMU that does not hangs."""
 
 LOOK_S: Final = 0.05
 """Interval at which QEMU is asked whether it has got there."""
@@ -79,6 +83,7 @@ class PrimaryGuest:
         self._first: FirstSync | None = None
         self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end)
         self.paths = PrimaryPaths(host, slot, wiring, self._differ, self._strayed)
+        self.disks = PrimaryDisks(host, lambda: self.machine, self._disk_lost)
         self.facts: Facts | None = None
         self.is_tidy = False
         """QEMU holds nothing of an earlier process of this node, and the guest is on the network."""
@@ -101,6 +106,7 @@ class PrimaryGuest:
             **self._both_handlers(),
             "probe": self.probe,
             "prepare-peer": self.prepare_peer,
+            "copy-disks": self.copy_disks,
             "make-taps": self.make_taps,
             "open-path": self.open_path,
             "take-place": self.take_place,
@@ -117,6 +123,7 @@ class PrimaryGuest:
             "leave-colo": self.leave_colo,
             "reset-parameters": self.reset_parameters,
             "close-relay": self.close_relay,
+            "drop-disks": self.drop_disks,
             "give-back-place": self.give_back_place,
             "close-path": self.close_path,
             "remove-taps": self.remove_taps,
@@ -127,8 +134,15 @@ class PrimaryGuest:
         qemu, findings = self._config.qemu, self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
         cards = [card.netdev for card in self._config.card]
-        found = judge(self.facts, "primary", cards, has_yank_socket=qemu.yank is not None)
+        found = judge(
+            self.facts,
+            "primary",
+            cards,
+            has_yank_socket=qemu.yank is not None,
+            copies_disks=self._config.disks is not None,
+        )
         findings.weigh("guest", found, self._config.pair)
+        await self.disks.probe(self.facts)
 
     async def prepare_peer(self) -> None:
         """Ask the other node to try its host and start its QEMU."""
@@ -138,12 +152,17 @@ class PrimaryGuest:
         except PeerError:  # an older node knows no such order
             if findings.is_forced:
                 raise
+        await self.disks.agree()
         timeout_s = (self._config.qemu.start_timeout_ms + self._config.arbiter.timeout_ms) / 1000 + RELAY_S
         answer = await self._host.ask_peer("prepare", {"epoch": epoch.number}, timeout_s)
         epoch.meet(int(answer.get("epoch", 0)))
         theirs = msgspec.convert(answer["facts"], Facts)
         findings.hear(answer)
         findings.weigh("pair", compare(self._known, theirs), self._config.pair)
+
+    async def copy_disks(self) -> None:
+        """Copy the disks, and from then on each write."""
+        await self.disks.copy()
 
     async def make_taps(self) -> None:
         """Make the nodes' TAPs."""
@@ -207,6 +226,7 @@ class PrimaryGuest:
                 curing,
             ).guard,
             on_ended=lambda text: self._host.call(self._heard_stream_end, attempt, text),
+            ask=self.disks.ask,
         )
         self._relay.start()
 
@@ -298,6 +318,7 @@ class PrimaryGuest:
         if self._attempt is not None:
             self._attempt.decide(is_whole=False)  # the relay may wait for the decision
         await self._drop_relay()
+        await self.disks.cut()
 
     async def _drop_relay(self) -> None:
         self._host.forget_link(Channel.MIGRATION)
@@ -312,6 +333,10 @@ class PrimaryGuest:
             await asyncio.to_thread(relay.close)
         elif link is not None:
             link.close()
+
+    async def drop_disks(self) -> None:
+        """Remove what copying the disks has added."""
+        await self.disks.drop()
 
     async def give_back_place(self) -> None:
         """Connect the guest to its network directly, unless open connections still need their offsets translated."""
@@ -353,6 +378,7 @@ class PrimaryGuest:
         Raises `StateError` when it must not pass at all.
         """
         if not attempt.decided.is_set() and not attempt.giving_up.is_given_up and attempt.broken is None:
+            await self.disks.require_in_step()
             await curing.apply(Moment.READY_HELD)
             self._host.epoch.begin()
             attempt.answer(Fact.SYNCHRONISED)
@@ -379,6 +405,7 @@ class PrimaryGuest:
         if self.paths.is_left:
             log.info("the guest is still wired to an earlier process of this node; connecting it to its network")
             await self.give_back_place()
+        await self.disks.drop()
         await self.ensure_running()
 
     def _heard_stream_end(self, attempt: Attempt, text: str) -> None:
@@ -400,11 +427,30 @@ class PrimaryGuest:
             return None
         return open_sample(self.machine.pid, self.facts.ram_bytes)
 
+    async def answers(self) -> bool:
+        """Whether QEMU answers now that a checkpoint has exceeded its time limit. Raises `PeerError`, `ConnectError`.
+
+        A write that the other host does not take keeps this QEMU from answering as well, so the disks are cut first.
+        """
+        await self.disks.cut()
+        try:
+            await self.machine.execute("query-status", timeout_s=HANG_S)
+        except QmpTimeout:
+            return False
+        return True
+
     async def request_checkpoint(self) -> None:
         """Make QEMU begin a checkpoint now. Raises `PeerError`, `ConnectError`."""
         await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
 
+    def _disk_lost(self, text: str) -> None:
+        """The other host's copy of a disk is out of date from now on."""
+        log.warning(text)
+        self._note_broken(text)
+        self._checkpoints.heard_colo_end(text)
+
     def _heard_event(self, event: QmpEvent) -> None:
+        self.disks.heard_event(event)
         if event.name == "STOP":
             self._checkpoints.heard_stop(event.at_us)
         elif event.name == "RESUME":

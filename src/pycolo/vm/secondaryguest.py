@@ -39,6 +39,7 @@ from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_secondary_path
 from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot, ask_paths
 from pycolo.vm.relay import Relay
+from pycolo.vm.secondarydisks import SecondaryDisks
 
 LEAVE_COLO_S: Final = 1.0
 """Leaving COLO takes 3 ms; a QEMU that has not answered after this time hangs. While it loads a checkpoint it does not
@@ -62,6 +63,7 @@ class SecondaryGuest:
         slot: PathSlot,
         wiring: GuestWiring,
         rows: CardRows,
+        disks: SecondaryDisks,
         *,
         on_gone: Callable[[str], None],
         on_broken: Callable[[str], None],
@@ -74,6 +76,7 @@ class SecondaryGuest:
         self._slot = slot
         self._wiring = wiring
         self._rows = rows
+        self._disks = disks
         self._on_broken = on_broken
         self._config = host.config
         self._directory = Path(host.config.qemu.directory)
@@ -99,6 +102,7 @@ class SecondaryGuest:
             "open-path": self.open_path,
             "stay-apart": self.stay_apart,
             "set-capabilities": self.set_capabilities,
+            "export-disks": self.export_disks,
             "listen-for-migration": self.listen_for_migration,
             "stop-qemu": self.stop_qemu,
             "close-path": self.close_path,
@@ -110,7 +114,8 @@ class SecondaryGuest:
             await end_leftover(self._host)
             await asyncio.to_thread(end_waiting_qemus, self._config.qemu.qmp)
             await self._wiring.leave()
-            await self.machine.start([*qmp_arguments(self._config), "-incoming", "defer"])
+            command = await self._disks.command()
+            await self.machine.start([*qmp_arguments(self._config), "-incoming", "defer"], command)
             self._host.note_pid(self.machine.pid)
 
     async def connect_qmp(self) -> None:
@@ -122,7 +127,13 @@ class SecondaryGuest:
         qemu, findings = self._config.qemu, self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
         cards = [card.netdev for card in self._config.card]
-        found = judge(self.facts, "secondary", cards, has_yank_socket=qemu.yank is not None)
+        found = judge(
+            self.facts,
+            "secondary",
+            cards,
+            has_yank_socket=qemu.yank is not None,
+            copies_disks=self._config.disks is not None,
+        )
         findings.weigh("guest", found, self._config.pair)
         self._curing = Curing(self.machine, self.facts, "secondary")
 
@@ -156,6 +167,10 @@ class SecondaryGuest:
         """Turn COLO on here too."""
         assert self.facts is not None
         await self.machine.set_capabilities(colo_capabilities(self.facts.version))
+
+    async def export_disks(self) -> None:
+        """Let QEMU take the writes of the primary's disks."""
+        await self._disks.export(self.machine)
 
     async def listen_for_migration(self) -> None:
         """Let QEMU listen for the migration on a unix socket."""
@@ -211,6 +226,8 @@ class SecondaryGuest:
                 self._replied_us = monotonic_ns() // 1000
             elif word == ColoMessage.LOADED:
                 self._replied_us = None
+            elif word == ColoMessage.READY:
+                self._disks.follows()
 
         self._relay = Relay(
             guest,
@@ -229,6 +246,7 @@ class SecondaryGuest:
         """Handlers of `take-over`."""
         return {
             "yank": self.yank,
+            "stop-disks": self.stop_disks,
             "leave-colo": self.leave_colo,
             "serve-network": self.serve_network,
             "switch-routes": self.switch_routes,
@@ -240,6 +258,10 @@ class SecondaryGuest:
         await ask_paths(self.paths, lambda path: path.hold_for_takeover)
         if self._relay is not None:
             self._relay.end_input()
+
+    async def stop_disks(self) -> None:
+        """Take no more writes of the primary's."""
+        await self._disks.stop_exports(self.machine)
 
     async def leave_colo(self) -> None:
         """End COLO. The guest runs by itself afterwards, with the state that it has loaded."""
@@ -324,6 +346,7 @@ class SecondaryGuest:
         """Kill QEMU and remove all that belongs to it."""
         self._host.findings.forget()
         await self.stop_qemu()
+        await self._disks.discard()
         await self.close_path()
         with suppress(OSError):
             self._incoming.unlink()

@@ -52,17 +52,22 @@ class StateFile:
 
     def write(self, record: NodeRecord) -> None:
         """Replace the record; when this returns it will survive a power cut. Raises `ConnectError`."""
-        temporary = self._path.with_suffix(".new")
+        replace_durably(self._path, msgspec.json.encode(record) + b"\n")
+
+
+def replace_durably(path: Path, octets: bytes) -> None:
+    """Replace a file whole: a power cut leaves the old one or the new one. Raises `ConnectError`."""
+    temporary = path.with_suffix(".new")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(octets)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            with open(temporary, "wb") as file:
-                file.write(msgspec.json.encode(record) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        except OSError as error:
-            raise ConnectError(f"state {self._path}: cannot be written: {error.strerror or error}") from error
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise ConnectError(f"state {path}: cannot be written: {error.strerror or error}") from error

@@ -363,7 +363,11 @@ def test_explain_asks_the_node(colo, tmp_path: Path):
         assert code == 0
         assert re.findall(r"^number \d$", out, flags=re.MULTILINE) == ["number 7", "number 8"]
         found = json.loads(colo("explain", "--control", tmp_path / "c", "--json", "--last", "1")[1])
-    assert found == {"divergences": many["divergences"][-1:], "checkpoints": many["checkpoint"]["last"][-1:]}
+    assert found == {
+        "divergences": many["divergences"][-1:],
+        "checkpoints": many["checkpoint"]["last"][-1:],
+        "disks": [],
+    }
 
 
 def test_nothing_to_explain(colo, tmp_path: Path):

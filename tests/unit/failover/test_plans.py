@@ -85,6 +85,7 @@ def test_an_undo_that_fails_stops_no_other_unless_that_would_harm():
         "reset-parameters",
         "close-relay",
         "give-back-place",
+        "drop-disks",
         "ensure-running",
     ]
     assert run.problems == [
@@ -142,11 +143,12 @@ def test_the_status():
     run = PlanRun(TAKE_OVER)
     run.step_failed("nothing hangs")
     run.step_done()
+    run.step_done()
     assert run.to_status() == {
         "name": "take-over",
         "phase": "doing",
         "step": "serve-network",
-        "done": ["yank", "leave-colo"],
+        "done": ["yank", "stop-disks", "leave-colo"],
         "failure": None,
         "problems": ["yank: nothing hangs"],
     }
@@ -241,6 +243,7 @@ def test_a_secondary_sets_its_capabilities_before_the_stream_may_come():
 
 def test_protect_puts_back_what_it_made():
     assert [step.undo for step in PROTECT.steps if step.undo] == [
+        "drop-disks",
         "remove-taps",
         "close-path",
         "give-back-place",
@@ -252,3 +255,14 @@ def test_protect_puts_back_what_it_made():
 
 def test_going_alone_takes_away_all_that_protect_made():
     assert {step.undo for step in PROTECT.steps if step.undo} <= set(names(GO_ALONE))
+
+
+def test_an_old_primary_writes_nothing_more_before_the_guest_goes_on():
+    steps = names(TAKE_OVER)
+    assert steps.index("yank") < steps.index("stop-disks") < steps.index("leave-colo")
+
+
+def test_disks_are_copied_before_the_guests_network_is_touched():
+    steps = names(PROTECT)
+    assert steps.index("prepare-peer") < steps.index("copy-disks") < steps.index("open-path") < steps.index("migrate")
+    assert names(PREPARE_SECONDARY).index("export-disks") < names(PREPARE_SECONDARY).index("listen-for-migration")

@@ -105,6 +105,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "the guest as its node sees it",
         ("vm/attempt vm/guestwiring vm/pathslot vm/primaryguest vm/primarypaths vm/secondaryguest"),
     ),
+    "unit/vm/test_disksettling.py": ("its parts, put together", "vm/hostdisks"),
     "unit/vm/test_parts.py": ("small parts of a node", "link/orders vm/hooks vm/leftover vm/statefile"),
     "unit/vm/test_paths.py": ("what a configuration means for the data path", "vm/nodeoptions"),
 }

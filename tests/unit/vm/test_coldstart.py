@@ -26,6 +26,7 @@ class World:
         self.decider.does = self.carry_out
         self.decider.watch = lambda fact, before, after: None
         self.meanwhile = None
+        self.disks_are_half = False
 
     def carry_out(self, command, pair, told):
         if command is Command.RECORD:
@@ -41,7 +42,12 @@ class World:
         self.held_back += 1
 
     async def begin(self, is_other_lost):
-        return await ColdStart(self.decider, self, lambda: self.pacemaker).begin(is_other_lost=is_other_lost)
+        cold_start = ColdStart(self.decider, self, lambda: self.pacemaker, self.require_disks)
+        return await cold_start.begin(is_other_lost=is_other_lost)
+
+    async def require_disks(self):
+        if self.disks_are_half:
+            raise StateError("disks", "a copy that was not finished", "whole")
 
 
 def begin(state, said=(), *, is_other_lost=False, pacemaker=False, meanwhile=None):
@@ -94,3 +100,17 @@ def test_under_pacemaker_the_guest_waits_for_a_promotion():
     world, answer = begin(State.SECONDARY_WAITING, [EMPTY], pacemaker=True)
     assert world.held_back == 1
     assert "Pacemaker may promote this node" in answer["state"]
+
+
+def test_nothing_begins_from_disks_that_were_being_copied():
+    world = None
+
+    async def run():
+        nonlocal world
+        world = World(min(WITHOUT_GUEST), [EMPTY])
+        world.disks_are_half = True
+        await world.begin(is_other_lost=False)
+
+    with pytest.raises(StateError, match="a copy that was not finished"):
+        asyncio.run(run())
+    assert world.decider.pair.state in WITHOUT_GUEST

@@ -48,6 +48,9 @@ class Guest:
     async def guest_status(self) -> dict[str, Any]:
         return {"qmp": "connected"}
 
+    def disk_status(self) -> list[dict[str, object]]:
+        return []
+
     def plan_status(self) -> None:
         return None
 

@@ -1,0 +1,168 @@
+"""Image files on this host: measured, created, removed, and put together with `qemu-img`."""
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pycolo.errors import ConnectError, PeerError
+from pycolo.qmp.diskrules import HostImage
+from pycolo.vm.diskwords import CommandDisk, Overlays
+
+PROGRAM: Final = "qemu-img"
+
+QUICK_S: Final = 30.0
+"""Creating an image, or reading its header, takes milliseconds."""
+
+COMMIT_S: Final = 3600.0
+"""Putting overlays into an image copies what they hold, which may be as much as the disk."""
+
+
+class Found(NamedTuple):
+    """An image that is there."""
+
+    size_bytes: int
+    used_bytes: int
+    is_dirty: bool
+    """QEMU has not closed it: only qcow2 with lazy refcounts says so."""
+
+
+async def run(*words: str, timeout_s: float = QUICK_S) -> str:
+    """What `qemu-img` prints. Raises `ConnectError` without the program, `PeerError` with its words when it fails."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            PROGRAM,
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        raise ConnectError(f"{PROGRAM}: {error.strerror or error}; Debian has it in qemu-utils") from error
+    try:
+        async with asyncio.timeout(timeout_s):
+            printed, complained = await process.communicate()
+    except BaseException as error:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        if isinstance(error, TimeoutError):
+            raise PeerError(f"{PROGRAM} {words[0]} has not ended within {timeout_s:g} s") from error
+        raise
+    if process.returncode:
+        said = " ".join(complained.decode("utf-8", "replace").split())
+        raise PeerError(f"{PROGRAM} {words[0]}: {said[:300] or f'exit code {process.returncode}'}")
+    return printed.decode("utf-8", "replace")
+
+
+async def info(path: Path, form: str) -> Found | None:
+    """An image; None: nothing is there. Raises `PeerError` when another process has it open, or it is none."""
+    if not await asyncio.to_thread(path.exists):
+        return None
+    answer: dict[str, Any] = json.loads(await run("info", "--output=json", "-f", form, str(path)))
+    return Found(int(answer["virtual-size"]), int(answer.get("actual-size", 0)), answer.get("dirty-flag") is True)
+
+
+async def look(disk: CommandDisk, path: Path, overlays: Path) -> HostImage:
+    """What there is at `path` for a disk's copy, and room. Changes nothing. Raises `ConnectError` without qemu-img."""
+    why, found = "", None
+    try:
+        found = await info(path, disk.format)
+    except PeerError as error:
+        why = str(error)
+    used = found.used_bytes if found is not None else 0
+    is_device = await asyncio.to_thread(path.is_block_device)
+    return HostImage(
+        name=disk.name,
+        path=str(path),
+        size_bytes=found.size_bytes if found is not None else 0,
+        free_bytes=found.size_bytes if is_device and found is not None else used + await _free(path.parent),
+        overlay_free_bytes=await _free(overlays),
+        why_unusable=why,
+    )
+
+
+async def _free(directory: Path) -> int:
+    """Room in `directory`, or in the nearest one above it that exists."""
+
+    def free() -> int:
+        place = directory
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        return shutil.disk_usage(place).free
+
+    return await asyncio.to_thread(free)
+
+
+async def create_image(path: Path, form: str, size_bytes: int) -> None:
+    """The file of a copy, if there is none. Raises `PeerError`, `ConnectError`."""
+    if await asyncio.to_thread(path.exists):
+        return
+    await _make_directory(path.parent)
+    await run("create", "-q", "-f", form, str(path), str(size_bytes))
+
+
+async def create_overlays(overlays: Overlays, size_bytes: int) -> None:
+    """Empty ones, in the place of older ones. Raises `PeerError`, `ConnectError`.
+
+    With lazy refcounts an overlay is marked while it is in use, so that what a crash has left can be told from what has
+    been put into the image.
+    """
+    await _make_directory(overlays.active.parent)
+    for path in overlays:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await run("create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", str(path), str(size_bytes))
+
+
+async def remove_overlays(overlays: Sequence[Path]) -> None:
+    """Raises nothing: what is left is replaced by the next ones."""
+    for path in overlays:
+        with suppress(OSError):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+async def put_together(image: Path, form: str, overlays: Overlays) -> None:
+    """Put a survivor's overlays into its image, when QEMU has died before it had done so itself.
+
+    Each of the two goes into the one below; both steps may be repeated. Raises `PeerError`, `ConnectError`.
+    """
+    base = {"driver": form, "file": {"driver": "file", "filename": str(image)}}
+    hidden = {"driver": "qcow2", "file": {"driver": "file", "filename": str(overlays.hidden)}, "backing": base}
+    active = {"driver": "qcow2", "file": {"driver": "file", "filename": str(overlays.active)}, "backing": hidden}
+    for chain in (active, hidden):
+        await run("commit", "-q", "-d", "--image-opts", _options(chain), timeout_s=COMMIT_S)
+    await asyncio.to_thread(_sync, image)
+
+
+def _options(node: Mapping[str, Any]) -> str:
+    """A block node as `--image-opts` takes it."""
+
+    def pairs(prefix: str, table: Mapping[str, Any]) -> list[str]:
+        found = []
+        for key, value in table.items():
+            if isinstance(value, Mapping):
+                found += pairs(f"{prefix}{key}.", value)
+            else:
+                found.append(f"{prefix}{key}={str(value).replace(',', ',,')}")
+        return found
+
+    return ",".join(pairs("", node))
+
+
+async def _make_directory(directory: Path) -> None:
+    try:
+        await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConnectError(f"{directory}: {error.strerror or error}") from error
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,99 @@
+"""What this host's images are worth, on disk: whether they are a copy in the making, or need what is in overlays.
+
+Each of the three states has its reason:
+
+* **copying**: a copy was begun and has not ended. Nothing may be started from these images.
+* **following**: every write of the primary is on them, as after a power cut.
+* **settling**: the guest serves here since a takeover, and QEMU puts the overlays into the images. If it dies in this,
+  the node does it; a guest started from the images before would have lost what it had written.
+
+Without a note they are what their guest has written last.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pycolo.errors import ConfigError
+from pycolo.vm.diskwords import Overlays
+from pycolo.vm.statefile import replace_durably
+
+FILE_NAME: Final = "disks.json"
+
+
+class DiskState(StrEnum):
+    """See the module."""
+
+    COPYING = "copying"
+    FOLLOWING = "following"
+    SETTLING = "settling"
+
+
+class NotedDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """One disk's files."""
+
+    name: str
+    image: str
+    format: str
+    active: str
+    hidden: str
+    is_settled: bool = False
+    """Its overlays are in the image, and out of date."""
+
+    @property
+    def overlays(self) -> Overlays:
+        """Their paths."""
+        return Overlays(Path(self.active), Path(self.hidden))
+
+
+class DiskNote(msgspec.Struct, frozen=True, kw_only=True):
+    """All copied disks of the guest."""
+
+    state: DiskState
+    disks: tuple[NotedDisk, ...]
+
+    def settled(self, name: str) -> "DiskNote":
+        """With that disk's overlays put into its image."""
+        disks = tuple(
+            msgspec.structs.replace(disk, is_settled=True) if disk.name == name else disk for disk in self.disks
+        )
+        return msgspec.structs.replace(self, disks=disks)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left in overlays."""
+        return all(disk.is_settled for disk in self.disks)
+
+
+class DiskNoteFile:
+    """The note in `directory`, which the node's record has made."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE_NAME
+        self._note: DiskNote | None = None
+        self._is_read = False
+
+    def read(self) -> DiskNote | None:
+        """Raises `ConfigError` for a file that cannot be read."""
+        if not self._is_read:
+            self._note = self._found()
+            self._is_read = True
+        return self._note
+
+    def _found(self) -> DiskNote | None:
+        try:
+            note = msgspec.json.decode(self._path.read_bytes(), type=DiskNote | None)
+        except FileNotFoundError:
+            return None
+        except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(
+                str(self._path), "a note about this host's disks (remove it only if they are whole)", str(error)
+            ) from error
+        return note
+
+    def write(self, note: DiskNote | None) -> None:
+        """When this returns it will survive a power cut. Raises `ConnectError`."""
+        replace_durably(self._path, msgspec.json.encode(note) + b"\n")
+        self._note, self._is_read = note, True

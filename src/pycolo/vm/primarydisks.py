@@ -1,0 +1,276 @@
+"""The disks of the primary's guest: copied to the other host while the guest runs, and then every write there as well.
+
+A write is complete when both hosts have it. `ask` is asked at each checkpoint: QEMU goes on over a copy that it has
+lost, and reports no error. See docs/adr/0063.
+"""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from pycolo.errors import CheckpointError, ConnectError, PeerError, QmpError
+from pycolo.link.codec import Channel
+from pycolo.qmp.client import QmpEvent
+from pycolo.qmp.diskprobe import probe_disks, why_not_in_step
+from pycolo.qmp.diskrules import HostImage, judge_disks, judge_images, writable
+from pycolo.qmp.guestdisks import GuestDisk
+from pycolo.qmp.probe import Facts
+from pycolo.vm.disklink import DiskLink
+from pycolo.vm.diskwords import Nodes
+from pycolo.vm.guesthost import GuestHost
+from pycolo.vm.machine import Machine
+from pycolo.vm.relay import listen_for_stream
+
+OPEN_S: Final = 10.0
+"""Time limit for connecting one disk with the other host; QEMU's main loop stands still for a part of it."""
+
+LOOK_S: Final = 0.2
+"""Interval at which a copy that is being made is looked at."""
+
+STALL_S: Final = 60.0
+"""A copy that has not moved for this long is given up, as a migration is."""
+
+ASK_S: Final = 60.0
+"""For the answer at a checkpoint: QEMU 11 gives none while it writes its state. The checkpoint's own time limit, which
+closes the stream, comes first.
+"""
+
+LOSSES_MAX: Final = 8
+"""Of the disks' failures so many are shown."""
+
+DROP_S: Final = 10.0
+"""For jobs to end whose connections are closed."""
+
+log = structlog.get_logger("colo")
+
+
+class PrimaryDisks:
+    """Of one QEMU at a time: `machine()`. `on_lost(text)`: a disk is no longer copied."""
+
+    def __init__(self, host: GuestHost, machine: Callable[[], Machine], on_lost: Callable[[str], None]) -> None:
+        self._host = host
+        self._options = host.config.disks
+        self._machine = machine
+        self._on_lost = on_lost
+        self._disks: list[GuestDisk] = []
+        self._links: list[DiskLink] = []
+        self._progress: list[dict[str, Any]] = []
+        self._losses: deque[dict[str, Any]] = deque(maxlen=LOSSES_MAX)
+        self._is_lost = False
+        self._began_s = 0.0
+        self._began_bytes: dict[str, int] = {}
+
+    # ── before anything is touched ────────────────────────────────────────────────────────────────────────────
+
+    async def probe(self, facts: Facts) -> None:
+        """Which disks are to be copied. Raises `PeerError` for one that cannot be."""
+        self._disks = []
+        if self._options is None:
+            return
+        disks = await probe_disks(self._machine())
+        self._host.findings.weigh("disks", judge_disks(disks, facts.commands), self._host.config.pair)
+        self._disks = writable(disks)
+
+    async def agree(self) -> None:
+        """Ask the other node what it has for the copies. Raises `PeerError` for what does not fit."""
+        if self._options is None:
+            return
+        answer = await self._host.ask_peer("disks", {"disks": msgspec.to_builtins(self._disks)}, OPEN_S)
+        try:
+            images = msgspec.convert(answer.get("images"), list[HostImage])
+        except msgspec.ValidationError as error:
+            raise PeerError(f"the other node's images cannot be read: {error}") from error
+        self._host.findings.weigh("images", judge_images(self._disks, images), self._host.config.pair)
+
+    # ── copying ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def copy(self) -> None:
+        """Copy all disks, and from then on each write. Returns when the two hosts have the same."""
+        self._is_lost = False
+        for number, disk in enumerate(self._disks):
+            await self._connect(Nodes(number), disk)
+        for number, disk in enumerate(self._disks):
+            names = Nodes(number)
+            mirror: dict[str, Any] = {
+                "job-id": names.job,
+                "device": disk.name,
+                "target": names.target,
+                "filter-node-name": names.filter,
+                "sync": "full",
+                "copy-mode": "write-blocking",
+                "on-target-error": "report",
+            }
+            assert self._options is not None
+            if self._options.copy_limit_mib:
+                mirror["speed"] = self._options.copy_limit_mib << 20
+            await self._machine().execute("blockdev-mirror", mirror)
+        await self._until_in_step()
+
+    async def _connect(self, names: Nodes, disk: GuestDisk) -> None:
+        """QEMU connects to a socket of this node, and the other node to its QEMU; the bytes pass from then on."""
+        path = Path(self._host.config.qemu.directory) / "disk.sock"
+        listening = listen_for_stream(path)
+        try:
+            arrival = self._host.expect_link(Channel.DISK)
+            await self._host.ask_peer("open-disk", {"disk": disk.name})
+            async with asyncio.timeout(OPEN_S):
+                link = await arrival
+            accepting = asyncio.get_running_loop().create_task(self._accept(listening, link, disk))
+            server = {"type": "unix", "path": str(path)}
+            node = {"driver": "nbd", "node-name": names.target, "export": disk.name, "server": server}
+            try:
+                await self._machine().execute("blockdev-add", node, timeout_s=OPEN_S)
+            finally:
+                accepting.cancel()
+                with suppress(asyncio.CancelledError):
+                    await accepting
+        finally:
+            self._host.forget_link(Channel.DISK)
+            listening.close()
+            with suppress(OSError):
+                path.unlink()
+
+    async def _accept(self, listening: socket.socket, link: Any, disk: GuestDisk) -> None:
+        """While QEMU waits: it reads the other QEMU's greeting before it answers this node."""
+        try:
+            guest, _ = await asyncio.get_running_loop().sock_accept(listening)
+        except BaseException:
+            link.close()
+            raise
+        made = DiskLink(guest, link, disk.name, lambda text: self._host.call(self._link_ended, made, text))
+        self._links.append(made)
+        made.start()
+
+    def _link_ended(self, link: DiskLink, text: str) -> None:
+        if link in self._links:
+            self._lose(text)
+
+    async def _until_in_step(self) -> None:
+        loop = asyncio.get_running_loop()
+        moved, since = -1, loop.time()
+        self._began_s, self._began_bytes = loop.time(), {}
+        while self._disks:
+            jobs = await self._machine().execute("query-block-jobs")
+            self._note_progress(jobs, loop.time())
+            missing = next((entry["name"] for entry in self._progress if entry["state"] == "failed"), None)
+            if missing is not None:
+                raise PeerError(f"disk {missing}: it could not be copied to the other host")
+            if why_not_in_step(jobs, self._jobs) is None:
+                return
+            now = sum(link.sent_bytes for link in self._links)
+            if now != moved:
+                moved, since = now, loop.time()
+            elif loop.time() - since > STALL_S:
+                raise PeerError(f"the copy of the disks stands still at {now >> 20} MiB")
+            await asyncio.sleep(LOOK_S)
+
+    def _note_progress(self, jobs: list[dict[str, Any]], now_s: float) -> None:
+        shown = [_shown(disk, jobs, Nodes(number).job) for number, disk in enumerate(self._disks)]
+        for entry in shown:
+            first = self._began_bytes.setdefault(entry["name"], entry["copied_bytes"])
+            copied, left = entry["copied_bytes"] - first, entry["size_bytes"] - entry["copied_bytes"]
+            is_copying = entry["state"] == "copying" and copied > 0
+            entry["left_s"] = round((now_s - self._began_s) * left / copied, 1) if is_copying else None
+        self._progress = shown
+
+    @property
+    def _jobs(self) -> dict[str, str]:
+        return {Nodes(number).job: disk.shown for number, disk in enumerate(self._disks)}
+
+    # ── while they are copied ─────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def ask(self) -> Callable[[], "Future[None]"] | None:
+        """The question at a checkpoint, for the relay's thread; None: there is nothing to ask about."""
+        if not self._disks:
+            return None
+        loop = asyncio.get_running_loop()
+        return lambda: asyncio.run_coroutine_threadsafe(self.require_in_step(), loop)
+
+    async def require_in_step(self) -> None:
+        """Raises `CheckpointError` when the other host has not all that the guest has written."""
+        if not self._disks:
+            return
+        try:
+            jobs = await self._machine().execute_aside("query-block-jobs", ASK_S)
+        except (PeerError, ConnectError) as error:
+            raise CheckpointError("stopped", f"QEMU does not say whether its disks are copied: {error}") from error
+        if (why := why_not_in_step(jobs, self._jobs)) is not None:
+            self._note_loss(why)
+            raise CheckpointError("stopped", why)
+
+    def heard_event(self, event: QmpEvent) -> None:
+        """An event of QEMU's."""
+        data = event.data
+        if event.name == "BLOCK_JOB_COMPLETED" and (disk := self._jobs.get(str(data.get("device")))) is not None:
+            if self._links:
+                self._lose(f"{disk}: its copy on the other host has ended: {data.get('error', 'no reason given')}")
+        elif event.name == "BLOCK_IO_ERROR" and data.get("action") == "stop" and self._disks:
+            # QEMU aborts at a checkpoint in this state, so the pair ends before the next one.
+            node = data.get("node-name") or data.get("device")
+            why = data.get("reason", "unknown")
+            self._lose(f"disk {node}: an error on this host ({why}), for which QEMU has stopped the guest")
+
+    def _lose(self, why: str) -> None:
+        self._note_loss(why)
+        self._on_lost(why)
+
+    def _note_loss(self, why: str) -> None:
+        """The first one of a protection is the cause, others follow from it."""
+        if not self._is_lost:
+            self._is_lost = True
+            at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            self._losses.append({"state": "lost", "why": why, "at": at})
+
+    # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def cut(self) -> None:
+        """Close the connections to the other host: a QEMU that waits for it goes on. Its guest's writes count here."""
+        links, self._links = self._links, []
+        for link in links:
+            await asyncio.to_thread(link.cut)
+
+    async def drop(self) -> None:
+        """Remove what copying has added to QEMU, also what an earlier process of this node has left there.
+
+        The connections are closed first: with one to a host that hangs, cancelling a job hangs as well.
+        """
+        await self.cut()
+        self._disks, self._progress = [], []
+        machine = self._machine()
+        if self._options is None or not machine.is_there:
+            return
+        ours = Nodes(0).job.removesuffix("0")
+        async with asyncio.timeout(DROP_S):
+            while jobs := [
+                job["device"] for job in await machine.execute("query-block-jobs") if job["device"].startswith(ours)
+            ]:
+                for job in jobs:
+                    with suppress(QmpError):  # it ends by itself just now
+                        await machine.execute("block-job-cancel", {"device": job, "force": True})
+                await asyncio.sleep(0.01)
+        target = Nodes(0).target.removesuffix("0")
+        for node in await machine.execute("query-named-block-nodes", {"flat": True}):
+            if node["node-name"].startswith(target):
+                await machine.execute("blockdev-del", {"node-name": node["node-name"]})
+
+    def status(self) -> list[dict[str, Any]]:
+        """For `colo status` and `colo explain`: each disk, and how far its copy is; then the last that were lost."""
+        return [*self._progress, *self._losses]
+
+
+def _shown(disk: GuestDisk, jobs: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    job = next((job for job in jobs if job.get("device") == name), None)
+    if job is None:
+        return {"name": disk.name, "state": "failed", "copied_bytes": 0, "size_bytes": disk.size_bytes}
+    state = "in step" if job.get("ready") else "copying"
+    return {"name": disk.name, "state": state, "copied_bytes": job["offset"], "size_bytes": job["len"]}

@@ -1,0 +1,183 @@
+"""The disks of the secondary's guest: copies of the primary's, with overlays for what the two have not agreed on.
+
+The primary's node asks with the order "disks" whether they fit, before anything is touched; `prepare-secondary` makes
+them, and "open-disk" connects one with the primary. See docs/adr/0063.
+"""
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from pycolo.config import PairConfig
+from pycolo.errors import ConnectError, PeerError, QmpError, StateError
+from pycolo.link.codec import Channel
+from pycolo.link.orders import JsonObject
+from pycolo.qmp.diskrules import writable
+from pycolo.qmp.guestdisks import GuestDisk
+from pycolo.vm import diskimages
+from pycolo.vm.disklink import DiskLink
+from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
+from pycolo.vm.diskwords import CommandDisk, Nodes, Overlays, command_disks, overlays_in, secondary_command
+from pycolo.vm.guesthost import GuestHost
+from pycolo.vm.machine import Machine
+
+STOP_S: Final = 5.0
+"""Stopping the NBD server takes two milliseconds."""
+
+
+class Copy(NamedTuple):
+    """One disk here."""
+
+    disk: GuestDisk
+    command: CommandDisk
+    path: Path
+    overlays: Overlays
+
+
+class SecondaryDisks:
+    """Lives as long as the node: the primary's node asks before there is a guest."""
+
+    def __init__(self, host: GuestHost, note: DiskNoteFile) -> None:
+        self._host = host
+        self._config: PairConfig = host.config
+        self._note = note
+        self._copies: list[Copy] = []
+        self._links: list[DiskLink] = []
+
+    # ── before the guest is started ───────────────────────────────────────────────────────────────────────────
+
+    async def hear(self, arguments: JsonObject) -> JsonObject:
+        """The order "disks": the primary's disks, answered with what is here for their copies. Raises `PycoloError`."""
+        options = self._config.disks
+        if options is None:
+            raise StateError("disks", "without [disks] in its file", "the same tables in both files")
+        try:
+            disks = msgspec.convert(arguments.get("disks"), tuple[GuestDisk, ...])
+        except msgspec.ValidationError as error:
+            raise PeerError(f"the other node's disks cannot be read: {error}") from error
+        found = {disk.name: disk for disk in command_disks(self._config.qemu.command)}
+        places = {disk.name: self._path(disk) for disk in found.values()}
+        images = [
+            await diskimages.look(disk, places[disk.name], options.overlays or places[disk.name].parent)
+            for disk in found.values()
+        ]
+        self._copies = []
+        for disk in writable(disks):
+            if disk.name in found:
+                path = places[disk.name]
+                overlays = overlays_in(options.overlays or path.parent, disk.name)
+                self._copies.append(Copy(disk, found[disk.name], path, overlays))
+        return {"images": msgspec.to_builtins(images)}
+
+    def _path(self, disk: CommandDisk) -> Path:
+        options = self._config.disks
+        assert options is not None
+        return disk.path if options.images is None else options.images / disk.path.name
+
+    async def command(self) -> list[str]:
+        """QEMU's command line with copies that are ready for it. Raises `PycoloError`."""
+        command = list(self._config.qemu.command)
+        if not self._copies:
+            return command
+        noted = tuple(
+            NotedDisk(
+                name=copy.disk.name,
+                image=str(copy.path),
+                format=copy.command.format,
+                active=str(copy.overlays.active),
+                hidden=str(copy.overlays.hidden),
+            )
+            for copy in self._copies
+        )
+        await asyncio.to_thread(self._note.write, DiskNote(state=DiskState.COPYING, disks=noted))
+        for copy in self._copies:
+            await diskimages.create_image(copy.path, copy.command.format, copy.disk.size_bytes)
+            await diskimages.create_overlays(copy.overlays, copy.disk.size_bytes)
+        return secondary_command(command, [(copy.command, copy.path, copy.overlays) for copy in self._copies])
+
+    # ── while it follows the primary ──────────────────────────────────────────────────────────────────────────
+
+    async def export(self, machine: Machine) -> None:
+        """Let QEMU take the primary's writes. Its exports are also what the replication nodes begin with."""
+        if not self._copies:
+            return
+        address = {"type": "unix", "data": {"path": str(self._socket)}}
+        await machine.execute("nbd-server-start", {"addr": address})
+        for number, copy in enumerate(self._copies):
+            names = Nodes(number)
+            export = {"type": "nbd", "id": names.export, "node-name": names.parent, "name": copy.disk.name}
+            await machine.execute("block-export-add", {**export, "writable": True})
+
+    async def open_link(self, arguments: JsonObject) -> JsonObject:
+        """The order "open-disk": connect this QEMU with the primary's node. Raises `PycoloError`."""
+        name = str(arguments.get("disk"))
+        if all(copy.disk.name != name for copy in self._copies):
+            raise StateError("open-disk", f"without a disk {name}", "prepared")
+        guest = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            guest.connect(str(self._socket))
+        except OSError as error:
+            guest.close()
+            raise ConnectError(f"disk {name}: {self._socket}: {error.strerror or error}") from error
+        try:
+            link = await asyncio.to_thread(self._host.dial_raw, Channel.DISK)
+        except BaseException:
+            guest.close()
+            raise
+        made = DiskLink(guest, link, name, lambda text: None)  # the end of the migration stream says more
+        self._links.append(made)
+        made.start()
+        return {}
+
+    def follows(self) -> None:
+        """The secondary has loaded the first state: the copies are whole. Raises `ConnectError`."""
+        note = self._note.read()
+        if note is not None and note.state is DiskState.COPYING:
+            self._note.write(msgspec.structs.replace(note, state=DiskState.FOLLOWING))
+
+    @property
+    def _socket(self) -> Path:
+        return Path(self._config.qemu.directory) / "disks.sock"
+
+    # ── it takes over ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def stop_exports(self, machine: Machine) -> None:
+        """Take no more of the primary's writes: one that thaws later must not reach this guest's disk. From the next
+        step on this guest's own writes are in the overlays, and the note says so first. Raises `PycoloError`.
+        """
+        if not self._copies:
+            return
+        await self._cut()
+        try:
+            await machine.execute("nbd-server-stop", timeout_s=STOP_S)
+        except QmpError as error:
+            if "not running" not in error.description:  # the second attempt of a takeover
+                raise
+        note = self._note.read()
+        assert note is not None, "written with the copies"
+        await asyncio.to_thread(self._note.write, msgspec.structs.replace(note, state=DiskState.SETTLING))
+        self._copies = []
+
+    # ── it ends ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def discard(self) -> None:
+        """The guest has ended. Its copies stay; what is in the overlays is of no use."""
+        await self._cut()
+        copies, self._copies = self._copies, []
+        for copy in copies:
+            await diskimages.remove_overlays(copy.overlays)
+
+    async def _cut(self) -> None:
+        links, self._links = self._links, []
+        for link in links:
+            await asyncio.to_thread(link.cut)
+
+    def status(self) -> list[dict[str, Any]]:
+        """For `colo status`."""
+        return [
+            {"name": copy.disk.name, "state": "a copy", "size_bytes": copy.disk.size_bytes, "file": str(copy.path)}
+            for copy in self._copies
+        ]

@@ -1,0 +1,121 @@
+"""Images on a host, with a `qemu-img` of the test's own."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from pycolo.errors import ConnectError, PeerError
+from pycolo.vm import diskimages
+from pycolo.vm.diskwords import command_disks, overlays_in
+
+FAKE = """#!/bin/sh
+printf '%s\\n' "$*" >> {log}
+case $1 in
+    info) cat {place}/info || {{ echo 'Failed to get shared "write" lock' >&2; exit 1; }} ;;
+    create) shift; for word in "$@"; do last=$before before=$word; done; : > "$last" ;;
+    fails) echo 'no such' >&2; echo thing >&2; exit 1 ;;
+    hangs) exec sleep 60 ;;
+esac
+"""
+
+
+class Host:
+    """A directory with a `qemu-img`, which notes what it is asked."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place = place
+        self.log = place / "asked"
+        program = place / "qemu-img"
+        program.write_text(FAKE.format(log=self.log, place=place))
+        program.chmod(0o755)
+        monkeypatch.setattr(diskimages, "PROGRAM", str(program))
+
+    def info(self, **fields: object) -> None:
+        (self.place / "info").write_text(json.dumps(fields))
+
+    @property
+    def asked(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+def disk_at(path: Path) -> diskimages.CommandDisk:
+    node = json.dumps({"driver": "qcow2", "node-name": "vda", "file": {"driver": "file", "filename": str(path)}})
+    return command_disks(["qemu", "-blockdev", node, "-device", "virtio-blk-pci,drive=vda"])[0]
+
+
+def test_what_is_not_there_is_created_later(host: Host) -> None:
+    path = host.place / "new" / "a.qcow2"
+    image = asyncio.run(diskimages.look(disk_at(path), path, host.place / "overlays"))
+    assert (image.name, image.path, image.size_bytes, image.why_unusable) == ("vda", str(path), 0, "")
+    assert image.free_bytes > 0
+    assert image.overlay_free_bytes > 0
+    assert host.asked == [], "and nothing was touched"
+    assert not path.parent.exists()
+    asyncio.run(diskimages.create_image(path, "qcow2", 1 << 20))
+    assert host.asked == [f"create -q -f qcow2 {path} {1 << 20}"]
+    asyncio.run(diskimages.create_image(path, "qcow2", 1 << 20))
+    assert len(host.asked) == 1, "one that is there stays as it is"
+
+
+def test_an_image_is_measured(host: Host) -> None:
+    path = host.place / "a.qcow2"
+    path.touch()
+    host.info(**{"virtual-size": 4096, "actual-size": 1024, "dirty-flag": True})
+    assert asyncio.run(diskimages.info(path, "qcow2")) == (4096, 1024, True)
+    assert host.asked == [f"info --output=json -f qcow2 {path}"]
+    empty = asyncio.run(diskimages.look(disk_at(host.place / "b"), host.place / "b", host.place))
+    image = asyncio.run(diskimages.look(disk_at(path), path, host.place))
+    assert image.size_bytes == 4096
+    assert image.free_bytes > 0
+    assert empty.size_bytes == 0
+
+
+def test_an_image_that_another_process_has_open_is_unusable(host: Host) -> None:
+    """As a shared one is: the primary's QEMU has it open, wherever that runs."""
+    path = host.place / "a.qcow2"
+    path.touch()
+    image = asyncio.run(diskimages.look(disk_at(path), path, host.place))
+    assert 'Failed to get shared "write" lock' in image.why_unusable
+
+
+def test_overlays_are_made_anew_and_say_when_they_are_in_use(host: Host) -> None:
+    overlays = overlays_in(host.place / "fast", "vda")
+    overlays.active.parent.mkdir()
+    overlays.active.write_text("of an earlier secondary")
+    asyncio.run(diskimages.create_overlays(overlays, 4096))
+    assert host.asked == [f"create -q -f qcow2 -o lazy_refcounts=on {path} 4096" for path in overlays]
+    assert overlays.active.read_text() == ""
+    asyncio.run(diskimages.remove_overlays(overlays))
+    assert list(overlays.active.parent.iterdir()) == []
+    asyncio.run(diskimages.remove_overlays(overlays))
+
+
+def test_both_overlays_go_into_the_image(host: Host) -> None:
+    image = host.place / "a,b.raw"
+    image.touch()
+    asyncio.run(diskimages.put_together(image, "raw", overlays_in(Path("/o"), "vda")))
+    assert [line.split()[:4] for line in host.asked] == [["commit", "-q", "-d", "--image-opts"]] * 2
+    active, hidden = (line.split()[4] for line in host.asked)
+    assert "file.filename=/o/vda.active.qcow2,backing.driver=qcow2,backing.file.driver=file" in active
+    assert active.endswith(f"backing.backing.file.filename={host.place}/a,,b.raw")
+    assert hidden.startswith("driver=qcow2,file.driver=file,file.filename=/o/vda.hidden.qcow2,backing.driver=raw")
+
+
+def test_errors_have_the_words_of_the_program(host: Host) -> None:
+    with pytest.raises(PeerError, match="fails: no such thing"):
+        asyncio.run(diskimages.run("fails"))
+    with pytest.raises(PeerError, match=r"hangs has not ended within 0\.05 s"):
+        asyncio.run(diskimages.run("hangs", timeout_s=0.05))
+
+
+def test_without_the_program_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diskimages, "PROGRAM", "/no/such/qemu-img")
+    with pytest.raises(ConnectError, match="qemu-utils"):
+        asyncio.run(diskimages.run("info"))

@@ -1,0 +1,217 @@
+"""After a takeover: overlays go into the images, by QEMU or, if it dies, by the node."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pycolo.errors import ConnectError, StateError
+from pycolo.vm import diskimages, disksettling
+from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
+from pycolo.vm.disksettling import DiskSettling
+
+DEADLINE_S = 20
+
+
+class Survivor:
+    """A QEMU with two disks. `left`: numbers of those whose overlays it still has."""
+
+    def __init__(self, left: set[int]) -> None:
+        self.left = left
+        self.asked = 0
+        self.is_there = True
+        self.driver = "replication"
+
+    async def execute(self, command: str, arguments: Any = None) -> Any:
+        assert command == "query-named-block-nodes"
+        self.asked += 1
+        if not self.is_there:
+            raise ConnectError("no QEMU")
+        nodes = [("disk-0", self.driver), ("disk-1", self.driver)]
+        nodes += [(f"colo-{kind}-{number}", "qcow2") for number in self.left for kind in ("active", "hidden", "parent")]
+        return [{"node-name": name, "drv": driver} for name, driver in nodes]
+
+
+class World:
+    """A host after a takeover."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, state: DiskState = DiskState.SETTLING) -> None:
+        self.place = place
+        self.file = DiskNoteFile(place)
+        disks = tuple(
+            NotedDisk(
+                name=f"disk-{number}",
+                image=str(place / f"image-{number}"),
+                format="raw",
+                active=str(place / f"{number}.active"),
+                hidden=str(place / f"{number}.hidden"),
+            )
+            for number in range(2)
+        )
+        for disk in disks:
+            for path in disk.overlays:
+                path.touch()
+        self.file.write(DiskNote(state=state, disks=disks))
+        self.dirty: set[str] = set()
+        self.put_together: list[str] = []
+        self.fails = False
+
+        async def info(path: Path, form: str) -> diskimages.Found | None:
+            return diskimages.Found(1, 1, path.name in self.dirty) if path.exists() else None
+
+        async def put_together(image: Path, form: str, overlays: Any) -> None:
+            if self.fails:
+                raise ConnectError("no room")
+            self.put_together.append(image.name)
+
+        monkeypatch.setattr(diskimages, "info", info)
+        monkeypatch.setattr(diskimages, "put_together", put_together)
+        monkeypatch.setattr(disksettling, "LOOK_S", 0.001)
+
+    def note(self) -> DiskNote | None:
+        """As after a restart of the node."""
+        return DiskNoteFile(self.place).read()
+
+    @property
+    def overlays(self) -> list[str]:
+        return sorted(path.name for path in self.place.iterdir() if path.suffix in (".active", ".hidden"))
+
+
+def play(world: World, work: Callable[[DiskSettling], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        settling = DiskSettling(world.file)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await work(settling)
+        finally:
+            await settling.close()
+
+    asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def test_each_disk_is_noted_as_soon_as_its_overlays_are_gone(world: World) -> None:
+    survivor = Survivor({0, 1})
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        await until(lambda: survivor.asked > 3)
+        assert len(world.overlays) == 4, "QEMU still needs them"
+        survivor.left = {1}
+        await until(lambda: world.overlays == ["1.active", "1.hidden"])
+        note = world.note()
+        assert note is not None
+        assert [disk.is_settled for disk in note.disks] == [True, False]
+        survivor.left = set()
+        await settling.over()
+        assert world.note() is None
+        assert world.overlays == []
+
+    play(world, work)
+    assert world.put_together == []
+
+
+def test_a_qemu_that_dies_leaves_it_to_the_node(world: World) -> None:
+    survivor = Survivor({1})
+    world.dirty = {"1.active"}
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        await until(lambda: world.overlays == ["1.active", "1.hidden"])
+        survivor.is_there = False
+        settling.guest_gone()
+        await settling.over()
+
+    play(world, work)
+    assert world.put_together == ["image-1"], "not the one that was noted"
+    assert world.note() is None
+    assert world.overlays == []
+
+
+@pytest.mark.parametrize("dirty", ["0.active", "0.hidden"])
+def test_a_node_that_was_away_finds_out_which_were_done(world: World, dirty: str) -> None:
+    world.dirty = {dirty}
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_gone()
+        await settling.over()
+
+    play(world, work)
+    assert world.put_together == ["image-0"], "the other one's overlays were closed, and are out of date"
+
+
+def test_what_fails_is_tried_again_and_refuses_until_then(world: World) -> None:
+    world.dirty, world.fails = {"0.active", "1.active"}, True
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_gone()
+        with pytest.raises(StateError, match="not settled"):
+            await settling.over()
+        assert len(world.overlays) == 4
+        world.fails = False
+        settling.guest_gone()
+        await settling.over()
+
+    play(world, work)
+    assert world.put_together == ["image-0", "image-1"]
+
+
+def test_a_guest_that_was_started_without_its_overlays_takes_nothing_away(world: World) -> None:
+    survivor = Survivor(set())
+    survivor.driver = "raw"
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        with pytest.raises(StateError, match="not settled"):
+            await settling.over()
+
+    play(world, work)
+    assert len(world.overlays) == 4
+    assert world.note() is not None
+
+
+@pytest.mark.parametrize("state", [DiskState.COPYING, DiskState.FOLLOWING])
+def test_a_guest_that_serves_here_owns_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: DiskState
+) -> None:
+    world = World(tmp_path, monkeypatch, state)
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_gone()
+        await settling.over()
+        assert world.note() is not None, "no guest, no news"
+        settling.guest_found(Survivor(set()))  # type: ignore[arg-type]
+        await settling.over()
+
+    play(world, work)
+    assert world.note() is None
+    assert world.put_together == []
+
+
+def test_a_guest_begins_anew_from_whole_images_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for state, is_whole in ((DiskState.FOLLOWING, True), (DiskState.SETTLING, True), (DiskState.COPYING, False)):
+        place = tmp_path / state.value
+        place.mkdir()
+        world = World(place, monkeypatch, state)
+        world.dirty = {"0.active"}
+
+        async def work(settling: DiskSettling, is_whole: bool = is_whole) -> None:
+            if is_whole:
+                await settling.require_whole()
+            else:
+                with pytest.raises(StateError, match=r"not finished \(.*image-0, .*image-1\)"):
+                    await settling.require_whole()
+
+        play(world, work)
+        assert world.put_together == (["image-0"] if state is DiskState.SETTLING else [])

@@ -1,0 +1,265 @@
+"""The primary's disks: copied, watched, asked about at each checkpoint, and let go."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pycolo.errors import CheckpointError, ConnectError, PeerError, QmpError
+from pycolo.link.codec import Channel
+from pycolo.qmp.diskrules import HostImage, writable
+from pycolo.qmp.guestdisks import guest_disks
+from pycolo.vm import primarydisks
+from pycolo.vm.primarydisks import PrimaryDisks
+from support.diskfacts import RECORDED
+from support.diskhosts import DiskHost, DiskMachine, event
+from support.qemufacts import GOOD
+
+DEADLINE_S = 20
+DISKS = [disk for disk in writable(guest_disks(*RECORDED["7.2"])) if disk.name in ("disk-a", "drive-b")]
+
+
+def job(number: int, *, ready: bool = True, offset: int = 5) -> dict[str, Any]:
+    return {"device": f"colo-mirror-{number}", "ready": ready, "io-status": "ok", "offset": offset, "len": 10}
+
+
+class World:
+    """A primary's node, with a QEMU that connects to whatever it is told to."""
+
+    def __init__(self, place: Path, **options: Any) -> None:
+        self.host = DiskHost(place, **options)
+        self.machine = DiskMachine()
+        self.lost: list[str] = []
+        self.ends: list[socket.socket] = []
+        self.writers: list[asyncio.StreamWriter] = []
+        self.jobs = [job(0), job(1)]
+        self.machine.answers = {"query-block-jobs": lambda _: self.jobs, "blockdev-add": self._connect}
+        self.host.peer = {"open-disk": self._open_disk}
+        self.disks = PrimaryDisks(self.host, lambda: self.machine, self.lost.append)  # type: ignore[arg-type,return-value]
+        self.disks._disks = list(DISKS)
+
+    def _open_disk(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.ends.append(self.host.arrive(Channel.DISK))
+        return {}
+
+    async def _connect(self, arguments: dict[str, Any]) -> Any:
+        """QEMU answers when it has the other QEMU's greeting."""
+        reader, writer = await asyncio.open_unix_connection(arguments["server"]["path"])
+        self.ends[-1].sendall(b"greeting")
+        assert await reader.readexactly(8) == b"greeting"
+        self.writers.append(writer)
+        return {}
+
+    async def close(self) -> None:
+        await self.disks.cut()
+        for end in self.ends:
+            end.close()
+        for writer in self.writers:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+def play(world: World, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await work()
+        finally:
+            await world.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(primarydisks, "LOOK_S", 0.001)
+    return World(tmp_path)
+
+
+def test_every_disk_is_copied_and_each_write_waits_for_the_other_host(world: World) -> None:
+    play(world, world.disks.copy)
+    nodes = world.machine.arguments("blockdev-add")
+    assert [(node["node-name"], node["export"]) for node in nodes] == [
+        ("colo-nbd-0", "disk-a"),
+        ("colo-nbd-1", "drive-b"),
+    ]
+    assert world.machine.arguments("blockdev-mirror")[1] == {
+        "job-id": "colo-mirror-1",
+        "device": "drive-b",
+        "target": "colo-nbd-1",
+        "filter-node-name": "colo-mirror-top-1",
+        "sync": "full",
+        "copy-mode": "write-blocking",
+        "on-target-error": "report",
+    }
+    assert list(Path(world.host.config.qemu.directory).glob("*.sock")) == []
+
+
+def test_a_copy_may_be_slowed_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(primarydisks, "LOOK_S", 0.001)
+    world = World(tmp_path, copy_limit_mib=3)
+    play(world, world.disks.copy)
+    assert [mirror["speed"] for mirror in world.machine.arguments("blockdev-mirror")] == [3 << 20] * 2
+
+
+def test_it_lasts_until_all_are_in_step(world: World) -> None:
+    world.jobs = [job(0), job(1, ready=False)]
+
+    async def work() -> None:
+        copying = asyncio.ensure_future(world.disks.copy())
+        while world.machine.commands.count("query-block-jobs") < 3:
+            await asyncio.sleep(0.001)
+        assert not copying.done()
+        assert [(entry["name"], entry["state"]) for entry in world.disks.status()] == [
+            ("disk-a", "in step"),
+            ("drive-b", "copying"),
+        ]
+        world.jobs = [job(0), job(1)]
+        await copying
+
+    play(world, work)
+
+
+def test_a_copy_that_ends_with_an_error_is_named(world: World) -> None:
+    world.jobs = [job(0)]
+    with pytest.raises(PeerError, match="disk drive-b: it could not be copied to the other host"):
+        play(world, world.disks.copy)
+
+
+def test_a_copy_that_stands_still_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(primarydisks, "STALL_S", 0.01)
+    world.jobs = [job(0), job(1, ready=False)]
+    with pytest.raises(PeerError, match="stands still at 0 MiB"):
+        play(world, world.disks.copy)
+
+
+def test_a_checkpoint_needs_all_of_them(world: World) -> None:
+    async def work() -> None:
+        await world.disks.require_in_step()
+        world.jobs = [job(0)]
+        with pytest.raises(CheckpointError, match=r"disk drive-b .*has ended with an error"):
+            await world.disks.require_in_step()
+        world.machine.answers["query-block-jobs"] = ConnectError("no QEMU")
+        with pytest.raises(CheckpointError, match="QEMU does not say"):
+            await world.disks.require_in_step()
+        asked = world.disks.ask
+        assert asked is not None
+        with pytest.raises(CheckpointError):
+            await asyncio.wrap_future(asked())
+
+    play(world, work)
+
+
+def test_a_guest_without_disks_is_asked_nothing(world: World) -> None:
+    world.disks._disks = []
+
+    async def work() -> None:
+        assert world.disks.ask is None
+        await world.disks.copy()
+        await world.disks.require_in_step()
+
+    play(world, work)
+    assert world.machine.asked == []
+
+
+def test_a_connection_that_ends_is_news_at_once(world: World) -> None:
+    """A disk that is not written to has a mirror that stays ready."""
+
+    async def work() -> None:
+        await world.disks.copy()
+        world.ends[1].close()
+        while not world.lost:
+            await asyncio.sleep(0.001)
+
+    play(world, work)
+    text = "disk drive-b: the other node has closed the connection for its writes"
+    assert world.lost == [text]
+    assert [(entry["state"], entry["why"]) for entry in world.disks.status()[2:]] == [("lost", text)]
+
+
+def test_what_the_node_cuts_itself_is_no_news(world: World) -> None:
+    async def work() -> None:
+        await world.disks.copy()
+        await world.disks.cut()
+        world.disks.heard_event(event("BLOCK_JOB_COMPLETED", device="colo-mirror-0", error="Input/output error"))
+
+    play(world, work)
+    assert world.lost == []
+
+
+def test_a_job_that_ends_is_news(world: World) -> None:
+    async def work() -> None:
+        await world.disks.copy()
+        world.disks.heard_event(event("BLOCK_JOB_COMPLETED", device="a backup of the user's"))
+        assert world.lost == []
+        world.disks.heard_event(event("BLOCK_JOB_COMPLETED", device="colo-mirror-0", error="No space left on device"))
+
+    play(world, work)
+    assert len(world.lost) == 1
+    assert world.lost[0].endswith("its copy on the other host has ended: No space left on device")
+
+
+def test_a_full_disk_of_this_host_ends_the_pair_before_the_next_checkpoint(world: World) -> None:
+    world.disks.heard_event(event("BLOCK_IO_ERROR", action="report", device="drive-b"))
+    assert world.lost == []
+    world.disks.heard_event(event("BLOCK_IO_ERROR", action="stop", device="drive-b", reason="No space left on device"))
+    assert world.lost == [
+        "disk drive-b: an error on this host (No space left on device), for which QEMU has stopped the guest"
+    ]
+
+
+def test_jobs_are_cancelled_when_their_connections_are_closed(world: World) -> None:
+    """With one to a host that hangs, cancelling hangs as well, and the guest with it."""
+
+    def cancel(arguments: dict[str, Any]) -> Any:
+        assert arguments["force"] is True
+        assert not world.disks._links, "cut before"
+        world.jobs = [one for one in world.jobs if one["device"] != arguments["device"]]
+        if arguments["device"].endswith("1"):
+            raise QmpError("vm1", "block-job-cancel", "DeviceNotActive", "it has ended just now")
+        return {}
+
+    async def work() -> None:
+        await world.disks.copy()
+        world.jobs = [*world.jobs, {"device": "a backup of the user's"}]
+        world.machine.answers["block-job-cancel"] = cancel
+        world.machine.answers["query-named-block-nodes"] = [
+            {"node-name": name} for name in ("disk-a", "colo-nbd-0", "colo-nbd-1", "colo-parent-0")
+        ]
+        await world.disks.drop()
+        await world.disks.drop()
+
+    play(world, work)
+    deleted = [arguments["node-name"] for arguments in world.machine.arguments("blockdev-del")]
+    assert deleted == ["colo-nbd-0", "colo-nbd-1"] * 2, "the second time QEMU would list none"
+    assert world.disks.status() == [], "nothing was lost"
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_touched(world: World) -> None:
+    images = [
+        HostImage(name="disk-a", path="/c/a", size_bytes=512, free_bytes=1 << 40, overlay_free_bytes=1 << 40),
+        HostImage(name="drive-b", path="/c/b", size_bytes=0, free_bytes=1 << 40, overlay_free_bytes=1 << 40),
+    ]
+    world.host.peer["disks"] = lambda arguments: {"images": msgspec.to_builtins(images)}
+    with pytest.raises(PeerError, match=r"disk disk-a .* and /c/a on the secondary's host 512") as caught:
+        play(world, world.disks.agree)
+    assert "drive-b" not in str(caught.value)
+    assert world.host.ordered == ["disks"]
+    assert world.machine.asked == []
+
+
+def test_the_guests_disks_are_found_and_judged(world: World) -> None:
+    blocks, devices = RECORDED["7.2"]
+    world.machine.answers |= {
+        "query-block": blocks,
+        "qom-list": lambda arguments: [{"name": name} for name in devices[arguments["path"]]],
+        "qom-get": lambda arguments: devices[arguments["path"]][arguments["property"]],
+    }
+    with pytest.raises(PeerError, match="no command blockdev-mirror"):
+        play(world, lambda: world.disks.probe(GOOD))
