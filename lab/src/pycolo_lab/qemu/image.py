@@ -27,8 +27,8 @@ SEED: Final = 1
 
 KERNEL_PACKAGE: Final = "linux-image-cloud-amd64"
 
-MODULES: Final = ("virtio_pci", "virtio_net")
-"""What a virtio network card needs."""
+MODULES: Final = ("virtio_pci", "virtio_net", "virtio_blk")
+"""What virtio network cards and disks need. ext4 is built in."""
 
 SERVERS: Final = {"usr/sbin/dropbear": "dropbear-bin", "usr/bin/iperf3": "iperf3"}
 """Foreign servers in the guest, by path; best effort."""

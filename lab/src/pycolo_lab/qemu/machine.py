@@ -4,6 +4,7 @@ Software emulation (TCG) gets here what it needs for COLO: a library to preload,
 need not stop the guest for the first copy (no multiple of 256 KiB).
 """
 
+import json
 import re
 import shutil
 import time
@@ -68,6 +69,9 @@ NETDEVS: Final = ("hn0", "hn1")
 READY: Final = "guest ready"
 """Printed on the guest's console when its services listen."""
 
+DISK: Final = "disk-a"
+DISK_BYTES: Final = 64 << 20
+
 BOOT_TIMEOUT_S: Final = 60.0
 """Under software emulation on a busy machine; three to five seconds are usual."""
 
@@ -111,6 +115,19 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     image: Image
     accelerator: str
     guest: Guest = GUESTS[GUEST_DEFAULT]
+    disk: str | None = None
+    """The format of its writable disk; None: it has none."""
+
+    def disk_file(self, directory: Path) -> Path:
+        """Its disk's image on the host that owns `directory`."""
+        return directory / f"disk.{self.disk}"
+
+    def _disk(self, directory: Path) -> list[str]:
+        if self.disk is None:
+            return []
+        file = {"driver": "file", "filename": str(self.disk_file(directory))}
+        node = {"driver": self.disk, "node-name": DISK, "file": file}
+        return ["-blockdev", json.dumps(node), "-device", f"virtio-blk-pci,id=vda,drive={DISK}"]
 
     def with_cards(self, cards: int) -> "Machine":
         """The same, with at least so many network cards."""
@@ -147,6 +164,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
             *("-device", f"virtio-net-pci,id=e0,netdev=hn0,mac={GUEST_MAC},romfile="),
             *second,
             *guest.devices,
+            *self._disk(directory),
             *qmp_options(directory / "yank.sock"),
             *qmp_options(directory / "watch.sock"),
         ]

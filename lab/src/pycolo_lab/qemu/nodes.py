@@ -154,6 +154,7 @@ class NodeFiles:
                 "start_timeout_ms": 20_000,
             },
             "[card]": [{"netdev": netdev, "bridge": BRIDGE} for netdev in machine.netdevs],
+            **({"disks": {"overlays": str(self.directory / "overlays")}} if machine.disk else {}),
             "checkpoint": {
                 "min_distance_ms": 20,
                 "max_interval_ms": setting.checkpoint_interval_ms,

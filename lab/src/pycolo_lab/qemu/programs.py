@@ -15,6 +15,7 @@ PACKAGES: Final = {
     "qemu-system-x86_64": ("qemu-system-x86",),
     "busybox": ("busybox-static",),
     "gcc": ("gcc", "libc6-dev"),
+    "qemu-img": ("qemu-utils",),
     "ip": ("iproute2",),
     "tc": ("iproute2",),
     "dpkg": ("dpkg",),

@@ -14,8 +14,9 @@ from pycolo_lab import clients
 from pycolo_lab.errors import LabError
 from pycolo_lab.facts import TransferResult
 from pycolo_lab.processes import Host, Process
-from pycolo_lab.qemu import counter
+from pycolo_lab.qemu import appender, counter
 from pycolo_lab.qemu.act import Act
+from pycolo_lab.qemu.appender import AppenderResult
 from pycolo_lab.qemu.counter import CounterResult
 from pycolo_lab.qemu.facts import PauseFacts, RoundFacts, ScenarioFacts, TransferFacts
 from pycolo_lab.qemu.image import SEED
@@ -46,7 +47,7 @@ POLL_S: Final = 0.25
 BREACHES_SHOWN: Final = 3
 TRANSFERS: Final = ("download", "upload")
 
-Result = TypeVar("Result", CounterResult, TransferResult)
+Result = TypeVar("Result", CounterResult, TransferResult, AppenderResult)
 
 
 class _Round(msgspec.Struct, kw_only=True):
@@ -145,6 +146,8 @@ class Runner:
         for card, address in enumerate(GUEST_ADDRESSES[:cards]):
             words = ["--connections", CONNECTIONS // cards, "--interval-ms", interval_ms * cards]
             self._start(f"counter-{card}", counter.__name__, *words, "--draw-every", draw_every, address=address)
+        if self._scenario.disk is not None:
+            self._start("appender", appender.__name__)
         if self._scenario.is_busy:
             for kind in TRANSFERS:
                 for number in range(self._scenario.transfers):
@@ -212,6 +215,7 @@ class Runner:
             self._broken.append(f"{len(found)} breaches of the counter's law, first: {found[0].text}")
         if not scenario.compare and not found:
             self._broken.append("the control without comparison did not break the counter's law: the others prove less")
+        self._broken += self._disk_breaches()
         facts = [self._round_facts(one, result.answers) for one in rounds]
         self._broken += too_long(facts, scenario.stood_still_max_ms)
         pauses = seen.pauses_ms
@@ -234,6 +238,13 @@ class Runner:
             node_memory_kib=self._memory,
             **_both(transfers),
         )
+
+    def _disk_breaches(self) -> list[str]:
+        if self._scenario.disk is None:
+            return []
+        found = self._result("appender", AppenderResult)
+        self._announce(f"{found.acknowledged} lines were acknowledged, {found.on_disk} are on the disk")
+        return found.breaches
 
     def _round_facts(self, one: _Round, answers: list[Answer]) -> RoundFacts:
         gap = gap_at(answers, one.at_ns, one.going_on_ns - one.at_ns)

@@ -99,6 +99,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """So many checkpoints have been made before each fault."""
     checkpoint_timeout_ms: int = 5000
     heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS
+    disk: str | None = None
+    """The format of the guest's writable disk: then a client appends lines to a file on it, see `appender`."""
     hashes: bool = False
     """The client asks for a hash over the guest's input, and no other client is there: see `hashrunner`."""
     cards: int = 1
@@ -336,6 +338,21 @@ SCENARIOS: Final = (
         hashes=True,
         cards=2,
         checkpoints_min=50,
+    ),
+    Scenario(
+        name="append",
+        text="the primary's QEMU dies under fsynced writes to a disk (qcow2)",
+        fault=Fault.QEMU,
+        disk="qcow2",
+        rounds=2,
+    ),
+    Scenario(
+        name="append-raw",
+        text="the primary's host dies under fsynced writes to a disk (raw), over TLS",
+        fault=Fault.HOST,
+        disk="raw",
+        has_paths=True,
+        rounds=2,
     ),
     Scenario(name="control", text="nothing is compared (must fail)", fault=Fault.HOST, compare=False),
 )

@@ -43,7 +43,8 @@ def run_qemu_lab(options: QemuLabOptions, interruption: Interruption) -> int:
     if code:
         return code
     programs = Programs(interruption)
-    programs.require(["ip", *([store.PROGRAM] if with_etcd else [])])
+    with_disk = any(scenario.disk is not None for scenario in chosen)
+    programs.require(["ip", *([store.PROGRAM] if with_etcd else []), *(["qemu-img"] if with_disk else [])])
     qemu = find_qemu(options.qemu, programs)
     image = ensure_image(programs)
 
@@ -115,9 +116,8 @@ class _Session:
     def _scenario(self, machine: Machine, scenario: Scenario) -> ScenarioFacts:
         say(f"{scenario.name}: {scenario.text}")
         network = self._network(scenario.name)
-        stage = Stage(
-            machine.with_cards(scenario.cards), network, self._directory / scenario.name, self._interruption.look
-        )
+        machine = msgspec.structs.replace(machine.with_cards(scenario.cards), disk=scenario.disk)
+        stage = Stage(machine, network, self._directory / scenario.name, self._interruption.look)
         try:
             timeout_ms = self._options.heartbeat_timeout_ms or scenario.heartbeat_timeout_ms
             stage.build(msgspec.structs.replace(scenario.setting, heartbeat_timeout_ms=timeout_ms))

@@ -14,7 +14,7 @@ from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
 from pycolo_lab.processes import Host, Process, Processes
 from pycolo_lab.qemu import dying, gate
-from pycolo_lab.qemu.machine import BOOT_TIMEOUT_S, Machine, furnish_root, is_ready, qmp_options
+from pycolo_lab.qemu.machine import BOOT_TIMEOUT_S, DISK_BYTES, Machine, furnish_root, is_ready, qmp_options
 from pycolo_lab.qemu.monitor import Monitor
 from pycolo_lab.qemu.nodes import PAIR, NodeFiles, NodeSetting, other, running_pid, wrong_command
 from pycolo_lab.qemu.observations import Observations
@@ -80,10 +80,21 @@ class Stage:
             self._make_certificates()
         for host, files in self.files.items():
             files.write(self._machine, setting, self.files[other(host)], self._lock)
+        self._make_disk()
         self._boot()
         for host in self.files:
             self.start_node(host)
         self.protect()
+
+    def _make_disk(self) -> None:
+        """An empty one on host A; the other host's node makes its own."""
+        if self._machine.disk is None:
+            return
+        path = self._machine.disk_file(self.files[Host.A].directory)
+        command = ["qemu-img", "create", "-q", "-f", self._machine.disk, str(path), str(DISK_BYTES)]
+        made = subprocess.run(command, capture_output=True, text=True, timeout=STATE_TIMEOUT_S, check=False)
+        if made.returncode != 0:
+            raise LabError(f"qemu-img create has failed: {made.stderr.strip()}")
 
     def _make_certificates(self) -> None:
         command = [*NODE_COMMAND, "certs", "init", str(self.files[Host.A].certificates), "--pair", PAIR]

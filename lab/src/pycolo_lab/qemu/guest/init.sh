@@ -26,6 +26,12 @@ if [ -n "$second" ]; then
     ip address add "$second" dev eth1
     ifconfig eth1 txqueuelen 10000 up
 fi
+if [ -b /dev/vda ]; then
+    mkdir -p /data
+    mount -t ext4 /dev/vda /data 2> /dev/null || { mke2fs -q /dev/vda && mount -t ext4 /dev/vda /data; }
+    touch /data/log
+    ln -s /data/log /www/log
+fi
 hostname guest
 /bin/service /pattern
 httpd -p 80 -h /www

@@ -12,6 +12,8 @@
  *                 "dirty": a process of its own changes each page of BYTES again and again, RATE bytes a second
  *                 (0: as fast as it can), for SECONDS (0: each page once), and keeps that memory
  *     reboot      "reboot": the machine resets itself a moment later
+ *     append TEXT "N TEXT": adds that as the Nth line to the file /data/log; the answer follows when it is on the disk
+ *     appended    "N HASH": how many lines the file has, read from the disk, and the SHA-256 over them
  *
  * UDP port 5000: every datagram comes back as it was, but for those that begin with "hash" and a number of 8 bytes.
  * Their answer is 24 bytes, little-endian: that number, how many of them have come from that sender's network, and
@@ -215,6 +217,57 @@ static void reset(void)
     }
 }
 
+/* ── a file on the disk ───────────────────────────────────────────────────────────────────────────────────── */
+
+static const char log_path[] = "/data/log";
+static uint64_t appended;
+
+/* Returns the answer's length; an error is an answer too. */
+static int append(char *answer, size_t room, const char *text)
+{
+    int file = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    int length = snprintf(answer, room, "%llu %s\n", (unsigned long long)appended + 1, text);
+
+    if (file < 0 || write(file, answer, (size_t)length) != length || fsync(file)) {
+        length = snprintf(answer, room, "error %s\n", strerror(errno));
+    } else {
+        appended++;
+    }
+    if (file >= 0) {
+        close(file);
+    }
+    return length;
+}
+
+static int read_appended(char *answer, size_t room)
+{
+    static char part[65536];
+    struct sha256 hash;
+    char hex[65];
+    unsigned long long lines = 0;
+    ssize_t got;
+    int file = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+    sync();
+    if (file < 0 || write(file, "3", 1) != 1) {
+        return snprintf(answer, room, "error drop_caches %s\n", strerror(errno));
+    }
+    close(file);
+    file = open(log_path, O_RDONLY | O_CLOEXEC);
+    sha256_start(&hash);
+    while (file >= 0 && (got = read(file, part, sizeof part)) > 0) {
+        sha256_add(&hash, (uint8_t *)part, (size_t)got);
+        for (ssize_t i = 0; i < got; i++) {
+            lines += part[i] == '\n';
+        }
+    }
+    if (file >= 0) {
+        close(file);
+    }
+    sha256_hex(&hash, hex);
+    return snprintf(answer, room, "%llu %s\n", lines, hex);
+}
+
 static void say(struct connection *c, const char *text, int length)
 {
     memcpy(c->output + c->out, text, (size_t)length);
@@ -243,6 +296,10 @@ static int obey(struct connection *c, char *line)
     } else if (!strcmp(line, "reboot")) {
         reset();
         say(c, "reboot\n", 7);
+    } else if (!strncmp(line, "append ", 7)) {
+        say(c, answer, append(answer, sizeof answer, line + 7));
+    } else if (!strcmp(line, "appended")) {
+        say(c, answer, read_appended(answer, sizeof answer));
     } else if (!strncmp(line, "get ", 4)) {
         c->get_left = strtoull(line + 4, NULL, 10);
     } else if (!strncmp(line, "put ", 4)) {
