@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pycolo_lab.errors import LabError
+from pycolo_lab.qemu.machine import DISK
 from pycolo_lab.qemu.moving import Moving
 from pycolo_lab.qemu.nodes import LEASE_MS, other
 from pycolo_lab.qemu.scenarios import PROTECT_VICTIMS, WRONG_COMMANDS, Fault, Scenario, Victim
@@ -103,6 +104,9 @@ class Act:
                 stage.signal_qemu(victim, signal.SIGSTOP)
             case Fault.STORE_HANGS:
                 stage.store.hang()
+            case Fault.DISK_CUT:
+                with stage.watch(victim) as watch:
+                    watch.ask("nbd-server-stop")
             case Fault.UNPROTECT:
                 stage.unprotect()
         return at_ns
@@ -274,6 +278,8 @@ class Act:
         going_on_ns = time.monotonic_ns()
         if scenario.fault is Fault.STREAM:
             self._expect_aborted()
+        if scenario.fault is Fault.DISK_CUT:
+            self._expect_disk_named()
         return going_on_ns
 
     def _restart_mover(self, at_ns: int) -> None:
@@ -311,6 +317,18 @@ class Act:
             self.broken.append(f"the last checkpoint is recorded as {last['outcome']}")
         # Linked is said first; what is left of COLO goes then.
         stage.until("the taps did not go back", lambda: not stage.network.not_as_before(primary))
+
+    def _expect_disk_named(self) -> None:
+        """The pair has ended for a reason that names the disk, and the guest serves on where it was."""
+        stage, primary = self._stage, self._primary
+        stage.until_linked()
+        if stage.serving() is not primary:
+            self.broken.append(f"a disk that was lost on the other host moved the guest: {stage.account()}")
+        code, said = stage.run_colo("explain", primary)
+        reasons = [line.strip() for line in said.splitlines() if DISK in line]
+        self.notes.append(f"colo explain (exit code {code}): {reasons[-1] if reasons else said[-300:]}")
+        if not reasons:
+            self.broken.append(f"colo explain names no disk: {said[-300:]!r}")
 
     def _expect_silence(self, why: str, seconds: float, settled_s: float = SETTLED_S) -> None:
         self._stage.rest(settled_s)

@@ -30,6 +30,7 @@ class Fault(Enum):
     PROTECT_WRONG = "protect, while its configuration's QEMU command is wrong"
     PROTECT_KILLED = "its QEMU or its node is killed while protect is at work"
     MOVING = "its node is killed while it moves the guest's taps"
+    DISK_CUT = "its QEMU takes no more of what the primary writes to the disk"
     UNPROTECT = "unprotect"
     SWITCHOVER = "switchover"
     STORE_HANGS = "etcd hangs (SIGSTOP) for longer than a lease's time"
@@ -345,6 +346,15 @@ SCENARIOS: Final = (
         fault=Fault.QEMU,
         disk="qcow2",
         rounds=2,
+    ),
+    Scenario(
+        name="append-cut",
+        text="the copy of the disk is lost: no checkpoint is made over it",
+        fault=Fault.DISK_CUT,
+        victim=Victim.SECONDARY,
+        disk="qcow2",
+        rounds=2,
+        stood_still_max_ms=SHORT_MS,
     ),
     Scenario(
         name="append-raw",
