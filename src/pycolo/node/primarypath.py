@@ -18,10 +18,8 @@ does everything behind it. The first checkpoint is `start_comparing`: before it 
 
 Beside a tap (`tap`) the border of the input is exact: from `hold_input` on nothing is given to the guest, which stops
 only after it has read everything (`is_input_read`), and frames are mirrored when its tap has taken them. So the copied
-state contains what was mirrored before the table of offsets, and nothing else. `commit` lets the input flow again. On
-streams mirroring begins with `start_mirroring`, while the guest still runs: the copy of its state lacks what the guest
-receives after that. The secondary keeps these frames and feeds them to the copy; those that the copied state has seen
-already are repetitions, as in any network.
+state contains what was mirrored before the table of offsets, and nothing else. `commit` lets the input flow again.
+Mirroring begins with the first synchronisation (`start_comparing`).
 
 While there is a secondary, frames leave for the LAN only as long as the secondary has certainly heard this node within
 the heartbeat's time-out: until then it cannot have taken over (`ControlChannel.trusted_until_ns`). The check is made
@@ -62,7 +60,8 @@ class PrimaryPath(DataPath):
     `on_waits(epoch, waits)`: who has waited for the checkpoint that began `epoch`. In this thread.
     `on_commands`: differences and requests for checkpoints. `compares` False is a negative control: the primary's
     output leaves at once, while the secondary gets its input as always. `rewriter`: one that serves, with a
-    `guest_out`; `rows`: the file with its rows. `mirrors_at_once`: `attach` is `start_mirroring` as well.
+    `guest_out`; `rows`: the file with its rows. `mirrors_at_once`: from `attach` on; else from the first
+    synchronisation on.
     """
 
     def __init__(
@@ -156,10 +155,6 @@ class PrimaryPath(DataPath):
         """Use the secondary's data connection."""
         super().attach(link)
         self._primary.is_mirroring = self._mirrors_at_once
-
-    def start_mirroring(self) -> None:
-        """Send the clients' frames to the secondary from now on. See the module."""
-        self._primary.is_mirroring = True
 
     def pair_formed(self, trusted_until_ns: Callable[[], int]) -> None:
         """The secondary's data connection is attached: compare what begins from here.

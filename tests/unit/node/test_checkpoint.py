@@ -61,7 +61,6 @@ class Pair:
 
     def synchronised(self, epoch=1):
         """READY: the secondary's node sees it first."""
-        tell(self.primary, self.primary.start_mirroring)
         tell(self.secondary, self.secondary.loaded, epoch)
         tell(self.primary, self.primary.start_comparing, epoch, for_ever)
         wait_for(lambda: self.mode == "service", "the secondary to go on")
@@ -137,19 +136,6 @@ def test_before_the_first_state_the_primary_serves_alone(pair):
     both.p.says(udp(b"out"))
     assert both.p.hears() == udp(b"out")
     assert both.counters(both.primary)["link_bytes_sent"] == 0
-
-
-def test_what_came_while_the_state_was_copied_reaches_the_copy_and_nothing_older(pair):
-    both = pair()
-    both.p.tells(udp(b"before", from_client=True))
-    assert both.p.gets()
-    tell(both.primary, both.primary.start_mirroring)
-    during = [udp(bytes([i]), from_client=True) for i in range(20)]
-    both.p.tells(*during)
-    assert [both.p.gets() for _ in during] == during
-    assert both.s.gets(QUIET_S) is None, "there is no guest yet"
-    both.synchronised()
-    assert [both.s.gets() for _ in during] == during
 
 
 def test_from_the_first_state_on_both_are_compared(pair):

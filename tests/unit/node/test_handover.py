@@ -68,7 +68,6 @@ class Survivor:
         tell(path, path.hold)
         tell(self.path, self.path.attach, mine)
         tell(path, path.attach, theirs)
-        tell(self.path, self.path.start_mirroring)
         tell(path, path.loaded, 1)
         tell(self.path, self.path.start_comparing, 1, lambda: FOR_EVER_NS)
         return qemu, path
