@@ -35,7 +35,10 @@ survivor gets its first question."""
 
 QUIET_INTERVAL_MS: Final = 40
 
-STALL_S: Final = 20.0
+STALL_S: Final = 40.0
+"""A connection without an answer for so long is lost. TCP doubles its pauses: where no host serves for twelve seconds,
+as in etcd-gone, a client may try next after twelve more. How long all stand still is another law, see the scenarios."""
+
 WARM_S: Final = 2.0
 AFTER_S: Final = 1.5
 CHECKPOINTS_S: Final = 120.0
