@@ -16,7 +16,7 @@ from pycolo.qmp.cures import Role
 from pycolo.qmp.judge import Finding, judge
 from pycolo.qmp.probe import Facts, probe
 from pycolo.qmp.process import with_process
-from pycolo.qmp.versions import shown
+from pycolo.qmp.versions import colo_capabilities, shown
 from pycolo.transport.occupied import owner_of_path
 
 CONNECT_S: Final = 2.0
@@ -72,6 +72,7 @@ def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_p
             yield ok("guest device", f"{place}{f', {place.id}' if place.id else ''}")
     elif facts.devices is not None:
         yield ok("guest devices", ", ".join(facts.devices) or "none")
+    yield ok("guest migration", f"{facts.migration}; `colo protect` sets {_capabilities(facts)}")
     for nic in facts.nics:
         netdev = facts.netdevs.get(nic.netdev or "")
         behind = "not connected"
@@ -90,6 +91,12 @@ def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_p
     has_yank = config.qemu.yank is not None
     cards = [card.netdev for card in config.card]
     yield from finding_items(judge(facts, role, cards, has_yank_socket=has_yank))
+
+
+def _capabilities(facts: Facts) -> str:
+    """What this version needs, whatever is set now."""
+    wanted = colo_capabilities(facts.version)
+    return ", ".join(f"{name} {'on' if is_on else 'off'}" for name, is_on in wanted.items())
 
 
 def finding_items(findings: Sequence[Finding]) -> Iterator[Item]:

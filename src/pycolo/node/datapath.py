@@ -240,6 +240,11 @@ class DataPath(threading.Thread):
     # ── the link ──────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
+    def guest_name(self) -> str:
+        """The port that reads from the guest, for messages. Any thread."""
+        return self._guest_in.name
+
+    @property
     def link_bytes_sent(self) -> int:
         """Over all data connections."""
         return self._link_bytes[0] + (self._link.sent_bytes if self._link is not None else 0)

@@ -42,6 +42,10 @@ log = structlog.get_logger("colo")
 class HoldsInput(Protocol):
     """Of a data path."""
 
+    @property
+    def guest_name(self) -> str:
+        """The port to the guest, for messages."""
+
     def is_input_read(self) -> bool:
         """Whether the guest has read everything that was sent to it."""
 
@@ -62,8 +66,11 @@ def wait_until_read(paths: Sequence[HoldsInput], whose: str) -> None:
     until_s = monotonic() + READ_S
     while not all(ask_all(paths, lambda path: path.is_input_read)):
         if monotonic() > until_s:
-            lost = sum(ask_all(paths, lambda path: path.give_up_input))
-            log.warning(f"the {whose}'s guest does not read its network card: {lost} frames are lost to it")
+            for path, lost in zip(paths, ask_all(paths, lambda path: path.give_up_input), strict=True):
+                if lost:
+                    log.warning(
+                        f"{path.guest_name}: the {whose}'s guest does not read it: {lost} frames are lost to it"
+                    )
             return
         sleep(LOOK_S)
 

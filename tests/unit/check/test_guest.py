@@ -58,6 +58,12 @@ def test_a_qemu_that_is_confined_is_a_warning(tmp_path, monkeypatch, profile, is
     assert ("confined" in [item.name for item in shown(tmp_path, GOOD, pid=7)]) == is_confined
 
 
+@pytest.mark.parametrize(("version", "words"), [((7, 2, 22), "return-path off"), ((11, 1, 3), "return-path on")])
+def test_the_capabilities_of_the_version_are_shown(tmp_path, version, words):
+    (item,) = [item for item in shown(tmp_path, replace(GOOD, version=version)) if item.name == "guest migration"]
+    assert words in item.text
+
+
 def test_a_card_without_a_netdev_is_shown(tmp_path):
     card = replace(GOOD.nics[0], netdev=None)
     assert any("not connected" in item.text for item in shown(tmp_path, replace(GOOD, nics=(card,))))

@@ -24,6 +24,8 @@ DONE = {"released_frames": 1, "released_bytes": 2, "discarded_frames": 3}
 class Path:
     """A data path that writes down what it is asked to do, and does it at once."""
 
+    guest_name = "card hn1 tap1"
+
     def __init__(self) -> None:
         self.did: list[tuple[Any, ...]] = []
         self.has_ended = False
@@ -352,7 +354,9 @@ def test_request_never_passes_when_those_offsets_do_not_come(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("is_primary", [True, False])
-def test_what_a_guest_does_not_read_is_thrown_away(monkeypatch: pytest.MonkeyPatch, is_primary: bool) -> None:
+def test_what_a_guest_does_not_read_is_thrown_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_primary: bool
+) -> None:
     monkeypatch.setattr(barrier, "READ_S", 0.01)
     path = Path()
     path.unread = 1_000_000
@@ -368,3 +372,5 @@ def test_what_a_guest_does_not_read_is_thrown_away(monkeypatch: pytest.MonkeyPat
     else:
         SecondaryBarrier([path], Epoch(6), Cures([])).request()  # type: ignore[list-item]
         assert path.did == [("hold input",), ("give up input",)]
+    whose = "primary" if is_primary else "secondary"
+    assert f"card hn1 tap1: the {whose}'s guest does not read it: 7 frames are lost to it" in capsys.readouterr().out
