@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pycolo.qmp.commands import COMMANDS, EXPERIMENTAL, MONITOR_LINES
-from support.fakevm import Host, Pair, Pool
+from support.fakevm import Client, Host, Pair, Pool
 from support.nodes import PATIENCE_S, wait_for
 from support.taphost import inside
 
@@ -116,6 +116,18 @@ def test_warnings_are_in_the_answer_to_protect_and_stay_in_the_status(linked: Pa
     assert {note["where"] for note in linked.b.do("status")["warnings"]} == {"this host"}
     linked.a.do("unprotect")
     assert linked.a.do("status")["warnings"] == []
+
+
+def test_the_check_shows_the_cards_of_both_hosts(linked: Pair) -> None:
+    command = [*linked.a.nsenter, sys.executable, "-m", "pycolo", "check", "--json", str(linked.a.config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    items = json.loads(ended.stdout)["items"]
+    assert ended.returncode == 0, items
+    cards = {item["where"]: item["text"] for item in items if item["name"] == "card hn0"}
+    assert "in bridge br0" in cards["this host"]
+    assert "bridge br0 is to be its place" in cards["the other host"]
+    names = {item["name"] for item in items}
+    assert {"permissions", "other managers", "guest card", "link latency"} <= names
 
 
 @pytest.mark.rule("C5", "E1")
@@ -249,6 +261,20 @@ def test_both_nodes_are_killed_and_the_guest_comes_back_to_its_clients(make: Mak
     assert not pair.b.has_qemu
     pair.protect(pair.a)
     ask_a_lot(pair)
+
+
+def test_a_guest_that_begins_anew_is_on_the_network(make: Make) -> None:
+    """On the host that had the secondary, whose tap was never in a bridge."""
+    pair = make(arbiter={"kind": "manual"}).protected()
+    pair.b.kill_qemu()
+    pair.wait("primary linked", "secondary linked")
+    pair.a.kill_node()
+    pair.a.kill_qemu()
+    pair.b.wait_state("secondary waiting")
+    assert "error" not in pair.b.ask("begin-anew", other_is_lost=True)
+    pair.b.start_qemu(is_bridged=False)
+    wait_for(lambda: pair.b.is_as_before, "the tap to be in its bridge")
+    assert Client([pair.b]).ask("draw") != "-", "another guest, which counts anew"
 
 
 def test_both_nodes_end_in_order_and_leave_the_guest_running(make: Make) -> None:

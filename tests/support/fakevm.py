@@ -158,16 +158,17 @@ class Host:
 
     # ── processes ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def start_qemu(self) -> None:
-        """As the user has started the primary's, long before there was a node."""
+    def start_qemu(self, *, is_bridged: bool = True) -> None:
+        """As the user has started the primary's, long before there was a node; its tap in the bridge, or in none."""
         sockets = [word for name in ("qmp", "yank") for word in ("-qmp", f"unix:{self.place / name}.sock,server=on")]
-        command = [sys.executable, "-S", str(FAKE), str(self.place), "-netdev", NETDEV, "--bridge", "br0", *sockets]
+        bridge = ["--bridge", "br0"] if is_bridged else []
+        command = [sys.executable, "-S", str(FAKE), str(self.place), "-netdev", NETDEV, *bridge, *sockets]
         with open(self.place / "qemu.out", "ab") as output:
-            self.qemu = subprocess.Popen([*self._inside, *command], stderr=output)
+            self.qemu = subprocess.Popen([*self.nsenter, *command], stderr=output)
 
     def start_node(self, dies_at: str = "") -> None:
         """`dies_at`: a plan and a step or undo of it, before which the node is killed."""
-        command = [*self._inside, self.release.python, "-c", PROGRAM, "node", "--config", str(self.config)]
+        command = [*self.nsenter, self.release.python, "-c", PROGRAM, "node", "--config", str(self.config)]
         environment = self.release.environment | {"DIES_AT": dies_at}
         with open(self._log, "ab") as output:
             self.node = subprocess.Popen(
@@ -266,7 +267,7 @@ class Host:
         self._faults.unlink(missing_ok=True)
 
     @property
-    def _inside(self) -> list[str]:
+    def nsenter(self) -> list[str]:
         return ["nsenter", f"--net={self.namespace.path}"]
 
     def _link(self, name: str) -> Link | None:

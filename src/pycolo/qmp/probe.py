@@ -30,8 +30,6 @@ PROXY_TYPES: Final = frozenset({
 })  # fmt: skip
 """QOM types with which QEMU, or another program, holds, copies or diverts a guest's frames."""
 
-_OWN_FILTERS: Final = "colo-f-"
-
 _CLIENT: Final = re.compile(r"(?P<id>\S+): index=(?P<index>\d+),type=(?P<type>[\w-]+),?(?P<rest>.*)")
 _CHILD: Final = re.compile(r"child<(?P<type>.+)>")
 _TAP_NAME: Final = re.compile(r"(?:^|,)ifname=(?P<name>[^,/]+)")
@@ -113,7 +111,7 @@ class Facts:
     ram_blocks: Mapping[str, int] | None = None
     """Blocks of memory, ROMs among them → the most bytes that each may have; None: an older node has not told it."""
     proxies: tuple[str, ...] = ()
-    """QEMU's own COLO proxy in this machine, as "id (type)": not the node's filters."""
+    """QEMU's own COLO proxy in this machine, as "id (type)"; filters of a colo node before [[card]], too."""
     has_preload: bool | None = None
     """Whether its process has the library that software emulation needs; None: unknown, or not needed."""
     has_vhost: bool | None = None
@@ -252,8 +250,7 @@ async def _proxies(asker: _Asker) -> tuple[str, ...]:
         objects = await _children(asker, "/objects")
     except QmpError:  # without a machine there are none
         return ()
-    found = [f"{name} ({kind})" for name, kind in objects if kind in PROXY_TYPES and not name.startswith(_OWN_FILTERS)]
-    return tuple(sorted(found))
+    return tuple(sorted(f"{name} ({kind})" for name, kind in objects if kind in PROXY_TYPES))
 
 
 def _disks(blocks: list[dict[str, Any]]) -> tuple[Disk, ...]:

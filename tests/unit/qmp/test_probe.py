@@ -142,7 +142,10 @@ def test_everything_is_read(path):
     assert facts.netdevs["hn0"].vnet_header is None, "no such tap here"
     assert facts.devices == ("i6300esb", "virtio-net-pci", "virtserialport")
     assert "virtio-net-pci at pci.0" in map(str, facts.places)
-    assert (facts.ram_blocks, facts.proxies) == ({"pc.ram": 0x6002000}, ("comp0 (colo-compare)",))
+    assert (facts.ram_blocks, facts.proxies) == (
+        {"pc.ram": 0x6002000},
+        ("colo-f-lan-in (filter-redirector)", "comp0 (colo-compare)"),
+    )
     found = {finding.code for finding in judge(facts, "primary", ["hn0"]) if finding.severity == "refuse"}
     assert found == {"vhost", "migration-blocked", "writable-disk", "other-proxy"}
 
