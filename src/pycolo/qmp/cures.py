@@ -26,7 +26,7 @@ class Moment(Enum):
     READY_HELD = "READY is held"
     REPLY_HELD = "REPLY is held"
     LOADED_HELD = "LOADED is held"
-    ABORTED = "a checkpoint has been aborted, and the secondary serves with its own state"
+    ABORTED = "the secondary serves: with its own state if a checkpoint has been aborted"
 
 
 class Action(Enum):
@@ -35,6 +35,10 @@ class Action(Enum):
     STOP = "stop the guest; READY lets it run again"
     FLUSH = "write the host bridge's PAM register back with its own value, after which QEMU empties all TLBs"
     CLOSE_RCBA = "clear the enable bit of the ICH9's RCBA register"
+    ENABLE_VIRTIO = "switch bus mastering of virtio devices on where the guest has it off; the load overwrites it"
+    RENEW_VIRTIO = (
+        "write the command registers of virtio devices back, with what ENABLE_VIRTIO has found or their own values"
+    )
     REOPEN_RCBA = "write the RCBA register back, if it still has the value that CLOSE_RCBA has written"
 
 
@@ -62,6 +66,11 @@ def has_pam(facts: Facts) -> bool:
 def maps_rcba_twice(facts: Facts) -> bool:
     """Seen with q35 on 7.2 and 10.0; 11.1.3 does not. Between them the cure does no harm where it is not needed."""
     return is_q35(facts) and facts.version[:2] < (11, 1)
+
+
+def has_config_ports(facts: Facts) -> bool:
+    """Whether the PCI configuration space is reached through ports: on pc and q35."""
+    return has_pam(facts)
 
 
 def _is_emulated(facts: Facts) -> bool:
@@ -115,6 +124,21 @@ CURES: Final[tuple[Cure, ...]] = (
         Action.REOPEN_RCBA,
         maps_rcba_twice,
         "no state was loaded, so the region that CLOSE_RCBA has unmapped would stay so",
+    ),
+    Cure(
+        "secondary",
+        Moment.REPLY_HELD,
+        Action.ENABLE_VIRTIO,
+        has_config_ports,
+        "a virtio device does nothing once its guest has switched bus mastering off, as firmware and Linux do at boot, "
+        "and that is no part of its state: a secondary caught there stays without that device",
+    ),
+    Cure(
+        "secondary",
+        Moment.ABORTED,
+        Action.RENEW_VIRTIO,
+        has_config_ports,
+        "ENABLE_VIRTIO is not done at each checkpoint, and what it has changed is undone where no state was loaded",
     ),
 )
 

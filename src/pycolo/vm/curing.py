@@ -6,7 +6,7 @@ put back.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
@@ -34,6 +34,16 @@ PAM_PC: Final = 0x59
 PAM_Q35: Final = 0x91
 """The host bridge's first PAM register: each write to it rebuilds the memory map."""
 
+COMMAND: Final = 0x04
+"""Each device's command register; its low byte is read and written."""
+
+BUS_MASTER: Final = 1 << 2
+
+VIRTIO_VENDOR: Final = 0x1AF4
+
+VIRTIO_EVERY_S: Final = 1.0
+"""Between two looks at the virtio devices: one takes a millisecond or two of a pause, and few guests boot."""
+
 log = structlog.get_logger("colo")
 
 
@@ -45,7 +55,7 @@ class Executes(Protocol):
 
 
 class ConfigSpace:
-    """The PCI configuration space of bus 0. The guest stands still meanwhile."""
+    """The PCI configuration space. A register is bus, device, function and offset. The guest stands still meanwhile."""
 
     def __init__(self, machine: Executes) -> None:
         self._machine = machine
@@ -60,14 +70,32 @@ class ConfigSpace:
         async with self._selected(register):
             await self._output(size, DATA_PORT + register % 4, value)
 
+    async def change(self, registers: Iterable[int], to: Callable[[int, int], int | None]) -> None:
+        """Set each byte to `to(register, value)`, unless that is None. Raises `PeerError`, `ConnectError`."""
+        async with self._address_kept():
+            for register in registers:
+                port = DATA_PORT + register % 4
+                await self._select(register)
+                value = to(register, await self._input("b", port))
+                if value is not None:
+                    await self._output("b", port, value)
+
     @asynccontextmanager
     async def _selected(self, register: int) -> AsyncIterator[None]:
+        async with self._address_kept():
+            await self._select(register)
+            yield
+
+    @asynccontextmanager
+    async def _address_kept(self) -> AsyncIterator[None]:
         before = await self._input("w", ADDRESS_PORT)
-        await self._output("w", ADDRESS_PORT, _ENABLE | register & ~3)
         try:
             yield
         finally:
             await self._output("w", ADDRESS_PORT, before)
+
+    async def _select(self, register: int) -> None:
+        await self._output("w", ADDRESS_PORT, _ENABLE | register & ~3)
 
     async def _input(self, size: Size, port: int) -> int:
         line = port_input(size, port)
@@ -99,6 +127,9 @@ class Curing:
             self._due.setdefault(cure.moment, []).append(cure)
         self._rcba: int | None = None
         """RCBA before CLOSE_RCBA, until a state has been loaded."""
+        self._commands: dict[int, int] = {}
+        """Command registers before ENABLE_VIRTIO, until a state has been loaded."""
+        self._virtio_due_s = 0.0
 
     def at(self, moment: Moment) -> None:
         """Apply the cures that are due, from a thread of its own. Raises `PycoloError`."""
@@ -118,14 +149,19 @@ class Curing:
                     await self._machine.execute("stop")
                 case Action.FLUSH:
                     await self._config.write(self._pam, "b", await self._config.read(self._pam, "b"))
+                case Action.ENABLE_VIRTIO:
+                    await self._enable_virtio()
+                case Action.RENEW_VIRTIO:
+                    await self._renew_virtio()
                 case Action.CLOSE_RCBA:
                     await self._close_rcba()
                 case Action.REOPEN_RCBA:
                     await self._reopen_rcba()
 
     def loaded(self) -> None:
-        """The secondary has loaded a state, its RCBA with it. Any thread."""
+        """The secondary has loaded a state, with RCBA and all command registers. Any thread."""
         self._rcba = None
+        self._commands = {}
 
     async def _close_rcba(self) -> None:
         value = await self._config.read(RCBA, "w")
@@ -143,3 +179,49 @@ class Curing:
                 await self._config.write(RCBA, "w", value)
         finally:
             await self._machine.execute("cont")
+
+    async def _enable_virtio(self) -> None:
+        if self._loop.time() < self._virtio_due_s:
+            return
+        self._virtio_due_s = self._loop.time() + VIRTIO_EVERY_S
+
+        def enabled(register: int, value: int) -> int | None:
+            if value & BUS_MASTER:
+                return None
+            self._commands[register] = value
+            return value | BUS_MASTER
+
+        if registers := await self._virtio_commands():
+            await self._config.change(registers, enabled)
+
+    async def _renew_virtio(self) -> None:
+        found, self._commands = self._commands, {}
+
+        def renewed(register: int, value: int) -> int:
+            before = found.get(register, value)
+            return before if value == before | BUS_MASTER else value
+
+        registers = await self._virtio_commands()
+        if not registers:
+            return
+        await self._machine.execute("stop")
+        try:
+            await self._config.change(registers, renewed)
+        finally:
+            await self._machine.execute("cont")
+
+    async def _virtio_commands(self) -> list[int]:
+        """The command registers of all virtio devices that the guest can reach now."""
+        return [register for bus in await self._machine.execute("query-pci") for register in _virtio(bus["devices"])]
+
+
+def _virtio(devices: Iterable[Mapping[str, Any]], *, is_root: bool = True) -> list[int]:
+    """The command registers of virtio devices, as `query-pci` tells where they are. Behind a bridge that the guest has
+    not numbered yet there is nothing to reach.
+    """
+    found: list[int] = []
+    for device in devices:
+        if device["id"]["vendor"] == VIRTIO_VENDOR and (is_root or device["bus"]):
+            found.append(device["bus"] << 16 | device["slot"] << 11 | device["function"] << 8 | COMMAND)
+        found += _virtio(device.get("pci_bridge", {}).get("devices", []), is_root=False)
+    return found

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pycolo.errors import PeerError, PycoloError, QmpError
 from pycolo.qmp.cures import Moment
-from pycolo.vm.curing import PAM_PC, PAM_Q35, RCBA, Curing
+from pycolo.vm.curing import BUS_MASTER, COMMAND, PAM_PC, PAM_Q35, RCBA, VIRTIO_VENDOR, Curing
 from support.guestworld import FACTS
 
 Q35 = replace(FACTS, machine="pc-q35-7.2-machine", accelerator="tcg", ram_bytes=1 << 30)
@@ -22,6 +24,11 @@ SELECTED = 0x80001234
 
 IS_ON = 0xFED1C001
 
+CARD, DISK = 0x3 << 11 | COMMAND, 1 << 16 | COMMAND
+"""The command registers of 00:03.0, and of 01:00.0 behind a bridge."""
+
+COMMANDS = (CARD, DISK)
+
 LINE = re.compile(r"(?P<way>[io])/(?P<size>[bw]) 0x(?P<port>[0-9a-f]+)(?: 0x(?P<value>[0-9a-f]+))?")
 
 
@@ -30,7 +37,9 @@ class Qemu:
 
     def __init__(self) -> None:
         self.address = SELECTED
-        self.space = bytearray(1 << 16)
+        self.space = bytearray(2 << 16)  # buses 0 and 1
+        self.pci: list[dict[str, Any]] = []
+        self.disabled: set[int] = set()
         self.space[RCBA : RCBA + 4] = IS_ON.to_bytes(4, "little")
         self.space[PAM_PC] = self.space[PAM_Q35] = 0x31
         self.is_running = False
@@ -47,6 +56,8 @@ class Qemu:
         self.done.append(command)
         if command == self.fails_at:
             raise QmpError("vm1", command, "GenericError", "no")
+        if command == "query-pci":
+            return [{"bus": 0, "devices": self.pci}]
         if command != "human-monitor-command":
             self.is_running = command == "cont"
             return {}
@@ -70,6 +81,13 @@ class Qemu:
         at = self._at(port)
         self.writes.append((at, value))
         self.space[at : at + count] = value.to_bytes(count, "little")
+        if at in COMMANDS:
+            self.command(at, value)
+
+    def command(self, at: int, value: int) -> None:
+        """As hw/virtio/virtio-pci.c: what bus mastering is switched to decides, and no load."""
+        self.space[at] = value
+        (self.disabled.discard if value & BUS_MASTER else self.disabled.add)(at)
 
     def _read(self, port: int, count: int) -> int:
         if port == 0xCF8:
@@ -79,7 +97,7 @@ class Qemu:
 
     def _at(self, port: int) -> int:
         assert self.address & 1 << 31, "not enabled"
-        return (self.address & 0xFFFC) + port - 0xCFC
+        return (self.address & 0x1FFFC) + port - 0xCFC
 
 
 def play(scene: Callable[[Qemu, Curing], Coroutine[Any, Any, None]], facts: Any = Q35, role: Any = "secondary") -> Qemu:
@@ -176,7 +194,7 @@ def test_a_qemu_without_faults_is_not_asked_anything(role: Any) -> None:
             await curing.apply(moment)
             await asyncio.to_thread(curing.at, moment)
 
-    assert play(scene, KVM, role).done == []
+    assert play(scene, replace(KVM, machine="virt-7.2-machine"), role).done == []
 
 
 def test_a_cure_that_fails_is_an_error_in_the_relays_thread() -> None:
@@ -198,3 +216,79 @@ def test_an_answer_that_is_no_value_is_an_error_that_shows_it(answer: str) -> No
             await curing.apply(Moment.REPLY_HELD)
 
     play(scene)
+
+
+# ── virtio devices ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pci(bus: int, slot: int, vendor: int = VIRTIO_VENDOR, **more: Any) -> dict[str, Any]:
+    return {"bus": bus, "slot": slot, "function": 0, "id": {"vendor": vendor, "device": 0x1041}, **more}
+
+
+def with_virtio(qemu: Qemu, *, is_numbered: bool = True) -> None:
+    behind = {"bus": {"number": 0, "secondary": int(is_numbered)}, "devices": [pci(int(is_numbered), 0)]}
+    qemu.pci = [pci(0, 0, 0x8086), pci(0, 3), pci(0, 4, 0x1B36, pci_bridge=behind)]
+    for at in COMMANDS:
+        qemu.command(at, 0x07)
+
+
+COMMAND_VALUES = st.tuples(st.sampled_from([0x00, 0x03, 0x07]), st.sampled_from([0x00, 0x03, 0x07]))
+
+
+@given(COMMAND_VALUES, COMMAND_VALUES)
+def test_whatever_the_secondarys_guest_has_done_a_loaded_device_works(own: Any, loaded: Any) -> None:
+    async def scene(qemu: Qemu, curing: Curing) -> None:
+        with_virtio(qemu)
+        for at, value in zip(COMMANDS, own, strict=True):
+            qemu.command(at, value)
+        await curing.apply(Moment.REPLY_HELD)
+        for at, value in zip(COMMANDS, loaded, strict=True):
+            qemu.space[at] = value
+        curing.loaded()
+        assert not qemu.disabled
+
+    play(scene, PC)
+
+
+@given(COMMAND_VALUES)
+def test_nothing_loaded_nothing_changed(own: Any) -> None:
+    async def scene(qemu: Qemu, curing: Curing) -> None:
+        with_virtio(qemu)
+        for at, value in zip(COMMANDS, own, strict=True):
+            qemu.command(at, value)
+        await curing.apply(Moment.REPLY_HELD)
+        qemu.is_running = True
+        await curing.apply(Moment.ABORTED)
+        assert qemu.is_running
+        for at, value in zip(COMMANDS, own, strict=True):
+            assert qemu.space[at] == value
+            assert (at in qemu.disabled) == (not value & BUS_MASTER)
+
+    play(scene, PC)
+
+
+def test_a_survivor_caught_between_two_looks_has_its_devices() -> None:
+    async def scene(qemu: Qemu, curing: Curing) -> None:
+        with_virtio(qemu)
+        await curing.apply(Moment.REPLY_HELD)
+        curing.loaded()
+        qemu.command(CARD, 0x03)
+        await curing.apply(Moment.REPLY_HELD)  # too soon after the first one
+        assert CARD in qemu.disabled
+        qemu.space[CARD] = 0x07
+        curing.loaded()
+        await curing.apply(Moment.ABORTED)
+        assert not qemu.disabled
+
+    play(scene, PC)
+
+
+def test_behind_a_bridge_without_a_number_nothing_is_touched() -> None:
+    async def scene(qemu: Qemu, curing: Curing) -> None:
+        with_virtio(qemu, is_numbered=False)
+        qemu.command(0x0 << 11 | COMMAND, 0x03)  # the host bridge's, which bus 0, device 0 would be
+        qemu.writes.clear()
+        await curing.apply(Moment.REPLY_HELD)
+        assert qemu.writes == []
+
+    play(scene, PC)
