@@ -30,7 +30,7 @@ Only the command line imports it. What the pair does is decided by `failover.pai
     primarydisks    the disks of the primary's guest, copied and watched; secondarydisks: the copies, and their overlays
     disksettling    puts a survivor's overlays into its images; disknote: what these are worth; hostdisks: of one node
     disklink        a disk's writes on their way through the node; pump: one direction of a stream
-    diskwords       disks on a command line, in the primary's and the secondary's form; diskimages: files, by qemu-img
+    diskimages      files of disks, with qemu-img
     machine         one QEMU: process, QMP, events
     commandline     what a QEMU needs on its command line
     paths           the data paths, made from the configuration

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from pycolo.errors import ConnectError, PeerError
 from pycolo.qmp.diskrules import HostImage
-from pycolo.vm.diskwords import CommandDisk, Overlays
+from pycolo.qmp.diskwords import CommandDisk, Overlays
 
 PROGRAM: Final = "qemu-img"
 

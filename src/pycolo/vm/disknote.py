@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from pycolo.errors import ConfigError
-from pycolo.vm.diskwords import Overlays
+from pycolo.qmp.diskwords import Overlays
 from pycolo.vm.statefile import replace_durably
 
 FILE_NAME: Final = "disks.json"

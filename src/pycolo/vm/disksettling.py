@@ -13,9 +13,9 @@ from typing import Final
 import structlog
 
 from pycolo.errors import PycoloError, StateError
+from pycolo.qmp.diskwords import Nodes
 from pycolo.vm import diskimages
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
-from pycolo.vm.diskwords import Nodes
 from pycolo.vm.machine import Machine
 
 LOOK_S: Final = 0.02

@@ -22,10 +22,10 @@ from pycolo.link.codec import Channel
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.diskprobe import probe_disks, why_not_in_step
 from pycolo.qmp.diskrules import HostImage, judge_disks, judge_images, writable
+from pycolo.qmp.diskwords import Nodes
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
 from pycolo.vm.disklink import DiskLink
-from pycolo.vm.diskwords import Nodes
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
 from pycolo.vm.relay import listen_for_stream

@@ -11,16 +11,17 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pycolo.check.disks import copy_path
 from pycolo.config import PairConfig
 from pycolo.errors import ConnectError, PeerError, QmpError, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
 from pycolo.qmp.diskrules import writable
+from pycolo.qmp.diskwords import CommandDisk, Nodes, Overlays, command_disks, overlays_in, secondary_command
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.vm import diskimages
 from pycolo.vm.disklink import DiskLink
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
-from pycolo.vm.diskwords import CommandDisk, Nodes, Overlays, command_disks, overlays_in, secondary_command
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
 
@@ -59,7 +60,7 @@ class SecondaryDisks:
         except msgspec.ValidationError as error:
             raise PeerError(f"the other node's disks cannot be read: {error}") from error
         found = {disk.name: disk for disk in command_disks(self._config.qemu.command)}
-        places = {disk.name: self._path(disk) for disk in found.values()}
+        places = {disk.name: copy_path(self._config, disk) for disk in found.values()}
         images = [
             await diskimages.look(disk, places[disk.name], options.overlays or places[disk.name].parent)
             for disk in found.values()
@@ -71,11 +72,6 @@ class SecondaryDisks:
                 overlays = overlays_in(options.overlays or path.parent, disk.name)
                 self._copies.append(Copy(disk, found[disk.name], path, overlays))
         return {"images": msgspec.to_builtins(images)}
-
-    def _path(self, disk: CommandDisk) -> Path:
-        options = self._config.disks
-        assert options is not None
-        return disk.path if options.images is None else options.images / disk.path.name
 
     async def command(self) -> list[str]:
         """QEMU's command line with copies that are ready for it. Raises `PycoloError`."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pycolo.errors import ConnectError, PeerError
+from pycolo.qmp.diskwords import command_disks, overlays_in
 from pycolo.vm import diskimages
-from pycolo.vm.diskwords import command_disks, overlays_in
 
 FAKE = """#!/bin/sh
 printf '%s\\n' "$*" >> {log}

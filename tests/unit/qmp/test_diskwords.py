@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pycolo.errors import ConfigError
-from pycolo.vm.diskwords import Nodes, command_disks, overlays_in, parsed, secondary_command
+from pycolo.qmp.diskwords import Nodes, command_disks, overlays_in, parsed, secondary_command
 
 QCOW2 = '{"driver":"qcow2","node-name":"disk-a","file":{"driver":"file","filename":"/vm/a.qcow2"}}'
 KEYS = "driver=raw,node-name=disk-b,file.driver=file,file.filename=/vm/b,,1.raw,discard=unmap"
@@ -136,8 +136,10 @@ BACKED = '{"driver":"qcow2","node-name":"x","backing":"base","file":{"driver":"f
     ("words", "expected"),
     [
         (DEVICE, "-blockdev node-name=x or -drive id=x"),
-        (("-drive", "if=virtio,file=/x,format=raw"), "-drive with if=none and an id"),
-        (("-drive", "file=/x,format=raw"), "-drive with if=none and an id"),
+        (("-drive", "if=virtio,file=/x"), "format=…"),
+        (("-drive", "if=virtio,file=/x,format=raw,index=2"), "without index"),
+        (("-drive", "file=/x,format=raw"), "-drive with if=virtio, or with if=none"),
+        (("-drive", "if=ide,file=/x,format=raw"), "-drive with if=virtio, or with if=none"),
         (("-drive", "if=none,id=x,file=/x", *DEVICE), "format=…"),
         (("-drive", "if=none,id=x,file=/x,format=raw,snapshot=on", *DEVICE), "without snapshot"),
         (("-drive", "if=none,id=x,file=/x,format=raw,cache=writethrough", *DEVICE), "cache=writeback, none, unsafe"),
@@ -169,3 +171,20 @@ def test_names_fit_into_qemus() -> None:
     used = (names.parent, names.active, names.hidden, names.export, names.target, names.job, names.filter)
     assert len(set(used)) == len(used)
     assert all(len(name) <= 31 for name in used)
+
+
+def test_a_drive_without_a_device_gets_one_where_qemu_makes_it() -> None:
+    """QEMU makes the devices of -drive if=virtio after all of -device, and names the drives in their order."""
+    command = [
+        *("qemu", "-drive", "if=virtio,file=/vm/a,format=raw", "-device", "virtio-rng-pci"),
+        *("-drive", "if=virtio,file=/vm/c,format=qcow2,readonly=on", "-drive", "if=virtio,file=/vm/b,format=qcow2"),
+        *("-drive", "if=virtio,id=mine,file=/vm/d,format=qcow2", "-device", "virtio-balloon-pci"),
+    ]
+    assert [disk.name for disk in command_disks(command)] == ["virtio0", "virtio2", "mine"]
+    changed = written(command)
+    assert values(changed, "-device") == [
+        "virtio-rng-pci",
+        "virtio-balloon-pci",
+        *(f"virtio-blk-pci,drive={name},werror=report,rerror=report" for name in ("virtio0", "virtio2", "mine")),
+    ]
+    assert values(changed, "-drive") == ["if=virtio,file=/vm/c,format=qcow2,readonly=on"]

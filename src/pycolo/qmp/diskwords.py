@@ -102,8 +102,8 @@ class CommandDisk:
     """Its block node, as -blockdev takes it, with the protocol node inside."""
     words: tuple[int, ...]
     """Places of the values of -blockdev and -drive that define it."""
-    device: int
-    """Place of the value of its -device."""
+    device: int | None
+    """Place of the value of its -device; None: QEMU makes one for its -drive, after all others."""
 
 
 class Overlays(NamedTuple):
@@ -124,7 +124,7 @@ def overlays_in(directory: Path, name: str) -> Overlays:
 def command_disks(command: Sequence[str]) -> list[CommandDisk]:
     """The writable disks, in the order of their devices. Raises `ConfigError` for one that cannot be copied."""
     nodes, drives = _defined(command)
-    found = []
+    found: list[CommandDisk] = []
     for place, options in _values(command, "device"):
         name = options.get("drive")
         if name is None or options.get("driver") in READ_ONLY_DEVICES:
@@ -132,6 +132,10 @@ def command_disks(command: Sequence[str]) -> list[CommandDisk]:
         disk = _disk(str(name), place, nodes, drives)
         if disk is not None:
             found.append(disk)
+    for name, (_, options) in drives.items():
+        if options.get("if") == "virtio":
+            disk = _disk(name, None, nodes, drives)
+            found += [] if disk is None else [disk]
     return found
 
 
@@ -141,16 +145,19 @@ def _defined(command: Sequence[str]) -> tuple[dict[str, tuple[int, Options]], di
     drives: dict[str, tuple[int, Options]] = {}
     for place, options in _values(command, "blockdev"):
         nodes[str(options.get("node-name"))] = (place, options)
+    virtio = 0
     for place, options in _values(command, "drive"):
         is_copied = options.get("media") != "cdrom" and not is_on(options.get("readonly"))
-        if options.get("if") not in ("none", "pflash") and is_copied:
-            raise _wrong("-drive with if=none and an id, and a -device for it", command[place])
-        drives[str(options.get("id"))] = (place, options)
+        if options.get("if") not in ("none", "virtio", "pflash") and is_copied:
+            raise _wrong("-drive with if=virtio, or with if=none, an id and a -device for it", command[place])
+        # QEMU counts the drives of an interface.
+        drives[str(options.get("id", f"virtio{virtio}" if options.get("if") == "virtio" else None))] = (place, options)
+        virtio += options.get("if") == "virtio"
     return nodes, drives
 
 
 def _disk(
-    name: str, device: int, nodes: Mapping[str, tuple[int, Options]], drives: Mapping[str, tuple[int, Options]]
+    name: str, device: int | None, nodes: Mapping[str, tuple[int, Options]], drives: Mapping[str, tuple[int, Options]]
 ) -> CommandDisk | None:
     if name in drives:
         place, options = drives[name]
@@ -216,7 +223,8 @@ def secondary_command(command: Sequence[str], disks: Sequence[tuple[CommandDisk,
         first, *rest = disk.words
         words[first] = _chain(Nodes(number), disk, path, overlays)
         words |= {place: [] for place in rest}
-        devices[disk.device] = _device(command[disk.device])
+        if disk.device is not None:
+            devices[disk.device] = _device(command[disk.device])
     written: list[str] = []
     place = 0
     while place < len(command):
@@ -226,6 +234,9 @@ def secondary_command(command: Sequence[str], disks: Sequence[tuple[CommandDisk,
             continue
         written.append(devices.get(place, command[place]))
         place += 1
+    for disk, _, _ in disks:
+        if disk.device is None:
+            written += ["-device", _device(f"virtio-blk-pci,drive={disk.name}")]
     return written
 
 
