@@ -34,9 +34,11 @@ class DiskSettling:
         self._note = note
         self._busy = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._machine: Machine | None = None
 
     def guest_found(self, machine: Machine) -> None:
         """This host's guest serves. Images that were a copy are its own from now on."""
+        self._machine = machine
         if self._due() is not None:
             self._spawn(lambda: self.watch(machine))
         elif self._note.read() is not None:
@@ -64,6 +66,9 @@ class DiskSettling:
         """Wait until nothing is left to be done. Raises `StateError` when that has failed."""
         if self._task is not None:
             await asyncio.wait((self._task,))
+        machine = self._machine
+        if self._due() is not None and machine is not None and machine.is_there:
+            await self.watch(machine)
         if self._due() is not None:
             raise StateError("disks", "not settled since the takeover", "settled")
 

@@ -96,6 +96,9 @@ class PrimaryDisks:
     async def copy(self) -> None:
         """Copy all disks, and from then on each write. Returns when the two hosts have the same."""
         self._is_lost = False
+        if not self._disks:
+            return
+        await self._clear(self._machine())
         for number, disk in enumerate(self._disks):
             await self._connect(Nodes(number), disk)
         for number, disk in enumerate(self._disks):
@@ -158,7 +161,7 @@ class PrimaryDisks:
         loop = asyncio.get_running_loop()
         moved, since = -1, loop.time()
         self._began_s, self._began_bytes = loop.time(), {}
-        while self._disks:
+        while True:
             jobs = await self._machine().execute("query-block-jobs")
             self._note_progress(jobs, loop.time())
             missing = next((entry["name"] for entry in self._progress if entry["state"] == "failed"), None)
@@ -247,7 +250,11 @@ class PrimaryDisks:
         await self.cut()
         self._disks, self._progress = [], []
         machine = self._machine()
-        if self._options is None or not machine.is_there:
+        if machine.is_there:
+            await self._clear(machine)
+
+    async def _clear(self, machine: Machine) -> None:
+        if self._options is None:
             return
         ours = Nodes(0).job.removesuffix("0")
         async with asyncio.timeout(DROP_S):

@@ -45,7 +45,9 @@ class SecondaryDisks:
         self._host = host
         self._config: PairConfig = host.config
         self._note = note
+        self._planned: list[Copy] = []
         self._copies: list[Copy] = []
+        """Of the guest that is here: the next one is planned while it still is."""
         self._links: list[DiskLink] = []
 
     # ── before the guest is started ───────────────────────────────────────────────────────────────────────────
@@ -65,17 +67,18 @@ class SecondaryDisks:
             await diskimages.look(disk, places[disk.name], options.overlays or places[disk.name].parent)
             for disk in found.values()
         ]
-        self._copies = []
+        self._planned = []
         for disk in writable(disks):
             if disk.name in found:
                 path = places[disk.name]
                 overlays = overlays_in(options.overlays or path.parent, disk.name)
-                self._copies.append(Copy(disk, found[disk.name], path, overlays))
+                self._planned.append(Copy(disk, found[disk.name], path, overlays))
         return {"images": msgspec.to_builtins(images)}
 
     async def command(self) -> list[str]:
         """QEMU's command line with copies that are ready for it. Raises `PycoloError`."""
         command = list(self._config.qemu.command)
+        self._copies, self._planned = self._planned, []
         if not self._copies:
             return command
         noted = tuple(

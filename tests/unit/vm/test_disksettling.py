@@ -122,6 +122,21 @@ def test_each_disk_is_noted_as_soon_as_its_overlays_are_gone(world: World) -> No
     assert world.put_together == []
 
 
+def test_a_question_that_failed_is_asked_again_when_it_matters(world: World) -> None:
+    survivor = Survivor(set())
+    survivor.is_there = False
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        with pytest.raises(StateError, match="not settled"):
+            await settling.over()
+        survivor.is_there = True
+        await settling.over()
+
+    play(world, work)
+    assert world.note() is None
+
+
 def test_a_qemu_that_dies_leaves_it_to_the_node(world: World) -> None:
     survivor = Survivor({1})
     world.dirty = {"1.active"}
@@ -173,7 +188,7 @@ def test_a_guest_that_was_started_without_its_overlays_takes_nothing_away(world:
 
     async def work(settling: DiskSettling) -> None:
         settling.guest_found(survivor)  # type: ignore[arg-type]
-        with pytest.raises(StateError, match="not settled"):
+        with pytest.raises(StateError, match="started without"):
             await settling.over()
 
     play(world, work)

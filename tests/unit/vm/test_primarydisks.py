@@ -38,13 +38,22 @@ class World:
         self.ends: list[socket.socket] = []
         self.writers: list[asyncio.StreamWriter] = []
         self.jobs = [job(0), job(1)]
-        self.machine.answers = {"query-block-jobs": lambda _: self.jobs, "blockdev-add": self._connect}
+        self.is_mirrored = False
+        self.machine.answers = {
+            "query-block-jobs": lambda _: self.jobs if self.is_mirrored else [],
+            "blockdev-mirror": self._mirror,
+            "blockdev-add": self._connect,
+        }
         self.host.peer = {"open-disk": self._open_disk}
         self.disks = PrimaryDisks(self.host, lambda: self.machine, self.lost.append)  # type: ignore[arg-type,return-value]
         self.disks._disks = list(DISKS)
 
     def _open_disk(self, arguments: dict[str, Any]) -> dict[str, Any]:
         self.ends.append(self.host.arrive(Channel.DISK))
+        return {}
+
+    def _mirror(self, arguments: dict[str, Any]) -> Any:
+        self.is_mirrored = True
         return {}
 
     async def _connect(self, arguments: dict[str, Any]) -> Any:
@@ -141,6 +150,7 @@ def test_a_copy_that_stands_still_is_given_up(world: World, monkeypatch: pytest.
 
 def test_a_checkpoint_needs_all_of_them(world: World) -> None:
     async def work() -> None:
+        world.is_mirrored = True
         await world.disks.require_in_step()
         world.jobs = [job(0)]
         with pytest.raises(CheckpointError, match=r"disk drive-b .*has ended with an error"):
@@ -263,3 +273,18 @@ def test_the_guests_disks_are_found_and_judged(world: World) -> None:
     }
     with pytest.raises(PeerError, match="no command blockdev-mirror"):
         play(world, lambda: world.disks.probe(GOOD))
+
+
+def test_what_an_earlier_attempt_has_left_is_removed_first(world: World) -> None:
+    left = [job(0, ready=False)]
+
+    def cancel(arguments: dict[str, Any]) -> Any:
+        left.clear()
+        return {}
+
+    world.machine.answers["query-block-jobs"] = lambda _: world.jobs if world.is_mirrored else left
+    world.machine.answers["block-job-cancel"] = cancel
+    world.machine.answers["query-named-block-nodes"] = [{"node-name": "colo-nbd-3"}]
+    play(world, world.disks.copy)
+    commands = world.machine.commands
+    assert commands.index("block-job-cancel") < commands.index("blockdev-del") < commands.index("blockdev-add")

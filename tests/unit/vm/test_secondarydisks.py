@@ -218,3 +218,13 @@ def test_both_files_need_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_what_the_other_node_says_is_checked(world: World) -> None:
     with pytest.raises(PeerError, match="cannot be read"):
         play(lambda: world.disks.hear({"disks": [{"name": 1}]}))  # type: ignore[arg-type,return-value]
+
+
+def test_the_next_guest_is_planned_while_the_last_one_is_still_here(world: World) -> None:
+    async def work() -> None:
+        await prepared(world)
+        await world.disks.hear(TOLD)
+        await world.disks.discard()
+        assert '"driver": "replication"' in (await world.disks.command())[4]
+
+    play(work)
