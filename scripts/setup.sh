@@ -87,6 +87,7 @@ install_packages() {
 # Programs that tests start, and their Debian packages.
 readonly test_programs=(
     qemu-system-x86_64:qemu-system-x86
+    qemu-img:qemu-utils
     busybox:busybox-static
     etcd:etcd-server
     ip:iproute2

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,59 @@ def test_without_the_program_its_package_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(diskimages, "PROGRAM", "/no/such/qemu-img")
     with pytest.raises(ConnectError, match="qemu-utils"):
         asyncio.run(diskimages.run("info"))
+
+
+# ── with the real program ───────────────────────────────────────────────────────────────────────────────────
+
+
+def io(path: str, form: str, *commands: str) -> str:
+    words = [part for command in commands for part in ("-c", command)]
+    done = subprocess.run(["qemu-io", "-f", form, *words, path], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.qemu
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("qemu-io") is None, reason="needs qemu-io: as root, apt-get install qemu-utils")
+def test_the_guests_view_is_put_together(tmp_path: Path) -> None:
+    """What the guest has written comes before what the primary has overwritten, and that before the image."""
+    image, overlays = tmp_path / "a,b.raw", overlays_in(tmp_path / "over", "vda")
+
+    async def made() -> None:
+        await diskimages.create_image(image, "raw", 1 << 20)
+        await diskimages.create_overlays(overlays, 1 << 20)
+
+    asyncio.run(made())
+    io(str(image), "raw", "write -P 1 0 1M")
+    io(str(overlays.hidden), "qcow2", "write -P 2 0 512k")
+    io(str(overlays.active), "qcow2", "write -P 3 0 256k")
+    found = asyncio.run(diskimages.info(overlays.active, "qcow2"))
+    assert found is not None
+    assert (found.size_bytes, found.is_dirty) == (1 << 20, False), "it was closed in order"
+    asyncio.run(diskimages.put_together(image, "raw", overlays))
+    asyncio.run(diskimages.put_together(image, "raw", overlays))
+    said = io(str(image), "raw", "read -P 3 0 256k", "read -P 2 256k 256k", "read -P 1 512k 512k")
+    assert "verification failed" not in said
+
+
+@pytest.mark.qemu
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("qemu-io") is None, reason="needs qemu-io: as root, apt-get install qemu-utils")
+def test_what_a_qemu_has_open_is_dirty_and_no_place_for_a_copy(tmp_path: Path) -> None:
+    overlays = overlays_in(tmp_path, "vda")
+    asyncio.run(diskimages.create_overlays(overlays, 1 << 20))
+    with subprocess.Popen(
+        ["qemu-io", "-f", "qcow2", str(overlays.active)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as opened:
+        assert opened.stdin is not None
+        assert opened.stdout is not None
+        opened.stdin.write("write 0 64k\n")
+        opened.stdin.flush()
+        while "ops" not in opened.stdout.readline():
+            pass
+        image = asyncio.run(diskimages.look(disk_at(overlays.active), overlays.active, tmp_path))
+        assert "lock" in image.why_unusable
+        opened.kill()
+    found = asyncio.run(diskimages.info(overlays.active, "qcow2"))
+    assert found is not None
+    assert found.is_dirty, "it was not closed"
