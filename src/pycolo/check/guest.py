@@ -1,6 +1,7 @@
 """Shows what a guest is made of, and what speaks against protecting it."""
 
 import asyncio
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ CONNECT_S: Final = 2.0
 
 GUEST: Final = "guest"
 """Where an item is, if it is about the guest."""
+
+_FILE_NAMES: Final = re.compile(r'"filename": "([^"]+)"')
 
 _PROC: Final = Path("/proc")
 
@@ -84,13 +87,20 @@ def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_p
         yield ok(
             "guest disk",
             f"{disk.device}: {f'{size(disk.size_bytes)} ' if disk.size_bytes else ''}{disk.driver}, "
-            f"{'writable' if disk.is_writable else 'read-only'}, {disk.file}",
+            f"{'writable' if disk.is_writable else 'read-only'}, {_file_of(disk.file)}",
         )
     yield from _trap_items(facts, command_line(pid), is_pairs=is_pairs)
     yield from _confined_items(pid)
     has_yank = config.qemu.yank is not None
     cards = [card.netdev for card in config.card]
-    yield from finding_items(judge(facts, role, cards, has_yank_socket=has_yank))
+    copies_disks = config.disks is not None
+    yield from finding_items(judge(facts, role, cards, has_yank_socket=has_yank, copies_disks=copies_disks))
+
+
+def _file_of(said: str) -> str:
+    """The image, where QEMU describes it with all its overlays."""
+    names = _FILE_NAMES.findall(said) if said.startswith("json:") else []
+    return str(names[0]) if names else said
 
 
 def _capabilities(facts: Facts) -> str:

@@ -18,6 +18,8 @@ Only the command line imports it. What the pair does is decided by `failover.pai
     otherpaths      questions to the other node apart from the link
     recordkeeper    keeps the node's record; statefile: on disk
     operator        what an operator may ask
+    checking        what a running node adds to `colo check`; checkdisks: of its disks
+    vhostcheck      tries a pair whose guest has vhost
     services        metrics, and what systemd is told
     relay           the migration stream on its way through the node
     backstream      its reverse direction, as messages

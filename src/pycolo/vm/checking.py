@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -24,7 +24,10 @@ from pycolo.failover.pair import Pair
 from pycolo.failover.pairstates import State
 from pycolo.link.hello import Role
 from pycolo.link.orders import JsonObject
+from pycolo.qmp.diskrules import HostImage
+from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
+from pycolo.vm.checkdisks import copy_items, guest_disks, images_here
 from pycolo.vm.findings import BOTH_HOSTS, OTHER_HOST
 
 ROUNDS: Final = 5
@@ -62,6 +65,20 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     items: list[Item]
     need: Need | None = None
     """Of the guest that serves there."""
+    disks: list[GuestDisk] = []
+    """Of the same guest: those that are copied."""
+    images: list[HostImage] | None = None
+    """What is there for copies; None: not told."""
+
+
+class _Own(NamedTuple):
+    """This host's part."""
+
+    facts: HostFacts
+    items: list[Item]
+    need: Need | None
+    disks: list[GuestDisk]
+    images: list[HostImage] | None
 
 
 class Checking:
@@ -84,16 +101,19 @@ class Checking:
             need = msgspec.convert(arguments.get("need"), Need | None)
         except msgspec.ValidationError as error:
             raise PeerError(f"the check's need cannot be read: {error}") from error
-        facts, items, own = await self._this_host()
-        items = [*host_items(facts), *await check_host(self._config, self._moment()), *items]
-        items += _room(facts, need if own is None else None)
-        return {"host": msgspec.to_builtins(facts), "items": msgspec.to_builtins(items), "need": own}
+        own = await self._this_host()
+        items = [*host_items(own.facts), *await check_host(self._config, self._moment()), *own.items]
+        items += _room(own.facts, need if own.need is None else None)
+        told = _Answer(host=own.facts, items=items, need=own.need, disks=own.disks, images=own.images)
+        answer: JsonObject = msgspec.to_builtins(told)
+        return answer
 
     # ── asked by the operator ───────────────────────────────────────────────────────────────────────────────
 
     async def both(self, links: Asking) -> dict[str, Any]:
         """The guest, the other host if it is linked, and both together. `colo check` looks at this host itself."""
-        facts, items, need = await self._this_host()
+        own = await self._this_host()
+        facts, items, need = own.facts, own.items, own.need
         pair = self._pair()
         if not (pair.link and pair.is_heard):
             why = "the other node is not linked: run the check there too, or start it and check again"
@@ -108,33 +128,31 @@ class Checking:
         if need is None:
             items += _room(facts, answer.need)
         items += [item._replace(where=_there(item.where)) for item in answer.items]
-        together = pair_items(facts, answer.host, distance, need or answer.need)
+        together = [*pair_items(facts, answer.host, distance, need or answer.need), *_copies(own, answer)]
         items += [item._replace(where=BOTH_HOSTS) for item in together]
         return _shown(items)
 
-    async def _this_host(self) -> tuple[HostFacts, list[Item], Need | None]:
-        """Its facts, and its guest."""
+    async def _this_host(self) -> _Own:
+        """Its facts, and its guest; without one what it has for a secondary's disks."""
         facts = await asyncio.to_thread(look, self._config)
-        items: list[Item] = []
-        need = None
         side = self._side()
-        if side is not None and side.machine.is_there:
-            try:
-                guest = await self._probed(side)
-            except PycoloError as error:
-                items.append(unknown_item(error))
-            else:
-                need = need_of(guest)
-                facts = msgspec.structs.replace(
-                    facts,
-                    guest_shape=shape(command_line(side.machine.pid)),
-                    guest_media_bytes=tuple(disk.size_bytes for disk in guest.disks if not disk.is_writable),
-                )
-                is_pairs = self._is_protected()
-                items += guest_items(
-                    self._config, guest, role=self._role.value, pid=side.machine.pid, is_pairs=is_pairs
-                )
-        return facts, items, need
+        if side is None or not side.machine.is_there:
+            return _Own(facts, [], None, [], await images_here(self._config))
+        try:
+            guest = await self._probed(side)
+        except PycoloError as error:
+            return _Own(facts, [unknown_item(error)], None, [], None)
+        facts = msgspec.structs.replace(
+            facts,
+            guest_shape=shape(command_line(side.machine.pid)),
+            guest_media_bytes=tuple(disk.size_bytes for disk in guest.disks if not disk.is_writable),
+        )
+        is_pairs = self._is_protected()
+        items = list(guest_items(self._config, guest, role=self._role.value, pid=side.machine.pid, is_pairs=is_pairs))
+        if is_pairs:
+            return _Own(facts, items, need_of(guest), [], None)
+        disks, found = await guest_disks(self._config, side.machine, guest)
+        return _Own(facts, [*items, *found], need_of(guest), disks, None)
 
     async def _probed(self, side: Side) -> Facts:
         """A guest in COLO is not probed again: its state has a migration in it, and QEMU may be in a checkpoint."""
@@ -156,6 +174,15 @@ class Checking:
         return Moment(
             self._role, os.getpid(), may_take_over=pair.state not in _IDLE, is_linked=is_linked, term=pair.term
         )
+
+
+def _copies(own: _Own, other: _Answer) -> list[Item]:
+    """The disks of the guest on one host, and what the other host has for their copies."""
+    if own.need is not None and other.need is None:
+        return copy_items(own.disks, other.images)
+    if other.need is not None and own.need is None:
+        return copy_items(other.disks, own.images)
+    return []
 
 
 def _room(facts: HostFacts, need: Need | None) -> list[Item]:

@@ -43,6 +43,11 @@ def test_devices_are_shown_with_their_places_and_disks_with_their_sizes(tmp_path
     texts = [item.text for item in shown(tmp_path, replace(GOOD, places=places, disks=(disk,), netdevs=two))]
     assert "virtio-net-pci at pci.0 03.0, e0" in texts
     assert "hd0: 5.0 GiB qcow2, read-only, /hd0" in texts
+    deep = replace(disk, file='json:{"driver": "replication", "file": {"filename": "/a"}, "top": {"filename": "/b"}}')
+    texts = [item.text for item in shown(tmp_path, replace(GOOD, disks=(deep, replace(disk, file="json:{}"))))]
+    assert "hd0: 5.0 GiB qcow2, read-only, /a" in texts
+    assert "hd0: 5.0 GiB qcow2, read-only, json:{}" in texts
+    texts = [item.text for item in shown(tmp_path, replace(GOOD, places=places, disks=(disk,), netdevs=two))]
     assert any("2 queues" in text for text in texts)
 
 
@@ -62,6 +67,14 @@ def test_a_qemu_that_is_confined_is_a_warning(tmp_path, monkeypatch, profile, is
 def test_the_capabilities_of_the_version_are_shown(tmp_path, version, words):
     (item,) = [item for item in shown(tmp_path, replace(GOOD, version=version)) if item.name == "guest migration"]
     assert words in item.text
+
+
+@pytest.mark.parametrize(("disks", "level"), [("", Level.REFUSED), ("[disks]\n", None)])
+def test_a_writable_disk_is_refused_unless_it_is_copied(tmp_path, disks, level):
+    disk = Disk(device="hd0", driver="qcow2", file="/hd0", is_writable=True, size_bytes=5 << 30)
+    given = parse((changed(checkable(tmp_path)) + disks).encode(), "vm1.toml")
+    items = guest_items(given, replace(GOOD, disks=(disk,)), role="primary", pid=0, is_pairs=False)
+    assert [item.level for item in items if item.name == "writable-disk"] == ([level] if level else [])
 
 
 def test_a_card_without_a_netdev_is_shown(tmp_path):

@@ -1,0 +1,61 @@
+"""The disks in `colo check`: what `protect` would say of their copies, before anything is touched."""
+
+from collections.abc import Sequence
+
+from pycolo.check.disks import NAME, copy_path
+from pycolo.check.guest import GUEST, finding_items
+from pycolo.check.hosts import size
+from pycolo.check.table import Item, ok, refused
+from pycolo.config import PairConfig
+from pycolo.errors import PycoloError
+from pycolo.qmp.diskprobe import probe_disks
+from pycolo.qmp.diskrules import HostImage, judge_disks, judge_images, writable
+from pycolo.qmp.diskwords import command_disks
+from pycolo.qmp.guestdisks import GuestDisk
+from pycolo.qmp.probe import Facts
+from pycolo.vm import diskimages
+from pycolo.vm.machine import Machine
+
+
+async def images_here(config: PairConfig) -> list[HostImage] | None:
+    """What this host has for copies; None without `[disks]`, and where `check.disks` says why it cannot be told."""
+    options = config.disks
+    if options is None:
+        return None
+    images = []
+    try:
+        for disk in command_disks(config.qemu.command):
+            path = copy_path(config, disk)
+            images.append(await diskimages.look(disk, path, options.overlays or path.parent))
+    except PycoloError:
+        return None
+    return images
+
+
+async def guest_disks(config: PairConfig, machine: Machine, facts: Facts) -> tuple[list[GuestDisk], list[Item]]:
+    """The writable disks of this host's guest, and what keeps them from being copied. Nothing without `[disks]`."""
+    if config.disks is None:
+        return [], []
+    try:
+        disks = await probe_disks(machine)
+    except PycoloError as error:
+        return [], [refused(NAME, str(error))._replace(where=GUEST)]
+    items = finding_items(judge_disks(disks, facts.commands))
+    return writable(disks), [item._replace(where=GUEST) for item in items]
+
+
+def copy_items(disks: Sequence[GuestDisk], images: Sequence[HostImage] | None) -> list[Item]:
+    """Whether the copies of one host's disks fit on the other; nothing where that has not told."""
+    if images is None:
+        return []
+    found = list(finding_items(judge_images(disks, images)))
+    return found or [_copy_item(disk, image) for disk in disks for image in images if image.name == disk.name]
+
+
+def _copy_item(disk: GuestDisk, image: HostImage) -> Item:
+    there = "is there and is overwritten" if image.size_bytes else "is made"
+    return ok(
+        "disk copy",
+        f"{disk.name}, {size(disk.size_bytes)}: {image.path} {there}, with room for {size(image.free_bytes)}; "
+        f"{size(image.overlay_free_bytes)} for overlays",
+    )
