@@ -219,9 +219,11 @@ class PrimaryDisks:
                 self._lose(f"{disk}: its copy on the other host has ended: {data.get('error', 'no reason given')}")
         elif event.name == "BLOCK_IO_ERROR" and data.get("action") == "stop" and self._disks:
             # QEMU aborts at a checkpoint in this state, so the pair ends before the next one.
-            node = data.get("node-name") or data.get("device")
+            filters = {Nodes(number).filter: disk.shown for number, disk in enumerate(self._disks)}
+            name = str(data.get("node-name") or data.get("device"))
+            disk = filters.get(name, f"disk {name}")
             why = data.get("reason", "unknown")
-            self._lose(f"disk {node}: an error on this host ({why}), for which QEMU has stopped the guest")
+            self._lose(f"{disk}: an error on this host ({why}), for which QEMU has stopped the guest")
 
     def _lose(self, why: str) -> None:
         self._note_loss(why)

@@ -216,12 +216,15 @@ def test_a_job_that_ends_is_news(world: World) -> None:
 
 
 def test_a_full_disk_of_this_host_ends_the_pair_before_the_next_checkpoint(world: World) -> None:
-    world.disks.heard_event(event("BLOCK_IO_ERROR", action="report", device="drive-b"))
+    """QEMU names the node that the mirror has put above the disk's; and one error comes for each write."""
+    said = {"node-name": "colo-mirror-top-1", "device": "", "reason": "No space left on device"}
+    world.disks.heard_event(event("BLOCK_IO_ERROR", action="report", **said))
     assert world.lost == []
-    world.disks.heard_event(event("BLOCK_IO_ERROR", action="stop", device="drive-b", reason="No space left on device"))
-    assert world.lost == [
-        "disk drive-b: an error on this host (No space left on device), for which QEMU has stopped the guest"
-    ]
+    world.disks.heard_event(event("BLOCK_IO_ERROR", action="stop", **said))
+    world.disks.heard_event(event("BLOCK_IO_ERROR", action="stop", **said))
+    text = f"{DISKS[1].shown}: an error on this host (No space left on device), for which QEMU has stopped the guest"
+    assert world.lost == [text, text]
+    assert [entry["why"] for entry in world.disks.status()] == [text], "once for a protection"
 
 
 def test_jobs_are_cancelled_when_their_connections_are_closed(world: World) -> None:
