@@ -530,6 +530,9 @@ class Machine:
     def do_query_block(self) -> Any:
         return []
 
+    def do_query_pci(self) -> Any:
+        return []
+
     def do_qom_list(self, path: str) -> Any:
         if path.startswith("/machine/"):  # no device was added
             return [{"name": "type", "type": "string"}]
