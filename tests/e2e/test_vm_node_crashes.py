@@ -35,11 +35,6 @@ def steps(plan: Plan, behind: str = "") -> list[str]:
     return names[names.index(behind) + 1 :] if behind else names
 
 
-def restarted_to_die(host: Host, plan: Plan, step: str) -> None:
-    host.kill_node()
-    host.start_node(f"{plan.name} {step}")
-
-
 def whole_again(pair: Pair, primary: Host) -> None:
     """Both nodes are there, the guest runs and answers, and can be protected."""
     primary.wait_state("primary linked")
@@ -53,10 +48,8 @@ def whole_again(pair: Pair, primary: Host) -> None:
 
 @pytest.mark.parametrize("step", steps(PROTECT))
 def test_the_primary_is_killed_while_it_protects(make: Make, step: str) -> None:
-    pair = make().start()
+    pair = make().start(a=f"{PROTECT.name} {step}")
     pair.client.ask("draw")
-    restarted_to_die(pair.a, PROTECT, step)
-    pair.wait("primary linked", "secondary linked")
     with pytest.raises((OSError, ValueError)):
         pair.a.ask("protect")
     pair.a.wait_dead()
@@ -66,10 +59,8 @@ def test_the_primary_is_killed_while_it_protects(make: Make, step: str) -> None:
 
 @pytest.mark.parametrize("step", steps(PREPARE_SECONDARY))
 def test_the_secondary_is_killed_while_it_prepares(make: Make, step: str) -> None:
-    pair = make().start()
+    pair = make().start(b=f"{PREPARE_SECONDARY.name} {step}")
     pair.client.ask("draw")
-    restarted_to_die(pair.b, PREPARE_SECONDARY, step)
-    pair.wait("primary linked", "secondary linked")
     assert "error" in pair.a.ask("protect")
     pair.b.wait_dead()
     pair.b.start_node()
@@ -78,9 +69,7 @@ def test_the_secondary_is_killed_while_it_prepares(make: Make, step: str) -> Non
 
 @pytest.mark.parametrize("step", ["release-held", "leave-colo", "give-back-place", "reset-parameters"])
 def test_the_primary_is_killed_while_it_unprotects(make: Make, step: str) -> None:
-    pair = make().start()
-    restarted_to_die(pair.a, GO_ALONE, step)
-    pair.wait("primary linked", "secondary linked")
+    pair = make().start(a=f"{GO_ALONE.name} {step}")
     pair.protect(pair.a)
     pair.client.ask("draw")
     with pytest.raises((OSError, ValueError)):
@@ -95,9 +84,7 @@ def test_the_primary_is_killed_while_it_unprotects(make: Make, step: str) -> Non
 @pytest.mark.parametrize("step", ["release-held", "leave-colo", "give-back-place", "reset-parameters"])
 def test_the_primary_is_killed_while_it_goes_on_alone(make: Make, step: str) -> None:
     """The secondary's host is dead; from the record on the primary serves, whatever becomes of its node."""
-    pair = make().start()
-    restarted_to_die(pair.a, GO_ALONE, step)
-    pair.wait("primary linked", "secondary linked")
+    pair = make().start(a=f"{GO_ALONE.name} {step}")
     pair.protect(pair.a)
     pair.client.ask("draw")
     pair.b.kill_qemu()
@@ -113,9 +100,7 @@ def test_the_primary_is_killed_while_it_goes_on_alone(make: Make, step: str) -> 
 @pytest.mark.parametrize("step", steps(TAKE_OVER))
 def test_the_secondary_is_killed_while_it_takes_over(make: Make, step: str) -> None:
     """The primary's host is dead; from the record on this guest is the only one, and it serves."""
-    pair = make().start()
-    restarted_to_die(pair.b, TAKE_OVER, step)
-    pair.wait("primary linked", "secondary linked")
+    pair = make().start(b=f"{TAKE_OVER.name} {step}")
     pair.protect(pair.a)
     pair.client.ask("draw")
     pair.a.kill_qemu()

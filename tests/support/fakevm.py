@@ -126,13 +126,14 @@ class Host:
 
     def cable(self, other: "Host") -> None:
         """Between the two nodes."""
-        lines = (
-            f"ip link add lnk type veth peer name lnk netns {other.namespace.pid}",
-            f"ip address add {ADDRESSES[self.letter]}/30 dev lnk",
-            "ip link set lnk up",
-        )
-        self.namespace.run("sh", "-ec", "\n".join(lines))
-        other.namespace.run("sh", "-ec", f"ip address add {ADDRESSES[other.letter]}/30 dev lnk\nip link set lnk up")
+        self._ip(f"link add lnk type veth peer name lnk netns {other.namespace.pid}", *self._up())
+        other._ip(*other._up())
+
+    def _up(self) -> tuple[str, str]:
+        return f"address add {ADDRESSES[self.letter]}/30 dev lnk", "link set lnk up"
+
+    def _ip(self, *lines: str) -> None:
+        self.namespace.run("sh", "-ec", "\n".join(("ip -batch - <<END", *lines, "END")))
 
     def _settings(self, role: str, link: dict[str, Any]) -> dict[str, Any]:
         place = self.place
@@ -385,12 +386,12 @@ class Pair:
         self.lan = self.client  # for `support.nodes.Connection`
         self._ports = iter(range(5_001, 60_000))
 
-    def start(self) -> "Pair":
-        """The guest runs, and both nodes are linked."""
+    def start(self, **dies_at: str) -> "Pair":
+        """The guest runs, and both nodes are linked. `dies_at`: by host, see `Host.start_node`."""
         self.a.start_qemu()
         wait_for(lambda: self.a.has_qemu, "the primary's QEMU")
-        for host in self.hosts.values():
-            host.start_node()
+        for letter, host in self.hosts.items():
+            host.start_node(dies_at.get(letter, ""))
         self.wait("primary linked", "secondary linked")
         return self
 
