@@ -21,6 +21,7 @@ from pycolo.hostnet.plan import (
     MakeNodeTap,
     MakePrivateBridge,
     MoveAddresses,
+    RaiseUp,
     SetIpv6,
     SetQueue,
     Silence,
@@ -80,6 +81,8 @@ def _messages(netlink: Netlink, action: Action) -> Sequence[Message] | None:
             return [messages.leave(_need(netlink, name).index, name)]
         case MoveAddresses():
             return _moved_addresses(netlink, action)
+        case RaiseUp(name):
+            return [messages.raise_up(_need(netlink, name).index, name)]
         case SetQueue(name, queue):
             return [messages.set_queue(_need(netlink, name).index, name, queue)]
         case MakePrivateBridge() | MakeNodeTap() | SetIpv6() | Join() | AwaitForwarding() | Swap():

@@ -118,6 +118,12 @@ class DeletePrivateBridge(NamedTuple):
     name: str
 
 
+class RaiseUp(NamedTuple):
+    """The device is up: QEMU leaves a tap that it makes down, and a device that is down carries no frame."""
+
+    name: str
+
+
 class SetQueue(NamedTuple):
     """The device's txqueuelen."""
 
@@ -143,6 +149,7 @@ Action = (
     | Swap
     | MakePrivateBridge
     | DeletePrivateBridge
+    | RaiseUp
     | SetQueue
     | Delete
 )
@@ -213,6 +220,7 @@ def _to_node(seen: Seen, home: Home, names: Names, place: Place) -> Iterator[Ste
         yield Step(f"{SWITCH}: {node} in the place of {tap}", (Silence(tap), swap, Unsilence(node)))
         if out is None:
             yield from _out_of(None if _is_private(seen.tap_place, names) else seen.tap_place, tap)
+    yield from _up(seen, tap)
     yield from _into_private(seen, home, names)
 
 
@@ -224,6 +232,7 @@ def _to_apart(seen: Seen, home: Home, names: Names) -> Iterator[Step]:
         yield Step(f"{tap} in no bridge", silences)
         if isinstance(seen.tap_place, SwitchPlace):
             yield from _out_of(seen.tap_place, tap)
+        yield from _up(seen, tap)
     else:
         yield Step(f"{node} silenced", (Silence(node),))
     yield from _out_of(seen.node_place, node)
@@ -252,6 +261,8 @@ def _change_back(seen: Seen, names: Names, place: Place | None, tap: str) -> Ite
     if not is_there:
         yield from _out_of(seen.tap_place, tap)
     silence_node: tuple[Action, ...] = (Silence(node),) if seen.node is not None else ()
+    if place is not None and not is_there:
+        yield from _up(seen, tap)
     if isinstance(place, BridgePlace):
         if not is_there:
             yield Step(f"{tap} joins {place.where}", (Silence(tap), Join(tap, place)))
@@ -270,6 +281,11 @@ def _change_back(seen: Seen, names: Names, place: Place | None, tap: str) -> Ite
     else:
         yield Step(f"{tap} as before", (*silence_node, Unsilence(tap)))
         yield from _out_of(seen.node_place, node)
+
+
+def _up(seen: Seen, tap: str) -> Iterator[Step]:
+    if seen.tap is not None and not seen.tap.is_up:
+        yield Step(f"{tap} up", (RaiseUp(tap),))
 
 
 def _no_ipv6(seen: Seen, tap: str) -> Iterator[Step]:

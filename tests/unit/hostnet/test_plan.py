@@ -53,6 +53,9 @@ class World:
                 self.change(name, is_silenced=False)
             case plans.SetIpv6(name, is_on):
                 self.change(name, has_ipv6=is_on)
+            case plans.RaiseUp(name):
+                assert not self.is_open(name), "frames pass a device as soon as it is up"
+                self.change(name, is_up=True)
             case plans.SetQueue(name, queue):
                 self.change(name, queue=queue)
             case plans.Delete(name):
@@ -94,6 +97,7 @@ class World:
 def check(world: World, target: Target, place: Place | None, private: str | None) -> None:
     tap, node = world.links["tap0"], world.links["colo-vm1"]
     assert tap is not None
+    assert tap.is_up or target in (Target.HOST, Target.READY)
     apart = BridgePlace(private) if private else None
     match target:
         case Target.HOST | Target.READY:
@@ -112,14 +116,16 @@ def check(world: World, target: Target, place: Place | None, private: str | None
             assert (world.places["colo-vm1"], node.is_silenced) == (place, False)
 
 
+@pytest.mark.parametrize("is_up", [True, False])
 @pytest.mark.parametrize("private", [None, "apart"])
 @pytest.mark.parametrize("place", [BRIDGE, SWITCH], ids=["bridge", "openvswitch"])
-def test_from_anywhere_broken_off_anywhere_to_any_target(place: Place, private: str | None) -> None:
+def test_from_anywhere_broken_off_anywhere_to_any_target(place: Place, private: str | None, is_up: bool) -> None:
+    tap = msgspec.structs.replace(TAP, is_up=is_up)
     names = NAMES._replace(private=private)
     for first, second, third in product(Target, repeat=3):
         done, is_whole = 0, False
         while not is_whole:
-            world = World(Seen(TAP, place, None, None))
+            world = World(Seen(tap, place, None, None))
             for step in plan(world.seen(), HOME, names, place, first):
                 world.carry_out(step)
             check(world, first, place, private)

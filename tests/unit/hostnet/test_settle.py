@@ -61,7 +61,13 @@ def new_qemu(host: TapHost) -> None:
     host.add_tap("tap0")
 
 
-@pytest.mark.parametrize("before", [nothing, in_none, was_retired, was_secondary, new_qemu])
+def as_qemu_leaves_it(host: TapHost) -> None:
+    """`script=no`: the tap that QEMU has made is down, and in no bridge."""
+    in_none(host)
+    host.sh("ip link set tap0 down")
+
+
+@pytest.mark.parametrize("before", [nothing, in_none, was_retired, was_secondary, new_qemu, as_qemu_leaves_it])
 @pytest.mark.parametrize("times", [1, 2])
 def test_the_clients_hear_the_guest(host: TapHost, before: Callable[[TapHost], None], times: int) -> None:
     before(host)
