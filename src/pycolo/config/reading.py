@@ -68,6 +68,11 @@ def _one_error(place: str, expected: str, found: Found) -> ConfigFileError:
     return ConfigFileError([ConfigError(place, expected, found)])
 
 
+_TWICE: Final = "Cannot overwrite a value"
+_ONCE: Final = "each key once, and a table either as [name] or as [[name]]"
+"""For what the parser says of a key that is there already, behind which it stands by then."""
+
+
 def _parse_toml(octets: bytes, name: str) -> dict[str, object]:
     try:
         text = octets.decode("utf-8-sig")
@@ -84,7 +89,10 @@ def _parse_toml(octets: bytes, name: str) -> dict[str, object]:
         at = (matched[1], matched[2]) if matched else _end_of(text) if place.startswith("end of") else None
         where = name if at is None else f"{name}: line {at[0]}, column {at[1]}"
         why = " ".join((said or str(error)).split())[: 2 * FOUND_CHARACTERS_MAX]
-        rest = "" if at is None else text.split("\n")[int(at[0]) - 1][int(at[1]) - 1 :].rstrip("\r")
+        written = "" if at is None else text.split("\n")[int(at[0]) - 1].rstrip("\r")
+        if at is not None and why == _TWICE:
+            raise _one_error(f"{name}: line {at[0]}", _ONCE, Found(written.strip())) from error
+        rest = "" if at is None else written[int(at[1]) - 1 :]
         found = Found(rest) if rest and place.startswith("line") else Words("its end")
         raise _one_error(where, f"TOML ({why[:1].lower()}{why[1:]})", found) from error
 
