@@ -21,6 +21,9 @@ TOGGLED_BYTES_MAX: Final = 8
 RUN_PAGES: Final = 64
 """Neighbouring pages of a sample."""
 
+SAVED_PAGES_MAX: Final = 16384
+"""Of one question: 64 MiB, a quarter of the room that a run has for its files."""
+
 
 class Asks(Protocol):
     """A QEMU."""
@@ -71,10 +74,10 @@ async def read(qemu: Asks, path: Path, pages: list[int]) -> dict[int, bytes]:
 
 
 def runs_of(pages: list[int]) -> list[tuple[int, int]]:
-    """Runs of neighbours among sorted pages: first, and one past the last."""
+    """Runs of neighbours among sorted pages, of `SAVED_PAGES_MAX` at most: first, and one past the last."""
     runs: list[tuple[int, int]] = []
     for page in pages:
-        if runs and runs[-1][1] == page:
+        if runs and runs[-1][1] == page and page - runs[-1][0] < SAVED_PAGES_MAX:
             runs[-1] = (runs[-1][0], page + 1)
         else:
             runs.append((page, page + 1))

@@ -8,7 +8,16 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycolo_lab.qemu.ramcheck import PAGE_BYTES, RUN_PAGES, TOGGLED_BYTES_MAX, choose, read, runs_of, stale
+from pycolo_lab.qemu.ramcheck import (
+    PAGE_BYTES,
+    RUN_PAGES,
+    SAVED_PAGES_MAX,
+    TOGGLED_BYTES_MAX,
+    choose,
+    read,
+    runs_of,
+    stale,
+)
 
 OLD, NEW = b"o" * PAGE_BYTES, b"n" * PAGE_BYTES
 MIB = 1 << 20
@@ -19,6 +28,13 @@ def test_runs_are_the_pages_again(pages):
     runs = runs_of(sorted(pages))
     assert {page for start, end in runs for page in range(start, end)} == pages
     assert all(first[1] < second[0] for first, second in itertools.pairwise(runs))
+
+
+def test_a_long_run_is_asked_for_in_pieces_for_which_there_is_room():
+    runs = runs_of(list(range(7, 7 + 2 * SAVED_PAGES_MAX + 1)))
+    assert [end - start for start, end in runs] == [SAVED_PAGES_MAX, SAVED_PAGES_MAX, 1]
+    assert runs[0][0] == 7
+    assert all(first[1] == second[0] for first, second in itertools.pairwise(runs))
 
 
 def test_all_pages_or_a_sample_of_runs_are_compared_and_then_always_the_same():
