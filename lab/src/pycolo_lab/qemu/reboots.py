@@ -23,6 +23,9 @@ from pycolo_lab.qemu.topology import GUEST_ADDRESS
 CHECKPOINTS: Final = 3
 """Made and finished after each reboot."""
 
+WITNESS_S: Final = 2 * BOOT_TIMEOUT_S + 10.0
+"""A client's TCP repeats its question after pauses that double: the last one may be as long as the guest was away."""
+
 POLL_S: Final = 0.1
 
 
@@ -49,7 +52,8 @@ class Reboots:
         self._watch(f"the guest did not start again after reboot {number}",
                     lambda: boots(stage.files[primary].directory) > booted)  # fmt: skip
         took_s = time.monotonic() - began_s
-        self._watch("the connection from before the reboot has not ended", lambda: client.exit_code() is not None)
+        self._watch("the connection from before the reboot has not ended", lambda: client.exit_code() is not None,
+                    WITNESS_S)  # fmt: skip
         if client.exit_code() != 0:
             self.broken.append(f"reboot {number}: {client.last_words()}")
         self._make_checkpoints(primary)
@@ -59,7 +63,7 @@ class Reboots:
 
     def _start_witness(self, number: int) -> Process:
         stage = self._stage
-        words = ["--address", GUEST_ADDRESS, "--within-s", str(BOOT_TIMEOUT_S)]
+        words = ["--address", GUEST_ADDRESS, "--within-s", str(WITNESS_S)]
         command = [sys.executable, "-m", witness.__name__, *words]
         return stage.processes.start(f"witness-{number}", Host.CLIENT, stage.network.client, command)
 
@@ -71,14 +75,14 @@ class Reboots:
         self._watch("no checkpoint was made after the reboot",
                     lambda: stage.checkpoint_status(primary)["epoch"] >= wanted)  # fmt: skip
 
-    def _watch(self, what: str, condition: Callable[[], bool]) -> None:
+    def _watch(self, what: str, condition: Callable[[], bool], within_s: float = BOOT_TIMEOUT_S) -> None:
         """Wait, while the pair must stay whole all the time."""
-        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        deadline = time.monotonic() + within_s
         while not condition():
             if not self._stage.is_whole():
                 raise LabError(f"the reboot cost the guest its protection: {self._stage.account()}")
             if time.monotonic() > deadline:
-                raise LabError(f"{what} within {BOOT_TIMEOUT_S:.0f} s: {self._stage.account()}")
+                raise LabError(f"{what} within {within_s:.0f} s: {self._stage.account()}")
             self._stage.rest(POLL_S)
 
     def _qemus(self) -> tuple[int | None, ...]:
