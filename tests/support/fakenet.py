@@ -28,15 +28,14 @@ class Tap:
         fcntl.ioctl(self._fd, _TUNSETIFF, struct.pack("16sH22x", NAME.encode(), _TAP | _NO_PI | _VNET_HDR))
         self.is_reading = False
 
-    def put(self, bridge: str | None) -> None:
+    def put(self, bridge: str) -> None:
         """What a script of the tap does: up, and into its bridge."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             asked = struct.pack("16sH22x", NAME.encode(), 0)
             (flags,) = struct.unpack_from("H", fcntl.ioctl(sock, _SIOCGIFFLAGS, asked), 16)
             fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", NAME.encode(), flags | _UP))
-            if bridge is not None:
-                index = socket.if_nametoindex(NAME)
-                fcntl.ioctl(sock, _SIOCBRADDIF, struct.pack("16si20x", bridge.encode(), index))
+            index = socket.if_nametoindex(NAME)
+            fcntl.ioctl(sock, _SIOCBRADDIF, struct.pack("16si20x", bridge.encode(), index))
 
     def read(self, *, is_on: bool) -> None:
         """Only a guest that runs reads: what comes meanwhile waits in the tap."""

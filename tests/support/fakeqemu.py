@@ -263,7 +263,8 @@ class Machine:
         self.migration: str | None = None
         self.capabilities = dict.fromkeys(CAPABILITIES, False)
         self.tap = Tap()
-        self.tap.put(bridge)
+        if bridge is not None:  # else QEMU has `script=no`, and leaves its tap down
+            self.tap.put(bridge)
         self.guest = Guest(self.tap.send)
         self.tap.on_frame = self.guest.take
         self._deferred: list[Callable[[], Any]] = []
