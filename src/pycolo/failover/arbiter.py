@@ -41,6 +41,11 @@ class Verdict(NamedTuple):
 IDLE_TEXT: Final = "the other node is not suspected"
 
 
+def resignation(why: str) -> str:
+    """In words; a node that hands over gives no reason."""
+    return f"the other node has resigned: {why}" if why else "the other node has handed over"
+
+
 class Arbiter(ABC):
     """Answers one node's question "may I serve alone?", once for each pair."""
 
@@ -78,7 +83,7 @@ class Arbiter(ABC):
 
     def peer_resigned(self, now_ms: int, why: str) -> None:
         """The other node says that it no longer serves: that is a permission, unless it has to return a lease."""
-        self._grant(f"the other node has resigned: {why}")
+        self._grant(resignation(why))
 
     def acquire_wanted(self, term: int = 0) -> None:
         """This node serves or is about to, or protects what it serves; `term`: the highest that either node knows."""

@@ -22,7 +22,7 @@ Pure: see `pycolo.failover.arbiter`.
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
-from pycolo.failover.arbiter import IDLE_TEXT, Arbiter, Decision
+from pycolo.failover.arbiter import IDLE_TEXT, Arbiter, Decision, resignation
 from pycolo.failover.fencing import Fenced
 from pycolo.failover.turns import Turn, Turns
 
@@ -171,7 +171,7 @@ class PacemakerArbiter(Arbiter):
 
     def peer_resigned(self, now_ms: int, why: str) -> None:
         """The other node serves no longer: Pacemaker's `promote` need not be waited for."""
-        self._permit(f"the other node has resigned: {why}")
+        self._permit(resignation(why))
 
     def resigned(self) -> None:
         """This node serves no longer; what it may become is another question."""

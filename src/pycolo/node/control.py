@@ -104,6 +104,8 @@ def ask(path: Path, request: dict[str, Any], *, timeout_s: float = ASK_TIMEOUT_S
         raise ConnectError(f"{path}: the node does not answer within {timeout_s:g} s") from error
     except OSError as error:
         raise ConnectError(f"{path}: no node answers there ({error.strerror or error})") from error
+    if not line.endswith(b"\n"):
+        raise ConnectError(f"{path}: the node has ended before it answered: see its log, and start it again")
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError) as error:

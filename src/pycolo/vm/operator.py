@@ -264,10 +264,10 @@ class VmOperator:
             raise StateError(command, "secondary", "primary: ask the other node")
 
     async def _checkpoint(self) -> Answer:
+        self._require_primary("checkpoint")
         pair = self._decider.pair
         if pair.state not in (State.PRIMARY_PROTECTED, State.DEGRADED):
-            where = "the primary's node" if pair.role is Role.SECONDARY else pair.shown
-            raise StateError("checkpoint", where, "a protected pair, asked at the primary's node")
+            raise StateError("checkpoint", pair.shown, "protected")
         return await self._guest.checkpoint()
 
     async def own_status(self) -> Answer:

@@ -67,10 +67,12 @@ def test_a_resignation_is_not_called_an_operators_word(kind):
     arbiter = {FencingArbiter.name: FencingArbiter}.get(kind, ARBITERS.get(kind))
     if arbiter is None:
         return  # a lease: see test_arbiters_lease
-    asked = arbiter(3)
-    asked.peer_resigned(1, "its QEMU is gone")
-    assert asked.verdict()[:2] == (Decision.GRANTED, 4)
-    assert asked.verdict().text == "the other node has resigned: its QEMU is gone"
+    said = {"its QEMU is gone": "the other node has resigned: its QEMU is gone", "": "the other node has handed over"}
+    for why, text in said.items():
+        asked = arbiter(3)
+        asked.peer_resigned(1, why)
+        assert asked.verdict()[:2] == (Decision.GRANTED, 4)
+        assert asked.verdict().text == text
 
 
 @given(FACTS)

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pycolo.errors import ConnectError, PeerError
+from pycolo.errors import ConnectError, PeerError, PycoloError
 from pycolo.node.control import ControlServer, ask
 
 
@@ -125,8 +125,15 @@ def test_not_connected_is_one_line(path):
         ask(path, {"command": "status"})
 
 
-@pytest.mark.parametrize("octets", [b"", b"hello\n", b"[1]\n", b"3\n"])
-def test_a_strangers_answer_is_one_line(path, octets):
+ENDED = "the node has ended before it answered"
+STRANGER = "is this a node's control socket"
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"),
+    [(b"", ENDED), (b'{"state": "al', ENDED), (b"hello\n", STRANGER), (b"[1]\n", STRANGER), (b"3\n", STRANGER)],
+)
+def test_an_answer_that_is_none_is_one_line(path, octets, said):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
@@ -139,6 +146,6 @@ def test_a_strangers_answer_is_one_line(path, octets):
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises(PeerError, match="is this a node's control socket"):
+        with pytest.raises(PycoloError, match=said):
             ask(path, {"command": "status"})
         thread.join()
