@@ -48,6 +48,11 @@ class Identity(NamedTuple):
     heartbeat_timeout_ms: int
 
 
+def arbiter_says(state: State, says: str) -> str:
+    """For the status: an arbiter that is not asked yet would say that the other node is not suspected."""
+    return "not asked while the other node has its head start" if state is State.YIELDING else says
+
+
 class Operator:
     """Answers what comes over the control socket."""
 
@@ -128,7 +133,7 @@ class Operator:
             "term": pair.term,
             "epoch": self._identity.epoch(),
             "peer": link.peer if link is not None else None,
-            "arbiter": {"name": self._permission.name, "says": self._permission.says},
+            "arbiter": {"name": self._permission.name, "says": arbiter_says(pair.state, self._permission.says)},
             "version": __version__,
             "takeover": self._journal.takeover,
             "divergences": list(self._divergences.records),

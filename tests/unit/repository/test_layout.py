@@ -85,7 +85,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/node/test_node.py": (
         "a node's parts, by what they do together",
         (
-            "node/datalinks node/gate node/links node/linksides node/loopcall node/opening node/operator "
+            "node/datalinks node/gate node/links node/linksides node/loopcall node/opening "
             "node/ownside node/plainguest node/records node/roles"
         ),
     ),
