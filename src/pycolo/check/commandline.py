@@ -97,6 +97,9 @@ def start_traps(words: Sequence[str]) -> Iterator[Trap]:
             yield Trap(name, text, is_fatal=True)
         elif name == "-incoming":
             yield Trap(name, f"{value}: the node adds -incoming itself, where it is needed: remove it", is_fatal=True)
+        elif name == "-netdev" and _said(value).get("vhost") in ("on", "yes", "true"):
+            text = f"{value}: `colo protect` refuses vhost without --force: write vhost=off on both hosts"
+            yield Trap("vhost", text, is_fatal=False)
 
 
 def _waits(value: str) -> bool:

@@ -58,7 +58,7 @@ def qemu_items(config: PairConfig) -> list[Item]:
     path, fault = find_program(words[0], environment.get("PATH"))
     if fault:
         return [refused(name, fault)]
-    items = [refused(f"{name} {trap.name}", trap.text) for trap in start_traps(words)]
+    items = [(refused if trap.is_fatal else warning)(f"{name} {trap.name}", trap.text) for trap in start_traps(words)]
     for file in files(words):
         if file.is_writable:  # a copy may be made of the primary's
             continue

@@ -57,6 +57,8 @@ def test_a_card_finds_its_tap():
         (["-drive", "file=/x,snapshot=on"], "-snapshot"),
         (["-daemonize"], "-daemonize"),
         (["-incoming", "defer"], "-incoming"),
+        (["-netdev", "tap,id=n,vhost=on"], "vhost"),
+        (["-netdev", "tap,id=n,vhost=off"], None),
         (["-chardev", "socket,id=a,path=/x,server=on,wait=off"], None),
         (["-qmp", "unix:/x,server,nowait"], None),
         (["-chardev", "socket,id=a,path=/x"], None),

@@ -144,6 +144,7 @@ def test_a_dry_run_that_fails_is_refused_and_has_the_arbiters_time(script, items
         ({"qemu.command": ["sh"], "qemu.environment": {"PATH": "/nonexistent"}}, Level.REFUSED),
         ({"qemu.environment": {"LD_PRELOAD": f"libc.so.6 {__file__}"}}, Level.OK),
         ({"qemu.environment": {"LD_PRELOAD": f"{__file__}:/nowhere/colo-preload.so"}}, Level.REFUSED),
+        ({"qemu.command": ["true", "-netdev", "tap,id=hn0,vhost=on"]}, Level.WARNING),
     ],
 )
 def test_what_starts_the_secondarys_guest_is_there(tmp_path, changes, level):
