@@ -7,7 +7,8 @@ decides nothing: connections that are older than the pair. Of the rest at most S
                                     └───────────── more than SHARE_MAX ────────────────►┘
 
 A window without payload proves nothing: the last verdict stays, and says how old it is. A frame of the nodes' own that
-should have come back and did not makes the pair degraded at once, until one does.
+should have come back and did not makes the pair degraded at once, until one does. So does a secondary that answers
+nothing for `SILENT_EPOCHS`, until a packet of it equals one of the primary's.
 """
 
 from collections import deque
@@ -42,6 +43,14 @@ MEANINGS: Final[Mapping[str, str]] = {
 }
 """By reason: what is the matter, and what to do."""
 
+
+SILENT_EPOCHS: Final = 8
+"""A secondary that is slow on a busy host lets a few epochs in a row end by time-out."""
+
+SILENT: Final = (
+    f"the secondary's guest answers nothing: {SILENT_EPOCHS} epochs in a row have ended by time-out, and no packet was "
+    "found equal; run `colo unprotect` and `colo protect`, and see the log of the secondary's QEMU if it stays so"
+)
 
 CUT: Final = "a frame of the nodes' own did not come back from the secondary: nothing can be compared"
 
@@ -84,6 +93,8 @@ class Health:
         self._judged = Verdict.UNSEEN
         self._judged_why = ""
         self._is_cut = False
+        self._silent_epochs = 0
+        self._equal = 0
         self.window = Window()
         self.seen_ms: int | None = None
         """When payload was last seen, by which the verdict could be judged."""
@@ -93,16 +104,34 @@ class Health:
     @property
     def verdict(self) -> Verdict:
         """Of the moment."""
-        return Verdict.DEGRADED if self._is_cut else self._judged
+        return Verdict.DEGRADED if self._is_cut or self._is_silent else self._judged
+
+    @property
+    def _is_silent(self) -> bool:
+        return self._silent_epochs >= SILENT_EPOCHS
 
     @property
     def why(self) -> str:
         """Of DEGRADED, on one line."""
-        return CUT if self._is_cut else self._judged_why
+        if self._is_cut:
+            return CUT
+        return SILENT if self._is_silent else self._judged_why
 
     def probed(self, *, has_returned: bool) -> Verdict:
         """A frame of the nodes' own was sent the whole way."""
         self._is_cut = not has_returned
+        return self.verdict
+
+    def timed_out(self) -> Verdict:
+        """An epoch was ended because the secondary had not answered."""
+        self._silent_epochs += 1
+        return self.verdict
+
+    def found_equal(self, packets: int) -> Verdict:
+        """Packets of both guests that were found equal, since start."""
+        if packets != self._equal:
+            self._silent_epochs = 0
+        self._equal = packets
         return self.verdict
 
     def age_ms(self, now_ms: int) -> int | None:

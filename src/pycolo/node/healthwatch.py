@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from pycolo.checkpoint.records import CheckpointRecord, Outcome, ReasonKind
 from pycolo.errors import PeerError, StateError
 from pycolo.failover.health import WINDOW_MS, Health, Verdict
 from pycolo.failover.pair import Pair, Told
@@ -81,6 +82,13 @@ class HealthWatch:
             self._health = Health()
             self._probe_ms = None
 
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        """One has ended. Looked at with the next counters."""
+        if self._health is None or record.outcome is not Outcome.COMMITTED or not record.reasons:
+            return
+        if record.reasons[0].kind is ReasonKind.TIMEOUT:
+            self._health.timed_out()
+
     async def prove(self) -> str:
         """What is there to be said for a pair that was just formed: what was compared, or that there was no traffic.
 
@@ -107,6 +115,7 @@ class HealthWatch:
         if health is not self._health:
             return  # the pair was dissolved meanwhile
         counters = snapshot.get("counters", {})
+        health.found_equal(counters.get("compared", 0))
         health.counted(self._decider.now_ms, counters.get("compared_bytes", 0), uncompared_bytes(counters))
         if self._prober is not None and self._probe_ms is None:
             took_ms = await self._prober.probe()

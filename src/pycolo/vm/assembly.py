@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 from pycolo.arbiters import ArbiterRunner, make
+from pycolo.checkpoint.records import CheckpointRecord
 from pycolo.config import PairConfig
 from pycolo.failover.fencing import FencingArbiter
 from pycolo.failover.pacemaker import PacemakerArbiter
@@ -136,7 +137,7 @@ class _Assembly:
         self._journal = journal
         self._divergences = divergences
         self._costs = costs
-        guest.checkpoints.on_record = costs.checkpoint
+        guest.checkpoints.on_record = self._checkpoint_ended
         self._failovers: dict[str, int] = {}
         self._health = HealthWatch(
             decider, guest, Prober(self._primary_paths, guest.checkpoints.is_running), divergences.summarise
@@ -265,6 +266,10 @@ class _Assembly:
     def _primary_paths(self) -> Sequence[PrimaryPath]:
         side = self._guest.primary
         return side.paths.comparing if side is not None else []
+
+    def _checkpoint_ended(self, record: CheckpointRecord) -> None:
+        self._costs.checkpoint(record)
+        self._health.checkpoint(record)
 
     def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
         self._health.changed(fact, before, after)

@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.compare.kinds import PassReason
-from pycolo.failover.health import ALLOWED, MEANINGS, SHARE_MAX, SHARE_WELL, STEP_MS, WINDOW_MS, Health, Verdict
+from pycolo.failover.health import (
+    ALLOWED,
+    MEANINGS,
+    SHARE_MAX,
+    SHARE_WELL,
+    SILENT_EPOCHS,
+    STEP_MS,
+    WINDOW_MS,
+    Health,
+    Verdict,
+)
 
 LOOK_MS = 1000
 FORBIDDEN = sorted(MEANINGS.keys() - ALLOWED)
@@ -155,6 +165,21 @@ def test_a_frame_that_does_not_come_back_degrades_until_one_does():
     assert run.second(compared=100) is Verdict.DEGRADED
     assert run.health.probed(has_returned=True) is Verdict.WELL
     assert run.health.why == ""
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=60))
+def test_a_secondary_that_answers_nothing_degrades_the_pair(steps):
+    """None: an epoch ended by time-out; a number: so many packets more were found equal."""
+    health, equal, silent = Health(), 0, 0
+    for step in steps:
+        if step is None:
+            silent += 1
+            verdict = health.timed_out()
+        else:
+            equal, silent = equal + step, 0 if step else silent
+            verdict = health.found_equal(equal)
+        assert (verdict is Verdict.DEGRADED) == (silent >= SILENT_EPOCHS)
+        assert ("answers nothing" in health.why) == (silent >= SILENT_EPOCHS)
 
 
 def test_every_reason_of_the_comparator_has_its_meaning():

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
 from pycolo.errors import PeerError, StateError
+from pycolo.failover.health import SILENT_EPOCHS
 from pycolo.failover.pair import Pair, Settings
 from pycolo.failover.pairstates import State
 from pycolo.node.decider import Decider
@@ -193,3 +195,25 @@ def test_only_the_primary_of_a_pair_has_a_health(state):
 def test_the_counters_of_a_data_path_by_reason():
     counters = {"compared_bytes": 1, "uncompared_older": 2, "uncompared_older_bytes": 3, "uncompared_signed_bytes": 0}
     assert uncompared_bytes(counters) == {"older": 3, "signed": 0}
+
+
+def ended(kind, outcome=Outcome.COMMITTED):
+    return CheckpointRecord(1, (Reason(kind, ""),), 0, 0, 0, 0, outcome)
+
+
+@in_a_loop
+async def test_a_secondary_that_answers_nothing_degrades_the_pair_until_it_does():
+    watched = Watched(State.PRIMARY_PROTECTED)
+    for _ in range(SILENT_EPOCHS - 1):
+        watched.health.checkpoint(ended(ReasonKind.TIMEOUT))
+    watched.health.checkpoint(ended(ReasonKind.PERIODIC))
+    watched.health.checkpoint(ended(ReasonKind.TIMEOUT, Outcome.ABORTED))
+    await watched.look()
+    assert watched.pair.shown == "protected"
+    watched.health.checkpoint(ended(ReasonKind.TIMEOUT))
+    await watched.look()
+    assert watched.pair.shown == "degraded"
+    assert "answers nothing" in watched.pair.text
+    watched.guest.counters["compared"] = 1
+    await watched.look()
+    assert watched.pair.shown == "protected"
