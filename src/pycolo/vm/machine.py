@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from pycolo.config import QemuOptions
-from pycolo.errors import ConnectError, PeerError
+from pycolo.errors import ConnectError, PeerError, QmpError
 from pycolo.qmp.client import Qmp, QmpEvent
 from pycolo.qmp.commands import permitted
 from pycolo.qmp.probe import Facts, Netdev, netdevs, probe
@@ -27,6 +27,12 @@ KILL_S: Final = 5.0
 
 CONNECT_S: Final = 5.0
 """For a QEMU that runs already."""
+
+TIDY_S: Final = 5.0
+"""For QEMU to tidy up after a migration; seen for a fraction of a second."""
+
+TIDY_POLL_S: Final = 0.05
+STILL_THERE: Final = "duplicate yank instance"
 
 log = structlog.get_logger("colo")
 
@@ -252,6 +258,21 @@ class Machine:
         """Turn migration capabilities on and off. Raises `PeerError`, `ConnectError`."""
         capabilities = [{"capability": name, "state": state} for name, state in wanted.items()]
         await self.execute("migrate-set-capabilities", {"capabilities": capabilities})
+
+    async def migrate(self, uri: str) -> None:
+        """Start a migration. Raises `PeerError`, `ConnectError`.
+
+        QEMU 10.0 refuses one while it still tidies up after the last, though that has ended and answers so.
+        """
+        until_s = self._loop.time() + TIDY_S
+        while True:
+            try:
+                await self.execute("migrate", {"uri": uri})
+                return
+            except QmpError as error:
+                if STILL_THERE not in error.description or self._loop.time() > until_s:
+                    raise
+            await asyncio.sleep(TIDY_POLL_S)
 
     async def probe(self, *, is_forced: bool) -> Facts:
         """Query what it is and supports. Raises `PeerError`, also for an unknown version, and `ConnectError`."""

@@ -208,7 +208,7 @@ class PrimaryGuest:
         loop = asyncio.get_running_loop()
         accepting = loop.create_task(loop.sock_accept(self._listening))
         try:
-            await self.machine.execute("migrate", {"uri": f"unix:{self._relay_path}"})
+            await self.machine.migrate(f"unix:{self._relay_path}")
             async with asyncio.timeout(RELAY_S):
                 guest, _ = await accepting
         finally:

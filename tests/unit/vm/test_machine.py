@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from pycolo.config import QemuOptions
-from pycolo.errors import ConnectError, PeerError
+from pycolo.errors import ConnectError, PeerError, QmpError
 from pycolo.qmp.client import Qmp, QmpEvent
 from pycolo.qmp.probe import Facts
 from pycolo.vm import machine as machines
 from pycolo.vm.machine import Machine
 from support import virtualloop
-from support.fakeqmp import HANG, FakeQmp
+from support.fakeqmp import HANG, FakeQmp, Refusal
 from support.guestworld import FACTS
 
 pytestmark = pytest.mark.slow
@@ -276,6 +276,31 @@ def test_its_process_is_asked_for_what_it_does_not_say(tmp_path: Path, monkeypat
         async with FakeQmp(tmp_path / "qmp.sock"), machine(options(tmp_path)) as (one, _):
             await one.connect(DEADLINE_S)
             assert (await one.probe(is_forced=True)).has_vhost
+
+    play(scene)
+
+
+@pytest.mark.parametrize("refusals", [0, 2])
+def test_a_migration_waits_until_qemu_has_tidied_up(tmp_path: Path, refusals: int) -> None:
+    async def scene() -> None:
+        async with FakeQmp(tmp_path / "qmp.sock") as fake, machine(options(tmp_path)) as (one, _):
+            await one.connect(DEADLINE_S)
+            answers: list[Any] = [Refusal("GenericError", "duplicate yank instance")] * refusals + [{}]
+            fake.answers["migrate"] = lambda arguments: answers.pop(0)
+            await one.migrate("unix:relay.sock")
+            assert fake.commands().count("migrate") == refusals + 1
+
+    play(scene)
+
+
+def test_a_migration_that_is_refused_for_another_reason_is_refused(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with FakeQmp(tmp_path / "qmp.sock") as fake, machine(options(tmp_path)) as (one, _):
+            await one.connect(DEADLINE_S)
+            fake.answers["migrate"] = Refusal("GenericError", "There's a migration process in progress")
+            with pytest.raises(QmpError, match="in progress"):
+                await one.migrate("unix:relay.sock")
+            assert fake.commands().count("migrate") == 1
 
     play(scene)
 
