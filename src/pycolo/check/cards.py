@@ -29,6 +29,8 @@ _NET_ADMIN: Final = 12
 _NET_RAW: Final = 13
 _SYS_PTRACE: Final = 19
 
+_OF_QEMU: Final = frozenset({"-netdev", "-nic", "-device", "-machine", "-qmp", "-mon"})
+
 _NEEDED: Final = {_NET_ADMIN: "CAP_NET_ADMIN", _NET_RAW: "CAP_NET_RAW"}
 
 
@@ -47,7 +49,12 @@ def find_qemu(config: PairConfig, moment: Moment) -> Qemu:
         with suppress(OSError):
             pid = owner_of_path(config.qemu.qmp, CONNECT_S)[0]
     words = command_line(pid)
-    return Qemu(pid, uid_of(pid), words) if words else Qemu(0, os.geteuid(), list(config.qemu.command))
+    return Qemu(pid, uid_of(pid), words) if _is_of_qemu(words) else Qemu(0, os.geteuid(), list(config.qemu.command))
+
+
+def _is_of_qemu(words: list[str]) -> bool:
+    """A relay may listen at the monitor's socket in QEMU's place: its words say nothing about cards."""
+    return not _OF_QEMU.isdisjoint(words)
 
 
 def _noted_pid(config: PairConfig) -> int:

@@ -137,7 +137,10 @@ def test_the_record_names_qemu_and_its_socket_is_left_alone_while_a_node_runs(
     given = config(tmp_path)
     given.state.mkdir(exist_ok=True)
     (given.state / "node.json").write_text(json.dumps({"role": "primary", "pid": 7}))
-    lines = {7: ["qemu", "-qmp", f"unix:{given.qemu.qmp},server=on" if is_qemu else "unix:/x"], 9: ["qemu"]}
+    lines = {
+        7: ["qemu", "-qmp", f"unix:{given.qemu.qmp},server=on" if is_qemu else "unix:/x"],
+        9: ["qemu", "-machine", "pc"],
+    }
     asked: list[Path] = []
     monkeypatch.setattr(cards, "command_line", lambda pid: lines.get(pid, []))
     monkeypatch.setattr(cards, "owner_of_path", lambda path, timeout_s: (asked.append(path), (9, 0))[1])
@@ -145,6 +148,13 @@ def test_the_record_names_qemu_and_its_socket_is_left_alone_while_a_node_runs(
     assert found.pid == (7 if is_qemu else 0 if is_running else 9)
     assert bool(asked) is (not is_qemu and not is_running)
     assert found.words == (COMMAND if found.pid == 0 else lines[found.pid])
+
+
+def test_a_relay_at_the_monitors_socket_is_not_taken_for_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = config(tmp_path)
+    monkeypatch.setattr(cards, "command_line", lambda pid: ["python3", "-m", "relay", str(given.qemu.qmp)])
+    monkeypatch.setattr(cards, "owner_of_path", lambda path, timeout_s: (9, 0))
+    assert find_qemu(given, Moment(Role.PRIMARY, None))[::2] == (0, COMMAND)
 
 
 # ── what may be done ────────────────────────────────────────────────────────────────────────────────────────
