@@ -216,6 +216,9 @@ class QemuStandIn:
         await self.execute("migrate-set-capabilities")
         self.capabilities |= wanted
 
+    async def migrate(self, uri: str) -> None:
+        await self.execute("migrate", {"uri": uri})
+
     # ── what it does ────────────────────────────────────────────────────────────────────────────────────────
 
     def do_query_status(self) -> Any:
