@@ -68,11 +68,6 @@ def maps_rcba_twice(facts: Facts) -> bool:
     return is_q35(facts) and facts.version[:2] < (11, 1)
 
 
-def has_config_ports(facts: Facts) -> bool:
-    """Whether the PCI configuration space is reached through ports: on pc and q35."""
-    return has_pam(facts)
-
-
 def _is_emulated(facts: Facts) -> bool:
     return facts.is_tcg and has_pam(facts)
 
@@ -129,7 +124,7 @@ CURES: Final[tuple[Cure, ...]] = (
         "secondary",
         Moment.REPLY_HELD,
         Action.ENABLE_VIRTIO,
-        has_config_ports,
+        has_pam,
         "a virtio device does nothing once its guest has switched bus mastering off, as firmware and Linux do at boot, "
         "and that is no part of its state: a secondary caught there stays without that device",
     ),
@@ -137,7 +132,7 @@ CURES: Final[tuple[Cure, ...]] = (
         "secondary",
         Moment.ABORTED,
         Action.RENEW_VIRTIO,
-        has_config_ports,
+        has_pam,
         "ENABLE_VIRTIO is not done at each checkpoint, and what it has changed is undone where no state was loaded",
     ),
 )

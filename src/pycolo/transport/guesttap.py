@@ -23,13 +23,10 @@ from typing import Final
 
 from pycolo.core import FrameFd, TapFd
 from pycolo.errors import ConnectError
-from pycolo.transport.ports import check_there, opening, packet_socket, vnet_len_of
+from pycolo.transport.ports import bypass_queue, check_there, opening, packet_socket, vnet_len_of
 from pycolo.transport.portspec import PortSpec
 from pycolo.transport.tapinterface import TapInterface
 from pycolo.wire.buffers import Buffer
-
-_SOL_PACKET: Final = 263
-_PACKET_QDISC_BYPASS: Final = 20
 
 _QUIET_S: Final = 0.0005
 _QUIET_ATTEMPTS: Final = 40
@@ -209,7 +206,7 @@ def open_guest(spec: PortSpec, option: str, *, may_go: bool = False) -> GuestTap
     with opening(spec, option):
         sock = packet_socket(spec)
         try:
-            sock.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
+            bypass_queue(sock)
             interface = TapInterface(spec.target, sock)
             return GuestTap(f"{option} {spec.target}", sock, vnet_len_of(sock), interface, may_go=may_go)
         except BaseException:

@@ -39,6 +39,7 @@ _SOL_PACKET: Final = 263
 _PACKET_ADD_MEMBERSHIP: Final = 1
 _PACKET_AUXDATA: Final = 8
 _PACKET_VNET_HDR: Final = 15
+_PACKET_QDISC_BYPASS: Final = 20
 _PACKET_IGNORE_OUTGOING: Final = 23
 _PACKET_MR_PROMISC: Final = 1
 _ETH_P_ALL: Final = 3
@@ -210,6 +211,11 @@ def _other_header(spec: PortSpec, option: str, vnet_len: int) -> str:
 def _open_packet(spec: PortSpec, option: str) -> DevicePort:
     sock = packet_socket(spec)
     return DevicePort(f"{option} {spec.target}", sock.fileno(), vnet_len_of(sock), sock)
+
+
+def bypass_queue(sock: socket.socket) -> None:
+    """Let a packet socket send past its interface's queue discipline. Raises OSError."""
+    sock.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
 
 
 def packet_socket(spec: PortSpec) -> socket.socket:

@@ -1,13 +1,16 @@
 """The interface through which a guest uses its node."""
 
 import asyncio
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.compare.difference import Command
 from pycolo.compare.wait import Wait
 from pycolo.config import PairConfig
+from pycolo.errors import ConnectError
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.link.codec import Channel
@@ -87,3 +90,18 @@ class GuestHost(Protocol):
 
     def on_fatal(self, error: BaseException) -> None:
         """The data path has failed. Any thread."""
+
+
+async def open_raw(host: GuestHost, path: Path, channel: Channel, what: str) -> tuple[socket.socket, RawLink]:
+    """Connect with this host's QEMU at `path`, and with the primary's node. Raises `PycoloError`."""
+    guest = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        guest.connect(str(path))
+    except OSError as error:
+        guest.close()
+        raise ConnectError(f"{what}: {error.strerror or error}") from error
+    try:
+        return guest, await asyncio.to_thread(host.dial_raw, channel)
+    except BaseException:
+        guest.close()
+        raise

@@ -5,7 +5,6 @@ them, and "open-disk" connects one with the primary. See docs/adr/0063.
 """
 
 import asyncio
-import socket
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +12,7 @@ import msgspec
 
 from pycolo.check.disks import copy_path
 from pycolo.config import PairConfig
-from pycolo.errors import ConnectError, PeerError, QmpError, StateError
+from pycolo.errors import PeerError, QmpError, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
 from pycolo.qmp.diskrules import writable
@@ -22,7 +21,7 @@ from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.vm import diskimages
 from pycolo.vm.disklink import DiskLink
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
-from pycolo.vm.guesthost import GuestHost
+from pycolo.vm.guesthost import GuestHost, open_raw
 from pycolo.vm.machine import Machine
 
 STOP_S: Final = 5.0
@@ -115,17 +114,7 @@ class SecondaryDisks:
         name = str(arguments.get("disk"))
         if all(copy.disk.name != name for copy in self._copies):
             raise StateError("open-disk", f"without a disk {name}", "prepared")
-        guest = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            guest.connect(str(self._socket))
-        except OSError as error:
-            guest.close()
-            raise ConnectError(f"disk {name}: {self._socket}: {error.strerror or error}") from error
-        try:
-            link = await asyncio.to_thread(self._host.dial_raw, Channel.DISK)
-        except BaseException:
-            guest.close()
-            raise
+        guest, link = await open_raw(self._host, self._socket, Channel.DISK, f"disk {name}: {self._socket}")
         made = DiskLink(guest, link, name, lambda text: None)  # the end of the migration stream says more
         self._links.append(made)
         made.start()

@@ -5,7 +5,6 @@ it has failed half-way, and then does the rest.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from pycolo.errors import ConnectError, PeerError, QmpTimeout, StateError
+from pycolo.errors import PeerError, QmpTimeout, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.hello import Role
 from pycolo.link.orders import JsonObject
@@ -31,7 +30,7 @@ from pycolo.vm.barrier import SecondaryBarrier
 from pycolo.vm.cardrows import CardRows
 from pycolo.vm.commandline import qmp_arguments
 from pycolo.vm.curing import Curing
-from pycolo.vm.guesthost import GuestHost
+from pycolo.vm.guesthost import GuestHost, open_raw
 from pycolo.vm.guestwiring import GuestWiring
 from pycolo.vm.leftover import end_leftover_qemu, end_waiting_qemus
 from pycolo.vm.machine import Machine
@@ -203,17 +202,8 @@ class SecondaryGuest:
         paths, curing = self.paths, self._curing
         if not paths or curing is None:
             raise StateError("open-relay", "no data path", "prepared")
-        guest = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            guest.connect(str(self._incoming))
-        except OSError as error:
-            guest.close()
-            raise ConnectError(f"migration socket {self._incoming}: {error.strerror or error}") from error
-        try:
-            link = await asyncio.to_thread(self._host.dial_raw, Channel.MIGRATION)
-        except BaseException:
-            guest.close()
-            raise
+        what = f"migration socket {self._incoming}"
+        guest, link = await open_raw(self._host, self._incoming, Channel.MIGRATION, what)
         if self.paths is not paths or self._relay is not None:  # discarded meanwhile, or connected already
             guest.close()
             link.close()

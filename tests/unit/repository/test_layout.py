@@ -103,7 +103,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/vm/test_barrier.py": ("what both nodes' barriers count", "checkpoint/epoch"),
     "unit/vm/test_guest.py": (
         "the guest as its node sees it",
-        ("vm/attempt vm/guestwiring vm/pathslot vm/primaryguest vm/primarypaths vm/secondaryguest"),
+        ("vm/attempt vm/guesthost vm/guestwiring vm/pathslot vm/primaryguest vm/primarypaths vm/secondaryguest"),
     ),
     "unit/vm/test_disksettling.py": ("its parts, put together", "vm/hostdisks"),
     "unit/vm/test_parts.py": ("small parts of a node", "link/orders vm/hooks vm/leftover vm/statefile"),
