@@ -12,8 +12,9 @@ from pycolo.arbiters import resourceagent
 from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import Look
 from pycolo_lab.pacemaker import recipes
-from pycolo_lab.pacemaker.hosts import GROUP, USER, ClusterHost
+from pycolo_lab.pacemaker.hosts import GROUP, USER
 from pycolo_lab.pacemaker.recipes import RESOURCE, Power, Recipe
+from pycolo_lab.powered import PoweredHost
 
 UP_S: Final = 90.0
 POLL_S: Final = 0.1
@@ -89,7 +90,7 @@ def write_shared(directory: Path, switch: Path) -> None:
     fence.with_name("fence_lab.socket").write_text(f"{switch}\n")
 
 
-def write_disk(host: ClusterHost, addresses: Mapping[str, str], token_ms: int) -> None:
+def write_disk(host: PoweredHost, addresses: Mapping[str, str], token_ms: int) -> None:
     """A host's files before its first start. `addresses`: of all hosts, by their names."""
     root = host.directory / "root"
     configuration = root / "etc/corosync/corosync.conf"
@@ -107,7 +108,7 @@ def write_disk(host: ClusterHost, addresses: Mapping[str, str], token_ms: int) -
 class Cluster:
     """The hosts' cluster, asked on whichever of them is on."""
 
-    def __init__(self, hosts: dict[str, ClusterHost], look: Look) -> None:
+    def __init__(self, hosts: dict[str, PoweredHost], look: Look) -> None:
         self._hosts = hosts
         self._look = look
 

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pycolo_lab.errors import LabError
+from pycolo_lab.pacemaker.hosts import start_cluster, stop_cluster
 from pycolo_lab.pacemaker.recipes import CLONE
 from pycolo_lab.pacemaker.stage import ClusterStage
 from pycolo_lab.pacemaker.wire import handover_ms
@@ -124,9 +125,9 @@ def _maintain(stage: ClusterStage, letter: str) -> None:
     stage.order(letter, pcs, ("crm_attribute", "-n", "maintenance-mode", "-v", "true"))
     stage.rest(SETTLED_S)
     for host in stage.hosts.values():
-        host.stop_cluster()
+        stop_cluster(host)
     for host in stage.hosts.values():
-        host.start_cluster()
+        start_cluster(host)
     stage.cluster.wait_online({"a", "b"})
 
 
@@ -136,7 +137,7 @@ def _end_maintenance(stage: ClusterStage, letter: str) -> None:
 
 
 def _stop_all(stage: ClusterStage) -> None:
-    ending = [threading.Thread(target=host.stop_cluster) for host in stage.hosts.values()]
+    ending = [threading.Thread(target=stop_cluster, args=(host,)) for host in stage.hosts.values()]
     for thread in ending:
         thread.start()
     for thread in ending:
@@ -150,7 +151,7 @@ def _forget_primary(stage: ClusterStage, letter: str) -> None:
         path = stage.hosts[one].directory / "state" / "node.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"role": "secondary"}))
     for host in stage.hosts.values():
-        host.start_cluster()
+        start_cluster(host)
     stage.cluster.wait("both nodes wait", lambda: set(stage.states().values()) == {"secondary waiting"})
     stage.rest(SETTLED_S)
     if stage.serving():
@@ -164,9 +165,9 @@ def _restart(order: Callable[[str], tuple[str, str]]) -> Callable[[ClusterStage,
     def strike(stage: ClusterStage, letter: str) -> None:
         _stop_all(stage)
         first, second = order(letter)
-        stage.hosts[first].start_cluster()
+        start_cluster(stage.hosts[first])
         stage.rest(3 * SETTLED_S)
-        stage.hosts[second].start_cluster()
+        start_cluster(stage.hosts[second])
         stage.cluster.wait_online({"a", "b"})
 
     return strike

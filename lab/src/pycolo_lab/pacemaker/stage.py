@@ -16,7 +16,7 @@ from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
 from pycolo_lab.pacemaker.cluster import Cluster, recipe, write_disk, write_shared
-from pycolo_lab.pacemaker.hosts import ClusterHost
+from pycolo_lab.pacemaker.hosts import boot, cluster_host, start_cluster
 from pycolo_lab.pacemaker.recipes import RESOURCE
 from pycolo_lab.pacemaker.switch import PowerSwitch
 from pycolo_lab.pacemaker.wire import Bridged, Cable, Wire
@@ -76,11 +76,11 @@ class ClusterStage:
         self.votes = votes
         shared = directory / "shared"
         self.hosts = {
-            letter: ClusterHost(letter, network.hosts[host], self.files[host].directory, shared, look)
+            letter: cluster_host(letter, network.hosts[host], self.files[host].directory, shared)
             for host, letter in LETTERS.items()
         }
         if votes > len(self.hosts):
-            self.hosts[VOTER] = ClusterHost(VOTER, network.store, directory / VOTER, shared, look)
+            self.hosts[VOTER] = cluster_host(VOTER, network.store, directory / VOTER, shared)
             self.hosts[VOTER].directory.mkdir()
         self.cluster = Cluster(self.hosts, look)
         self.keys = {letter: host for host, letter in LETTERS.items()}
@@ -115,9 +115,9 @@ class ClusterStage:
         for machine in self.hosts.values():
             write_disk(machine, {letter: addresses[letter] for letter in self.hosts}, self._token_ms)
         for letter in self.hosts:
-            self.hosts[letter].boot()
+            boot(self.hosts[letter])
         for letter in self.hosts:
-            self.hosts[letter].start_cluster()
+            start_cluster(self.hosts[letter])
         self.cluster.wait_online(set(self.hosts))
         delay_s = PRIORITY_DELAY_S if self.votes == 2 else 0
         self.cluster.configure(recipe(self.program, delay_s, VOTER if VOTER in self.hosts else ""), self._tool)
@@ -133,8 +133,8 @@ class ClusterStage:
         """It boots, and its services start."""
         if not self.hosts[letter].is_on:
             self.network.restore_host(self.keys[letter])
-            self.hosts[letter].boot()
-            self.hosts[letter].start_cluster()
+            boot(self.hosts[letter])
+            start_cluster(self.hosts[letter])
 
     def clear(self) -> None:
         """End all of it."""

@@ -1,0 +1,72 @@
+"""A host with processes of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pycolo_lab.errors import LabError
+from pycolo_lab.namespaces import Namespace
+from pycolo_lab.powered import PoweredHost
+
+FIRST = """
+mount -t proc proc /proc
+mkdir -p "$2/root/run"
+mount --bind "$2/root/run" /run
+echo "$1 $3" > /run/booted
+while :; do sleep 3600; done
+"""
+
+pytestmark = pytest.mark.namespaces
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[PoweredHost]:
+    namespace = Namespace.create(tmp_path, "netns")
+    script = tmp_path / "first.sh"
+    script.write_text(FIRST)
+    powered = PoweredHost("a", namespace, tmp_path / "disk", script, ["more"])
+    powered.directory.mkdir()
+    yield powered
+    powered.die()
+    namespace.delete()
+
+
+def test_what_runs_on_a_host_ends_with_its_first_process(host):
+    host.boot()
+    assert host.run("cat", "/run/booted") == "a more\n"
+    assert host.run("sh", "-c", "sleep 3600 >/dev/null 2>&1 & echo $! > /run/pid; echo started") == "started\n"
+    assert host.run("kill", "-0", str(host.pid_of("/run/pid"))) == ""
+    failed = host.ended("sh", "-c", "echo why >&2; exit 3")
+    assert failed is not None
+    assert (failed.returncode, failed.stderr) == (3, "why\n")
+
+    host.die()
+    assert not host.is_on
+    assert host.ended("true") is None
+    assert host.run("echo", "on") == ""
+
+
+def test_a_host_that_boots_again_has_its_disk_and_an_empty_run(host):
+    host.boot()
+    host.run("sh", "-c", "echo kept > $0/kept; echo gone > /run/gone", str(host.directory))
+    host.die()
+    host.boot()
+    assert (host.directory / "kept").read_text() == "kept\n"
+    assert host.pid_of("/run/gone") == 0
+    assert not (host.root / "run" / "gone").exists()
+
+
+def test_a_process_of_a_host_can_be_killed(host):
+    host.boot()
+    host.run("sh", "-c", "sleep 3600 >/dev/null 2>&1 & echo $! > /run/pid")
+    pid = host.pid_of("/run/pid")
+    assert pid
+    host.kill(pid)
+    assert "sleep" not in host.run("cat", f"/proc/{pid}/cmdline")
+
+
+def test_a_first_process_that_ends_is_named(host, tmp_path):
+    (tmp_path / "first.sh").write_text("exit 1\n")
+    with pytest.raises(LabError, match=f"host a does not boot: see {host.directory}/console"):
+        host.boot()
