@@ -9,7 +9,7 @@ command line and its control socket. It imports no core and no node.
     initramfs               files -> a cpio archive
     machine                 which QEMU, which accelerator, its command line; Debian 13's QEMU in a root of its own
     topology                hosts, bridges, taps, the client's LAN, the link
-    nodes                   vm.toml for both, the fencing command, questions to a node
+    nodes, control          vm.toml for both, the fencing command; questions to a node
     stage                   all of it together: a pair that protects
     monitor                 QMP, as much of it as a bystander needs
     counter, law            the client that counts, and what its answers must obey

@@ -3,15 +3,14 @@
 import json
 import shlex
 import socket
-import time
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from pycolo_lab.errors import LabError
-from pycolo_lab.interruption import LOOK_S, Look
+from pycolo_lab.interruption import Look
 from pycolo_lab.processes import Host
+from pycolo_lab.qemu.control import ASK_TIMEOUT_S, NodeControl
 from pycolo_lab.qemu.machine import Machine
 from pycolo_lab.qemu.topology import BRIDGE, HOST_ADDRESSES, STORE_ADDRESS
 from pycolo_lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
@@ -34,14 +33,6 @@ FENCE_MS: Final = 1000
 
 LEASE_MS: Final = 3000
 """With arbiter etcd: the longest wait of the other host for a dead one's lease."""
-
-ANSWER_BYTES_MAX: Final = 4 << 20
-RECEIVE_BYTES: Final = 1 << 16
-ASK_TIMEOUT_S: Final = 5.0
-
-STATUS_S: Final = 4.0
-"""A node waits a second for a QEMU that hangs, and another one for the other node."""
-
 
 PAGE_PORT: Final = 9109
 """Of a node's metrics and page, on its own host's loopback."""
@@ -80,12 +71,12 @@ class NodeFiles:
     """The paths of one host's files. `look` is called while it waits for a node, and may raise."""
 
     def __init__(self, directory: Path, host: Host, look: Look) -> None:
-        self._look = look
         self.host = host
         self.letter = LETTERS[host]
         self.directory = directory / self.letter
         self.config = self.directory / "vm.toml"
         self.control = self.directory / "control.sock"
+        self._node = NodeControl(self.control, host, look)
         self.qmp = self.directory / "qmp.sock"
         self.watch = self.directory / "watch.sock"
         self.behind_gate = self.directory / "qmp.sock.behind"
@@ -178,53 +169,19 @@ class NodeFiles:
 
     def ask(self, command: str, timeout_s: float = ASK_TIMEOUT_S) -> dict[str, Any]:
         """The node's answer to a command. Raises `LabError` when it refuses or does not answer."""
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(LOOK_S)
-                connection.connect(str(self.control))
-                connection.sendall(json.dumps({"command": command}).encode() + b"\n")
-                answer = json.loads(self.heard(connection, timeout_s))
-        except (OSError, ValueError) as error:
-            raise LabError(f"{self.control}: no answer to {command} ({error})") from error
-        if not isinstance(answer, dict) or "error" in answer:
-            raise LabError(f"the node on {self.host.value} refuses {command}: {answer}")
-        return answer
+        return self._node.ask(command, timeout_s)
 
     def heard(self, connection: socket.socket, timeout_s: float) -> bytes:
         """The line that a node sends, or what there is of it when it hangs up. Raises `TimeoutError`."""
-        connection.settimeout(LOOK_S)
-        deadline = time.monotonic() + timeout_s
-        line = b""
-        while not line.endswith(b"\n") and len(line) < ANSWER_BYTES_MAX:
-            self._look()
-            try:
-                received = connection.recv(RECEIVE_BYTES)
-            except TimeoutError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"not within {timeout_s:g} s") from None
-                continue
-            if not received:
-                break
-            line += received
-        return line
+        return self._node.heard(connection, timeout_s)
 
     def tell(self, command: str) -> socket.socket:
         """Send a command and do not wait; the answer comes on the returned connection. Raises `LabError`."""
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(str(self.control))
-            connection.sendall(json.dumps({"command": command}).encode() + b"\n")
-        except OSError as error:
-            connection.close()
-            raise LabError(f"{self.control}: {command} could not be sent ({error.strerror})") from error
-        return connection
+        return self._node.tell(command)
 
     def status(self) -> dict[str, Any] | None:
         """What the node says about itself; None when it does not answer."""
-        try:
-            return self.ask("status", timeout_s=STATUS_S)
-        except LabError:
-            return None
+        return self._node.status()
 
 
 def wrong_command(right: list[str], how: str) -> list[str]:
