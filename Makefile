@@ -22,7 +22,7 @@ LAWS := $(patsubst %,tests/property/test_%.py,checkpoint_laws compare_laws compa
 COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-pacemaker demo-qemu check test lint types bench bench-instructions docs dist deb last-release lock clean
+.PHONY: help setup demo demo-libvirt demo-pacemaker demo-qemu check test lint types bench bench-instructions docs dist deb last-release lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -33,6 +33,9 @@ setup: $(VENV)/.package ## everything needed to run: .venv, pinned dependencies,
 
 demo: setup ## kill a host under real TCP connections and watch them go on (ARGS="--help" for options)
 	@$(BIN)/colo demo $(ARGS)
+
+demo-libvirt: setup ## two hosts with a real libvirtd each, and a domain (ARGS="--list", "--scenario plain")
+	@$(BIN)/colo lab libvirt $(ARGS)
 
 demo-pacemaker: setup ## the QEMU pair under a real corosync and Pacemaker (ARGS="--list", "--rounds 20")
 	@$(BIN)/colo lab pacemaker $(ARGS)

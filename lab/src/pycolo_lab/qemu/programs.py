@@ -30,6 +30,8 @@ PACKAGES: Final = {
     "ocf-tester": ("resource-agents",),
     "xmllint": ("libxml2-utils",),
     "nsenter": ("util-linux",),
+    "libvirtd": ("libvirt-daemon", "libvirt-daemon-driver-qemu"),
+    "virsh": ("libvirt-clients",),
 }
 """Program -> Debian packages that bring it."""
 

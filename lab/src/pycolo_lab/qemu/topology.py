@@ -17,6 +17,7 @@ while it is protected the node's own TAP is, on the host that serves. The guest'
 same way.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -71,11 +72,15 @@ TAP_QUEUE_FRAMES: Final = 10_000
 
 
 class Network:
-    """The namespaces and what connects them; `build` once. `look` is called between steps, and may raise."""
+    """The namespaces and what connects them; `build` once. `look` is called between steps, and may raise.
 
-    def __init__(self, directory: Path, look: Look) -> None:
+    `taps`: of the guest on each host; none where something else makes them.
+    """
+
+    def __init__(self, directory: Path, look: Look, taps: Sequence[str] = TAPS) -> None:
         directory.mkdir()
         self._look = look
+        self._taps = taps
         require_tun()
         self.client, self.lan, self.store, host_a, host_b = (
             self._namespace(directory, name) for name in ("client", "lan", "store", "host-a", "host-b")
@@ -115,7 +120,7 @@ class Network:
             self._connect(namespace)
             with namespace.entered(), IPRoute() as netlink:
                 _put_on(netlink, UPLINK, BRIDGE)
-                for tap in TAPS:
+                for tap in self._taps:
                     netlink.link("add", ifname=tap, kind="tuntap", mode="tap")
                     netlink.link("set", index=index_of(netlink, tap), txqlen=TAP_QUEUE_FRAMES, mtu=LAN_MTU)
                     raise_up(netlink, tap)
@@ -148,7 +153,7 @@ class Network:
     def serve_without_node(self, host: Host) -> None:
         """Connect a virtual machine of which no node knows, as the script of its tap does elsewhere."""
         with self.hosts[host].entered(), IPRoute() as netlink:
-            for tap in TAPS:
+            for tap in self._taps:
                 _put_on(netlink, tap, BRIDGE)
 
     def not_as_before(self, host: Host) -> list[str]:
@@ -156,7 +161,7 @@ class Network:
         with self.hosts[host].entered(), IPRoute() as netlink:
             bridge = index_of(netlink, BRIDGE)
             links = {link.get("ifname"): link for link in netlink.get_links()}
-            wrong = [f"{tap} on no bridge" for tap in TAPS if links[tap].get("master") != bridge]
+            wrong = [f"{tap} on no bridge" for tap in self._taps if links[tap].get("master") != bridge]
         return sorted([*wrong, *(name for name in links if name.startswith(OURS))])
 
     def cut_link(self) -> None:

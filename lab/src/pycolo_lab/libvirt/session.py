@@ -1,0 +1,132 @@
+"""One run of the laboratory with libvirt, from options to exit code."""
+
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Interruption
+from pycolo_lab.libvirt.facts import RoundFacts
+from pycolo_lab.libvirt.releases import LIBVIRT_PROGRAMS, Release, find_release
+from pycolo_lab.libvirt.scenarios import Scenario, choose
+from pycolo_lab.libvirt.stage import MACHINES, LibvirtStage
+from pycolo_lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
+from pycolo_lab.qemu.image import Image, ensure_image, keep_files
+from pycolo_lab.qemu.machine import probed_accelerator
+from pycolo_lab.qemu.programs import Programs, missing_of, packages_of, say
+from pycolo_lab.qemu.topology import Network
+
+SYSTEMD: Final = Path("/run/systemd/system")
+
+WIDTHS: Final = "{:<20} {:>7} {:>5} {:>9} {:>10} {:>8}"
+
+
+class LibvirtLabOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """One run."""
+
+    scenarios: tuple[str, ...] = ()
+    rounds: int = 1
+    guest: str = "usual"
+    keep: bool = False
+
+
+def run_libvirt_lab(options: LibvirtLabOptions, interruption: Interruption) -> int:
+    """Run it in its own namespaces and return the exit code. Raises `LabError`."""
+    scenarios = choose(options.scenarios)
+    if os.geteuid() != 0 or not is_machine_root():
+        raise LabError("the libvirt laboratory needs root: libvirtd gives QEMU to another user")
+    missing = missing_of(LIBVIRT_PROGRAMS)
+    if missing and SYSTEMD.exists():
+        packages = " ".join(packages_of(missing))
+        raise LabError(
+            f"{', '.join(missing)} missing: apt-get install {packages} (it may start a libvirtd of this host)"
+        )
+    programs = Programs(interruption)
+    release = find_release(programs)
+    image = ensure_image(programs)
+
+    def perform(directory: Path) -> int:
+        session = _Session(options, scenarios, interruption, image, release, directory)
+        return run_with_own_pids(session.perform, interruption)
+
+    return run_isolated(perform, interruption)
+
+
+class _Session:
+    def __init__(
+        self,
+        options: LibvirtLabOptions,
+        scenarios: list[Scenario],
+        interruption: Interruption,
+        image: Image,
+        release: Release,
+        directory: Path,
+    ) -> None:
+        self._options = options
+        self._scenarios = scenarios
+        self._interruption = interruption
+        self._image = image
+        self._release = release
+        self._directory = directory
+
+    def perform(self, outer_pid: int) -> int:
+        """As process 1 of the run's namespaces, `outer_pid` outside."""
+        release = self._release
+        accelerator = probed_accelerator("auto", release.qemu, self._image, self._directory, self._interruption)
+        domain = MACHINES[self._options.guest]._replace(accelerator=accelerator)
+        say(
+            f"libvirt {release.version}, QEMU {release.qemu.version}, {accelerator}; "
+            f"inside: nsenter -t {outer_pid} -m -p"
+        )
+        network = Network(self._directory / "netns", self._interruption.look, taps=())
+        network.build()
+        stage = LibvirtStage(domain, self._image, release, network, self._directory / "v", self._interruption.look)
+        found = []
+        try:
+            stage.build()
+            for scenario in self._scenarios:
+                say(f"{scenario.name}: {scenario.text}")
+                for number in range(1, self._options.rounds + 1):
+                    found.append(scenario.play(stage, number))
+                    say(f"  round {number}: {round_line(found[-1])}")
+        finally:
+            if self._options.keep:
+                keep_files(self._directory / "v", "last-libvirt", lambda path: "images" in path.parts)
+            stage.clear()
+            network.delete()
+        for line in table(found):
+            print(line)
+        return 1 if any(facts.broken for facts in found) else 0
+
+
+def round_line(facts: RoundFacts) -> str:
+    """One round on one line."""
+    parts = [f"{facts.served_by or 'no host'} served"]
+    if facts.gap_ms is not None:
+        parts.append(f"no answer for {facts.gap_ms / 1000:.2f} s")
+    return ", ".join([*parts, *facts.notes, *(f"FAILED: {text}" for text in facts.broken)])
+
+
+def table(found: Sequence[RoundFacts]) -> list[str]:
+    """A line per scenario."""
+    lines = [WIDTHS.format("scenario", "rounds", "held", "s median", "s longest", "kept")]
+    for name in dict.fromkeys(facts.scenario for facts in found):
+        rounds = [facts for facts in found if facts.scenario == name]
+        gaps = [facts.gap_ms / 1000 for facts in rounds if facts.gap_ms is not None]
+        connections = sum(facts.connections for facts in rounds)
+        lines.append(
+            WIDTHS.format(
+                name,
+                len(rounds),
+                sum(not facts.broken for facts in rounds),
+                f"{statistics.median(gaps):.2f}" if gaps else "-",
+                f"{max(gaps):.2f}" if gaps else "-",
+                f"{connections - sum(facts.lost for facts in rounds)}/{connections}" if connections else "-",
+            )
+        )
+    lines.append("s: the longest time in which no client got an answer")
+    return lines + [f"{facts.scenario}: {text}" for facts in found for text in facts.broken]

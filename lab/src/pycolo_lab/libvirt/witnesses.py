@@ -1,0 +1,112 @@
+"""The clients of a round, and what their answers say: nothing may be lost."""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from pycolo_lab.errors import LabError
+from pycolo_lab.libvirt.stage import LibvirtStage
+from pycolo_lab.processes import Host, Process
+from pycolo_lab.qemu import appender, counter
+from pycolo_lab.qemu.appender import AppenderResult
+from pycolo_lab.qemu.counter import CounterResult
+from pycolo_lab.qemu.law import breaches, gap_at
+from pycolo_lab.qemu.topology import GUEST_ADDRESS
+from pycolo_lab.scoreboard import Scoreboard, Slot
+
+CONNECTIONS: Final = 24
+INTERVAL_MS: Final = 10
+DRAW_EVERY: Final = 25
+STALL_S: Final = 60.0
+CLIENTS_S: Final = 90.0
+ENOUGH_ANSWERS: Final = 12
+"""More than may have been in flight."""
+
+Result = TypeVar("Result", CounterResult, AppenderResult)
+
+
+class Judged(msgspec.Struct, kw_only=True):
+    """What a round's clients have seen."""
+
+    broken: list[str]
+    connections: int
+    lost: int
+    answers: int
+    lines: int
+    """Acknowledged by the guest's disk; 0 without a disk."""
+    gap_ms: float | None
+    """The longest time around the fault in which no client got an answer."""
+
+
+class Witnesses:
+    """Clients on the stage, from now on. `number` is the round's; `has_disk`: one of them appends lines to a file."""
+
+    def __init__(self, stage: LibvirtStage, number: int, *, has_disk: bool) -> None:
+        self._stage = stage
+        self._directory = stage.directory / f"clients-{number}"
+        self._directory.mkdir()
+        self._board = Scoreboard(self._directory / "scoreboard")
+        words = ["--connections", CONNECTIONS, "--interval-ms", INTERVAL_MS, "--draw-every", DRAW_EVERY]
+        self._processes = {"counter": self._start(f"counter-{number}", counter.__name__, *words)}
+        if has_disk:
+            self._processes["appender"] = self._start(f"appender-{number}", appender.__name__)
+        self._until("the clients did not connect", lambda: self._board[Slot.SESSIONS_OPEN] >= CONNECTIONS)
+
+    def _start(self, name: str, module: str, *own: object) -> Process:
+        result, scoreboard = self._result(module.rsplit(".", 1)[1]), self._directory / "scoreboard"
+        words = [*own, "--address", GUEST_ADDRESS, "--stall-seconds", STALL_S, "--result", result]
+        command = [sys.executable, "-m", module, *map(str, words), "--scoreboard", str(scoreboard)]
+        return self._stage.processes.start(name, Host.CLIENT, self._stage.network.client, command)
+
+    def _result(self, name: str) -> Path:
+        return self._directory / f"{name}.json"
+
+    def _until(self, what: str, holds: Callable[[], bool]) -> None:
+        self._stage.until(what, holds, CLIENTS_S)
+
+    def until_answered(self) -> None:
+        """Until clients certainly get answers from the guest as it is now. Raises `LabError`."""
+        enough = self._board[Slot.ANSWERS] + ENOUGH_ANSWERS
+        self._until("the clients did not go on", lambda: self._board[Slot.ANSWERS] >= enough)
+
+    def end(self, at_ns: int, until_ns: int) -> Judged:
+        """They answer once more, and are judged; the fault was at `at_ns`, and over by `until_ns`."""
+        self._board[Slot.FINISH] = 1
+        for name, process in self._processes.items():
+            if process.wait(CLIENTS_S) is None:
+                raise LabError(f"the {name} does not end")
+        result = self._read("counter", CounterResult)
+        broken = [f"{len(result.failed)} connections lost, e.g. {result.failed[0]}"] if result.failed else []
+        if result.fresh_failed:
+            broken.append(f"{len(result.fresh_failed)} new connections failed, e.g. {result.fresh_failed[0]}")
+        if found := breaches(result.answers, result.unanswered):
+            broken.append(f"{len(found)} breaches of the counter's law, first: {found[0].text}")
+        lines = 0
+        if "appender" in self._processes:
+            appended = self._read("appender", AppenderResult)
+            broken += appended.breaches
+            lines = appended.acknowledged
+        gap = gap_at(result.answers, at_ns, until_ns - at_ns)
+        return Judged(
+            broken=broken,
+            connections=result.connections,
+            lost=len(result.failed),
+            answers=len(result.answers),
+            lines=lines,
+            gap_ms=None if gap is None else round(gap.length_ms, 1),
+        )
+
+    def abandon(self) -> None:
+        """The guest ends in this round, and every connection with it: nothing is judged."""
+        for process in self._processes.values():
+            process.send(signal.SIGKILL)
+
+    def _read(self, name: str, kind: type[Result]) -> Result:
+        try:
+            return msgspec.json.decode(self._result(name).read_bytes(), type=kind)
+        except (FileNotFoundError, msgspec.DecodeError) as error:
+            raise LabError(f"the {name} left no result: {self._processes[name].last_words()}") from error

@@ -1,0 +1,33 @@
+"""The domain's XML."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from pycolo_lab.libvirt.domain import NAME
+from pycolo_lab.libvirt.stage import MACHINES
+
+IMAGES = Path("/var/lib/libvirt/images")
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_each_machine_is_well_formed_and_has_a_card_on_the_bridge(name):
+    root = ET.fromstring(MACHINES[name].xml(IMAGES, "console=ttyS0 a<b", "br0"))
+    assert root.findtext("name") == NAME
+    assert root.findtext("os/cmdline") == "console=ttyS0 a<b"
+    assert [card.get("bridge") for card in root.findall("devices/interface/source")] == ["br0"]
+    assert root.findall("devices/disk") == []
+
+
+def test_a_disk_is_a_writable_qcow2_beside_the_kernel():
+    root = ET.fromstring(MACHINES["small"]._replace(has_disk=True).xml(IMAGES, "", "br0"))
+    source = root.find("devices/disk/source")
+    assert source is not None
+    assert source.get("file") == "/var/lib/libvirt/images/vm1.qcow2"
+    assert root.find("devices/disk/readonly") is None
+
+
+@pytest.mark.parametrize(("accelerator", "kind"), [("tcg", "qemu"), ("kvm", "kvm")])
+def test_the_accelerator_is_the_domains_kind(accelerator, kind):
+    assert ET.fromstring(MACHINES["usual"]._replace(accelerator=accelerator).xml(IMAGES, "", "br0")).get("type") == kind
