@@ -35,8 +35,8 @@ class DiskMachine:
         result = answer(given) if callable(answer) else answer
         return await result if asyncio.iscoroutine(result) else result
 
-    async def execute_aside(self, command: str, timeout_s: float) -> Any:
-        return await self.execute(command)
+    async def execute_aside(self, command: str, timeout_s: float, arguments: Any = None) -> Any:
+        return await self.execute(command, arguments)
 
     @property
     def commands(self) -> list[str]:
@@ -52,7 +52,8 @@ class DiskHost:
     def __init__(self, place: Path, command: list[str] | None = None, **options: Any) -> None:
         disks = DisksOptions(overlays=place / "overlays", **options)
         qemu = SimpleNamespace(directory=place, command=command or [])
-        self.config: Any = SimpleNamespace(pair="vm1", disks=disks, qemu=qemu, state=place)
+        protect = SimpleNamespace(pause_target_ms=100)
+        self.config: Any = SimpleNamespace(pair="vm1", disks=disks, qemu=qemu, state=place, protect=protect)
         self.findings = Findings()
         self.peer: dict[str, Answer] = {}
         self.ordered: list[str] = []

@@ -13,6 +13,8 @@ def disk_lines(disks: list[Fields]) -> Iterator[str]:
     copied = [disk for disk in disks if disk["state"] != "lost"]
     for disk in copied or disks:
         match disk["state"]:
+            case "copying" if disk.get("is_incremental"):
+                yield f"disk {disk['name']}: incremental, {_amount(disk['copied_bytes'])} of {_size(disk)} copied"
             case "copying":
                 share = _share(disk)
                 filled = int(share * BAR_CHARACTERS)
@@ -20,7 +22,8 @@ def disk_lines(disks: list[Fields]) -> Iterator[str]:
                 left = f", {duration(disk['left_s'])} left" if disk.get("left_s") is not None else ""
                 yield f"disk {disk['name']}: [{bar}] {share:.0%} of {_size(disk)} copied{left}"
             case "in step":
-                yield f"disk {disk['name']}: both hosts have what is written ({_size(disk)})"
+                moved = f", {_amount(disk['copied_bytes'])} of it copied anew" if disk.get("is_incremental") else ""
+                yield f"disk {disk['name']}: both hosts have what is written ({_size(disk)}{moved})"
             case "lost":
                 yield f"{disk['at']} {disk['why']}"
             case "failed":
@@ -34,7 +37,11 @@ def _share(disk: Fields) -> float:
 
 
 def _size(disk: Fields) -> str:
-    value = float(disk["size_bytes"])
+    return _amount(disk["size_bytes"])
+
+
+def _amount(size_bytes: int) -> str:
+    value = float(size_bytes)
     for unit in ("MiB", "GiB"):
         value /= 1024 if unit == "GiB" else 1 << 20
         if value < 1024:

@@ -85,6 +85,11 @@ class Nodes(NamedTuple):
         return f"colo-mirror-{self.number}"
 
     @property
+    def backup(self) -> str:
+        """The primary's job in a round of a resynchronisation."""
+        return f"colo-backup-{self.number}"
+
+    @property
     def filter(self) -> str:
         """The node that the mirror puts above the disk's."""
         return f"colo-mirror-top-{self.number}"

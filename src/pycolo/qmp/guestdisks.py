@@ -40,6 +40,8 @@ class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
     """The QOM path of the iothread that serves it, or of the first one; "": the main loop does."""
     has_generated_name: bool
     """QEMU has made the name up, so that another QEMU gives another one."""
+    node: str = ""
+    """Its uppermost block node, whatever `name` is. An older node of the pair does not say it."""
 
     @property
     def shown(self) -> str:
@@ -100,6 +102,7 @@ def _disk(block: Mapping[str, Any], path: str, properties: Mapping[str, Any]) ->
         is_writable=not inserted["ro"],
         iothread=_iothread(properties),
         has_generated_name=name.startswith("#"),
+        node=str(inserted.get("node-name", "")),
     )
 
 

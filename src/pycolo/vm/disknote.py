@@ -41,6 +41,8 @@ class NotedDisk(msgspec.Struct, frozen=True, kw_only=True):
     hidden: str
     is_settled: bool = False
     """Its overlays are in the image, and out of date."""
+    seen: str = ""
+    """What the image's file was like when its QEMU had ended (`pycolo.vm.imageseal`); "": that was not seen."""
 
     @property
     def overlays(self) -> Overlays:
@@ -53,6 +55,10 @@ class DiskNote(msgspec.Struct, frozen=True, kw_only=True):
 
     state: DiskState
     disks: tuple[NotedDisk, ...]
+    copies: tuple[str, ...] = ()
+    """The sessions of which these images are a copy: the primary's QEMU may have noted what has changed since. The
+    newest one first, then the one with which it began.
+    """
 
     def settled(self, name: str) -> "DiskNote":
         """With that disk's overlays put into its image."""

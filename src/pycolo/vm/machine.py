@@ -247,12 +247,12 @@ class Machine:
         """One QMP command's answer. Raises `PeerError`, `ConnectError`."""
         return await self._connected().execute(permitted(command), dict(arguments) if arguments else None, **options)
 
-    async def execute_aside(self, command: str, timeout_s: float) -> Any:
+    async def execute_aside(self, command: str, timeout_s: float, arguments: Mapping[str, Any] | None = None) -> Any:
         """As `execute`, on the second QMP connection if there is one: the first may wait for another answer."""
         line = self._yank
         if line is None or not line.is_connected:
-            return await self.execute(command, timeout_s=timeout_s)
-        return await line.execute(permitted(command), timeout_s=timeout_s)
+            return await self.execute(command, arguments, timeout_s=timeout_s)
+        return await line.execute(permitted(command), arguments, timeout_s=timeout_s)
 
     async def set_capabilities(self, wanted: Mapping[str, bool]) -> None:
         """Turn migration capabilities on and off. Raises `PeerError`, `ConnectError`."""

@@ -5,9 +5,10 @@ lost, and reports no error. See docs/adr/0063.
 """
 
 import asyncio
+import secrets
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,12 +21,15 @@ import structlog
 from pycolo.errors import CheckpointError, ConnectError, PeerError, QmpError
 from pycolo.link.codec import Channel
 from pycolo.qmp.client import QmpEvent
+from pycolo.qmp.diskbitmaps import Base
 from pycolo.qmp.diskprobe import probe_disks, why_not_in_step
 from pycolo.qmp.diskrules import HostImage, judge_disks, judge_images, writable
 from pycolo.qmp.diskwords import Nodes
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
+from pycolo.vm.changenotes import ChangeNotes
 from pycolo.vm.disklink import DiskLink
+from pycolo.vm.diskresync import Resync, ResyncDisk
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
 from pycolo.vm.relay import listen_for_stream
@@ -68,6 +72,13 @@ class PrimaryDisks:
         self._is_lost = False
         self._began_s = 0.0
         self._began_bytes: dict[str, int] = {}
+        self._changes = ChangeNotes(machine)
+        self._token = ""
+        """Of the session that begins: the other node notes it with its images."""
+        self._resumed: tuple[str, list[Base]] | None = None
+        """The session whose images are at the other host still, and where the copy begins; None: copy everything."""
+        self._incremental: dict[str, int] = {}
+        """What an incremental copy has moved, in bytes, for each disk; empty after a full one."""
 
     # ── before anything is touched ────────────────────────────────────────────────────────────────────────────
 
@@ -82,41 +93,108 @@ class PrimaryDisks:
 
     async def agree(self) -> None:
         """Ask the other node what it has for the copies. Raises `PeerError` for what does not fit."""
+        self._resumed = None
         if self._options is None:
             return
-        answer = await self._host.ask_peer("disks", {"disks": msgspec.to_builtins(self._disks)}, OPEN_S)
+        self._token = secrets.token_hex(8)
+        noted = await self._changes.found([disk.node for disk in self._disks])
+        question = {"disks": msgspec.to_builtins(self._disks), "copy": self._token, "noted": list(noted)}
+        answer = await self._host.ask_peer("disks", question, OPEN_S)
         try:
             images = msgspec.convert(answer.get("images"), list[HostImage])
         except msgspec.ValidationError as error:
             raise PeerError(f"the other node's images cannot be read: {error}") from error
         self._host.findings.weigh("images", judge_images(self._disks, images), self._host.config.pair)
+        resumed = answer.get("resumes")
+        if isinstance(resumed, str) and resumed in noted:
+            self._resumed = resumed, noted[resumed]
+        elif noted:
+            log.info(f"the disks are copied in full: {answer.get('why_full', 'the other node says no reason')}")
 
     # ── copying ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def copy(self) -> None:
         """Copy all disks, and from then on each write. Returns when the two hosts have the same."""
-        self._is_lost = False
+        self._is_lost, self._incremental = False, {}
         if not self._disks:
             return
         await self._clear(self._machine())
         for number, disk in enumerate(self._disks):
             await self._connect(Nodes(number), disk)
+        if not await self._copy_changes():
+            await self._copy_all()
+        self._changes.begin(self._token, [disk.node for disk in self._disks])
+
+    async def _copy_all(self) -> None:
+        self._incremental = {}
+        await self._changes.forget()
         for number, disk in enumerate(self._disks):
-            names = Nodes(number)
-            mirror: dict[str, Any] = {
-                "job-id": names.job,
-                "device": disk.name,
-                "target": names.target,
-                "filter-node-name": names.filter,
-                "sync": "full",
-                "copy-mode": "write-blocking",
-                "on-target-error": "report",
-            }
-            assert self._options is not None
-            if self._options.copy_limit_mib:
-                mirror["speed"] = self._options.copy_limit_mib << 20
-            await self._machine().execute("blockdev-mirror", mirror)
+            mirror = self._mirror(number, disk)
+            await self._machine().execute("blockdev-mirror", {**mirror, "sync": "full", **self._speed})
         await self._until_in_step()
+
+    def _mirror(self, number: int, disk: GuestDisk) -> dict[str, Any]:
+        names = Nodes(number)
+        return {
+            "job-id": names.job,
+            "device": disk.name,
+            "target": names.target,
+            "filter-node-name": names.filter,
+            "copy-mode": "write-blocking",
+            "on-target-error": "report",
+        }
+
+    @property
+    def _speed(self) -> dict[str, int]:
+        assert self._options is not None
+        return {"speed": self._options.copy_limit_mib << 20} if self._options.copy_limit_mib else {}
+
+    async def _copy_changes(self) -> bool:
+        """Only what has been written since the two hosts had the same; False: everything has to be copied."""
+        if self._resumed is None:
+            return False
+        token, bases = self._resumed
+        await self._changes.forget(but=[token])
+        mirrors = (self._mirror(number, disk) for number, disk in enumerate(self._disks))
+        resync = Resync(
+            self._machine(),
+            [
+                ResyncDisk(disk.name, disk.shown, base, mirror)
+                for disk, base, mirror in zip(self._disks, bases, mirrors, strict=True)
+            ],
+            pause_target_s=self._host.config.protect.pause_target_ms / 1000,
+            speed=self._speed.get("speed", 0),
+            cut=self.cut,
+            note=self._note_incremental,
+        )
+        try:
+            is_done = await resync.run()
+        except QmpError as error:
+            log.warning(f"QEMU cannot copy only what has changed, so the disks are copied in full: {error}")
+            await self._clear_jobs(self._machine())
+            return False
+        await self._changes.forget_work()
+        if not is_done:
+            log.info("the guest writes as fast as its disks are copied, so they are copied in full")
+            return False
+        self._note_progress(await self._machine().execute("query-block-jobs"), self._began_s)
+        stopped_ms = resync.stopped_s * 1000
+        log.info(f"incremental copy: {resync.copied_bytes >> 10} KiB, the guest has stood still {stopped_ms:.0f} ms")
+        return True
+
+    def _note_incremental(self, shown: Mapping[str, tuple[int, int]]) -> None:
+        self._incremental = {name: copied for name, (copied, _) in shown.items()}
+        self._progress = [
+            {
+                "name": name,
+                "state": "copying",
+                "copied_bytes": copied,
+                "size_bytes": whole,
+                "is_incremental": True,
+                "left_s": None,
+            }
+            for name, (copied, whole) in shown.items()
+        ]
 
     async def _connect(self, names: Nodes, disk: GuestDisk) -> None:
         """QEMU connects to a socket of this node, and the other node to its QEMU; the bytes pass from then on."""
@@ -183,6 +261,8 @@ class PrimaryDisks:
             copied, left = entry["copied_bytes"] - first, entry["size_bytes"] - entry["copied_bytes"]
             is_copying = entry["state"] == "copying" and copied > 0
             entry["left_s"] = round((now_s - self._began_s) * left / copied, 1) if is_copying else None
+            if entry["state"] == "in step" and entry["name"] in self._incremental:
+                entry |= {"is_incremental": True, "copied_bytes": self._incremental[entry["name"]]}
         self._progress = shown
 
     @property
@@ -204,7 +284,9 @@ class PrimaryDisks:
         if not self._disks:
             return
         try:
-            jobs = await self._machine().execute_aside("query-block-jobs", ASK_S)
+            jobs, _ = await asyncio.gather(
+                self._machine().execute_aside("query-block-jobs", ASK_S), self._changes.pass_checkpoint(ASK_S)
+            )
         except (PeerError, ConnectError) as error:
             raise CheckpointError("stopped", f"QEMU does not say whether its disks are copied: {error}") from error
         if (why := why_not_in_step(jobs, self._jobs)) is not None:
@@ -258,19 +340,24 @@ class PrimaryDisks:
     async def _clear(self, machine: Machine) -> None:
         if self._options is None:
             return
-        ours = Nodes(0).job.removesuffix("0")
-        async with asyncio.timeout(DROP_S):
-            while jobs := [
-                job["device"] for job in await machine.execute("query-block-jobs") if job["device"].startswith(ours)
-            ]:
-                for job in jobs:
-                    with suppress(QmpError):  # it ends by itself just now
-                        await machine.execute("block-job-cancel", {"device": job, "force": True})
-                await asyncio.sleep(0.01)
+        await self._clear_jobs(machine)
+        await self._changes.forget_work()
         target = Nodes(0).target.removesuffix("0")
         for node in await machine.execute("query-named-block-nodes", {"flat": True}):
             if node["node-name"].startswith(target):
                 await machine.execute("blockdev-del", {"node-name": node["node-name"]})
+
+    async def _clear_jobs(self, machine: Machine) -> None:
+        ours = tuple(name.removesuffix("0") for name in (Nodes(0).job, Nodes(0).backup))
+        async with asyncio.timeout(DROP_S):
+            while jobs := [job for job in await machine.execute("query-block-jobs") if job["device"].startswith(ours)]:
+                for job in jobs:
+                    with suppress(QmpError):  # it ends by itself just now
+                        if job.get("status") == "concluded":
+                            await machine.execute("job-dismiss", {"id": job["device"]})
+                        else:
+                            await machine.execute("block-job-cancel", {"device": job["device"], "force": True})
+                await asyncio.sleep(0.01)
 
     def status(self) -> list[dict[str, Any]]:
         """For `colo status` and `colo explain`: each disk, and how far its copy is; then the last that were lost."""

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import structlog
 
 from pycolo.check.disks import copy_path
 from pycolo.config import PairConfig
-from pycolo.errors import PeerError, QmpError, StateError
+from pycolo.errors import PeerError, PycoloError, QmpError, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
 from pycolo.qmp.diskrules import writable
@@ -22,10 +23,13 @@ from pycolo.vm import diskimages
 from pycolo.vm.disklink import DiskLink
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
 from pycolo.vm.guesthost import GuestHost, open_raw
+from pycolo.vm.imageseal import seal
 from pycolo.vm.machine import Machine
 
 STOP_S: Final = 5.0
 """Stopping the NBD server takes two milliseconds."""
+
+log = structlog.get_logger("colo")
 
 
 class Copy(NamedTuple):
@@ -36,6 +40,23 @@ class Copy(NamedTuple):
     path: Path
     overlays: Overlays
 
+    @property
+    def is_flushed(self) -> bool:
+        """Whether QEMU puts on the disk what it has acknowledged, when the guest stops."""
+        node = self.command.node
+        return not any(part.get("cache", {}).get("no-flush") for part in (node, node["file"]))
+
+    @property
+    def noted(self) -> NotedDisk:
+        """For the note."""
+        return NotedDisk(
+            name=self.disk.name,
+            image=str(self.path),
+            format=self.command.format,
+            active=str(self.overlays.active),
+            hidden=str(self.overlays.hidden),
+        )
+
 
 class SecondaryDisks:
     """Lives as long as the node: the primary's node asks before there is a guest."""
@@ -45,6 +66,8 @@ class SecondaryDisks:
         self._config: PairConfig = host.config
         self._note = note
         self._planned: list[Copy] = []
+        self._sessions: tuple[str, ...] = ()
+        """For the note of what is planned."""
         self._copies: list[Copy] = []
         """Of the guest that is here: the next one is planned while it still is."""
         self._links: list[DiskLink] = []
@@ -72,7 +95,26 @@ class SecondaryDisks:
                 path = places[disk.name]
                 overlays = overlays_in(options.overlays or path.parent, disk.name)
                 self._planned.append(Copy(disk, found[disk.name], path, overlays))
-        return {"images": msgspec.to_builtins(images)}
+        resumed, why = await asyncio.to_thread(self._resumes, _words(arguments.get("noted")))
+        self._sessions = tuple(token for token in (str(arguments.get("copy", "")), resumed) if token)
+        return {"images": msgspec.to_builtins(images), "resumes": resumed, "why_full": why}
+
+    def _resumes(self, sessions: list[str]) -> tuple[str, str]:
+        """With which of the primary's `sessions` the images here are a copy; "", and why, if it must be made anew."""
+        note = self._note.read()
+        known = [] if note is None else [token for token in sessions if token in note.copies]
+        if note is None or not known:
+            return "", "the other host's images are not those of which the changes are noted"
+        at_hand = {disk.name: disk for disk in note.disks}
+        for copy in self._planned:
+            noted = at_hand.pop(copy.disk.name, None)
+            if noted is None or (noted.image, noted.format) != (str(copy.path), copy.command.format):
+                return "", f"disk {copy.disk.name} had another image on the other host, or none"
+            if not noted.seen:
+                return "", f"the other node has not seen how the QEMU ended that wrote to {copy.path}"
+            if noted.seen != seal(copy.path, is_flushed=copy.is_flushed):
+                return "", f"{copy.path} was changed on the other host since its QEMU has ended"
+        return known[0], ""
 
     async def command(self) -> list[str]:
         """QEMU's command line with copies that are ready for it. Raises `PycoloError`."""
@@ -80,17 +122,9 @@ class SecondaryDisks:
         self._copies, self._planned = self._planned, []
         if not self._copies:
             return command
-        noted = tuple(
-            NotedDisk(
-                name=copy.disk.name,
-                image=str(copy.path),
-                format=copy.command.format,
-                active=str(copy.overlays.active),
-                hidden=str(copy.overlays.hidden),
-            )
-            for copy in self._copies
-        )
-        await asyncio.to_thread(self._note.write, DiskNote(state=DiskState.COPYING, disks=noted))
+        noted = tuple(copy.noted for copy in self._copies)
+        note = DiskNote(state=DiskState.COPYING, disks=noted, copies=self._sessions)
+        await asyncio.to_thread(self._note.write, note)
         for copy in self._copies:
             await diskimages.create_image(copy.path, copy.command.format, copy.disk.size_bytes)
             await diskimages.create_overlays(copy.overlays, copy.disk.size_bytes)
@@ -146,7 +180,9 @@ class SecondaryDisks:
                 raise
         note = self._note.read()
         assert note is not None, "written with the copies"
-        await asyncio.to_thread(self._note.write, msgspec.structs.replace(note, state=DiskState.SETTLING))
+        # From here on the images are no copy.
+        settling = msgspec.structs.replace(note, state=DiskState.SETTLING, copies=())
+        await asyncio.to_thread(self._note.write, settling)
         self._copies = []
 
     # ── it ends ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,8 +191,24 @@ class SecondaryDisks:
         """The guest has ended. Its copies stay; what is in the overlays is of no use."""
         await self._cut()
         copies, self._copies = self._copies, []
+        try:
+            await asyncio.to_thread(self._seal, copies)
+        except PycoloError as error:
+            log.warning(f"the next copy of the disks will be a full one: {error}")
         for copy in copies:
             await diskimages.remove_overlays(copy.overlays)
+
+    def _seal(self, copies: list[Copy]) -> None:
+        """Note what the images are like, so that nothing that changes them goes unnoticed."""
+        note = self._note.read()
+        if note is None or not copies or not note.copies:
+            return
+        flushed = {copy.disk.name: copy.is_flushed for copy in copies}
+        sealed = tuple(
+            msgspec.structs.replace(disk, seen=seal(Path(disk.image), is_flushed=flushed[disk.name]))
+            for disk in note.disks
+        )
+        self._note.write(msgspec.structs.replace(note, disks=sealed))
 
     async def _cut(self) -> None:
         links, self._links = self._links, []
@@ -169,3 +221,7 @@ class SecondaryDisks:
             {"name": copy.disk.name, "state": "a copy", "size_bytes": copy.disk.size_bytes, "file": str(copy.path)}
             for copy in self._copies
         ]
+
+
+def _words(value: object) -> list[str]:
+    return [word for word in value if isinstance(word, str)] if isinstance(value, list) else []

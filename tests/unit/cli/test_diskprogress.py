@@ -23,6 +23,11 @@ def disk(copied: int, **changed: Any) -> dict[str, Any]:
             {"state": "lost", "why": "disk vda: an error", "at": "2026-01-01T00:00:00.000Z"},
             "2026-01-01T00:00:00.000Z disk vda: an error",
         ),
+        (disk(12, is_incremental=True, left_s=None), "disk vda: incremental, 12.0 MiB of 100.0 MiB copied"),
+        (
+            disk(12, is_incremental=True, state="in step"),
+            "disk vda: both hosts have what is written (100.0 MiB, 12.0 MiB of it copied anew)",
+        ),
         (disk(0, state="failed"), "disk vda: could not be copied"),
         (
             {"name": "vda", "state": "a copy", "size_bytes": 1, "file": "/c/a"},

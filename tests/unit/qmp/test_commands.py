@@ -18,7 +18,7 @@ from pycolo.qmp.commands import (
 from support.documentation import ROOT
 
 PRODUCT = ROOT / "src" / "pycolo"
-QMP_NAMES = {"execute", "ask", "ask_if"}
+QMP_NAMES = {"execute", "execute_aside", "ask", "ask_if"}
 
 
 def literals():

@@ -264,7 +264,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_touched(world: World) -
         play(world, world.disks.agree)
     assert "drive-b" not in str(caught.value)
     assert world.host.ordered == ["disks"]
-    assert world.machine.asked == []
+    assert set(world.machine.commands) == {"query-named-block-nodes"}, "asked, and nothing changed"
 
 
 def test_the_guests_disks_are_found_and_judged(world: World) -> None:
@@ -291,3 +291,147 @@ def test_what_an_earlier_attempt_has_left_is_removed_first(world: World) -> None
     play(world, world.disks.copy)
     commands = world.machine.commands
     assert commands.index("block-job-cancel") < commands.index("blockdev-del") < commands.index("blockdev-add")
+
+
+# ── only what has changed ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Resuming(World):
+    """Its QEMU has notes of the session "old" for both disks, and the other node says what `answer` does."""
+
+    def __init__(self, place: Path, answer: dict[str, Any]) -> None:
+        super().__init__(place)
+        self.told: dict[str, Any] = {}
+        self.answer = answer
+        self.bitmaps = {disk.node: {"colo-old-0": 65536, "colo-old-1": 3 * 65536} for disk in DISKS}
+        self.backups: dict[str, dict[str, Any]] = {}
+        self.machine.answers |= {
+            "query-named-block-nodes": self._nodes,
+            "block-dirty-bitmap-add": lambda said: self.bitmaps[said["node"]].update({said["name"]: 0}) or {},
+            "block-dirty-bitmap-merge": self._merge,
+            "block-dirty-bitmap-remove": lambda said: self.bitmaps[said["node"]].pop(said["name"]) and {},
+            "blockdev-backup": self._backup,
+            "job-dismiss": lambda said: self.backups.pop(said["id"]) and {},
+            "query-block-jobs": lambda _: [*self.backups.values(), *(self.jobs if self.is_mirrored else [])],
+            "query-status": {"running": True},
+            "block-job-cancel": self._cancel,
+        }
+        self.host.peer["disks"] = self._hear
+
+    def _hear(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.told = arguments
+        room = {"size_bytes": 0, "free_bytes": 1 << 40, "overlay_free_bytes": 1 << 40}
+        images = [HostImage(name=disk.name, path=f"/c/{disk.name}", **room) for disk in DISKS]
+        return {"images": msgspec.to_builtins(images), **self.answer}
+
+    def _cancel(self, _: dict[str, Any]) -> Any:
+        self.is_mirrored = False
+        return {}
+
+    def _nodes(self, _: dict[str, Any]) -> Any:
+        return [
+            {
+                "node-name": node,
+                "dirty-bitmaps": [{"name": name, "count": count, "recording": True} for name, count in found.items()],
+            }
+            for node, found in self.bitmaps.items()
+        ]
+
+    def _merge(self, said: dict[str, Any]) -> Any:
+        (base,) = said["bitmaps"]
+        self.bitmaps[said["node"]][said["target"]] = self.bitmaps[said["node"]][base]
+        return {}
+
+    def _backup(self, said: dict[str, Any]) -> Any:
+        moved = self.bitmaps[said["device"]][said["bitmap"]]
+        self.bitmaps[said["device"]][said["bitmap"]] = 0
+        self.backups[said["job-id"]] = {
+            "device": said["job-id"],
+            "status": "concluded",
+            "offset": moved,
+            "len": moved,
+        }
+        return {}
+
+    async def protect(self) -> None:
+        await self.disks.agree()
+        await self.disks.copy()
+
+
+def modes(world: World) -> list[str]:
+    return [mirror["sync"] for mirror in world.machine.arguments("blockdev-mirror")]
+
+
+@pytest.fixture
+def resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resuming:
+    monkeypatch.setattr(primarydisks, "LOOK_S", 0.001)
+    return Resuming(tmp_path, {"resumes": "old"})
+
+
+def test_only_what_has_changed_is_copied_to_images_that_are_still_a_copy(resuming: Resuming) -> None:
+    play(resuming, resuming.protect)
+    assert resuming.told["noted"] == ["old"]
+    assert resuming.told["copy"] not in ("", "old")
+    assert modes(resuming) == ["none", "none"]
+    assert [(disk["state"], disk["is_incremental"], disk["copied_bytes"]) for disk in resuming.disks.status()] == [
+        ("in step", True, 3 * 65536)
+    ] * 2
+    assert all(found.keys() == {"colo-old-0", "colo-old-1"} for found in resuming.bitmaps.values()), (
+        "what it began with counts until the second checkpoint"
+    )
+
+
+def test_two_checkpoints_later_the_new_session_counts(resuming: Resuming) -> None:
+    async def work() -> None:
+        await resuming.protect()
+        for _ in range(2):
+            await resuming.disks.require_in_step()
+        await resuming.disks.drop()
+        resuming.disks._disks = list(DISKS)
+        await resuming.disks.agree()
+
+    play(resuming, work)
+    assert len(resuming.told["noted"]) == 2
+    assert resuming.told["noted"][0] != "old", "that with the least to copy is first"
+
+
+@pytest.mark.parametrize("answer", [{}, {"resumes": ""}, {"resumes": "unknown"}, {"resumes": 5}])
+def test_everything_is_copied_unless_the_other_node_vouches_for_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(primarydisks, "LOOK_S", 0.001)
+    world = Resuming(tmp_path, answer)
+    play(world, world.protect)
+    assert modes(world) == ["full", "full"]
+    assert all(found == {} for found in world.bitmaps.values()), "the old notes are about images that are gone"
+    assert all("is_incremental" not in disk for disk in world.disks.status())
+
+
+def test_a_qemu_that_cannot_do_it_copies_everything(resuming: Resuming) -> None:
+    resuming.machine.answers["blockdev-backup"] = QmpError("vm1", "blockdev-backup", "GenericError", "not supported")
+    play(resuming, resuming.protect)
+    assert modes(resuming) == ["full", "full"]
+    assert all(found == {} for found in resuming.bitmaps.values())
+
+
+def test_what_an_attempt_has_noted_for_itself_does_not_stay(resuming: Resuming) -> None:
+    def fail(said: dict[str, Any]) -> Any:
+        resuming.backups[said["job-id"]] = {
+            "device": said["job-id"],
+            "status": "concluded",
+            "offset": 0,
+            "len": 1,
+            "error": "Input/output error",
+        }
+        return {}
+
+    resuming.machine.answers["blockdev-backup"] = fail
+
+    async def work() -> None:
+        with pytest.raises(PeerError, match="Input/output error"):
+            await resuming.protect()
+        await resuming.disks.drop()
+
+    play(resuming, work)
+    assert resuming.backups == {}
+    assert all(found.keys() == {"colo-old-0", "colo-old-1"} for found in resuming.bitmaps.values())

@@ -42,6 +42,8 @@ class World:
         self.made: list[str] = []
 
         async def run(*words: str, timeout_s: float = 0) -> str:
+            if words[0] == "info":
+                return json.dumps({"virtual-size": DISK.size_bytes})
             self.made.append(words[-2])
             return ""
 
@@ -226,5 +228,150 @@ def test_the_next_guest_is_planned_while_the_last_one_is_still_here(world: World
         await world.disks.hear(TOLD)
         await world.disks.discard()
         assert '"driver": "replication"' in (await world.disks.command())[4]
+
+    play(work)
+
+
+# ── is it still a copy ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def told(session: str, *noted: str) -> dict[str, Any]:
+    """The primary begins `session`, and has noted what has changed since those in `noted`."""
+    return {**TOLD, "copy": session, "noted": list(noted)}
+
+
+async def followed(world: World, session: str, *noted: str) -> dict[str, Any]:
+    """A secondary that has had the first state, and is gone."""
+    answer = await world.disks.hear(told(session, *noted))
+    await world.disks.command()
+    (world.place / "a.qcow2").touch()
+    world.disks.follows()
+    await world.disks.discard()
+    return answer
+
+
+def restarted(world: World) -> SecondaryDisks:
+    return SecondaryDisks(world.host, DiskNoteFile(world.place))  # type: ignore[arg-type]
+
+
+def test_images_that_nobody_has_touched_need_only_what_has_changed(world: World) -> None:
+    """Also by a node that was started again; and the primary may have noted nothing since the session before."""
+
+    async def work() -> None:
+        assert (await followed(world, "one"))["resumes"] == ""
+        assert (await followed(world, "two", "one"))["resumes"] == "one"
+        world.disks = restarted(world)
+        assert (await world.disks.hear(told("three", "one")))["resumes"] == "one"
+        assert (await world.disks.hear(told("three", "two", "one")))["resumes"] == "two"
+        assert (await followed(world, "three", "two"))["resumes"] == "two"
+        assert (await world.disks.hear(told("four", "one")))["resumes"] == "", "two sessions back"
+
+    play(work)
+
+
+def test_an_attempt_that_is_broken_off_costs_nothing(world: World) -> None:
+    """What it has copied is what the primary has."""
+
+    async def work() -> None:
+        await followed(world, "one")
+        await world.disks.hear(told("two", "one"))
+        await world.disks.command()
+        await world.disks.discard()
+        assert (await world.disks.hear(told("three", "one")))["resumes"] == "one"
+
+    play(work)
+
+
+def _write(world: World) -> None:
+    (world.place / "a.qcow2").write_bytes(b"by hand")
+
+
+def _another(world: World) -> None:
+    world.host.config.disks = msgspec.structs.replace(world.host.config.disks, images=world.place / "elsewhere")
+
+
+def _forget(world: World) -> None:
+    world.note.write(None)
+    world.disks = restarted(world)
+
+
+def _unseen(world: World) -> None:
+    """The node was killed with its QEMU, so that it has not seen the end."""
+    note = world.note.read()
+    assert note is not None
+    world.note.write(
+        msgspec.structs.replace(note, disks=tuple(msgspec.structs.replace(d, seen="") for d in note.disks))
+    )
+
+
+@pytest.mark.parametrize(
+    ("happens", "why"),
+    [
+        (_write, "was changed on the other host"),
+        (lambda world: (world.place / "a.qcow2").unlink(), "was changed on the other host"),
+        (_another, "another image"),
+        (_forget, "not those of which the changes are noted"),
+        (_unseen, "has not seen how the QEMU ended"),
+    ],
+)
+def test_when_in_doubt_everything_is_copied(world: World, happens: Callable[[World], None], why: str) -> None:
+    async def work() -> None:
+        await followed(world, "one")
+        happens(world)
+        answer = await world.disks.hear(told("two", "one"))
+        assert answer["resumes"] == ""
+        assert why in answer["why_full"]
+
+    play(work)
+
+
+def test_a_secondary_that_is_still_here_has_no_copy_yet(world: World) -> None:
+    async def work() -> None:
+        await world.disks.hear(told("one"))
+        await world.disks.command()
+        assert "has not seen" in (await world.disks.hear(told("two", "one")))["why_full"]
+
+    play(work)
+
+
+def test_one_that_has_taken_over_has_no_copy_any_more(world: World) -> None:
+    async def work() -> None:
+        await world.disks.hear(told("one"))
+        await world.disks.command()
+        (world.place / "a.qcow2").touch()
+        world.disks.follows()
+        await world.disks.stop_exports(world.machine)  # type: ignore[arg-type]
+        await world.disks.discard()
+        world.disks = restarted(world)
+        assert (await world.disks.hear(told("two", "one")))["resumes"] == ""
+
+    play(work)
+
+
+def test_an_older_node_of_the_pair_says_nothing_of_sessions(world: World) -> None:
+    async def work() -> None:
+        await followed(world, "one")
+        assert (await world.disks.hear({**TOLD, "noted": "one"}))["resumes"] == ""
+        assert (await world.disks.hear(TOLD))["resumes"] == ""
+
+    play(work)
+
+
+def test_a_note_that_cannot_be_written_costs_a_full_copy_and_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(note: Any) -> None:
+        raise ConnectError("no space")
+
+    async def work() -> None:
+        await world.disks.hear(told("one"))
+        await world.disks.command()
+        (world.place / "overlays" / "disk-a.active.qcow2").touch()
+        (world.place / "a.qcow2").touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(world.note, "write", full)
+            await world.disks.discard()
+        assert list((world.place / "overlays").iterdir()) == []
+        assert "has not seen" in (await world.disks.hear(told("two", "one")))["why_full"]
 
     play(work)

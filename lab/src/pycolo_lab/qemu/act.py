@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pycolo_lab.errors import LabError
+from pycolo_lab.qemu.diskfaults import DiskFaults
 from pycolo_lab.qemu.machine import DISK
 from pycolo_lab.qemu.moving import Moving
 from pycolo_lab.qemu.nodes import LEASE_MS, other
@@ -66,6 +67,7 @@ class Act:
         self._moving = Moving(stage, primary, number)
         self.notes: list[str] = []
         self.broken: list[str] = []
+        self._disk = DiskFaults(stage, primary, self.notes, self.broken)
 
     # ── the fault ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -82,6 +84,7 @@ class Act:
             Fault.PROTECT_WRONG: self._protect_in_vain,
             Fault.MOVING: self._moving.strike,
             Fault.SWITCHOVER: self._switch_over,
+            Fault.DISK_AGAIN: self._disk.strike_again,
         }
         if (strike := strikes.get(self._scenario.fault)) is not None:
             return strike()

@@ -31,6 +31,7 @@ class Fault(Enum):
     PROTECT_KILLED = "its QEMU or its node is killed while protect is at work"
     MOVING = "its node is killed while it moves the guest's taps"
     DISK_CUT = "its QEMU takes no more of what the primary writes to the disk"
+    DISK_AGAIN = "the secondary's QEMU is killed; when the pair is whole again, its QEMU"
     UNPROTECT = "unprotect"
     SWITCHOVER = "switchover"
     STORE_HANGS = "etcd hangs (SIGSTOP) for longer than a lease's time"
@@ -362,6 +363,13 @@ SCENARIOS: Final = (
         fault=Fault.HOST,
         disk="raw",
         has_paths=True,
+        rounds=2,
+    ),
+    Scenario(
+        name="append-again",
+        text="the secondary dies, only what has changed is copied, then the primary dies",
+        fault=Fault.DISK_AGAIN,
+        disk="qcow2",
         rounds=2,
     ),
     Scenario(name="control", text="nothing is compared (must fail)", fault=Fault.HOST, compare=False),
