@@ -10,7 +10,7 @@ from pycolo.check.commandline import has_netdev, tap_of
 from pycolo.check.guest import CONNECT_S, command_line
 from pycolo.check.moment import Moment
 from pycolo.check.places import read_record
-from pycolo.check.table import Item, ok, refused, warning
+from pycolo.check.table import Item, Level, ok, refused, warning
 from pycolo.config import CardOptions, PairConfig
 from pycolo.errors import ConfigError, ConnectError, PycoloError
 from pycolo.hostnet import looking
@@ -73,8 +73,14 @@ def card_items(config: PairConfig, moment: Moment) -> Iterator[Item]:
     qemu = find_qemu(config, moment)
     for number, card in enumerate(config.card):
         name = f"card {card.netdev}"
+        is_named = not qemu.words or has_netdev(qemu.words, card.netdev)
+        if not is_named and not qemu.pid:
+            yield refused(name, f"qemu.command has no netdev {card.netdev}: correct card.netdev, or the command line")
+            continue
         try:
-            yield from _card_items(name, config, card, number, qemu)
+            items = _card_items(name, config, card, number, qemu)
+            # QEMU itself says whether it has been given that netdev later; if not, a tap that is well is no comfort.
+            yield from (item for item in items if is_named or item.level is not Level.OK)
         except PycoloError as error:
             yield refused(name, str(error))
     yield from rights_items(moment.pid if moment.pid is not None else os.getpid(), qemu, is_node=moment.is_running)
@@ -118,9 +124,6 @@ def _tap(config: PairConfig, card: CardOptions, number: int, qemu: Qemu) -> str 
 
 def _absent(netlink: Netlink, name: str, card: CardOptions, where: str, tap: str | None, qemu: Qemu) -> Item:
     """A tap that QEMU makes, or that is opened for it, shows when QEMU runs: its place must be there before."""
-    if qemu.words and not has_netdev(qemu.words, card.netdev):
-        what = "this host's QEMU" if qemu.pid else "qemu.command"
-        return refused(name, f"{what} has no netdev {card.netdev}: correct card.netdev, or the command line")
     if qemu.pid and tap is not None:
         return refused(name, f"there is no interface {tap} here: give card.tap, or run the check in QEMU's namespace")
     if card.bridge is None:

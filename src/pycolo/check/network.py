@@ -144,7 +144,7 @@ def plaintext_item(config: PairConfig) -> Item:
     link = config.link
     try:
         for host in (link.listen.host, link.peer.host):
-            tls.check_plaintext_allowed(host, insecure=link.insecure, allowed_link=link.insecure_link)
+            tls.check_plaintext_allowed(host, insecure=link.insecure, allowed_link=link.insecure_link, names=tls.KEYS)
     except ConfigError as error:
         return refused(name, str(error))
     return warning(name, "the guest's memory crosses the link in plain text: set link.tls up where others can listen")

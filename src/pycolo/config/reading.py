@@ -117,7 +117,7 @@ def _read_section(
         section, spec = section_and_key(field.type)
         given = table.get(key)
         if section is not None and is_array(field.type):
-            values[key] = _read_tables(section, given, name, f"{prefix}{key}", errors)
+            values[key] = _read_tables(section, given, name, f"{prefix}{key}", errors, is_required=field.required)
         elif section is not None:
             if given is not None or field.default is not None:
                 values[key] = _read_table(section, given, name, f"{prefix}{key}", errors, is_required=field.required)
@@ -147,9 +147,11 @@ def _read_table(
 
 
 def _read_tables(
-    kind: type[S], given: object, name: str, prefix: str, errors: list[ConfigError]
+    kind: type[S], given: object, name: str, prefix: str, errors: list[ConfigError], *, is_required: bool
 ) -> tuple[S | None, ...]:
-    if given is None:
+    if given in (None, []):
+        if is_required:
+            errors.append(ConfigError(f"{name}: {prefix}", f"a table [[{prefix}]] with {kind.WANTED}", Found(None)))
         return ()
     if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
         errors.append(ConfigError(f"{name}: {prefix}", f"tables [[{prefix}]]", Found(given)))

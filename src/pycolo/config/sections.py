@@ -4,7 +4,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
@@ -48,6 +48,9 @@ REPLACED: Final = {
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One table of the file; the attributes are its keys."""
+
+    WANTED: ClassVar[str] = ""
+    """Of tables `[[name]]`: what they have, for a file without one."""
 
     def contradictions(self) -> "Iterator[tuple[str, str, object]]":
         """Keys that contradict each other: key, what is expected, what was found."""
@@ -133,6 +136,8 @@ class CardOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     and puts a TAP device of its own in that place, `colo-` with the pair's name, with the same settings. See
     [Where the guest's tap is](network.md).
     """
+
+    WANTED: ClassVar[str] = "netdev and bridge for each network card"
 
     netdev: Annotated[str, _NETDEV]
     """Id of the card's tap netdev in QEMU."""
@@ -425,7 +430,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     link: LinkOptions
     qemu: QemuOptions
-    card: tuple[CardOptions, ...] = ()
+    card: tuple[CardOptions, ...]
     disks: DisksOptions | None = None
     network: NetworkOptions = msgspec.field(default_factory=NetworkOptions)
     checkpoint: CheckpointOptions = msgspec.field(default_factory=CheckpointOptions)
@@ -441,8 +446,6 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
         """The node's own socket is not QEMU's; each card and each tap is named once."""
         if self.control.socket in (self.qemu.qmp, self.qemu.yank):
             yield "control.socket", "another path than QEMU's sockets", str(self.control.socket)
-        if not self.card:
-            yield "card", "a table [[card]] with netdev and bridge for each network card", None
         if self.disks is not None and not self.qemu.command:
             yield "qemu.command", "the secondary's command line, since [disks] has this node write its disks", None
         for key in ("netdev", "tap"):

@@ -10,6 +10,7 @@ import socket
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from pycolo.errors import ConfigError, LinkError
 from pycolo.link.hello import Role
@@ -99,6 +100,9 @@ _GONE_BEFORE = "Closed before TLS handshake with data in recv buffer."
 """The reason that Python's `ssl` gives if there was no handshake, despite bytes from the peer."""
 
 
+_PLAIN: Final = "does that node say --insecure, or link.insecure in its file?"
+
+
 def describe(error: OSError) -> str:
     """One line for the error that ended a TLS handshake (or the first read after it)."""
     if isinstance(error, TimeoutError):
@@ -111,9 +115,9 @@ def describe(error: OSError) -> str:
         return f"the other side's certificate {why}"
     reason = getattr(error, "reason", None)  # only an ssl.SSLError has one
     if isinstance(error, _GONE) or error.errno == errno.ENOTCONN or reason == _GONE_BEFORE:
-        return "the other side closed during the TLS handshake (was that node started with --insecure?)"
+        return f"the other side closed during the TLS handshake ({_PLAIN})"
     if reason in _NO_TLS_REASONS:
-        return "the other side does not speak TLS (was that node started with --insecure?); link closed"
+        return f"the other side does not speak TLS ({_PLAIN}); link closed"
     known = _REASON_TEXTS.get(reason or "")
     return known or f"TLS failed: {reason or error.strerror or error}; link closed"
 
@@ -123,7 +127,21 @@ def is_tls_record(octets: bytes) -> bool:
     return octets[:1] in (b"\x15", b"\x16") and octets[1:2] == b"\x03"
 
 
-def check_plaintext_allowed(host: str, *, insecure: bool, allowed_link: str | None) -> str | None:
+class PlainNames(NamedTuple):
+    """What the user writes where: for messages."""
+
+    insecure: str
+    link: str
+    tls: str
+
+
+OPTIONS: Final = PlainNames("--insecure", "--insecure-link", "--tls")
+KEYS: Final = PlainNames("link.insecure", "link.insecure_link", "link.tls")
+
+
+def check_plaintext_allowed(
+    host: str, *, insecure: bool, allowed_link: str | None, names: PlainNames = OPTIONS
+) -> str | None:
     """Check that the link to or on `host` may be plain text. Raises `ConfigError` if not.
 
     Plain text requires `insecure`, and then loopback or `allowed_link`: an address, a prefix or the name of an
@@ -131,18 +149,18 @@ def check_plaintext_allowed(host: str, *, insecure: bool, allowed_link: str | No
     or None if the address suffices.
     """
     if not insecure:
-        raise ConfigError("--tls", "the directory of `colo certs init` (or give --insecure, for plain text)", None)
+        raise ConfigError(names.tls, f"the directory of `colo certs init` (or {names.insecure}, for plain text)", None)
     address = _literal(host)
     if host == "localhost" or (address is not None and address.is_loopback):
         return None
     if allowed_link is None:
-        raise ConfigError("--insecure", "a loopback address, or the link that you trust in --insecure-link", host)
+        raise ConfigError(names.insecure, f"a loopback address, or the link that you trust in {names.link}", host)
     try:
         trusted = ipaddress.ip_network(allowed_link, strict=False)
     except ValueError:
-        return _interface(allowed_link)
+        return _interface(allowed_link, names)
     if address is None or address.version != trusted.version or address not in trusted:
-        raise ConfigError("--insecure-link", f"an address, prefix or interface that covers {host}", allowed_link)
+        raise ConfigError(names.link, f"an address, prefix or interface that covers {host}", allowed_link)
     return None
 
 
@@ -153,9 +171,9 @@ def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _interface(name: str) -> str:
+def _interface(name: str, names: PlainNames) -> str:
     try:
         socket.if_nametoindex(name)
     except OSError as error:
-        raise ConfigError("--insecure-link", "an address, a prefix or an interface of this host", name) from error
+        raise ConfigError(names.link, "an address, a prefix or an interface of this host", name) from error
     return name

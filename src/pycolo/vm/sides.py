@@ -104,7 +104,8 @@ class RoleSides:
         link = self._config.link
         if link.tls is not None:
             return None
-        return tls.check_plaintext_allowed(address.host, insecure=link.insecure, allowed_link=link.insecure_link)
+        allowed = link.insecure_link
+        return tls.check_plaintext_allowed(address.host, insecure=link.insecure, allowed_link=allowed, names=tls.KEYS)
 
     def _is_wanted(self) -> bool:
         return dials(self._pair())

@@ -129,6 +129,22 @@ def test_a_running_qemu_that_has_another_tap_is_refused(
     assert item.level is Level.WARNING, "which of the two, is not known"
 
 
+@pytest.mark.namespaces
+@pytest.mark.tun
+def test_the_tap_of_a_card_that_qemu_does_not_have_is_not_praised(
+    host: TapHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU refuses such a card by what it says itself; two verdicts would contradict each other."""
+    given = config(tmp_path, 'tap = "tap0"', command=["qemu", "-netdev", "tap,id=n0,ifname=tap0"])
+    (item,) = said(given)
+    assert (item.level, "qemu.command has no netdev hn0" in item.text) == (Level.REFUSED, True)
+    monkeypatch.setattr(cards, "find_qemu", lambda *_: Qemu(7, 0, list(given.qemu.command)))
+    assert said(given) == []
+    host.sh("tc qdisc replace dev tap0 ingress")
+    (item,) = said(given)
+    assert (item.level, "tc filters" in item.text) == (Level.REFUSED, True), "it may be a netdev that was added later"
+
+
 @pytest.mark.parametrize("is_running", [False, True])
 @pytest.mark.parametrize("is_qemu", [False, True])
 def test_the_record_names_qemu_and_its_socket_is_left_alone_while_a_node_runs(

@@ -126,7 +126,10 @@ def test_all_addresses_of_the_host_can_be_listened_at(tmp_path):
 
 def test_plain_text_where_it_is_not_allowed_is_refused(tmp_path):
     """As the secondary this node would dial there."""
-    assert items(tmp_path, {"link.peer": f"{ELSEWHERE}:9000"})["link.insecure"].level is Level.REFUSED
+    item = items(tmp_path, {"link.peer": f"{ELSEWHERE}:9000"})["link.insecure"]
+    assert item.level is Level.REFUSED
+    assert "link.insecure_link" in item.text
+    assert "--" not in item.text, "`colo node` has no such options"
 
 
 # ── the link ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -93,11 +93,19 @@ def test_what_is_wrong_is_one_line(more: str, said: str) -> None:
     assert errors_of(FILE + more) == said.split("\n")
 
 
+@pytest.mark.parametrize("text", ["", "pair = 'vm1'", "card = []"])
+def test_a_file_that_has_next_to_nothing_is_told_of_cards_too(text: str) -> None:
+    lines = errors_of(text)
+    assert "card: expected a table [[card]] with netdev and bridge for each network card, found nothing" in lines
+    assert any(line.startswith("qemu: expected a table [qemu]") for line in lines)
+
+
 @pytest.mark.parametrize("cards", ["", CARDS])
 def test_a_file_of_an_earlier_version_is_told_what_to_write(cards: str) -> None:
     old = FILE.replace("[qemu]", '[qemu]\nnetdev = "hn0"') + cards
-    (line,) = errors_of(old)
+    line, *others = errors_of(old)
     assert line.startswith("qemu.netdev: expected a table [[card]] with this netdev, and its bridge")
+    assert all(other.startswith("card: expected a table [[card]]") for other in others)
     (line,) = errors_of(FILE + "[network]\nserve = ['true']\nretire = ['true']")
     assert line.startswith("card: expected a table [[card]]")
 

@@ -114,7 +114,8 @@ def test_a_peer_that_leaves_in_the_handshake_is_one_line(monkeypatch, error):
     ):
         tls.handshake(sock, "web", Role.PRIMARY, "link", 1)
     assert str(raised.value) == (
-        "link: the other side closed during the TLS handshake (was that node started with --insecure?)"
+        "link: the other side closed during the TLS handshake (does that node say --insecure, or link.insecure in its "
+        "file?)"
     )
 
 
