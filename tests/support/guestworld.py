@@ -121,7 +121,16 @@ class QemuStandIn:
     absent: ClassVar[set[str]] = set()
     """Names of machines that are not there to be connected to."""
 
-    def __init__(self, options: Any, name: str, on_event: Callable[..., None], on_gone: Callable[[str], None]) -> None:
+    passes_descriptors = False
+
+    def __init__(
+        self,
+        options: Any,
+        name: str,
+        on_event: Callable[..., None],
+        on_gone: Callable[[str], None],
+        source: object = None,
+    ) -> None:
         self.pid = 0
         self.qmp: object | None = None
         self.version = "7.2.22"
@@ -541,7 +550,7 @@ async def until(condition: Callable[[], object]) -> None:
 def play(place: Path, monkeypatch: Any, scene: Callable[[World], Any], faults: dict[str, Any] | None = None) -> None:
     """`scene(world)`, with stand-ins for the QEMUs; no task may be left behind."""
     monkeypatch.setattr(pathslot, "trim_heap", lambda: None)  # looks for circles, for a tenth of a second
-    monkeypatch.setattr(vmguest, "make_wiring", lambda config, hooks: WiringStandIn(config.qemu.directory))
+    monkeypatch.setattr(vmguest, "make_wiring", lambda config, hooks, domain: WiringStandIn(config.qemu.directory))
     for module in (primaryguest, secondaryguest):
         monkeypatch.setattr(module, "Machine", QemuStandIn)
     monkeypatch.setattr(World, "faults", faults or {})

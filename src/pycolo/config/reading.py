@@ -21,6 +21,12 @@ CONFIG_BYTES_MAX: Final = 64 << 10
 TABLES_MAX: Final = 16
 """Of one array of tables; QEMU takes no more cards than that by default on its first bus."""
 
+DOMAIN_SOCKETS: Final = "/run/colo/{}/qemu"
+"""With `guest.domain`, the pair's `qemu.directory`: libvirt's QEMU has its own user, and makes its sockets there."""
+
+DOMAIN_NETDEV: Final = "hostnet0"
+"""The id that libvirt gives the netdev of a domain's first card."""
+
 UNKNOWN_KEYS_SHOWN_MAX: Final = 20
 """Per table: a table with more keys belongs to some other file."""
 
@@ -55,7 +61,7 @@ def parse(octets: bytes, name: str) -> PairConfig:
     """As `load`, from a file's first bytes; `name` is its name in messages."""
     if len(octets) > CONFIG_BYTES_MAX:
         raise _one_error(name, f"at most {CONFIG_BYTES_MAX} bytes", Words("more"))
-    table = _parse_toml(octets, name)
+    table = _with_domain(_parse_toml(octets, name))
     errors: list[ConfigError] = []
     config = _read_section(PairConfig, table, name, "", errors)
     if errors:
@@ -66,6 +72,16 @@ def parse(octets: bytes, name: str) -> PairConfig:
 
 def _one_error(place: str, expected: str, found: Found) -> ConfigFileError:
     return ConfigFileError([ConfigError(place, expected, found)])
+
+
+def _with_domain(table: dict[str, object]) -> dict[str, object]:
+    """What a file with `guest.domain` may leave out: where a secondary's QEMU listens, and its only card."""
+    guest, qemu = table.get("guest"), table.get("qemu", {})
+    if not isinstance(guest, dict) or not isinstance(qemu, dict):
+        return table
+    folder = qemu.get("directory", DOMAIN_SOCKETS.format(table.get("pair")))
+    sockets = {"directory": folder, "qmp": f"{folder}/qmp.sock", "yank": f"{folder}/yank.sock"}
+    return {"card": [{"netdev": DOMAIN_NETDEV}], **table, "qemu": {**sockets, **qemu}}
 
 
 _TWICE: Final = "Cannot overwrite a value"

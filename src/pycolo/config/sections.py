@@ -34,6 +34,7 @@ _FILE: Final = keys.path("an absolute path", 4_095)
 _URLS: Final = "an array of URLs such as http://10.0.0.3:2379"
 _NETDEV: Final = keys.text("an id of QEMU: a letter, then letters, digits, - . _", r"[A-Za-z][A-Za-z0-9._-]{0,126}")
 _INTERFACE: Final = keys.text("the name of a network interface, at most 15 characters", r"[^/\s\x00-\x1f:]{1,15}")
+_LIBVIRT: Final = r"qemu:///system|qemu\+unix:///system\?socket=/[!-~]{1,107}"
 _COMMAND: Final = "an array of strings, the program first"
 
 
@@ -95,6 +96,19 @@ class LinkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True
             yield "tls", "the directory of `colo certs init`, or insecure = true", None
         if self.insecure_link is not None and not self.insecure:
             yield "insecure_link", "insecure = true with it", self.insecure_link
+
+
+class GuestOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A guest that libvirt starts, see [A guest of libvirt](libvirt.md): the other host's node has libvirt start the
+    secondary, and after a failover `virsh list` is true on both hosts. `[qemu]` may be left out then, and `[[card]]`
+    for a guest with one card.
+    """
+
+    domain: Annotated[str, keys.text("the name of a domain, without slashes", r"[^/\x00-\x1f]{1,64}")]
+    """The domain's name, the same on both hosts. On the host of the secondary it is defined when it is needed."""
+
+    uri: Annotated[str, keys.text("qemu:///system, or qemu+unix:///system?socket=PATH", _LIBVIRT)] = "qemu:///system"
+    """This host's libvirtd, or virtqemud."""
 
 
 class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -429,6 +443,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """Directory for what must outlive a restart: role and term. Not in /run."""
 
     link: LinkOptions
+    guest: GuestOptions | None = None
     qemu: QemuOptions
     card: tuple[CardOptions, ...]
     disks: DisksOptions | None = None
@@ -446,7 +461,17 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
         """The node's own socket is not QEMU's; each card and each tap is named once."""
         if self.control.socket in (self.qemu.qmp, self.qemu.yank):
             yield "control.socket", "another path than QEMU's sockets", str(self.control.socket)
-        if self.disks is not None and not self.qemu.command:
+        if self.guest is not None:
+            for key in ("command", "environment"):
+                if found := getattr(self.qemu, key):
+                    yield f"qemu.{key}", "none, since libvirt starts guest.domain", found
+            if self.disks is not None:
+                yield (
+                    "disks",
+                    "no such table with guest.domain: a domain is protected without writable disks only",
+                    self.disks,
+                )
+        elif self.disks is not None and not self.qemu.command:
             yield "qemu.command", "the secondary's command line, since [disks] has this node write its disks", None
         for key in ("netdev", "tap"):
             given = [getattr(card, key) for card in self.card]

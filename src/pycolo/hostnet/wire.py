@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from pycolo.config import CardOptions
 from pycolo.errors import ConnectError, StateError
@@ -21,7 +21,7 @@ from pycolo.hostnet.facts import BridgePlace, Home, Link, Place, Seen
 from pycolo.hostnet.journal import Journal, Record, here
 from pycolo.hostnet.netlink import Netlink
 from pycolo.hostnet.offloads import follow_offloads
-from pycolo.hostnet.plan import Delete, Names, Step, Target, plan
+from pycolo.hostnet.plan import Delete, MakePrivateBridge, Names, Step, Target, plan
 from pycolo.hostnet.survey import bypassed, check_place, find_place, place_of_card, usable_tap
 
 _NAME_CHARACTERS_MAX: Final = 15
@@ -40,6 +40,17 @@ def node_tap_name(pair: str, number: int) -> str:
     return _PREFIX + name
 
 
+def private_bridge_name(pair: str, number: int) -> str:
+    """cop-vm1, cop-vm1.1 …: the bridge that a guest's tap is in while it is apart, where it has to be in one."""
+    return "cop-" + node_tap_name(pair, number).removeprefix(_PREFIX)
+
+
+def make_private_bridge(name: str) -> None:
+    """Make that bridge, for a tap that is made in it. Raises `ConnectError`."""
+    with Netlink() as netlink:
+        carry_out(netlink, Step(f"make {name}", (MakePrivateBridge(name),)))
+
+
 def journal_path(state: Path, number: int) -> Path:
     """The record of the card with this number, counted from 0."""
     return state / f"card-{number}.json"
@@ -52,10 +63,20 @@ class Wire:
         self.node_tap = node_tap_name(pair, number)
         self._pair = pair
         self._where = f"card[{number}]"
-        self._card = card
+        self._given = self._card = card
         self._private = private
         self._journal = Journal(journal_path(state, number))
         self._record: Record | None = None
+
+    def assume(self, bridge: str | None) -> None:
+        """Where the card names no bridge, this one is its place; None: none is."""
+        self._card = self._given if self._given.bridge is not None else replace(self._given, bridge=bridge)
+
+    @property
+    def home_bridge(self) -> str | None:
+        """The Linux bridge that `detach` puts the guest's tap into; None: another place, none, or not known yet."""
+        place = self._record.place if self._record is not None else None
+        return place.bridge if isinstance(place, BridgePlace) else None
 
     def prepare(self, tap: str) -> None:
         """Take the lock, remember what the tap is, and make the node's TAP, silenced and in no place.
@@ -131,13 +152,14 @@ class Wire:
         self.detach()
         with Netlink() as netlink:
             link = usable_tap(netlink, tap, self._where)
-            if find_place(netlink, link) is not None:
+            found = find_place(netlink, link)
+            if found is not None and found.bridge != self._private:
                 return
             place = (left.place or left.home.place) if left else None
             place = place or place_of_card(netlink, self._card, self._where)
             home = Home(tap=link.name, index=link.index, queue=link.queue, has_ipv6=link.has_ipv6, place=place)
-            seen = Seen(tap=link, tap_place=None, node=None, node_place=None)
-            for step in plan(seen, home, Names(self.node_tap, link.mac), place, Target.HOST):
+            seen = Seen(tap=link, tap_place=found, node=None, node_place=None)
+            for step in plan(seen, home, Names(self.node_tap, link.mac, self._private), place, Target.HOST):
                 carry_out(netlink, step)
 
     def follow_offloads(self) -> None:
@@ -187,6 +209,8 @@ class Wire:
 
     def _new_record(self, netlink: Netlink, link: Link) -> Record:
         place = find_place(netlink, link)
+        if isinstance(place, BridgePlace) and place.bridge == self._private:
+            place = None  # whoever made the tap has kept it apart from the beginning
         home = Home(tap=link.name, index=link.index, queue=link.queue, has_ipv6=link.has_ipv6, place=place)
         check_place(netlink, home.tap, place, self._card, self._where)
         boot, namespace = here()
@@ -244,7 +268,7 @@ class Wire:
 
 def _record_for(record: Record, target: Target, place: Place | None) -> Record:
     """While the node's TAP has a place, the guest's tap is to get that one; else what it had."""
-    return msgspec.structs.replace(record, place=place if target is Target.NODE else record.home.place)
+    return replace(record, place=place if target is Target.NODE else record.home.place)
 
 
 def standing(seen: Seen) -> Target:

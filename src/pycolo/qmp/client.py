@@ -27,12 +27,10 @@ from qemu.qmp.message import DeserializationError, Message, UnexpectedTypeError
 from qemu.qmp.qmp_client import BadReplyError, GreetingError, NegotiationError, ServerParseError
 
 from pycolo.errors import ConnectError, PeerError, QmpError, QmpTimeout, StateError
+from pycolo.qmp.monitor import COMMAND_TIMEOUT_S
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """From the first attempt to the end of the negotiation, which takes milliseconds. Allow more for a starting QEMU."""
-
-COMMAND_TIMEOUT_S: Final = 5.0
-"""A command takes about a millisecond; during a checkpoint it waits for the main loop, some tens of milliseconds."""
 
 CONNECT_PAUSE_S: Final = 0.05
 """Interval at which the socket is looked for: a QEMU takes some tenths of a second to start."""
@@ -62,7 +60,8 @@ _HINTS: Final = (
 )
 
 
-def _hint(error_class: str, description: str) -> str:
+def hint(error_class: str, description: str) -> str:
+    """What to do about an error of QEMU; empty: it speaks for itself."""
     if error_class == "CommandNotFound":
         return "this QEMU was built without it: use QEMU 7.2, 10.0 or 11.1 as Debian builds them"
     return next((hint for words, hint in _HINTS if words in description), "")
@@ -129,7 +128,7 @@ class Qmp:
         self._client = client
         self._is_closing = False
         if client.greeting is not None:
-            self.version = _version_of(client.greeting.QMP.version)
+            self.version = version_of(client.greeting.QMP.version)
         self._watcher = asyncio.get_running_loop().create_task(self._watch(client), name=f"{self.name}: QMP")
 
     async def _connected(self, deadline: float, timeout_s: float) -> "_Client":
@@ -245,8 +244,8 @@ class Qmp:
         except TimeoutError:
             raise QmpTimeout(self.name, command, timeout_s, "no answer from QEMU") from None
         except ExecuteError as error:
-            hint = _hint(error.error_class, str(error))
-            raise QmpError(self.name, command, error.error_class, str(error), hint) from error
+            advice = hint(error.error_class, str(error))
+            raise QmpError(self.name, command, error.error_class, str(error), advice) from error
         except (ExecInterruptedError, LibraryStateError) as error:
             await asyncio.wait((watcher,))
             raise ConnectError(
@@ -256,6 +255,17 @@ class Qmp:
             client.broken = f"it answered {command} with neither a result nor an error"
             client.abort()
             raise PeerError(f"{self.name}: QMP socket {self.path}: {client.broken}; closed") from error
+
+    async def pass_descriptor(self, descriptor: int, name: str) -> None:
+        """Give QEMU a copy of an open file, under `name`. Raises as `execute` does."""
+        client = self._client
+        if client is None or not self.is_connected:
+            raise ConnectError(f"{self.name}: getfd: no QMP connection to {self.path}: {self._reason}")
+        try:
+            client.send_fd_scm(descriptor)
+        except (OSError, LibraryStateError) as error:
+            raise ConnectError(f"{self.name}: getfd: {self.path}: {error}") from error
+        await self.execute("getfd", {"fdname": name})
 
     def _deliver(self, event: QmpEvent) -> None:
         _call(self._on_event, event)
@@ -326,7 +336,8 @@ def _call(callback: Callable[[Fact], None], fact: Fact) -> None:
         )
 
 
-def _version_of(version: Mapping[str, Any]) -> str:
+def version_of(version: Mapping[str, Any]) -> str:
+    """What query-version answers, and the greeting says: "7.2.22"."""
     numbers = version.get("qemu")
     if not isinstance(numbers, dict):
         return "?"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pycolo.errors import PeerError, QmpError
-from pycolo.qmp.client import Qmp
 from pycolo.qmp.commands import permitted
+from pycolo.qmp.monitor import Monitor
 from pycolo.qmp.tapflags import tap_has_vnet
 from pycolo.qmp.topology import FOLDERS, PROPERTIES, DevicePlace, device_places, ram_blocks
 from pycolo.qmp.versions import FORCE, Version, why_unknown
@@ -123,7 +123,7 @@ class Facts:
         return self.accelerator == "tcg"
 
 
-async def probe(qmp: Qmp, timeout_s: float = PROBE_TIMEOUT_S, *, is_forced: bool = False) -> Facts:
+async def probe(qmp: Monitor, timeout_s: float = PROBE_TIMEOUT_S, *, is_forced: bool = False) -> Facts:
     """Query everything; `timeout_s` applies to each query. Changes nothing in the VM.
 
     A QEMU of an unknown version is asked for its version only, unless `is_forced`. Raises the errors of `Qmp.execute`,
@@ -142,7 +142,7 @@ async def probe(qmp: Qmp, timeout_s: float = PROBE_TIMEOUT_S, *, is_forced: bool
         ) from error
 
 
-async def netdevs(qmp: Qmp, timeout_s: float = PROBE_TIMEOUT_S) -> dict[str, Netdev]:
+async def netdevs(qmp: Monitor, timeout_s: float = PROBE_TIMEOUT_S) -> dict[str, Netdev]:
     """Its network backends by their ids, without what only `probe` asks. Raises as `probe` does."""
     text = await _Asker(qmp, timeout_s).ask("human-monitor-command", **{"command-line": "info network"})
     lines = network_lines(text)[1]
@@ -152,7 +152,7 @@ async def netdevs(qmp: Qmp, timeout_s: float = PROBE_TIMEOUT_S) -> dict[str, Net
 class _Asker:
     """Queries with one time-out; remembers the last one, for the message about an answer that cannot be parsed."""
 
-    def __init__(self, qmp: Qmp, timeout_s: float) -> None:
+    def __init__(self, qmp: Monitor, timeout_s: float) -> None:
         self.name = qmp.name
         self.last = ""
         self._qmp = qmp

@@ -148,7 +148,7 @@ class _Assembly:
         served = {
             "status": self._other_status,
             "open-relay": guest.open_relay,
-            **guest.disks.orders,
+            **guest.orders,
             "force": host.findings.hear_force,
         }
         self._checking = Checking(config, self._pair, lambda: guest.secondary or guest.primary)

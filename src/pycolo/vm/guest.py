@@ -18,21 +18,22 @@ import structlog
 from pycolo.errors import ConnectError, PeerError, PycoloError, StateError
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact, Role
-from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER, Plan, PlanRun
+from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER
 from pycolo.link.orders import JsonObject
 from pycolo.node.datalinks import DataLinks
 from pycolo.node.guest import Answer
-from pycolo.node.planner import GivingUp, Handler, run_plan
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.cardrows import CardRows
 from pycolo.vm.checkpointdriver import CheckpointDriver
+from pycolo.vm.domainguest import domain_guest, why_missing
 from pycolo.vm.guestcheckpoints import GuestCheckpoints
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.hooks import Network
 from pycolo.vm.hostdisks import HostDisks
 from pycolo.vm.jobs import Job, Jobs
-from pycolo.vm.leftover import is_our_qemu
+from pycolo.vm.leftover import is_our_qemu, mark_of
 from pycolo.vm.pathslot import PathSlot
+from pycolo.vm.planrunner import PlanRunner
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.secondaryguest import SecondaryGuest, end_leftover
 from pycolo.vm.tapwiring import make_wiring
@@ -58,14 +59,17 @@ class VmGuest:
     def __init__(self, host: GuestHost) -> None:
         self._host = host
         self._slot = PathSlot(host)
-        self._wiring = make_wiring(host.config, Network(host.config, host.role, host.term))
+        self.domain = domain_guest(host.config)
+        self._wiring = make_wiring(host.config, Network(host.config, host.role, host.term), self.domain)
         self._rows = CardRows(host.config.qemu.directory, host.config.pair, host.term, len(host.config.card))
         self.disks = HostDisks(host)
+        self.orders = {**self.disks.orders, **({"domain": self.domain.hear} if self.domain is not None else {})}
+        """What the other node may ask of this guest, besides `open_relay`."""
         self._jobs = Jobs()
         self._keeping: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._attempt: Attempt | None = None
-        self._run: PlanRun | None = None
+        self._plans = PlanRunner()
         self._may_serve = False
         """This host's guest serves alone, so a QEMU that is found is connected to the network."""
         self.is_paused = False  # Pacemaker has not promoted this node, or has demoted it
@@ -93,7 +97,7 @@ class VmGuest:
             if self.primary.machine.is_there:
                 return True
             self.disks.settling.guest_gone()
-        return is_our_qemu(self._host.pid, self._host.config.qemu.qmp)
+        return is_our_qemu(self._host.pid, mark_of(self._host.config))
 
     def start(self) -> None:
         """See `Guest`."""
@@ -190,7 +194,7 @@ class VmGuest:
 
     def new_primary(self) -> PrimaryGuest:
         """Of a QEMU that is not connected yet."""
-        return PrimaryGuest(self._host, self._slot, self._wiring, self.checkpoints, self._gone)
+        return PrimaryGuest(self._host, self._slot, self._wiring, self.checkpoints, self._gone, self.domain)
 
     def _gone(self, text: str) -> None:
         """This host's QEMU has ended."""
@@ -289,23 +293,10 @@ class VmGuest:
 
     # ── the jobs ───────────────────────────────────────────────────────────────────────────────────────
 
-    async def _plan(self, plan: Plan, handlers: dict[str, Handler], giving_up: GivingUp | None = None) -> None:
-        self._run = run = PlanRun(plan)
-        log.info(f"plan {plan.name}")
-        try:
-            await run_plan(run, handlers, self._on_step, giving_up)
-        finally:
-            self._run = None
-
-    def _on_step(self, run: PlanRun) -> None:
-        task = run.task()
-        if task is not None:
-            log.debug(f"plan {run.plan.name}: {task.does}", undo=task.is_undo)
-
     async def _protect(self, attempt: Attempt) -> None:
         side = self.primary
         if side is None or self.is_paused or not side.machine.is_there:
-            missing = f"no guest to protect: no QEMU answers at qemu.qmp {self._host.config.qemu.qmp}"
+            missing = f"no guest to protect: {why_missing(self._host.config)}"
             attempt.fail("Pacemaker has not promoted this node" if self.is_paused else missing)
             return
         self._link = attempt.link
@@ -313,7 +304,7 @@ class VmGuest:
         try:
             await self.disks.settling.over()
             await self._host.try_host()
-            await self._plan(PROTECT, side.protect_handlers(attempt), attempt.giving_up)
+            await self._plans.run(PROTECT, side.protect_handlers(attempt), attempt.giving_up)
         except (PycoloError, OSError) as error:
             why = str(error) or type(error).__name__
         finally:
@@ -357,7 +348,7 @@ class VmGuest:
         if is_first and not side.is_wired and not side.is_tidy:
             await side.tidy()
         else:
-            await self._plan(GO_ALONE, side.alone_handlers())
+            await self._plans.run(GO_ALONE, side.alone_handlers())
         if not side.is_tidy:
             await self._wiring.serve_alone()
             if not side.is_wired:
@@ -379,12 +370,19 @@ class VmGuest:
                 self.pair_broken(text)
 
         side = SecondaryGuest(
-            self._host, self._slot, self._wiring, self._rows, self.disks.copies, on_gone=self._gone, on_broken=broken
+            self._host,
+            self._slot,
+            self._wiring,
+            self._rows,
+            self.disks.copies,
+            on_gone=self._gone,
+            on_broken=broken,
+            domain=self.domain,
         )
         self.secondary, self._link = side, link
         try:
             await self._host.try_host()
-            await self._plan(PREPARE_SECONDARY, side.prepare_handlers(link, data))
+            await self._plans.run(PREPARE_SECONDARY, side.prepare_handlers(link, data))
         except (PycoloError, OSError) as error:
             self.secondary = None
             answer(Fact.PREPARE_FAILED, str(error) or type(error).__name__)
@@ -412,7 +410,7 @@ class VmGuest:
             answer(*((Fact.SERVED, "") if self.primary is not None else (Fact.SERVE_FAILED, "this node has no guest")))
             return
         try:
-            await self._plan(TAKE_OVER, side.takeover_handlers())
+            await self._plans.run(TAKE_OVER, side.takeover_handlers())
         except (PycoloError, OSError) as error:
             why = str(error) or type(error).__name__
             log.error(f"the takeover is not done yet: {why}")
@@ -435,7 +433,7 @@ class VmGuest:
             if secondary is not None:
                 await secondary.discard()
             await end_leftover(self._host)
-            if left := [pid for pid in pids if is_our_qemu(pid, self._host.config.qemu.qmp)]:
+            if left := [pid for pid in pids if is_our_qemu(pid, mark_of(self._host.config))]:
                 raise PeerError(f"QEMU (process {left[0]}) has not ended")
             self._rows.discard()
             await self._wiring.leave()
@@ -488,7 +486,7 @@ class VmGuest:
 
     def plan_status(self) -> dict[str, Any] | None:
         """The plan under way, for the status."""
-        return self._run.to_status() if self._run is not None else None
+        return self._plans.status()
 
     def disk_status(self) -> list[dict[str, Any]]:
         """The disks that are copied, for the status."""

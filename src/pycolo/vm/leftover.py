@@ -7,12 +7,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from pycolo.config import PairConfig
+from pycolo.domain.host import process_mark
+
 END_S: Final = 5.0
 """How long a killed QEMU may take to be gone."""
 
 
-def end_leftover_qemu(pid: int, qmp: Path) -> bool:
-    """Kill the process `pid` if it has `qmp` on its command line; whether there was one. Blocks until it is gone.
+def mark_of(config: PairConfig) -> bytes:
+    """What this host's QEMU has on its command line, and no other program's."""
+    return os.fsencode(config.qemu.qmp) if config.guest is None else process_mark(config.guest.domain)
+
+
+def end_leftover_qemu(pid: int, mark: bytes) -> bool:
+    """Kill the process `pid` if it has `mark` on its command line; whether there was one. Blocks until it is gone.
 
     Process ids come again: nothing else may be killed.
     """
@@ -21,7 +29,7 @@ def end_leftover_qemu(pid: int, qmp: Path) -> bool:
     except OSError:
         return False
     try:
-        if not is_our_qemu(pid, qmp):
+        if not is_our_qemu(pid, mark):
             return False
         signal.pidfd_send_signal(fd, signal.SIGKILL)
         poller = select.poll()
@@ -42,7 +50,7 @@ def end_waiting_qemus(qmp: Path) -> None:
     """
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and _waits(process):
-            end_leftover_qemu(int(process.name), qmp)
+            end_leftover_qemu(int(process.name), os.fsencode(qmp))
 
 
 def _waits(process: Path) -> bool:
@@ -53,9 +61,9 @@ def _waits(process: Path) -> bool:
     return any(pair == (b"-incoming", b"defer") for pair in pairwise(words))
 
 
-def is_our_qemu(pid: int, qmp: Path) -> bool:
-    """Whether `pid` runs, with `qmp` on its command line."""
+def is_our_qemu(pid: int, mark: bytes) -> bool:
+    """Whether `pid` runs, with `mark` on its command line."""
     try:
-        return pid > 0 and os.fsencode(qmp) in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return pid > 0 and mark in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -17,10 +17,11 @@ from pycolo.config import QemuOptions
 from pycolo.errors import ConnectError, PeerError, QmpError
 from pycolo.qmp.client import Qmp, QmpEvent
 from pycolo.qmp.commands import permitted
+from pycolo.qmp.monitor import Monitor
 from pycolo.qmp.probe import Facts, Netdev, netdevs, probe
-from pycolo.qmp.process import with_process
+from pycolo.qmp.process import with_process, with_taps
 from pycolo.qmp.yank import MIGRATION, yank
-from pycolo.transport.occupied import owner_of_path
+from pycolo.vm.monitorsource import MonitorSource, SocketSource
 
 KILL_S: Final = 5.0
 """How long a QEMU may take to be gone after SIGKILL: it may be in the middle of freeing its memory."""
@@ -38,18 +39,29 @@ log = structlog.get_logger("colo")
 
 EventFilter = Callable[[QmpEvent], bool]
 
+T = TypeVar("T")
+
 
 class Machine:
-    """One QEMU. `on_event(event)` in asyncio's thread; `on_gone(text)` once, when the process has ended."""
+    """One QEMU. `on_event(event)` in asyncio's thread; `on_gone(text)` once, when the process has ended.
+
+    `source`: the way to its monitor; None: the QMP socket of `options`.
+    """
 
     def __init__(
-        self, options: QemuOptions, name: str, on_event: Callable[[QmpEvent], None], on_gone: Callable[[str], None]
+        self,
+        options: QemuOptions,
+        name: str,
+        on_event: Callable[[QmpEvent], None],
+        on_gone: Callable[[str], None],
+        source: MonitorSource | None = None,
     ) -> None:
         self.pid = 0
-        self.qmp: Qmp | None = None
+        self.qmp: Monitor | None = None
         self.version = ""
         self._yank: Qmp | None = None
         self._options = options
+        self._source: MonitorSource = SocketSource(options.qmp, options.yank) if source is None else source
         self._name = name
         self._on_event = on_event
         self._on_gone = on_gone
@@ -98,24 +110,24 @@ class Machine:
                 )
         except OSError as error:
             raise ConnectError(f"qemu.command {command[0]}: {error.strerror or error}") from error
-        self._watch(self._process.pid)
+        self.watch(self._process.pid)
 
     async def connect(self, timeout_s: float = CONNECT_S) -> None:
         """Connect to the QMP socket. Raises `ConnectError`, `PeerError`."""
-        qmp = Qmp(Path(self._options.qmp), self._name, self._heard, self._qmp_closed)
+        opening = self._source.open(self._name, self._heard, self._qmp_closed, timeout_s)
         try:
-            await self._unless_ended(qmp.connect(timeout_s))
+            qmp = await self._unless_ended(opening)
         except ConnectError as error:
             if self._ended.is_set():
                 raise ConnectError(await self._how_it_ended()) from error
             raise ConnectError(f"{error}{self._last_words()}") from error
         self.qmp = qmp
         if self._pidfd < 0:
-            self._watch(_peer_pid(self._options.qmp))
+            self.watch(self._source.pid())
         self.version = qmp.version
         await self._connect_yank(timeout_s)
 
-    async def _unless_ended(self, connecting: Coroutine[Any, Any, None]) -> None:
+    async def _unless_ended(self, connecting: Coroutine[Any, Any, T]) -> T:
         """Await `connecting`, unless QEMU has ended. Raises `ConnectError`, and what `connecting` raises."""
         trying = self._loop.create_task(connecting)
         ending = self._loop.create_task(self._ended.wait())
@@ -123,7 +135,7 @@ class Machine:
             await asyncio.wait((trying, ending), return_when=asyncio.FIRST_COMPLETED)
             if not trying.done():
                 raise ConnectError(await self._how_it_ended())
-            await trying
+            return await trying
         finally:
             trying.cancel()
             ending.cancel()
@@ -141,9 +153,10 @@ class Machine:
 
         Raises `ConnectError` when QEMU ends meanwhile.
         """
-        if self._options.yank is None or (self._yank is not None and self._yank.is_connected):
+        path = self._source.yank
+        if path is None or (self._yank is not None and self._yank.is_connected):
             return
-        line = Qmp(self._options.yank, f"{self._name} (yank)", lambda event: None, lambda text: None)
+        line = Qmp(path, f"{self._name} (yank)", lambda event: None, lambda text: None)
         try:
             await self._unless_ended(line.connect(timeout_s))
         except (ConnectError, PeerError) as error:
@@ -159,8 +172,8 @@ class Machine:
         if line is not None and line.is_connected:
             await yank(line, [MIGRATION])
 
-    def _watch(self, pid: int) -> None:
-        """Watch for the end of the process."""
+    def watch(self, pid: int) -> None:
+        """Watch for the end of the process; 0: it is not known."""
         self.pid = pid
         if pid <= 0:
             return
@@ -259,14 +272,22 @@ class Machine:
         capabilities = [{"capability": name, "state": state} for name, state in wanted.items()]
         await self.execute("migrate-set-capabilities", {"capabilities": capabilities})
 
-    async def migrate(self, uri: str) -> None:
-        """Start a migration. Raises `PeerError`, `ConnectError`.
+    @property
+    def passes_descriptors(self) -> bool:
+        """Whether QEMU gets its end of a stream from this node: it may not, or cannot, open the node's sockets."""
+        return self._source.passes_descriptors
+
+    async def migrate(self, uri: str, descriptor: int | None = None) -> None:
+        """Start a migration; to `descriptor`, passed under the name in `uri` (fd:NAME). Raises `PeerError`,
+        `ConnectError`.
 
         QEMU 10.0 refuses one while it still tidies up after the last, though that has ended and answers so.
         """
         until_s = self._loop.time() + TIDY_S
         while True:
             try:
+                if descriptor is not None:
+                    await self._connected().pass_descriptor(descriptor, uri.removeprefix("fd:"))
                 await self.execute("migrate", {"uri": uri})
                 return
             except QmpError as error:
@@ -277,15 +298,16 @@ class Machine:
     async def probe(self, *, is_forced: bool) -> Facts:
         """Query what it is and supports. Raises `PeerError`, also for an unknown version, and `ConnectError`."""
         facts = await probe(self._connected(), is_forced=is_forced)
-        return await asyncio.to_thread(with_process, facts, self.pid)
+        return await asyncio.to_thread(with_process, facts, self.pid, await self._source.taps())
 
     async def netdevs(self) -> Mapping[str, Netdev]:
         """Its network backends, by their ids. Raises `PeerError`, `ConnectError`."""
-        return await netdevs(self._connected())
+        found = await netdevs(self._connected())
+        return await asyncio.to_thread(with_taps, found, self.pid, await self._source.taps())
 
-    def _connected(self) -> Qmp:
+    def _connected(self) -> Monitor:
         if self.qmp is None:
-            raise ConnectError(f"{self._name}: QEMU is not there (no QMP connection to {self._options.qmp})")
+            raise ConnectError(f"{self._name}: QEMU is not there (no connection to {self._source.where})")
         return self.qmp
 
     async def wait_for(self, wanted: EventFilter, timeout_s: float, what: str) -> QmpEvent:
@@ -324,11 +346,3 @@ class Machine:
         for _, future in self._waiting:
             if not future.done():
                 future.set_exception(ConnectError(text))
-
-
-def _peer_pid(path: Path) -> int:
-    """The process that listens at a unix socket; 0 when the kernel does not say."""
-    try:
-        return owner_of_path(path, CONNECT_S)[0]
-    except OSError:
-        return 0

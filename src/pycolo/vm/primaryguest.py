@@ -4,7 +4,6 @@ Methods named after a plan's steps are the handlers of these steps (`pycolo.fail
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,15 +30,17 @@ from pycolo.vm.barrier import PrimaryBarrier
 from pycolo.vm.cardrows import CardRows
 from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.curing import Curing
+from pycolo.vm.domainguest import DomainGuest
 from pycolo.vm.firstsync import FirstSync
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.guestwiring import GuestWiring
 from pycolo.vm.machine import Machine
 from pycolo.vm.memorysample import MemorySample, open_sample
+from pycolo.vm.outgoing import OutgoingStream
 from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot
 from pycolo.vm.primarydisks import PrimaryDisks
 from pycolo.vm.primarypaths import PrimaryPaths
-from pycolo.vm.relay import Relay, listen_for_stream
+from pycolo.vm.relay import Relay
 from pycolo.vm.secondaryguest import SecondaryGuest
 
 CHECKPOINT_DELAY_MS: Final = 1_000_000_000
@@ -70,18 +71,21 @@ class PrimaryGuest:
         wiring: GuestWiring,
         checkpoints: CheckpointDriver,
         on_gone: Callable[[str], None],
+        domain: DomainGuest | None = None,
     ) -> None:
+        """`domain`: the guest is a domain of libvirt."""
         self._host = host
+        self._domain = domain
         self._checkpoints = checkpoints
         self._on_gone = on_gone
         self._config = host.config
-        self._directory = Path(host.config.qemu.directory)
         self._attempt: Attempt | None = None
         self._relay: Relay | None = None
         self._link: RawLink | None = None
-        self._listening: socket.socket | None = None
+        self._outgoing = OutgoingStream(Path(host.config.qemu.directory) / "relay.sock")
         self._first: FirstSync | None = None
-        self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end)
+        source = None if domain is None else domain.source
+        self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end, source)
         self.paths = PrimaryPaths(host, slot, wiring, self._differ, self._strayed)
         self.disks = PrimaryDisks(host, lambda: self.machine, self._disk_lost)
         self.facts: Facts | None = None
@@ -152,6 +156,8 @@ class PrimaryGuest:
         except PeerError:  # an older node knows no such order
             if findings.is_forced:
                 raise
+        if self._domain is not None:
+            await self._domain.tell(self._host.ask_peer)
         await self.disks.agree()
         timeout_s = (self._config.qemu.start_timeout_ms + self._config.arbiter.timeout_ms) / 1000 + RELAY_S
         answer = await self._host.ask_peer("prepare", {"epoch": epoch.number}, timeout_s)
@@ -180,7 +186,7 @@ class PrimaryGuest:
     async def open_relay(self) -> None:
         """Open both ends of the migration stream: a unix socket for this QEMU, a connection to the other node."""
         await self._drop_relay()
-        self._listening = listen_for_stream(self._relay_path)
+        self._outgoing.open(self.machine)
         arrival = self._host.expect_link(Channel.MIGRATION)
         await self._host.ask_peer("open-relay")
         async with asyncio.timeout(RELAY_S):
@@ -200,19 +206,11 @@ class PrimaryGuest:
 
     async def migrate(self) -> None:
         """Start the migration into COLO, through the relay."""
-        assert self._listening is not None
         attempt, link = self._present, self._link
         assert link is not None
         curing = Curing(self.machine, self._known, "primary")
         await curing.apply(Moment.BEFORE_MIGRATE)
-        loop = asyncio.get_running_loop()
-        accepting = loop.create_task(loop.sock_accept(self._listening))
-        try:
-            await self.machine.migrate(f"unix:{self._relay_path}")
-            async with asyncio.timeout(RELAY_S):
-                guest, _ = await accepting
-        finally:
-            accepting.cancel()
+        guest = await self._outgoing.begin(self.machine)
         self._relay = Relay(
             guest,
             link,
@@ -322,11 +320,7 @@ class PrimaryGuest:
 
     async def _drop_relay(self) -> None:
         self._host.forget_link(Channel.MIGRATION)
-        if self._listening is not None:
-            self._listening.close()
-            self._listening = None
-            with suppress(OSError):
-                self._relay_path.unlink()
+        self._outgoing.close()
         relay, self._relay = self._relay, None
         link, self._link = self._link, None
         if relay is not None:
@@ -365,10 +359,6 @@ class PrimaryGuest:
         except (PeerError, ConnectError):
             if self._attempt is None or not self._attempt.is_whole:
                 raise
-
-    @property
-    def _relay_path(self) -> Path:
-        return self._directory / "relay.sock"
 
     # ── the barrier ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -30,9 +30,10 @@ from pycolo.vm.barrier import SecondaryBarrier
 from pycolo.vm.cardrows import CardRows
 from pycolo.vm.commandline import qmp_arguments
 from pycolo.vm.curing import Curing
+from pycolo.vm.domainguest import DomainGuest
 from pycolo.vm.guesthost import GuestHost, open_raw
 from pycolo.vm.guestwiring import GuestWiring
-from pycolo.vm.leftover import end_leftover_qemu, end_waiting_qemus
+from pycolo.vm.leftover import end_leftover_qemu, end_waiting_qemus, mark_of
 from pycolo.vm.machine import Machine
 from pycolo.vm.nodeoptions import node_options
 from pycolo.vm.paths import make_secondary_path
@@ -66,12 +67,14 @@ class SecondaryGuest:
         *,
         on_gone: Callable[[str], None],
         on_broken: Callable[[str], None],
+        domain: DomainGuest | None = None,
     ) -> None:
         """`on_gone(text)`: its process has ended. `on_broken(text)`: the migration stream has, or COLO.
 
-        A takeover writes `rows`.
+        A takeover writes `rows`. `domain`: the guest is a domain of libvirt.
         """
         self._host = host
+        self._domain = domain
         self._slot = slot
         self._wiring = wiring
         self._rows = rows
@@ -84,7 +87,9 @@ class SecondaryGuest:
         self._relay: Relay | None = None
         self._curing: Curing | None = None
         self._replied_us: int | None = None
-        self.machine = Machine(host.config.qemu, f"{host.config.pair} (secondary)", self._heard_event, on_gone)
+        source = None if domain is None else domain.source
+        name = f"{host.config.pair} (secondary)"
+        self.machine = Machine(host.config.qemu, name, self._heard_event, on_gone, source)
         self.paths: list[SecondaryPath] = []
         self.facts: Facts | None = None
 
@@ -108,8 +113,14 @@ class SecondaryGuest:
         }
 
     async def start_qemu(self) -> None:
-        """Start the configured command. Without one, a QEMU with -incoming defer is running already."""
-        if self._config.qemu.command:
+        """Start the domain or the command. Without either, a QEMU with -incoming defer is running already."""
+        if self._domain is not None:
+            await end_leftover(self._host)
+            await self._domain.gone()
+            await self._wiring.leave()
+            self.machine.watch(await self._domain.start())
+            self._host.note_pid(self.machine.pid)
+        elif self._config.qemu.command:
             await end_leftover(self._host)
             await asyncio.to_thread(end_waiting_qemus, self._config.qemu.qmp)
             await self._wiring.leave()
@@ -349,5 +360,5 @@ class SecondaryGuest:
 async def end_leftover(host: GuestHost) -> None:
     """Kill the QEMU that an earlier process of this node has left: see `leftover`. Raises `PycoloError`."""
     if host.pid:
-        await asyncio.to_thread(end_leftover_qemu, host.pid, host.config.qemu.qmp)
+        await asyncio.to_thread(end_leftover_qemu, host.pid, mark_of(host.config))
         host.note_pid(0)

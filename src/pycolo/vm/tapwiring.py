@@ -18,11 +18,12 @@ import structlog
 from pycolo.config import PairConfig
 from pycolo.errors import ConfigError
 from pycolo.hostnet.trial import send_trial
-from pycolo.hostnet.wire import Wire
+from pycolo.hostnet.wire import Wire, private_bridge_name
 from pycolo.qmp.probe import Facts, Netdev
 from pycolo.transport.guesttap import GuestTap, open_guest
 from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import parse_port
+from pycolo.vm.domainguest import DomainGuest
 from pycolo.vm.guestwiring import CardPorts
 from pycolo.vm.hooks import Network
 
@@ -168,10 +169,12 @@ class TapWiring:
             await asyncio.to_thread(getattr(card.wire, what))
 
 
-def make_wiring(config: PairConfig, hooks: Network) -> TapWiring:
-    """As the node's file says."""
-    cards = [
-        Card(card.netdev, card.tap, Wire(config.pair, number, card, config.state))
-        for number, card in enumerate(config.card)
-    ]
+def make_wiring(config: PairConfig, hooks: Network, domain: DomainGuest | None = None) -> TapWiring:
+    """As the node's file says. `domain`: libvirt is told where the taps are."""
+    cards = []
+    for number, card in enumerate(config.card):
+        private = None if domain is None else private_bridge_name(config.pair, number)
+        wire = Wire(config.pair, number, card, config.state, private)
+        placed: CardWire = wire if domain is None else domain.wire(number, card.netdev, wire)
+        cards.append(Card(card.netdev, card.tap, placed))
     return TapWiring(cards, hooks)

@@ -105,6 +105,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "the guest as its node sees it",
         ("vm/attempt vm/guesthost vm/guestwiring vm/pathslot vm/primaryguest vm/primarypaths vm/secondaryguest"),
     ),
+    "unit/vm/test_domainguest.py": ("both ways to a monitor", "qmp/monitor vm/monitorsource"),
     "unit/vm/test_disksettling.py": ("its parts, put together", "vm/hostdisks"),
     "unit/vm/test_parts.py": ("small parts of a node", "link/orders vm/hooks vm/leftover vm/statefile"),
     "unit/vm/test_paths.py": ("what a configuration means for the data path", "vm/nodeoptions"),
@@ -112,6 +113,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 
 # files of a package's folder with tests that belong to no single module -> why
 TOPICS = {
+    "config/test_guest.py": "a domain, and what may be left out with it",
     "config/test_cards.py": "one table of the file, with all that it excludes",
     "cli/test_commands.py": "what all commands have in common",
     "cli/test_imports.py": "what a command imports",

@@ -77,7 +77,7 @@ def is_untouched(node):
     """The guest runs by itself; nothing of COLO is left in its QEMU and its network, and nothing of it in the node."""
     qemu, side = node.qemu, node.guest.primary
     assert (node.wiring.where, node.wiring.has_taps, qemu.mode, qemu.is_running) == ("its bridge", False, "none", True)
-    assert (bool(side.paths), side._relay, side._listening) == (False, None, None)
+    assert (bool(side.paths), side._relay, side._outgoing._listening) == (False, None, None)
     assert node.guest.plan_status() is None
 
 

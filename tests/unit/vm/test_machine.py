@@ -270,7 +270,9 @@ def test_its_process_is_asked_for_what_it_does_not_say(tmp_path: Path, monkeypat
         return FACTS
 
     monkeypatch.setattr(machines, "probe", probed)
-    monkeypatch.setattr(machines, "with_process", lambda facts, pid: replace(facts, has_vhost=pid == os.getpid()))
+    monkeypatch.setattr(
+        machines, "with_process", lambda facts, pid, known: replace(facts, has_vhost=pid == os.getpid())
+    )
 
     async def scene() -> None:
         async with FakeQmp(tmp_path / "qmp.sock"), machine(options(tmp_path)) as (one, _):

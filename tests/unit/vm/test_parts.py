@@ -121,11 +121,11 @@ def test_only_a_process_with_our_socket_is_killed() -> None:
     ours = sleeper("-qmp", "unix:/run/x/qmp.sock,server=on")
     other = sleeper("-qmp", "unix:/run/y/qmp.sock,server=on")
     try:
-        assert end_leftover_qemu(ours.pid, Path("/run/x/qmp.sock"))
+        assert end_leftover_qemu(ours.pid, b"/run/x/qmp.sock")
         assert ours.wait(DEADLINE_S) != 0
-        assert not end_leftover_qemu(other.pid, Path("/run/x/qmp.sock"))
+        assert not end_leftover_qemu(other.pid, b"/run/x/qmp.sock")
         assert other.poll() is None
-        assert not end_leftover_qemu(ours.pid, Path("/run/x/qmp.sock")), "it is gone"
+        assert not end_leftover_qemu(ours.pid, b"/run/x/qmp.sock"), "it is gone"
     finally:
         for process in (ours, other):
             process.kill()

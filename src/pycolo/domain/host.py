@@ -1,0 +1,219 @@
+"""This host's libvirt, asked and told about one domain. Each method is one or a few calls, with a time-out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+from pycolo.domain.connection import CALL_S, Connection
+from pycolo.domain.definition import (
+    Placed,
+    Portrait,
+    arguments_of,
+    moved_interface,
+    placed,
+    portrait,
+    secondary_xml,
+    taps,
+)
+from pycolo.domain.library import Library
+from pycolo.errors import PeerError
+
+START_S: Final = 20.0
+"""libvirt starts a QEMU in half a second, and waits for it itself; a busy host takes longer."""
+
+PIDS: Final = Path("/run/libvirt/qemu")
+"""Where libvirt notes a domain's process: its interface for programs does not say it."""
+
+T = TypeVar("T")
+
+
+class Domain(NamedTuple):
+    """A domain of this host, at one moment."""
+
+    uuid: str
+    is_active: bool
+    is_persistent: bool
+    starts_by_itself: bool
+    has_saved_state: bool
+    xml: str
+    """The definition of the domain that runs, or of the next start."""
+
+
+class Versions(NamedTuple):
+    """libvirt's numbers: 9000000 is 9.0.0."""
+
+    libvirt: int
+    hypervisor: int
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return f"libvirt {_dotted(self.libvirt)}, QEMU {_dotted(self.hypervisor)}"
+
+
+def _dotted(number: int) -> str:
+    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
+
+
+class DomainHost:
+    """`name`: of the domain; `connection`: to this host's libvirtd."""
+
+    def __init__(self, name: str, connection: Connection, pids: Path = PIDS) -> None:
+        self.name = name
+        self.connection = connection
+        self._pids = pids
+
+    def pid(self) -> int:
+        """The process of the domain that runs; 0: it does not, or libvirt does not note it here."""
+        try:
+            pid = int((self._pids / f"{self.name}.pid").read_text(encoding="ascii"))
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return 0
+        return pid if process_mark(self.name) in words else 0
+
+    async def find(self) -> Domain | None:
+        """None: this host has no domain of this name. Raises `ConnectError`, `PeerError`."""
+
+        def find(connection: Any, library: Library) -> Domain | None:
+            found = _lookup(connection, library, self.name)
+            if found is None:
+                return None
+            is_persistent = bool(found.isPersistent())
+            return Domain(
+                uuid=found.UUIDString(),
+                is_active=bool(found.isActive()),
+                is_persistent=is_persistent,
+                starts_by_itself=is_persistent and bool(found.autostart()),
+                has_saved_state=is_persistent and bool(found.hasManagedSaveImage(0)),
+                xml=found.XMLDesc(0),
+            )
+
+        return await self._call("find", find)
+
+    async def versions(self) -> Versions:
+        """Of this host's daemon and of the QEMU that it uses. Raises `ConnectError`, `PeerError`."""
+
+        def ask(connection: Any, library: Library) -> Versions:
+            return Versions(connection.getLibVersion(), connection.getVersion())
+
+        return await self._call("version", ask)
+
+    async def portrait(self, own: Sequence[str]) -> Portrait:
+        """See `definition.portrait`. Raises `ConnectError`, `PeerError`."""
+
+        def read(connection: Any, library: Library) -> tuple[str, str, str | None]:
+            core = library.core
+            found = connection.lookupByName(self.name)
+            running = core.VIR_DOMAIN_XML_MIGRATABLE | core.VIR_DOMAIN_XML_SECURE
+            kept = core.VIR_DOMAIN_XML_INACTIVE | core.VIR_DOMAIN_XML_SECURE
+            return found.UUIDString(), found.XMLDesc(running), found.XMLDesc(kept) if found.isPersistent() else None
+
+        uuid, migratable, inactive = await self._call("definition", read)
+        return portrait(self.name, uuid, migratable, inactive, own)
+
+    async def start_secondary(self, told: Portrait, arguments: Sequence[str], bridges: Mapping[str, str]) -> int:
+        """Define the domain as the other host has it, and start it paused, for the primary's state; its process.
+
+        Raises `ConnectError`, `PeerError`, also for a domain of this name that runs here.
+        """
+        xml = secondary_xml(told, arguments, bridges)
+
+        def start(connection: Any, library: Library) -> None:
+            found = _lookup(connection, library, self.name)
+            if found is not None and found.isActive():
+                raise PeerError(
+                    f"domain {self.name} runs on this host too, and not for this pair: virsh destroy {self.name} "
+                    "here, unless it is the one that is to be protected"
+                )
+            if found is not None and found.UUIDString() != told.uuid:
+                raise PeerError(
+                    f"domain {self.name} of this host is another one (UUID {found.UUIDString()}, the primary's has "
+                    f"{told.uuid}): virsh undefine or rename it"
+                )
+            if told.inactive is not None:
+                connection.defineXML(told.inactive).setAutostart(0)
+            connection.createXML(xml, library.core.VIR_DOMAIN_START_PAUSED)
+
+        await self._call("start", start, START_S)
+        pid = self.pid()
+        if not pid:
+            raise PeerError(
+                f"domain {self.name} was started, and {self._pids}/{self.name}.pid does not name its process"
+            )
+        return pid
+
+    async def waits_here(self, argument: str) -> bool:
+        """Whether a domain runs, paused, with this argument of QEMU: an earlier process of the node has left it.
+
+        Raises `ConnectError`, `PeerError`.
+        """
+
+        def ask(connection: Any, library: Library) -> bool:
+            found = _lookup(connection, library, self.name)
+            if found is None or not found.isActive() or argument not in arguments_of(found.XMLDesc(0)):
+                return False
+            return bool(found.state()[0] == library.core.VIR_DOMAIN_PAUSED)
+
+        return await self._call("state", ask)
+
+    async def is_active(self) -> bool:
+        """Whether it runs. Raises `ConnectError`, `PeerError`."""
+
+        def ask(connection: Any, library: Library) -> bool:
+            found = _lookup(connection, library, self.name)
+            return found is not None and bool(found.isActive())
+
+        return await self._call("state", ask)
+
+    async def start(self) -> None:
+        """Start it as `virsh start` does. Raises `ConnectError`, `PeerError`."""
+        await self._call("start", lambda connection, _: connection.lookupByName(self.name).create(), START_S)
+
+    async def placed(self, netdev: str) -> Placed | None:
+        """Where libvirt believes a card's tap to be; None: the domain does not run.
+
+        Raises `ConnectError`, `PeerError`.
+        """
+
+        def ask(connection: Any, library: Library) -> Placed | None:
+            found = _lookup(connection, library, self.name)
+            return placed(found.XMLDesc(0), netdev) if found is not None and found.isActive() else None
+
+        return await self._call(f"card {netdev}", ask)
+
+    async def taps(self) -> dict[str, str]:
+        """Netdev → interface, of the domain that runs. Raises `ConnectError`, `PeerError`."""
+        found = await self.find()
+        return taps(found.xml) if found is not None and found.is_active else {}
+
+    async def move_card(self, netdev: str, bridge: str) -> None:
+        """Let libvirt move a card's tap to a bridge, and believe it there. The tap must be in no bridge.
+
+        Raises `ConnectError`, `PeerError`.
+        """
+
+        def move(connection: Any, library: Library) -> None:
+            found = connection.lookupByName(self.name)
+            element = moved_interface(found.XMLDesc(0), netdev, bridge)
+            found.updateDeviceFlags(element, library.core.VIR_DOMAIN_AFFECT_LIVE)
+
+        await self._call(f"card {netdev} into {bridge}", move)
+
+    async def _call(self, what: str, function: Callable[[Any, Library], T], timeout_s: float = CALL_S) -> T:
+        return await self.connection.call(f"domain {self.name}: {what}", function, timeout_s)
+
+
+def _lookup(connection: Any, library: Library, name: str) -> Any:
+    try:
+        return connection.lookupByName(name)
+    except library.core.libvirtError as error:
+        if error.get_error_code() == library.core.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def process_mark(name: str) -> bytes:
+    """What the command line of a domain's QEMU has, and no other's."""
+    doubled = name.replace(",", ",,")
+    return b"guest=" + doubled.encode() + b","

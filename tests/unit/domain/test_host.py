@@ -1,0 +1,100 @@
+"""What a node asks and tells its host's libvirt about one domain."""
+
+import asyncio
+import os
+
+import pytest
+
+from pycolo.domain.connection import Connection
+from pycolo.domain.definition import Placed, arguments_of, interfaces
+from pycolo.domain.host import DomainHost, Versions, process_mark
+from pycolo.errors import PeerError
+from support.standinlibvirt import UUID, StandInDaemon
+
+OWN = ("-qmp", "unix:/q", "-incoming", "defer")
+
+
+def play(scene, *names, pids=None):
+    daemon = StandInDaemon(*names)
+
+    async def limited():
+        async with asyncio.timeout(20):
+            connection = Connection("u", daemon.library)
+            await scene(DomainHost("vm1", connection, pids) if pids else DomainHost("vm1", connection), daemon)
+
+    asyncio.run(limited())
+
+
+def test_a_domain_is_found_with_what_a_check_needs():
+    async def scene(host, daemon):
+        found = await host.find()
+        assert (found.uuid, found.is_active, found.is_persistent, found.starts_by_itself) == (UUID, True, True, False)
+        daemon.domains["vm1"].starts = 1
+        daemon.domains["vm1"].is_saved = True
+        found = await host.find()
+        assert (found.starts_by_itself, found.has_saved_state) == (True, True)
+        assert await host.versions() == Versions(9_000_000, 7_002_022)
+        assert (await host.versions()).shown == "libvirt 9.0.0, QEMU 7.2.22"
+        del daemon.domains["vm1"]
+        assert await host.find() is None
+        assert not await host.is_active()
+
+    play(scene, "vm1")
+
+
+def test_a_secondary_is_defined_as_on_the_other_host_and_started_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(DomainHost, "pid", lambda host: 77)
+    told = []
+
+    async def first(host, daemon):
+        told.append(await host.portrait(OWN))
+
+    async def scene(host, daemon):
+        assert await host.start_secondary(told[0], OWN, {"hostnet0": "cop-vm1"}) == 77
+        assert daemon.domains["vm1"].starts == 0
+        made = daemon.created[0]
+        assert arguments_of(made) == OWN
+        assert [card.bridge for card in interfaces(made)] == ["cop-vm1", "br1"]
+        assert await host.waits_here("unix:/q")
+        assert not await host.waits_here("unix:/other")
+        with pytest.raises(PeerError, match=r"runs on this host too.*virsh destroy vm1"):
+            await host.start_secondary(told[0], OWN, {})
+
+    play(first, "vm1")
+    play(scene)
+
+
+def test_another_domain_of_the_same_name_is_not_replaced(monkeypatch):
+    monkeypatch.setattr(DomainHost, "pid", lambda host: 77)
+
+    async def scene(host, daemon):
+        told = await host.portrait(OWN)
+        daemon.domains["vm1"].is_on = False
+        daemon.domains["vm1"].xml = daemon.domains["vm1"].xml.replace(UUID, "0" * 36)
+        with pytest.raises(PeerError, match=rf"another one .UUID 0+, the primary's has {UUID}"):
+            await host.start_secondary(told, OWN, {})
+        assert not daemon.created
+
+    play(scene, "vm1")
+
+
+def test_a_card_is_moved_by_libvirt_which_believes_it_there_then():
+    async def scene(host, daemon):
+        assert await host.placed("hostnet1") == Placed("vnet1", "br1")
+        await host.move_card("hostnet1", "cop-vm1.1")
+        assert await host.placed("hostnet1") == Placed("vnet1", "cop-vm1.1")
+        assert await host.placed("hostnet0") == Placed("vnet0", "br0")
+        daemon.domains["vm1"].is_on = False
+        assert await host.placed("hostnet0") is None
+
+    play(scene, "vm1")
+
+
+def test_the_process_is_that_of_the_domain_or_none(tmp_path):
+    async def scene(host, daemon):
+        assert host.pid() == 0
+        (tmp_path / "vm1.pid").write_text(f"{os.getpid()}\n")
+        assert host.pid() == 0, "a process of another program has this number by now"
+
+    play(scene, pids=tmp_path)
+    assert process_mark("a,b") == b"guest=a,,b,"

@@ -1,0 +1,190 @@
+"""A guest that libvirt has started, as its node sees it: the way to its monitor, and the other host's domain."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from pycolo.config import parse
+from pycolo.domain.anymonitor import DomainMonitor
+from pycolo.domain.connection import Connection
+from pycolo.domain.definition import arguments_of, interfaces
+from pycolo.domain.host import DomainHost
+from pycolo.errors import ConnectError, PeerError, StateError
+from pycolo.qmp.client import Qmp
+from pycolo.vm import domainguest
+from pycolo.vm.domainguest import DomainGuest, DomainSource, domain_guest, why_missing
+from support.fakeqmp import FakeQmp
+from support.standinlibvirt import StandInDaemon
+
+FILE = """
+pair = "vm1"
+role = "primary"
+state = "{place}/state"
+[link]
+listen = "10.0.0.1:9000"
+peer = "10.0.0.2:9000"
+insecure = true
+[guest]
+domain = "vm1"
+[qemu]
+directory = "{place}/qemu"
+[[card]]
+netdev = "hostnet0"
+[[card]]
+netdev = "hostnet1"
+[control]
+socket = "{place}/control"
+"""
+
+
+class StandInWire:
+    """What a card is told of its place."""
+
+    node_tap = "colo-vm1"
+
+    def __init__(self):
+        self.assumed = []
+
+    def assume(self, bridge):
+        self.assumed.append(bridge)
+
+
+@pytest.fixture
+def config(tmp_path):
+    return parse(FILE.format(place=tmp_path).encode(), "vm1.toml")
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """Makes the part of one host: its libvirtd, its bridges."""
+    bridges = []
+    monkeypatch.setattr(domainguest, "make_private_bridge", bridges.append)
+    monkeypatch.setattr(DomainHost, "pid", lambda one: os.getpid())
+
+    def make(config, daemon):
+        monkeypatch.setattr(domainguest, "Connection", lambda uri: Connection(uri, daemon.library))
+        return DomainGuest(config)
+
+    make.bridges = bridges
+    return make
+
+
+def play(scene):
+    async def limited():
+        async with asyncio.timeout(20):
+            await scene()
+
+    asyncio.run(limited())
+
+
+def test_the_other_host_starts_what_the_primary_is(config, host):
+    async def scene():
+        ours, theirs = StandInDaemon("vm1"), StandInDaemon()
+        first, second = host(config, ours), host(config, theirs)
+        wires = [StandInWire(), StandInWire()]
+        for number, wire in enumerate(wires):
+            second.wire(number, f"hostnet{number}", wire)
+
+        async def ask(order, arguments):
+            assert order == "domain"
+            return await second.hear(arguments)
+
+        with pytest.raises(StateError, match=r"guest.domain in both files"):
+            await second.start()
+        await first.tell(ask)
+        assert [wire.assumed for wire in wires] == [["br0"], ["br1"]]
+        assert await second.start() == os.getpid()
+        assert host.bridges == ["cop-vm1", "cop-vm1.1"]
+        (made,) = theirs.created
+        assert [card.bridge for card in interfaces(made)] == ["cop-vm1", "cop-vm1.1"]
+        assert arguments_of(made)[-2:] == ("-incoming", "defer")
+        assert arguments_of(made)[1] == f"unix:{config.qemu.qmp},server=on,wait=off"
+        assert config.qemu.directory.is_dir()
+
+    play(scene)
+
+
+def test_what_an_earlier_process_has_left_is_ended_first(config, host, monkeypatch):
+    ended = []
+
+    async def scene():
+        theirs = StandInDaemon()
+        second = host(config, theirs)
+
+        def end(pid, mark):
+            ended.append(mark)
+            theirs.domains["vm1"].is_on = False
+
+        monkeypatch.setattr(domainguest, "end_leftover_qemu", end)
+        await host(config, StandInDaemon("vm1")).tell(lambda order, arguments: second.hear(arguments))
+        await second.start()
+        await second.start()
+        assert (ended, len(theirs.created)) == ([b"guest=vm1,"], 2)
+
+    play(scene)
+
+
+def test_a_domain_that_cannot_be_protected_is_told_to_nobody(config, host):
+    async def scene():
+        daemon = StandInDaemon("vm1")
+        one = host(config, daemon)
+        daemon.domains["vm1"].xml = daemon.domains["vm1"].xml.replace("type='bridge'", "type='network'")
+        with pytest.raises(PeerError, match=r"domain vm1 cannot be protected: its card 52:.* of type 'network'"):
+            await one.tell(None)
+        daemon.domains["vm1"].is_on = False
+        with pytest.raises(ConnectError, match="does not run on this host: virsh start vm1"):
+            await one.tell(None)
+
+    play(scene)
+
+
+def test_another_domains_definition_is_refused(config, host):
+    async def scene():
+        one = host(config, StandInDaemon())
+        with pytest.raises(StateError, match=r"guest.domain 'vm1'"):
+            await one.hear({"name": "vm2", "uuid": "u", "migratable": "<domain/>", "inactive": None})
+        with pytest.raises(PeerError, match="cannot be read"):
+            await one.hear({"name": 7})
+
+    play(scene)
+
+
+def test_a_survivors_own_socket_is_used_and_else_libvirts_monitor(config, monkeypatch):
+    async def scene():
+        daemon = StandInDaemon("vm1")
+        host = DomainHost("vm1", Connection("u", daemon.library))
+        source = DomainSource(config, host)
+        monkeypatch.setattr(DomainHost, "pid", lambda one: os.getpid())
+        lent = await source.open("pair", lambda event: None, lambda text: None, 5)
+        assert isinstance(lent, DomainMonitor)
+        assert (source.yank, source.pid(), await source.taps()) == (
+            None,
+            os.getpid(),
+            {"hostnet0": "vnet0", "hostnet1": "vnet1"},
+        )
+        await lent.close()
+        Path(config.qemu.directory).mkdir()
+        async with FakeQmp(config.qemu.qmp):
+            own = await source.open("pair", lambda event: None, lambda text: None, 5)
+            assert isinstance(own, Qmp)
+            assert source.yank == config.qemu.yank
+            await own.close()
+            monkeypatch.setattr(DomainHost, "pid", lambda one: 1)
+            lent = await source.open("pair", lambda event: None, lambda text: None, 5)
+            assert isinstance(lent, DomainMonitor), "somebody else listens there"
+            await lent.close()
+        daemon.die()
+        assert await source.taps() == {}
+
+    play(scene)
+
+
+def test_without_a_guest_the_message_says_where_it_was_looked_for(config):
+    assert why_missing(config) == "domain vm1 does not run here, or libvirt (qemu:///system) does not lend its monitor"
+
+    async def scene():
+        assert domain_guest(config) is not None
+
+    play(scene)
