@@ -41,6 +41,9 @@ DIRECTORY_CHARACTERS_MAX: Final = 80
 """A unix socket's path has 107 characters at most; the longest name in the directory needs a third of the
 rest."""
 
+ROOM_BYTES: Final = 256 << 20
+"""Of the directory of a run, unless it needs more: logs, results, small disks."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -124,12 +127,12 @@ def _returning() -> Iterator[None]:
             os.close(home)
 
 
-def run_isolated(body: Callable[[Path], int], interruption: Interruption) -> int:
+def run_isolated(body: Callable[[Path], int], interruption: Interruption, room_bytes: int = ROOM_BYTES) -> int:
     """Run `body(directory)` in a child with namespaces of its own, and return its exit code.
 
-    `directory` is empty, private and gone afterwards. A signal is passed on to the child, where `interruption` records
-    it; a second one kills the child, and then this process. A `PycoloError` of the body becomes one line on standard
-    error and the exit code that it names.
+    `directory` is empty, private, in memory, has room for so much, and is gone afterwards. A signal is passed on to the
+    child, where `interruption` records it; a second one kills the child, and then this process. A `PycoloError` of the
+    body becomes one line on standard error and the exit code that it names.
     """
     interruption.look()
     root = tempfile.gettempdir()
@@ -145,7 +148,7 @@ def run_isolated(body: Callable[[Path], int], interruption: Interruption) -> int
         if child == 0:
             interruption.watch_under_warden()
             let_in()
-            _be_the_child(parent, directory, body)
+            _be_the_child(parent, directory, body, room_bytes)
         warden = Warden(child, kills=True)
         warden.watch()
     try:
@@ -198,11 +201,11 @@ def _as_first_process(parent: int, body: Callable[[int], int]) -> int:
     return body(pid_outside)
 
 
-def _be_the_child(parent: int, directory: str, body: Callable[[Path], int]) -> None:
+def _be_the_child(parent: int, directory: str, body: Callable[[Path], int], room_bytes: int) -> None:
     """Never returns."""
 
     def isolated() -> int:
-        _enter_private_namespaces(directory)
+        _enter_private_namespaces(directory, room_bytes)
         die_with_parent()
         return body(Path(directory)) if os.getppid() == parent else 1
 
@@ -244,7 +247,7 @@ def _end_by_second(number: int) -> None:
     die_of(number)
 
 
-def _enter_private_namespaces(directory: str) -> None:
+def _enter_private_namespaces(directory: str, room_bytes: int) -> None:
     refusals.require_proc()
     uid, gid = os.geteuid(), os.getegid()
     try:
@@ -260,7 +263,7 @@ def _enter_private_namespaces(directory: str) -> None:
     except OSError as error:
         raise refusals.refused_private_root(error) from error
     try:
-        mount("colo-lab", directory, "tmpfs", 0, "mode=0700,size=256m")
+        mount("colo-lab", directory, "tmpfs", 0, f"mode=0700,size={room_bytes}")
     except OSError as error:
         raise refusals.refused_mount(f"mount -t tmpfs {directory}", error) from error
 

@@ -31,10 +31,11 @@ def lab() -> None:
 )
 @click.option(
     "--guest",
-    type=click.Choice(["usual", "small"]),
+    type=click.Choice(["usual", "small", "debian"]),
     default="usual",
     show_default=True,
-    help="usual: q35, 2 vCPUs, 256 MiB, 2 network cards, more devices; small: pc, 1 vCPU, 96 MiB, for quick runs.",
+    help="usual: q35, 2 vCPUs, 256 MiB, 2 network cards, more devices; small: pc, 1 vCPU, 96 MiB, for quick runs; "
+    "debian: q35, 512 MiB, a Debian with nginx, redis, PostgreSQL and sshd on a writable disk.",
 )
 @click.option("--hold", is_flag=True, help="Run no scenario: leave a protected pair running, and say how to enter.")
 @click.option(

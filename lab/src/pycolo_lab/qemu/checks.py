@@ -8,8 +8,9 @@ from typing import Final
 from pycolo_lab.errors import LabError, LabUsageError
 from pycolo_lab.interruption import Interruption
 from pycolo_lab.namespaces import run_isolated, run_with_own_pids
+from pycolo_lab.qemu import debian
 from pycolo_lab.qemu.image import IMAGE_PROGRAMS, cache_directory, is_image_there
-from pycolo_lab.qemu.machine import DEBIAN_VERSIONS, PROGRAM, is_fetched
+from pycolo_lab.qemu.machine import DEBIAN_VERSIONS, GUESTS, PROGRAM, is_fetched
 from pycolo_lab.qemu.options import QemuLabOptions
 from pycolo_lab.qemu.programs import may_install, missing_of, packages_of
 from pycolo_lab.topology import require_tun
@@ -53,6 +54,10 @@ def check_machine(options: QemuLabOptions, *, with_etcd: bool, interruption: Int
         raise LabError(f"the QEMU laboratory needs an x86-64 machine, this is {os.uname().machine}")
     if options.accelerator == "kvm":
         _check_kvm()
+    if _is_debian_missing(options) and os.geteuid() != 0:
+        raise LabError(
+            "building the Debian guest needs root (debootstrap): run it as root once, or use another --guest"
+        )
     missing = missing_of(_programs(options, with_etcd=with_etcd))
     if missing and not may_install():
         packages = " ".join(packages_of(missing))
@@ -72,7 +77,13 @@ def _programs(options: QemuLabOptions, *, with_etcd: bool) -> list[str]:
         programs += IMAGE_PROGRAMS
     if options.qemu in DEBIAN_VERSIONS and not is_fetched(DEBIAN_VERSIONS[options.qemu]):
         programs.append("debootstrap")
+    if _is_debian_missing(options):
+        programs += debian.PROGRAMS
     return programs
+
+
+def _is_debian_missing(options: QemuLabOptions) -> bool:
+    return GUESTS[options.guest].is_debian and not debian.is_there(cache_directory())
 
 
 def _check_kvm() -> None:
@@ -86,6 +97,8 @@ def _check_room(options: QemuLabOptions) -> None:
     needed = 0 if is_image_there() else IMAGE_BYTES
     if options.qemu in DEBIAN_VERSIONS and not is_fetched(DEBIAN_VERSIONS[options.qemu]):
         needed += DEBIAN_BYTES
+    if _is_debian_missing(options):
+        needed += debian.BUILD_BYTES
     if not needed:
         return
     folder = cache_directory()

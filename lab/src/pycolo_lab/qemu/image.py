@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pycolo.vm import preload
-from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PATTERN_BYTES, pattern
-from pycolo_lab.qemu import initramfs
+from pycolo_lab.qemu import debs, initramfs
 from pycolo_lab.qemu.modules import modules_of
 from pycolo_lab.qemu.programs import Programs, say
 
 SEED: Final = 1
 """Of the pattern that the guest's `get` and `put` speak; the clients get the same one."""
-
-KERNEL_PACKAGE: Final = "linux-image-cloud-amd64"
 
 MODULES: Final = ("virtio_pci", "virtio_net", "virtio_blk")
 """What virtio network cards and disks need. ext4 is built in."""
@@ -52,8 +49,7 @@ PASSWORDS: Final = b"root::0:0:root:/root:/bin/sh\n"
 
 WEB_BYTES: Final = 1 << 20
 
-
-IMAGE_PROGRAMS: Final = ("apt-get", "dpkg", "gcc", "busybox")
+IMAGE_PROGRAMS: Final = (*debs.PROGRAMS, "gcc")
 """What it takes to build it."""
 
 STAMP: Final = "image.stamp"
@@ -121,8 +117,8 @@ def ensure_image(programs: Programs) -> Image:
 
 
 def _stamp() -> str:
-    digest = hashlib.sha256(repr((SEED, KERNEL_PACKAGE, MODULES, SERVERS, SERVER_LIBRARIES)).encode())
-    sources = (_source(name) for name in ("guest/init.sh", "guest/service.c", "modules.py"))
+    digest = hashlib.sha256(repr((SEED, debs.KERNEL_PACKAGE, MODULES, SERVERS, SERVER_LIBRARIES)).encode())
+    sources = (_source(name) for name in ("guest/init.sh", "guest/service.c", "modules.py", "debs.py"))
     for path in (*sources, preload.SOURCE, Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -143,13 +139,10 @@ def _build(directory: Path, image: Image, programs: Programs) -> None:
         # What a compiler that is killed leaves behind goes with the directory.
         scratch = {"TMPDIR": str(directory)}
         programs.run(["gcc", "-Wall", *words], f"compiling {what}", environment=scratch)
-    kernel = _unpacked(_kernel_package(programs), directory, programs)
-    found = sorted((kernel / "boot").glob("vmlinuz-*"))
-    if not found:
-        raise LabError(f"Debian's kernel package {kernel.name} holds no boot/vmlinuz-*; remove build/lab and try again")
+    kernel = debs.unpacked(debs.kernel_package(programs), directory, programs)
     entries = {
         "init": initramfs.program(_source("guest/init.sh").read_bytes()),
-        "bin/busybox": initramfs.program(_busybox()),
+        "bin/busybox": initramfs.program(debs.busybox()),
         "bin/service": initramfs.program(service.read_bytes()),
         "pattern": initramfs.file(pattern(SEED)[:PATTERN_BYTES]),
         "www/index.html": initramfs.file(b"<p>the guest of the laboratory\n"),
@@ -166,44 +159,8 @@ def _build(directory: Path, image: Image, programs: Programs) -> None:
     for folder in ("proc", "sys", "dev", "run", "tmp", "root", "etc/dropbear"):
         entries[f"{folder}/.keep"] = initramfs.file(b"")
     image.initramfs.write_bytes(initramfs.pack(entries))
-    shutil.copyfile(found[-1], image.kernel)
+    shutil.copyfile(debs.kernel_image(kernel), image.kernel)
     shutil.copyfile(library, image.preload)
-
-
-def _kernel_package(programs: Programs) -> str:
-    """The package that Debian's meta package stands for today."""
-    for attempt in range(2):
-        listed = programs.output_of(["apt-cache", "depends", KERNEL_PACKAGE], "looking for Debian's cloud kernel")
-        named = re.search(r"Depends: (linux-image-\S+-cloud-amd64)", listed)
-        if named:
-            return named[1]
-        if attempt == 0:
-            programs.apt("update", required=False)
-    raise LabError(
-        f"apt-cache knows no {KERNEL_PACKAGE}: the guest's image needs Debian's package lists (apt-get update)"
-    )
-
-
-def _unpacked(package: str, directory: Path, programs: Programs) -> Path:
-    """Fetch a package and unpack it into a folder of its own, without installing it."""
-    root = directory / package
-    fetched = directory / f"{package}.fetched"
-    fetched.mkdir()
-    if not programs.apt("download", package, directory=fetched, required=False):
-        programs.apt("update", required=False)
-        programs.apt("download", package, directory=fetched)
-    for archive in fetched.glob("*.deb"):
-        programs.run(["dpkg", "-x", str(archive), str(root)], f"unpacking {archive.name}")
-    return root
-
-
-def _busybox() -> bytes:
-    path = shutil.which("busybox")
-    assert path is not None, "require() has seen it"
-    content = Path(path).read_bytes()
-    if b"/ld-linux" in content:
-        raise LabError(f"{path} is not static; the guest has no libraries: as root, apt-get install busybox-static")
-    return content
 
 
 def _servers(directory: Path, programs: Programs) -> dict[str, initramfs.Entry]:

@@ -15,6 +15,8 @@ PACKAGES: Final = {
     "qemu-system-x86_64": ("qemu-system-x86",),
     "busybox": ("busybox-static",),
     "gcc": ("gcc", "libc6-dev"),
+    "mke2fs": ("e2fsprogs",),
+    "unshare": ("util-linux",),
     "qemu-img": ("qemu-utils",),
     "ip": ("iproute2",),
     "tc": ("iproute2",),
@@ -32,6 +34,12 @@ PACKAGES: Final = {
     "nsenter": ("util-linux",),
     "libvirtd": ("libvirt-daemon", "libvirt-daemon-driver-qemu"),
     "virsh": ("libvirt-clients",),
+    "pgbench": ("postgresql-contrib",),
+    "psql": ("postgresql-client",),
+    "redis-benchmark": ("redis-tools",),
+    "scp": ("openssh-client",),
+    "ssh": ("openssh-client",),
+    "ab": ("apache2-utils",),
 }
 """Program -> Debian packages that bring it."""
 
@@ -73,7 +81,8 @@ class Programs:
             f"apt-get {words[0]}",
             directory=directory,
             required=required,
-            environment={"DEBIAN_FRONTEND": "noninteractive"},
+            # With a run level packages start no service of their own where systemd does not do it.
+            environment={"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"},
             ends_in_order=words[0] == "install",
         )
 

@@ -27,6 +27,8 @@ from pycolo_lab.qemu.scenarios import Scenario
 from pycolo_lab.qemu.stage import Stage
 from pycolo_lab.qemu.topology import GUEST_ADDRESS, GUEST_ADDRESSES
 from pycolo_lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.work.kinds import WORKS
+from pycolo_lab.work.result import WorkResult
 
 CONNECTIONS: Final = 48
 INTERVAL_MS: Final = 10
@@ -50,7 +52,10 @@ POLL_S: Final = 0.25
 BREACHES_SHOWN: Final = 3
 TRANSFERS: Final = ("download", "upload")
 
-Result = TypeVar("Result", CounterResult, TransferResult, AppenderResult)
+WORK_END_S: Final = 600.0
+"""For the piece of work that is under way when the run ends: a file that is copied there and back on a busy machine."""
+
+Result = TypeVar("Result", CounterResult, TransferResult, AppenderResult, WorkResult)
 
 
 class _Round(msgspec.Struct, kw_only=True):
@@ -151,6 +156,8 @@ class Runner:
             self._start(f"counter-{card}", counter.__name__, *words, "--draw-every", draw_every, address=address)
         if self._scenario.disk is not None:
             self._start("appender", appender.__name__)
+        if self._scenario.work is not None:
+            self._start("work", WORKS[self._scenario.work].module)
         if self._scenario.is_busy:
             for kind in TRANSFERS:
                 for number in range(self._scenario.transfers):
@@ -168,7 +175,7 @@ class Runner:
 
     def _finish_clients(self) -> None:
         self._board[Slot.FINISH] = 1
-        deadline = time.monotonic() + STALL_S + 5
+        deadline = time.monotonic() + (WORK_END_S if self._scenario.work else STALL_S + 5)
         for name, process in self._clients.items():
             while process.exit_code() is None and time.monotonic() < deadline:
                 self._stage.rest(0.1)
@@ -218,7 +225,7 @@ class Runner:
             self._broken.append(f"{len(found)} breaches of the counter's law, first: {found[0].text}")
         if not scenario.compare and not found:
             self._broken.append("the control without comparison did not break the counter's law: the others prove less")
-        self._broken += self._disk_breaches()
+        self._broken += self._disk_breaches() + self._work_breaches()
         facts = [self._round_facts(one, result.answers) for one in rounds]
         self._broken += too_long(facts, scenario.stood_still_max_ms)
         pauses = seen.pauses_ms
@@ -247,6 +254,13 @@ class Runner:
             return []
         found = self._result("appender", AppenderResult)
         self._announce(f"{found.acknowledged} lines were acknowledged, {found.on_disk} are on the disk")
+        return found.breaches
+
+    def _work_breaches(self) -> list[str]:
+        if self._scenario.work is None:
+            return []
+        found = self._result("work", WorkResult)
+        self._announce(found.account)
         return found.breaches
 
     def _round_facts(self, one: _Round, answers: list[Answer]) -> RoundFacts:

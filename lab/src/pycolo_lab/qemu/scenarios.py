@@ -103,6 +103,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS
     disk: str | None = None
     """The format of the guest's writable disk: then a client appends lines to a file on it, see `appender`."""
+    work: str | None = None
+    """What a client does besides, with the services of a Debian guest: see `pycolo_lab.work`, WORKS."""
     hashes: bool = False
     """The client asks for a hash over the guest's input, and no other client is there: see `hashrunner`."""
     cards: int = 1
@@ -372,6 +374,17 @@ SCENARIOS: Final = (
         disk="qcow2",
         rounds=2,
     ),
+    *(
+        Scenario(
+            name=name, text=f"the primary's QEMU dies under {text}", fault=Fault.QEMU, draws=False, work=name, rounds=2
+        )
+        for name, text in (
+            ("pgbench", "transactions of four clients (PostgreSQL)"),
+            ("redis", "INCR of six clients (redis)"),
+            ("scp", "copies of 50 MB, there and back"),
+            ("ssh", "a session in which somebody types"),
+        )
+    ),
     Scenario(name="control", text="nothing is compared (must fail)", fault=Fault.HOST, compare=False),
 )
 
@@ -379,13 +392,17 @@ PAUSE: Final = "pause"
 """The benchmark's name among the scenarios."""
 
 
-def choose(names: Sequence[str]) -> list[Scenario]:
-    """The scenarios of these names; all without a name. `PAUSE` is none of them.
+def choose(names: Sequence[str], *, has_services: bool = False) -> list[Scenario]:
+    """The scenarios of these names; without a name, all that the guest has the services for. `PAUSE` is none of them.
 
-    Raises `LabUsageError` naming the known ones.
+    Raises `LabUsageError` naming the known ones, or those that need another guest.
     """
     known = {scenario.name: scenario for scenario in SCENARIOS}
     wrong = [name for name in names if name not in known and name != PAUSE]
     if wrong:
         raise LabUsageError(f"no scenario {', '.join(wrong)}; there are {', '.join([*known, PAUSE])}")
-    return [known[name] for name in names if name != PAUSE] if names else list(SCENARIOS)
+    chosen = [known[name] for name in names if name != PAUSE]
+    without = [scenario.name for scenario in chosen if scenario.work is not None and not has_services]
+    if without:
+        raise LabUsageError(f"{', '.join(without)}: the guest has no such service: add --guest debian")
+    return chosen if names else [one for one in SCENARIOS if one.work is None or has_services]

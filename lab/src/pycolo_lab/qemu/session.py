@@ -2,18 +2,20 @@
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from pycolo_lab.errors import LabError, RunInterruptedError
 from pycolo_lab.interruption import Interruption
-from pycolo_lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
+from pycolo_lab.namespaces import ROOM_BYTES, is_machine_root, run_isolated, run_with_own_pids
 from pycolo_lab.qemu import pause, store
 from pycolo_lab.qemu.checks import check_machine, check_options
+from pycolo_lab.qemu.debian import DebianGuest
+from pycolo_lab.qemu.debian import ensure as ensure_debian
 from pycolo_lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
 from pycolo_lab.qemu.hashrunner import HashRunner
-from pycolo_lab.qemu.image import Image, ensure_image, keep_files
+from pycolo_lab.qemu.image import Image, cache_directory, ensure_image, keep_files
 from pycolo_lab.qemu.machine import GUESTS, Machine, Qemu, find_qemu, probed_accelerator
 from pycolo_lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, PAGE_PORT, NodeSetting
 from pycolo_lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
@@ -23,11 +25,18 @@ from pycolo_lab.qemu.scenarios import PAUSE, Scenario, choose
 from pycolo_lab.qemu.stage import Stage, reap_strangers
 from pycolo_lab.qemu.summary import comparison_line, print_run, scenario_line
 from pycolo_lab.qemu.topology import GUEST_ADDRESS, Network
+from pycolo_lab.work.kinds import WORKS
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 
 HOLD_STEP_S: Final = 1.0
+
+DEBIAN_ROOM_BYTES: Final = 8 << 30
+"""In memory, as far as it is written to: both hosts' disks with what protects them, half a gigabyte each."""
+
+DISKS: Final = (".qcow2", ".raw")
+"""Of files that are not kept."""
 
 
 def run_qemu_lab(options: QemuLabOptions, interruption: Interruption) -> int:
@@ -35,7 +44,8 @@ def run_qemu_lab(options: QemuLabOptions, interruption: Interruption) -> int:
 
     It checks before it installs and builds. Raises `LabError`.
     """
-    chosen = choose(options.scenarios)
+    is_debian = GUESTS[options.guest].is_debian
+    chosen = choose(options.scenarios, has_services=is_debian)
     check_options(options)
     with_pause = not options.scenarios or PAUSE in options.scenarios
     with_etcd = not options.hold and any(scenario.arbiter == "etcd" for scenario in chosen)
@@ -43,16 +53,26 @@ def run_qemu_lab(options: QemuLabOptions, interruption: Interruption) -> int:
     if code:
         return code
     programs = Programs(interruption)
-    with_disk = any(scenario.disk is not None for scenario in chosen)
+    with_disk = is_debian or any(scenario.disk is not None for scenario in chosen)
     programs.require(["ip", *([store.PROGRAM] if with_etcd else []), *(["qemu-img"] if with_disk else [])])
+    if not options.hold:
+        programs.require(program for scenario in chosen if scenario.work for program in WORKS[scenario.work].programs)
     qemu = find_qemu(options.qemu, programs)
     image = ensure_image(programs)
+    debian = ensure_debian(cache_directory(), programs) if is_debian else None
 
     def perform(directory: Path) -> int:
-        session = _Session(options, chosen, interruption, with_pause=with_pause, image=image, qemu=qemu, at=directory)
+        found = _Found(qemu, image, debian)
+        session = _Session(options, chosen, interruption, with_pause=with_pause, found=found, at=directory)
         return run_with_own_pids(session.perform, interruption)
 
-    return run_isolated(perform, interruption)
+    return run_isolated(perform, interruption, ROOM_BYTES if debian is None else DEBIAN_ROOM_BYTES)
+
+
+class _Found(NamedTuple):
+    qemu: Qemu
+    image: Image
+    debian: DebianGuest | None
 
 
 class _Session:
@@ -63,26 +83,27 @@ class _Session:
         interruption: Interruption,
         *,
         with_pause: bool,
-        image: Image,
-        qemu: Qemu,
+        found: _Found,
         at: Path,
     ) -> None:
         self._options = options
         self._scenarios = scenarios
         self._with_pause = with_pause
-        self._image = image
-        self._qemu = qemu
+        self._found = found
         self._directory = at
         self._interruption = interruption
 
     def perform(self, outer_pid: int) -> int:
         """As process 1 of the run's namespaces, `outer_pid` outside."""
         try:
+            qemu, image, debian = self._found
             accelerator = probed_accelerator(
-                self._options.accelerator, self._qemu, self._image, self._directory, self._interruption
+                self._options.accelerator, qemu, image, self._directory, self._interruption
             )
             guest = GUESTS[self._options.guest]
-            machine = Machine(qemu=self._qemu, image=self._image, accelerator=accelerator, guest=guest)
+            machine = Machine(qemu=qemu, image=image, accelerator=accelerator, guest=guest)
+            if debian is not None:
+                machine = machine.with_debian(debian)
             say(
                 f"QEMU {machine.qemu.version}, {machine.accelerator}, guest {self._options.guest}: {guest.machine}, "
                 f"{counted(guest.vcpus, 'vCPU')}, {guest.memory_kib >> 10} MiB, {counted(guest.cards, 'network card')}"
@@ -92,7 +113,7 @@ class _Session:
             return self._play(machine)
         finally:
             if self._options.keep:
-                keep_files(self._directory, "last-run", lambda path: "netns-" in str(path))
+                keep_files(self._directory, "last-run", lambda path: "netns-" in str(path) or path.suffix in DISKS)
 
     def _network(self, name: str) -> Network:
         network = Network(self._directory / f"netns-{name}", self._interruption.look)
@@ -116,7 +137,7 @@ class _Session:
     def _scenario(self, machine: Machine, scenario: Scenario) -> ScenarioFacts:
         say(f"{scenario.name}: {scenario.text}")
         network = self._network(scenario.name)
-        machine = msgspec.structs.replace(machine.with_cards(scenario.cards), disk=scenario.disk)
+        machine = machine.with_cards(scenario.cards).with_disk(scenario.disk)
         stage = Stage(machine, network, self._directory / scenario.name, self._interruption.look)
         try:
             timeout_ms = self._options.heartbeat_timeout_ms or scenario.heartbeat_timeout_ms
@@ -136,7 +157,10 @@ class _Session:
     def _pause(self, machine: Machine) -> PauseComparison:
         say(f"{PAUSE}: checkpoints of an idle guest, through the nodes and over tcp:")
         network = self._network(PAUSE)
-        machine = msgspec.structs.replace(machine, guest=GUESTS["small"])  # a q35 needs a cure, which tcp: does not get
+        # A q35 needs a cure, which tcp: does not get.
+        machine = Machine(
+            qemu=machine.qemu, image=self._found.image, accelerator=machine.accelerator, guest=GUESTS["small"]
+        )
         stage = Stage(machine, network, self._directory / PAUSE, self._interruption.look)
         try:
             found = pause.compare(stage, machine)
@@ -158,7 +182,7 @@ class _Session:
                 has_page=True,
             )
         )
-        print(instructions(stage, outer_pid), file=sys.stderr, flush=True)
+        print(instructions(stage, outer_pid, is_debian=machine.guest.is_debian), file=sys.stderr, flush=True)
         while True:
             stage.rest(HOLD_STEP_S)
             reap_strangers()
@@ -193,7 +217,18 @@ def failed(scenario: Scenario, why: str) -> ScenarioFacts:
     )
 
 
-def instructions(stage: Stage, outer_pid: int) -> str:
+BUSYBOX_WAYS: Final = (
+    f"iperf3 --client {GUEST_ADDRESS} --time 5",
+    "bash    # a shell there; ports 80, 22, 5201, 5000 (TCP, UDP)",
+)
+DEBIAN_WAYS: Final = (
+    f"pgbench --host {GUEST_ADDRESS} --username postgres --time 10 --no-vacuum bench",
+    f"redis-benchmark -h {GUEST_ADDRESS} -t incr -n 1000",
+    "bash    # a shell there; ports 80, 443, 22, 6379, 5432, 5000 (TCP, UDP)",
+)
+
+
+def instructions(stage: Stage, outer_pid: int, *, is_debian: bool = False) -> str:
     """How to get inside: commands to paste."""
     user = "" if is_machine_root() else " --user --preserve-credentials"
     # With --pid: outside, the process ids in the files below are meaningless, or belong to other processes.
@@ -203,8 +238,7 @@ def instructions(stage: Stage, outer_pid: int) -> str:
     lines += [
         f"  {client} curl -s http://{GUEST_ADDRESS}/",
         f"  {client} ssh -o StrictHostKeyChecking=no root@{GUEST_ADDRESS}    # no password",
-        f"  {client} iperf3 --client {GUEST_ADDRESS} --time 5",
-        f"  {client} bash    # a shell there; ports 80, 22, 5201, 5000 (TCP, UDP)",
+        *(f"  {client} {way}" for way in (DEBIAN_WAYS if is_debian else BUSYBOX_WAYS)),
         "The nodes:",
     ]
     colo = f"{sys.executable} -m pycolo"

@@ -14,7 +14,7 @@ from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
 from pycolo_lab.processes import Host, Process, Processes
 from pycolo_lab.qemu import dying, gate
-from pycolo_lab.qemu.machine import BOOT_TIMEOUT_S, DISK_BYTES, Machine, furnish_root, is_ready, qmp_options
+from pycolo_lab.qemu.machine import DISK_BYTES, Machine, furnish_root, is_ready, qmp_options
 from pycolo_lab.qemu.monitor import Monitor
 from pycolo_lab.qemu.nodes import PAIR, NodeFiles, NodeSetting, other, running_pid, wrong_command
 from pycolo_lab.qemu.observations import Observations
@@ -24,8 +24,11 @@ from pycolo_lab.qemu.topology import GUEST_ADDRESS, Network
 STATE_TIMEOUT_S: Final = 20.0
 """Time limit for a node to reach a state on a busy machine; most take a second."""
 
-PROTECT_TIMEOUT_S: Final = 60.0
-"""`protect` starts a QEMU and copies all of the guest's memory."""
+PROTECT_TIMEOUT_S: Final = 180.0
+"""`protect` starts a QEMU and copies all of the guest's memory and disks: seconds, but a minute of a busy Debian's."""
+
+DISK_S: Final = 120.0
+"""Until a disk is made: half a gigabyte of a Debian is copied."""
 
 POLL_S: Final = 0.05
 NODE_END_S: Final = 10.0
@@ -87,14 +90,17 @@ class Stage:
         self.protect()
 
     def _make_disk(self) -> None:
-        """An empty one on host A; the other host's node makes its own."""
-        if self._machine.disk is None:
+        """On host A, empty or a copy of what is to be on it; the other host's node makes its own."""
+        machine = self._machine
+        if machine.disk is None:
             return
-        path = self._machine.disk_file(self.files[Host.A].directory)
-        command = ["qemu-img", "create", "-q", "-f", self._machine.disk, str(path), str(DISK_BYTES)]
-        made = subprocess.run(command, capture_output=True, text=True, timeout=STATE_TIMEOUT_S, check=False)
+        path = machine.disk_file(self.files[Host.A].directory)
+        words = ["create", "-q", "-f", machine.disk, str(path), str(DISK_BYTES)]
+        if machine.disk_source is not None:
+            words = ["convert", "-f", "qcow2", "-O", machine.disk, str(machine.disk_source), str(path)]
+        made = subprocess.run(["qemu-img", *words], capture_output=True, text=True, timeout=DISK_S, check=False)
         if made.returncode != 0:
-            raise LabError(f"qemu-img create has failed: {made.stderr.strip()}")
+            raise LabError(f"qemu-img {words[0]} has failed: {made.stderr.strip()}")
 
     def _make_certificates(self) -> None:
         command = [*NODE_COMMAND, "certs", "init", str(self.files[Host.A].certificates), "--pair", PAIR]
@@ -110,13 +116,12 @@ class Stage:
         qmp = files.behind_gate if self._setting.has_gate else files.qmp
         network = self.network.hosts[Host.A]
         qemu = self.processes.start("qemu-a", Host.A, network, ["env", *environment, *command, *qmp_options(qmp)])
-        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        boot_s = self._machine.guest.boot_s
+        deadline = time.monotonic() + boot_s
         while not is_ready(files.directory):
             self.processes.assert_running(qemu)
             if time.monotonic() > deadline:
-                raise LabError(
-                    f"the guest was not ready within {BOOT_TIMEOUT_S:.0f} s (its console: {files.directory})"
-                )
+                raise LabError(f"the guest was not ready within {boot_s:.0f} s (its console: {files.directory})")
             self.rest(POLL_S)
         if self._setting.has_gate:
             words = [sys.executable, "-m", gate.__name__, files.qmp, files.behind_gate, files.refusing]

@@ -119,7 +119,7 @@ def test_a_pid_that_is_used_again_is_not_taken_for_ours(tmp_path):
 
 
 def test_scenarios_are_chosen_by_name():
-    assert choose([]) == list(SCENARIOS)
+    assert choose([], has_services=True) == list(SCENARIOS)
     assert [scenario.name for scenario in choose(["link", "rest", "pause"])] == ["link", "rest"]
     with pytest.raises(LabError, match="no scenario moon; there are rest, "):
         choose(["moon"])
