@@ -23,9 +23,9 @@ import msgspec
 
 from pycolo import limits
 from pycolo.cli import colo
-from pycolo.config import PairConfig, sections
+from pycolo.config import PairConfig
 from pycolo.config.reading import section_and_key
-from pycolo.config.sections import Section
+from pycolo.config.section import Section
 from pycolo.failover import pairdiagram
 from pycolo.failover.pairstates import SECONDARY, State
 from pycolo.metrics.catalog import CATALOG
@@ -57,8 +57,6 @@ def said(body: list[ast.stmt]) -> dict[str, str]:
 
 def configuration() -> str:
     """A heading, what the table is for, and its keys, for each table of the file."""
-    tree = ast.parse(inspect.getsource(sections))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     tables: list[tuple[str, type[Section]]] = [("At the top", PairConfig)]
     for field in msgspec.structs.fields(PairConfig):
         section, _ = section_and_key(field.type)
@@ -66,9 +64,15 @@ def configuration() -> str:
             tables.append((field.name, section))
     return "\n".join(
         f"## {heading}\n\n{textwrap.dedent(inspect.getdoc(section) or '')}\n\n"
-        + table("| key | value | default | meaning |", list(_keys(section, said(classes[section.__name__].body))))
+        + table("| key | value | default | meaning |", list(_keys(section, said(_body(section)))))
         for heading, section in tables
     )
+
+
+def _body(section: type[Section]) -> list[ast.stmt]:
+    (found,) = ast.parse(inspect.getsource(section)).body
+    assert isinstance(found, ast.ClassDef)
+    return found.body
 
 
 def _keys(section: type[Section], meanings: dict[str, str]) -> Iterator[tuple[str, ...]]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pycolo import core
 from pycolo.compare.difference import Command, Difference
+from pycolo.compare.flows import Flow
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.frames import batch, unbatch
 from pycolo.limits import (
@@ -90,7 +91,8 @@ class Comparator:
     `policy`: what happens to a connection that differs. `commits_input`: rule C3. `needs_handshake`: connections whose
     SYN was not seen pass uncompared. `age_cycle_ms`: how often ages are looked at while packets wait; 0: once per scan,
     as colo-compare does. `mutual_wait_ms`: after how long without any progress it is a difference that one connection
-    waits for the secondary and another for the primary; 0: never. `queue_packets_max`: per connection and side.
+    waits for the secondary and another for the primary; 0: never. `bypass`: connections that are never compared (C7);
+    `pycolo.compare.flows` says how they are named. `queue_packets_max`: per connection and side.
     `primary_name`, `secondary_name`: the streams' names in a `FramingError`. `seed`: for the tables' hash; random
     unless you need a reproducible run.
     """
@@ -106,6 +108,7 @@ class Comparator:
         scan_cycle_ms: int = EXPIRED_SCAN_CYCLE_MS,
         age_cycle_ms: int = 0,
         mutual_wait_ms: int = 0,
+        bypass: Iterable[Flow] = (),
         queue_packets_max: int = QUEUE_PACKETS_MAX,
         connections_max: int = CONNECTIONS_MAX,
         held_bytes_max: int = HELD_BYTES_MAX,
@@ -125,6 +128,7 @@ class Comparator:
             scan_cycle_ms=scan_cycle_ms,
             age_cycle_ms=age_cycle_ms,
             mutual_wait_ms=mutual_wait_ms,
+            bypass=bypass,
             queue_packets_max=queue_packets_max,
             connections_max=connections_max,
             held_bytes_max=held_bytes_max,

@@ -1,10 +1,11 @@
 # The packet path as Python sees it: core.pyx, and what it includes.
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from pycolo.compare.difference import Command, Difference
+from pycolo.compare.flows import Flow
 from pycolo.compare.kinds import PassReason
 from pycolo.compare.trace import TracedPacket
 from pycolo.compare.wait import Wait
@@ -444,6 +445,18 @@ class Clients:
     def tcp(self) -> TcpComparison: ...
     def __init__(self, table: ConnectionTable, tcp: TcpComparison) -> None: ...
 
+class Flows:
+    @property
+    def count(self) -> int: ...
+    def __init__(self, flows: Iterable[Flow]) -> None: ...
+
+class Openings:
+    @property
+    def flows(self) -> Flows: ...
+    def __init__(
+        self, table: ConnectionTable, held: Held, tcp: TcpComparison, admission: Admission, flows: Flows
+    ) -> None: ...
+
 class Comparator:
     @property
     def table(self) -> ConnectionTable: ...
@@ -467,6 +480,8 @@ class Comparator:
     def mutual(self) -> MutualWait: ...
     @property
     def waits(self) -> Waits: ...
+    @property
+    def openings(self) -> Openings: ...
     @property
     def datagram(self) -> DatagramComparison: ...
     @property
@@ -501,6 +516,7 @@ class Comparator:
         scan_cycle_ms: int = ...,
         age_cycle_ms: int = ...,
         mutual_wait_ms: int = ...,
+        bypass: Iterable[Flow] = (),
         queue_packets_max: int = ...,
         connections_max: int = ...,
         held_bytes_max: int = ...,

@@ -54,6 +54,9 @@ COMPARE_TIMEOUT_MS: Final = 3_000
 EXPIRED_SCAN_CYCLE_MS: Final = 1_000
 """colo-compare's default expired_scan_cycle."""
 
+FLOWS_MAX: Final = 256
+"""Read one after another for each new connection: a microsecond."""
+
 AGE_PART: Final = 20
 """The nodes look at ages after this part of compare_timeout: it is then exceeded by a tenth at most, on a busy host."""
 

@@ -1,5 +1,6 @@
 """The specification beside a trace: every frame that leaves and every report is judged by `pycolo.model`."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -14,10 +15,17 @@ from support.traces import Comparing, octets_of
 class Judged(Comparing):
     """A comparator whose every step is shown to the referee. Options are the comparator's.
 
-    `settles_every_ms`: how often it is asked what has not happened that must, which takes time for long streams.
+    `is_exempt`: what `bypass` means, for the specification. `settles_every_ms`: how often it is asked what has not
+    happened that must, which takes time for long streams.
     """
 
-    def __init__(self, vnet_len: int | None = None, settles_every_ms: float = 0, **options: Any) -> None:
+    def __init__(
+        self,
+        vnet_len: int | None = None,
+        settles_every_ms: float = 0,
+        is_exempt: Callable[[Key], bool] = lambda key: False,
+        **options: Any,
+    ) -> None:
         super().__init__(vnet_len, **options)
         names = {"compare_timeout_ms", "commits_input", "needs_handshake"}
         given = {name: value for name, value in options.items() if name in names}
@@ -25,7 +33,7 @@ class Judged(Comparing):
             given["scan_ms"] = options["scan_cycle_ms"]
         policy = options.get("policy", DivergencePolicy.CHECKPOINT)
         self.referee = Comparator(
-            Settings(**given), stops=policy in {DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD}
+            Settings(**given, is_exempt=is_exempt), stops=policy in {DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD}
         )
         self._seen: list[Any] = []
         self._frames: list[bytes] = []

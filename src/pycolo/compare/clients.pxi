@@ -52,6 +52,8 @@ cdef class Clients:
 
     cdef bint _is_withheld(self, uint8_t* buf, Packet packet, long long now_us) noexcept nogil:
         row: cython.int = self.table.find(packet, True)
+        if row != _NONE and self.tcp.held.rows[row].flags & RowFlag.EXEMPT:
+            return False
         if packet.flags & (TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST) == TcpFlag.SYN:
             self._note_syn(packet, now_us)
         elif packet.flags & TcpFlag.ACK:

@@ -9,7 +9,6 @@ shell stops reading that side and offers the rest again after any other event. N
 """
 
 cdef enum:
-    _EVICTED_PER_SCAN = 1024
     _TAKEN = 0  # this and the next: the result for one frame of a batch
     _IMPOSSIBLE = -1
 _COMPARATOR_LENGTH_MAX = limits.STREAM_LENGTH_BYTES_MAX
@@ -21,6 +20,7 @@ cdef class Comparator:
     `seed`: random 128 bits for the connection table. `policy`: a `DivergencePolicy`. `commits_input`: ack_policy=commit
     (otherwise immediate). `needs_handshake`: connections whose SYN was not seen pass uncompared, for pairs that do not
     copy state. `is_passing`: nothing is compared (no secondary). `age_cycle_ms`: see `Ages`; 0: once per scan.
+    `bypass`: the `Flow`s of connections that are never compared.
     """
 
     cdef readonly ConnectionTable table
@@ -36,6 +36,7 @@ cdef class Comparator:
     cdef readonly Ages ages
     cdef readonly MutualWait mutual
     cdef readonly Waits waits
+    cdef readonly Openings openings
     cdef readonly Reassembly primary_fragments
     cdef readonly Reassembly secondary_fragments
     cdef readonly Packet packet
@@ -62,6 +63,7 @@ cdef class Comparator:
         scan_cycle_ms=limits.EXPIRED_SCAN_CYCLE_MS,
         age_cycle_ms=0,
         mutual_wait_ms=0,
+        bypass=(),
         queue_packets_max=limits.QUEUE_PACKETS_MAX,
         connections_max=limits.CONNECTIONS_MAX,
         held_bytes_max=limits.HELD_BYTES_MAX,
@@ -84,6 +86,7 @@ cdef class Comparator:
         self.ages = Ages(self.held, self.tcp, self.datagram, self.admission, compare_timeout_ms * 1000, age_ms * 1000)
         self.mutual = MutualWait(self.held, self.ages, mutual_wait_ms * 1000)
         self.waits = Waits(self.held)
+        self.openings = Openings(self.table, self.held, self.tcp, self.admission, Flows(bypass))
         self.primary_fragments = Reassembly(self.held, True, compare_timeout_ms * 1000)
         self.secondary_fragments = Reassembly(self.held, False, compare_timeout_ms * 1000)
         self.primary_fragments.other = self.secondary_fragments
@@ -138,8 +141,8 @@ cdef class Comparator:
 
     cdef int _note_alone(self, long long now_us) noexcept nogil:
         """A segment of a primary without a secondary: record its position, for the checkpoint that adds a secondary."""
-        row: cython.int = self._row_for(now_us)
-        if row >= 0:
+        row: cython.int = self.openings.row_for(self.packet, now_us)
+        if row >= 0 and not self.held.rows[row].flags & RowFlag.EXEMPT:
             self.tcp.alone(row, self.packet, now_us)
         return 0
 
@@ -319,9 +322,11 @@ cdef class Comparator:
             if is_primary:
                 return self._take_fragment(self.primary_fragments, buf, is_primary, now_us)
             return self._take_fragment(self.secondary_fragments, buf, is_primary, now_us)
-        row: cython.int = self._row_for(now_us)
+        row: cython.int = self.openings.row_for(self.packet, now_us)
         if row == _NONE:
             return _BLOCKED
+        if self.held.rows[row].flags & RowFlag.EXEMPT:
+            return self._bypass(row, buf, is_primary, now_us)
         outcome: cython.int = self.admission.admit(row, self.packet, is_primary, now_us)
         if outcome == _REFUSED:
             if is_primary:
@@ -338,6 +343,15 @@ cdef class Comparator:
                 return self.admission.no_room(record, now_us)
         return _TAKEN
 
+    cdef int _bypass(self, int row, uint8_t* buf, bint is_primary, long long now_us) noexcept nogil:
+        """C7: a packet of a connection that is never compared; the secondary's leads nowhere."""
+        if not is_primary:
+            return self.held.discard_unstored(buf, self.span, now_us)
+        record: cython.int = self.admission.store(buf, self.span, now_us)
+        if record == _NONE:
+            return _BLOCKED
+        return self.openings.bypass(row, record, self.packet, now_us)
+
     cdef bint _dispatch(self, int row, int record, bint is_primary, int kind, long long now_us) noexcept nogil:
         """Pass a packet to the comparison of its protocol. False: it must be cut, and there is no room."""
         if kind != PacketKind.TCP:
@@ -349,29 +363,6 @@ cdef class Comparator:
         else:
             self.tcp.secondary(row, record, self.packet, now_us)
         return True
-
-    cdef int _row_for(self, long long now_us) noexcept nogil:
-        """The row of `packet`'s connection, created if needed; -1 if there is no place."""
-        row: cython.int = self.table.find(self.packet, False)
-        if row != _NONE:
-            self.table.heard(row, self.packet, now_us)
-            return row
-        row = self.table.insert(now_us)
-        if row == _NONE:
-            victim: cython.int = self.table.evict(now_us)
-            if victim == _NONE:
-                self.admission.report_full(DifferenceKind.TABLE_FULL, _NONE, now_us)
-                return _NONE
-            self._give_up(victim)
-            row = self.table.insert(now_us)
-        self.held.open_row(row)
-        if self.packet.ip_proto == IpProto.PROTO_TCP:
-            self.tcp.open_row(row, self.packet.kind == PacketKind.TCP and self.packet.flags & TcpFlag.SYN != 0)
-        return row
-
-    cdef int _give_up(self, int row) noexcept nogil:
-        self.tcp.close_row(row)
-        return self.table.remove(row)
 
     # ── fragments ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -408,8 +399,11 @@ cdef class Comparator:
                 return self.held.discard(whole)
             self.held.uncompared.count_passed(self.pool.arena.memory, self.packet)
             return self.held.pass_on(whole, kind, now_us)
-        row: cython.int = self._row_for(now_us)
+        row: cython.int = self.openings.row_for(self.packet, now_us)
         outcome: cython.int = _BLOCKED
+        if row != _NONE and self.held.rows[row].flags & RowFlag.EXEMPT:
+            fragments.finish(slot, whole)
+            return self.openings.bypass(row, whole, self.packet, now_us) if is_primary else self.held.discard(whole)
         if row != _NONE:
             outcome = self.admission.admit(row, self.packet, is_primary, now_us)
         if outcome != _TAKEN and outcome != _REFUSED:
@@ -448,26 +442,11 @@ cdef class Comparator:
         if now_us < self._next_scan_us:
             return 0
         self._next_scan_us = now_us + self.scan_cycle_us
-        return self._expire(now_us)
-
-    cdef int _expire(self, long long now_us) noexcept nogil:
-        """Remove incomplete datagrams, and rows that were closed or idle for long enough."""
         if not self.admission.settle(now_us):
             self.primary_fragments.review(now_us)
             self.secondary_fragments.review(now_us)
         self.admission.review(now_us)
-        cdef long long passed = self.table.passed_over
-        cdef long long before
-        evicted: cython.int = 0
-        while evicted + self.table.passed_over - passed < _EVICTED_PER_SCAN:
-            before = self.table.passed_over
-            row: cython.int = self.table.expired(now_us)
-            if row != _NONE:
-                self._give_up(row)
-                evicted += 1
-            elif self.table.passed_over == before:
-                return 0
-        return 0
+        return self.openings.expire(now_us)
 
     # ── epochs ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -489,7 +468,7 @@ cdef class Comparator:
         """Every connection starts anew: as equal (after a checkpoint), or as older than the pair."""
         row: cython.int = 0
         while row < self.table.rows:
-            if self.table.in_use(row):
+            if self.table.in_use(row) and not self.held.rows[row].flags & RowFlag.EXEMPT:
                 if not self.table.is_tcp(row):
                     self.datagram.committed(row)
                 elif is_commit:

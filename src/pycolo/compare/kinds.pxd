@@ -48,6 +48,7 @@ cdef enum RowFlag:
     SECONDARY_INDEXED = 0x1000000
     BEGAN_BEFORE = 0x2000000
     AUTHENTICATED = 0x4000000
+    EXEMPT = 0x8000000
 
 cdef enum Verdict:
     WAIT = 0
@@ -63,6 +64,7 @@ cdef enum PassReason:
     WRAPPED = 4
     MALFORMED = 5
     UNPAIRED = 6
+    BYPASSED = 7
 
 cdef enum PacketFate:
     RELEASED = 1

@@ -102,6 +102,8 @@ class RowFlag(IntFlag):
     """LET_THROUGH: it is older than the pair."""
     AUTHENTICATED = 0x4000000
     """LET_THROUGH: TCP-MD5 or TCP-AO signs its numbers."""
+    EXEMPT = 0x8000000
+    """Never compared, by a rule of the user's (C7); nothing else is known of it."""
 
 
 class Verdict(IntEnum):
@@ -132,6 +134,8 @@ class PassReason(IntEnum):
     """The frame is not a packet: see `pycolo.wire.kinds.Refusal`."""
     UNPAIRED = 6
     """There is no secondary, or comparing is switched off."""
+    BYPASSED = 7
+    """A rule of the user's lets its connection pass (C7)."""
 
 
 class PacketFate(IntEnum):

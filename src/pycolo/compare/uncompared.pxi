@@ -10,7 +10,7 @@ without the one that it expects: the parser tries each length.
 
 
 cdef enum:
-    _REASONS = 7
+    _REASONS = 8
     # Ethernet types behind which there may be IP that the parser does not reach.
     _MPLS = 0x8847
     _MPLS_MULTICAST = 0x8848

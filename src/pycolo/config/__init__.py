@@ -5,6 +5,7 @@ place: ``vm.toml: link.listen: expected HOST:PORT, found 'x'``. The attributes h
 depends on the host (does the group exist, is the certificate there): a file can be checked on another machine.
 """
 
+from pycolo.config.exemptions import BypassOptions
 from pycolo.config.reading import ConfigFileError, describe, load, parse
 from pycolo.config.sections import (
     ArbiterOptions,
@@ -25,6 +26,7 @@ from pycolo.config.sections import (
 
 __all__ = [
     "ArbiterOptions",
+    "BypassOptions",
     "CardOptions",
     "CheckpointOptions",
     "CompareOptions",

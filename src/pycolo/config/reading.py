@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 
 from pycolo.config.keys import FOUND_CHARACTERS_MAX, Found, Key, Words, WrongError, shown_key
-from pycolo.config.sections import REPLACED, PairConfig, Section
+from pycolo.config.section import Section
+from pycolo.config.sections import REPLACED, PairConfig
 from pycolo.errors import ConfigError, PycoloError
 
 CONFIG_BYTES_MAX: Final = 64 << 10

@@ -10,6 +10,8 @@ import msgspec
 
 from pycolo import limits
 from pycolo.config import keys
+from pycolo.config.exemptions import BypassOptions, bypass_flows
+from pycolo.config.section import Section
 from pycolo.failover.kinds import ARBITER_KINDS
 from pycolo.link.hello import Role
 from pycolo.transport.linksetup import Address
@@ -45,17 +47,6 @@ REPLACED: Final = {
     "qemu.netdev": "a table [[card]] with this netdev, and its bridge in the place of network.serve and retire",
 }
 """Keys of earlier versions, and what is to be written."""
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One table of the file; the attributes are its keys."""
-
-    WANTED: ClassVar[str] = ""
-    """Of tables `[[name]]`: what they have, for a file without one."""
-
-    def contradictions(self) -> "Iterator[tuple[str, str, object]]":
-        """Keys that contradict each other: key, what is expected, what was found."""
-        return iter(())
 
 
 class LinkOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -451,6 +442,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     checkpoint: CheckpointOptions = msgspec.field(default_factory=CheckpointOptions)
     protect: ProtectOptions = msgspec.field(default_factory=ProtectOptions)
     compare: CompareOptions = msgspec.field(default_factory=CompareOptions)
+    bypass: tuple[BypassOptions, ...] = ()
     heartbeat: HeartbeatOptions = msgspec.field(default_factory=HeartbeatOptions)
     arbiter: ArbiterOptions = msgspec.field(default_factory=ArbiterOptions)
     control: ControlOptions
@@ -473,6 +465,8 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
                 )
         elif self.disks is not None and not self.qemu.command:
             yield "qemu.command", "the secondary's command line, since [disks] has this node write its disks", None
+        if (count := len(bypass_flows(self.bypass))) > limits.FLOWS_MAX:
+            yield "bypass", f"at most {limits.FLOWS_MAX} combinations of address and port in all tables", count
         for key in ("netdev", "tap"):
             given = [getattr(card, key) for card in self.card]
             for number, value in enumerate(given):

@@ -1,7 +1,8 @@
 """Whether a pair that calls itself protected is worth the name: how much payload left uncompared, of all that left.
 
 Facts are counters since start; the verdict is about a window that slides. What may pass uncompared is counted apart and
-decides nothing: connections that are older than the pair. Of the rest at most SHARE_MAX may be uncompared.
+decides nothing: connections that are older than the pair, and those that a rule of the user's lets pass. Of the rest at
+most SHARE_MAX may be uncompared.
 
     no traffic yet ── payload ──► well ◄── at most SHARE_WELL for a whole window ── degraded
                                     └───────────── more than SHARE_MAX ────────────────►┘
@@ -28,7 +29,7 @@ SHARE_WELL: Final = 0.005
 STEP_MS: Final = 500
 """Counters that come faster than this replace one another, so that few are kept."""
 
-ALLOWED: Final = frozenset({"older"})
+ALLOWED: Final = frozenset({"older", "bypassed"})
 """Reasons for which payload may pass uncompared."""
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -40,6 +41,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "wrapped": "IP inside MPLS, PPPoE, MACsec or a third VLAN tag cannot be compared",
     "malformed": "malformed frames cannot be compared",
     "unpaired": "comparing is switched off",
+    "bypassed": "connections that a rule of the user's lets pass ([[bypass]])",
 }
 """By reason: what is the matter, and what to do."""
 

@@ -63,11 +63,14 @@ class Comparator:
         """A frame of the primary."""
         if self.is_alone:
             self.passing.append(frame)
-            if isinstance(packet := read(frame), Segment) and not self.settings.needs_handshake:
+            packet = read(frame)
+            if isinstance(packet, Segment) and not self.settings.needs_handshake and not self._is_exempt(packet):
                 self._connection(packet.key).primary(packet, now_ms)
             return
         packet, passes = self._whole(self.mine, frame, now_ms)
-        if isinstance(packet, Segment):
+        if self._is_exempt(packet):
+            self.passing += [] if passes is None else [passes]
+        elif isinstance(packet, Segment):
             self._connection(packet.key).primary(packet, now_ms)
         elif isinstance(packet, Datagram):
             self._exchange(packet.key).primary(_bodies(packet, cut), now_ms)
@@ -80,7 +83,9 @@ class Comparator:
         if self.is_alone or self.awaits_marker:
             return
         packet, _ = self._whole(self.theirs, frame, now_ms)
-        if isinstance(packet, Segment):
+        if self._is_exempt(packet):
+            pass  # C7: nothing is compared with it
+        elif isinstance(packet, Segment):
             self._connection(packet.key).secondary(packet, now_ms)
         elif isinstance(packet, Datagram):
             self._exchange(packet.key).secondary(_bodies(packet, cut), now_ms)
@@ -96,6 +101,8 @@ class Comparator:
             return True
         self.sees_client = True
         key, flags = packet.key.reversed(), packet.flags
+        if self.settings.is_exempt(key):
+            return True
         connection = self.connections.get(key)
         if flags & (Flag.SYN | Flag.ACK | Flag.RST) == Flag.SYN:
             self.claims[key] = packet.seq, now_ms
@@ -157,6 +164,8 @@ class Comparator:
             self.owed_fragments[frame] -= 1
             return
         packet, passes = self._whole(self.out, frame, now_ms)
+        if self._is_exempt(packet):
+            packet = None  # it passes like what is no packet
         if isinstance(packet, Segment):
             require("C1", packet.key in self.connections, "a segment left of a connection that no guest has")
             self.connections[packet.key].left(packet, now_ms)
@@ -221,6 +230,10 @@ class Comparator:
         connection = self.connections.setdefault(key, Connection(self.settings))
         connection.sees_client = self.sees_client
         return connection
+
+    def _is_exempt(self, packet: Packet | None) -> bool:
+        """C7: a rule of the user's lets its connection pass."""
+        return isinstance(packet, Segment | Datagram) and self.settings.is_exempt(packet.key)
 
     def _exchange(self, key: Key) -> Exchange:
         new = Exchange(self.settings.compare_timeout_ms, self.settings.scan_ms, stops=self.stops)

@@ -3,11 +3,12 @@
 Rule R1 is here too: it concerns what the client sends to the primary only.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pycolo.model.incarnation import Incarnation, Waiting, answers_same
 from pycolo.model.numbers import WINDOW_MAX, near
-from pycolo.model.packet import Flag, Segment
+from pycolo.model.packet import Flag, Key, Segment
 from pycolo.model.voice import Voice
 
 CLOSED_MS, ENDING_MS, IDLE_MS = 60_000, 300_000, 7_440_000
@@ -15,13 +16,17 @@ CLOSED_MS, ENDING_MS, IDLE_MS = 60_000, 300_000, 7_440_000
 
 @dataclass(frozen=True)
 class Settings:
-    """colo-compare's options, in milliseconds. `client_wait_ms`: deadline of a wait that only the client ends (C8)."""
+    """colo-compare's options, in milliseconds. `client_wait_ms`: deadline of a wait that only the client ends (C8).
+
+    `is_exempt`: whether the connection with a key, as the guest sends, is never compared (C7).
+    """
 
     compare_timeout_ms: int = 3000
     scan_ms: int = 1000
     commits_input: bool = True
     needs_handshake: bool = False
     client_wait_ms: int = 300_000
+    is_exempt: Callable[[Key], bool] = lambda key: False
 
 
 class Facts:

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from pycolo import limits
+from pycolo.compare.flows import Flow
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.errors import ConfigError
 from pycolo.failover.pacemaker import PacemakerArbiter
@@ -18,7 +19,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `link`: where the primary listens and the secondary connects. `tls` None is plain text, allowed by `insecure` and
     `insecure_link`. Without `guest_out` the guest gets its frames elsewhere (QEMU's own network). `rows`: where a
-    secondary that has taken over keeps what it needs when it is started again.
+    secondary that has taken over keeps what it needs when it is started again. `bypass`: connections that are never
+    compared.
     """
 
     role: Role
@@ -42,6 +44,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     commits_input: bool = True
     compare_timeout_ms: int = limits.COMPARE_TIMEOUT_MS
     queue_packets_max: int = limits.NODE_QUEUE_PACKETS_MAX
+    bypass: tuple[Flow, ...] = ()
     without: str | None = None
     spin_us: int = 0
 

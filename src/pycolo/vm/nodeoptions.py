@@ -4,6 +4,7 @@ from typing import Final
 
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.config import PairConfig
+from pycolo.config.exemptions import bypass_flows
 from pycolo.link.hello import Role
 from pycolo.node.options import NodeOptions
 from pycolo.transport.portspec import parse_port
@@ -35,5 +36,6 @@ def node_options(config: PairConfig, role: Role) -> NodeOptions:
         commits_input=config.compare.ack_policy == "commit",
         compare_timeout_ms=config.compare.compare_timeout_ms,
         queue_packets_max=config.compare.max_queue_size,
+        bypass=tuple(bypass_flows(config.bypass)),
         without=None if config.compare.enabled else "compare",
     )

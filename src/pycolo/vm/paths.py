@@ -23,6 +23,7 @@ def _comparator(options: NodeOptions) -> Comparator:
         commits_input=options.commits_input,
         needs_handshake=False,  # the secondary has the primary's state: older connections are alike too
         **node_ages(options.compare_timeout_ms),
+        bypass=options.bypass,
         queue_packets_max=options.queue_packets_max,
         primary_name="guest",
         secondary_name="data link",

@@ -10,7 +10,8 @@ from pycolo.cli.logfile import LogFormat, LogLevel
 from pycolo.config import ConfigFileError, PairConfig, parse
 from pycolo.config.keys import PLACEHOLDERS
 from pycolo.config.reading import is_array, section_and_key
-from pycolo.config.sections import LOG_FORMATS, LOG_LEVELS, Section
+from pycolo.config.section import Section
+from pycolo.config.sections import LOG_FORMATS, LOG_LEVELS
 from support.configs import EXAMPLE, PAGE, example
 
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -1,0 +1,83 @@
+"""The tables of what need not be equal (rule C7)."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Annotated, Final
+
+import msgspec
+
+from pycolo import limits
+from pycolo.compare.flows import ALL_PORTS, Flow, Network
+from pycolo.config import flowkeys, keys
+from pycolo.config.section import Section
+
+ANY: Final = "any"
+
+PROTOCOLS: Final = {"tcp": (6,), "udp": (17,), "icmp": (1, 58), "sctp": (132,), "esp": (50,), "gre": (47,)}
+"""By the numbers of IP; ICMP has two, one for each version."""
+
+WITH_PORTS: Final = ("tcp", "udp", "sctp")
+
+IN: Final = "in"
+OUT: Final = "out"
+DIRECTIONS: Final = (IN, OUT, "both")
+
+
+class BypassOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Connections that are never compared: one table for each kind, 16 at most. Everything that a table says must be
+    true of a connection, in whatever VLAN it is; at least one of protocol, addresses and ports is needed.
+
+    The primary's packets of such a connection leave at once, and the secondary's are discarded. See
+    [What need not be equal](exemptions.md) for what that means for a failover.
+    """
+
+    protocol: Annotated[str, keys.choice(*PROTOCOLS, ANY)] = ANY
+    """`any` with `ports` stands for those that have ports: tcp, udp and sctp."""
+
+    addresses: Annotated[list[Network], flowkeys.networks()] = msgspec.field(default_factory=list)
+    """Of the other end, not of the guest. Default: all."""
+
+    ports: Annotated[list[flowkeys.Ports], flowkeys.ports()] = msgspec.field(default_factory=list)
+    """Default: all."""
+
+    direction: Annotated[str, keys.choice(*DIRECTIONS)] = "both"
+    """Whose `ports` are: `in` the guest's own, to which clients connect; `out` those of the other end, to which the
+    guest connects; `both` either.
+    """
+
+    def contradictions(self) -> Iterator[tuple[str, str, object]]:
+        """A table that says nothing would switch all comparing off."""
+        if self.protocol == ANY and not self.addresses and not self.ports:
+            yield "protocol", "at least one of protocol, addresses and ports", None
+        if self.ports and self.protocol not in (*WITH_PORTS, ANY):
+            yield "ports", f"no ports, which {self.protocol} does not have", self.ports
+        if self.direction != "both" and not self.ports:
+            yield "direction", "ports with it: it says whose they are", self.direction
+        if len(self.flows()) > limits.FLOWS_MAX:
+            yield "ports", f"at most {limits.FLOWS_MAX} combinations of address and port", len(self.flows())
+
+    def flows(self) -> list[Flow]:
+        """The same for the comparator."""
+        names = WITH_PORTS if self.protocol == ANY and self.ports else (self.protocol,)
+        protocols = [number for name in names for number in PROTOCOLS.get(name, (None,))]
+        others: Sequence[Network | None] = self.addresses or [None]
+        pairs = port_pairs(self.ports, self.direction)
+        return [
+            Flow(protocol, None, mine, other, theirs)
+            for protocol, other, (mine, theirs) in product(protocols, others, pairs)
+        ]
+
+
+def port_pairs(ports: Sequence[flowkeys.Ports], direction: str) -> list[tuple[flowkeys.Ports, flowkeys.Ports]]:
+    """The guest's ports and the other end's, of which one is any."""
+    pairs = []
+    if direction != OUT or not ports:
+        pairs += [(one, ALL_PORTS) for one in ports or [ALL_PORTS]]
+    if direction != IN and ports:
+        pairs += [(ALL_PORTS, one) for one in ports]
+    return pairs
+
+
+def bypass_flows(tables: Sequence[BypassOptions]) -> list[Flow]:
+    """Of all tables together."""
+    return [flow for table in tables for flow in table.flows()]

@@ -1,0 +1,80 @@
+"""[[bypass]] in a node's file: which connections the comparator is told of."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from pycolo import limits
+from pycolo.compare.flows import ALL_PORTS, Flow
+from pycolo.config import ConfigFileError, describe, parse
+from pycolo.config.exemptions import bypass_flows
+from pycolo.core import Flows
+from pycolo.link.hello import Role
+from pycolo.vm.nodeoptions import node_options
+from support.configs import example
+
+
+def read(text):
+    return parse((example() + text).encode(), "vm.toml")
+
+
+def flows(text):
+    return bypass_flows(read(f"[[bypass]]\n{text}\n").bypass)
+
+
+def test_without_a_table_everything_is_compared():
+    assert bypass_flows(read("").bypass) == []
+
+
+def test_what_a_table_says():
+    assert flows('protocol = "udp"\nports = [123, "500-510"]\ndirection = "out"') == [
+        Flow(17, other_ports=(123, 123)),
+        Flow(17, other_ports=(500, 510)),
+    ]
+    assert flows('ports = [22]\ndirection = "in"') == [Flow(number, guest_ports=(22, 22)) for number in (6, 17, 132)]
+    assert flows('protocol = "tcp"\nports = [22]') == [Flow(6, guest_ports=(22, 22)), Flow(6, other_ports=(22, 22))]
+    assert flows('addresses = ["10.0.0.0/8", "fd00::1"]') == [
+        Flow(None, None, ALL_PORTS, ip_network("10.0.0.0/8"), ALL_PORTS),
+        Flow(None, None, ALL_PORTS, ip_network("fd00::1"), ALL_PORTS),
+    ]
+    assert [flow.protocol for flow in flows('protocol = "icmp"')] == [1, 58]
+
+
+def test_the_comparators_of_the_node_are_told():
+    config = read('[[bypass]]\nprotocol = "esp"\n[[bypass]]\nprotocol = "gre"\n')
+    assert [flow.protocol for flow in node_options(config, Role.PRIMARY).bypass] == [50, 47]
+
+
+def test_it_is_written_as_it_was_read():
+    config = read('[[bypass]]\nports = [22, "80-89"]\naddresses = ["10.0.0.0/8"]\ndirection = "in"\n')
+    assert parse(describe(config).encode(), "again.toml") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "expected"),
+    [
+        ("", "bypass[0].protocol", "at least one of protocol, addresses and ports"),
+        ('direction = "both"', "bypass[0].protocol", "at least one of"),
+        ('protocol = "icmp"\nports = [1]', "bypass[0].ports", "no ports, which icmp does not have"),
+        ('protocol = "tcp"\ndirection = "in"', "bypass[0].direction", "ports with it"),
+        ('protocol = "http"', "bypass[0].protocol", "tcp, udp, icmp, sctp, esp, gre or any"),
+        ("ports = [80, 0]", "bypass[0].ports[1]", "a port from 1 to 65535"),
+        ('addresses = ["10.0.0.1/8"]', "bypass[0].addresses[0]", "a prefix without bits behind its length"),
+        ("port = 80", "bypass[0].port", "did you mean ports?"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(text, place, expected):
+    with pytest.raises(ConfigFileError) as caught:
+        flows(text)
+    assert f"vm.toml: {place}: expected " in str(caught.value)
+    assert expected in str(caught.value)
+
+
+def test_no_file_has_more_than_the_comparator_takes():
+    ports = f"ports = {list(range(1, 65))}\n"
+    addresses = 'addresses = ["10.0.0.0/8", "fd00::/8"]\n'
+    assert len(flows(ports + addresses + 'protocol = "tcp"')) == limits.FLOWS_MAX
+    for text in (ports + addresses, f'{ports}{addresses}protocol = "tcp"\n[[bypass]]\nprotocol = "esp"'):
+        with pytest.raises(ConfigFileError, match=f"at most {limits.FLOWS_MAX} combinations"):
+            flows(text)
+    Flows(flows(ports + addresses + 'protocol = "tcp"'))
