@@ -112,6 +112,15 @@ class StandInConnection:
         self.closed = cb
         return 0
 
+    def unregisterCloseCallback(self) -> int:
+        self.closed = None
+        return 0
+
+    def close(self) -> int:
+        self.is_up = False
+        self.daemon.connections.remove(self)
+        return 0
+
     def getLibVersion(self) -> int:
         return 9_000_000
 
@@ -170,11 +179,9 @@ class StandInQemu:
         self.daemon = daemon
 
     def qemuMonitorEventRegister(self, conn: Any, dom: Any, event: Any, cb: Any, opaque: Any, flags: int = 0) -> int:
+        if self.daemon.listeners:
+            raise StandInError("invalid argument: event callback already tracked")
         self.daemon.listeners.append(cb)
-        return len(self.daemon.listeners) - 1
-
-    def qemuMonitorEventDeregister(self, conn: Any, callbackID: int) -> int:  # noqa: N803 - libvirt's name
-        self.daemon.deregistered.append(callbackID)
         return 0
 
     def qemuMonitorCommand(self, domain: Any, cmd: str, flags: int = 0) -> str:
@@ -199,7 +206,6 @@ class StandInDaemon:
         self.domains = {name: StandInDomain(self, name, XML.format(uuid=UUID), is_active=True) for name in names}
         self.connections: list[StandInConnection] = []
         self.listeners: list[Callable[..., None]] = []
-        self.deregistered: list[int] = []
         self.asked: list[str] = []
         self.passed: list[int] = []
         self.created: list[str] = []

@@ -1,10 +1,12 @@
 """The cards of the file and their taps on this host: where each is, what would stand in its way, what may be done."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from msgspec.structs import replace
 
 from pycolo.check.commandline import has_netdev, tap_of
 from pycolo.check.guest import CONNECT_S, command_line
@@ -12,6 +14,7 @@ from pycolo.check.moment import Moment
 from pycolo.check.places import read_record
 from pycolo.check.table import Item, Level, ok, refused, warning
 from pycolo.config import CardOptions, PairConfig
+from pycolo.domain.host import pid_of_domain
 from pycolo.errors import ConfigError, ConnectError, PycoloError
 from pycolo.hostnet import looking
 from pycolo.hostnet.facts import BridgePlace, Place, SwitchPlace
@@ -44,8 +47,8 @@ class Qemu(NamedTuple):
 
 def find_qemu(config: PairConfig, moment: Moment) -> Qemu:
     """By the node's record; its socket is asked only where no node runs, for it serves one client at a time."""
-    pid = _noted_pid(config)
-    if not pid and not moment.is_running:
+    pid = _noted_pid(config) if config.guest is None else pid_of_domain(config.guest.domain)
+    if not pid and config.guest is None and not moment.is_running:
         with suppress(OSError):
             pid = owner_of_path(config.qemu.qmp, CONNECT_S)[0]
     words = command_line(pid)
@@ -66,13 +69,20 @@ def _noted_pid(config: PairConfig) -> int:
     return 0
 
 
-def card_items(config: PairConfig, moment: Moment) -> Iterator[Item]:
-    """One for each card; what the node may do on this host; a QEMU that it may not look into. Blocks."""
+def card_items(config: PairConfig, moment: Moment, bridges: Mapping[str, str]) -> Iterator[Item]:
+    """One for each card; what the node may do on this host; a QEMU that it may not look into. Blocks.
+
+    `bridges`: netdev → bridge, by this host's definition of a domain: the place of a card that names none.
+    """
     if not config.card:
         return
     qemu = find_qemu(config, moment)
-    for number, card in enumerate(config.card):
-        name = f"card {card.netdev}"
+    for number, given in enumerate(config.card):
+        name = f"card {given.netdev}"
+        card = replace(given, bridge=given.bridge or bridges.get(given.netdev))
+        if config.guest is not None and card.bridge is None and not qemu.pid:
+            yield ok(name, "its place is the bridge that the primary's domain names, when the guest is protected")
+            continue
         is_named = not qemu.words or has_netdev(qemu.words, card.netdev)
         if not is_named and not qemu.pid:
             yield refused(name, f"qemu.command has no netdev {card.netdev}: correct card.netdev, or the command line")

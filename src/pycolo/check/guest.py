@@ -37,7 +37,9 @@ def need_of(facts: Facts) -> Need:
 
 
 async def asked_items(config: PairConfig, role: Role) -> list[Item]:
-    """Without a node: the QEMU whose socket the file names."""
+    """Without a node: the QEMU whose socket the file names. For a domain's monitor only a node asks libvirt."""
+    if config.guest is not None:
+        return []
     qmp = Qmp(config.qemu.qmp, config.pair, lambda event: None, lambda why: None)
     try:
         pid = (await asyncio.to_thread(owner_of_path, config.qemu.qmp, CONNECT_S))[0]

@@ -52,6 +52,8 @@ def qemu_items(config: PairConfig) -> list[Item]:
     """What starts the secondary's guest: its program, its files, and what its command line would do wrong."""
     name = "qemu.command"
     words = config.qemu.command
+    if config.guest is not None:
+        return []
     if not words:
         return [ok(name, "none: the secondary's QEMU is started by hand")]
     environment = config.qemu.environment

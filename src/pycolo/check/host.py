@@ -10,6 +10,7 @@ from pycolo.check.cards import card_items
 from pycolo.check.certificates import certificate_items
 from pycolo.check.cluster import cluster_items, managed_items
 from pycolo.check.disks import disk_items
+from pycolo.check.domain import look_at_domain
 from pycolo.check.hooks import fencing_items, hook_items, qemu_items
 from pycolo.check.moment import Moment
 from pycolo.check.network import link_item, network_items
@@ -28,15 +29,17 @@ log = structlog.get_logger("colo")
 async def check_host(config: PairConfig, moment: Moment) -> list[Item]:
     """In the order of the file."""
     disks = await asyncio.to_thread(disk_items, config)
+    domain = await look_at_domain(config, moment)
     places = await asyncio.to_thread(lambda: list(place_items(config, is_running=moment.is_running)))
     network = [item async for item in network_items(config, moment)]
     certificates = await asyncio.to_thread(_certificates, config)
-    cards = await asyncio.to_thread(lambda: list(card_items(config, moment)))
+    cards = await asyncio.to_thread(lambda: list(card_items(config, moment, domain.bridges)))
     link, hooks, arbiter = await asyncio.gather(
         link_item(config, moment), hook_items(config, moment), arbiter_items(config, moment)
     )
     rivals = await asyncio.to_thread(lambda: list(rival_items(config, moment)))
-    return [*places, *network, *certificates, link, *qemu_items(config), *disks, *cards, *hooks, *arbiter, *rivals]
+    guest = [*domain.items, *qemu_items(config), *disks, *cards]
+    return [*places, *network, *certificates, link, *guest, *hooks, *arbiter, *rivals]
 
 
 async def before_protect(config: PairConfig, role: str, term: int) -> list[Item]:

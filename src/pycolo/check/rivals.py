@@ -58,8 +58,9 @@ def _file_of_node(process: Path) -> Path | None:
 def is_file_of(path: Path, config: PairConfig) -> bool:
     """Whether this is the file of a node with the same QEMU, or with the same record of the same pair."""
     tables = _read(path)
-    qemu = tables.get("qemu")
+    qemu, guest = tables.get("qemu"), tables.get("guest")
     same_qemu = isinstance(qemu, dict) and qemu.get("qmp") == str(config.qemu.qmp)
+    same_qemu |= config.guest is not None and isinstance(guest, dict) and guest.get("domain") == config.guest.domain
     return same_qemu or (tables.get("pair") == config.pair and tables.get("state") == str(config.state))
 
 
@@ -87,6 +88,8 @@ def _units(config: PairConfig, etc: Path) -> Iterator[Item]:
 
 def _autostarted(config: PairConfig, etc: Path) -> Iterator[Item]:
     """Libvirt starts a domain of the guest's name with the host, on either: then both have one."""
+    if config.guest is not None:  # looked at by `domain`
+        return
     names = {config.pair, _name_of(config.qemu.command)} - {""}
     for name in sorted(names):
         if os.path.lexists(etc / f"libvirt/qemu/autostart/{name}.xml"):

@@ -80,7 +80,7 @@ class DomainMonitor:
             self._keep()
 
     async def _borrow(self, timeout_s: float) -> None:
-        lent = LentMonitor(self._host.connection, self._host.name, self.name, self._on_event, self._lost)
+        lent = LentMonitor(self._host, self.name, self._on_event, self._lost)
         await lent.connect(timeout_s)
         self._use(lent)
 

@@ -7,6 +7,7 @@ thread and a time-out of its own; what does not come back is left behind in its 
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from pycolo.domain.library import Library, load
@@ -21,6 +22,9 @@ UNANSWERED_MAX: Final = 64
 KEEPALIVE_S: Final = 5
 KEEPALIVE_COUNT: Final = 3
 """A libvirtd that says nothing for so many intervals is given up; one that is only slow is not."""
+
+CLOSE_S: Final = 1.0
+"""A libvirtd that does not answer ends a connection itself, when this program has ended."""
 
 T = TypeVar("T")
 
@@ -46,31 +50,39 @@ class Connection:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
+    async def close(self) -> None:
+        """Let libvirtd go; a later call opens another connection."""
+        made, self._open = self._open, None
+        if made is not None:
+            with suppress(PycoloError):
+                await self._in_thread("close", lambda library: _close(made), CLOSE_S)
+
     async def call(self, what: str, function: Callable[[Any, Library], T], timeout_s: float = CALL_S) -> T:
         """`function(connection, library)`, in a thread. `what` begins the message of a failure.
 
         Raises `ConnectError` when libvirtd is not there, or goes; `PeerError` when it refuses; `DomainTimeout`.
         """
+        return await self._in_thread(
+            what, lambda library: self._carry_out(library, what, function, timeout_s), timeout_s
+        )
+
+    async def _in_thread(self, what: str, work: Callable[[Library], T], timeout_s: float) -> T:
         if self._unanswered >= UNANSWERED_MAX:
             raise DomainTimeout(f"{what}: not asked: libvirt owes {UNANSWERED_MAX} answers")
         future: asyncio.Future[T] = self._loop.create_future()
         self._unanswered += 1
-        args = (future, what, function, timeout_s)
-        threading.Thread(target=self._run, args=args, name="libvirt call", daemon=True).start()
+        threading.Thread(target=self._run, args=(future, work), name="libvirt call", daemon=True).start()
         try:
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
             raise DomainTimeout(f"{what}: libvirt ({self.uri}) has not answered within {timeout_s:g} s") from None
 
-    def _run(
-        self, future: "asyncio.Future[T]", what: str, function: Callable[[Any, Library], T], timeout_s: float
-    ) -> None:
+    def _run(self, future: "asyncio.Future[T]", work: Callable[[Library], T]) -> None:
         result: Any = None
         error: BaseException | None = None
         try:
-            library = self._library()
-            result = self._carry_out(library, what, function, timeout_s)
+            result = work(self._library())
         except BaseException as failure:  # handed over, whatever it is
             error = failure
         try:
@@ -126,6 +138,11 @@ class Connection:
             future.set_exception(error)
         else:
             future.set_exception(PycoloError(f"a call of libvirt ended with {type(error).__name__}"))
+
+
+def _close(connection: Any) -> None:
+    connection.unregisterCloseCallback()
+    connection.close()
 
 
 def _words(error: Exception) -> str:

@@ -15,11 +15,12 @@ from pycolo.domain.definition import (
     secondary_xml,
     taps,
 )
+from pycolo.domain.events import DomainEvents
 from pycolo.domain.library import Library
 from pycolo.errors import PeerError
 
 START_S: Final = 20.0
-"""libvirt starts a QEMU in half a second, and waits for it itself; a busy host takes longer."""
+"""libvirt starts a QEMU in half a second, also to learn its version, and waits for it; a busy host takes longer."""
 
 PIDS: Final = Path("/run/libvirt/qemu")
 """Where libvirt notes a domain's process: its interface for programs does not say it."""
@@ -61,16 +62,12 @@ class DomainHost:
     def __init__(self, name: str, connection: Connection, pids: Path = PIDS) -> None:
         self.name = name
         self.connection = connection
+        self.events = DomainEvents()
         self._pids = pids
 
     def pid(self) -> int:
-        """The process of the domain that runs; 0: it does not, or libvirt does not note it here."""
-        try:
-            pid = int((self._pids / f"{self.name}.pid").read_text(encoding="ascii"))
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (OSError, ValueError):
-            return 0
-        return pid if process_mark(self.name) in words else 0
+        """See `pid_of_domain`."""
+        return pid_of_domain(self.name, self._pids)
 
     async def find(self) -> Domain | None:
         """None: this host has no domain of this name. Raises `ConnectError`, `PeerError`."""
@@ -97,7 +94,7 @@ class DomainHost:
         def ask(connection: Any, library: Library) -> Versions:
             return Versions(connection.getLibVersion(), connection.getVersion())
 
-        return await self._call("version", ask)
+        return await self._call("version", ask, START_S)
 
     async def portrait(self, own: Sequence[str]) -> Portrait:
         """See `definition.portrait`. Raises `ConnectError`, `PeerError`."""
@@ -211,6 +208,16 @@ def _lookup(connection: Any, library: Library, name: str) -> Any:
         if error.get_error_code() == library.core.VIR_ERR_NO_DOMAIN:
             return None
         raise
+
+
+def pid_of_domain(name: str, pids: Path = PIDS) -> int:
+    """The process of a domain that runs; 0: it does not, or libvirt does not note it here."""
+    try:
+        pid = int((pids / f"{name}.pid").read_text(encoding="ascii"))
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return 0
+    return pid if process_mark(name) in words else 0
 
 
 def process_mark(name: str) -> bytes:

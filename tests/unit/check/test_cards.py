@@ -36,7 +36,7 @@ def host(tmp_path: Path) -> Iterator[TapHost]:
 
 
 def said(config: PairConfig) -> list[Item]:
-    return [item for item in card_items(config, SECONDARY) if item.name.startswith("card")]
+    return [item for item in card_items(config, SECONDARY, {}) if item.name.startswith("card")]
 
 
 @pytest.mark.namespaces

@@ -18,7 +18,7 @@ SECONDARY = Moment(Role.SECONDARY)
 @pytest.fixture(autouse=True)
 def without_cards(monkeypatch):
     """They need a bridge of this host: see test_cards."""
-    monkeypatch.setattr(host, "card_items", lambda config, moment: iter(()))
+    monkeypatch.setattr(host, "card_items", lambda config, moment, bridges: iter(()))
 
 
 def config(tmp_path, changes=None):

@@ -105,6 +105,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "the guest as its node sees it",
         ("vm/attempt vm/guesthost vm/guestwiring vm/pathslot vm/primaryguest vm/primarypaths vm/secondaryguest"),
     ),
+    "unit/domain/test_monitor.py": ("its only user", "domain/events"),
     "unit/vm/test_domainguest.py": ("both ways to a monitor", "qmp/monitor vm/monitorsource"),
     "unit/vm/test_disksettling.py": ("its parts, put together", "vm/hostdisks"),
     "unit/vm/test_parts.py": ("small parts of a node", "link/orders vm/hooks vm/leftover vm/statefile"),

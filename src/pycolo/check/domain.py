@@ -1,0 +1,78 @@
+"""The domain of `guest.domain` on this host: whether libvirt answers, and what speaks against protecting it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pycolo.check.moment import Moment
+from pycolo.check.table import Item, ok, refused, warning
+from pycolo.config import PairConfig
+from pycolo.domain.connection import Connection
+from pycolo.domain.definition import emulator, interfaces, refusals
+from pycolo.domain.host import Domain, DomainHost
+from pycolo.errors import PycoloError
+from pycolo.hostnet.looking import find_link
+from pycolo.hostnet.netlink import Netlink
+from pycolo.link.hello import Role
+
+NAME: Final = "guest.domain"
+
+
+class Looked(NamedTuple):
+    """`bridges`: netdev → bridge, as this host's definition says it."""
+
+    items: list[Item]
+    bridges: dict[str, str]
+
+
+async def look_at_domain(config: PairConfig, moment: Moment) -> Looked:
+    """Nothing, for a file that names no domain."""
+    if config.guest is None:
+        return Looked([], {})
+    connection = Connection(config.guest.uri)
+    host = DomainHost(config.guest.domain, connection)
+    try:
+        versions, found = await host.versions(), await host.find()
+        items = [ok("libvirt version", versions.shown), *domain_items(host.name, found, moment)]
+        cards = interfaces(found.xml) if found is not None else ()
+        return Looked(items, {card.netdev: card.bridge for card in cards if card.bridge is not None})
+    except PycoloError as error:
+        return Looked([refused(NAME, str(error))], {})
+    finally:
+        await connection.close()
+
+
+def domain_items(name: str, found: Domain | None, moment: Moment) -> Iterator[Item]:
+    """`found` None: this host has none of this name. Blocks for a look at the kernel's interfaces."""
+    if found is None:
+        if moment.role is Role.PRIMARY:
+            yield warning(NAME, f"this host has no domain {name}: virsh define it here, where it is to run")
+        else:
+            yield ok(NAME, f"this host has no domain {name} yet; it is defined when the guest is protected")
+        return
+    if found.is_active and moment.role is Role.SECONDARY and not moment.may_take_over:
+        yield refused(
+            NAME, f"domain {name} runs on this host, which is the secondary: virsh destroy {name} on one of them"
+        )
+    else:
+        yield ok(NAME, f"{name}, UUID {found.uuid}, {'runs' if found.is_active else 'shut off'}")
+    if found.starts_by_itself:
+        text = f"libvirt starts {name} with this host, although the other one may serve it"
+        yield refused(f"{NAME} autostart", f"{text}: virsh autostart --disable {name}")
+    if found.has_saved_state:
+        text = f"virsh start {name} would go back to a saved state, which the guest has outlived"
+        yield warning(f"{NAME} saved", f"{text}: virsh managedsave-remove {name}")
+    yield from (refused(NAME, f"{name}: {why}") for why in refusals(found.xml))
+    yield from _missing(name, found.xml)
+
+
+def _missing(name: str, xml: str) -> Iterator[Item]:
+    program = emulator(xml)
+    if program is not None and not os.access(Path(program), os.X_OK):
+        yield refused(f"{NAME} emulator", f"{name}: {program} is not on this host, or no program: install it")
+    with Netlink() as netlink:
+        for card in interfaces(xml):
+            if card.bridge is not None and find_link(netlink, card.bridge) is None:
+                text = f"{name}: its card {card.mac} is in bridge {card.bridge}, which this host does not have"
+                yield refused(f"{NAME} bridge", text)

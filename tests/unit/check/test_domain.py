@@ -1,0 +1,100 @@
+"""A domain beforehand: what libvirt says of it, and each thing that speaks against protecting it."""
+
+import asyncio
+
+import pytest
+
+from pycolo.check import domain as domains
+from pycolo.check.domain import domain_items, look_at_domain
+from pycolo.check.moment import Moment
+from pycolo.check.table import Level
+from pycolo.config import parse
+from pycolo.domain.connection import Connection
+from pycolo.domain.host import Domain
+from pycolo.link.hello import Role
+from support.standinlibvirt import UUID, XML, StandInDaemon
+
+FILE = b"""
+pair = "vm1"
+role = "primary"
+state = "/s"
+[link]
+listen = "10.0.0.1:9000"
+peer = "10.0.0.2:9000"
+insecure = true
+[guest]
+domain = "vm1"
+[control]
+socket = "/c"
+"""
+PRIMARY, SECONDARY = Moment(Role.PRIMARY), Moment(Role.SECONDARY)
+HERE = XML.format(uuid=UUID).replace("br0", "lo").replace("br1", "lo").replace("/usr/bin/qemu-system-x86_64", "/bin/sh")
+
+
+def found(**changed):
+    values = {
+        "uuid": UUID,
+        "is_active": False,
+        "is_persistent": True,
+        "starts_by_itself": False,
+        "has_saved_state": False,
+        "xml": HERE,
+    }
+    return Domain(**values | changed)
+
+
+def judged(moment, **changed):
+    return [(item.level, item.text) for item in domain_items("vm1", found(**changed), moment)]
+
+
+def test_a_domain_that_can_be_protected_is_one_good_line():
+    assert judged(PRIMARY, is_active=True) == [(Level.OK, f"vm1, UUID {UUID}, runs")]
+    assert judged(SECONDARY) == [(Level.OK, f"vm1, UUID {UUID}, shut off")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "says"),
+    [
+        ({"is_active": True}, Level.REFUSED, "runs on this host, which is the secondary: virsh destroy vm1"),
+        ({"starts_by_itself": True}, Level.REFUSED, "virsh autostart --disable vm1"),
+        ({"has_saved_state": True}, Level.WARNING, "virsh managedsave-remove vm1"),
+        ({"xml": HERE.replace("'bridge'", "'network'")}, Level.REFUSED, "of type 'network'"),
+        ({"xml": HERE.replace("/bin/sh", "/no/qemu")}, Level.REFUSED, "/no/qemu is not on this host"),
+        (
+            {"xml": HERE.replace("bridge='lo'", "bridge='no-such'")},
+            Level.REFUSED,
+            "is in bridge no-such, which this host",
+        ),
+    ],
+)
+def test_each_fault_has_its_line(changed, level, says):
+    assert [text for found_level, text in judged(SECONDARY, **changed) if found_level is level and says in text]
+
+
+def test_a_secondary_that_runs_is_no_fault_of_a_pair():
+    moment = Moment(Role.SECONDARY, 1, may_take_over=True)
+    assert judged(moment, is_active=True) == [(Level.OK, f"vm1, UUID {UUID}, runs")]
+
+
+def test_a_domain_that_is_not_defined_yet_is_wanted_on_the_primary_only():
+    (item,) = domain_items("vm1", None, PRIMARY)
+    assert (item.level, "virsh define" in item.text) == (Level.WARNING, True)
+    (item,) = domain_items("vm1", None, SECONDARY)
+    assert item.level is Level.OK
+
+
+def test_libvirt_is_asked_once_and_let_go(monkeypatch):
+    daemon = StandInDaemon("vm1")
+    monkeypatch.setattr(domains, "Connection", lambda uri: Connection(uri, daemon.library))
+
+    async def scene():
+        looked = await look_at_domain(parse(FILE, "vm1.toml"), PRIMARY)
+        assert looked.items[0].text == "libvirt 9.0.0, QEMU 7.2.22"
+        assert looked.bridges == {"hostnet0": "br0", "hostnet1": "br1"}
+        assert daemon.connections == []
+        daemon.die()
+        looked = await look_at_domain(parse(FILE, "vm1.toml"), PRIMARY)
+        (item,) = looked.items
+        assert (item.level, "cannot be reached" in item.text, looked.bridges) == (Level.REFUSED, True, {})
+
+    asyncio.run(scene())
