@@ -36,6 +36,7 @@ from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.findings import Findings
 from pycolo.vm.guest import VmGuest
 from pycolo.vm.guestwiring import CardPorts
+from pycolo.vm.streamorders import StreamOrders
 from support.qemufacts import GOOD
 
 DEADLINE_S = 20
@@ -287,9 +288,13 @@ class QemuStandIn:
             assert await reader.readexactly(4) == pack(">I", ColoMessage.READY)
             self.mode, self.migration, self.is_running = "primary", "colo", True
             self.event("RESUME")
-            await reader.readexactly(1)
+            await self._hear(reader)
         self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type]
         self.leave("error")
+
+    async def _hear(self, reader: asyncio.StreamReader) -> None:
+        while await reader.read(1 << 16):
+            self.done.append("heard of the stream")
 
     async def _receive(self, server: socket.socket) -> None:
         server.setblocking(False)
@@ -301,9 +306,25 @@ class QemuStandIn:
             self.mode, self.migration = "secondary", "colo"
             if self.faults.get("ready") is not HANG:
                 self._stream.write(pack(">I", ColoMessage.READY))
-            await reader.readexactly(1)
+            await self._hear(reader)
         self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type]
         self.leave("error")
+
+    def _write(self, octets: bytes) -> None:
+        assert self._stream is not None
+        self._stream.write(octets)
+
+    def ask_for_checkpoint(self) -> None:
+        """The primary's REQUEST."""
+        self._write(pack(">I", 1))
+
+    def stop_for_checkpoint(self) -> None:
+        """The secondary's REPLY."""
+        self._write(pack(">I", ColoMessage.REPLY))
+
+    def send_state(self) -> None:
+        """Some of the primary's state."""
+        self._write(b"state" * 100)
 
     def leave(self, reason: str) -> None:
         """COLO, or the migration, is over."""
@@ -414,8 +435,9 @@ class Node:
             cut.cancel()
 
     async def _ask(self, order: str, arguments: Any) -> Any:
-        if order == "open-relay":
-            return await self.other.guest.open_relay(arguments)
+        served = StreamOrders(lambda: self.other.guest.secondary).served
+        if order in served:
+            return await served[order](arguments)
         if order == "force":
             return await self.other.findings.hear_force(arguments)
         assert order == "prepare"

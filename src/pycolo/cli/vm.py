@@ -142,8 +142,16 @@ def _outcome(answer: dict[str, Any]) -> str:
         return checkpoint_line(answer)
     if "state" in answer:
         parts = [answer["state"], f"term {answer['term']}" if "term" in answer else "", answer.get("seen", "")]
+        parts.append(_interrupted(answer.get("interrupted") or {}))
         return ", ".join(part for part in parts if part)
     return ", ".join(f"{name} {value}" for name, value in answer.items()) or "done"
+
+
+def _interrupted(took: dict[str, Any]) -> str:
+    """What clients have noticed of `protect`."""
+    if took.get("stop_ms") is None:
+        return ""
+    return f"without traffic for {took['stop_ms']:.0f} ms, and at most {took['move_ms']:.0f} ms while the taps moved"
 
 
 def _carry_out(control: Path, command: str, *, as_json: bool = False, **more: Any) -> None:

@@ -55,6 +55,7 @@ from pycolo.vm.recordkeeper import StateKeeper
 from pycolo.vm.services import Metrics, ServiceManager
 from pycolo.vm.sides import RoleSides
 from pycolo.vm.statefile import NodeRecord, StateFile
+from pycolo.vm.streamorders import StreamOrders
 from pycolo.vm.switchover import Switchover
 
 PASSING: Final = frozenset({State.COMMITTING, State.CONFIRMED})
@@ -147,7 +148,7 @@ class _Assembly:
         )
         served = {
             "status": self._other_status,
-            "open-relay": guest.open_relay,
+            **StreamOrders(lambda: guest.secondary).served,
             **guest.orders,
             "force": host.findings.hear_force,
         }

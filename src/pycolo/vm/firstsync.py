@@ -1,7 +1,14 @@
-"""Waits until the secondary has the guest's first state, and sees to it that the copy comes to an end."""
+"""Waits until the secondary has the guest's first state, and sees to it that the copy ends, and not too soon.
+
+QEMU stops the guest for the rest of the copy when it has *sent* nearly all of it. Between the two QEMUs there are some
+megabytes of buffers, and a page of zeros takes 9 bytes of them: the other QEMU, which has to clear such a page twice,
+may then have a gigabyte of memory still to fill, while the guest stands still. So a copy may not end before the other
+QEMU has read what was sent: once the first pass is over the rate is limited to next to nothing until then, and the
+pause to less than anything takes.
+"""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -9,6 +16,7 @@ import structlog
 
 from pycolo.checkpoint.firstcopy import PAUSE_MAX_MS, FirstCopy, Progress
 from pycolo.errors import ConnectError, PeerError, QmpTimeout
+from pycolo.qmp.client import QmpEvent
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.machine import Machine
 
@@ -24,6 +32,22 @@ LOOK_S: Final = 0.05
 UNLIMITED: Final = 1 << 40
 """Bytes per second: QEMU limits a migration to 128 MiB/s otherwise, but not the checkpoints that follow."""
 
+FIRST_PASS: Final = 1
+"""In QEMU's count of passes: all of the memory is copied once."""
+
+TRICKLE: Final = 40 << 10
+"""Bytes per second while the end is held back: a page in each of QEMU's intervals of 100 ms, in which the guest changes
+more than that. QEMU takes 0 for no limit."""
+
+TRICKLE_DOWNTIME_MS: Final = 1
+"""Together with that rate: less than a page may be left."""
+
+BEHIND_BYTES: Final = 64 << 10
+"""What the other QEMU need not have read: 7,000 pages of zeros, some 10 ms."""
+
+BEHIND_STALL_S: Final = 5.0
+"""The end is no longer held back once the other QEMU has read nothing for this long."""
+
 QEMU_BANDWIDTH: Final = 128 << 20
 QEMU_DOWNTIME_MS: Final = 300
 """QEMU's own max-bandwidth and downtime-limit, for when the node lets go."""
@@ -32,17 +56,45 @@ log = structlog.get_logger("colo")
 
 
 class FirstSync:
-    """One first synchronisation. `moved()`: bytes of its stream."""
+    """One first synchronisation. `moved()`: bytes of its stream.
 
-    def __init__(self, machine: Machine, name: str, pause_target_ms: int, moved: Callable[[], int]) -> None:
+    `behind()`: how many of them the other QEMU has not read; None: it is not told, and the copy ends when QEMU likes.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        name: str,
+        pause_target_ms: int,
+        moved: Callable[[], int],
+        behind: Callable[[], Awaitable[int | None]],
+    ) -> None:
         self._machine = machine
         self._name = name
         self._moved = moved
+        self._behind = behind
         self._copy = FirstCopy(pause_target_ms)
+        self._pass_began = asyncio.Event()
+        self._may_end = False
+        self._is_trickling = False
+        self._least_behind = 0
+        self._least_at = 0.0
+        self._stopped_us: int | None = None
+        self.stop_ms: float | None = None
+        """How long the guest has stood still at the end of the copy, by QEMU's clock; None: not known yet."""
+
+    def heard_event(self, event: QmpEvent) -> None:
+        """Each event of QEMU's."""
+        if event.name == "MIGRATION_PASS":
+            self._pass_began.set()
+        elif event.name == "STOP" and self._stopped_us is None:
+            self._stopped_us = event.at_us
+        elif event.name == "RESUME" and self._stopped_us is not None and self.stop_ms is None:
+            self.stop_ms = (event.at_us - self._stopped_us) / 1000
 
     async def prepare(self) -> None:
-        """Before the migration: as fast as it can, and with the pause that checkpoints may take."""
-        await self._set({"max-bandwidth": UNLIMITED, "downtime-limit": self._copy.pause_ms})
+        """Before the migration: as fast as it can, and without an end."""
+        await self._set({"max-bandwidth": UNLIMITED, "downtime-limit": TRICKLE_DOWNTIME_MS})
 
     async def wait(self, attempt: Attempt) -> None:
         """Return once `attempt` is decided. Raises `PeerError` when the copy has failed or will not end."""
@@ -57,13 +109,24 @@ class FirstSync:
                 moved_bytes, moved_at = bytes_now, loop.time()
             elif loop.time() - moved_at > MIGRATION_STALL_S:
                 raise PeerError(f"{self._name}: the migration stands still at {bytes_now} bytes")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await attempt.decided.wait()
+            await self._until_news(attempt)
             if not attempt.decided.is_set():
                 await self._look(attempt)
+        if self._is_trickling:
+            with suppress(PeerError, ConnectError):  # it has ended by itself
+                await self._let_end()
         if not attempt.is_whole:
             raise PeerError(f"{self._name}: the first synchronisation has failed: {attempt.broken}")
+
+    async def _until_news(self, attempt: Attempt) -> None:
+        """Until the attempt is decided, a pass begins, or it is time to look."""
+        news = [asyncio.ensure_future(one.wait()) for one in (attempt.decided, self._pass_began)]
+        try:
+            await asyncio.wait(news, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in news:
+                one.cancel()
+        self._pass_began.clear()
 
     async def _look(self, attempt: Attempt) -> None:
         try:
@@ -77,12 +140,34 @@ class FirstSync:
         if found.get("status") in ("failed", "cancelled") and not attempt.is_whole:
             raise PeerError(f"{self._name}: the migration has {found['status']}")
         progress = progress_of(found)
-        if progress is not None and self._copy.looked(progress):
+        if progress is None:
+            return
+        if not self._may_end:
+            await self._hold_end(progress)
+        elif self._copy.looked(progress):
             log.warning(f"{self._name}: {self._copy.says}", allowed_ms=self._copy.pause_ms)
             await self._set({"downtime-limit": self._copy.pause_ms})
         if self._copy.is_hopeless:
             limit_s = PAUSE_MAX_MS // 1000
             raise PeerError(f"{self._name} cannot be protected: {self._copy.says}; at most {limit_s} s are accepted")
+
+    async def _hold_end(self, progress: Progress) -> None:
+        """Let the copy end once the other QEMU has read what was sent; it has all until the first pass is over."""
+        if progress.passes <= FIRST_PASS:
+            return
+        if not self._is_trickling:
+            await self._set({"max-bandwidth": TRICKLE})
+        now_s, behind = asyncio.get_running_loop().time(), await self._behind()
+        log.debug("the end of the first copy is held back", behind_bytes=behind, left_bytes=progress.left_bytes)
+        if not self._is_trickling or (behind is not None and behind < self._least_behind):
+            self._least_behind, self._least_at = behind or 0, now_s
+        self._is_trickling = True
+        if behind is None or behind <= BEHIND_BYTES or now_s - self._least_at > BEHIND_STALL_S:
+            await self._let_end()
+
+    async def _let_end(self) -> None:
+        await self._set({"max-bandwidth": UNLIMITED, "downtime-limit": self._copy.pause_ms})
+        self._may_end, self._is_trickling = True, False
 
     async def _set(self, parameters: Mapping[str, int]) -> None:
         await self._machine.execute("migrate-set-parameters", parameters)

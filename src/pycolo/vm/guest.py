@@ -469,12 +469,6 @@ class VmGuest:
 
     # ── for the other node, and for the operator ──────────────────────────────────────────────────────────────
 
-    async def open_relay(self, arguments: JsonObject) -> JsonObject:
-        """Open the migration connection for the primary. Raises `PycoloError`."""
-        if self.secondary is None:
-            raise StateError("open-relay", "nothing prepared", "prepared")
-        return await self.secondary.open_relay()
-
     async def checkpoint(self) -> dict[str, Any]:
         """Make a checkpoint and return its record. Raises `StateError`, `CheckpointError`."""
         return await self.checkpoints.operator_checkpoint()
@@ -487,6 +481,10 @@ class VmGuest:
     def plan_status(self) -> dict[str, Any] | None:
         """The plan under way, for the status."""
         return self._plans.status()
+
+    def interrupted(self) -> JsonObject | None:
+        """How long the last `protect` has kept the guest from its clients."""
+        return None if self.primary is None else self.primary.interrupted
 
     def disk_status(self) -> list[dict[str, Any]]:
         """The disks that are copied, for the status."""

@@ -80,6 +80,9 @@ class VmGuest(Guest, Protocol):
     def plan_status(self) -> dict[str, Any] | None:
         """The plan that is under way."""
 
+    def interrupted(self) -> JsonObject | None:
+        """How long the last `protect` has kept the guest from its clients."""
+
     def disk_status(self) -> list[dict[str, Any]]:
         """The disks that are copied, and how far."""
 
@@ -141,7 +144,8 @@ class VmOperator:
                     return await self.status()
                 case "protect":
                     seen = await self.protect(is_forced=request.get("force") is True)
-                    return {**await self._brief(), "seen": seen, "warnings": self._findings.to_status()}
+                    more = {"seen": seen, "warnings": self._findings.to_status()}
+                    return {**await self._brief(), **more, "interrupted": self._guest.interrupted()}
                 case "unprotect":
                     await self.unprotect()
                 case "checkpoint":
@@ -288,6 +292,7 @@ class VmOperator:
                 "unprotected_ms": self._unprotected_ms(),
                 "failures": pair.failures,
                 "why": self._last_failure or pair.text,
+                "interrupted": self._guest.interrupted(),
             },
         }
 

@@ -6,6 +6,7 @@ Methods named after a plan's steps are the handlers of these steps (`pycolo.fail
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from pycolo.compare.difference import Command
 from pycolo.errors import ConnectError, PeerError, QmpTimeout, StateError
 from pycolo.failover.pairstates import Fact
 from pycolo.link.codec import Channel
+from pycolo.link.orders import JsonObject
 from pycolo.node.planner import Handler
 from pycolo.node.rowsfile import KeptRows
 from pycolo.qmp.client import QmpEvent
@@ -42,6 +44,7 @@ from pycolo.vm.primarydisks import PrimaryDisks
 from pycolo.vm.primarypaths import PrimaryPaths
 from pycolo.vm.relay import Relay
 from pycolo.vm.secondaryguest import SecondaryGuest
+from pycolo.vm.streamorders import ask_behind
 
 CHECKPOINT_DELAY_MS: Final = 1_000_000_000
 """Moves QEMU's periodic checkpoint eleven days off: the coordinator requests ours. Setting it starts one."""
@@ -195,14 +198,13 @@ class PrimaryGuest:
     async def set_parameters(self) -> None:
         """Turn COLO on and QEMU's own periodic checkpoints off."""
         await self.machine.set_capabilities(colo_capabilities(self._known.version))
-        self._first = FirstSync(
-            self.machine,
-            self._config.pair,
-            self._config.protect.pause_target_ms,
-            lambda: self._relay.forward_bytes if self._relay is not None else 0,
-        )
+        target_ms, behind = self._config.protect.pause_target_ms, partial(ask_behind, self._host, self._sent_bytes)
+        self._first = FirstSync(self.machine, self._config.pair, target_ms, self._sent_bytes, behind)
         await self._first.prepare()
         await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
+
+    def _sent_bytes(self) -> int:
+        return 0 if self._relay is None else self._relay.forward_bytes
 
     async def migrate(self) -> None:
         """Start the migration into COLO, through the relay."""
@@ -439,8 +441,15 @@ class PrimaryGuest:
         self._note_broken(text)
         self._checkpoints.heard_colo_end(text)
 
+    @property
+    def interrupted(self) -> JsonObject | None:
+        """How long the last `protect` has kept the guest from its clients; None: there was none."""
+        return None if self._first is None else {"stop_ms": self._first.stop_ms, "move_ms": self.paths.move_ms}
+
     def _heard_event(self, event: QmpEvent) -> None:
         self.disks.heard_event(event)
+        if self._first is not None:
+            self._first.heard_event(event)
         if event.name == "STOP":
             self._checkpoints.heard_stop(event.at_us)
         elif event.name == "RESUME":

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from time import monotonic_ns
 from typing import Any
 
 import structlog
@@ -48,6 +49,8 @@ class PrimaryPaths:
         self._options = node_options(host.config, Role.PRIMARY)
         self._has_place = False
         """The guest's frames go through this node: its paths and TAPs stay until `withdraw` has changed that."""
+        self.move_ms = 0.0
+        """What `insert` took: no tap was without its place for longer."""
         self.comparing: list[PrimaryPath] = []
         self.serving: list[SecondaryPath] = []
         """The paths with which this node has taken over, until the next `protect` replaces them."""
@@ -98,8 +101,9 @@ class PrimaryPaths:
 
     async def insert(self) -> None:
         """Put the node into the guest's path."""
+        began_ns = monotonic_ns()
         await self._wiring.insert()
-        self._has_place = True
+        self._has_place, self.move_ms = True, (monotonic_ns() - began_ns) / 1e6
         # What the bridge has still sent to a tap is in no count: from here on the node alone sends there.
         await ask_paths(self.comparing, lambda path: path.give_up_input)
 

@@ -21,9 +21,12 @@ to its monitor is not answered while the stream is held up.
 One thread serves both directions, because two threads must not use one TLS connection.
 """
 
+import fcntl
 import select
 import socket
 import ssl
+import sys
+import termios
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -94,6 +97,15 @@ class Relay(threading.Thread):
     def progress(self) -> tuple[int, int]:
         """`forward_bytes`, and when the last of them moved (monotonic µs). Any thread."""
         return self._forward.bytes, self._forward.moved_ns // 1000
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes that this host's QEMU has read of the primary's state, at least. Any thread."""
+        sent = self._forward.bytes
+        try:
+            return max(0, sent - int.from_bytes(fcntl.ioctl(self._guest, termios.TIOCOUTQ, bytes(4)), sys.byteorder))
+        except (OSError, ValueError):  # it is closed
+            return sent
 
     def close(self, *, drain_s: float = 0.0) -> None:
         """Close both connections. `drain_s`: first wait so long for this host's QEMU to close its side. Any thread."""

@@ -241,6 +241,11 @@ class SecondaryGuest:
         self._relay.start()
         return {}
 
+    @property
+    def read_bytes(self) -> int | None:
+        """Bytes of the stream that QEMU has read, at least; None: there is no stream."""
+        return None if self._relay is None else self._relay.read_bytes
+
     # ── take-over ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def takeover_handlers(self) -> dict[str, Handler]:

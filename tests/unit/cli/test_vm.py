@@ -181,6 +181,20 @@ def test_protect_ends_with_what_was_overridden_and_the_warnings(colo, tmp_path: 
     ]
 
 
+@pytest.mark.parametrize(
+    ("took", "said"),
+    [
+        ({"stop_ms": 78.9, "move_ms": 12.2}, ", without traffic for 79 ms, and at most 12 ms while the taps moved"),
+        ({"stop_ms": None, "move_ms": 12.2}, ""),
+        (None, ""),
+    ],
+)
+def test_protect_ends_with_what_clients_have_noticed(colo, tmp_path: Path, took: dict | None, said: str):
+    with answering(tmp_path / "c", Plan(interrupted=took)):
+        code, out, _ = colo("protect", "--control", tmp_path / "c")
+    assert (code, out.splitlines()[-1]) == (0, f"protected, term 4{said}")
+
+
 def test_protect_as_json_is_the_answer_and_nothing_else(colo, tmp_path: Path):
     async def node(request: dict) -> dict:
         return {"state": "protected", "epoch": 1, "term": 4, "warnings": WARNINGS} if request["command"] else {}

@@ -8,8 +8,9 @@ import pytest
 
 from pycolo.checkpoint.firstcopy import PAUSE_MAX_MS
 from pycolo.errors import ConnectError, PeerError, QmpTimeout
+from pycolo.qmp.client import QmpEvent
 from pycolo.vm import firstsync
-from pycolo.vm.firstsync import FirstSync, forget, progress_of
+from pycolo.vm.firstsync import BEHIND_BYTES, TRICKLE, TRICKLE_DOWNTIME_MS, UNLIMITED, FirstSync, forget, progress_of
 
 DEADLINE_S = 20
 MIB = 1 << 20
@@ -34,12 +35,14 @@ class Machine:
     def __init__(self) -> None:
         self.answers: list[Any] = []
         self.parameters: dict[str, int] = {}
+        self.on_set: Callable[[dict[str, int]], None] = lambda arguments: None
         self.asked = 0
 
     async def execute(self, command: str, arguments: dict[str, int] | None = None) -> Any:
         if command == "migrate-set-parameters":
             assert arguments is not None
             self.parameters |= arguments
+            self.on_set(arguments)
             return {}
         assert command == "query-migrate"
         answer = self.answers[min(self.asked, len(self.answers) - 1)]
@@ -67,7 +70,12 @@ class Stage:
         self.machine.answers = list(answers)
         self.moved = 0
         self.attempt = Attempt()
-        self.sync = FirstSync(self.machine, "vm1", 100, lambda: self.moved)  # type: ignore[arg-type]
+        self.behind: list[int | None] = []
+        """What the other QEMU has not read, at each question; the last one counts from then on."""
+        self.sync = FirstSync(self.machine, "vm1", 100, lambda: self.moved, self._behind)  # type: ignore[arg-type]
+
+    async def _behind(self) -> int | None:
+        return None if not self.behind else self.behind[0] if len(self.behind) == 1 else self.behind.pop(0)
 
     async def wait(self) -> None:
         await self.sync.wait(self.attempt)  # type: ignore[arg-type]
@@ -89,10 +97,91 @@ def test_it_copies_as_fast_as_it_can_and_gives_the_limits_back(monkeypatch: pyte
     async def scene() -> None:
         stage = Stage(monkeypatch, {"status": "colo"})
         await stage.sync.prepare()
-        assert stage.machine.parameters["downtime-limit"] == 100
+        assert stage.machine.parameters["downtime-limit"] == TRICKLE_DOWNTIME_MS
         assert stage.machine.parameters["max-bandwidth"] > 1 << 36
         await forget(stage.machine)  # type: ignore[arg-type]
         assert stage.machine.parameters == {"downtime-limit": 300, "max-bandwidth": 128 << 20}
+
+    play(scene)
+
+
+def test_the_copy_does_not_end_before_the_other_qemu_has_read_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the guest would stand still until it has."""
+
+    async def scene() -> None:
+        stage = Stage(monkeypatch, active(1, 64 * MIB), active(1, MIB), active(2, MIB))
+        stage.behind = [30 * MIB, 9 * MIB, BEHIND_BYTES]
+        given: list[dict[str, int]] = []
+        stage.machine.on_set = given.append
+        await stage.sync.prepare()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage.wait())
+            await stage.asked(7)
+            stage.attempt.decide()
+        assert given == [
+            {"max-bandwidth": UNLIMITED, "downtime-limit": TRICKLE_DOWNTIME_MS},
+            {"max-bandwidth": TRICKLE},
+            {"max-bandwidth": UNLIMITED, "downtime-limit": 100},
+        ]
+        assert stage.behind == [BEHIND_BYTES], "it was held back until then"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("behind", [[], [9 * MIB]])
+def test_it_ends_all_the_same_when_the_other_qemu_reads_nothing_or_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, behind: list[int | None]
+) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(firstsync, "BEHIND_STALL_S", 0.01)
+        stage = Stage(monkeypatch, active(2, MIB))
+        stage.behind = behind
+        ending = asyncio.Event()
+        stage.machine.on_set = lambda arguments: ending.set() if arguments.get("downtime-limit") == 100 else None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage.wait())
+            await ending.wait()
+            stage.attempt.decide()
+
+    play(scene)
+
+
+def test_a_copy_that_ends_while_it_is_held_back_leaves_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle guest may have changed nothing."""
+
+    async def scene() -> None:
+        stage = Stage(monkeypatch, active(2, MIB), {"status": "colo"})
+        stage.behind = [9 * MIB]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage.wait())
+            await stage.asked(3)
+            assert stage.machine.parameters["max-bandwidth"] == TRICKLE
+            stage.attempt.decide()
+        assert stage.machine.parameters["max-bandwidth"] == UNLIMITED
+
+    play(scene)
+
+
+def test_the_end_of_a_pass_is_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        stage = Stage(monkeypatch, active(2, MIB))
+        monkeypatch.setattr(firstsync, "LOOK_S", DEADLINE_S)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage.wait())
+            stage.sync.heard_event(QmpEvent("MIGRATION_PASS", {"pass": 2}, 0, 0))
+            await stage.asked(1)
+            stage.attempt.decide()
+
+    play(scene)
+
+
+def test_the_guests_first_stop_is_measured_and_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        sync = Stage(monkeypatch).sync
+        assert sync.stop_ms is None
+        for name, at_us in (("RESUME", 1), ("STOP", 5_000), ("RESUME", 47_000), ("STOP", 60_000), ("RESUME", 99_000)):
+            sync.heard_event(QmpEvent(name, {}, at_us, 0))
+        assert sync.stop_ms == 42.0
 
     play(scene)
 
@@ -131,11 +220,11 @@ def test_a_migration_that_fails_is_one(monkeypatch: pytest.MonkeyPatch, answer: 
 
 def test_a_guest_that_changes_as_fast_as_it_is_copied_is_given_a_longer_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
-        stage = Stage(monkeypatch, *(active(number, 1024 * MIB) for number in range(1, 5)))
+        stage = Stage(monkeypatch, *(active(number, 1024 * MIB) for number in range(1, 6)))
         async with asyncio.TaskGroup() as group:
             group.create_task(stage.wait())
-            await stage.asked(6)
-            assert stage.machine.parameters == {"downtime-limit": 3840}
+            await stage.asked(7)
+            assert stage.machine.parameters == {"downtime-limit": 3840, "max-bandwidth": UNLIMITED}
             stage.attempt.decide()
 
     play(scene)
@@ -146,7 +235,7 @@ def test_a_guest_for_which_no_pause_is_long_enough_is_refused_with_the_figures(m
         stage = Stage(monkeypatch, *(active(number, 1 << 36) for number in range(1, 99)))
         with pytest.raises(PeerError) as refused:
             await stage.wait()
-        assert stage.machine.parameters == {"downtime-limit": PAUSE_MAX_MS}
+        assert stage.machine.parameters == {"downtime-limit": PAUSE_MAX_MS, "max-bandwidth": UNLIMITED}
         for figure in ("vm1 cannot be protected", "900 MiB/s", "400 MiB/s", "64.0 GiB", "163840 ms", "10 s"):
             assert figure in str(refused.value)
 

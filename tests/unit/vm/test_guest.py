@@ -8,7 +8,7 @@ from struct import pack
 
 import pytest
 
-from pycolo.errors import ConnectError, FailoverError, PeerError, QmpTimeout, StateError
+from pycolo.errors import ConnectError, FailoverError, PeerError, QmpTimeout
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER
 from pycolo.node.rowsfile import RowsFile
@@ -16,7 +16,7 @@ from pycolo.path.cores import new_rewriter
 from pycolo.vm import guest
 from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.primaryguest import PrimaryGuest
-from pycolo.vm.secondaryguest import SecondaryGuest
+from pycolo.vm.secondaryguest import LEAVE_COLO_S, SecondaryGuest
 from support.guestworld import HANG, QemuStandIn, World, play, until
 
 F = Fact
@@ -303,14 +303,6 @@ def test_one_that_is_thrown_away_in_a_step_leaves_nothing(scene, monkeypatch, st
     scene(play_it)
 
 
-def test_the_migration_is_for_a_prepared_guest_only(scene):
-    async def play_it(world):
-        with pytest.raises(StateError, match="prepared"):
-            await world.b.guest.open_relay({})
-
-    scene(play_it)
-
-
 # ── going alone ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -415,6 +407,58 @@ def test_the_secondary_serves_and_can_be_protected(scene):
         world.b.guest.release()  # a lease that is had again
         await world.b.guest.settled()
         is_untouched(world.b)
+
+    scene(play_it)
+
+
+def patience_of(monkeypatch, qemu, *, hangs):
+    """The time limits of the commands with which it leaves COLO. `hangs`: it answers none before it is yanked."""
+    given, execute = [], qemu.execute
+
+    async def limited(command, arguments=None, **options):
+        if "timeout_s" in options:
+            given.append(options["timeout_s"])
+            if hangs and "yank" not in qemu.done:
+                raise QmpTimeout("vm1", command, options["timeout_s"], "no answer")
+        return await execute(command, arguments, **options)
+
+    monkeypatch.setattr(qemu, "execute", limited)
+    return given
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_qemu_that_does_not_leave_colo_in_time_is_yanked_and_serves(scene, monkeypatch, hangs):
+    async def play_it(world):
+        await world.protected()
+        qemu = world.b.qemu
+        given = patience_of(monkeypatch, qemu, hangs=hangs)
+        world.a.qemu.die()
+        await takes_over(world)
+        assert set(given) == {LEAVE_COLO_S}, "nothing is being loaded"
+        assert ("yank" in qemu.done, world.b.answers) == (hangs, [(F.SERVED, "")])
+        assert qemu.mode == "none"
+
+    scene(play_it)
+
+
+def test_a_qemu_that_loads_a_state_has_as_long_again_as_was_copied(scene, monkeypatch):
+    async def play_it(world):
+        await world.protected()
+        qemu, relay = world.b.qemu, world.b.guest.secondary._relay
+        given = patience_of(monkeypatch, qemu, hangs=False)
+        world.a.qemu.ask_for_checkpoint()
+        await until(lambda: "heard of the stream" in qemu.done)
+        qemu.stop_for_checkpoint()
+        await until(lambda: world.b.guest.secondary._replied_us is not None)
+        before, began_us = relay.progress, world.b.guest.secondary._replied_us
+        await asyncio.sleep(0.05)
+        world.a.qemu.send_state()
+        await until(lambda: relay.progress != before)
+        copied_s = (relay.progress[1] - began_us) / 1e6
+        world.a.qemu.die()
+        await takes_over(world)
+        assert copied_s >= 0.05
+        assert given[0] == pytest.approx(LEAVE_COLO_S + copied_s)
 
     scene(play_it)
 

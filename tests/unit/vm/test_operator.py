@@ -17,6 +17,18 @@ from pycolo.vm.operator import VmOperator
 C, F, S = Command, Fact, State
 
 
+INTERRUPTED = {"stop_ms": 42.0, "move_ms": 7.0}
+FORMED = {
+    "state": "protected",
+    "epoch": 4,
+    "term": 0,
+    "seen": "no traffic yet",
+    "warnings": [],
+    "interrupted": INTERRUPTED,
+}
+"""The answer to `protect`."""
+
+
 class Health:
     async def prove(self):
         return "no traffic yet"
@@ -50,6 +62,9 @@ class Guest:
 
     def disk_status(self) -> list[dict[str, object]]:
         return []
+
+    def interrupted(self) -> dict[str, float]:
+        return INTERRUPTED
 
     def plan_status(self) -> None:
         return None
@@ -155,8 +170,7 @@ WHOLE = {C.PROTECT: F.SYNCHRONISED, C.RECORD: F.RECORDED}
 def test_protect_answers_when_the_pair_is_whole_and_the_plan_has_ended() -> None:
     async def work() -> None:
         world = World(S.PRIMARY_LINKED, WHOLE)
-        whole = {"state": "protected", "epoch": 4, "term": 0, "seen": "no traffic yet", "warnings": []}
-        assert await world.ask("protect") == whole
+        assert await world.ask("protect") == FORMED
         assert world.guest.done == ["settled"]
         assert world.decider.pair.is_wished
 
@@ -206,7 +220,7 @@ def test_a_new_term_is_a_new_link_and_then_protect_goes_on() -> None:
             await asyncio.sleep(0)
         world.answers |= WHOLE
         world.decider.tell(F.LINKED, Told(link=2))
-        assert await asking == {"state": "protected", "epoch": 4, "term": 1, "seen": "no traffic yet", "warnings": []}
+        assert await asking == {**FORMED, "term": 1}
 
     play(work)
 
@@ -301,6 +315,7 @@ def test_the_status_says_what_is_wished_and_how_both_guests_are() -> None:
             "unprotected_ms": None,
             "failures": 2,
             "why": "the pair is whole",
+            "interrupted": INTERRUPTED,
         }
         assert (status["vm"]["qmp"], status["other_vm"]["qmp"]) == ("connected", "absent")
         assert (status["failovers"], status["plan"], status["link_up"]) == ({"take-over": 1}, None, False)

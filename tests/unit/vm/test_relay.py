@@ -116,6 +116,18 @@ def test_the_state_arrives_as_it_was_sent(stage: Stage) -> None:
     assert stage.a.forward_bytes == stage.b.forward_bytes == len(state)
 
 
+def test_what_this_hosts_qemu_has_not_read_is_not_counted_as_read(stage: Stage) -> None:
+    state = bytes(5_000)
+    stage.primary.sendall(state)
+    assert select.select([stage.secondary], [], [], DEADLINE_S)[0]
+    assert stage.b.read_bytes == 0
+    assert receive(stage.secondary, len(state)) == state
+    stage.primary.close()
+    ended = {stage.ended.get(timeout=DEADLINE_S)[0] for _ in range(2)}
+    assert ended == {"primary", "secondary"}
+    assert stage.b.read_bytes == len(state)
+
+
 def test_every_message_is_shown_on_both_nodes_and_passed_on(stage: Stage) -> None:
     words = [ColoMessage.READY, *[ColoMessage.REPLY, ColoMessage.RECEIVED, ColoMessage.LOADED] * 50]
     sent = RETURN_PATH + b"".join(struct.pack(">I", word) for word in words)
