@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pycolo import limits
 from pycolo.errors import LinkError
 from support.offsetsteps import FLOWS, UNKNOWN, flows_without_answer, give, known, of_rows, segments
-from support.segments import Flow, Tcp, frame, read, sack, timestamps
+from support.segments import Flow, Tcp, frame, read
 from support.traces import Rewriting
 
 EXAMPLES = settings(max_examples=60)
@@ -128,25 +128,6 @@ def test_frames_that_wait_for_the_guest_get_the_new_offsets():
     trace.core.adopt_offsets(primary.core.export_offsets(), 0)
     (octets,) = trace.to_guest()
     assert read(octets) == read(frame(Tcp(2, "PA", b"early", 901, flow=flow, from_client=True)))
-
-
-def test_translated_frames_are_translated_anew():
-    trace, primary = Rewriting(), Rewriting()
-    known(trace)
-    known(primary, primary_isn=100, secondary_isn=40)
-    options = timestamps(3, 301) + sack(200, 300)
-    raw = [
-        frame(Tcp(2, "PA", b"data", 150, 500, options, from_client=True)),
-        frame(Tcp(2, "A", b"", 0, flow=FLOWS[3], from_client=True)),
-    ]
-    buf = bytearray()
-    for octets in trace.client(*raw):
-        buf += len(octets).to_bytes(4, "big") + octets
-    trace.core.shift_client(buf, 0, len(buf), -1)
-    assert buf[4 : 4 + len(raw[0])] == raw[0]
-    trace.core.adopt_offsets(primary.core.export_offsets(), 0)
-    trace.core.shift_client(buf, 0, len(buf), 1)
-    assert buf[4 : 4 + len(raw[0])] == primary.client(raw[0])[0]
 
 
 @pytest.mark.rule("R3")

@@ -402,19 +402,14 @@ class SecondaryPath(DataPath):
     def _adopt(self, table: bytes, void: list[bytearray]) -> None:
         """The guest is a copy of the primary's, whose offsets these are; `void` is what its state contains."""
         out = self._secondary.guest_out.batch
-        if self._tap is None:
-            self._input.kept.extendleft(reversed(void))
-            self._rewriter.shift_client(out.buf, out.start, out.end, -1)
-            self._rewriter.adopt_offsets(table, now_us())
-            self._rewriter.shift_client(out.buf, out.start, out.end, 1)
-        else:
-            if void:
-                self._mirrored_bytes -= sum(map(len, void))
-                self._mirrored_pos = 0
-            self._rewriter.adopt_offsets(table, now_us())
-            while self._rewriter.drain_guest(out.buf, 0):
-                continue  # what waited for a handshake is part of the state too
-            out.clear()
+        if void:
+            self._mirrored_bytes -= sum(map(len, void))
+            self._mirrored_pos = 0
+        self._rewriter.adopt_offsets(table, now_us())
+        while self._rewriter.drain_guest(out.buf, 0):
+            continue  # what waited for a handshake is part of the state too
+        out.clear()
+        if self._tap is not None:
             self._tap.forget_begun()
         self._table = table
         self._secondary.guest_in.batch.void_part()

@@ -165,16 +165,6 @@ cdef class Rewriter:
             self._release_all_held()
             self._save_all()
 
-    def shift_client(self, uint8_t[::1] buf, Py_ssize_t start, Py_ssize_t end, int sign):
-        """Remove the offsets from translated frames that have not left yet (`sign` -1), or add them again (1)."""
-        check_range(len(buf), start, end)
-        cdef uint8_t* base = &buf[0]
-        with nogil:
-            while frame_at(base, start, end, self.has_vnet, self.span) == 1:
-                parse_frame(base, self.span.start, self.span.end, self.span.vnet_len, self.packet)
-                self.translator.shift(base, sign)
-                start = self.span.end
-
     def takeover(self):
         """This node serves the clients from now on: frames that they may have missed are ready for `drain_client`.
 
@@ -358,7 +348,7 @@ cdef class Rewriter:
         return 0
 
     cdef int _shift_waiting(self, int sign) noexcept nogil:
-        """As `shift_client`, for the frames that wait for `drain_guest`."""
+        """Remove the offsets from the frames that wait for `drain_guest` (`sign` -1), or add them again (1)."""
         record: cython.int = self.to_guest.at[0].head
         while record != _NONE:
             self.copies.parse(record, self.packet)

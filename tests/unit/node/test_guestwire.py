@@ -83,8 +83,11 @@ class Pair:
     def mode(self):
         return self.secondary.ask(self.secondary.snapshot).result(20)["mode"]
 
+    def counters(self):
+        return self.secondary.ask(self.secondary.snapshot).result(20)["counters"]
+
     def waiting(self):
-        return self.secondary.ask(self.secondary.snapshot).result(20)["counters"]["waiting_bytes"]
+        return self.counters()["waiting_bytes"]
 
     def tells(self, text):
         """A client's datagram; the primary gets it."""
@@ -170,6 +173,23 @@ def test_a_survivor_in_the_primarys_state_has_had_it(pair):
     tell(pair.secondary, pair.secondary.loaded, 2)
     pair.take_over()
     assert pair.s.gets(QUIET_S) is None
+
+
+@pytest.mark.rule("E4")
+def test_from_the_yank_to_the_takeover_clients_wait_and_the_guest_is_heard(pair):
+    """It runs: what it says then is no answer of the survivor's, but it must not find its card full either."""
+    tell(pair.secondary, pair.secondary.hold_for_takeover)
+    pair.tells(b"waits")
+    wait_for(pair.waiting, "the datagram")
+    before = pair.counters()["guest_frames"]
+    pair.s.says(udp(b"to the other node"))
+    wait_for(lambda: pair.counters()["guest_frames"] > before, "the guest to be heard")
+    assert pair.s.gets(QUIET_S) is None
+    pair.take_over()
+    assert pair.s.gets() == udp(b"waits", from_client=True)
+    tell(pair.secondary, pair.secondary.hold_for_takeover)  # the plan is run again
+    pair.s.tells(udp(b"served", from_client=True))
+    assert pair.s.gets() == udp(b"served", from_client=True), "one that serves holds nothing"
 
 
 def test_the_next_checkpoint_waits_for_the_offsets_of_the_last(pair):
