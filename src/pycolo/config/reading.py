@@ -85,7 +85,7 @@ def _with_domain(table: dict[str, object]) -> dict[str, object]:
     return {"card": [{"netdev": DOMAIN_NETDEV}], **table, "qemu": {**sockets, **qemu}}
 
 
-_TWICE: Final = "Cannot overwrite a value"
+_TWICE: Final = re.compile(r"Cannot overwrite a value|Cannot declare .* twice")
 _ONCE: Final = "each key once, and a table either as [name] or as [[name]]"
 """For what the parser says of a key that is there already, behind which it stands by then."""
 
@@ -107,7 +107,7 @@ def _parse_toml(octets: bytes, name: str) -> dict[str, object]:
         where = name if at is None else f"{name}: line {at[0]}, column {at[1]}"
         why = " ".join((said or str(error)).split())[: 2 * FOUND_CHARACTERS_MAX]
         written = "" if at is None else text.split("\n")[int(at[0]) - 1].rstrip("\r")
-        if at is not None and why == _TWICE:
+        if at is not None and _TWICE.fullmatch(why):
             raise _one_error(f"{name}: line {at[0]}", _ONCE, Found(written.strip())) from error
         rest = "" if at is None else written[int(at[1]) - 1 :]
         found = Found(rest) if rest and place.startswith("line") else Words("its end")

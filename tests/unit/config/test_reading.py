@@ -285,6 +285,7 @@ def test_all_errors_come_at_once_in_the_order_of_the_file():
         (b"a = 1\nb = = 2\n", "line 2, column 5: expected TOML (invalid value), found '= 2'"),
         (b"a = 1\nb = primary\n", "line 2, column 5: expected TOML (invalid value), found 'primary'"),
         (b"a = 1\na = 2\n", "line 2: expected each key once, and a table either as [name] or "),
+        (b"[a]\n[a]\n", "line 2: expected each key once, and a table either as [name] or as [[name]], found '[a]'"),
         (b"[a]\n[[a]]\n", "line 2: expected each key once, and a table either as [name] or as [[name]], found '[[a]]'"),
         (b"a = 1\nb = [1,\n\n", "line 2, column 7: expected TOML (invalid value), found its end"),
         (b'a = 1\nb = "x', "line 2, column 6: expected TOML (unterminated string), found its end"),
