@@ -25,7 +25,7 @@ def disk_lines(disks: list[Fields]) -> Iterator[str]:
                 moved = f", {_amount(disk['copied_bytes'])} of it copied anew" if disk.get("is_incremental") else ""
                 yield f"disk {disk['name']}: both hosts have what is written ({_size(disk)}{moved})"
             case "lost":
-                yield f"{disk['at']} {disk['why']}"
+                yield f"{disk['at']} {disk['reason']}: {disk['why']}"
             case "failed":
                 yield f"disk {disk['name']}: could not be copied"
             case _:

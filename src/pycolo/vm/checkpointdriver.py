@@ -150,8 +150,13 @@ class CheckpointDriver:
     # ── in the relay's thread ─────────────────────────────────────────────────────────────────────────────────
 
     def heard_reply(self) -> None:
-        """REPLY: the secondary has stopped."""
+        """REPLY: the secondary has stopped. Raises `CheckpointError` when the primary must not stop for it any more.
+
+        A QEMU that has stopped its guest for an error of a disk aborts when it is to make a checkpoint.
+        """
         self._tell_from_relay(self._coordinator.secondary_stopped)
+        if self._coordinator.refusal is not None:
+            raise CheckpointError("requested", "the pair was lost before the primary has stopped")
 
     def commit_loaded(self, commit: Callable[[int], dict[str, int]]) -> None:
         """LOADED has arrived and is held; it may pass when this returns.

@@ -7,11 +7,9 @@ lost, and reports no error. See docs/adr/0063.
 import asyncio
 import secrets
 import socket
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +27,7 @@ from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
 from pycolo.vm.changenotes import ChangeNotes
 from pycolo.vm.disklink import DiskLink
+from pycolo.vm.disklosses import DiskLosses, Loss
 from pycolo.vm.diskresync import Resync, ResyncDisk
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
@@ -48,9 +47,6 @@ ASK_S: Final = 60.0
 closes the stream, comes first.
 """
 
-LOSSES_MAX: Final = 8
-"""Of the disks' failures so many are shown."""
-
 DROP_S: Final = 10.0
 """For jobs to end whose connections are closed."""
 
@@ -68,8 +64,7 @@ class PrimaryDisks:
         self._disks: list[GuestDisk] = []
         self._links: list[DiskLink] = []
         self._progress: list[dict[str, Any]] = []
-        self._losses: deque[dict[str, Any]] = deque(maxlen=LOSSES_MAX)
-        self._is_lost = False
+        self._losses = DiskLosses()
         self._began_s = 0.0
         self._began_bytes: dict[str, int] = {}
         self._changes = ChangeNotes(machine)
@@ -115,7 +110,8 @@ class PrimaryDisks:
 
     async def copy(self) -> None:
         """Copy all disks, and from then on each write. Returns when the two hosts have the same."""
-        self._is_lost, self._incremental = False, {}
+        self._losses.begin()
+        self._incremental = {}
         if not self._disks:
             return
         await self._clear(self._machine())
@@ -233,7 +229,7 @@ class PrimaryDisks:
 
     def _link_ended(self, link: DiskLink, text: str) -> None:
         if link in self._links:
-            self._lose(text)
+            self._lose(Loss.COPY_CUT, text)
 
     async def _until_in_step(self) -> None:
         loop = asyncio.get_running_loop()
@@ -288,9 +284,12 @@ class PrimaryDisks:
                 self._machine().execute_aside("query-block-jobs", ASK_S), self._changes.pass_checkpoint(ASK_S)
             )
         except (PeerError, ConnectError) as error:
-            raise CheckpointError("stopped", f"QEMU does not say whether its disks are copied: {error}") from error
+            unknown = f"QEMU does not say whether its disks are copied: {error}"
+            if isinstance(error, PeerError):  # else it is gone, and the disks are not the reason
+                self._losses.note(Loss.NO_ANSWER, unknown)
+            raise CheckpointError("stopped", unknown) from error
         if (why := why_not_in_step(jobs, self._jobs)) is not None:
-            self._note_loss(why)
+            self._losses.note(Loss.COPY_BEHIND, why)
             raise CheckpointError("stopped", why)
 
     def heard_event(self, event: QmpEvent) -> None:
@@ -298,25 +297,19 @@ class PrimaryDisks:
         data = event.data
         if event.name == "BLOCK_JOB_COMPLETED" and (disk := self._jobs.get(str(data.get("device")))) is not None:
             if self._links:
-                self._lose(f"{disk}: its copy on the other host has ended: {data.get('error', 'no reason given')}")
+                why = data.get("error", "no reason given")
+                self._lose(Loss.COPY_FAILED, f"{disk}: its copy on the other host has ended: {why}")
         elif event.name == "BLOCK_IO_ERROR" and data.get("action") == "stop" and self._disks:
             # QEMU aborts at a checkpoint in this state, so the pair ends before the next one.
             filters = {Nodes(number).filter: disk.shown for number, disk in enumerate(self._disks)}
             name = str(data.get("node-name") or data.get("device"))
             disk = filters.get(name, f"disk {name}")
             why = data.get("reason", "unknown")
-            self._lose(f"{disk}: an error on this host ({why}), for which QEMU has stopped the guest")
+            self._lose(Loss.OWN_DISK, f"{disk}: an error on this host ({why}), for which QEMU has stopped the guest")
 
-    def _lose(self, why: str) -> None:
-        self._note_loss(why)
+    def _lose(self, loss: Loss, why: str) -> None:
+        self._losses.note(loss, why)
         self._on_lost(why)
-
-    def _note_loss(self, why: str) -> None:
-        """The first one of a protection is the cause, others follow from it."""
-        if not self._is_lost:
-            self._is_lost = True
-            at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            self._losses.append({"state": "lost", "why": why, "at": at})
 
     # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -361,7 +354,7 @@ class PrimaryDisks:
 
     def status(self) -> list[dict[str, Any]]:
         """For `colo status` and `colo explain`: each disk, and how far its copy is; then the last that were lost."""
-        return [*self._progress, *self._losses]
+        return [*self._progress, *self._losses.status()]
 
 
 def _shown(disk: GuestDisk, jobs: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -20,8 +20,8 @@ def disk(copied: int, **changed: Any) -> dict[str, Any]:
         (disk(100, state="in step"), "disk vda: both hosts have what is written (100.0 MiB)"),
         (disk(0, state="in step", size_bytes=3 << 40), "disk vda: both hosts have what is written (3.0 TiB)"),
         (
-            {"state": "lost", "why": "disk vda: an error", "at": "2026-01-01T00:00:00.000Z"},
-            "2026-01-01T00:00:00.000Z disk vda: an error",
+            {"state": "lost", "reason": "own-disk", "why": "disk vda: an error", "at": "2026-01-01T00:00:00.000Z"},
+            "2026-01-01T00:00:00.000Z own-disk: disk vda: an error",
         ),
         (disk(12, is_incremental=True, left_s=None), "disk vda: incremental, 12.0 MiB of 100.0 MiB copied"),
         (
@@ -54,7 +54,7 @@ def test_a_log_gets_each_tenth_once() -> None:
 
 
 def test_a_loss_is_past_where_disks_are_copied_again() -> None:
-    loss = {"state": "lost", "why": "disk vda: an error", "at": "2026-01-01T00:00:00.000Z"}
+    loss = {"state": "lost", "reason": "own-disk", "why": "disk vda: an error", "at": "2026-01-01T00:00:00.000Z"}
     assert list(disk_lines([disk(100, state="in step"), loss])) == [
         "disk vda: both hosts have what is written (100.0 MiB)"
     ]

@@ -232,6 +232,20 @@ def test_loaded_without_a_reply_never_passes_and_releases_nothing(words: tuple[i
 
 
 @pytest.mark.rule("E4")
+def test_a_primary_that_has_lost_its_disk_meanwhile_is_not_made_to_stop() -> None:
+    """QEMU has stopped the guest for a full disk after REQUEST: upon REPLY it would abort."""
+
+    async def scene(primary: Primary) -> None:
+        await primary.protected()
+        primary.checkpoints.heard_colo_end("disk disk-a: an error on this host")
+        with pytest.raises(CheckpointError, match="was lost before the primary has stopped"):
+            await primary.hears(ColoMessage.REPLY)
+        assert ("passed", ColoMessage.REPLY) not in primary.path.did
+
+    play(scene)
+
+
+@pytest.mark.rule("E4")
 def test_loaded_of_an_aborted_checkpoint_never_passes() -> None:
     """COLO_EXIT came over QMP, and overtook LOADED in the stream: what is held stays held."""
 

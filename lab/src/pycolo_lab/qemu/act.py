@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pycolo_lab.errors import LabError
-from pycolo_lab.qemu.diskfaults import DiskFaults
-from pycolo_lab.qemu.machine import DISK
+from pycolo_lab.qemu.diskfaults import COPY_LOSSES, DiskFaults
 from pycolo_lab.qemu.moving import Moving
 from pycolo_lab.qemu.nodes import LEASE_MS, other
 from pycolo_lab.qemu.scenarios import PROTECT_VICTIMS, WRONG_COMMANDS, Fault, Scenario, Victim
@@ -43,7 +42,14 @@ DIRTY_BYTES: Final = 32 << 20
 
 DIRTY_S: Final = 3
 
-STAYS_WHOLE: Final = (Fault.STORE_HANGS, Fault.PROTECT_KILLED, Fault.REFUSED, Fault.DIRTY, Fault.SWITCHOVER)
+STAYS_WHOLE: Final = (
+    Fault.STORE_HANGS,
+    Fault.PROTECT_KILLED,
+    Fault.REFUSED,
+    Fault.DIRTY,
+    Fault.SWITCHOVER,
+    Fault.DISK_SLOW,
+)
 """Nothing that is protected need have been lost."""
 
 
@@ -85,6 +91,9 @@ class Act:
             Fault.MOVING: self._moving.strike,
             Fault.SWITCHOVER: self._switch_over,
             Fault.DISK_AGAIN: self._disk.strike_again,
+            Fault.DISK_FULL: lambda: self._disk.fill(victim),
+            Fault.OVERLAY_FULL: self._disk.fill_overlays,
+            Fault.DISK_SLOW: self._disk.slow_down,
         }
         if (strike := strikes.get(self._scenario.fault)) is not None:
             return strike()
@@ -281,8 +290,10 @@ class Act:
         going_on_ns = time.monotonic_ns()
         if scenario.fault is Fault.STREAM:
             self._expect_aborted()
-        if scenario.fault is Fault.DISK_CUT:
-            self._expect_disk_named()
+        if scenario.fault in (Fault.DISK_CUT, Fault.OVERLAY_FULL) or (
+            scenario.fault is Fault.DISK_FULL and victim is not self._primary
+        ):
+            self._disk.expect_named(*COPY_LOSSES)
         return going_on_ns
 
     def _restart_mover(self, at_ns: int) -> None:
@@ -321,18 +332,6 @@ class Act:
         # Linked is said first; what is left of COLO goes then.
         stage.until("the taps did not go back", lambda: not stage.network.not_as_before(primary))
 
-    def _expect_disk_named(self) -> None:
-        """The pair has ended for a reason that names the disk, and the guest serves on where it was."""
-        stage, primary = self._stage, self._primary
-        stage.until_linked()
-        if stage.serving() is not primary:
-            self.broken.append(f"a disk that was lost on the other host moved the guest: {stage.account()}")
-        code, said = stage.run_colo("explain", primary)
-        reasons = [line.strip() for line in said.splitlines() if DISK in line]
-        self.notes.append(f"colo explain (exit code {code}): {reasons[-1] if reasons else said[-300:]}")
-        if not reasons:
-            self.broken.append(f"colo explain names no disk: {said[-300:]!r}")
-
     def _expect_silence(self, why: str, seconds: float, settled_s: float = SETTLED_S) -> None:
         self._stage.rest(settled_s)
         before = self._answers()
@@ -353,6 +352,7 @@ class Act:
         """As an administrator would: cables, power, the correct configuration, protect."""
         stage, fault = self._stage, self._scenario.fault
         reap_strangers()
+        self._disk.make_room()
         if self._answer is not None:
             self._hear_switchover(self._answer)
         if fault is Fault.LINK:

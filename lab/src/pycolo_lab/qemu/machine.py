@@ -16,7 +16,7 @@ import msgspec
 
 from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import Interruption
-from pycolo_lab.namespaces import Namespace, bind_mount
+from pycolo_lab.namespaces import Namespace, bind_mount, mount
 from pycolo_lab.processes import Host, Processes
 from pycolo_lab.qemu.debian import DebianGuest
 from pycolo_lab.qemu.image import Image, cache_directory
@@ -79,6 +79,13 @@ READY: Final = "guest ready"
 DISK: Final = "disk-a"
 DISK_BYTES: Final = 64 << 20
 
+IMAGES: Final = "images"
+OVERLAYS: Final = "overlays"
+"""Folders of a host's directory."""
+
+SMALL: Final = "size=136m"
+"""Where they are to be filled, each is a tmpfs of this size: as much as `colo protect` asks for, and no more."""
+
 KVM_PROBE_S: Final = 10.0
 """A kernel under KVM is ready in one second; if /dev/kvm opens but cannot run it, it never is."""
 
@@ -126,7 +133,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     def disk_file(self, directory: Path) -> Path:
         """Its disk's image on the host that owns `directory`."""
-        return directory / f"disk.{self.disk}"
+        return directory / IMAGES / f"disk.{self.disk}"
 
     def _disk(self, directory: Path) -> list[str]:
         if self.disk is None:
@@ -269,6 +276,14 @@ def furnish_root(machine: Machine, directory: Path) -> None:
         inside.parent.mkdir(parents=True, exist_ok=True)
         inside.touch()
         bind_mount(path, inside)
+
+
+def mount_small(machine: Machine, folder: Path) -> None:
+    """A file system of its own that can be filled, also where a QEMU in a root of its own looks."""
+    folder.mkdir()
+    mount("colo-lab-disk", str(folder), "tmpfs", 0, SMALL)
+    if machine.qemu.root is not None:
+        bind_mount(folder, machine.qemu.root / folder.relative_to("/"))
 
 
 def probed_accelerator(wanted: str, qemu: Qemu, image: Image, directory: Path, interruption: Interruption) -> str:

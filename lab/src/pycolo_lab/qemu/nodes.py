@@ -11,7 +11,7 @@ import msgspec
 from pycolo_lab.interruption import Look
 from pycolo_lab.processes import Host
 from pycolo_lab.qemu.control import ASK_TIMEOUT_S, NodeControl
-from pycolo_lab.qemu.machine import Machine
+from pycolo_lab.qemu.machine import IMAGES, OVERLAYS, Machine
 from pycolo_lab.qemu.topology import BRIDGE, HOST_ADDRESSES, STORE_ADDRESS
 from pycolo_lab.topology import LINK_A_ADDRESS, LINK_B_ADDRESS
 
@@ -58,6 +58,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the nodes can be told to die in a move, see `dying`."""
     has_page: bool = False
     """Whether each node serves metrics, with its page, on its own host."""
+    has_small_disks: bool = False
+    """Whether each host's images and overlays are on file systems that can be filled."""
     automatic: bool = False
     """Whether the nodes protect the guest again by themselves; with pacemaker they always do."""
 
@@ -83,6 +85,8 @@ class NodeFiles:
         self.refusing = self.directory / "refusing"
         self.order = self.directory / "die.order"
         self.fence = self.directory / "fence"
+        self.images = self.directory / IMAGES
+        self.overlays = self.directory / OVERLAYS
         self.certificates = directory / "tls"
         self._node_pid = self.directory / "node.pid"
         self._qemu_pid = self.directory / "qemu.pid"
@@ -145,7 +149,7 @@ class NodeFiles:
                 "start_timeout_ms": 20_000,
             },
             "[card]": [{"netdev": netdev, "bridge": BRIDGE} for netdev in machine.netdevs],
-            **({"disks": {"overlays": str(self.directory / "overlays")}} if machine.disk else {}),
+            **({"disks": {"overlays": str(self.overlays)}} if machine.disk else {}),
             "checkpoint": {
                 "min_distance_ms": 20,
                 "max_interval_ms": setting.checkpoint_interval_ms,

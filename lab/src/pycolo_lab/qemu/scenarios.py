@@ -32,6 +32,9 @@ class Fault(Enum):
     MOVING = "its node is killed while it moves the guest's taps"
     DISK_CUT = "its QEMU takes no more of what the primary writes to the disk"
     DISK_AGAIN = "the secondary's QEMU is killed; when the pair is whole again, its QEMU"
+    DISK_FULL = "the file system of its disk's image is full"
+    OVERLAY_FULL = "the file system of its disk's overlays is full"
+    DISK_SLOW = "its QEMU, and the disk's copy with it, stands still for most of some seconds"
     UNPROTECT = "unprotect"
     SWITCHOVER = "switchover"
     STORE_HANGS = "etcd hangs (SIGSTOP) for longer than a lease's time"
@@ -128,6 +131,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             has_gate=self.fault is Fault.REFUSED,
             can_die=self.fault is Fault.MOVING,
             automatic=self.fault is Fault.SWITCHOVER,
+            has_small_disks=self.fault in (Fault.DISK_FULL, Fault.OVERLAY_FULL),
         )
 
 
@@ -384,6 +388,45 @@ SCENARIOS: Final = (
             ("scp", "copies of 50 MB, there and back"),
             ("ssh", "a session in which somebody types"),
         )
+    ),
+    Scenario(
+        name="append-full",
+        text="the primary's own disk is full: QEMU stops the guest until there is room",
+        fault=Fault.DISK_FULL,
+        disk="raw",
+    ),
+    Scenario(
+        name="append-full-copy",
+        text="the disk's copy on the secondary's host is full: the primary goes on alone",
+        fault=Fault.DISK_FULL,
+        victim=Victim.SECONDARY,
+        disk="raw",
+        stood_still_max_ms=SHORT_MS,
+    ),
+    Scenario(
+        name="append-full-overlay",
+        text="the secondary's overlays are full: the primary goes on alone",
+        fault=Fault.OVERLAY_FULL,
+        victim=Victim.SECONDARY,
+        disk="qcow2",
+        stood_still_max_ms=SHORT_MS,
+    ),
+    Scenario(
+        name="append-hang",
+        text="the disk's copy hangs: the primary's writes wait for it, then it goes on alone",
+        fault=Fault.HANG,
+        victim=Victim.SECONDARY,
+        disk="qcow2",
+        checkpoint_timeout_ms=HANG_TIMEOUT_MS,
+        stood_still_max_ms=COMPARE_TIMEOUT_MS + HANG_TIMEOUT_MS + SHORT_MS,
+    ),
+    Scenario(
+        name="append-slow",
+        text="the disk's copy is slow: so are writes, and the pair stays whole",
+        fault=Fault.DISK_SLOW,
+        victim=Victim.SECONDARY,
+        disk="qcow2",
+        stood_still_max_ms=SHORT_MS,
     ),
     Scenario(name="control", text="nothing is compared (must fail)", fault=Fault.HOST, compare=False),
 )

@@ -14,7 +14,14 @@ from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
 from pycolo_lab.processes import Host, Process, Processes
 from pycolo_lab.qemu import dying, gate
-from pycolo_lab.qemu.machine import DISK_BYTES, Machine, furnish_root, is_ready, qmp_options
+from pycolo_lab.qemu.machine import (
+    DISK_BYTES,
+    Machine,
+    furnish_root,
+    is_ready,
+    mount_small,
+    qmp_options,
+)
 from pycolo_lab.qemu.monitor import Monitor
 from pycolo_lab.qemu.nodes import PAIR, NodeFiles, NodeSetting, other, running_pid, wrong_command
 from pycolo_lab.qemu.observations import Observations
@@ -83,6 +90,10 @@ class Stage:
             self._make_certificates()
         for host, files in self.files.items():
             files.write(self._machine, setting, self.files[other(host)], self._lock)
+        if setting.has_small_disks:
+            for files in self.files.values():
+                mount_small(self._machine, files.images)
+                mount_small(self._machine, files.overlays)
         self._make_disk()
         self._boot()
         for host in self.files:
@@ -95,6 +106,7 @@ class Stage:
         if machine.disk is None:
             return
         path = machine.disk_file(self.files[Host.A].directory)
+        path.parent.mkdir(exist_ok=True)
         words = ["create", "-q", "-f", machine.disk, str(path), str(DISK_BYTES)]
         if machine.disk_source is not None:
             words = ["convert", "-f", "qcow2", "-O", machine.disk, str(machine.disk_source), str(path)]
