@@ -14,6 +14,7 @@ from typing import Final
 
 from pycolo_lab.errors import LabError
 from pycolo_lab.namespaces import Namespace
+from pycolo_lab.processes import reap_strangers
 
 BOOT_S: Final = 10.0
 POLL_S: Final = 0.02
@@ -70,7 +71,10 @@ class PoweredHost:
             return
         if self.is_on and self._first:
             os.kill(self._first, signal.SIGKILL)
-        self._unshare.wait()
+        while self._unshare.poll() is None:
+            # A command that was broken off leaves a process that only this one can see off, and the host's end waits.
+            reap_strangers()
+            time.sleep(POLL_S)
         self._unshare = None
 
     def command(self, *words: str) -> list[str]:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Final
 
 from pycolo_lab.errors import LabError
+from pycolo_lab.processes import reap_strangers
 from pycolo_lab.qemu.diskfaults import COPY_LOSSES, DiskFaults
 from pycolo_lab.qemu.moving import Moving
 from pycolo_lab.qemu.nodes import LEASE_MS, other
 from pycolo_lab.qemu.scenarios import PROTECT_VICTIMS, WRONG_COMMANDS, Fault, Scenario, Victim
-from pycolo_lab.qemu.stage import PROTECT_TIMEOUT_S, Stage, reap_strangers
+from pycolo_lab.qemu.stage import PROTECT_TIMEOUT_S, Stage
 
 GONE_S: Final = 1.0
 """How long a node stays away, and an operator takes to decide."""

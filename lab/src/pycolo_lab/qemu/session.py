@@ -9,6 +9,7 @@ import msgspec
 from pycolo_lab.errors import LabError, RunInterruptedError
 from pycolo_lab.interruption import Interruption
 from pycolo_lab.namespaces import ROOM_BYTES, is_machine_root, run_isolated, run_with_own_pids
+from pycolo_lab.processes import reap_strangers
 from pycolo_lab.qemu import pause, store
 from pycolo_lab.qemu.checks import check_machine, check_options
 from pycolo_lab.qemu.debian import DebianGuest
@@ -22,7 +23,7 @@ from pycolo_lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
 from pycolo_lab.qemu.programs import Programs, say
 from pycolo_lab.qemu.runner import Runner
 from pycolo_lab.qemu.scenarios import PAUSE, Scenario, choose
-from pycolo_lab.qemu.stage import Stage, reap_strangers
+from pycolo_lab.qemu.stage import Stage
 from pycolo_lab.qemu.summary import comparison_line, print_run, scenario_line
 from pycolo_lab.qemu.topology import GUEST_ADDRESS, Network
 from pycolo_lab.work.kinds import WORKS

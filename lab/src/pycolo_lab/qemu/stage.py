@@ -12,7 +12,7 @@ from typing import Any, Final
 from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
-from pycolo_lab.processes import Host, Process, Processes
+from pycolo_lab.processes import Host, Process, Processes, reap_strangers
 from pycolo_lab.qemu import dying, gate
 from pycolo_lab.qemu.machine import (
     DISK_BYTES,
@@ -352,29 +352,6 @@ class Stage:
 def are_whole(states: Iterable[str], *, compares: bool) -> bool:
     """Of both nodes. A primary that compares nothing is degraded as soon as clients have had some bytes."""
     return set(states) <= ({"protected"} if compares else {"protected", "degraded"})
-
-
-def reap_strangers() -> None:
-    """As process 1 of its namespace the run inherits the QEMUs of nodes that died; take their exit codes."""
-    if os.getpid() != 1:
-        return
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, state, parent = _stat(path)
-        except (OSError, ValueError, IndexError):
-            continue
-        if state == "Z" and parent == 1:
-            try:
-                os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                continue
-
-
-def _stat(path: Path) -> tuple[int, str, int]:
-    """Process id, state, parent: proc(5); the name in brackets may hold anything."""
-    before, _, after = path.read_text().rpartition(")")
-    words = after.split()
-    return int(before.split(" ", 1)[0]), words[0], int(words[1])
 
 
 def _kill(pid: int) -> None:
