@@ -7,7 +7,8 @@ command line and its control socket. It imports no core and no node.
     programs                what has to be installed, and who installs it
     image                   kernel, initramfs, what QEMU preloads; built once and kept in build/lab
     initramfs               files -> a cpio archive
-    machine                 which QEMU, which accelerator, its command line; Debian 13's QEMU in a root of its own
+    machine                 which QEMU, which accelerator, its command line
+    otherdebian             other Debians, each in a root of its own
     topology                hosts, bridges, taps, the client's LAN, the link
     nodes, control          vm.toml for both, the fencing command; questions to a node
     stage                   all of it together: a pair that protects

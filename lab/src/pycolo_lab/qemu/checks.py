@@ -10,8 +10,9 @@ from pycolo_lab.interruption import Interruption
 from pycolo_lab.namespaces import run_isolated, run_with_own_pids
 from pycolo_lab.qemu import debian
 from pycolo_lab.qemu.image import IMAGE_PROGRAMS, cache_directory, is_image_there
-from pycolo_lab.qemu.machine import DEBIAN_VERSIONS, GUESTS, PROGRAM, is_fetched
+from pycolo_lab.qemu.machine import GUESTS, PROGRAM
 from pycolo_lab.qemu.options import QemuLabOptions
+from pycolo_lab.qemu.otherdebian import DEBIAN_VERSIONS, is_fetched
 from pycolo_lab.qemu.programs import may_install, missing_of, packages_of
 from pycolo_lab.topology import require_tun
 

@@ -6,7 +6,6 @@ need not stop the guest for the first copy (no multiple of 256 KiB).
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,8 @@ from pycolo_lab.namespaces import Namespace, bind_mount, mount
 from pycolo_lab.processes import Host, Processes
 from pycolo_lab.qemu.debian import DebianGuest
 from pycolo_lab.qemu.image import Image, cache_directory
-from pycolo_lab.qemu.programs import Programs, say
+from pycolo_lab.qemu.otherdebian import DEBIAN_VERSIONS, fetched_root
+from pycolo_lab.qemu.programs import Programs
 from pycolo_lab.qemu.topology import (
     GUEST_ADDRESS,
     GUEST_MAC,
@@ -88,27 +88,6 @@ SMALL: Final = "size=136m"
 
 KVM_PROBE_S: Final = 10.0
 """A kernel under KVM is ready in one second; if /dev/kvm opens but cannot run it, it never is."""
-
-
-class Debian(NamedTuple):
-    """A Debian that has another QEMU."""
-
-    release: str
-    suite: str | None = None
-    """Of backports; None: the release's own QEMU."""
-
-    @property
-    def name(self) -> str:
-        """Also of its root's folder."""
-        return self.suite or self.release
-
-
-DEBIAN_VERSIONS: Final = {"10.0": Debian("trixie"), "11.1": Debian("trixie", "trixie-backports")}
-"""QEMU versions that another Debian has, and which one."""
-
-DEBOOTSTRAP_S: Final = 900
-
-QEMU_PACKAGE: Final = "qemu-system-x86"
 
 
 class Qemu(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +182,7 @@ def find_qemu(wanted: str | None, programs: Programs) -> Qemu:
     Raises `LabError` when it cannot be had.
     """
     if wanted in DEBIAN_VERSIONS:
-        return _other_debian(DEBIAN_VERSIONS[wanted], programs)
+        return qemu_in(fetched_root(DEBIAN_VERSIONS[wanted], programs), programs)
     if wanted is None:
         programs.require([PROGRAM])
         return Qemu(command=(PROGRAM,), version=_version([PROGRAM], programs))
@@ -219,44 +198,10 @@ def _version(command: list[str], programs: Programs) -> str:
     return matched[1]
 
 
-def is_fetched(debian: Debian) -> bool:
-    """Whether another Debian with its QEMU is there."""
-    return _fetched_stamp(debian).is_file()
-
-
-def _fetched_stamp(debian: Debian) -> Path:
-    return cache_directory() / f"{debian.name}.stamp"
-
-
-def _other_debian(debian: Debian, programs: Programs) -> Qemu:
-    """QEMU of another Debian, in a root of its own below build/lab."""
-    root = cache_directory() / debian.name
-    if not is_fetched(debian):
-        programs.require(["debootstrap"])
-        say(f"fetching QEMU of Debian {debian.name} into {root} (once, some minutes)")
-        if root.exists():
-            programs.run(["rm", "-rf", "--one-file-system", str(root)], f"removing the unfinished {root}")
-        root.mkdir(parents=True)
-        packages = QEMU_PACKAGE if debian.suite is None else "ca-certificates"
-        command = ["debootstrap", "--variant=minbase", f"--include={packages}", debian.release, str(root)]
-        programs.run(command, f"debootstrap {debian.release}", timeout_s=DEBOOTSTRAP_S)
-        if debian.suite is not None:
-            _install_from(debian.suite, root, programs)
-        _fetched_stamp(debian).touch()
+def qemu_in(root: Path, programs: Programs) -> Qemu:
+    """The QEMU of another Debian, in its root."""
     inside = ["chroot", str(root), f"/usr/bin/{PROGRAM}"]
     return Qemu(command=tuple(inside), version=_version(inside, programs), root=root)
-
-
-def _install_from(suite: str, root: Path, programs: Programs) -> None:
-    """Install QEMU from `suite` of the mirror that debootstrap has used."""
-    sources = root / "etc/apt/sources.list"
-    lines = sources.read_text().split()
-    sources.write_text(sources.read_text() + f"deb {lines[1]} {suite} main\n")
-    shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
-    for words in (["update"], ["install", "--yes", "--no-install-recommends", "-t", suite, QEMU_PACKAGE]):
-        command = ["chroot", str(root), "apt-get", "-qq", *words]
-        environment = {"DEBIAN_FRONTEND": "noninteractive"}
-        programs.run(command, f"apt-get {words[0]} of {suite}", timeout_s=DEBOOTSTRAP_S, environment=environment)
 
 
 def furnish_root(machine: Machine, directory: Path) -> None:
