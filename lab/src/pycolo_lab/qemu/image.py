@@ -24,8 +24,8 @@ from pycolo_lab.qemu.programs import Programs, say
 SEED: Final = 1
 """Of the pattern that the guest's `get` and `put` speak; the clients get the same one."""
 
-MODULES: Final = ("virtio_pci", "virtio_net", "virtio_blk")
-"""What virtio network cards and disks need. ext4 is built in."""
+MODULES: Final = ("virtio_pci", "virtio_net", "virtio_blk", "button", "evdev")
+"""What virtio network cards and disks and the power button need. ext4 is built in."""
 
 SERVERS: Final = {"usr/sbin/dropbear": "dropbear-bin", "usr/bin/iperf3": "iperf3"}
 """Foreign servers in the guest, by path; best effort."""

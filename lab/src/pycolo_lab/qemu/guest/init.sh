@@ -32,6 +32,11 @@ if [ -b /dev/vda ]; then
     touch /data/log
     ln -s /data/log /www/log
 fi
+# The power button, which `virsh shutdown` presses.
+mkdir -p /etc/acpi/PWRF /var/log /var/run
+printf '#!/bin/sh\npoweroff -f\n' > /etc/acpi/PWRF/00000080
+chmod 755 /etc/acpi/PWRF/00000080
+acpid 2> /dev/null
 hostname guest
 /bin/service /pattern
 httpd -p 80 -h /www

@@ -12,6 +12,7 @@
  *                 "dirty": a process of its own changes each page of BYTES again and again, RATE bytes a second
  *                 (0: as fast as it can), for SECONDS (0: each page once), and keeps that memory
  *     reboot      "reboot": the machine resets itself a moment later
+ *     poweroff    "poweroff": the machine switches itself off a moment later
  *     append TEXT "N TEXT": adds that as the Nth line to the file /data/log; the answer follows when it is on the disk
  *     appended    "N HASH": how many lines the file has, read from the disk, and the SHA-256 over them
  *
@@ -207,12 +208,12 @@ static void dirty(uint64_t bytes, uint64_t rate, uint64_t seconds)
     }
 }
 
-/* At once, as with a reset button: connections end without a word. */
-static void reset(void)
+/* At once, as with a button on the machine: connections end without a word. */
+static void leave(int how)
 {
     if (!fork()) {
         usleep(REBOOT_US);
-        reboot(RB_AUTOBOOT);
+        reboot(how);
         _exit(1);
     }
 }
@@ -294,8 +295,11 @@ static int obey(struct connection *c, char *line)
         dirty(bytes, rate, seconds);
         say(c, "dirty\n", 6);
     } else if (!strcmp(line, "reboot")) {
-        reset();
+        leave(RB_AUTOBOOT);
         say(c, "reboot\n", 7);
+    } else if (!strcmp(line, "poweroff")) {
+        leave(RB_POWER_OFF);
+        say(c, "poweroff\n", 9);
     } else if (!strncmp(line, "append ", 7)) {
         say(c, answer, append(answer, sizeof answer, line + 7));
     } else if (!strcmp(line, "appended")) {
