@@ -62,6 +62,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     """Whether each host's images and overlays are on file systems that can be filled."""
     automatic: bool = False
     """Whether the nodes protect the guest again by themselves; with pacemaker they always do."""
+    more: dict[str, Any] = {}
+    """Of both nodes' files, as a TOML file says it: keys that are added, or have another value."""
 
 
 def other(host: Host) -> Host:
@@ -101,7 +103,8 @@ class NodeFiles:
 
     def write_config(self, machine: Machine, setting: NodeSetting, command: list[str] | None = None) -> None:
         """The vm.toml, with another `command` for QEMU than the right one if it is given."""
-        self.config.write_text(toml(self._settings(machine, setting, command or self.qemu_command(machine))))
+        settings = self._settings(machine, setting, command or self.qemu_command(machine))
+        self.config.write_text(toml(with_more(settings, setting.more)))
 
     def qemu_command(self, machine: Machine) -> list[str]:
         """The right one."""
@@ -226,6 +229,19 @@ def toml(tables: dict[str, Any]) -> str:
             lines += [f"{key} = {_value(value)}" for key, value in table.items()]
             lines.append("")
     return "\n".join(lines)
+
+
+def with_more(tables: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """The tables, as `toml` takes them, with what a parsed TOML file adds or replaces."""
+    found = dict(tables)
+    for name, value in more.items():
+        if isinstance(value, dict):
+            found[name] = {**found.get(name, {}), **value}
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            found[f"[{name}]"] = value
+        else:
+            found[""] = {**found[""], name: value}
+    return found
 
 
 def _value(value: Any) -> str:

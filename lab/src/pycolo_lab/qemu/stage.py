@@ -83,6 +83,24 @@ class Stage:
 
     def build(self, setting: NodeSetting) -> None:
         """Boot a guest on host A, start both nodes, protect. Raises `LabError` when it does not come to that."""
+        self.set_up(setting)
+        self.protect()
+
+    def set_up(self, setting: NodeSetting) -> None:
+        """The same without the protection."""
+        self.boot(setting)
+        for host in self.files:
+            self.start_node(host)
+        self.until_linked()
+
+    def reconfigure(self, setting: NodeSetting) -> None:
+        """Give both nodes, which protect nothing, other files, and start them again; the guest goes on."""
+        self._setting = setting
+        for host in self.files:
+            self.restart_node(host)
+
+    def boot(self, setting: NodeSetting) -> None:
+        """A guest on host A, and no node. Raises `LabError` when it does not get ready."""
         self._setting = setting
         if setting.arbiter == "etcd":
             self.store.start()
@@ -95,10 +113,7 @@ class Stage:
                 mount_small(self._machine, files.images)
                 mount_small(self._machine, files.overlays)
         self._make_disk()
-        self._boot()
-        for host in self.files:
-            self.start_node(host)
-        self.protect()
+        self._start_qemu()
 
     def _make_disk(self) -> None:
         """On host A, empty or a copy of what is to be on it; the other host's node makes its own."""
@@ -120,7 +135,7 @@ class Stage:
         if made.returncode != 0:
             raise LabError(f"colo certs init has failed: {made.stderr.strip()}")
 
-    def _boot(self) -> None:
+    def _start_qemu(self) -> None:
         files = self.files[Host.A]
         self.network.serve_without_node(Host.A)
         environment = [f"{name}={value}" for name, value in self._machine.environment.items()]

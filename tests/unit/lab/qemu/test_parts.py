@@ -22,7 +22,7 @@ from pycolo_lab.qemu.facts import RoundFacts, TransferFacts
 from pycolo_lab.qemu.image import Image
 from pycolo_lab.qemu.law import Answer, breaches
 from pycolo_lab.qemu.machine import GUESTS, Machine, Qemu
-from pycolo_lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, wrong_command
+from pycolo_lab.qemu.nodes import NodeFiles, NodeSetting, other, running_pid, toml, with_more, wrong_command
 from pycolo_lab.qemu.observations import Observations, percentile
 from pycolo_lab.qemu.options import QemuLabOptions
 from pycolo_lab.qemu.programs import Programs
@@ -71,6 +71,20 @@ def test_each_network_card_of_the_guest_has_its_table_in_the_node_s_file(guest, 
     command = wired.command(Path("/d"), "x")
     netdevs = [word.split("id=")[1].split(",")[0] for word in command if word.startswith("tap,id=")]
     assert [card.netdev for card in load(files[Host.A].config).card] == netdevs
+
+
+def test_a_file_may_have_more_keys_and_other_values():
+    tables = {"": {"pair": "lab"}, "compare": {"enabled": True, "compare_timeout_ms": 500}, "[card]": [{"netdev": "a"}]}
+    more = {"role": "primary", "compare": {"compare_timeout_ms": 100}, "mask": [{"ports": [80]}], "new": {"key": 1}}
+    assert tomllib.loads(toml(with_more(tables, more))) == {
+        "pair": "lab",
+        "role": "primary",
+        "compare": {"enabled": True, "compare_timeout_ms": 100},
+        "card": [{"netdev": "a"}],
+        "mask": [{"ports": [80]}],
+        "new": {"key": 1},
+    }
+    assert with_more(tables, {}) == tables
 
 
 def test_only_software_emulation_preloads_something():
