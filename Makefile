@@ -22,7 +22,7 @@ LAWS := $(patsubst %,tests/property/test_%.py,checkpoint_laws compare_laws compa
 COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-libvirt demo-pacemaker demo-qemu check test lint types bench bench-instructions docs dist deb last-release lock clean
+.PHONY: help setup demo demo-libvirt demo-pacemaker demo-qemu check test lint types bench bench-instructions bench-services docs dist deb last-release lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -63,6 +63,9 @@ last-release: setup $(VENV)/.dev ## this release beside the last one, built from
 
 bench: setup ## colo proxy beside QEMU and a relay, a quarter of an hour (ARGS="--quick", "--help")
 	@$(BIN)/python benchmarks/bench_proxy.py $(ARGS)
+
+bench-services: setup ## what protection costs nginx, redis, PostgreSQL and sshd (as root; ARGS="--quick", "--column NAME=FILE.toml")
+	@$(BIN)/python benchmarks/bench_services.py $(ARGS)
 
 bench-instructions: setup ## instructions per packet, counted with valgrind, with a limit (ARGS="--functions", "--update")
 	@scripts/setup.sh counting
