@@ -149,6 +149,48 @@ SEGMENTS_MAX: Final = 65_536 // 48
 DIVERGED_SILENT_MS: Final = 300_000
 """Under `hold`, a connection that differs loses its held packets after this much silence (RFC 4787 REQ-5)."""
 
+# ── order ─────────────────────────────────────────────────────────────────────────────────────────────────────
+ORDERED_PORTS_MAX: Final = 64
+"""Ports of one guest whose requests are ordered: more than any machine's services that diverge."""
+
+ORDERED_WIDTH_MAX: Final = 64
+"""Requests of one round. Sixteen were enough for redis; more are given at once than a round can order."""
+
+ORDERED_CONNECTIONS_MAX: Final = 1 << 16
+"""Connections of ordered ports, some 200 B each when they exist; the oldest quiet ones are forgotten, which costs order
+but no frame."""
+
+ORDERED_BYTES_MAX: Final = 16 << 20
+"""Memory for frames that wait for their turn or to be mirrored; from half of it on the LAN is not read."""
+
+ORDERED_LANE_BYTES_MAX: Final = 64 << 10
+"""Of one connection. A client sends no more before an answer, unless it sends a stream: that goes without order."""
+
+ORDERED_REQUEST_BYTES_MAX: Final = 8 << 10
+"""A longer request is mirrored at once: its client may need the guest's ACKs to go on. That has ten segments under way
+by default (RFC 6928), 14 KB of full ones."""
+
+ORDERED_REQUEST_SEGMENTS_MAX: Final = 6
+"""The same in segments, for short ones."""
+
+ORDERED_MIRROR_MS: Final = 3_000
+"""A request without an answer is mirrored after so long. One that waits for a lock must not be mirrored before the one
+that sets it free: after 300 ms the order of eight clients was lost, after this it was not."""
+
+ORDERED_FROZEN_MS: Final = 200
+"""Between the request for a checkpoint and its beginning nothing new is given, for so long at most."""
+
+ORDERED_ASLEEP_MS: Final = 1
+"""A guest whose processors sleep for so long, though it has requests, waits for another request. The kernel counts the
+time that they run; a processor that waits for its turn on a busy host counts as running."""
+
+ORDERED_LIMIT_MS: Final = 20
+"""How long a round waits for an answer before it is learned. A request under load takes 2 to 4 ms; with limits that are
+shorter than a request, rounds overlap and order is lost."""
+
+ORDERED_LIMIT_MS_MAX: Final = 60
+"""A learned limit is no longer than this: a client may have to wait for it."""
+
 # ── rewriting ─────────────────────────────────────────────────────────────────────────────────────────────────
 HANDSHAKE_HELD_PACKETS_MAX: Final = 64
 """Client frames that wait for the secondary's SYN|ACK, per connection: more than an initial window of ten."""

@@ -84,12 +84,15 @@ cdef class Pool:
     @property
     def used_bytes(self):
         """Bytes of the arena in use."""
-        return self.arena.used_bytes - self._spare_bytes
+        return self.used_bytes_now()
 
     @property
     def budget_bytes(self):
         """Total bytes of the arena."""
         return self.arena.slab_count << 17
+
+    cdef inline long long used_bytes_now(self) noexcept nogil:
+        return self.arena.used_bytes - self._spare_bytes
 
     cdef inline int alloc(self, Py_ssize_t size) noexcept nogil:
         """A record with room for `size` bytes, or NONE. `length` is set; all other fields but `chain` are stale."""

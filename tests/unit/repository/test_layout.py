@@ -25,6 +25,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "property/test_datagram_model.py": ("the specification likewise", "model/datagrams model/fragments"),
     "property/test_forged_handshakes.py": ("what strangers send is drawn at random", "compare/clients"),
+    "property/test_order_model.py": (
+        "the specification likewise",
+        "model/order order/lanes order/mirror order/primary order/secondary",
+    ),
     "property/test_segment_laws.py": ("the kernel cuts the same frames", "wire/segmenting"),
     "property/test_rewrite_model.py": ("the specification likewise", "model/edits model/rewriter model/tracked"),
     "property/test_rewrite_offset_tables.py": ("laws of two rewriters", "rewrite/tables"),
