@@ -1016,9 +1016,12 @@ class PrimaryPump(NodePump):
     is_lan_held: bool
     is_guest_blocked: bool
     lan_complete: int
+    sleepers: Sleepers
     trust: Callable[[], bool] | None
     @property
     def translated(self) -> Batch: ...
+    @property
+    def order(self) -> PrimaryOrder: ...
     @property
     def released_octets(self) -> int: ...
     def __init__(
@@ -1031,6 +1034,7 @@ class PrimaryPump(NodePump):
         guest_in: FramePort,
         guest_out: FramePort | None,
         rewriter: Rewriter | None = ...,
+        order: PrimaryOrder | None = ...,
     ) -> None: ...
     def is_input_given(self) -> bool: ...
     def may_release(self) -> bool: ...
@@ -1042,6 +1046,8 @@ class SecondaryPump(NodePump):
     is_serving: bool
     is_resending: bool
     has_mirrored: bool
+    @property
+    def order(self) -> SecondaryOrder: ...
     def __init__(
         self,
         epoll_fd: int,
@@ -1051,4 +1057,5 @@ class SecondaryPump(NodePump):
         lan_out: FramePort,
         guest_in: FramePort,
         guest_out: FramePort,
+        order: SecondaryOrder | None = ...,
     ) -> None: ...

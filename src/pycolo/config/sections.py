@@ -11,6 +11,8 @@ import msgspec
 from pycolo import limits
 from pycolo.config import keys
 from pycolo.config.exemptions import BypassOptions, bypass_flows
+from pycolo.config.ordering import OrderOptions
+from pycolo.config.ordering import contradictions as order_contradictions
 from pycolo.config.section import Section
 from pycolo.failover.kinds import ARBITER_KINDS
 from pycolo.link.hello import Role
@@ -441,6 +443,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     network: NetworkOptions = msgspec.field(default_factory=NetworkOptions)
     checkpoint: CheckpointOptions = msgspec.field(default_factory=CheckpointOptions)
     protect: ProtectOptions = msgspec.field(default_factory=ProtectOptions)
+    order: tuple[OrderOptions, ...] = ()
     compare: CompareOptions = msgspec.field(default_factory=CompareOptions)
     bypass: tuple[BypassOptions, ...] = ()
     heartbeat: HeartbeatOptions = msgspec.field(default_factory=HeartbeatOptions)
@@ -467,6 +470,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
             yield "qemu.command", "the secondary's command line, since [disks] has this node write its disks", None
         if (count := len(bypass_flows(self.bypass))) > limits.FLOWS_MAX:
             yield "bypass", f"at most {limits.FLOWS_MAX} combinations of address and port in all tables", count
+        yield from order_contradictions(self.order, self.compare.ack_policy)
         for key in ("netdev", "tap"):
             given = [getattr(card, key) for card in self.card]
             for number, value in enumerate(given):

@@ -65,6 +65,7 @@ class MessageType(IntEnum):
     EPOCH_MARKER = 18
     OFFSETS = 19
     PROBE = 20
+    ROUNDS = 21
     HEARTBEAT = 32
     TAKEOVER_NOTICE = 33
     GOODBYE = 34
@@ -72,7 +73,10 @@ class MessageType(IntEnum):
 
 
 DATA_FROM_PRIMARY: Final = frozenset(
-    {MessageType.CLIENT_FRAMES, MessageType.EPOCH_MARKER, MessageType.OFFSETS, MessageType.PROBE}
+    {
+        *(MessageType.CLIENT_FRAMES, MessageType.EPOCH_MARKER, MessageType.OFFSETS),
+        *(MessageType.PROBE, MessageType.ROUNDS),
+    }
 )
 DATA_FROM_SECONDARY: Final = frozenset({MessageType.GUEST_FRAMES, MessageType.EPOCH_MARKER})
 CONTROL_TYPES: Final = frozenset(
@@ -81,6 +85,7 @@ CONTROL_TYPES: Final = frozenset(
 
 _EPOCH: Final = Struct(">Q")
 _OFFSETS: Final = Struct(">QII")
+_ROUND: Final = Struct(">HHI")
 _HEARTBEAT: Final = Struct(">QQQQQ")
 _TAKEOVER: Final = Struct(">QQ")
 
@@ -93,6 +98,7 @@ _PAYLOAD_BYTES: Final = {
     MessageType.EPOCH_MARKER: (_EPOCH.size, _EPOCH.size),
     MessageType.OFFSETS: (_OFFSETS.size, _OFFSETS.size + limits.BATCH_BYTES),
     MessageType.PROBE: (4, limits.PROBE_BYTES_MAX),
+    MessageType.ROUNDS: (_ROUND.size, limits.ORDERED_PORTS_MAX * _ROUND.size),
     MessageType.HEARTBEAT: (_HEARTBEAT.size, _HEARTBEAT.size),
     MessageType.TAKEOVER_NOTICE: (_TAKEOVER.size, _TAKEOVER.size),
     MessageType.GOODBYE: (1, 1 + TEXT_BYTES_MAX),
@@ -201,6 +207,30 @@ class OffsetsAssembly:
         table = bytes(self._table)
         self._table.clear()
         return epoch, table
+
+
+class Rounds(NamedTuple):
+    """How the secondary's node gives requests of one port: `width` at once (0: as they come), `limit_us` per round."""
+
+    port: int
+    width: int
+    limit_us: int
+
+
+def pack_rounds(rounds: Iterable[Rounds]) -> bytes:
+    """Payload of ROUNDS: of each port that has changed."""
+    return b"".join(_ROUND.pack(*one) for one in rounds)
+
+
+def unpack_rounds(payload: bytes | memoryview, stream: str) -> list[Rounds]:
+    """The ports of a ROUNDS message. Raises `LinkError` for one that no node sends."""
+    if len(payload) % _ROUND.size:
+        raise LinkError(f"{stream}: ROUNDS has {len(payload)} bytes, no multiple of {_ROUND.size}; link closed")
+    found = [Rounds._make(words) for words in _ROUND.iter_unpack(payload)]
+    for one in found:
+        if one.width > limits.ORDERED_WIDTH_MAX:
+            raise LinkError(f"{stream}: ROUNDS gives {one.width} requests of port {one.port} at once; link closed")
+    return found
 
 
 class Heartbeat(NamedTuple):

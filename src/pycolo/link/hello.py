@@ -27,6 +27,9 @@ PROTOCOL_LOWEST: Final = 5
 """The oldest version that this program speaks as well. Version 6 has the words of `colo switchover` besides; nothing
 else differs."""
 
+ORDERING: Final = "ordering"
+"""A node that makes this offer understands ROUNDS: the two use it if both do."""
+
 SPOKEN: Final = Versions(PROTOCOL_LOWEST, PROTOCOL_VERSION)
 
 PAIR_DEFAULT: Final = "colo"

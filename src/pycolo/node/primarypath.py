@@ -30,7 +30,7 @@ secondary is no divergence.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Any
 
@@ -40,14 +40,17 @@ from pycolo.compare.wait import Wait
 from pycolo.core import Comparator, PrimaryPump, Rewriter
 from pycolo.frames import batch
 from pycolo.link.codec import MessageType, offsets_payloads, unpack_epoch
+from pycolo.link.hello import ORDERING
 from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.borders import Borders
 from pycolo.node.datapath import DataPath
 from pycolo.node.guestwire import OUTPUT_US_MAX, GuestWire
 from pycolo.node.handover import PathState
+from pycolo.node.ordering import Ordering
 from pycolo.node.rowsfile import RowsFile
+from pycolo.order.tuner import Tuner
 from pycolo.path.clock import now_us
-from pycolo.path.cores import comparator_counters
+from pycolo.path.cores import comparator_counters, new_primary_order
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import VNET_LEN, Port
 
@@ -61,7 +64,7 @@ class PrimaryPath(DataPath):
     `on_commands`: differences and requests for checkpoints. `compares` False is a negative control: the primary's
     output leaves at once, while the secondary gets its input as always. `rewriter`: one that serves, with a
     `guest_out`; `rows`: the file with its rows. `mirrors_at_once`: from `attach` on; else from the first
-    synchronisation on.
+    synchronisation on. `tuner`: of the order of requests (`pycolo.order`), which needs a `guest_out`.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class PrimaryPath(DataPath):
         rewriter: Rewriter | None = None,
         rows: RowsFile | None = None,
         mirrors_at_once: bool = True,
+        tuner: Tuner | None = None,
         on_stray: Callable[[str], None] = lambda text: None,
         on_waits: Callable[[int, list[Wait]], None] = lambda epoch, waits: None,
         **base: Any,
@@ -104,8 +108,10 @@ class PrimaryPath(DataPath):
         self._epoch = 0
         self._offsets_epoch = -1
         self._primary = PrimaryPump(
-            self._epoll.fileno(), self._spin_us, comparator, lan_in, lan_out, guest_in, guest_out, rewriter
+            *(self._epoll.fileno(), self._spin_us, comparator, lan_in, lan_out, guest_in, guest_out, rewriter),
+            new_primary_order(has_vnet=self._has_vnet),
         )
+        self._ordering = Ordering(tuner or Tuner({}), self._primary.order, self._say_rounds)
         comparator.pair_lost(now_us())  # there is nothing to compare with yet
 
     @property
@@ -178,10 +184,21 @@ class PrimaryPath(DataPath):
         self._drain_guest()  # there is nothing to compare it with: it leaves
         self._primary.send_released()
         self.pair_formed(trusted_until_ns)
-        return self.commit(epoch)
+        begun = self.commit(epoch)
+        if self._link is not None and ORDERING in self._link.features and self._guest_out is not None:
+            self._ordering.begin(now_us())
+        return begun
+
+    def _say_rounds(self, payload: bytes) -> None:
+        self._queue_behind(MessageType.ROUNDS, payload)
+
+    def watch_processors(self, threads: Sequence[int]) -> None:
+        """The guest's processors are these threads: a request is seen to wait when they sleep."""
+        self._primary.sleepers = self._ordering.watch(threads)
 
     def hold_input(self) -> None:
         """The guest is about to stop for a checkpoint: give it nothing until `commit` or `go_alone`."""
+        self._primary.order.freeze(now_us(), True)
         if self._tap is not None:
             self._primary.is_input_held = True
 
@@ -196,6 +213,8 @@ class PrimaryPath(DataPath):
     def send_offsets(self, epoch: int) -> None:
         """Send the secondary the offsets that its copy of this guest's state will have; `commit` does if need be."""
         self._offsets_epoch = epoch
+        for octets in self._primary.order.mirror.flush():  # the guest has got it: it is part of the state
+            self._queue_behind(MessageType.CLIENT_FRAMES, octets)
         table = b"" if self._rewriter is None else self._rewriter.export_offsets()
         for payload in offsets_payloads(epoch, table):
             self._queue_behind(MessageType.OFFSETS, payload)
@@ -223,6 +242,7 @@ class PrimaryPath(DataPath):
             self._borders.passed(output=True)
         pump.is_front_held = False  # the marker may have come already
         pump.is_input_held = False
+        pump.order.thaw(now_us())
         released = stats.released - released
         words = 8 if self._has_vnet else 4
         released_bytes = max(0, pump.released_octets - released_bytes - words * released)
@@ -263,13 +283,14 @@ class PrimaryPath(DataPath):
         self._trust(None)
         self._offsets_epoch = -1
         self._primary.is_input_held = False
+        self._ordering.end(now_us())
         self._comparator.pair_lost(now_us())
 
     # ── the loop's parts ──────────────────────────────────────────────────────────────────────────────────────
 
     def _deadline_us(self) -> int | None:
         if self._announcer is None or self._announcer.due_us is None:
-            return None
+            return self._ordering.due_us
         if self._primary.lan_out.batch.is_empty and self._primary.may_release():
             return self._announcer.due_us
         return now_us() + AGAIN_US
@@ -284,9 +305,15 @@ class PrimaryPath(DataPath):
             self._rows.tidy(self._rewriter, self._on_note)
         self._queue_waiting()
         if commands := self._comparator.commands():
+            self._ordering.differed(commands, now_us())
             self._on_commands(commands)
+        self._ordering.look(now_us())
         if waits := self._comparator.waits.take():
             self._on_waits(self._epoch, waits)
+
+    def _close(self) -> None:
+        super()._close()
+        self._ordering.unwatch()
 
     def _look_for_strays(self) -> None:
         """Others have sent to the guest's tap: what it has read is not what was mirrored."""
@@ -370,6 +397,7 @@ class PrimaryPath(DataPath):
             "link_bytes_received": self.link_bytes_received,
             "rewritten": self._rewriter.stats.rewritten if self._rewriter is not None else 0,
             **self._borders.counters(),
+            **self._ordering.counters(),
         }
         for side, port in (("lan", self._lan_in), ("guest", self._guest_in)):
             for name, value in port.counters().items():
@@ -378,6 +406,7 @@ class PrimaryPath(DataPath):
         histogram = self._comparator.hold_histogram()
         return {
             "counters": counters,
+            "order": self._ordering.ports(),
             "hold_us": _percentiles(histogram),
             "hold_histogram": [list(bucket) for bucket in histogram],
             "mode": "alone" if self._trusted_until_ns is None else "comparing" if self._compares else "uncompared",

@@ -38,7 +38,7 @@ from pycolo import limits
 from pycolo.border.inputs import SecondaryInput
 from pycolo.core import Rewriter, SecondaryPump
 from pycolo.errors import ConnectError, FramingError, LinkError, StateError
-from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch
+from pycolo.link.codec import MessageType, OffsetsAssembly, pack_epoch, unpack_rounds
 from pycolo.node.announcer import AGAIN_US, Announcer
 from pycolo.node.borders import Borders
 from pycolo.node.datapath import DataPath
@@ -46,7 +46,7 @@ from pycolo.node.guestwire import OUTPUT_US_MAX, GuestWire
 from pycolo.node.handover import PathState
 from pycolo.node.rowsfile import KeptRows, Restored, RowsFile
 from pycolo.path.clock import now_us
-from pycolo.path.cores import rewriter_counters
+from pycolo.path.cores import new_secondary_order, rewriter_counters
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import Port
 from pycolo.transport.streamport import StreamPort
@@ -84,21 +84,20 @@ class SecondaryPath(DataPath):
         self._restored = Restored(0, 0)
         self._has_written_rows = False
         self._secondary = SecondaryPump(
-            self._epoll.fileno(), self._spin_us, rewriter, lan_in, lan_out, guest_in, guest_out
+            *(self._epoll.fileno(), self._spin_us, rewriter, lan_in, lan_out, guest_in, guest_out),
+            new_secondary_order(has_vnet=self._has_vnet),
         )
+        self._order = self._secondary.order
         has_own_headers = isinstance(lan_out, StreamPort) and lan_out.vnet_len != 0
         self._announcer = Announcer(rewriter.neighbours, None if has_own_headers else lan_out.vnet_len)
         self._tap = tap
         self._borders = Borders(tap)
         self._input: SecondaryInput[bytearray] = SecondaryInput()
         self._mirrored = self._input.kept
-        self._mirrored_bytes = 0
-        self._mirrored_pos = 0
-        self._dropped_bytes = 0
+        self._mirrored_bytes = self._mirrored_pos = self._dropped_bytes = 0
         self._assembly = OffsetsAssembly("data link")
-        self._newest_table = b""
+        self._newest_table = self._table = b""
         self._is_table_new = False
-        self._table = b""
 
     @property
     def _pump(self) -> SecondaryPump:
@@ -130,6 +129,7 @@ class SecondaryPath(DataPath):
             self._input.requested()
             self._secondary.is_input_held = True
             self._is_table_new = False
+            self._keep_ordered()
             self._keep_messages()
         return True
 
@@ -193,6 +193,8 @@ class SecondaryPath(DataPath):
 
     def _adopt_told(self) -> None:
         """The primary says no more. What it had mirrored belongs to the guest, or to the state that it has loaded."""
+        self._keep_ordered()
+        self._order.end()
         self._keep_messages()
         is_loaded = self._input.is_loading
         void = self._input.taken_over()
@@ -279,23 +281,33 @@ class SecondaryPath(DataPath):
         """Send the guest the clients' frames that had to wait, before those of the link."""
         while self._mirrored and self._send_to_guest():
             try:
-                self._take_mirrored()
+                if not self._take_mirrored():
+                    return
             except FramingError as error:
                 self._lose_link(error)
                 return
 
     def _take_messages(self) -> None:
         """Handle the primary's messages, but for frames, which the pump takes."""
-        while (found := self._front()) is not None and found[0] in (MessageType.OFFSETS, MessageType.PROBE):
-            try:
-                if found[0] is MessageType.PROBE:
-                    self._answer_probe(bytearray(found[1]))
-                else:
-                    self._take_offsets(found[1])
-            except LinkError as error:
-                self._lose_link(error)
+        while (found := self._front()) is not None and found[0] is not MessageType.CLIENT_FRAMES:
+            if found[0] is MessageType.PROBE:
+                self._answer_probe(bytearray(found[1]))
+                self._advance()
+            elif not self._take_word(*found):
                 return
-            self._advance()
+
+    def _take_word(self, message_type: MessageType, payload: memoryview) -> bool:
+        """A message without frames. False: the link is lost."""
+        try:
+            if message_type is MessageType.OFFSETS:
+                self._take_offsets(payload)
+            for one in unpack_rounds(payload, "data link") if message_type is MessageType.ROUNDS else ():
+                self._order.set_gate(*one, now_us())
+        except LinkError as error:
+            self._lose_link(error)
+            return False
+        self._advance()
+        return True
 
     def _answer_probe(self, octets: bytearray) -> None:
         """Send it back as if the guest had sent it."""
@@ -303,13 +315,22 @@ class SecondaryPath(DataPath):
         self._rewriter.guest_frames(octets, 0, len(octets), now_us(), out, 0)
         self._queue_behind(MessageType.GUEST_FRAMES, bytes(out[: self._rewriter.out_end]))
 
-    def _take_mirrored(self) -> None:
-        octets = self._mirrored[0]
-        self._mirrored_pos = self._translate_client(octets, self._mirrored_pos, len(octets))
+    def _take_mirrored(self) -> bool:
+        """False: the order of requests has no room for it now."""
+        octets, before = self._mirrored[0], self._mirrored_pos
+        if self._order.is_ordering:
+            self._mirrored_pos = self._order.mirrored_frames(octets, before, len(octets), now_us())
+            turn = self._order.admitted
+            if self._mirrored_pos == before and turn.is_empty:
+                return False
+            turn.start = self._translate_client(turn.buf, turn.start, turn.end)
+        else:
+            self._mirrored_pos = self._translate_client(octets, before, len(octets))
         if self._mirrored_pos == len(octets):
             self._mirrored_bytes -= len(octets)
             self._mirrored_pos = 0
             del self._mirrored[0]
+        return True
 
     def _send_to_guest(self) -> bool:
         """Send what is translated, then what the rewriter kept until the guest answered. Whether all was sent."""
@@ -359,6 +380,15 @@ class SecondaryPath(DataPath):
                 self._queue_behind(MessageType.GUEST_FRAMES, bytes(out.view[: out.end]))
             out.clear()
 
+    def _keep_ordered(self) -> None:
+        """What waits for its turn comes before all that is kept."""
+        if waiting := self._order.flush():
+            self._mirrored_bytes += len(waiting) - self._mirrored_pos
+            if self._mirrored:
+                del self._mirrored[0][: self._mirrored_pos]
+            self._mirrored_pos = 0
+            self._mirrored.appendleft(waiting)
+
     def _keep_messages(self) -> None:
         """Put the link's messages aside, so that it can still be read."""
         while (found := self._front()) is not None:
@@ -366,13 +396,10 @@ class SecondaryPath(DataPath):
             if message_type is MessageType.CLIENT_FRAMES:
                 self._input.mirrored(bytearray(payload))
                 self._mirrored_bytes += len(payload)
-            elif message_type is MessageType.OFFSETS:
-                try:
-                    self._take_offsets(payload)
-                except LinkError as error:
-                    self._lose_link(error)
-                    return
-            self._advance()
+            if message_type in (MessageType.CLIENT_FRAMES, MessageType.PROBE):
+                self._advance()
+            elif not self._take_word(message_type, payload):
+                return
         while self._mirrored_bytes > limits.HOLD_INPUT_BYTES_MAX and self._input.is_held and not self._is_table_new:
             oldest = self._input.drop_oldest()
             self._mirrored_bytes -= len(oldest)
@@ -449,6 +476,7 @@ class SecondaryPath(DataPath):
             "rows_unreadable": self._restored.unreadable,
             "link_bytes_sent": self.link_bytes_sent,
             "link_bytes_received": self.link_bytes_received,
+            "ordered_waiting": self._order.waiting_frames,
             "waiting_bytes": self._mirrored_bytes,
             "waiting_dropped_bytes": self._dropped_bytes,
             **self._borders.counters(),

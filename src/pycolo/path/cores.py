@@ -1,10 +1,10 @@
-"""The two cores as the shells use them: made in one place, with random keys; and the names of their counters."""
+"""The cores as the shells use them: made in one place, with random keys; and the names of their counters."""
 
 import secrets
 from typing import Any
 
 from pycolo import limits
-from pycolo.core import Comparator, ConnectionTable, Rewriter
+from pycolo.core import Comparator, ConnectionTable, PrimaryOrder, Rewriter, SecondaryOrder
 
 _KEY_BITS = 128
 
@@ -32,6 +32,16 @@ def new_rewriter(*, keeps_copies: bool, **options: Any) -> Rewriter:
     rewriter = Rewriter(secrets.randbits(_KEY_BITS), **options)
     rewriter.keeps_copies = keeps_copies
     return rewriter
+
+
+def new_primary_order(*, has_vnet: bool) -> PrimaryOrder:
+    """The primary's order of requests, with random hash keys."""
+    return PrimaryOrder(secrets.randbits(_KEY_BITS), has_vnet)
+
+
+def new_secondary_order(*, has_vnet: bool) -> SecondaryOrder:
+    """The secondary's likewise."""
+    return SecondaryOrder(secrets.randbits(_KEY_BITS), has_vnet)
 
 
 def comparator_counters(comparator: Comparator) -> dict[str, int]:

@@ -6,6 +6,7 @@
     lan ──► client's frames: (rewriter ──►) guest's tap ──► what it took: mirrored to the link
     guest ──► (rewriter ──►) comparator ──┐
     link ──► comparator ──────────────────┴─ released ──► lan
+    lan ──► order ──► (rewriter ──►) guest: where ports are ordered; the order says what is mirrored, and when
 
 `pycolo.node.primarypath` describes the meaning, and the effect of a checkpoint.
 """
@@ -25,10 +26,15 @@ cdef class PrimaryPump(NodePump):
     `is_mirroring`: LAN frames are copied to the secondary; where the guest has a tap, in the order in which that took
     them, and no other frames. `trust`: None, or the function that allows each write of
     released frames. `lan_complete`: end of the LAN frames that were mirrored. `is_lan_held`: Python has frames for the
-    guest that must go before those from the LAN.
+    guest that must go before those from the LAN. `order`: of requests, while it is active; `sleepers`: the guest's
+    processors.
     """
 
     cdef readonly Batch translated
+    cdef readonly PrimaryOrder order
+    cdef public Sleepers sleepers
+    cdef bint _is_ordering
+    cdef Py_ssize_t _heard
     cdef public bint is_mirroring
     cdef public bint is_lan_held
     cdef public Py_ssize_t lan_complete
@@ -46,7 +52,8 @@ cdef class PrimaryPump(NodePump):
     cdef bint _has_read
 
     def __init__(
-        self, epoll_fd, spin_us, Comparator comparator not None, lan_in, lan_out, guest_in, guest_out, rewriter=None
+        self, epoll_fd, spin_us, Comparator comparator not None, lan_in, lan_out, guest_in, guest_out, rewriter=None,
+        order=None,
     ):
         self._gives = guest_out is not None
         self._rewrites = rewriter is not None
@@ -62,6 +69,10 @@ cdef class PrimaryPump(NodePump):
         self._stage = Comparing(comparator, self.lan_out)
         self._rewriting = Rewriting(rewriter) if self._rewrites else None
         self._is_guest_blocked = self._has_read = False
+        self.order = order if order is not None else PrimaryOrder(0, self._has_vnet)
+        self.sleepers = Sleepers([])
+        self._is_ordering = False
+        self._heard = 0
 
     # ── Python's ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,8 +146,11 @@ cdef class PrimaryPump(NodePump):
             goes_on = False
         if not self._release():
             goes_on = False
+        if self._is_ordering or self.order.is_active():
+            self._tend_order()
         if not self._take_lan():
             goes_on = False
+        self._mirror_ready()
         if not self._flush_link():
             goes_on = False
         # Frames that had no room may have some now, and no descriptor would report it.
@@ -172,13 +186,19 @@ cdef class PrimaryPump(NodePump):
     cdef bint _take_guest(self) noexcept nogil:
         """The guest's output. If the comparator has no room, it stays and reading stops. False: return to Python."""
         cdef Py_ssize_t before
+        cdef bint goes_on
         if not self._is_guest_blocked and self.guest_in.is_ready:
             before = self.guest_in.batch.end - self.guest_in.batch.start
             if not self.guest_in.receive():
                 return False
             self._has_read = self.guest_in.batch.end - self.guest_in.batch.start > before
+            if not self._rewrites and self._is_ordering:
+                self._tell_order(before)
         if not self._rewrites:
-            return self._feed_comparator(self.guest_in.batch, self.guest_in)
+            before = self.guest_in.batch.start
+            goes_on = self._feed_comparator(self.guest_in.batch, self.guest_in)
+            self._heard = max(self._heard - (self.guest_in.batch.start - before), 0)
+            return goes_on
         if self.translated.start == self.translated.end and not self._translate_guest():
             return False
         return self._feed_comparator(self.translated, self.guest_in)
@@ -191,7 +211,19 @@ cdef class PrimaryPump(NodePump):
         self.translated.start = 0
         self.translated.end = self._rewriting.rewriter.out_end
         self.guest_in.has_ended = self._rewriting.rewriter._outcome != _SEND
+        if self._is_ordering and self.translated.end:
+            self.translated.end = self.order.guest(self.translated.base, 0, self.translated.end, clock_us())
         return not self.guest_in.has_ended
+
+    cdef int _tell_order(self, Py_ssize_t before) noexcept nogil:
+        """Tell what was read behind `before` bytes; the first `_heard` of them were told, a frame's part was not."""
+        cdef Py_ssize_t start
+        if before == 0:
+            self._heard = 0
+        start = self.guest_in.batch.start + self._heard
+        self.guest_in.batch.end = self.order.guest(self.guest_in.batch.base, start, self.guest_in.batch.end, clock_us())
+        self._heard = self.order.guest_end - self.guest_in.batch.start
+        return 0
 
     cdef bint _feed_comparator(self, Batch batch, PortInlet inlet) noexcept nogil:
         batch.start = self._comparator.feed(batch.base, batch.start, batch.end, True, clock_us())
@@ -222,16 +254,30 @@ cdef class PrimaryPump(NodePump):
     # ── input from the LAN ────────────────────────────────────────────────────────────────────────────────────
 
     cdef inline bint _can_mirror(self) noexcept nogil:
-        return not self.is_mirroring or self._can_queue()
+        if not self.is_mirroring:
+            return True
+        self._mirror_ready()
+        return self._can_queue() and not self.order.mirror.has_ready()
 
     cdef inline bint _has_left_for_guest(self) noexcept nogil:
-        if self.is_lan_held or self.lan_in.batch.start < self.lan_complete:
+        if self.is_lan_held or self.lan_in.batch.start < self.lan_complete or self._start()[0] < self._complete():
             return True
         return self._gives and self.guest_out.batch.start < self.guest_out.batch.end
 
+    # What goes to the guest next is in the LAN's batch; while requests are ordered, in what the order has admitted.
+
+    cdef inline uint8_t* _base(self) noexcept nogil:
+        return self.order.admitted.base if self._is_ordering else self.lan_in.batch.base
+
+    cdef inline Py_ssize_t* _start(self) noexcept nogil:
+        return &self.order.admitted.start if self._is_ordering else &self.lan_in.batch.start
+
+    cdef inline Py_ssize_t _complete(self) noexcept nogil:
+        return self.order.admitted.end if self._is_ordering else self.lan_complete
+
     cdef bint _take_lan(self) noexcept nogil:
         """Client frames to the link and the guest. False: return to Python."""
-        cdef Py_ssize_t start, end
+        cdef Py_ssize_t start, end, before
         cdef int sent = _GONE
         if self._rewrites:
             return self._translate_lan()
@@ -239,13 +285,16 @@ cdef class PrimaryPump(NodePump):
             return self._give_tap()
         if self._gives:
             sent = self.guest_out.send_kept(self._has_vnet)
-        if sent == _GONE and self.lan_in.batch.start >= self.lan_complete:
+        if sent == _GONE and self._start()[0] >= self._complete():
             if not self._read_lan():
                 return False
-        start, end = self.lan_in.batch.start, self.lan_complete
-        if sent == _GONE and self._gives and start < end:
-            sent = self.guest_out.send(self.lan_in.batch.base, &start, &end, self._has_vnet)
-            self.lan_in.batch.start = start if start < end else self.lan_complete
+        before = start = self._start()[0]
+        end = self._complete()
+        if sent == _GONE and self._gives and start < end and (not self._is_ordering or self._can_mirror()):
+            sent = self.guest_out.send(self._base(), &start, &end, self._has_vnet)
+            self._start()[0] = start if start < end else self._complete()
+            if self._is_ordering:
+                self._mirror(before, self._start()[0])
         elif not self._gives:
             self.lan_in.batch.start = self.lan_complete
         return sent != _FAILED
@@ -253,16 +302,14 @@ cdef class PrimaryPump(NodePump):
     cdef bint _give_tap(self) noexcept nogil:
         """The same, where frames are mirrored that the guest's tap took."""
         cdef Py_ssize_t start, taken
-        if not self.is_input_held and self.lan_in.batch.start >= self.lan_complete and not self._read_lan():
+        if not self.is_input_held and self._start()[0] >= self._complete() and not self._read_lan():
             return False
-        while self.lan_in.batch.start < self.lan_complete and self._can_mirror():
-            start = self.lan_in.batch.start
-            taken = self.guest_out.port.tap._take(
-                self.lan_in.batch.base, start, self.lan_complete, not self.is_input_held
-            )
+        while self._start()[0] < self._complete() and self._can_mirror():
+            start = self._start()[0]
+            taken = self.guest_out.port.tap._take(self._base(), start, self._complete(), not self.is_input_held)
             self._mirror(start, taken)
-            self.lan_in.batch.start = self.guest_out.port.tap.behind
-            if self.guest_out.port.tap.is_full or self.lan_in.batch.start == start:
+            self._start()[0] = self.guest_out.port.tap.behind
+            if self.guest_out.port.tap.is_full or self._start()[0] == start:
                 break
         return True
 
@@ -279,23 +326,23 @@ cdef class PrimaryPump(NodePump):
             if self._unmirrored:
                 if not self._can_mirror():
                     return True
-                self._mirror(self.lan_in.batch.start - self._unmirrored, self.lan_in.batch.start)
+                self._mirror(self._start()[0] - self._unmirrored, self._start()[0])
                 self._unmirrored = 0
             if self.is_lan_held:
                 return False
             if self.is_input_held:
                 return True
-            if self.lan_in.batch.start < self.lan_complete:
-                before = self.lan_in.batch.start
-                self.lan_in.batch.start = self._rewriting.rewriter.feed(
-                    self.lan_in.batch.base, self.lan_in.batch.start, self.lan_complete, True, clock_us(),
+            if self._start()[0] < self._complete():
+                before = self._start()[0]
+                self._start()[0] = self._rewriting.rewriter.feed(
+                    self._base(), before, self._complete(), True, clock_us(),
                     self.guest_out.batch.base, 0, self.guest_out.batch.size
                 )
                 self.guest_out.batch.start = 0
                 self.guest_out.batch.end = self._rewriting.rewriter.out_end
-                if self._mirrors_taken:
-                    self._unmirrored = self.lan_in.batch.start - before
-            elif has_read or not self.lan_in.is_ready:
+                if self._mirrors_taken or self._is_ordering:
+                    self._unmirrored = self._start()[0] - before
+            elif has_read or not (self.lan_in.is_ready or self.lan_in.batch.start < self.lan_complete):
                 return True
             else:
                 has_read = True
@@ -304,8 +351,21 @@ cdef class PrimaryPump(NodePump):
 
     cdef bint _read_lan(self) noexcept nogil:
         """Read client frames and mirror them, only while the link has room. False: return to Python."""
-        if not self.lan_in.is_ready or not self._can_mirror():
-            return True
+        if self.lan_in.batch.start >= self.lan_complete:
+            if not self.lan_in.is_ready or not self._can_mirror():
+                return True
+            if not self._receive_lan():
+                return False
+        if self._is_ordering:
+            self.lan_in.batch.start = self.order.client(
+                self.lan_in.batch.base, self.lan_in.batch.start, self.lan_complete, clock_us()
+            )
+        elif not self._mirrors_taken:
+            self._mirror(self.lan_in.batch.start, self.lan_complete)
+        return True
+
+    cdef bint _receive_lan(self) noexcept nogil:
+        """Read client frames. False: return to Python."""
         self.lan_complete = 0
         if not self.lan_in.receive():
             return False
@@ -320,13 +380,14 @@ cdef class PrimaryPump(NodePump):
             if self.lan_in.has_ended:
                 self.lan_complete = 0
                 return False
-        if not self._mirrors_taken:
-            self._mirror(self.lan_in.batch.start, self.lan_complete)
         return True
 
     cdef int _mirror(self, Py_ssize_t pos, Py_ssize_t end) noexcept nogil:
-        """Mirror frames, except those that this guest refuses and the secondary might accept (rule R1)."""
-        cdef uint8_t* base = self.lan_in.batch.base
+        """Mirror frames, except those that this guest refuses and the secondary might accept (rule R1).
+
+        While requests are ordered, some are mirrored later.
+        """
+        cdef uint8_t* base = self._base()
         cdef uint8_t* payload
         cdef Py_ssize_t length = 0
         cdef Py_ssize_t until, behind
@@ -342,11 +403,43 @@ cdef class PrimaryPump(NodePump):
                     base, pos, end, self._comparator.span, self._comparator.packet, clock_us()
                 )
                 behind = self._comparator.clients.behind
-            copy_many(payload + length, base + pos, until - pos)
-            length += until - pos
+            if self._is_ordering:
+                length += self.order.given(base, pos, until, payload + length)
+            else:
+                copy_many(payload + length, base + pos, until - pos)
+                length += until - pos
             pos = behind
         if length:
             self._link_out.put(_CLIENT_FRAMES, length)
+        return 0
+
+    # ── the order of requests ─────────────────────────────────────────────────────────────────────────────────
+
+    cdef int _tend_order(self) noexcept nogil:
+        """Go in or out of it where nothing is under way; tell it the time, and whether the guest sleeps."""
+        cdef long long now = clock_us()
+        if self._is_ordering:
+            self._is_ordering = self.order.is_active() or self._unmirrored > 0
+        elif self._start()[0] >= self._complete() and not self._has_left_for_guest() and not self._unmirrored:
+            self._is_ordering = True
+        if self.order.due_us() <= now:
+            self.order.timer(now)
+        if self.order.asks_sleep(now) and self.sleepers.look(now):
+            self.order.asleep(now)
+        self.order.advance(now)
+        return 0
+
+    cdef int _mirror_ready(self) noexcept nogil:
+        """Mirror what was kept back until its answer."""
+        cdef Py_ssize_t size
+        cdef uint8_t* payload
+        while self.order.mirror.has_ready() and self._has_link and self._can_queue():
+            size = self.order.mirror.next_bytes()
+            payload = self._link_out.reserve(size)
+            if payload == NULL:
+                return 0
+            self.order.mirror.write_ready(payload, size)
+            self._link_out.put(_CLIENT_FRAMES, size)
         return 0
 
     # ── waiting ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -358,6 +451,10 @@ cdef class PrimaryPump(NodePump):
         due = self._comparator.due_us() if self._is_trusted else clock_us() + _TRUST_CHECK_US
         if self._has_left_for_guest():
             due = min(due, self._tap_due_us())
+        if self._is_ordering:
+            due = min(due, self.order.due_us())
+            if self.order.may_ask_sleep():
+                due = min(due, clock_us() + _ASLEEP_US)
         return min(due, self._rewriting.due_us) if self._rewrites else due
 
     cdef int _want_ports(self) noexcept nogil:

@@ -12,22 +12,28 @@
 @cython.final
 cdef class SecondaryPump(NodePump):
     """`is_held`: no frames to or from the guest; `is_input_held`: none to it. `has_mirrored`: Python has frames for the
-    guest that must go first. `is_resending`: a takeover has frames to send again; the guest is not read before they are
-    sent.
+    guest that must go first. `order`: of requests, while it is active, in service only. `is_resending`: a takeover has
+    frames to send again; the guest is not read before they are sent.
     """
 
     cdef public bint is_held
     cdef public bint is_serving
     cdef public bint is_resending
     cdef public bint has_mirrored
+    cdef readonly SecondaryOrder order
     cdef Rewriting _stage
     cdef Rewriter _rewriter
+    cdef Py_ssize_t _heard
 
-    def __init__(self, epoll_fd, spin_us, Rewriter rewriter not None, lan_in, lan_out, guest_in, guest_out):
+    def __init__(
+        self, epoll_fd, spin_us, Rewriter rewriter not None, lan_in, lan_out, guest_in, guest_out, order=None
+    ):
         super().__init__(epoll_fd, spin_us, lan_in, lan_out, guest_in, guest_out)
         self.is_held = self.is_serving = self.is_resending = self.has_mirrored = False
         self._stage = Rewriting(rewriter)
         self._rewriter = rewriter
+        self.order = order if order is not None else SecondaryOrder(0, self._has_vnet)
+        self._heard = 0
 
     # ── the turn ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -39,6 +45,10 @@ cdef class SecondaryPump(NodePump):
             goes_on = False
         if not self._take_guest():
             goes_on = False
+        if self.order.is_active() and not self._holds_input():
+            self.order.timer(clock_us())
+            if not self._take_link():
+                goes_on = False
         self._stage.let_pass(clock_us())
         if not self._flush_link():
             goes_on = False
@@ -57,6 +67,10 @@ cdef class SecondaryPump(NodePump):
             sent = self._stage.send(self.guest_out, True)
             if sent != _GONE:
                 return sent != _FAILED
+            if self.order.admitted.start < self.order.admitted.end:
+                if not self._give_admitted():
+                    return False
+                continue
             if self.has_mirrored:
                 return False
             if not self._has_link:
@@ -68,13 +82,42 @@ cdef class SecondaryPump(NodePump):
                 return False
             at = self._link_in.payload_at()
             before = self._link_in.pos
-            self._link_in.pos = self._stage.translate(
-                self._link_in._buf, at + before, at + self._link_in._length, self.guest_out.batch.size, True
-            ) - at
-            if self._stage.leave(self._link_in._buf, at + before, self.guest_out) == _FAILED:
-                return False
+            if self.order.is_active():
+                self._link_in.pos = self.order.mirrored(
+                    self._link_in._buf, at + before, at + self._link_in._length, clock_us()
+                ) - at
+                if self._link_in.pos == before:
+                    return True  # the order is full until the guest has answered
+            else:
+                self._link_in.pos = self._stage.translate(
+                    self._link_in._buf, at + before, at + self._link_in._length, self.guest_out.batch.size, True
+                ) - at
+                if self._stage.leave(self._link_in._buf, at + before, self.guest_out) == _FAILED:
+                    return False
             if self._link_in.pos == self._link_in._length:
                 self._link_in.drop()
+
+    cdef bint _give_admitted(self) noexcept nogil:
+        """What the order has admitted, to the guest, which has got all before it. False: return to Python."""
+        cdef Py_ssize_t before = self.order.admitted.start
+        self.order.admitted.start = self._stage.translate(
+            self.order.admitted.base, before, self.order.admitted.end, self.guest_out.batch.size, True
+        )
+        if self._stage.leave(self.order.admitted.base, before, self.guest_out) == _FAILED:
+            return False
+        self.order.advance(clock_us())  # there is room again
+        return self.order.admitted.start > before or self.order.admitted.start == self.order.admitted.end
+
+    cdef int _tell_order(self, Py_ssize_t before) noexcept nogil:
+        """As `PrimaryPump._tell_order`."""
+        cdef Py_ssize_t start, end
+        if before == 0:
+            self._heard = 0
+        start = self.guest_in.batch.start + self._heard
+        end = frame_boundary(self.guest_in.batch.base, start, self.guest_in.batch.end, self._has_vnet)
+        self.order.guest(self.guest_in.batch.base, start, end, clock_us())
+        self._heard = end - self.guest_in.batch.start
+        return 0
 
     cdef bint _take_lan(self) noexcept nogil:
         """Frames from the LAN: to the guest while this node serves. False: return to Python."""
@@ -104,6 +147,7 @@ cdef class SecondaryPump(NodePump):
     cdef bint _take_guest(self) noexcept nogil:
         """The guest's output: to the link; to the LAN while this node serves. False: return to Python."""
         cdef int sent
+        cdef Py_ssize_t before
         if self.is_held:
             return True
         sent = self.lan_out.send_kept(self._has_vnet)
@@ -113,13 +157,18 @@ cdef class SecondaryPump(NodePump):
             return False
         if not self.guest_in.is_ready or not self._can_queue():
             return True
+        before = self.guest_in.batch.end - self.guest_in.batch.start
         if not self.guest_in.receive():
             return False
+        if self.order.is_active():
+            self._tell_order(before)
         self._rewriter._outcome = _SEND
+        before = self.guest_in.batch.start
         if self.is_serving:
             sent = self._stage.take(self.guest_in.batch, self.lan_out, False)
         else:
             sent = self._mirror_back()
+        self._heard = max(self._heard - (self.guest_in.batch.start - before), 0)
         self.guest_in.has_ended = self._rewriter._outcome == _IMPOSSIBLE
         # The guest's frames may have released frames that waited for it.
         if sent == _FAILED or self.guest_in.has_ended:
@@ -148,11 +197,14 @@ cdef class SecondaryPump(NodePump):
         return self._link_in.peek() == _NO_MESSAGE
 
     cdef long long _due_us(self) noexcept nogil:
+        cdef long long due = _NEVER
         if self._has_link and self._is_link_pending and self._wants_messages():
             return 0
+        if self.order.is_active() and not self._holds_input():
+            due = self.order.due_us()
         if self.guest_out.batch.start < self.guest_out.batch.end and not self._holds_input():
-            return min(self._stage.due_us, self._tap_due_us())
-        return self._stage.due_us
+            return min(due, self._stage.due_us, self._tap_due_us())
+        return min(due, self._stage.due_us)
 
     cdef int _want_ports(self) noexcept nogil:
         cdef bint is_guest_full = self.has_mirrored or self.guest_out.batch.start < self.guest_out.batch.end

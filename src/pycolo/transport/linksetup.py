@@ -134,7 +134,7 @@ def dial(
         verdict = judge(own, theirs)
         if isinstance(verdict, Refusal):
             raise HelloError(verdict.reason, f"{stream}: {verdict.text}")
-        return Established(peer.link_socket(own.channel, theirs.role), theirs, verdict)
+        return Established(peer.link_socket(own.channel, theirs.role, verdict.features), theirs, verdict)
     except BaseException:
         peer.close()
         raise
@@ -289,7 +289,7 @@ class Listener:
                     raise LinkError(f"{peer.stream}: cut off before its welcome")
             # From here on no other thread disconnects this peer.
             peer.send(MessageType.WELCOME, encode_hello(own))
-            self._on_link(Established(peer.link_socket(theirs.channel, theirs.role), theirs, verdict))
+            self._on_link(Established(peer.link_socket(theirs.channel, theirs.role, verdict.features), theirs, verdict))
 
 
 def _listen(address: Address, interface: str | None) -> socket.socket:
@@ -362,7 +362,7 @@ class _Peer:
             octets += part
         return bytes(octets)
 
-    def link_socket(self, channel: Channel, peer_role: Role) -> LinkSocket | RawLink:
+    def link_socket(self, channel: Channel, peer_role: Role, features: frozenset[str]) -> LinkSocket | RawLink:
         """The running connection; it owns the socket from here on."""
         if channel.is_raw:
             set_options(self._sock)
@@ -373,7 +373,7 @@ class _Peer:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, CONTROL_PRIORITY)
             return control_link_socket(self._sock, self.stream, codec.CONTROL_TYPES)
         types = codec.DATA_FROM_PRIMARY if peer_role is Role.PRIMARY else codec.DATA_FROM_SECONDARY
-        return LinkSocket(self._sock, self.stream, types)
+        return LinkSocket(self._sock, self.stream, types, features=features)
 
     def refuse(self, error: LinkError) -> None:
         """Send the reason if the peer is still reading, and close."""

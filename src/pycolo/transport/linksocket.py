@@ -47,14 +47,18 @@ class LinkSocket:
         stream: str,
         types: frozenset[MessageType],
         *,
+        features: frozenset[str] = frozenset(),
         queue_bytes_max: int = limits.LINK_QUEUE_BYTES_MAX,
         read_bytes: int = limits.BATCH_BYTES,
         message_bytes_max: int = limits.LINK_MESSAGE_BYTES_MAX,
     ) -> None:
-        """`types` are the messages that may arrive; `message_bytes_max` is the longest payload to send."""
+        """`types` are the messages that may arrive; `features`: what both nodes offer; `message_bytes_max` is the
+        longest payload to send.
+        """
         sock.setblocking(False)
         set_options(sock)
         self.stream = stream
+        self.features = features
         self.received_bytes = 0
         self.sent_bytes = 0
         self._sock = sock

@@ -181,6 +181,7 @@ class PrimaryGuest:
         """Start the data paths, which pass all frames on until the first synchronisation."""
         attempt = self._present
         await self.paths.open(attempt.link, attempt.take_data())
+        await self.paths.watch_processors(self.machine)
 
     async def take_place(self) -> None:
         """Put the nodes' TAPs in the places of the guest's."""

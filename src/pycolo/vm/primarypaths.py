@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from pycolo.compare.difference import Command, on_card
+from pycolo.config.ordering import tuner
 from pycolo.errors import StateError
 from pycolo.link.hello import Role
 from pycolo.node.datalinks import DataLinks
@@ -47,6 +48,7 @@ class PrimaryPaths:
         self._on_stray = on_stray
         self._on_waits = host.note_waits
         self._options = node_options(host.config, Role.PRIMARY)
+        self._order = host.config.order
         self._has_place = False
         """The guest's frames go through this node: its paths and TAPs stay until `withdraw` has changed that."""
         self.move_ms = 0.0
@@ -74,14 +76,20 @@ class PrimaryPaths:
         """Start the data paths, which pass all frames on until the first synchronisation."""
         if not self.comparing:
             begins: Sequence[PathState | CardPorts] = await self._handed_over() or self._wiring.open()
-            callbacks = self._callbacks()
             self.comparing = [
-                make_primary_path(self._options, callbacks, self._on_differences(number), one)
+                make_primary_path(self._options, self._callbacks(), self._on_differences(number), one)
                 for number, one in enumerate(begins)
             ]
             self.serving = []
             self._slot.use(self.comparing)
         await self._slot.attach(self.comparing, link, data)
+
+    async def watch_processors(self, machine: Machine) -> None:
+        """Of the guest that is ordered: its requests are seen to wait when these sleep."""
+        if any(table.mode != "off" for table in self._order):
+            cpus = await machine.execute("query-cpus-fast")
+            threads = [cpu["thread-id"] for cpu in cpus]
+            await ask_paths(self.comparing, lambda path: lambda: path.watch_processors(threads))
 
     def _on_differences(self, number: int) -> Callable[[list[Command], int], None]:
         """Of the card with this number; called in its path's thread."""
@@ -91,7 +99,9 @@ class PrimaryPaths:
         return lambda commands, epoch: found(on_card(name, commands), epoch)
 
     def _callbacks(self) -> dict[str, Any]:
-        return {**self._slot.callbacks(), "on_stray": self._on_stray, "on_waits": self._on_waits}
+        """Of one path."""
+        own = {"on_stray": self._on_stray, "on_waits": self._on_waits, "tuner": tuner(self._order)}
+        return {**self._slot.callbacks(), **own}
 
     async def _handed_over(self) -> list[PathState]:
         states = await ask_paths(self.serving, lambda path: path.hand_over)
@@ -171,7 +181,6 @@ class PrimaryPaths:
         if not self._wiring.is_left:
             return
         await self._wiring.make_ready(await machine.probe(is_forced=True))
-        callbacks = self._callbacks()
         for number, (one, file, ports) in enumerate(zip(kept, files, self._wiring.open(), strict=True)):
             rewriter, restored = restored_rewriter(self._options, one)
             log.info(
@@ -181,7 +190,7 @@ class PrimaryPaths:
                 unreadable=restored.unreadable,
             )
             path = make_primary_path(
-                self._options, callbacks, self._on_differences(number), ports, rewriter=rewriter, rows=file
+                self._options, self._callbacks(), self._on_differences(number), ports, rewriter=rewriter, rows=file
             )
             self.comparing.append(path)
         self._has_place = True

@@ -18,7 +18,7 @@ from pycolo.errors import PeerError, PycoloError
 from pycolo.failover import pairstates
 from pycolo.failover.pair import Pair
 from pycolo.link.codec import Channel
-from pycolo.link.hello import PROTOCOL_LOWEST, PROTOCOL_VERSION, Hello, Role
+from pycolo.link.hello import ORDERING, PROTOCOL_LOWEST, PROTOCOL_VERSION, Hello, Role
 from pycolo.node.links import Links
 from pycolo.node.linksides import DialingSide, ListeningSide
 from pycolo.node.loopcall import LoopCall
@@ -183,7 +183,7 @@ class RoleSides:
     def _features(self) -> list[str]:
         cards = len(self._config.card)
         wiring = [f"cards={cards}"] if cards else []
-        return ["vnet_hdr=0", f"heartbeat_timeout={self._config.heartbeat.timeout_ms}", *wiring]
+        return [ORDERING, "vnet_hdr=0", f"heartbeat_timeout={self._config.heartbeat.timeout_ms}", *wiring]
 
     def _hello_to(self, channel: Channel, peer_instance: int) -> Hello:
         return msgspec.structs.replace(self.hello(channel), peer_instance=peer_instance)

@@ -1,0 +1,132 @@
+"""The order of requests in the primary's data path: facts to the tuner, its settings to both nodes' cores.
+
+All of it in the data path's thread.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from pycolo.compare.difference import Command, RequestCheckpoint
+from pycolo.core import PrimaryOrder, Sleepers
+from pycolo.link.codec import Rounds, pack_rounds
+from pycolo.order.tuner import LOOK_US, Setting, Tuner
+
+PROTO_TCP: Final = 6
+
+PATIENCE: Final = 2
+"""The secondary's node waits for its guest so many times as long as the primary's: it gets a request later, and an
+answer that is missed there costs a checkpoint."""
+
+
+class Ordering:
+    """`say(payload)`: send a ROUNDS message, behind what was mirrored."""
+
+    def __init__(self, tuner: Tuner, order: PrimaryOrder, say: Callable[[bytes], None]) -> None:
+        self._tuner = tuner
+        self._order = order
+        self._say = say
+        self._looked_us = 0
+        self._is_begun = False
+        self._accounts: list[int] = []
+
+    # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, now_us: int) -> None:
+        """There is a secondary, whose node understands it."""
+        if self._tuner.is_off:
+            return
+        self._is_begun = True
+        self._order.begin()
+        self._carry_out(self._tuner.begin(now_us), now_us)
+
+    def end(self, now_us: int) -> None:
+        """There is none any more."""
+        self._is_begun = False
+        self._order.end(now_us)
+
+    def differed(self, commands: Iterable[Command], now_us: int) -> None:
+        """The guests' answers differ. Nothing new is begun before the checkpoint, if one is asked for."""
+        if not self._is_begun:
+            return
+        for command in commands:
+            connection = command.difference.connection
+            if connection is not None and connection.ip_proto == PROTO_TCP:
+                # A guest that is the client has the higher port, a new one each time.
+                is_service = connection.source_port < connection.destination_port
+                if is_service or connection.source_port in self._tuner.ports:
+                    self._carry_out(self._tuner.differed(connection.source_port, now_us), now_us)
+            if isinstance(command, RequestCheckpoint):
+                self._order.freeze(now_us)
+
+    def look(self, now_us: int) -> None:
+        """The tuner sees the counts, now and then."""
+        if self.due_us is not None and now_us >= self.due_us:
+            self._looked_us = now_us
+            self._carry_out(self._tuner.looked(self._order.counts(), now_us), now_us)
+
+    @property
+    def due_us(self) -> int | None:
+        """When to `look` again."""
+        return self._looked_us + LOOK_US if self._is_begun and self._tuner.ports else None
+
+    def _carry_out(self, settings: Sequence[Setting], now_us: int) -> None:
+        for one in settings:
+            self._order.set_gate(one.port, one.width, one.is_early, one.limit_us, now_us)
+        if settings:
+            self._say(pack_rounds(Rounds(one.port, one.width, PATIENCE * one.limit_us) for one in settings))
+
+    # ── the guest's processors ────────────────────────────────────────────────────────────────────────────────
+
+    def watch(self, threads: Sequence[int]) -> Sleepers:
+        """Of these threads; of none if the kernel does not tell: then a request that waits is seen by its time only."""
+        self.unwatch()
+        with suppress(OSError):
+            for thread in threads:
+                self._accounts.append(os.open(f"/proc/{thread}/schedstat", os.O_RDONLY | os.O_CLOEXEC))
+            return Sleepers(self._accounts)
+        self.unwatch()
+        return Sleepers([])
+
+    def unwatch(self) -> None:
+        """Close what `watch` has opened; its `Sleepers` must not be used any more."""
+        while self._accounts:
+            os.close(self._accounts.pop())
+
+    # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def counters(self) -> dict[str, int]:
+        """Sums over all ports."""
+        gates = self._order.counts()
+        sums = ("requests", "rounds", "waited_us", "blocked", "limited", "late", "overflowed")
+        return {f"ordered_{name}": sum(gate[name] for gate in gates) for name in sums} | {
+            "ordered_withheld": self._order.withheld,
+            "ordered_mirror_limited": self._order.mirror_limited,
+            "ordered_waiting": self._order.waiting_frames + self._order.mirror.pending_frames,
+        }
+
+    def ports(self) -> list[dict[str, Any]]:
+        """What is chosen for each port, and why."""
+        gates = {gate["port"]: gate for gate in self._order.counts()}
+        return [self._port(port, gates.get(port, {})) for port in sorted(self._tuner.ports)]
+
+    def _port(self, port: int, gate: dict[str, Any]) -> dict[str, Any]:
+        one = self._tuner.ports[port]
+        requests = gate.get("requests", 0)
+        return {
+            "port": port,
+            "mode": one.mode.value,
+            "is_ordered": one.is_on and self._is_begun,
+            "width": one.setting.width,
+            "mirrored": "when given" if one.setting.is_early else "when answered",
+            "limit_ms": one.setting.limit_us // 1000,
+            "differences": one.differences,
+            "requests": requests,
+            "rounds": gate.get("rounds", 0),
+            "blocked": gate.get("blocked", 0),
+            "limited": gate.get("limited", 0),
+            "waited_mean_us": gate.get("waited_us", 0) // max(requests, 1),
+            "waited_max_us": gate.get("waited_max_us", 0),
+            "why": one.why,
+        }
