@@ -5,13 +5,12 @@ is true only for the images that its node has noted the same token with: see `py
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from pycolo.errors import ConnectError, PeerError
 from pycolo.qmp.diskbitmaps import (
-    GRANULARITY_BYTES,
     PREFIX,
     SLOTS,
     WORK,
@@ -19,6 +18,7 @@ from pycolo.qmp.diskbitmaps import (
     bases,
     bitmap_name,
     found_bitmaps,
+    granularity_bytes,
 )
 from pycolo.vm.machine import Machine
 
@@ -31,13 +31,13 @@ class ChangeNotes:
     def __init__(self, machine: Callable[[], Machine]) -> None:
         self._machine = machine
         self._token = ""
-        self._nodes: list[str] = []
+        self._nodes: dict[str, int] = {}
         self._passed = 0
         """So many checkpoints of this session, with the first state's."""
 
-    def begin(self, token: str, nodes: Sequence[str]) -> None:
-        """A session: the two hosts are about to have the same in these block nodes. Without a token none is noted."""
-        self._token, self._nodes, self._passed = token, list(nodes), 0
+    def begin(self, token: str, nodes: Mapping[str, int]) -> None:
+        """A session: the two hosts are about to have the same in these block nodes (with the disks' sizes)."""
+        self._token, self._nodes, self._passed = token, dict(nodes), 0
 
     async def pass_checkpoint(self, timeout_s: float) -> None:
         """The guest stands still, and the other host has stopped for this checkpoint as well.
@@ -58,7 +58,7 @@ class ChangeNotes:
             log.warning(f"what the guest writes to its disks is not noted any further: {error}")
 
     async def _make(self, node: str, name: str, timeout_s: float) -> None:
-        made = {"node": node, "name": name, "granularity": GRANULARITY_BYTES}
+        made = {"node": node, "name": name, "granularity": granularity_bytes(self._nodes[node])}
         await self._machine().execute_aside("block-dirty-bitmap-add", timeout_s, made)
 
     async def _empty(self, node: str, name: str, timeout_s: float) -> None:

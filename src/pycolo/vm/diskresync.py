@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from pycolo.errors import ConnectError, PeerError, QmpError
-from pycolo.qmp.diskbitmaps import GRANULARITY_BYTES, WORK, Base, found_bitmaps
+from pycolo.qmp.diskbitmaps import WORK, Base, found_bitmaps, granularity_bytes
 from pycolo.qmp.diskprobe import why_not_in_step
 from pycolo.qmp.diskwords import Nodes
 from pycolo.vm.machine import Machine
@@ -36,6 +36,7 @@ class ResyncDisk(NamedTuple):
 
     name: str
     shown: str
+    size_bytes: int
     base: Base
     mirror: Mapping[str, Any]
 
@@ -92,7 +93,7 @@ class Resync:
         for disk in self._disks:
             at = {"node": disk.base.node}
             await self._machine.execute(
-                "block-dirty-bitmap-add", {**at, "name": WORK, "granularity": GRANULARITY_BYTES}
+                "block-dirty-bitmap-add", {**at, "name": WORK, "granularity": granularity_bytes(disk.size_bytes)}
             )
             await self._machine.execute(
                 "block-dirty-bitmap-merge", {**at, "target": WORK, "bitmaps": [disk.base.bitmap]}

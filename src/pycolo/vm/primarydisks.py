@@ -119,7 +119,7 @@ class PrimaryDisks:
             await self._connect(Nodes(number), disk)
         if not await self._copy_changes():
             await self._copy_all()
-        self._changes.begin(self._token, [disk.node for disk in self._disks])
+        self._changes.begin(self._token, {disk.node: disk.size_bytes for disk in self._disks})
 
     async def _copy_all(self) -> None:
         self._incremental = {}
@@ -155,7 +155,7 @@ class PrimaryDisks:
         resync = Resync(
             self._machine(),
             [
-                ResyncDisk(disk.name, disk.shown, base, mirror)
+                ResyncDisk(disk.name, disk.shown, disk.size_bytes, base, mirror)
                 for disk, base, mirror in zip(self._disks, bases, mirrors, strict=True)
             ],
             pause_target_s=self._host.config.protect.pause_target_ms / 1000,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pycolo.qmp.diskbitmaps import WORK, Base, bases, bitmap_name, found_bitmaps
+from pycolo.qmp.diskbitmaps import BITS_MAX, WORK, Base, bases, bitmap_name, found_bitmaps, granularity_bytes
 
 
 def bitmap(name: str, count: int, **changed: Any) -> dict[str, Any]:
@@ -45,3 +45,8 @@ def test_a_bitmap_that_cannot_be_relied_on_counts_for_nothing(fault: dict[str, A
     found = found_bitmaps([node("a", first, {**second, **fault})])
     assert found == {"a": {"colo-t-0": 5}}
     assert bases(found, ["a"]) == {}
+
+
+def test_a_large_disk_has_coarser_bits() -> None:
+    assert [granularity_bytes(size << 30) >> 10 for size in (0, 1, 256, 257, 1024)] == [64, 64, 64, 128, 256]
+    assert all((size << 30) / granularity_bytes(size << 30) <= BITS_MAX for size in (300, 5000, 1 << 16))

@@ -51,7 +51,7 @@ def test_copying_what_is_noted_makes_the_disks_the_same(seed: int) -> None:
                 machine.copy_all()
                 held = {token}
             assert machine.copy == machine.disk
-            notes.begin(token, [NODE])
+            notes.begin(token, {NODE: 1 << 30})
             if rng.random() < 0.9:
                 await checkpoint(machine, notes, is_first=True)
                 for _ in range(rng.randrange(STEPS)):
@@ -78,7 +78,7 @@ def test_before_the_second_checkpoint_nothing_can_be_relied_on() -> None:
         machine = DirtyMachine()
         notes = notes_of(machine)
         machine.copy_all()
-        notes.begin("t", [NODE])
+        notes.begin("t", {NODE: 1 << 30})
         await checkpoint(machine, notes, is_first=True)
         assert await notes.found([NODE]) == {}
         await checkpoint(machine, notes)
@@ -94,7 +94,7 @@ def test_a_bitmap_that_could_not_be_emptied_is_the_last() -> None:
         machine = DirtyMachine()
         notes = notes_of(machine)
         machine.copy_all()
-        notes.begin("t", [NODE])
+        notes.begin("t", {NODE: 1 << 30})
         await checkpoint(machine, notes, is_first=True)
         await checkpoint(machine, notes)
         clear = machine.answers["block-dirty-bitmap-clear"]

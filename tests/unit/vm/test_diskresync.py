@@ -74,7 +74,7 @@ class World:
         self.cuts += 1
 
     def resync(self, speed: int = 0) -> Resync:
-        disk = ResyncDisk("disk-a", "disk disk-a (x at y)", Base(NODE, BASE, 0), {"job-id": "colo-mirror-0"})
+        disk = ResyncDisk("disk-a", "disk disk-a (x at y)", 1 << 30, Base(NODE, BASE, 0), {"job-id": "colo-mirror-0"})
         return Resync(
             self.machine,  # type: ignore[arg-type]
             [disk],

@@ -79,7 +79,7 @@ class Appender:
 
     def _append(self) -> None:
         number = len(self._acknowledged) + 1
-        text = f"{time.monotonic_ns():x}"
+        text = f"{time.monotonic_ns():x}".ljust(self._arguments.line_characters, ".")
         answer = self._asked(f"append {text}")
         if answer != f"{number} {text}":
             raise ValueError(f"wrong answer to line {number}: {answer[:60]!r}")
@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, required=True)
     parser.add_argument("--scoreboard", type=Path, required=True)
     parser.add_argument("--stall-seconds", type=float, required=True)
+    parser.add_argument("--line-characters", type=int, default=0, help="at least so long")
     arguments = parser.parse_args()
     leave_result(arguments.result, Appender(arguments, Scoreboard(arguments.scoreboard)).run())
 

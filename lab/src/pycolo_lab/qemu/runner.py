@@ -49,6 +49,9 @@ CHECKPOINTS_S: Final = 120.0
 POLL_S: Final = 0.25
 """How often the nodes are asked for their status."""
 
+LONG_CHARACTERS: Final = 1000
+"""Of a line, where a file system is to be filled: the file takes new blocks as fast as possible."""
+
 BREACHES_SHOWN: Final = 3
 TRANSFERS: Final = ("download", "upload")
 
@@ -155,7 +158,8 @@ class Runner:
             words = ["--connections", CONNECTIONS // cards, "--interval-ms", interval_ms * cards]
             self._start(f"counter-{card}", counter.__name__, *words, "--draw-every", draw_every, address=address)
         if self._scenario.disk is not None:
-            self._start("appender", appender.__name__)
+            longer = ["--line-characters", LONG_CHARACTERS] if self._scenario.setting.has_small_disks else []
+            self._start("appender", appender.__name__, *longer)
         if self._scenario.work is not None:
             self._start("work", WORKS[self._scenario.work].module)
         if self._scenario.is_busy:
