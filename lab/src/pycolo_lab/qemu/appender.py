@@ -8,6 +8,7 @@ namespace.
 import argparse
 import hashlib
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +18,14 @@ import msgspec
 
 from pycolo_lab.clients import in_words, leave_result
 from pycolo_lab.guest_server import PORT
+from pycolo_lab.qemu.topology import GUEST_ADDRESS
 from pycolo_lab.scoreboard import Scoreboard, Slot
 
 WEB_PORT: Final = 80
 PATH: Final = "/log"
 BREACHES_SHOWN: Final = 3
 PAUSE_S: Final = 0.002
+ANEW_S: Final = 1.0
 RECEIVE_BYTES: Final = 1 << 16
 
 
@@ -58,8 +61,19 @@ class Appender:
         self._board = board
         self._acknowledged: list[str] = []
         self._heard = b""
-        self._socket = socket.create_connection((arguments.address, PORT), arguments.stall_seconds)
+        self._socket = self._connected()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _connected(self) -> socket.socket:
+        """A guest that begins anew is not there at first."""
+        until_s = time.monotonic() + self._arguments.stall_seconds
+        while True:
+            try:
+                return socket.create_connection((self._arguments.address, PORT), self._arguments.stall_seconds)
+            except OSError:
+                if not self._arguments.begins_anew or time.monotonic() > until_s:
+                    raise
+                time.sleep(ANEW_S)
 
     def run(self) -> AppenderResult:
         """Until the run ends it; then the file is read and judged."""
@@ -70,10 +84,25 @@ class Appender:
                 time.sleep(PAUSE_S)
             lines = self._fetched()
             broken = lost(self._acknowledged, lines, 0)
-        except OSError as error:
-            broken = [f"after {len(self._acknowledged)} lines: {in_words(error)}"]
-        except ValueError as error:
-            broken = [f"after {len(self._acknowledged)} lines: {error}"]
+        except (OSError, ValueError) as error:
+            if self._arguments.begins_anew:
+                return self._judged_anew()
+            why = in_words(error) if isinstance(error, OSError) else error
+            broken = [f"after {len(self._acknowledged)} lines: {why}"]
+        return self._judged(lines, broken)
+
+    def _judged_anew(self) -> AppenderResult:
+        """Another guest has begun from the disk: ask that one, when it is there."""
+        self._socket.close()
+        try:
+            self._heard = b""
+            self._socket = self._connected()
+            lines = self._fetched()
+            return self._judged(lines, lost(self._acknowledged, lines, 1))
+        except (OSError, ValueError) as error:
+            return self._judged([], [f"of the guest that began anew: {error}"])
+
+    def _judged(self, lines: Sequence[str], broken: list[str]) -> AppenderResult:
         more = [f"and {len(broken) - BREACHES_SHOWN} more"] if len(broken) > BREACHES_SHOWN else []
         return AppenderResult(len(self._acknowledged), len(lines), [*broken[:BREACHES_SHOWN], *more])
 
@@ -84,6 +113,8 @@ class Appender:
         if answer != f"{number} {text}":
             raise ValueError(f"wrong answer to line {number}: {answer[:60]!r}")
         self._acknowledged.append(answer)
+        if self._arguments.begins_anew:  # there are no other clients, which count their answers there
+            self._board[Slot.ANSWERS] = number
 
     def _asked(self, line: str) -> str:
         self._socket.sendall(line.encode() + b"\n")
@@ -110,6 +141,12 @@ class Appender:
         return lines
 
 
+def start_words(result: Path, scoreboard: Path, stall_s: float) -> list[str]:
+    """The client's command line."""
+    words = ["--address", GUEST_ADDRESS, "--result", result, "--scoreboard", scoreboard, "--stall-seconds", stall_s]
+    return [sys.executable, "-m", __name__, *map(str, words)]
+
+
 def main() -> None:
     """Append until the run ends it."""
     parser = argparse.ArgumentParser(prog="appender")
@@ -117,6 +154,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, required=True)
     parser.add_argument("--scoreboard", type=Path, required=True)
     parser.add_argument("--stall-seconds", type=float, required=True)
+    parser.add_argument("--begins-anew", action="store_true", help="a guest that ends begins anew, from the disk")
     parser.add_argument("--line-characters", type=int, default=0, help="at least so long")
     arguments = parser.parse_args()
     leave_result(arguments.result, Appender(arguments, Scoreboard(arguments.scoreboard)).run())

@@ -35,6 +35,7 @@ class Fault(Enum):
     DISK_FULL = "the file system of its disk's image is full"
     OVERLAY_FULL = "the file system of its disk's overlays is full"
     DISK_SLOW = "its QEMU, and the disk's copy with it, stands still for most of some seconds"
+    COMMIT = "its QEMU is killed, and then the survivor's, which puts its overlays into its disk"
     UNPROTECT = "unprotect"
     SWITCHOVER = "switchover"
     STORE_HANGS = "etcd hangs (SIGSTOP) for longer than a lease's time"
@@ -427,6 +428,12 @@ SCENARIOS: Final = (
         victim=Victim.SECONDARY,
         disk="qcow2",
         stood_still_max_ms=SHORT_MS,
+    ),
+    Scenario(
+        name="append-commit",
+        text="the survivor dies too, while its overlays go into its disk",
+        fault=Fault.COMMIT,
+        disk="qcow2",
     ),
     Scenario(name="control", text="nothing is compared (must fail)", fault=Fault.HOST, compare=False),
 )

@@ -12,6 +12,7 @@ from pycolo_lab.namespaces import ROOM_BYTES, is_machine_root, run_isolated, run
 from pycolo_lab.processes import reap_strangers
 from pycolo_lab.qemu import pause, store
 from pycolo_lab.qemu.checks import check_machine, check_options
+from pycolo_lab.qemu.commitrunner import CommitRunner
 from pycolo_lab.qemu.debian import DebianGuest
 from pycolo_lab.qemu.debian import ensure as ensure_debian
 from pycolo_lab.qemu.facts import PauseComparison, RunFacts, ScenarioFacts
@@ -22,7 +23,7 @@ from pycolo_lab.qemu.nodes import HEARTBEAT_TIMEOUT_MS, PAGE_PORT, NodeSetting
 from pycolo_lab.qemu.options import ARBITER_DEFAULT, QemuLabOptions
 from pycolo_lab.qemu.programs import Programs, say
 from pycolo_lab.qemu.runner import Runner
-from pycolo_lab.qemu.scenarios import PAUSE, Scenario, choose
+from pycolo_lab.qemu.scenarios import PAUSE, Fault, Scenario, choose
 from pycolo_lab.qemu.stage import Stage
 from pycolo_lab.qemu.summary import comparison_line, print_run, scenario_line
 from pycolo_lab.qemu.topology import GUEST_ADDRESS, Network
@@ -143,7 +144,9 @@ class _Session:
         try:
             timeout_ms = self._options.heartbeat_timeout_ms or scenario.heartbeat_timeout_ms
             stage.build(msgspec.structs.replace(scenario.setting, heartbeat_timeout_ms=timeout_ms))
-            kind = HashRunner if scenario.hashes else Runner
+            kind: type[Runner | HashRunner | CommitRunner] = HashRunner if scenario.hashes else Runner
+            if scenario.fault is Fault.COMMIT:
+                kind = CommitRunner
             facts = kind(scenario, stage, self._options.rounds, self._options.seed, lambda text: say(f"  {text}")).run()
         except RunInterruptedError:
             raise

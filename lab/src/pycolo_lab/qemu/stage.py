@@ -113,7 +113,7 @@ class Stage:
                 mount_small(self._machine, files.images)
                 mount_small(self._machine, files.overlays)
         self._make_disk()
-        self._start_qemu()
+        self.start_guest(Host.A)
 
     def _make_disk(self) -> None:
         """On host A, empty or a copy of what is to be on it; the other host's node makes its own."""
@@ -135,14 +135,17 @@ class Stage:
         if made.returncode != 0:
             raise LabError(f"colo certs init has failed: {made.stderr.strip()}")
 
-    def _start_qemu(self) -> None:
-        files = self.files[Host.A]
-        self.network.serve_without_node(Host.A)
+    def start_guest(self, host: Host) -> None:
+        """Start a guest there that no node knows yet."""
+        files = self.files[host]
+        self.network.serve_without_node(host)
         environment = [f"{name}={value}" for name, value in self._machine.environment.items()]
-        command = self._machine.command(files.directory, "guest-a")
+        command = self._machine.command(files.directory, f"guest-{files.letter}")
         qmp = files.behind_gate if self._setting.has_gate else files.qmp
-        network = self.network.hosts[Host.A]
-        qemu = self.processes.start("qemu-a", Host.A, network, ["env", *environment, *command, *qmp_options(qmp)])
+        network = self.network.hosts[host]
+        (files.directory / "serial.log").unlink(missing_ok=True)
+        name = f"qemu-{files.letter}"
+        qemu = self.processes.start(name, host, network, ["env", *environment, *command, *qmp_options(qmp)])
         boot_s = self._machine.guest.boot_s
         deadline = time.monotonic() + boot_s
         while not is_ready(files.directory):
@@ -336,6 +339,10 @@ class Stage:
     def watch(self, host: Host) -> Monitor:
         """Events of that host's QEMU, on a QMP socket that no node uses."""
         return Monitor(self.files[host].watch, self.look, is_urgent=True)
+
+    def node_log(self, host: Host) -> str:
+        """What the node there has logged."""
+        return self._nodes[host].log.read_text(errors="replace")
 
     def run_colo(self, command: str, host: Host) -> tuple[int, str]:
         """`colo COMMAND` as its user runs it: exit code, and what it said on stderr."""
