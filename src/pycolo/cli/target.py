@@ -1,20 +1,27 @@
-"""The node that a command addresses, `--config` or `--control`; and its answer, made safe for a terminal."""
+"""The node that a command addresses, by its name, file or socket; and its answer, made safe for a terminal."""
 
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
+FILES: Final = Path("/etc/colo")
+"""Where the unit colo@NAME reads NAME.toml."""
+
 
 def for_a_node(function: Callable[..., None]) -> Callable[..., None]:
-    """Options that name a running node; the command receives its control socket as `control`."""
+    """What names a running node; the command receives its control socket as `control`."""
 
     @wraps(function)
-    def command(*, config: Path | None, control: Path | None, **given: Any) -> None:
-        if (config is None) == (control is None):
-            raise click.UsageError("Name the node: either --config FILE or --control PATH.")
+    def command(*, name: str | None, config: Path | None, control: Path | None, **given: Any) -> None:
+        if [name, config, control].count(None) != 2:
+            raise click.UsageError("Name the node: NAME of /etc/colo/NAME.toml, or --config FILE, or --control PATH.")
+        if name is not None:
+            if "/" in name:
+                raise click.UsageError(f"{name} is a path: --config {name}")
+            config = FILES / f"{name}.toml"
         if config is not None:
             from pycolo.config import load  # noqa: PLC0415 - keeps `colo --help` fast
 
@@ -26,7 +33,7 @@ def for_a_node(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--config", type=click.Path(path_type=Path), help="The node's TOML file; names the socket too."),
     ):
         command = option(command)
-    return command
+    return click.argument("name", required=False)(command)
 
 
 def say(lines: Iterable[str]) -> None:

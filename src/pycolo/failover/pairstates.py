@@ -208,6 +208,8 @@ class Fact(StrEnum):
     """An operator or a cluster manager has made sure that no other guest of the pair runs or is to be kept."""
 
     GUEST_GONE = "guest gone"
+    GUEST_OFF = "guest switched off"
+    """The guest has switched itself off: its QEMU ends next, and no other guest is to serve in its place."""
     GUEST_HANGS = "guest hangs"
     """Its QEMU does not answer its monitor while a checkpoint is overdue."""
     SYNCHRONISED = "synchronised"

@@ -60,6 +60,7 @@ OTHERWISE: Final[Mapping[Fact, str]] = {
     F.OPERATOR_CONFIRMED: "decided already",
     F.COLD_START: "only a node without a guest begins anew",
     F.GUEST_GONE: "no other guest can serve, or this one is to end",
+    F.GUEST_OFF: "its end follows, and decides",
     F.GUEST_HANGS: "no other guest can serve, or this one is to end",
     F.SYNCHRONISED: "of a plan that was given up",
     F.PROTECT_FAILED: "of a plan that was given up",

@@ -153,6 +153,14 @@ GUARD_ROWS: Final = (
     ),
     row(
         ON_GUARD,
+        F.GUEST_OFF,
+        S.DISSOLVING,
+        (C.HOLD, C.ASK_DISCARD),
+        "a guest that was switched off is not to go on elsewhere",
+        T.RETRY,
+    ),
+    row(
+        ON_GUARD,
         (F.GUEST_GONE, F.GUEST_HANGS),
         S.RETIRING,
         _RESIGN,

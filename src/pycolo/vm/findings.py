@@ -20,9 +20,9 @@ from pycolo.qmp.versions import FORCE
 OTHER_HOST: Final = "the other host"
 BOTH_HOSTS: Final = "both hosts"
 
-Source = Literal["host", "guest", "disks", "pair", "images", "other", "standing"]
+Source = Literal["host", "guest", "disks", "pair", "images", "other", "standing", "meddling"]
 """This host, its QEMU, its guest's disks, both QEMUs compared, the images of the disks' copies, what the other node has
-found, and what was tried with the pair."""
+found, what was tried with the pair, and what other programs do with the guest."""
 
 log = structlog.get_logger("colo")
 
@@ -71,6 +71,10 @@ class Findings:
         """What is to be known of this pair as long as there is one."""
         self._notes["standing"] = list(notes)
 
+    def keep_meddling(self, notes: Sequence[Note]) -> None:
+        """What another program has done to the guest, until that is over."""
+        self._notes["meddling"] = list(notes)
+
     def told(self) -> JsonObject:
         """This node's part, for the other node."""
         return {"notes": self._shown(("host", "guest"))}
@@ -94,7 +98,7 @@ class Findings:
 
     def to_status(self) -> list[dict[str, Any]]:
         """Overridden refusals first."""
-        notes = self._shown(("standing", "guest", "disks", "pair", "images", "other", "host"))
+        notes = self._shown(("meddling", "standing", "guest", "disks", "pair", "images", "other", "host"))
         return sorted(notes, key=lambda note: not note["overridden"])
 
     def _shown(self, sources: Sequence[Source]) -> list[dict[str, Any]]:

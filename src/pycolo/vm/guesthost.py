@@ -34,7 +34,7 @@ class GuestHost(Protocol):
         """Run `function(*arguments)` in asyncio's thread. Any thread."""
 
     def tell(self, fact: Fact, told: Told) -> None:
-        """Report GUEST_GONE, GUEST_HANGS, COLO_BROKEN or DATA_LOST."""
+        """Report GUEST_GONE, GUEST_OFF, GUEST_HANGS, COLO_BROKEN or DATA_LOST."""
 
     def until_ns(self) -> int:
         """Time (CLOCK_MONOTONIC) until which frames may leave; 0: none may. Any thread."""

@@ -33,7 +33,7 @@ class PausableGuest:
             await side.machine.execute("stop")
 
     async def resume(self) -> None:
-        """Its CPUs run; where there is no QEMU one is started with `qemu.command`. Raises `PycoloError`."""
+        """Its CPUs run; where there is no QEMU, the domain or `qemu.command` is started. Raises `PycoloError`."""
         guest = self._guest
         if not guest.is_paused:
             return
@@ -53,13 +53,16 @@ class PausableGuest:
 
     async def _begin(self) -> None:
         """A guest that begins anew, from its disks."""
-        options = self._host.config.qemu
-        if not options.command:
+        options, domain = self._host.config.qemu, self._guest.domain
+        if domain is None and not options.command:
             raise StateError("promote", "without a QEMU, and without qemu.command", "one of the two")
         await self._network.leave()
         side = self._guest.new_primary()
         try:
-            await side.machine.start(qmp_arguments(self._host.config))
+            if domain is not None:
+                side.machine.watch(await domain.begin())
+            else:
+                await side.machine.start(qmp_arguments(self._host.config))
             await side.machine.connect(options.start_timeout_ms / 1000)
         except BaseException:
             await side.machine.kill()

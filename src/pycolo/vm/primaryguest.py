@@ -36,6 +36,7 @@ from pycolo.vm.domainguest import DomainGuest
 from pycolo.vm.firstsync import FirstSync
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.guestwiring import GuestWiring
+from pycolo.vm.interference import Interference
 from pycolo.vm.machine import Machine
 from pycolo.vm.memorysample import MemorySample, open_sample
 from pycolo.vm.outgoing import OutgoingStream
@@ -57,6 +58,9 @@ RELAY_S: Final = 10.0
 
 HANG_S: Final = 1.0
 """Time for the monitor to answer after a checkpoint has exceeded its time limit; a QEMU that does not hangs."""
+
+LATE_S: Final = 0.03
+"""How late libvirt's events may be: a millisecond, and more on a busy host. A failover waits for it."""
 
 LOOK_S: Final = 0.05
 """Interval at which QEMU is asked whether it has got there."""
@@ -91,6 +95,7 @@ class PrimaryGuest:
         self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end, source)
         self.paths = PrimaryPaths(host, slot, wiring, self._differ, self._strayed)
         self.disks = PrimaryDisks(host, lambda: self.machine, self._disk_lost)
+        self._interference = Interference(host, host.findings, self._is_protected, checkpoints.is_running)
         self.facts: Facts | None = None
         self.is_tidy = False
         """QEMU holds nothing of an earlier process of this node, and the guest is on the network."""
@@ -316,6 +321,7 @@ class PrimaryGuest:
 
     async def close_relay(self) -> None:
         """Close both ends of the migration stream."""
+        self._interference.forget()
         if self._attempt is not None:
             self._attempt.decide(is_whole=False)  # the relay may wait for the decision
         await self._drop_relay()
@@ -451,6 +457,7 @@ class PrimaryGuest:
         self.disks.heard_event(event)
         if self._first is not None:
             self._first.heard_event(event)
+        self._interference.heard(event)
         if event.name == "STOP":
             self._checkpoints.heard_stop(event.at_us)
         elif event.name == "RESUME":
@@ -463,7 +470,13 @@ class PrimaryGuest:
 
     def _heard_end(self, text: str) -> None:
         self._note_broken(text)
-        self._on_gone(text)
+        if self._domain is None:
+            self._on_gone(text)
+        else:  # what QEMU has said last is still on its way through libvirt: a guest may have switched itself off
+            asyncio.get_running_loop().call_later(LATE_S, self._on_gone, text)
+
+    def _is_protected(self) -> bool:
+        return self._attempt is not None and self._attempt.is_whole and self._relay is not None
 
     def _note_broken(self, text: str) -> None:
         if self._attempt is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pycolo.cli import target
 from pycolo.cli.explain import explanation, why_none
 from pycolo.cli.status import size, status_lines
 from pycolo.cli.target import printable
@@ -187,12 +188,27 @@ def test_the_configuration_names_the_socket(colo, tmp_path: Path):
         assert json.loads(colo("status", "--control", tmp_path / "c", "--json")[1]) == STATUS
 
 
+def test_a_name_is_that_of_a_file_of_the_unit(colo, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(target, "FILES", tmp_path)
+    (tmp_path / "vm1.toml").write_text(changed({"control.socket": f"{tmp_path}/c"}))
+    with answering(tmp_path / "c", answer):
+        assert colo("status", "vm1")[0] == 0
+    code, _, error = colo("status", "vm2")
+    assert (code, f"{tmp_path}/vm2.toml: expected a file" in error) == (1, True)
+
+
 @pytest.mark.parametrize("command", ["status", "explain", "protect", "unprotect", "checkpoint", "failover"])
 def test_one_node_has_to_be_named(colo, tmp_path: Path, command: str):
-    for arguments in ((), ("--config", tmp_path / "x", "--control", tmp_path / "y")):
+    for arguments in (
+        (),
+        ("--config", tmp_path / "x", "--control", tmp_path / "y"),
+        ("vm1", "--control", tmp_path / "y"),
+    ):
         code, _, error = colo(command, *arguments)
         assert code == 2
-        assert "either --config FILE or --control PATH" in error
+        assert "NAME of /etc/colo/NAME.toml, or --config FILE, or --control PATH" in error
+    code, _, error = colo(command, "./vm1.toml")
+    assert (code, "is a path: --config ./vm1.toml" in error) == (2, True)
     code, out, error = colo(command, "--config", tmp_path / "x")
     assert (code, out) == (1, "")
     assert error == f"colo: {tmp_path}/x: expected a file in TOML, found nothing there\n"

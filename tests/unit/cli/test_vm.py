@@ -33,7 +33,8 @@ def test_every_command_explains_itself(command: str):
     done = subprocess.run(
         [sys.executable, "-m", "pycolo", command, "-h"], capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.startswith(f"Usage: colo {command} [OPTIONS]\n")
+    name = "" if command in ("node", "qemu-args") else " [NAME]"
+    assert done.stdout.startswith(f"Usage: colo {command} [OPTIONS]{name}\n")
 
 
 # ── colo node ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -72,6 +72,7 @@ ROWS_BY_NAME = {
     "a failed fencing is no permission": (S.PRIMARY_ACTING, F.ARBITER_FAILED, S.PRIMARY_SUSPECT),
     "a primary that lives elsewhere is yielded to": (S.ASKING, F.PEER_ALIVE, S.YIELDING),
     "a resignation needs no fencing": (S.SECONDARY_PROTECTED, F.PEER_RESIGNED, S.ASKING),
+    "a guest that was switched off is not to go on elsewhere": (S.PRIMARY_PROTECTED, F.GUEST_OFF, S.DISSOLVING),
     "a dead guest's node resigns": (S.PRIMARY_PROTECTED, F.GUEST_GONE, S.RETIRING),
     "so does a hanging one's": (S.PRIMARY_PROTECTED, F.GUEST_HANGS, S.RETIRING),
     "a failed serve is not serving": (S.SWITCHING, F.SERVE_FAILED, S.SWITCHING),

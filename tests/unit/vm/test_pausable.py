@@ -30,6 +30,10 @@ class Side:
         self.done.append("start")
         self.pid = 8
 
+    def watch(self, pid):
+        self.done.append("watch")
+        self.pid = pid
+
     async def connect(self, timeout_s):
         self.done.append("connect")
         if self.fails:
@@ -52,6 +56,7 @@ class Guest:
         self.done = done
         self.primary = side
         self.secondary = None
+        self.domain = None
         self.is_paused = False
         self.looking = asyncio.Lock()
         self.fresh = Side(done, pid=0)
@@ -122,6 +127,21 @@ def test_where_there_is_no_qemu_one_is_started():
     assert done == ["start", "connect", "welcome", "cont", "release", "settled", "came"]
     assert it.is_there
     assert guest.primary is guest.fresh
+
+
+@pytest.mark.usefixtures("network")
+def test_a_domain_is_started_by_libvirt():
+    guest, it, done = with_guest(has_qemu=False, command=())
+
+    async def begin():
+        done.append("virsh start")
+        return 12
+
+    guest.domain = SimpleNamespace(begin=begin)
+    it.hold_back()
+    asyncio.run(it.resume())
+    assert done == ["virsh start", "watch", "connect", "welcome", "cont", "release", "settled", "came"]
+    assert guest.primary.pid == 12
 
 
 @pytest.mark.usefixtures("network")
