@@ -46,8 +46,10 @@ def read_record(directory: Path) -> Recorded | None:
 
 def place_items(config: PairConfig, *, is_running: bool) -> Iterator[Item]:
     """Every directory once, whatever it is for."""
-    sockets = [config.qemu.directory, config.qemu.qmp.parent, config.control.socket.parent]
-    sockets += [config.qemu.yank.parent] if config.qemu.yank is not None else []
+    sockets = [config.control.socket.parent]
+    if config.guest is None:  # otherwise the node makes the folder, see `vm.domainfolder`
+        sockets[:0] = [config.qemu.directory, config.qemu.qmp.parent]
+        sockets += [config.qemu.yank.parent] if config.qemu.yank is not None else []
     for directory in dict.fromkeys(sockets):
         yield _guarded("sockets", partial(_sockets_item, directory, is_running=is_running))
     control = config.control.socket

@@ -33,6 +33,27 @@ def test_each_directory_is_looked_at_once(tmp_path):
     assert texts[1:] == [f"{name} does not exist: mkdir -p {name}" for name in ("/nowhere", "/none")]
 
 
+def test_the_folder_of_a_domains_qemu_is_the_nodes_to_make(tmp_path):
+    checkable(tmp_path)
+    file = f"""
+pair = "vm1"
+role = "primary"
+state = "{tmp_path}/state"
+[link]
+listen = "127.0.0.1:9000"
+peer = "127.0.0.1:9001"
+insecure = true
+[guest]
+domain = "vm1"
+[qemu]
+directory = "{tmp_path}/none"
+[control]
+socket = "{tmp_path}/run/control.sock"
+"""
+    found = [item for item in place_items(parse(file.encode(), "vm.toml"), is_running=True) if item.name == "sockets"]
+    assert [(item.level, item.text) for item in found] == [(Level.OK, f"{tmp_path}/run can be written")]
+
+
 def test_something_else_in_the_control_sockets_place_is_refused(tmp_path):
     checkable(tmp_path)
     (tmp_path / "run" / "control.sock").touch()
