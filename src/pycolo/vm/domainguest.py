@@ -110,6 +110,7 @@ class DomainGuest:
             raise ConnectError(f"domain {self.host.name} does not run on this host: virsh start {self.host.name}")
         if whys := refusals(found.xml):
             raise PeerError(f"domain {self.host.name} cannot be protected: {'; '.join(whys)}")
+        await asyncio.to_thread(make_folder, self._config.qemu.directory)  # what the node keeps for itself is there too
         told = await self.host.portrait(self._own_arguments)
         await ask_peer("domain", msgspec.to_builtins(told))
 

@@ -140,6 +140,22 @@ def test_a_domain_that_cannot_be_protected_is_told_to_nobody(config, host):
     play(scene)
 
 
+def test_the_primarys_node_has_its_folder_too(config, host):
+    """What a takeover would keep for its successor is written there, and taken away when the node leaves the network."""
+
+    async def scene():
+        one = host(config, StandInDaemon("vm1"))
+
+        async def take(order, arguments):
+            assert order == "domain"
+
+        assert not config.qemu.directory.exists()
+        await one.tell(take)
+        assert config.qemu.directory.is_dir()
+
+    play(scene)
+
+
 def test_another_domains_definition_is_refused(config, host):
     async def scene():
         one = host(config, StandInDaemon())
