@@ -217,8 +217,11 @@ def pacemaker(
 @click.option("--scenario", "scenarios", multiple=True, metavar="NAME", help="Only this scenario; may be repeated.")
 @click.option("--list", "listing", is_flag=True, help="List the scenarios and exit.")
 @click.option("--rounds", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Rounds of each scenario.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the random moments.")
 @click.option("--guest", type=click.Choice(("usual", "small")), default="usual", show_default=True,
               help="usual: as virt-install makes it, a q35 of 256 MiB; small: a pc of 98 MiB.")  # fmt: skip
+@click.option("--libvirt", "version", metavar="VERSION",
+              help="11.3: Debian 13's, with its QEMU, fetched into build/lab [default: this machine's].")  # fmt: skip
 @click.option("--keep", is_flag=True, help="Copy logs and configurations to build/lab/last-libvirt.")
 @click.pass_context
 def libvirt(
@@ -227,11 +230,14 @@ def libvirt(
     scenarios: tuple[str, ...],
     listing: bool,
     rounds: int,
+    seed: int,
     guest: str,
+    version: str | None,
     keep: bool,
 ) -> None:
-    """Run a domain on one of two hosts with a libvirtd each, and see that both tell the truth.
+    """Protect a domain on two hosts with a libvirtd each, and break or order what people break and order.
 
+    After each fault `virsh list` must be true on both hosts, taps must be where they belong, and nothing may be lost.
     Needs root and /dev/net/tun; on Debian without systemd it installs what is missing. Leaves only build/lab behind.
     Exit code: 0 when everything held, 1 when something did not.
     """
@@ -247,5 +253,5 @@ def libvirt(
             click.echo(f"{scenario.name:<20} {scenario.text}")
         return
     require_output()
-    options = LibvirtLabOptions(scenarios=scenarios, rounds=rounds, guest=guest, keep=keep)
+    options = LibvirtLabOptions(scenarios=scenarios, rounds=rounds, seed=seed, guest=guest, libvirt=version, keep=keep)
     ctx.exit(run_libvirt_lab(options, interruption))

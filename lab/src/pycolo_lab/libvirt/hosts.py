@@ -35,6 +35,10 @@ security_driver = "none"
 """
 """All else is libvirt's default. There is no virtlogd, and an AppArmor profile would not know these hosts' paths."""
 
+IN_A_ROOT_CONF: Final = """namespaces = []
+"""
+"""In a root that is not the host's, libvirt's own /dev for a QEMU has no terminals."""
+
 LIBVIRTD_CONF: Final = """host_uuid = "{uuid}"
 log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 """
@@ -44,12 +48,12 @@ log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 class LibvirtHost:
     """Off until `boot`. `directory` is its disk."""
 
-    def __init__(self, host: Host, namespace: Namespace, directory: Path, release: Release) -> None:
+    def __init__(self, host: Host, namespace: Namespace, directory: Path, release: Release, accelerator: str) -> None:
         self.host = host
         self.namespace = namespace
         script = Path(str(files(__package__).joinpath("host.sh")))
         root = "" if release.root is None else str(release.root)
-        self.powered = PoweredHost(LETTERS[host], namespace, directory, script, [root])
+        self.powered = PoweredHost(LETTERS[host], namespace, directory, script, [root, accelerator])
         self._inside = release.inside
 
     # ── its disk ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -67,7 +71,7 @@ class LibvirtHost:
 
     def write_configuration(self) -> None:
         """Of libvirt, before the first start."""
-        self.write("/etc/libvirt/qemu.conf", QEMU_CONF)
+        self.write("/etc/libvirt/qemu.conf", QEMU_CONF + (IN_A_ROOT_CONF if self._inside else ""))
         self.write("/etc/libvirt/libvirtd.conf", LIBVIRTD_CONF.format(uuid=uuid.uuid4()))
 
     # ── its power ─────────────────────────────────────────────────────────────────────────────────────────────

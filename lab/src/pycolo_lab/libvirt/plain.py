@@ -13,7 +13,7 @@ PLAIN = "plain"
 
 
 def play_plain(stage: LibvirtStage, number: int) -> RoundFacts:
-    """The domain runs on host A, and ends there: clients, libvirtd restarted and killed, save and restore, destroy."""
+    """The domain runs on host A, and ends there: clients, libvirtd restarted and killed, save and restore, shutdown."""
     facts = RoundFacts(scenario=PLAIN, broken=[], served_by=Host.A.value)
     try:
         _play(stage, number, facts)
@@ -24,10 +24,9 @@ def play_plain(stage: LibvirtStage, number: int) -> RoundFacts:
 
 def _play(stage: LibvirtStage, number: int, facts: RoundFacts) -> None:
     host = stage.hosts[Host.A]
-    if host.domains() != {NAME: "running"}:
-        stage.start_domain(Host.A)
+    stage.ensure_domain(Host.A)
     _expect(stage, facts, "at first", Host.A)
-    witnesses = Witnesses(stage, number, has_disk=stage.has_disk)
+    witnesses = Witnesses(stage, f"{PLAIN}-{number}", has_disk=stage.has_disk)
     at_ns = time.monotonic_ns()
     for signal in ("TERM", "KILL"):
         host.stop_daemon(signal)
@@ -39,12 +38,10 @@ def _play(stage: LibvirtStage, number: int, facts: RoundFacts) -> None:
     host.virsh("restore", "/var/lib/libvirt/saved")
     _expect(stage, facts, "after restore", Host.A)
     witnesses.until_answered()
-    judged = witnesses.end(at_ns, time.monotonic_ns())
-    facts.broken += judged.broken
-    facts.connections, facts.lost, facts.answers = judged.connections, judged.lost, judged.answers
-    facts.lines, facts.gap_ms = judged.lines, judged.gap_ms
-    host.virsh("destroy", NAME)
-    _expect(stage, facts, "after destroy", None)
+    facts.take(witnesses.end(at_ns, time.monotonic_ns()))
+    host.virsh("shutdown", NAME)
+    stage.until("the guest does not switch itself off", lambda: host.domains() == {NAME: "shut off"})
+    _expect(stage, facts, "after shutdown", None)
 
 
 def _expect(stage: LibvirtStage, facts: RoundFacts, when: str, serving: Host | None) -> None:

@@ -5,10 +5,21 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pycolo_lab.errors import LabError
-from pycolo_lab.qemu.machine import PROGRAM, Qemu, find_qemu
+from pycolo_lab.qemu.machine import Qemu, find_qemu, qemu_in
+from pycolo_lab.qemu.otherdebian import Debian, fetched_root
 from pycolo_lab.qemu.programs import Programs
 
-LIBVIRT_PROGRAMS: Final = ("libvirtd", "virsh", "ip", "nsenter", "qemu-img")
+OTHERS: Final = {
+    "11.3": Debian(
+        "trixie",
+        also=("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-utils", "iproute2"),
+        label="trixie-libvirt",
+    )
+}
+"""libvirt's versions that another Debian has."""
+
+LIBVIRT_PROGRAMS: Final = ("libvirtd", "virsh")
+OWN_PROGRAMS: Final = ("ip", "nsenter", "qemu-img")
 
 
 class Release(NamedTuple):
@@ -24,14 +35,21 @@ class Release(NamedTuple):
         return () if self.root is None else ("chroot", str(self.root))
 
 
-def find_release(programs: Programs) -> Release:
-    """This machine's; what is missing is installed as root on Debian. Raises `LabError`."""
-    programs.require(LIBVIRT_PROGRAMS)
-    qemu = find_qemu(None, programs)
-    said = programs.output_of(["virsh", "--version"], "asking libvirt for its version").strip()
+def find_release(wanted: str | None, programs: Programs) -> Release:
+    """A version in `OTHERS`, which is fetched; None is this machine's, which is installed as root on Debian.
+
+    Raises `LabError`.
+    """
+    programs.require(needed(wanted))
+    root = None if wanted is None else fetched_root(OTHERS[wanted], programs)
+    qemu = find_qemu(None, programs) if root is None else qemu_in(root, programs)
+    inside = [] if root is None else ["chroot", str(root)]
+    said = programs.output_of([*inside, "virsh", "--version"], "asking libvirt for its version").strip()
     if not re.fullmatch(r"\d+(\.\d+)+", said):
         raise LabError(f"virsh --version says no version, but: {said[:80]}")
-    return Release(said, qemu)
+    return Release(said, qemu, root)
 
 
-__all__ = ["PROGRAM", "Release", "find_release"]
+def needed(wanted: str | None) -> tuple[str, ...]:
+    """The programs that this machine must have."""
+    return OWN_PROGRAMS if wanted is not None else (*LIBVIRT_PROGRAMS, *OWN_PROGRAMS)

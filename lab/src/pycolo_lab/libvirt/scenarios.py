@@ -1,28 +1,34 @@
 """What a run can play: the scenarios by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from pycolo_lab.errors import LabUsageError
-from pycolo_lab.libvirt.facts import RoundFacts
-from pycolo_lab.libvirt.plain import PLAIN, play_plain
-from pycolo_lab.libvirt.stage import LibvirtStage
+from pycolo_lab.libvirt.faults import FAULTS, Fault
+from pycolo_lab.libvirt.plain import PLAIN
 
 
 class Scenario(NamedTuple):
-    """`play(stage, number)` is one round, `number` from 1."""
+    """`fault` is None where no node takes part."""
 
     name: str
     text: str
-    play: Callable[[LibvirtStage, int], RoundFacts]
+    fault: Fault | None = None
 
 
-SCENARIOS: Final = (Scenario(PLAIN, "no node: libvirtd restarted and killed, save and restore, destroy", play_plain),)
+SCENARIOS: Final = (
+    Scenario(PLAIN, "no node: libvirtd restarted and killed, save and restore, shutdown"),
+    *(Scenario(fault.name, fault.text, fault) for fault in FAULTS),
+)
 
 
 def choose(names: Sequence[str]) -> list[Scenario]:
-    """The scenarios of these names, in their order; all without a name. Raises `LabUsageError` with the known ones."""
+    """The scenarios of these names, those without nodes first; all without a name.
+
+    Raises `LabUsageError` with the known ones.
+    """
     known = {scenario.name: scenario for scenario in SCENARIOS}
     if wrong := [name for name in names if name not in known]:
         raise LabUsageError(f"no scenario {', '.join(wrong)}; there are {', '.join(known)}")
-    return [known[name] for name in names] or list(SCENARIOS)
+    chosen = [known[name] for name in names] or list(SCENARIOS)
+    return sorted(chosen, key=lambda scenario: scenario.fault is not None)

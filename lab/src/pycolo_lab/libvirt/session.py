@@ -8,13 +8,17 @@ from typing import Final
 
 import msgspec
 
-from pycolo_lab.errors import LabError
+from pycolo_lab.errors import LabError, LabUsageError
 from pycolo_lab.interruption import Interruption
 from pycolo_lab.libvirt.facts import RoundFacts
-from pycolo_lab.libvirt.releases import LIBVIRT_PROGRAMS, Release, find_release
+from pycolo_lab.libvirt.pair import Pair
+from pycolo_lab.libvirt.plain import play_plain
+from pycolo_lab.libvirt.releases import OTHERS, Release, find_release, needed
+from pycolo_lab.libvirt.rounds import Round
 from pycolo_lab.libvirt.scenarios import Scenario, choose
 from pycolo_lab.libvirt.stage import MACHINES, LibvirtStage
 from pycolo_lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
+from pycolo_lab.processes import Host
 from pycolo_lab.qemu.image import Image, ensure_image, keep_files
 from pycolo_lab.qemu.machine import probed_accelerator
 from pycolo_lab.qemu.programs import Programs, missing_of, packages_of, say
@@ -31,22 +35,28 @@ class LibvirtLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     scenarios: tuple[str, ...] = ()
     rounds: int = 1
     guest: str = "usual"
+    libvirt: str | None = None
+    """A version in `OTHERS`; None: this machine's."""
+    seed: int = 1
+    """Of random moments."""
     keep: bool = False
 
 
 def run_libvirt_lab(options: LibvirtLabOptions, interruption: Interruption) -> int:
     """Run it in its own namespaces and return the exit code. Raises `LabError`."""
     scenarios = choose(options.scenarios)
+    if options.libvirt not in (None, *OTHERS):
+        raise LabUsageError(f"--libvirt {options.libvirt}: not one of {', '.join(OTHERS)}")
     if os.geteuid() != 0 or not is_machine_root():
         raise LabError("the libvirt laboratory needs root: libvirtd gives QEMU to another user")
-    missing = missing_of(LIBVIRT_PROGRAMS)
+    missing = missing_of(needed(options.libvirt))
     if missing and SYSTEMD.exists():
         packages = " ".join(packages_of(missing))
         raise LabError(
             f"{', '.join(missing)} missing: apt-get install {packages} (it may start a libvirtd of this host)"
         )
     programs = Programs(interruption)
-    release = find_release(programs)
+    release = find_release(options.libvirt, programs)
     image = ensure_image(programs)
 
     def perform(directory: Path) -> int:
@@ -85,15 +95,17 @@ class _Session:
         network = Network(self._directory / "netns", self._interruption.look, taps=())
         network.build()
         stage = LibvirtStage(domain, self._image, release, network, self._directory / "v", self._interruption.look)
+        players = _Players(stage, self._options.seed)
         found = []
         try:
             stage.build()
             for scenario in self._scenarios:
                 say(f"{scenario.name}: {scenario.text}")
                 for number in range(1, self._options.rounds + 1):
-                    found.append(scenario.play(stage, number))
+                    found.append(players.play(scenario, number))
                     say(f"  round {number}: {round_line(found[-1])}")
         finally:
+            players.close()
             if self._options.keep:
                 keep_files(self._directory / "v", "last-libvirt", lambda path: "images" in path.parts)
             stage.clear()
@@ -103,11 +115,38 @@ class _Session:
         return 1 if any(facts.broken for facts in found) else 0
 
 
+class _Players:
+    """The nodes start with the first scenario that has some."""
+
+    def __init__(self, stage: LibvirtStage, seed: int) -> None:
+        self._stage = stage
+        self._seed = seed
+        self._pair: Pair | None = None
+
+    def play(self, scenario: Scenario, number: int) -> RoundFacts:
+        """One round of it."""
+        if scenario.fault is None:
+            return play_plain(self._stage, number)
+        if self._pair is None:
+            self._stage.ensure_domain(Host.A)
+            self._pair = Pair(self._stage)
+            self._pair.build()
+        return Round(self._pair, scenario.fault, number, self._seed).play()
+
+    def close(self) -> None:
+        """Nothing is protected any more."""
+        if self._pair is not None:
+            self._pair.close()
+            self._pair = None
+
+
 def round_line(facts: RoundFacts) -> str:
     """One round on one line."""
     parts = [f"{facts.served_by or 'no host'} served"]
     if facts.gap_ms is not None:
         parts.append(f"no answer for {facts.gap_ms / 1000:.2f} s")
+    if facts.whole_again_s:
+        parts.append(f"protected again in {facts.whole_again_s:.1f} s")
     return ", ".join([*parts, *facts.notes, *(f"FAILED: {text}" for text in facts.broken)])
 
 

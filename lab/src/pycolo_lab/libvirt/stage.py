@@ -51,7 +51,8 @@ class LibvirtStage:
         self.hosts: dict[Host, LibvirtHost] = {}
         for host, letter in LETTERS.items():
             (directory / letter).mkdir()
-            self.hosts[host] = LibvirtHost(host, network.hosts[host], directory / letter, release)
+            disk = directory / letter
+            self.hosts[host] = LibvirtHost(host, network.hosts[host], disk, release, domain.accelerator)
         self._domain = domain
         self._image = image
         self.has_disk = domain.has_disk
@@ -83,6 +84,11 @@ class LibvirtStage:
         """`virsh start`, and the guest answers."""
         self.hosts[host].virsh("start", NAME)
         self.until("the guest does not answer", self.guest_answers, BOOTED_S)
+
+    def ensure_domain(self, host: Host) -> None:
+        """Start it there unless it runs."""
+        if (self.hosts[host].domains() or {}).get(NAME) != "running":
+            self.start_domain(host)
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,12 +1,15 @@
 """What must be true on both hosts whatever has happened: `virsh list` says what runs, taps are where they belong."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from pycolo_lab.processes import Host
 
 RUNNING: Final = ("running", "paused")
 """States of a domain that has a QEMU. A secondary is paused at each checkpoint."""
+
+TRUE_S: Final = 30.0
+"""libvirt notices a QEMU's death after seconds, and the next secondary takes longer to start, on a busy machine."""
 
 TAP: Final = "vnet"
 """How libvirt names a guest's tap."""
@@ -29,7 +32,7 @@ def wrong(
     """What is not as it must be, one line each.
 
     `serving` is the host whose guest clients reach; None when the guest has ended. `ours`: how the devices begin that a
-    node makes.
+    node makes. A survivor may be behind one still, for the sake of connections from before.
     """
     found = []
     for host, one in facts.items():
@@ -37,14 +40,18 @@ def wrong(
         found += [f"{host.value}: {text}" for text in _wrong_domain(one, name, has_guest=has_guest)]
         ports = [port for port, master in one.masters.items() if master == bridge]
         inside = {port for port in ports if port.startswith((TAP, ours))}
-        wanted = (ours if is_protected else TAP) if host is serving else None
-        if wanted is None and inside:
-            found.append(f"{host.value}: {', '.join(sorted(inside))} in {bridge}, where no guest serves")
-        elif wanted is not None and [port for port in inside if not port.startswith(wanted)]:
-            found.append(f"{host.value}: {', '.join(sorted(inside))} in {bridge}, expected {wanted}…")
-        elif wanted is not None and not inside:
+        wanted = ours if is_protected or any(port.startswith(ours) for port in inside) else TAP
+        if host is not serving:
+            found += [f"{host.value}: {_words(inside)} in {bridge}, where no guest serves"] if inside else []
+        elif not inside:
             found.append(f"{host.value}: no {wanted}… in {bridge}, although the guest serves here")
+        elif not all(port.startswith(wanted) for port in inside):
+            found.append(f"{host.value}: {_words(inside)} in {bridge}, expected {wanted}…")
     return found
+
+
+def _words(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _wrong_domain(one: HostFacts, name: str, *, has_guest: bool) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from pycolo_lab.errors import LabError
+from pycolo_lab.libvirt.facts import Judged
 from pycolo_lab.libvirt.stage import LibvirtStage
 from pycolo_lab.processes import Host, Process
 from pycolo_lab.qemu import appender, counter
@@ -29,31 +30,18 @@ ENOUGH_ANSWERS: Final = 12
 Result = TypeVar("Result", CounterResult, AppenderResult)
 
 
-class Judged(msgspec.Struct, kw_only=True):
-    """What a round's clients have seen."""
-
-    broken: list[str]
-    connections: int
-    lost: int
-    answers: int
-    lines: int
-    """Acknowledged by the guest's disk; 0 without a disk."""
-    gap_ms: float | None
-    """The longest time around the fault in which no client got an answer."""
-
-
 class Witnesses:
-    """Clients on the stage, from now on. `number` is the round's; `has_disk`: one of them appends lines to a file."""
+    """Clients on the stage, from now on. `name` is the round's; `has_disk`: one of them appends lines to a file."""
 
-    def __init__(self, stage: LibvirtStage, number: int, *, has_disk: bool) -> None:
+    def __init__(self, stage: LibvirtStage, name: str, *, has_disk: bool) -> None:
         self._stage = stage
-        self._directory = stage.directory / f"clients-{number}"
+        self._directory = stage.directory / f"clients-{name}"
         self._directory.mkdir()
         self._board = Scoreboard(self._directory / "scoreboard")
         words = ["--connections", CONNECTIONS, "--interval-ms", INTERVAL_MS, "--draw-every", DRAW_EVERY]
-        self._processes = {"counter": self._start(f"counter-{number}", counter.__name__, *words)}
+        self._processes = {"counter": self._start(f"counter-{name}", counter.__name__, *words)}
         if has_disk:
-            self._processes["appender"] = self._start(f"appender-{number}", appender.__name__)
+            self._processes["appender"] = self._start(f"appender-{name}", appender.__name__)
         self._until("the clients did not connect", lambda: self._board[Slot.SESSIONS_OPEN] >= CONNECTIONS)
 
     def _start(self, name: str, module: str, *own: object) -> Process:
@@ -101,7 +89,7 @@ class Witnesses:
         )
 
     def abandon(self) -> None:
-        """The guest ends in this round, and every connection with it: nothing is judged."""
+        """End them at once; what they have seen is judged no more. Nothing happens when they have ended."""
         for process in self._processes.values():
             process.send(signal.SIGKILL)
 

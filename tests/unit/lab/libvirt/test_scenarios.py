@@ -10,7 +10,11 @@ from pycolo_lab.libvirt.session import round_line, table
 
 def test_without_a_name_all_of_them_and_otherwise_the_named_ones():
     assert choose(()) == list(SCENARIOS)
-    assert [scenario.name for scenario in choose(("plain", "plain"))] == ["plain", "plain"]
+    assert [scenario.name for scenario in choose(("save", "reboot", "save"))] == ["save", "reboot", "save"]
+
+
+def test_those_without_nodes_come_first():
+    assert [scenario.name for scenario in choose(("save", "plain"))] == ["plain", "save"]
 
 
 def test_a_name_that_there_is_not_is_refused_with_those_that_there_are():

@@ -27,6 +27,14 @@ def test_a_protected_one_runs_on_both_with_the_nodes_tap_in_the_bridge():
     assert judged(PRIMARY, SECONDARY, is_protected=True) == []
 
 
+def test_a_survivor_may_be_behind_its_node_still():
+    assert judged(IDLE, PRIMARY, serving=Host.B) == []
+
+
+def test_a_protected_guest_is_never_in_the_bridge_itself():
+    assert judged(SERVES, SECONDARY, is_protected=True) == ["host A: vnet0 in br0, expected colo-…"]
+
+
 def test_none_runs_once_it_has_ended():
     assert judged(IDLE, NOTHING, serving=None) == []
     assert judged(SERVES, IDLE, serving=None) == [
@@ -41,7 +49,7 @@ def test_none_runs_once_it_has_ended():
         (SERVES._replace(domains={"vm1": "shut off"}), "virsh list says shut off, but a QEMU lives"),
         (SERVES._replace(domains={}), "virsh list says no domain, but a QEMU lives"),
         (SERVES._replace(masters={"vnet0": ""}), "no vnet… in br0, although the guest serves here"),
-        (SERVES._replace(masters=PRIMARY.masters), "colo-vm1 in br0, expected vnet…"),
+        (SERVES._replace(masters={**SERVES.masters, "colo-vm1": "br0"}), "colo-vm1, vnet0 in br0, expected colo-…"),
     ],
 )
 def test_what_libvirt_and_the_bridges_must_say_where_the_guest_serves(one, said):
