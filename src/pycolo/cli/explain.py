@@ -10,6 +10,7 @@ import click
 
 from pycolo.cli.costs import cost_lines
 from pycolo.cli.diskprogress import disk_lines
+from pycolo.cli.ordering import order_lines
 from pycolo.cli.status import checkpoint_line, size
 from pycolo.cli.target import for_a_node, say
 from pycolo.node.sidebyside import divergence_lines
@@ -35,7 +36,7 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, as_js
     """Show the last divergences: connection, kind, sequence number, and both guests' bytes side by side.
 
     The first different byte is in brackets. Below are the last checkpoints and the reason for each,
-    and the disks whose copies were lost.
+    how each port's requests are ordered and why, and the disks whose copies were lost.
 
     With --by it shows what traffic has cost instead: checkpoints, the guest's pauses, how long clients have waited for
     checkpoints, and for each row in words what differed.
@@ -55,12 +56,20 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, as_js
     pace = checkpoint.get("pace") or {}
     losses = [disk for disk in answer.get("disks", []) if disk["state"] == "lost"][-last:]
     if as_json:
-        click.echo(json.dumps({"divergences": divergences, "checkpoints": checkpoints, "disks": losses}, indent=2))
+        found = {
+            "divergences": divergences,
+            "checkpoints": checkpoints,
+            "disks": losses,
+            "order": answer.get("order", []),
+        }
+        click.echo(json.dumps(found, indent=2))
         return
     say(
         [
             *([] if divergences else [why_none(answer)]),
             *explanation(divergences, checkpoints, monotonic_ns(), pace.get("why")),
+            *(["order of requests"] if answer.get("order") else []),
+            *(f"  {line}" for line in order_lines(answer.get("order", []), says_why=True)),
             *(["disks that ended the protection"] if losses else []),
             *(f"  {line}" for line in disk_lines(losses)),
         ]

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from pycolo.cli.diskprogress import disk_lines
+from pycolo.cli.ordering import order_lines
 from pycolo.cli.target import for_a_node, say
 from pycolo.cli.watch import watch
 
@@ -64,6 +65,7 @@ def status_lines(answer: Fields) -> list[str]:
     if answer.get("hold_us"):
         held = answer["hold_us"]
         lines.append(f"packets were held for p50 {held['p50']} µs, p99 {held['p99']} µs, at most {held['max']} µs")
+    lines += order_lines(answer.get("order", []))
     if answer.get("checkpoint"):
         lines += _checkpoint_lines(answer["checkpoint"])
     counters = {} if is_vm else answer["counters"]

@@ -81,6 +81,11 @@ CATALOG: Final = (
     ),
     # the comparison
     Spec("colo_hold_seconds", "histogram", "Time for which released packets were held."),
+    Spec("colo_ordered_requests_total", "counter", "Requests that were given in rounds, see `[[order]]`."),
+    Spec("colo_ordered_waited_seconds_total", "counter", "How long they have waited for their turn."),
+    Spec("colo_ordered_blocked_total", "counter", "Requests that waited for another one: for a lock, for example."),
+    Spec("colo_ordered_limited_total", "counter", "Requests that were not answered within the limit of their round."),
+    Spec("colo_ordered_frames", "gauge", "Clients' frames that wait for their turn, or to be mirrored."),
     Spec("colo_held_packets", "gauge", "Packets held now, both sides."),
     Spec("colo_held_bytes", "gauge", "Bytes held now, both sides."),
     Spec("colo_connections", "gauge", "Connections in the node's table."),

@@ -4,8 +4,9 @@ All of it in the data path's thread.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from pycolo.compare.difference import Command, RequestCheckpoint
@@ -21,70 +22,72 @@ answer that is missed there costs a checkpoint."""
 
 
 class Ordering:
-    """`say(payload)`: send a ROUNDS message, behind what was mirrored."""
+    """What a fact returns is the payload of a ROUNDS message to send, if it is not empty."""
 
-    def __init__(self, tuner: Tuner, order: PrimaryOrder, say: Callable[[bytes], None]) -> None:
+    def __init__(self, tuner: Tuner, order: PrimaryOrder) -> None:
         self._tuner = tuner
         self._order = order
-        self._say = say
         self._looked_us = 0
         self._is_begun = False
         self._accounts: list[int] = []
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def begin(self, now_us: int) -> None:
+    def begin(self, now_us: int) -> bytes:
         """There is a secondary, whose node understands it."""
         if self._tuner.is_off:
-            return
+            return b""
         self._is_begun = True
         self._order.begin()
-        self._carry_out(self._tuner.begin(now_us), now_us)
+        return self._carry_out(self._tuner.begin(now_us), now_us)
 
     def end(self, now_us: int) -> None:
         """There is none any more."""
         self._is_begun = False
         self._order.end(now_us)
 
-    def differed(self, commands: Iterable[Command], now_us: int) -> None:
+    def differed(self, commands: Iterable[Command], now_us: int) -> bytes:
         """The guests' answers differ. Nothing new is begun before the checkpoint, if one is asked for."""
-        if not self._is_begun:
-            return
-        for command in commands:
+        told = b""
+        for command in commands if self._is_begun else ():
             connection = command.difference.connection
             if connection is not None and connection.ip_proto == PROTO_TCP:
                 # A guest that is the client has the higher port, a new one each time.
                 is_service = connection.source_port < connection.destination_port
                 if is_service or connection.source_port in self._tuner.ports:
-                    self._carry_out(self._tuner.differed(connection.source_port, now_us), now_us)
+                    told += self._carry_out(self._tuner.differed(connection.source_port, now_us), now_us)
             if isinstance(command, RequestCheckpoint):
                 self._order.freeze(now_us)
+        return told
 
-    def look(self, now_us: int) -> None:
+    def look(self, now_us: int) -> bytes:
         """The tuner sees the counts, now and then."""
-        if self.due_us is not None and now_us >= self.due_us:
-            self._looked_us = now_us
-            self._carry_out(self._tuner.looked(self._order.counts(), now_us), now_us)
+        if self.due_us is None or now_us < self.due_us:
+            return b""
+        self._looked_us = now_us
+        return self._carry_out(self._tuner.looked(self._order.counts(), now_us), now_us)
 
     @property
     def due_us(self) -> int | None:
         """When to `look` again."""
         return self._looked_us + LOOK_US if self._is_begun and self._tuner.ports else None
 
-    def _carry_out(self, settings: Sequence[Setting], now_us: int) -> None:
+    def _carry_out(self, settings: Sequence[Setting], now_us: int) -> bytes:
         for one in settings:
             self._order.set_gate(one.port, one.width, one.is_early, one.limit_us, now_us)
-        if settings:
-            self._say(pack_rounds(Rounds(one.port, one.width, PATIENCE * one.limit_us) for one in settings))
+        return pack_rounds(Rounds(one.port, one.width, PATIENCE * one.limit_us) for one in settings)
 
     # ── the guest's processors ────────────────────────────────────────────────────────────────────────────────
 
     def watch(self, threads: Sequence[int]) -> Sleepers:
-        """Of these threads; of none if the kernel does not tell: then a request that waits is seen by its time only."""
+        """Of these threads and the one that moves their frames, which is their process's first. Of none if the kernel
+        does not tell: then a request that waits for another one is seen by its time only.
+        """
         self.unwatch()
-        with suppress(OSError):
-            for thread in threads:
-                self._accounts.append(os.open(f"/proc/{thread}/schedstat", os.O_RDONLY | os.O_CLOEXEC))
+        with suppress(OSError, ValueError):
+            for thread in [*threads, *(_process_of(thread) for thread in threads[:1])]:
+                for name in ("schedstat", "stat"):
+                    self._accounts.append(os.open(f"/proc/{thread}/{name}", os.O_RDONLY | os.O_CLOEXEC))
             return Sleepers(self._accounts)
         self.unwatch()
         return Sleepers([])
@@ -130,3 +133,9 @@ class Ordering:
             "waited_max_us": gate.get("waited_max_us", 0),
             "why": one.why,
         }
+
+
+def _process_of(thread: int) -> int:
+    """Raises OSError, ValueError."""
+    lines = Path(f"/proc/{thread}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Tgid:"))

@@ -111,7 +111,7 @@ class PrimaryPath(DataPath):
             *(self._epoll.fileno(), self._spin_us, comparator, lan_in, lan_out, guest_in, guest_out, rewriter),
             new_primary_order(has_vnet=self._has_vnet),
         )
-        self._ordering = Ordering(tuner or Tuner({}), self._primary.order, self._say_rounds)
+        self._ordering = Ordering(tuner or Tuner({}), self._primary.order)
         comparator.pair_lost(now_us())  # there is nothing to compare with yet
 
     @property
@@ -186,11 +186,12 @@ class PrimaryPath(DataPath):
         self.pair_formed(trusted_until_ns)
         begun = self.commit(epoch)
         if self._link is not None and ORDERING in self._link.features and self._guest_out is not None:
-            self._ordering.begin(now_us())
+            self._say_rounds(self._ordering.begin(now_us()))
         return begun
 
     def _say_rounds(self, payload: bytes) -> None:
-        self._queue_behind(MessageType.ROUNDS, payload)
+        if payload:
+            self._queue_behind(MessageType.ROUNDS, payload)
 
     def watch_processors(self, threads: Sequence[int]) -> None:
         """The guest's processors are these threads: a request is seen to wait when they sleep."""
@@ -305,9 +306,9 @@ class PrimaryPath(DataPath):
             self._rows.tidy(self._rewriter, self._on_note)
         self._queue_waiting()
         if commands := self._comparator.commands():
-            self._ordering.differed(commands, now_us())
+            self._say_rounds(self._ordering.differed(commands, now_us()))
             self._on_commands(commands)
-        self._ordering.look(now_us())
+        self._say_rounds(self._ordering.look(now_us()))
         if waits := self._comparator.waits.take():
             self._on_waits(self._epoch, waits)
 

@@ -1,6 +1,7 @@
-"""Whether a guest's processors sleep: the kernel's account of QEMU's vCPU threads (/proc/TID/schedstat).
+"""Whether a guest's processors sleep: the kernel's account of QEMU's threads (/proc/TID/schedstat and stat).
 
-A thread that is runnable and waits for a host processor counts as awake: on a busy host that is no sleep.
+A thread that is runnable and waits for a host processor counts as awake: on a busy host that is no sleep. Its account
+says so only when it has got one, so its state counts as well.
 """
 
 cdef enum:
@@ -12,18 +13,19 @@ cdef enum:
 
 @cython.final
 cdef class Sleepers:
-    """`fds`: open schedstat files, one per vCPU; none: never asleep."""
+    """`fds`: open files, schedstat and stat of each thread; none: never asleep."""
 
-    cdef int[_SLEEPERS_MAX] _fds
+    cdef int[2 * _SLEEPERS_MAX] _fds
     cdef int _count
     cdef long long _awake_ns
     cdef long long _looked_us
 
     def __init__(self, fds):
         self._count = 0
-        for fd in fds[:_SLEEPERS_MAX]:
+        for fd in fds[: 2 * _SLEEPERS_MAX]:
             self._fds[self._count] = fd
             self._count += 1
+        self._count //= 2
         self._awake_ns = -1
         self._looked_us = 0
 
@@ -41,7 +43,7 @@ cdef class Sleepers:
         self._looked_us = now_us
         if before < 0 or self._awake_ns < 0 or passed_us > _LOOK_US_MAX:
             return False
-        return self._awake_ns - before < 300 * passed_us
+        return self._awake_ns - before < 300 * passed_us and self._are_in_sleep()
 
     cdef long long _account(self) noexcept nogil:
         """Nanoseconds that they ran, or wanted to, together; -1: a thread is gone."""
@@ -51,7 +53,7 @@ cdef class Sleepers:
         cdef Py_ssize_t length, at
         cdef int i, words
         for i in range(self._count):
-            length = pread(self._fds[i], digits, _ACCOUNT_BYTES, 0)
+            length = pread(self._fds[2 * i], digits, _ACCOUNT_BYTES, 0)
             if length <= 0:
                 return -1
             at = words = 0
@@ -64,3 +66,17 @@ cdef class Sleepers:
                 words += 1
                 at += 1
         return total
+
+    cdef bint _are_in_sleep(self) noexcept nogil:
+        """Whether none runs or waits for a processor: proc(5), the field behind the name, which is in brackets."""
+        cdef char[_ACCOUNT_BYTES] text
+        cdef Py_ssize_t length, at
+        cdef int i
+        for i in range(self._count):
+            length = pread(self._fds[2 * i + 1], text, _ACCOUNT_BYTES, 0)
+            at = min(length, 40) - 1  # a pid, and a name of 15 characters at most
+            while at >= 0 and text[at] != 41:
+                at -= 1
+            if at < 0 or at + 2 >= length or text[at + 2] != 83:
+                return False
+        return True

@@ -118,6 +118,7 @@ def together(cards: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "counters": counters,
         "hold_us": {name: max(hold[name] for hold in holds) for name in holds[0]} if holds else None,
+        "order": [{"card": name, **port} for name, one in cards.items() for port in one.get("order", [])],
         "hold_histogram": [list(bucket) for bucket in sorted(buckets.items())],
         "mode": max((one["mode"] for one in snapshots), key=_ORDER.index),
         "cards": [{"card": name, "mode": one["mode"], "counters": one["counters"]} for name, one in cards.items()],

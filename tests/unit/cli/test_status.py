@@ -14,6 +14,7 @@ import pytest
 
 from pycolo.cli import target
 from pycolo.cli.explain import explanation, why_none
+from pycolo.cli.ordering import order_lines
 from pycolo.cli.status import size, status_lines
 from pycolo.cli.target import printable
 from pycolo.cli.watch import CLEAR_BELOW, HOME, screen
@@ -367,9 +368,34 @@ def test_every_byte_is_shown_once_and_the_first_different_ones_in_brackets(befor
     assert left == primary
 
 
+ORDERED = {
+    "port": 6379,
+    "mode": "auto",
+    "is_ordered": True,
+    "width": 4,
+    "mirrored": "when given",
+    "limit_ms": 20,
+    "differences": 7,
+    "requests": 4800,
+    "rounds": 1300,
+    "blocked": 12,
+    "limited": 3,
+    "why": "nothing differs",
+    "waited_mean_us": 2000,
+    "waited_max_us": 31000,
+}
+
+
+def test_a_port_that_is_not_ordered_says_why():
+    assert list(order_lines([ORDERED | {"is_ordered": False, "card": "hn1"}])) == [
+        "port 6379 on hn1: not ordered: nothing differs"
+    ]
+
+
 def test_explain_asks_the_node(colo, tmp_path: Path):
     many = deepcopy(STATUS)
     many["divergences"] = [{**STATUS["divergences"][0], "text": f"number {i}"} for i in range(9)]
+    many["order"] = [ORDERED]
 
     async def answer_many(_: dict) -> dict:
         return many
@@ -378,11 +404,16 @@ def test_explain_asks_the_node(colo, tmp_path: Path):
         code, out, _ = colo("explain", "--control", tmp_path / "c", "--last", "2")
         assert code == 0
         assert re.findall(r"^number \d$", out, flags=re.MULTILINE) == ["number 7", "number 8"]
+        assert "port 6379: 4 requests at once, mirrored when given: nothing differs\n" in out
+        assert "4800 requests have waited 2.0 ms on average, 31.0 ms at most" in out
+        _, shown, _ = colo("status", "--control", tmp_path / "c")
+        assert "port 6379: 4 requests at once, mirrored when given\n" in shown
         found = json.loads(colo("explain", "--control", tmp_path / "c", "--json", "--last", "1")[1])
     assert found == {
         "divergences": many["divergences"][-1:],
         "checkpoints": many["checkpoint"]["last"][-1:],
         "disks": [],
+        "order": [ORDERED],
     }
 
 

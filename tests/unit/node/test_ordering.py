@@ -156,11 +156,11 @@ def test_the_status_says_what_is_done_and_why(pair):
 
 
 def test_a_thread_that_is_gone_is_watched_no_longer():
-    ordering = Ordering(Tuner({}), PrimaryOrder(), lambda payload: None)
+    ordering = Ordering(Tuner({}), PrimaryOrder())
     before = len(os.listdir("/proc/self/fd"))
     ordering.watch([os.getpid(), 1 << 30])
     assert len(os.listdir("/proc/self/fd")) == before
     ordering.watch([os.getpid()])
-    assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert len(os.listdir("/proc/self/fd")) == before + 4
     ordering.unwatch()
     assert len(os.listdir("/proc/self/fd")) == before

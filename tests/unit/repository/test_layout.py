@@ -50,7 +50,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/cli/test_commands.py": ("`python -m pycolo`", "__main__"),
     "unit/cli/test_status.py": (
         "what `colo status` and `colo explain` show",
-        "cli/explain cli/target cli/watch node/sidebyside",
+        "cli/explain cli/ordering cli/target cli/watch node/sidebyside",
     ),
     "unit/cli/test_vm.py": ("every error of a command is one line", "errors"),
     "unit/hostnet/test_openvswitch.py": ("its only user", "hostnet/ovsdb"),
