@@ -17,6 +17,9 @@ from pycolo.vm.findings import Note
 STOPPED_S: Final = 1.0
 """A guest that stands still so long outside of a checkpoint was stopped. libvirt's events are a millisecond late."""
 
+LATE_S: Final = 0.03
+"""How late libvirt's events may be: a millisecond, and more on a busy host. A failover waits for it."""
+
 OWN_END: Final = frozenset({"guest-shutdown", "guest-reset"})
 """Reasons of SHUTDOWN by which a guest has ended itself; the second one with -no-reboot. A panic is none."""
 
@@ -85,6 +88,13 @@ class Interference:
             return
         log.warning(_STOPPED.text)
         self._findings.keep_meddling([_STOPPED])
+
+    def ended(self, tell: Callable[[], None], *, is_told_late: bool) -> None:
+        """QEMU has ended: `tell` that, after all it has said. `is_told_late`: by libvirt, which may be behind."""
+        if is_told_late:
+            asyncio.get_running_loop().call_later(LATE_S, tell)
+        else:
+            tell()
 
     def forget(self) -> None:
         """The guest runs, or is nobody's to look after any more."""

@@ -59,9 +59,6 @@ RELAY_S: Final = 10.0
 HANG_S: Final = 1.0
 """Time for the monitor to answer after a checkpoint has exceeded its time limit; a QEMU that does not hangs."""
 
-LATE_S: Final = 0.03
-"""How late libvirt's events may be: a millisecond, and more on a busy host. A failover waits for it."""
-
 LOOK_S: Final = 0.05
 """Interval at which QEMU is asked whether it has got there."""
 
@@ -470,10 +467,7 @@ class PrimaryGuest:
 
     def _heard_end(self, text: str) -> None:
         self._note_broken(text)
-        if self._domain is None:
-            self._on_gone(text)
-        else:  # what QEMU has said last is still on its way through libvirt: a guest may have switched itself off
-            asyncio.get_running_loop().call_later(LATE_S, self._on_gone, text)
+        self._interference.ended(lambda: self._on_gone(text), is_told_late=self._domain is not None)
 
     def _is_protected(self) -> bool:
         return self._attempt is not None and self._attempt.is_whole and self._relay is not None

@@ -141,7 +141,7 @@ def test_a_domain_that_cannot_be_protected_is_told_to_nobody(config, host):
 
 
 def test_the_primarys_node_has_its_folder_too(config, host):
-    """What a takeover would keep for its successor is written there, and taken away when the node leaves the network."""
+    """What a takeover would keep for its successor is written there, and removed when the node leaves the network."""
 
     async def scene():
         one = host(config, StandInDaemon("vm1"))

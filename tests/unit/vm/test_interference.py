@@ -77,6 +77,20 @@ def test_what_was_stopped_and_is_protected_no_longer_is_nobodys_concern():
     virtualloop.run(scene())
 
 
+@pytest.mark.parametrize("is_told_late", [False, True])
+def test_the_end_of_qemu_is_told_after_what_it_has_said_last(is_told_late):
+    async def scene():
+        world = World()
+        world.one.ended(lambda: world.facts.append(Fact.GUEST_GONE), is_told_late=is_told_late)
+        world.hear("SHUTDOWN", guest=True, reason="guest-shutdown")
+        await wait()
+        first = Fact.GUEST_OFF if is_told_late else Fact.GUEST_GONE
+        assert world.facts[0] is first
+        assert set(world.facts) == {Fact.GUEST_OFF, Fact.GUEST_GONE}
+
+    virtualloop.run(scene())
+
+
 @pytest.mark.parametrize(
     ("name", "data", "facts"),
     [
