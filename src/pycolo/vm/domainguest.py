@@ -110,7 +110,6 @@ class DomainGuest:
             raise ConnectError(f"domain {self.host.name} does not run on this host: virsh start {self.host.name}")
         if whys := refusals(found.xml):
             raise PeerError(f"domain {self.host.name} cannot be protected: {'; '.join(whys)}")
-        await asyncio.to_thread(make_folder, self._config.qemu.directory)  # what the node keeps for itself is there too
         told = await self.host.portrait(self._own_arguments)
         await ask_peer("domain", msgspec.to_builtins(told))
 
@@ -169,5 +168,11 @@ def why_missing(config: PairConfig) -> str:
 
 
 def domain_guest(config: PairConfig) -> DomainGuest | None:
-    """None: the file names no domain."""
-    return DomainGuest(config) if config.guest is not None else None
+    """None: the file names no domain. Makes the folder in which the node keeps things of its own, too.
+
+    Raises `ConnectError` when that cannot be made.
+    """
+    if config.guest is None:
+        return None
+    make_folder(config.qemu.directory)
+    return DomainGuest(config)

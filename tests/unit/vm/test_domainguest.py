@@ -140,17 +140,12 @@ def test_a_domain_that_cannot_be_protected_is_told_to_nobody(config, host):
     play(scene)
 
 
-def test_the_primarys_node_has_its_folder_too(config, host):
-    """What a takeover would keep for its successor is written there, and removed when the node leaves the network."""
+def test_a_node_has_its_folder_from_the_start(config, host):
+    """What a takeover keeps is written there, and is taken away when the node leaves the network: also a primary's."""
 
     async def scene():
-        one = host(config, StandInDaemon("vm1"))
-
-        async def take(order, arguments):
-            assert order == "domain"
-
         assert not config.qemu.directory.exists()
-        await one.tell(take)
+        assert domain_guest(config) is not None
         assert config.qemu.directory.is_dir()
 
     play(scene)
