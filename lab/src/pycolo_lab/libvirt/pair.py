@@ -69,7 +69,7 @@ class Pair:
         agent.chmod(0o755)
         agent.with_name("fence_lab.socket").write_text(f"{self.stage.directory}/switch.sock\n")
         for host, one in self.stage.hosts.items():
-            one.write(CONFIG, toml(_settings(host)))
+            one.write(CONFIG, toml(settings(host)))
             one.write(FENCE, FENCING.format(lock=self._lock, agent=agent, peer=LETTERS[other(host)]), mode=0o755)
         for host in self.stage.hosts:
             self.start_node(host)
@@ -137,10 +137,12 @@ class Pair:
     # ── doing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def ensure_whole(self) -> float:
-        """Wait until the guest is protected; the seconds that it took. Raises `LabError`.
+        """Wait until the guest is protected; the seconds that it took, 0 when it was. Raises `LabError`.
 
         The first time `colo protect` is asked for it; the nodes remember that.
         """
+        if self.is_whole():
+            return 0.0
         began = time.monotonic()
         if self._lock.exists():
             self._lock.rmdir()
@@ -170,7 +172,7 @@ class Pair:
         self.start_node(host)
 
 
-def _settings(host: Host) -> dict[str, Any]:
+def settings(host: Host) -> dict[str, Any]:
     """A node's file, as a user writes it for a domain."""
     return {
         "": {

@@ -2,7 +2,7 @@
 
 import time
 
-from pycolo_lab.errors import LabError
+from pycolo_lab.errors import LabError, RunInterruptedError
 from pycolo_lab.libvirt.domain import NAME
 from pycolo_lab.libvirt.facts import RoundFacts
 from pycolo_lab.libvirt.stage import LibvirtStage
@@ -17,6 +17,8 @@ def play_plain(stage: LibvirtStage, number: int) -> RoundFacts:
     facts = RoundFacts(scenario=PLAIN, broken=[], served_by=Host.A.value)
     try:
         _play(stage, number, facts)
+    except RunInterruptedError:
+        raise
     except LabError as error:
         facts.broken.append(str(error))
     return facts

@@ -4,7 +4,7 @@ import random
 import time
 from typing import Final
 
-from pycolo_lab.errors import LabError
+from pycolo_lab.errors import LabError, RunInterruptedError
 from pycolo_lab.libvirt.facts import RoundFacts
 from pycolo_lab.libvirt.faults import Fault, Outcome
 from pycolo_lab.libvirt.pair import Pair
@@ -39,6 +39,8 @@ class Round:
         """What did not hold is in the facts."""
         try:
             self._play()
+        except RunInterruptedError:
+            raise
         except LabError as error:
             self._facts.broken.append(str(error))
         return self._facts
