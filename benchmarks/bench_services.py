@@ -5,8 +5,8 @@
 The Debian guest of the QEMU laboratory (`colo lab qemu --guest debian`) and real clients: ApacheBench,
 redis-benchmark, pgbench, ssh, scp. In each round one guest goes through all columns: unprotected; unprotected while a
 second guest does the same work for a client of its own, which is the fair 100 % where both guests of a pair share one
-machine; protected. Each --column adds one more way to protect it: a TOML file whose keys are added to both nodes'
-files, such as [[mask]] or [[order]].
+machine; protected; and protected in the way of each file in columns/. Each --column adds one more: a TOML file whose
+keys are added to both nodes' files.
 
 A cell: requests per second (% of unprotected / % of two guests), p50/p99, and cp: checkpoints per 1,000 requests,
 without the periodic ones. Percentages are medians of each round's own, since a machine's other work changes. Needs
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import msgspec
 from serviceloads import LOADS, QUICK, STALL_S, Load, Measure
-from servicetable import BESIDE, COLUMNS, Cell, Column, Results, checkpoints_of, column_of, markdown, rows_of
+from servicetable import BESIDE, Cell, Column, Results, checkpoints_of, column_of, columns, markdown, rows_of
 
 from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import Interruption
@@ -230,12 +230,12 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     given.loads = [load for load in LOADS if load.name in wanted]
     given.seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
     try:
-        columns = (*COLUMNS, *map(column_of, given.column))
+        known = (*columns(), *map(column_of, given.column))
     except ValueError as error:
         parser.error(str(error))
-    if unknown := set(given.only) - {column.name for column in columns}:
-        parser.error(f"no column {', '.join(sorted(unknown))}; there are: {', '.join(c.name for c in columns)}")
-    given.columns = [column for column in columns if not given.only or column.name in given.only]
+    if unknown := set(given.only) - {column.name for column in known}:
+        parser.error(f"no column {', '.join(sorted(unknown))}; there are: {', '.join(c.name for c in known)}")
+    given.columns = [column for column in known if not given.only or column.name in given.only]
     return given
 
 

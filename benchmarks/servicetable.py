@@ -32,7 +32,13 @@ class Column(NamedTuple):
 ALONE = Column("unprotected", is_protected=False)
 BESIDE = Column("two guests", is_protected=False, is_beside=True)
 PROTECTED = Column("protected")
-COLUMNS = (ALONE, BESIDE, PROTECTED)
+FOLDER = Path(__file__).with_name("columns")
+
+
+def columns() -> tuple[Column, ...]:
+    """Those of every run: a file in `columns` is one, by its name."""
+    files = (Column(path.stem, path.read_text()) for path in sorted(FOLDER.glob("*.toml")))
+    return (ALONE, BESIDE, PROTECTED, *files)
 
 
 def column_of(given: str) -> Column:

@@ -18,6 +18,8 @@ def test_the_words_of_apachebench(tmp_path):
     (tmp_path / "times.csv").write_text("Percentage served,Time in ms\n0,1.000\n50,2.500\n99,9.250\n100,11.0\n")
     output = "Complete requests:      1200\nRequests per second:    240.10 [#/sec] (mean)\n"
     assert parse_web(output, tmp_path, 5.0) == (1200, 240.1, 2.5, 9.25)
+    (tmp_path / "times.csv").write_text("Percentage served,Time in ms\n50,2.500\n98,9.250\n99,0.000\n")
+    assert parse_web(output, tmp_path, 5.0).p99_ms == 9.25
     with pytest.raises(ValueError, match="Total of 0 requests"):
         parse_web("Total of 0 requests completed\n", tmp_path, 5.0)
 
@@ -67,6 +69,28 @@ def test_a_column_is_a_name_and_a_file(tmp_path):
     for wrong in (f"masked={file}", f"masked={tmp_path}/none", "masked", "=x"):
         with pytest.raises(ValueError, match=f"--column {wrong}"):
             column_of(wrong)
+
+
+def test_every_file_of_a_column_is_one_that_the_nodes_take(tmp_path):
+    from servicetable import FOLDER, columns
+
+    from pycolo.config import load
+    from pycolo_lab.interruption import Interruption
+    from pycolo_lab.processes import Host
+    from pycolo_lab.qemu.image import Image
+    from pycolo_lab.qemu.machine import GUESTS, Machine, Qemu
+    from pycolo_lab.qemu.nodes import NodeFiles, NodeSetting
+
+    qemu = Qemu(command=("qemu",), version="7.2.22")
+    machine = Machine(qemu=qemu, image=Image(*[tmp_path] * 3), accelerator="tcg", guest=GUESTS["debian"])
+    files = NodeFiles(tmp_path, Host.A, Interruption().look)
+    files.directory.mkdir()
+    named = [column.name for column in columns()]
+    assert named[:3] == ["unprotected", "two guests", "protected"]
+    assert named[3:] == sorted(path.stem for path in FOLDER.glob("*.toml"))
+    for column in columns():
+        files.write_config(machine, NodeSetting(more=column.more))
+        assert load(files.config).pair == "lab"
 
 
 def test_only_checkpoints_that_traffic_asked_for_are_counted():
