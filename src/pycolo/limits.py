@@ -188,6 +188,10 @@ ORDERED_LIMIT_MS: Final = 20
 """How long a round waits for an answer before it is learned. A request under load takes 2 to 4 ms; with limits that are
 shorter than a request, rounds overlap and order is lost."""
 
+ORDERED_COLD_MS: Final = 500
+"""The same for a guest that has just loaded a state, until its first answer: 55 ms under software emulation, ten times
+that on a busy host. A second request meanwhile would be a second one at once."""
+
 ORDERED_LIMIT_MS_MAX: Final = 60
 """A learned limit is no longer than this: a client may have to wait for it."""
 

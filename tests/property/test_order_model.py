@@ -230,3 +230,18 @@ def test_memory_is_bounded():
         both.core.client_frames(octets, 0, len(octets), both.now)
         assert both.core.lanes.pool.used_bytes <= 2 * limits.ORDERED_LANE_BYTES_MAX
     assert both.core.counts()[0]["overflowed"] == 1
+
+
+def test_a_guest_that_has_loaded_a_state_has_longer_for_its_first_answer():
+    both = BothSecondary()
+    both.set_gate(ORDERED[0], 1)
+    both.do(Step("flush"))
+    both.do(Step("client", 0, 10))
+    both.do(Step("client", 1, 10))
+    both.wait(limits.ORDERED_COLD_MS * 1000 - 1)
+    assert both.core.waiting_frames == 1
+    both.do(Step("answer", 0))
+    assert both.core.waiting_frames == 0
+    both.do(Step("client", 2, 10))
+    both.wait(LIMIT_US)
+    assert both.core.waiting_frames == 0

@@ -10,6 +10,7 @@ from typing import Final
 ALONE_US: Final = 1_000_000
 MIRROR_US: Final = 3_000_000
 FROZEN_US: Final = 200_000
+COLD_US: Final = 500_000
 ASLEEP_US: Final = 1_000
 REQUEST_BYTES: Final = 8 << 10
 REQUEST_SEGMENTS: Final = 6
@@ -63,6 +64,7 @@ class Gate:
 
     width: int = 0
     is_early: bool = False
+    is_cold: bool = False
     limit_us: int = 0
     due_us: int = 0
     round: int = 0
@@ -344,6 +346,8 @@ class Secondary:
     def guest(self, frame: Frame, now_us: int) -> None:
         """The guest has sent it."""
         if frame.port in self.gates and (frame.payload or frame.is_fin or frame.is_rst):
+            if frame.connection in self.asked[frame.port]:
+                self.gates[frame.port].is_cold = False
             self.asked[frame.port].discard(frame.connection)
         for port in self.gates:
             self._advance(port, now_us)
@@ -362,6 +366,7 @@ class Secondary:
         for port in self.gates:
             self.queues[port] = []
             self.asked[port].clear()
+            self.gates[port].is_cold = True
         return found
 
     @property
@@ -383,5 +388,5 @@ class Secondary:
                 begun += 1
                 self.rounds[frame.connection] = gate.round
                 asked.add(frame.connection)
-                gate.due_us = now_us + gate.limit_us
+                gate.due_us = now_us + (max(gate.limit_us, COLD_US) if gate.is_cold else gate.limit_us)
             self.admitted.append(queue.pop(0))

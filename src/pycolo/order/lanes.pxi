@@ -10,6 +10,7 @@ cdef enum:
     _TIMES = 64  # half octaves of microseconds
     _NO_ROUND = -2
 
+cdef long long _COLD_US = limits.ORDERED_COLD_MS * 1000
 cdef long long _ORDER_LANE_BYTES = limits.ORDERED_LANE_BYTES_MAX
 cdef long long _ORDER_ALL_BYTES = limits.ORDERED_BYTES_MAX // 2
 
@@ -46,6 +47,7 @@ cdef struct Gate:
     int port
     int width
     bint is_early  # mirrored when given
+    bint is_cold  # the guest has not answered since it loaded a state
     long long limit_us
     long long due_us
     long long round
@@ -192,13 +194,13 @@ cdef class Lanes:
         gate.members += 1
         gate.left += 1
         gate.requests += 1
-        gate.due_us = now_us + gate.limit_us
+        gate.due_us = now_us + (max(gate.limit_us, _COLD_US) if gate.is_cold else gate.limit_us)
         return self.settle(row)
 
     cdef int leave(self, Gate* gate, int row, long long now_us) noexcept nogil:
         """A request of the current round is answered."""
         cdef long long took_us = now_us - self.at[row].since_us
-        self.at[row].in_round = False
+        self.at[row].in_round = gate.is_cold = False
         gate.left -= 1
         gate.served += 1
         gate.served_us += took_us

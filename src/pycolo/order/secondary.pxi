@@ -49,10 +49,11 @@ cdef class SecondaryOrder:
         return self.lanes.counts()
 
     def restart(self):
-        """The guest is a copy of the primary's: it is asked nothing of what was given before."""
+        """The guest is a copy of the primary's: it is asked nothing of what was given before, and slow at first."""
         cdef int i
         for i in range(1, self.lanes.gate_count + 1):
             self.lanes.end_round(&self.lanes.gates[i])
+            self.lanes.gates[i].is_cold = True
 
     def flush(self):
         """All that waits, in the order in which it would be given; it is not here any more."""

@@ -1,5 +1,6 @@
 """Laws of the link's codec: any split of the stream gives the same messages, and a refusal is for ever."""
 
+import re
 import struct
 
 import pytest
@@ -256,3 +257,30 @@ def test_a_goodbye_is_bounded_and_one_printable_line(reason, text):
 @given(st.binary(min_size=1, max_size=100))
 def test_whatever_a_goodbye_holds_it_is_one(payload):
     assert Goodbye.unpack(payload).text.isprintable()
+
+
+@given(
+    st.lists(
+        st.builds(
+            codec.Rounds,
+            st.integers(0, 65_535),
+            st.integers(0, limits.ORDERED_WIDTH_MAX),
+            st.integers(0, (1 << 32) - 1),
+        ),
+        max_size=limits.ORDERED_PORTS_MAX,
+    )
+)
+def test_rounds_are_read_as_they_were_written(rounds):
+    assert codec.unpack_rounds(codec.pack_rounds(rounds), "x") == rounds
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [
+        (bytes(9), "x: ROUNDS has 9 bytes, no multiple of 8; link closed"),
+        (codec.pack_rounds([codec.Rounds(80, 65, 1)]), "x: ROUNDS gives 65 requests of port 80 at once; link closed"),
+    ],
+)
+def test_rounds_that_no_node_sends_are_refused(payload, error):
+    with pytest.raises(LinkError, match=re.escape(error)):
+        codec.unpack_rounds(payload, "x")
