@@ -299,6 +299,7 @@ def test_all_errors_come_at_once_in_the_order_of_the_file():
         "syntax",
         "bare",
         "twice",
+        "declared twice",
         "table-or-array",
         "unclosed",
         "unterminated",
