@@ -3,7 +3,7 @@
 QEMU stops the guest for the rest of the copy when it has *sent* nearly all of it. Between the two QEMUs there are some
 megabytes of buffers, and a page of zeros takes 9 bytes of them: the other QEMU, which has to clear such a page twice,
 may then have a gigabyte of memory still to fill, while the guest stands still. So a copy may not end before the other
-QEMU has read what was sent: once the first pass is over the rate is limited to next to nothing until then, and the
+QEMU has read what was sent: around the end of the first pass the rate is limited to next to nothing until then, and the
 pause to less than anything takes.
 """
 
@@ -77,7 +77,9 @@ class FirstSync:
         self._pass_began = asyncio.Event()
         self._may_end = False
         self._is_trickling = False
-        self._least_behind = 0
+        self._left_bytes: int | None = None
+        self._was_read_once = False
+        self._least_behind: int | None = None
         self._least_at = 0.0
         self._stopped_us: int | None = None
         self.stop_ms: float | None = None
@@ -131,6 +133,9 @@ class FirstSync:
     async def _look(self, attempt: Attempt) -> None:
         try:
             found = await self._machine.execute("query-migrate")
+            progress = progress_of(found)
+            if progress is not None and not self._may_end:
+                await self._hold_end(progress)
         except QmpTimeout:  # it copies the rest with the guest stopped; the stream's moving says whether it hangs
             return
         except (PeerError, ConnectError):
@@ -139,12 +144,7 @@ class FirstSync:
             raise
         if found.get("status") in ("failed", "cancelled") and not attempt.is_whole:
             raise PeerError(f"{self._name}: the migration has {found['status']}")
-        progress = progress_of(found)
-        if progress is None:
-            return
-        if not self._may_end:
-            await self._hold_end(progress)
-        elif self._copy.looked(progress):
+        if progress is not None and self._may_end and self._copy.looked(progress):
             log.warning(f"{self._name}: {self._copy.says}", allowed_ms=self._copy.pause_ms)
             await self._set({"downtime-limit": self._copy.pause_ms})
         if self._copy.is_hopeless:
@@ -152,18 +152,30 @@ class FirstSync:
             raise PeerError(f"{self._name} cannot be protected: {self._copy.says}; at most {limit_s} s are accepted")
 
     async def _hold_end(self, progress: Progress) -> None:
-        """Let the copy end once the other QEMU has read what was sent; it has all until the first pass is over."""
-        if progress.passes <= FIRST_PASS:
-            return
+        """Let the copy end once the other QEMU has read what was sent.
+
+        That is waited for twice: before the first pass is over, since a guest that is idle ends the copy with it; and
+        behind it.
+        """
+        is_first = progress.passes <= FIRST_PASS
+        left_before, self._left_bytes = self._left_bytes, progress.left_bytes
         if not self._is_trickling:
+            is_nearly_over = left_before is not None and 2 * progress.left_bytes <= left_before
+            if is_first and (self._was_read_once or not is_nearly_over):
+                return
+            self._is_trickling, self._least_behind = True, None
             await self._set({"max-bandwidth": TRICKLE})
         now_s, behind = asyncio.get_running_loop().time(), await self._behind()
         log.debug("the end of the first copy is held back", behind_bytes=behind, left_bytes=progress.left_bytes)
-        if not self._is_trickling or (behind is not None and behind < self._least_behind):
-            self._least_behind, self._least_at = behind or 0, now_s
-        self._is_trickling = True
-        if behind is None or behind <= BEHIND_BYTES or now_s - self._least_at > BEHIND_STALL_S:
+        if self._least_behind is None or (behind is not None and behind < self._least_behind):
+            self._least_behind, self._least_at = behind, now_s
+        if behind is not None and behind > BEHIND_BYTES and now_s - self._least_at <= BEHIND_STALL_S:
+            return
+        if not is_first:
             await self._let_end()
+            return
+        await self._set({"max-bandwidth": UNLIMITED})
+        self._was_read_once, self._is_trickling = True, False
 
     async def _let_end(self) -> None:
         await self._set({"max-bandwidth": UNLIMITED, "downtime-limit": self._copy.pause_ms})

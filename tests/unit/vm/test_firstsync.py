@@ -35,12 +35,17 @@ class Machine:
     def __init__(self) -> None:
         self.answers: list[Any] = []
         self.parameters: dict[str, int] = {}
+        self.mute_for = 0
+        """How many of these are not answered."""
         self.on_set: Callable[[dict[str, int]], None] = lambda arguments: None
         self.asked = 0
 
     async def execute(self, command: str, arguments: dict[str, int] | None = None) -> Any:
         if command == "migrate-set-parameters":
             assert arguments is not None
+            if self.mute_for:
+                self.mute_for -= 1
+                raise QmpTimeout("vm1", command, 5, "no answer")
             self.parameters |= arguments
             self.on_set(arguments)
             return {}
@@ -128,6 +133,26 @@ def test_the_copy_does_not_end_before_the_other_qemu_has_read_what_was_sent(monk
     play(scene)
 
 
+def test_an_idle_guest_that_ends_the_copy_with_its_first_pass_is_waited_for_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        passes = (active(1, left * MIB) for left in (900, 700, 500, 240, 239, 238))
+        stage = Stage(monkeypatch, *passes, {"status": "colo"})
+        stage.behind = [30 * MIB, 9 * MIB, 0]
+        given: list[tuple[int, dict[str, int]]] = []
+        stage.machine.on_set = lambda arguments: given.append((stage.machine.asked, arguments))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage.wait())
+            await stage.asked(8)
+            stage.attempt.decide()
+        assert given == [(4, {"max-bandwidth": TRICKLE}), (6, {"max-bandwidth": UNLIMITED})], (
+            "less than half of the 500 before"
+        )
+
+    play(scene)
+
+
 @pytest.mark.parametrize("behind", [[], [9 * MIB]])
 def test_it_ends_all_the_same_when_the_other_qemu_reads_nothing_or_is_not_known(
     monkeypatch: pytest.MonkeyPatch, behind: list[int | None]
@@ -156,6 +181,24 @@ def test_a_copy_that_ends_while_it_is_held_back_leaves_no_limit(monkeypatch: pyt
             group.create_task(stage.wait())
             await stage.asked(3)
             assert stage.machine.parameters["max-bandwidth"] == TRICKLE
+            stage.attempt.decide()
+        assert stage.machine.parameters["max-bandwidth"] == UNLIMITED
+
+    play(scene)
+
+
+def test_a_limit_that_is_not_taken_in_time_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU may just be copying the rest, with the guest stopped: that is no failure."""
+
+    async def scene() -> None:
+        stage = Stage(monkeypatch, active(2, MIB))
+        stage.behind = [0]
+        stage.machine.mute_for = 3
+        ending = asyncio.Event()
+        stage.machine.on_set = lambda arguments: ending.set() if arguments.get("downtime-limit") == 100 else None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage.wait())
+            await ending.wait()
             stage.attempt.decide()
         assert stage.machine.parameters["max-bandwidth"] == UNLIMITED
 
