@@ -14,7 +14,7 @@ from support.nodes import wait_for
 
 PROBING = [
     ("query-version", 0),
-    ("query-qmp-schema", 0),
+    ("query-commands", 0),
     ("human-monitor-command", 0),
     ("qom-get", 1),
     ("query-block", 0),

@@ -509,9 +509,8 @@ class Machine:
     def do_query_version(self) -> Any:
         return {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "a fake"}
 
-    def do_query_qmp_schema(self) -> Any:
-        names = [*self._known, "yank", "query-yank", "qmp_capabilities"]
-        return [{"name": name, "meta-type": "command"} for name in names]
+    def do_query_commands(self) -> Any:
+        return [{"name": name} for name in (*self._known, "yank", "query-yank", "qmp_capabilities")]
 
     def do_qom_list_types(self, implements: str) -> Any:
         return [{"name": "filter-redirector"}]

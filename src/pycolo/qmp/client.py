@@ -36,7 +36,7 @@ CONNECT_PAUSE_S: Final = 0.05
 """Interval at which the socket is looked for: a QEMU takes some tenths of a second to start."""
 
 LINE_BYTES_MAX: Final = 4 << 20
-"""Longest message. The longest known, the answer to query-qmp-schema, has 0.2 MB in 7.2."""
+"""Longest message. The longest known, QEMU 7.2's answer to query-qmp-schema, which is not asked, has 0.2 MB."""
 
 UNANSWERED_MAX: Final = 256
 """Commands that QEMU has not answered yet, timed out or not. It reads eight ahead; the rest stays in our memory."""

@@ -180,8 +180,8 @@ async def _version(asker: _Asker) -> tuple[Version, str]:
 
 
 async def _facts(asker: _Asker, version: Version, package: str) -> Facts:
-    schema = await asker.ask("query-qmp-schema")
-    commands = frozenset(entity["name"] for entity in schema if entity["meta-type"] == "command")
+    # Not query-qmp-schema, which has them too: the guest's network would stand still while QEMU writes all of that.
+    commands = frozenset(command["name"] for command in await asker.ask("query-commands"))
     filters = frozenset(found["name"] for found in await asker.ask("qom-list-types", implements="netfilter"))
     status = await asker.ask("query-status")
     kvm = await asker.ask_if(commands, "query-kvm", {"enabled": False})

@@ -79,8 +79,7 @@ def qom_list_of_none(arguments):
 
 ANSWERS = {
     "query-version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "Debian"},
-    "query-qmp-schema": [{"name": name, "meta-type": "command"} for name in COMMANDS]
-    + [{"name": "5", "meta-type": "object"}],
+    "query-commands": [{"name": name} for name in COMMANDS],
     "qom-list-types": [{"name": "filter-redirector"}],
     "query-status": {"status": "running", "running": True},
     "query-kvm": {"enabled": True, "present": True},
@@ -196,7 +195,7 @@ def test_a_filter_that_is_taken_against_all_expectation_is_removed(path):
 
 def test_an_older_or_smaller_qemu_is_read_too(path):
     answers = ANSWERS | {
-        "query-qmp-schema": [{"name": "migrate", "meta-type": "command"}],
+        "query-commands": [{"name": "migrate"}],
         "qom-list-types": [],
         "query-migrate": {},
         "query-cpus-fast": [],
