@@ -401,7 +401,7 @@ SCENARIOS: Final = (
         text="the disk's copy on the secondary's host is full: the primary goes on alone",
         fault=Fault.DISK_FULL,
         victim=Victim.SECONDARY,
-        disk="raw",
+        disk="qcow2",
         stood_still_max_ms=SHORT_MS,
     ),
     Scenario(
