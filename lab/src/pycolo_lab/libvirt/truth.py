@@ -32,7 +32,8 @@ def wrong(
     """What is not as it must be, one line each.
 
     `serving` is the host whose guest clients reach; None when the guest has ended. `ours`: how the devices begin that a
-    node makes. A survivor may be behind one still, for the sake of connections from before.
+    node makes. A survivor may be behind one still, for the sake of connections from before; and one may
+    wait for the guest to be started again.
     """
     found = []
     for host, one in facts.items():
@@ -41,6 +42,8 @@ def wrong(
         ports = [port for port, master in one.masters.items() if master == bridge]
         inside = {port for port in ports if port.startswith((TAP, ours))}
         wanted = ours if is_protected or any(port.startswith(ours) for port in inside) else TAP
+        if serving is None:
+            inside = {port for port in inside if port.startswith(TAP)}
         if host is not serving:
             found += [f"{host.value}: {_words(inside)} in {bridge}, where no guest serves"] if inside else []
         elif not inside:

@@ -37,6 +37,7 @@ def test_a_protected_guest_is_never_in_the_bridge_itself():
 
 def test_none_runs_once_it_has_ended():
     assert judged(IDLE, NOTHING, serving=None) == []
+    assert judged(IDLE._replace(masters={"colo-vm1": "br0"}), IDLE, serving=None) == []
     assert judged(SERVES, IDLE, serving=None) == [
         "host A: a QEMU lives, expected none",
         "host A: vnet0 in br0, where no guest serves",
