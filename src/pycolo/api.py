@@ -13,6 +13,7 @@ from pycolo import core
 from pycolo.compare.difference import Command, Difference
 from pycolo.compare.flows import Flow
 from pycolo.compare.kinds import DivergencePolicy
+from pycolo.compare.noise import Mask
 from pycolo.frames import batch, unbatch
 from pycolo.limits import (
     BATCH_BYTES,
@@ -89,12 +90,12 @@ class Comparator:
     found (`commands`). `core` is the compiled comparator itself, whose methods take a buffer without copying it.
 
     `policy`: what happens to a connection that differs. `commits_input`: rule C3. `needs_handshake`: connections whose
-    SYN was not seen pass uncompared. `age_cycle_ms`: how often ages are looked at while packets wait; 0: once per scan,
-    as colo-compare does. `mutual_wait_ms`: after how long without any progress it is a difference that one connection
-    waits for the secondary and another for the primary; 0: never. `bypass`: connections that are never compared (C7);
-    `pycolo.compare.flows` says how they are named. `queue_packets_max`: per connection and side.
-    `primary_name`, `secondary_name`: the streams' names in a `FramingError`. `seed`: for the tables' hash; random
-    unless you need a reproducible run.
+    SYN was not seen pass uncompared. `age_cycle_ms`: how often ages are looked at while packets wait; 0: once per
+    scan, as colo-compare does. `mutual_wait_ms`: after how long without any progress it is a difference that one
+    connection waits for the secondary and another for the primary; 0: never. `bypass`: connections that are never
+    compared (C7); `pycolo.compare.flows` says how they are named. `masks`: bytes that may differ, see
+    `pycolo.compare.noise`. `queue_packets_max`: per connection and side. `primary_name`, `secondary_name`: the
+    streams' names in a `FramingError`. `seed`: for the tables' hash; random unless you need a reproducible run.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Comparator:
         age_cycle_ms: int = 0,
         mutual_wait_ms: int = 0,
         bypass: Iterable[Flow] = (),
+        masks: Iterable[Mask] = (),
         queue_packets_max: int = QUEUE_PACKETS_MAX,
         connections_max: int = CONNECTIONS_MAX,
         held_bytes_max: int = HELD_BYTES_MAX,
@@ -129,6 +131,7 @@ class Comparator:
             age_cycle_ms=age_cycle_ms,
             mutual_wait_ms=mutual_wait_ms,
             bypass=bypass,
+            masks=masks,
             queue_packets_max=queue_packets_max,
             connections_max=connections_max,
             held_bytes_max=held_bytes_max,

@@ -25,6 +25,7 @@ from pycolo.compare.difference import Difference, ReportDifference, RequestCheck
 from pycolo.compare.kinds import DifferenceKind as DifferenceName
 from pycolo.compare.kinds import PassReason as _PassReason
 from pycolo.compare.kinds import RowFlag as _Row
+from pycolo.compare.noise import tables
 from pycolo.compare.trace import traced_packets
 from pycolo.compare.wait import Wait
 from pycolo.conntrack.key import key_from_words
@@ -143,6 +144,7 @@ include "compare/waits.pxi"
 include "compare/shaper.pxi"
 include "compare/promises.pxi"
 include "compare/history.pxi"
+include "compare/masks.pxi"
 include "compare/stream.pxi"
 include "compare/onesided.pxi"
 include "compare/tcp.pxi"

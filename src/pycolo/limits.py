@@ -54,6 +54,15 @@ COMPARE_TIMEOUT_MS: Final = 3_000
 EXPIRED_SCAN_CYCLE_MS: Final = 1_000
 """colo-compare's default expired_scan_cycle."""
 
+MASKS_MAX: Final = 16
+"""As many tables `[[mask]]` as a file may have."""
+
+MASK_POSITIONS_MAX: Final = 1_024
+"""Of all masks together, and so the longest match: the bytes that are looked at on either side of a difference."""
+
+MASK_BRANCHES_MAX: Final = 128
+"""Of all masks together: each is looked at for each byte, so that a byte costs 2,000 operations on words at most."""
+
 FLOWS_MAX: Final = 256
 """Read one after another for each new connection: a microsecond."""
 

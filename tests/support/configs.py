@@ -12,7 +12,13 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
 def examples() -> list[str]:
     """Every whole file on the page."""
-    return re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return examples_of(PAGE.name)
+
+
+def examples_of(page: str) -> list[str]:
+    """The TOML that a page shows."""
+    text = (PAGE.parent / page).read_text(encoding="utf-8")
+    return re.findall(r"^```toml\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def example() -> str:

@@ -1,12 +1,13 @@
 """The specification beside a trace: every frame that leaves and every report is judged by `pycolo.model`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 from pycolo import core
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.model.comparator import Comparator, Settings
+from pycolo.model.masks import Expression
 from pycolo.model.packet import Key
 from support.segments import GSO_UDP_L4
 from support.traces import Comparing, octets_of
@@ -15,8 +16,8 @@ from support.traces import Comparing, octets_of
 class Judged(Comparing):
     """A comparator whose every step is shown to the referee. Options are the comparator's.
 
-    `is_exempt`: what `bypass` means, for the specification. `settles_every_ms`: how often it is asked what has not
-    happened that must, which takes time for long streams.
+    `is_exempt`, `expressions`: what `bypass` and `masks` mean, for the specification. `settles_every_ms`: how often it
+    is asked what has not happened that must, which takes time for long streams.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class Judged(Comparing):
         vnet_len: int | None = None,
         settles_every_ms: float = 0,
         is_exempt: Callable[[Key], bool] = lambda key: False,
+        expressions: Sequence[Expression] = (),
         **options: Any,
     ) -> None:
         super().__init__(vnet_len, **options)
@@ -33,7 +35,8 @@ class Judged(Comparing):
             given["scan_ms"] = options["scan_cycle_ms"]
         policy = options.get("policy", DivergencePolicy.CHECKPOINT)
         self.referee = Comparator(
-            Settings(**given, is_exempt=is_exempt), stops=policy in {DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD}
+            Settings(**given, is_exempt=is_exempt, masks=lambda key: expressions),
+            stops=policy in {DivergencePolicy.CHECKPOINT, DivergencePolicy.HOLD},
         )
         self._seen: list[Any] = []
         self._frames: list[bytes] = []

@@ -11,7 +11,7 @@ import click
 from pycolo.cli.costs import cost_lines
 from pycolo.cli.diskprogress import disk_lines
 from pycolo.cli.ordering import order_lines
-from pycolo.cli.status import checkpoint_line, size
+from pycolo.cli.status import checkpoint_line, mask_lines, size
 from pycolo.cli.target import for_a_node, say
 from pycolo.node.sidebyside import divergence_lines
 
@@ -60,6 +60,7 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, as_js
             "divergences": divergences,
             "checkpoints": checkpoints,
             "disks": losses,
+            "masks": answer.get("masks", {}),
             "order": answer.get("order", []),
         }
         click.echo(json.dumps(found, indent=2))
@@ -70,6 +71,7 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, as_js
             *explanation(divergences, checkpoints, monotonic_ns(), pace.get("why")),
             *(["order of requests"] if answer.get("order") else []),
             *(f"  {line}" for line in order_lines(answer.get("order", []), says_why=True)),
+            *mask_lines(answer.get("masks", {})),
             *(["disks that ended the protection"] if losses else []),
             *(f"  {line}" for line in disk_lines(losses)),
         ]

@@ -1,7 +1,7 @@
 """`colo status`: a node's status as text."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,7 +107,15 @@ def _vm_lines(answer: Fields) -> Iterator[str]:
         )
     elif "connections" in counters:
         yield f"connections: {counters['connections']}"
+    yield from mask_lines(answer.get("masks", {}))
     yield from _card_lines(answer.get("cards", []))
+
+
+def mask_lines(masks: Mapping[str, Fields]) -> Iterator[str]:
+    """What each mask has hidden."""
+    for name, mask in masks.items():
+        if mask["matches"]:
+            yield f"mask {name}: {size(mask['bytes'])} differed in {mask['matches']} matches, and were not compared"
 
 
 def _card_lines(cards: list[Fields]) -> Iterator[str]:

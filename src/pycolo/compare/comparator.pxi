@@ -20,7 +20,7 @@ cdef class Comparator:
     `seed`: random 128 bits for the connection table. `policy`: a `DivergencePolicy`. `commits_input`: ack_policy=commit
     (otherwise immediate). `needs_handshake`: connections whose SYN was not seen pass uncompared, for pairs that do not
     copy state. `is_passing`: nothing is compared (no secondary). `age_cycle_ms`: see `Ages`; 0: once per scan.
-    `bypass`: the `Flow`s of connections that are never compared.
+    `bypass`: the `Flow`s of connections that are never compared. `masks`: `Mask`s of bytes that may differ.
     """
 
     cdef readonly ConnectionTable table
@@ -64,6 +64,7 @@ cdef class Comparator:
         age_cycle_ms=0,
         mutual_wait_ms=0,
         bypass=(),
+        masks=(),
         queue_packets_max=limits.QUEUE_PACKETS_MAX,
         connections_max=limits.CONNECTIONS_MAX,
         held_bytes_max=limits.HELD_BYTES_MAX,
@@ -76,7 +77,7 @@ cdef class Comparator:
         self.pool = Pool(held_bytes_max, held_packets_max)
         self.held = Held(self.table, self.pool, int(policy), queue_packets_max, has_vnet)
         self.stats = self.held.stats
-        self.tcp = TcpComparison(self.held, commits_input, needs_handshake)
+        self.tcp = TcpComparison(self.held, commits_input, needs_handshake, tuple(masks))
         self.clients = Clients(self.table, self.tcp)
         self.history = self.tcp.history
         self.datagram = DatagramComparison(self.held)

@@ -127,7 +127,7 @@ cdef class Held(Reports):
         if r.secondary_tree != _NONE:
             self.trees.take_first(r.secondary_tree, record)
             self._drop_tree(r)
-        if self.trace.is_on:
+        if self.trace.is_on and not self.pool.at[record].marks & _TRACED:
             self.trace.note(record, 1, PacketFate.DISCARDED, 0)
         self.stats.discarded += 1
         self._unpin(row, 1)
@@ -156,7 +156,7 @@ cdef class Held(Reports):
 
     cdef int discard(self, int record) noexcept nogil:
         """Discard a packet that is in no queue."""
-        if self.trace.is_on:
+        if self.trace.is_on and not self.pool.at[record].marks & _TRACED:
             self.trace.note(record, 1, PacketFate.DISCARDED, 0)
         self.stats.discarded += 1
         return self.pool.free(record)

@@ -18,7 +18,10 @@ cdef int _SHARE_PACKETS = limits.RETAINED_SHARE_PACKETS
 
 @cython.final
 cdef class History:
-    """`used`, `used_bytes`: the share of the pool that is kept here. The connection that began first loses first."""
+    """`used`, `used_bytes`: the share of the pool that is kept here. The connection that began first loses first.
+
+    `kept_behind`: so many bytes below the frontier are kept of a connection with masks, whatever the client has.
+    """
 
     cdef Held held
     cdef readonly Pool pool
@@ -26,6 +29,7 @@ cdef class History:
     cdef readonly long long used_bytes
     cdef Trees trees
     cdef int theirs
+    cdef int kept_behind
     cdef int _packets_max
     cdef uint32_t _turn
     cdef int _oldest
@@ -36,7 +40,7 @@ cdef class History:
         self.pool = held.pool
         self._packets_max = min(_ALL_PACKETS_MAX, self.pool.records_max // 2)
         self.trees = Trees(self.pool, self._packets_max + 1)
-        self._turn = 0
+        self._turn = self.kept_behind = 0
         self.used = 0
         self.used_bytes = 0
         self._oldest = _NONE
@@ -211,6 +215,8 @@ cdef class History:
         """The client has everything below `seq`: it needs no second copy."""
         cdef Row* r = &self.held.rows[row]
         record: cython.int = r.kept.head
+        if r.flags & RowFlag.MASKABLE:
+            seq = seq_min(seq, seq_add(r.compared_seq, -self.kept_behind))
         while record != _NONE and seq_diff(self._end(record), seq) <= 0:
             self._drop_first(row)
             record = r.kept.head
@@ -222,6 +228,12 @@ cdef class History:
             return False
         self.forget(self._oldest)
         return True
+
+    cdef int with_byte(self, Row* r, uint32_t seq) noexcept nogil:
+        """The record that may have the byte with a number a little below the frontier, or -1."""
+        if r.kept.count == 0 or not 0 <= seq_diff(r.compared_seq, self.pool.at[r.kept.head].seq) <= _WINDOW_MAX:
+            return _NONE  # no record is near enough for its number to give an order
+        return self._begins_before(r, seq)
 
     # ── comparing again ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -237,7 +249,7 @@ cdef class History:
         last: cython.longlong
         same: cython.longlong
         if r.kept.count == 0 or not 0 <= seq_diff(r.compared_seq, self.pool.at[r.kept.head].seq) <= _WINDOW_MAX:
-            return -1  # no record is near enough for its number to give an order
+            return -1  # as in `with_byte`
         end = seq_min(end, self._end(record))
         kept = self._begins_before(r, rec.seq)
         if kept == _NONE:

@@ -49,6 +49,8 @@ cdef enum RowFlag:
     BEGAN_BEFORE = 0x2000000
     AUTHENTICATED = 0x4000000
     EXEMPT = 0x8000000
+    MASKABLE = 0x10000000
+    MASK_STATE = 0x20000000
 
 cdef enum Verdict:
     WAIT = 0
@@ -73,3 +75,4 @@ cdef enum PacketFate:
     DISCARDED = 4
     DIFFERS = 5
     HELD = 6
+    MASKED = 7

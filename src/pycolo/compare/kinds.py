@@ -104,6 +104,10 @@ class RowFlag(IntFlag):
     """LET_THROUGH: TCP-MD5 or TCP-AO signs its numbers."""
     EXEMPT = 0x8000000
     """Never compared, by a rule of the user's (C7); nothing else is known of it."""
+    MASKABLE = 0x10000000
+    """Some mask of the user's is for it (C7)."""
+    MASK_STATE = 0x20000000
+    """Bytes were masked: see `Masks`."""
 
 
 class Verdict(IntEnum):
@@ -152,3 +156,5 @@ class PacketFate(IntEnum):
     """aux: index of the first different byte in its payload. It is held, or the policy decides."""
     HELD = 6
     """Still held at the end; aux: µs so far."""
+    MASKED = 7
+    """The secondary's, with bytes that may differ (C7), as it came; aux: index of the first of them in its payload."""

@@ -20,8 +20,8 @@ cdef class OneSide(ByteStreams):
     def __dealloc__(self):
         release_column(self._client_moved_us)
 
-    def __init__(self, held, commits_input, needs_handshake):
-        super().__init__(held, commits_input, needs_handshake)
+    def __init__(self, held, commits_input, needs_handshake, masks=()):
+        super().__init__(held, commits_input, needs_handshake, masks)
         self._client_moved_us = <long long*>column(
             self._client_moved_us, held.table.rows_max, sizeof(long long), 0
         )

@@ -10,6 +10,7 @@ cdef enum:
     _IN_PLACE = 4  # its payload was compared with a frame of the secondary's that was not stored
     _INDEXED = 8  # a datagram indexed by payload: see `payloads`
     _FOLLOWED = 16  # a leader with followers: see `segments`
+    _TRACED = 32  # its fate has been recorded: see `masks`
 
 
 cdef struct Row:

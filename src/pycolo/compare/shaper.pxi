@@ -72,3 +72,14 @@ cdef class Shaper:
         if last < self.pool.at[record].payload_len:
             self.pool.at[made].flags = self.pool.at[record].flags & ~(TcpFlag.FIN | TcpFlag.PSH)
         return made
+
+
+cdef long long syn_options(Packet packet) noexcept nogil:
+    """C2: the options on which both SYNs must agree, packed into one number."""
+    packed: cython.longlong = packet.mss
+    return (
+        packed
+        | ((packet.window_scale + 1) << 16)
+        | ((1 if packet.sack_permitted else 0) << 24)
+        | ((1 if packet.timestamp_pos else 0) << 25)
+    )

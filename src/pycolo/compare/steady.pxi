@@ -26,6 +26,7 @@ cdef enum:
     _PLAIN = (
         RowFlag.BASE_KNOWN | RowFlag.PRIMARY_SYN | RowFlag.SYN_MATCHED | RowFlag.SECONDARY_ACK | RowFlag.PRIMARY_ACK
         | RowFlag.ACTIVE | RowFlag.CLIENT_SEEN | RowFlag.CONFIRMED | RowFlag.ACK_STEPPED
+        | RowFlag.MASKABLE | RowFlag.MASK_STATE
     )
     _NEEDED = RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK | RowFlag.SECONDARY_ACK
 

@@ -17,7 +17,7 @@ cdef enum:
     _ACKS_IN_FRONT_MAX = 16
 cdef long long _WINDOW_MAX = limits.WINDOW_BYTES_MAX
 # The state that survives a primary's SYN: the queue's own mark, and what the secondary has sent before it.
-cdef int _STREAM_KEPT_BY_SYN = int(_Row.ACTIVE | _Row.ALONE | _Row.SECONDARY_SYN)
+cdef int _STREAM_KEPT_BY_SYN = int(_Row.ACTIVE | _Row.ALONE | _Row.SECONDARY_SYN | _Row.MASKABLE)
 
 
 cdef class ByteStreams:
@@ -37,18 +37,20 @@ cdef class ByteStreams:
     cdef readonly Shaper shaper
     cdef readonly Promises promises
     cdef readonly History history
+    cdef readonly Masks masks
     cdef Asides asides
     cdef public bint needs_handshake
     cdef bint sees_client
     cdef int _mine
     cdef int _theirs
 
-    def __init__(self, held, commits_input, needs_handshake):
+    def __init__(self, held, commits_input, needs_handshake, masks=()):
         self.held = held
         self.pool = held.pool
         self.shaper = Shaper(held.pool)
         self.promises = Promises(held, self.shaper, commits_input)
         self.history = History(held)
+        self.masks = Masks(held, self.history, masks)
         self.asides = held.asides
         self.needs_handshake = needs_handshake
         self.sees_client = False
@@ -56,9 +58,12 @@ cdef class ByteStreams:
 
     cdef int open_row(self, int row, bint has_syn) noexcept nogil:
         """A new row of the table is a TCP connection."""
+        cdef Row* r = &self.held.rows[row]
         self.promises.open_row(row)
         if self.needs_handshake and not has_syn:
-            self.held.rows[row].flags = RowFlag.LET_THROUGH | RowFlag.BEGAN_BEFORE
+            r.flags = RowFlag.LET_THROUGH | RowFlag.BEGAN_BEFORE
+        if self.masks.is_for(row):
+            r.flags |= RowFlag.MASKABLE
         return 0
 
     # ── the guests' packets ───────────────────────────────────────────────────────────────────────────────────
@@ -259,6 +264,8 @@ cdef class ByteStreams:
         before: cython.int = _NONE
         if r.flags & RowFlag.BASE_KNOWN and seq_diff(end, r.compared_seq) <= 0:
             return self.held.discard(record)
+        if r.flags & RowFlag.MASK_STATE and seq_diff(seq, r.compared_seq) < 0:
+            seq = self._cut(record, r.compared_seq)
         last: cython.int = r.secondary.tail
         if last == _NONE or seq_diff(seq, self._end(last)) >= 0:
             return self.held.append_extent(row, record)
@@ -270,6 +277,15 @@ cdef class ByteStreams:
         if r.secondary_tree != _NONE:
             self.held.trees.insert(r.secondary_tree, record)
         return 0
+
+    cdef Py_ssize_t _cut(self, int record, uint32_t seq) noexcept nogil:
+        """Forget the payload in front of a number: below the frontier the primary's may stand for the secondary's."""
+        cdef Record* rec = &self.pool.at[record]
+        cdef int behind = seq_diff(seq, rec.seq)
+        rec.seq = seq
+        rec.payload_pos += behind
+        rec.payload_len -= behind
+        return seq
 
     cdef int _drop_contained(self, int row, int before, int record) noexcept nogil:
         """Trim the segments after `before` that `record` contains, so that ends increase as beginnings do."""
@@ -321,6 +337,11 @@ cdef class ByteStreams:
             r.compared_seq = seq_add(frontier, equal)
             self.held.stats.compared_bytes += equal
             if equal < count:
+                verdict: cython.int = self.masks.look(row, mine, theirs) if r.flags & RowFlag.MASKABLE else _DIFFERS
+                if verdict == _IS_MASKED:
+                    continue
+                if verdict == _IS_OPEN:
+                    return 0
                 self._mine = mine
                 self._theirs = theirs
                 return DifferenceKind.PAYLOAD
@@ -473,14 +494,3 @@ cdef class ByteStreams:
             return 0
         self.held.stats.resets_made += 1
         return self.held.release(record, now_us)
-
-
-cdef long long syn_options(Packet packet) noexcept nogil:
-    """C2: the options on which both SYNs must agree, packed into one number."""
-    packed: cython.longlong = packet.mss
-    return (
-        packed
-        | ((packet.window_scale + 1) << 16)
-        | ((1 if packet.sack_permitted else 0) << 24)
-        | ((1 if packet.timestamp_pos else 0) << 25)
-    )

@@ -34,8 +34,8 @@ cdef class TcpComparison(OneSide):
     cdef long long split_due_us
 
 
-    def __init__(self, held, commits_input, needs_handshake):
-        super().__init__(held, commits_input, needs_handshake)
+    def __init__(self, held, commits_input, needs_handshake, masks=()):
+        super().__init__(held, commits_input, needs_handshake, masks)
         self.split_due_us = _NEVER
 
     cdef int close_row(self, int row) noexcept nogil:
@@ -242,7 +242,9 @@ cdef class TcpComparison(OneSide):
         cdef Row* r = &self.held.rows[row]
         self.promises.settle(row, now_us)
         self.history.forget(row)
-        r.flags &= RowFlag.ACTIVE | RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK | RowFlag.PRIMARY_SYN
+        r.flags &= (
+            RowFlag.ACTIVE | RowFlag.BASE_KNOWN | RowFlag.PRIMARY_ACK | RowFlag.PRIMARY_SYN | RowFlag.MASKABLE
+        )
         if self.needs_handshake:
             r.flags = (r.flags | RowFlag.LET_THROUGH | RowFlag.BEGAN_BEFORE) & ~RowFlag.PRIMARY_SYN
         r.flags = r.flags | RowFlag.CONFIRMED  # a copy refuses what the primary refuses

@@ -5,7 +5,7 @@ place: ``vm.toml: link.listen: expected HOST:PORT, found 'x'``. The attributes h
 depends on the host (does the group exist, is the certificate there): a file can be checked on another machine.
 """
 
-from pycolo.config.exemptions import BypassOptions
+from pycolo.config.exemptions import BypassOptions, MaskOptions
 from pycolo.config.reading import ConfigFileError, describe, load, parse
 from pycolo.config.sections import (
     ArbiterOptions,
@@ -37,6 +37,7 @@ __all__ = [
     "HeartbeatOptions",
     "LinkOptions",
     "LogOptions",
+    "MaskOptions",
     "MetricsOptions",
     "NetworkOptions",
     "PairConfig",

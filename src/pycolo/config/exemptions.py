@@ -8,6 +8,8 @@ import msgspec
 
 from pycolo import limits
 from pycolo.compare.flows import ALL_PORTS, Flow, Network
+from pycolo.compare.noise import Mask
+from pycolo.compare.noise import tables as compile_masks
 from pycolo.config import flowkeys, keys
 from pycolo.config.section import Section
 
@@ -66,6 +68,62 @@ class BypassOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             Flow(protocol, None, mine, other, theirs)
             for protocol, other, (mine, theirs) in product(protocols, others, pairs)
         ]
+
+
+class MaskOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bytes of TCP streams that may differ: one table for each pattern, 16 at most. What a pattern matches on both
+    sides, at the same place and with the same length, may have other bytes there; the client gets the primary's.
+
+    See [What need not be equal](exemptions.md#bytes-that-may-differ) for the language of the patterns, and for what the
+    client then holds that the survivor of a failover does not know.
+    """
+
+    ports: Annotated[list[flowkeys.Ports], flowkeys.ports()]
+    """Of the connections that are meant."""
+
+    pattern: Annotated[str, flowkeys.pattern()]
+    """A part of Python's regular expressions over bytes, without `*`, `+` and anchors; single quotes leave its `\\`
+    alone.
+    """
+
+    direction: Annotated[str, keys.choice(*DIRECTIONS)] = IN
+    """Whose `ports` are: `in` the guest's own, to which clients connect; `out` those of the other end, to which the
+    guest connects; `both` either.
+    """
+
+    name: Annotated[str | None, keys.text("1 to 32 letters, digits, dots, dashes or underscores", r"[\w.-]{1,32}")] = (
+        None
+    )
+    """In the status and in metrics. Default: the table's number, from 1."""
+
+
+def masks(tables: Sequence[MaskOptions]) -> list[Mask]:
+    """Of all tables together."""
+    return [
+        Mask(
+            table.name or str(number),
+            table.pattern,
+            tuple(Flow(6, None, mine, None, theirs) for mine, theirs in port_pairs(table.ports, table.direction)),
+        )
+        for number, table in enumerate(tables, 1)
+    ]
+
+
+def contradictions(bypass: Sequence[BypassOptions], tables: Sequence[MaskOptions]) -> Iterator[tuple[str, str, object]]:
+    """What is too much for the comparator, and names that are given twice."""
+    if (count := len(bypass_flows(bypass))) > limits.FLOWS_MAX:
+        yield "bypass", f"at most {limits.FLOWS_MAX} combinations of address and port in all tables", count
+    found = masks(tables)
+    if (count := sum(len(mask.flows) for mask in found)) > limits.FLOWS_MAX:
+        yield "mask", f"at most {limits.FLOWS_MAX} ports and ranges in all tables", count
+    try:
+        compile_masks(found)
+    except ValueError as error:
+        yield "mask", str(error), None
+    names = [mask.name for mask in found]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield f"mask[{number}].name", f"another one than mask[{names.index(name)}] has", name
 
 
 def port_pairs(ports: Sequence[flowkeys.Ports], direction: str) -> list[tuple[flowkeys.Ports, flowkeys.Ports]]:

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from typing import Final, TypeVar
 
 from pycolo.compare.flows import PORT_MAX, Network
+from pycolo.compare.patterns import PatternError, compile_pattern
 from pycolo.config.keys import Key, WrongError
 
 LISTED_MAX: Final = 64
@@ -39,6 +40,22 @@ def networks() -> Key:
         return [_read_one(_network, item, number) for number, item in enumerate(value)]
 
     return Key(expected, read, lambda value: [str(one) for one in value])
+
+
+def pattern() -> Key:
+    """A mask's pattern."""
+    expected = r"a pattern such as 'Date: [^\r\n]{29}\r\n'"
+
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise WrongError(expected, value)
+        try:
+            compile_pattern(value)
+        except PatternError as error:
+            raise WrongError(f"{error.expected}, at character {error.column}", value) from error
+        return value
+
+    return Key(expected, read)
 
 
 def _read_one(read: Callable[[object], T], item: object, number: int) -> T:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 
 from pycolo.config.keys import FOUND_CHARACTERS_MAX, Found, Key, Words, WrongError, shown_key
+from pycolo.config.lines import line_of
 from pycolo.config.section import Section
 from pycolo.config.sections import REPLACED, PairConfig
 from pycolo.errors import ConfigError, PycoloError
@@ -66,9 +67,18 @@ def parse(octets: bytes, name: str) -> PairConfig:
     errors: list[ConfigError] = []
     config = _read_section(PairConfig, table, name, "", errors)
     if errors:
-        raise ConfigFileError(errors)
+        raise ConfigFileError([_with_line(error, octets, name) for error in errors])
     assert config is not None
     return config
+
+
+def _with_line(error: ConfigError, octets: bytes, name: str) -> ConfigError:
+    """A pattern is looked for in a longer list than others: by its line."""
+    found = re.fullmatch(re.escape(name) + r": (mask)\[(\d+)\]\.(pattern)", error.path)
+    line = found and line_of(octets.decode("utf-8-sig"), found[1], int(found[2]), found[3])
+    if not found or not line:
+        return error
+    return ConfigError(f"{name}: line {line}: {found[1]}[{found[2]}].{found[3]}", error.expected, error.found)
 
 
 def _one_error(place: str, expected: str, found: Found) -> ConfigFileError:

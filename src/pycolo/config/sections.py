@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from pycolo import limits
-from pycolo.config import keys
-from pycolo.config.exemptions import BypassOptions, bypass_flows
+from pycolo.config import exemptions, keys
+from pycolo.config.exemptions import BypassOptions, MaskOptions
 from pycolo.config.ordering import OrderOptions
 from pycolo.config.ordering import contradictions as order_contradictions
 from pycolo.config.section import Section
@@ -446,6 +446,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
     order: tuple[OrderOptions, ...] = ()
     compare: CompareOptions = msgspec.field(default_factory=CompareOptions)
     bypass: tuple[BypassOptions, ...] = ()
+    mask: tuple[MaskOptions, ...] = ()
     heartbeat: HeartbeatOptions = msgspec.field(default_factory=HeartbeatOptions)
     arbiter: ArbiterOptions = msgspec.field(default_factory=ArbiterOptions)
     control: ControlOptions
@@ -468,8 +469,7 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
                 )
         elif self.disks is not None and not self.qemu.command:
             yield "qemu.command", "the secondary's command line, since [disks] has this node write its disks", None
-        if (count := len(bypass_flows(self.bypass))) > limits.FLOWS_MAX:
-            yield "bypass", f"at most {limits.FLOWS_MAX} combinations of address and port in all tables", count
+        yield from exemptions.contradictions(self.bypass, self.mask)
         yield from order_contradictions(self.order, self.compare.ack_policy)
         for key in ("netdev", "tap"):
             given = [getattr(card, key) for card in self.card]

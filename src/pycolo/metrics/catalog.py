@@ -101,6 +101,8 @@ CATALOG: Final = (
     Spec("colo_compared_bytes_total", "counter", "Payload of the two guests that was found equal."),
     Spec("colo_uncompared_bytes_total", "counter", "Payload that left uncompared, by reason.", ("reason",)),
     Spec("colo_uncompared_packets_total", "counter", "The packets of that payload.", ("reason",)),
+    Spec("colo_masked_matches_total", "counter", "Matches of a mask in which the guests' bytes differed.", ("mask",)),
+    Spec("colo_masked_bytes_total", "counter", "The bytes that differed in them.", ("mask",)),
     # for the takeover
     Spec("colo_copies", "gauge", "Copies of unacknowledged packets that the secondary keeps for a takeover."),
     Spec("colo_copies_bytes", "gauge", "The bytes of those copies."),

@@ -221,8 +221,14 @@ _REWRITER_FATES: Final = {
 
 
 def _services(name: str, per: float = 1) -> Reader:
+    return _each("costs", "services", name=name, per=per)
+
+
+def _each(*place: str, name: str, per: float = 1) -> Reader:
+    """A number of each of several things, with their names as labels."""
+
     def read(status: Mapping[str, Any]) -> Reading:
-        found = at(status, "costs", "services")
+        found = at(status, *place)
         if isinstance(found, Mapping):
             for service in islice(found, LABEL_VALUES_MAX):
                 value = number(found, service, name)
@@ -292,6 +298,8 @@ READERS: Final[dict[str, Reader]] = {
         {f"uncompared_{reason}_bytes": (reason,) for reason in _REASONS}, _COMPARES
     ),
     "colo_uncompared_packets_total": counters({f"uncompared_{reason}": (reason,) for reason in _REASONS}, _COMPARES),
+    "colo_masked_matches_total": _each("masks", name="matches"),
+    "colo_masked_bytes_total": _each("masks", name="bytes"),
     "colo_copies": plain("counters", "copies"),
     "colo_copies_bytes": plain("counters", "copies_bytes"),
     "colo_copies_skipped_total": plain("counters", "copies_skipped"),

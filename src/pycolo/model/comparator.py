@@ -227,7 +227,7 @@ class Comparator:
     # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _connection(self, key: Key) -> Connection:
-        connection = self.connections.setdefault(key, Connection(self.settings))
+        connection = self.connections.setdefault(key, Connection(self.settings, self.settings.masks(key)))
         connection.sees_client = self.sees_client
         return connection
 

@@ -3,10 +3,11 @@
 Rule R1 is here too: it concerns what the client sends to the primary only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pycolo.model.incarnation import Incarnation, Waiting, answers_same
+from pycolo.model.masks import Expression
 from pycolo.model.numbers import WINDOW_MAX, near
 from pycolo.model.packet import Flag, Key, Segment
 from pycolo.model.voice import Voice
@@ -18,7 +19,8 @@ CLOSED_MS, ENDING_MS, IDLE_MS = 60_000, 300_000, 7_440_000
 class Settings:
     """colo-compare's options, in milliseconds. `client_wait_ms`: deadline of a wait that only the client ends (C8).
 
-    `is_exempt`: whether the connection with a key, as the guest sends, is never compared (C7).
+    `masks`: of the connection with a key, as the guest sends (C7). `is_exempt`: whether the connection with a key, as
+    the guest sends, is never compared (C7).
     """
 
     compare_timeout_ms: int = 3000
@@ -27,13 +29,15 @@ class Settings:
     needs_handshake: bool = False
     client_wait_ms: int = 300_000
     is_exempt: Callable[[Key], bool] = lambda key: False
+    masks: Callable[[Key], Sequence[Expression]] = lambda key: ()
 
 
 class Facts:
     """The state of one connection. `now_ms`: monotonic time of the current fact."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, masks: Sequence[Expression] = ()) -> None:
         self.settings = settings
+        self.masks = masks
         self.life: Incarnation | None = None
         self.ahead: Segment | None = None  # a SYN of the secondary for an incarnation that the primary has not begun
         self.client_origin: int | None = None
@@ -186,7 +190,7 @@ class Facts:
         if before is None:
             return
         mine = before.primary
-        self.life = Incarnation(before.origin, has_syn=False)
+        self.life = Incarnation(before.origin, has_syn=False, masks=self.masks)
         self.life.scale_max = before.scale_max
         self.life.base = self.life.frontier = self.life.told.end = mine.end
         self.life.primary = Voice(ack=mine.ack, offers=list(mine.offers), end=mine.end)
@@ -199,7 +203,7 @@ class Facts:
     def _life(self, segment: Segment) -> Incarnation:
         if self.life is None:
             has_syn = bool(segment.flags & Flag.SYN)
-            self.life = Incarnation(segment.seq, has_syn=has_syn)
+            self.life = Incarnation(segment.seq, has_syn=has_syn, masks=self.masks)
             self.is_passing = self.settings.needs_handshake and not has_syn
         return self.life
 
@@ -209,7 +213,7 @@ class Facts:
 
     def _begin_life(self, syn: Segment, now_ms: int) -> None:
         """C9: packets still held from the old incarnation are superseded, and never released."""
-        self.life = Incarnation(syn.seq, has_syn=True)
+        self.life = Incarnation(syn.seq, has_syn=True, masks=self.masks)
         self.client_origin = self.client_ack = self.client_fin = self.stepped = None
         self.is_confirmed = False
         self.is_passing = self.is_stopped = self.is_excused = False

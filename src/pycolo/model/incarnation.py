@@ -1,7 +1,9 @@
 """One incarnation of a TCP connection, from its SYN to the next: voices, waiting packets, the client's knowledge."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pycolo.model.masks import OPEN, Expression, masked_end
 from pycolo.model.numbers import near
 from pycolo.model.packet import Flag, Segment
 from pycolo.model.voice import SCALE_MAX, SPAN, SYN_DATA, Voice, terms
@@ -33,8 +35,10 @@ class Told:
 class Incarnation:
     """From one SYN to the next. Positions: see `Voice`."""
 
-    def __init__(self, origin: int, *, has_syn: bool) -> None:
+    def __init__(self, origin: int, *, has_syn: bool, masks: Sequence[Expression] = ()) -> None:
         self.origin = origin
+        self.masks = masks
+        self.is_open = False  # the bytes at the frontier differ, and whether a mask hides them will show
         self.primary = Voice()
         self.secondary = Voice()
         self.told = Told()
@@ -61,12 +65,30 @@ class Incarnation:
     def advance(self, now_ms: int) -> None:
         """Advance the frontier (C1): all positions below it were sent by both, and are equal; a FIN takes one."""
         before = self.frontier
-        while self.syns_agree and self._is_equal(self.frontier):
+        self.is_open = False
+        while self.syns_agree and (self._is_equal(self.frontier) or self._is_masked(self.frontier)):
             self.frontier += 1
         if self.primary.fin == self.secondary.fin == self.frontier and self.syns_agree:
             self.frontier += 1
         if self.frontier != before:
             self.advanced_ms = now_ms
+
+    def _is_masked(self, place: int) -> bool:
+        """C7: whether a mask hides the difference here. The secondary counts as having said the same from then on."""
+        mine, theirs = self.primary.octets, self.secondary.octets
+        if not self.masks or place not in mine or place not in theirs:
+            return False
+        first = place
+        while first - 1 in mine and first > self.base and first - 1 not in self.vouched:
+            first -= 1
+        last = min((other for other in self.primary.contradicted if other >= place), default=SPAN)
+        end = masked_end(self.masks, mine, theirs, place, first, last)
+        self.is_open = end == OPEN
+        if end is None or end == OPEN:
+            return False
+        self.secondary.masked |= set(range(place, end))
+        theirs.update((hidden, mine[hidden]) for hidden in range(place, end))
+        return True
 
     def _is_equal(self, place: int) -> bool:
         mine, theirs = self.primary, self.secondary

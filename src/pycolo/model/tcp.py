@@ -255,6 +255,8 @@ class Connection(Facts):
             differs = mine.octets[place] != theirs.octets[place] or place in mine.contradicted
             if differs and self._is_acknowledged(place):
                 yield "PAYLOAD?", 0, False  # the client has it, and will not look at it again
+            elif differs and place == life.frontier and life.is_open:
+                yield "PAYLOAD?", now_ms, False
             elif differs and place not in life.vouched:
                 since = max(mine.since.get(place, now_ms), theirs.since.get(place, now_ms))
                 yield "PAYLOAD", since, place <= life.frontier and place not in theirs.contradicted

@@ -25,9 +25,9 @@ class Voice:
 
     Positions count from its SYN, which is 0; without a SYN, from the first number that either guest has sent. `ack` is
     the client's number, without its wrap; `offers` are (ack, window, whether it is scaled), those that reach farthest
-    and the latest; `scale_max` is the largest scale with which none of them withdraws the previous offer. `copies`: how
-    often a position was sent, `last` at which step. `since`: when each event that the client could notice was first
-    sent.
+    and the latest; `scale_max` is the largest scale with which none of them withdraws the previous offer. `copies`:
+    how often a position was sent, `last` at which step; `masked`: where it may have said something else than the
+    primary. `since`: when each event that the client could notice was first sent.
     """
 
     syn: Segment | None = None
@@ -35,6 +35,7 @@ class Voice:
     copies: Counter[int] = field(default_factory=Counter)
     last: dict[int, int] = field(default_factory=dict)
     contradicted: set[int] = field(default_factory=set)
+    masked: set[int] = field(default_factory=set)
     fin: int | None = None
     resets: list[int] = field(default_factory=list)
     ack: int | None = None
@@ -55,7 +56,7 @@ class Voice:
             self.since.setdefault("SYN", now_ms)
             at += 1
         for place, octet in enumerate(segment.data, at):
-            if self.octets.setdefault(place, octet) != octet:
+            if self.octets.setdefault(place, octet) != octet and place not in self.masked:
                 self.contradicted.add(place)
             self.copies[place] += 1
             self.last[place] = step

@@ -7,6 +7,7 @@ import msgspec
 from pycolo import limits
 from pycolo.compare.flows import Flow
 from pycolo.compare.kinds import DivergencePolicy
+from pycolo.compare.noise import Mask
 from pycolo.errors import ConfigError
 from pycolo.failover.pacemaker import PacemakerArbiter
 from pycolo.link.hello import PAIR_DEFAULT, Role, check_pair_name
@@ -20,7 +21,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     `link`: where the primary listens and the secondary connects. `tls` None is plain text, allowed by `insecure` and
     `insecure_link`. Without `guest_out` the guest gets its frames elsewhere (QEMU's own network). `rows`: where a
     secondary that has taken over keeps what it needs when it is started again. `bypass`: connections that are never
-    compared.
+    compared; `masks`: bytes that may differ.
     """
 
     role: Role
@@ -45,6 +46,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     compare_timeout_ms: int = limits.COMPARE_TIMEOUT_MS
     queue_packets_max: int = limits.NODE_QUEUE_PACKETS_MAX
     bypass: tuple[Flow, ...] = ()
+    masks: tuple[Mask, ...] = ()
     without: str | None = None
     spin_us: int = 0
 

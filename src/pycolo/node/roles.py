@@ -166,6 +166,7 @@ def _primary_path(options: NodeOptions, open_one: PortOpener, **callbacks: Any) 
         needs_handshake=True,
         **node_ages(options.compare_timeout_ms),
         bypass=options.bypass,
+        masks=options.masks,
         queue_packets_max=options.queue_packets_max,
         primary_name="--guest",
         secondary_name="data link",

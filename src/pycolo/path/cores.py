@@ -53,6 +53,12 @@ def comparator_counters(comparator: Comparator) -> dict[str, int]:
     return counters
 
 
+def masked(comparator: Comparator) -> dict[str, dict[str, int]]:
+    """By mask: how many matches have hidden a difference, and how many bytes differed in them."""
+    counts = comparator.tcp.masks.counts()
+    return {name: {"matches": matches, "bytes": octets} for name, (matches, octets) in counts.items()}
+
+
 def rewriter_counters(rewriter: Rewriter) -> dict[str, int]:
     """All counters of a rewriter since its start."""
     return _counters(rewriter.stats, rewriter.table)

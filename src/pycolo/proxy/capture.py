@@ -61,5 +61,7 @@ def comment_on(packet: TracedPacket) -> str:
             return "discarded"
         case PacketFate.DIFFERS:
             return f"differs at byte {packet.aux}"
+        case PacketFate.MASKED:
+            return f"discarded; what differs from byte {packet.aux} on may differ: a mask"
         case PacketFate.HELD:
             return f"still held at the end, for {packet.aux} µs so far"

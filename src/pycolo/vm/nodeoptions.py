@@ -4,7 +4,7 @@ from typing import Final
 
 from pycolo.compare.kinds import DivergencePolicy
 from pycolo.config import PairConfig
-from pycolo.config.exemptions import bypass_flows
+from pycolo.config.exemptions import bypass_flows, masks
 from pycolo.link.hello import Role
 from pycolo.node.options import NodeOptions
 from pycolo.transport.portspec import parse_port
@@ -37,5 +37,6 @@ def node_options(config: PairConfig, role: Role) -> NodeOptions:
         compare_timeout_ms=config.compare.compare_timeout_ms,
         queue_packets_max=config.compare.max_queue_size,
         bypass=tuple(bypass_flows(config.bypass)),
+        masks=tuple(masks(config.mask)),
         without=None if config.compare.enabled else "compare",
     )

@@ -24,6 +24,7 @@ def _comparator(options: NodeOptions) -> Comparator:
         needs_handshake=False,  # the secondary has the primary's state: older connections are alike too
         **node_ages(options.compare_timeout_ms),
         bypass=options.bypass,
+        masks=options.masks,
         queue_packets_max=options.queue_packets_max,
         primary_name="guest",
         secondary_name="data link",

@@ -115,8 +115,14 @@ def together(cards: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     for one in snapshots:
         for bound, count in one["hold_histogram"]:
             buckets[bound] = buckets.get(bound, 0) + count
+    masks: dict[str, dict[str, int]] = {}
+    for one in snapshots:
+        for mask, found in one.get("masks", {}).items():
+            for name, value in found.items():
+                masks.setdefault(mask, {})[name] = masks.get(mask, {}).get(name, 0) + value
     return {
         "counters": counters,
+        "masks": masks,
         "hold_us": {name: max(hold[name] for hold in holds) for name in holds[0]} if holds else None,
         "order": [{"card": name, **port} for name, one in cards.items() for port in one.get("order", [])],
         "hold_histogram": [list(bucket) for bucket in sorted(buckets.items())],

@@ -414,6 +414,7 @@ def test_explain_asks_the_node(colo, tmp_path: Path):
         "checkpoints": many["checkpoint"]["last"][-1:],
         "disks": [],
         "order": [ORDERED],
+        "masks": many.get("masks", {}),
     }
 
 

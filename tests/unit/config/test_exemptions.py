@@ -1,4 +1,4 @@
-"""[[bypass]] in a node's file: which connections the comparator is told of."""
+"""[[bypass]] and [[mask]] in a node's file: what the comparator is told."""
 
 from ipaddress import ip_network
 
@@ -7,11 +7,11 @@ import pytest
 from pycolo import limits
 from pycolo.compare.flows import ALL_PORTS, Flow
 from pycolo.config import ConfigFileError, describe, parse
-from pycolo.config.exemptions import bypass_flows
-from pycolo.core import Flows
+from pycolo.config.exemptions import bypass_flows, masks
+from pycolo.core import Comparator, Flows
 from pycolo.link.hello import Role
 from pycolo.vm.nodeoptions import node_options
-from support.configs import example
+from support.configs import example, examples_of
 
 
 def read(text):
@@ -78,3 +78,66 @@ def test_no_file_has_more_than_the_comparator_takes():
         with pytest.raises(ConfigFileError, match=f"at most {limits.FLOWS_MAX} combinations"):
             flows(text)
     Flows(flows(ports + addresses + 'protocol = "tcp"'))
+
+
+# ── masks ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+MASK = "[[mask]]\nports = [80]\npattern = 'a'\n"
+
+
+def test_what_a_mask_says():
+    config = read(
+        "[[mask]]\nports = [80, 8080]\npattern = 'Date: [^\\r]{8}'\n[[mask]]\nname = 'id'\nports = [443]\n"
+        "pattern = 'x'\ndirection = 'out'\n"
+    )
+    first, second = masks(config.mask)
+    assert (first.name, first.pattern) == ("1", r"Date: [^\r]{8}")
+    assert first.flows == (Flow(6, guest_ports=(80, 80)), Flow(6, guest_ports=(8080, 8080)))
+    assert second.name == "id"
+    assert second.flows == (Flow(6, other_ports=(443, 443)),)
+    assert node_options(config, Role.PRIMARY).masks == (first, second)
+    assert parse(describe(config).encode(), "again.toml") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pattern = 'a'", "vm.toml: mask[0].ports: expected an array of ports"),
+        ("ports = [80]", "vm.toml: mask[0].pattern: expected a pattern such as"),
+        ("ports = [80]\nname = 'a b'\npattern = 'a'", "vm.toml: mask[0].name: expected 1 to 32 letters"),
+        ("ports = [80]\npattern = '(ab|cd){1,200}'", "vm.toml: mask: expected at most 128 choices"),
+        ("ports = [80]\npattern = 'a{600}'\n[[mask]]\nports = [80]\npattern = 'a{600}'", "1024 bytes together"),
+        (f"ports = {list(range(1, 65))}\npattern = 'a'\n" + 4 * (MASK + "direction = 'both'\n"), None),
+        (
+            "ports = [80]\npattern = 'a'\nname = '2'\n" + MASK,
+            "vm.toml: mask[1].name: expected another one than mask[0] has, found '2'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_mask_is_said(text, expected):
+    text = f"[[mask]]\n{text}\n"
+    if expected is None:
+        read(text)
+        return
+    with pytest.raises(ConfigFileError) as caught:
+        read(text)
+    assert expected in str(caught.value)
+
+
+def test_a_pattern_is_refused_with_its_line():
+    text = example() + "[[mask]]\nports = [80]\npattern = 'X-Session: .*'\n"
+    line = len(text.splitlines())
+    with pytest.raises(ConfigFileError) as caught:
+        parse(text.encode(), "vm.toml")
+    assert str(caught.value) == (
+        f"vm.toml: line {line}: mask[0].pattern: expected a repeat with a bound, such as {{1,64}}, at character 13, "
+        "found 'X-Session: .*'"
+    )
+
+
+def test_what_the_page_shows_can_be_used():
+    bypass, mask = examples_of("exemptions.md")
+    config = read(bypass + mask)
+    assert len(config.bypass) == len(config.mask) == 2
+    comparator = Comparator(1, bypass=bypass_flows(config.bypass), masks=masks(config.mask))
+    assert comparator.tcp.masks.names == ("date", "request")

@@ -23,6 +23,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
             "model/verdicts model/voice"
         ),
     ),
+    "property/test_mask_model.py": ("the specification likewise", "model/masks"),
     "property/test_datagram_model.py": ("the specification likewise", "model/datagrams model/fragments"),
     "property/test_forged_handshakes.py": ("what strangers send is drawn at random", "compare/clients"),
     "property/test_order_model.py": (
