@@ -12,6 +12,7 @@ from pycolo.cli.costs import cost_lines
 from pycolo.cli.diskprogress import disk_lines
 from pycolo.cli.ordering import order_lines
 from pycolo.cli.status import checkpoint_line, mask_lines, size
+from pycolo.cli.suggestions import suggestion_lines
 from pycolo.cli.target import for_a_node, say
 from pycolo.node.sidebyside import divergence_lines
 
@@ -31,20 +32,31 @@ Fields = dict[str, Any]
     type=click.Choice(["minute", "hour", "start"]),
     help="With --by: the last minute, the last hour (the default), or everything since this node's first start.",
 )
+@click.option(
+    "--suggest",
+    is_flag=True,
+    help="Instead: masks that would have hidden what differed since the node's start, for its file. Applies nothing.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
-def explain(*, control: Path, last: int, by: str | None, over: str | None, as_json: bool) -> None:
+def explain(*, control: Path, last: int, by: str | None, over: str | None, suggest: bool, as_json: bool) -> None:
     """Show the last divergences: connection, kind, sequence number, and both guests' bytes side by side.
 
     The first different byte is in brackets. Below are the last checkpoints and the reason for each,
     how each port's requests are ordered and why, and the disks whose copies were lost.
 
     With --by it shows what traffic has cost instead: checkpoints, the guest's pauses, how long clients have waited for
-    checkpoints, and for each row in words what differed.
+    checkpoints, and for each row in words what differed. With --suggest it proposes masks.
     """
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
     if by is None and over is not None:
         raise click.UsageError("--over: only with --by")
+    if suggest and by is not None:
+        raise click.UsageError("--suggest: not with --by")
+    if suggest:
+        found = ask(control, {"command": "costs", "suggest": True})
+        say(json.dumps(found, indent=2).splitlines() if as_json else suggestion_lines(found))
+        return
     if by is not None:
         costs = ask(control, {"command": "costs", "by": by, "over": over or "hour"})
         say(json.dumps(costs, indent=2).splitlines() if as_json else cost_lines(costs))

@@ -14,6 +14,7 @@ from pycolo.checkpoint.records import CheckpointRecord
 from pycolo.compare.difference import Difference
 from pycolo.compare.wait import Wait
 from pycolo.costs.ledger import BY, OVER, Ledger
+from pycolo.costs.suggestions import Suggestions
 from pycolo.errors import ConnectError
 from pycolo.node.control import Answer
 from pycolo.node.costsfile import CostsFile, packed
@@ -35,6 +36,7 @@ class Costs:
     def __init__(self, file: CostsFile | None = None) -> None:
         self._file = file
         self._ledger = Ledger(wall_s())
+        self._suggestions = Suggestions()
         self._has_news = False
         self._is_failing = False
         self._ending = asyncio.Event()
@@ -51,6 +53,7 @@ class Costs:
         """The comparator has found one."""
         self._has_news = True
         self._ledger.difference(difference, wall_s())
+        self._suggestions.difference(difference)
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         """One has ended."""
@@ -65,7 +68,9 @@ class Costs:
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def request(self, request: dict[str, Any]) -> Answer:
-        """`{"command": "costs", "by": …, "over": …}`."""
+        """`{"command": "costs", "by": …, "over": …}`; with `"suggest": true`: the masks that might be worth while."""
+        if request.get("suggest") is True:
+            return {"masks": self._suggestions.proposed()}
         by, over = request.get("by", "port"), request.get("over", "hour")
         if by not in BY or over not in OVER:
             return {"error": f'costs: "by" is one of {", ".join(BY)}; "over" is one of {", ".join(OVER)}'}

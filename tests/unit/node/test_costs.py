@@ -64,6 +64,18 @@ def test_a_node_without_a_file_answers_too():
     assert checkpoints(asyncio.run(life())) == 1
 
 
+def test_masks_are_proposed_where_it_is_asked_for_them():
+    costs = Costs()
+    question = {"command": "costs", "suggest": True}
+    assert costs.request(question) == {"masks": []}
+    for port in (40_000, 40_001, 40_002):
+        key = KEY._replace(source_port=80, destination_port=port)
+        costs.difference(Difference(DifferenceKind.PAYLOAD, key, 1, 0, b"token=12; ok", 7, b"token=13; ok", 7))
+    assert costs.request(question) == {
+        "masks": [{"ports": [80], "direction": "in", "pattern": r"token=\d{2};", "differences": 3}]
+    }
+
+
 def test_an_idle_node_writes_nothing(tmp_path):
     asyncio.run(a_life(tmp_path, 0))
     assert not (tmp_path / "costs.json").exists()
