@@ -19,11 +19,13 @@ from typing import Any, Final
 
 from pycolo import limits
 from pycolo.compare.difference import Difference, RequestCheckpoint
+from pycolo.compare.flows import Flow
 from pycolo.compare.kinds import DivergencePolicy
+from pycolo.compare.noise import Mask
 from pycolo.core import Batch, ComparePump, frame_boundary
 from pycolo.errors import FramingError
 from pycolo.path.clock import now_us
-from pycolo.path.cores import comparator_counters, new_comparator
+from pycolo.path.cores import comparator_counters, masked, new_comparator
 from pycolo.proxy.capture import TRACE_BYTES, Capture
 from pycolo.proxy.chardev import ChardevPort
 from pycolo.proxy.notifydev import DO_CHECKPOINT, NotifyDev
@@ -45,6 +47,8 @@ class CompareOptions:
     queue_packets_max: int = limits.QUEUE_PACKETS_MAX
     commits_input: bool = True
     on_divergence: DivergencePolicy = DivergencePolicy.HOLD
+    bypass: tuple[Flow, ...] = ()
+    masks: tuple[Mask, ...] = ()
 
 
 class _Input:
@@ -81,6 +85,8 @@ class ComparePath(ProxyPath):
             commits_input=options.commits_input,
             compare_timeout_ms=options.compare_timeout_ms,
             scan_cycle_ms=options.scan_cycle_ms,
+            bypass=options.bypass,
+            masks=options.masks,
             queue_packets_max=options.queue_packets_max,
             primary_name=primary_in.name,
             secondary_name=secondary_in.name,
@@ -241,6 +247,8 @@ class ComparePath(ProxyPath):
             "checkpoints_requested": self._checkpoints_requested,
             "checkpoints_committed": self._checkpoints_committed,
             "lost_batches": self.lost_batches,
+            "masked_matches": sum(mask["matches"] for mask in masked(self._comparator).values()),
+            "masked_bytes": sum(mask["bytes"] for mask in masked(self._comparator).values()),
         }
         gauges = {
             "tracked_connections": self._comparator.table.used,

@@ -3,7 +3,7 @@
 =================  ================================================================================================
 colo-compare       primary_in, secondary_in, outdev, notify_dev, iothread, vnet_hdr_support, compare_timeout,
                    expired_scan_cycle, max_queue_size; ours: ack_policy=commit|immediate,
-                   on_divergence=hold|report|reset (without notify_dev)
+                   on_divergence=hold|report|reset (without notify_dev), passthrough.N.…, mask.N.…
 filter-rewriter    client_in, guest_out, guest_in, client_out (ours, between chardevs) or netdev, queue, status,
                    insert, position; vnet_hdr_support; ours: notify_dev
 filter-mirror      netdev, outdev, queue, status, insert, position, vnet_hdr_support
@@ -21,6 +21,7 @@ import msgspec
 
 from pycolo import limits
 from pycolo.compare.kinds import DivergencePolicy
+from pycolo.proxy import exemptions
 from pycolo.proxy.compare import CompareOptions
 from pycolo.proxy.qemuopts import Group, OptionError, Properties
 
@@ -108,6 +109,7 @@ def read_compare(group: Group, notes: list[str]) -> CompareSpec:
     roles = ("primary_in", "secondary_in", "outdev")
     numbers = ("compare_timeout", "expired_scan_cycle", "max_queue_size")
     known = ("id", *roles, "notify_dev", "iothread", "vnet_hdr_support", *numbers, "ack_policy", "on_divergence")
+    group, rules = exemptions.divide(group)
     properties = Properties(group, known)
     name = properties.identifier()
     chardevs = {role: properties.required(role) for role in roles}
@@ -129,6 +131,8 @@ def read_compare(group: Group, notes: list[str]) -> CompareSpec:
         ),
         commits_input=properties.choice("ack_policy", "commit", ("commit", "immediate")) == "commit",
         on_divergence=_POLICIES[properties.choice("on_divergence", "hold", tuple(_POLICIES))],
+        bypass=exemptions.flows(rules[exemptions.PASSTHROUGH]),
+        masks=exemptions.masks(rules[exemptions.MASK]),
     )
     return CompareSpec(name, chardevs, options)
 
