@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 import pytest
@@ -12,11 +13,13 @@ from pycolo import limits
 from pycolo.cli import colo
 from pycolo.compare.kinds import DifferenceKind, DivergencePolicy, PacketFate
 from pycolo.compare.trace import TracedPacket
-from pycolo.core import Comparator, Rewriter
+from pycolo.core import Comparator, PrimaryOrder, Rewriter
 from pycolo.errors import EXIT_INTERRUPTED
 from pycolo.failover.arbiter import ARBITERS
 from pycolo.failover.kinds import ARBITER_KINDS
 from pycolo.failover.pairstates import SHOWN
+from pycolo.node.ordering import Ordering
+from pycolo.order.tuner import Tuner
 from pycolo.path.cores import comparator_counters, rewriter_counters
 from pycolo.proxy import exposition
 from pycolo.proxy.capture import comment_on
@@ -194,10 +197,13 @@ def test_kernel_counters_are_those_of_the_verdict():
     assert [name for name in CLEAN if f"`{name}`" not in text("docs/laboratory.md")] == []
 
 
+ORDERED: Final = Ordering(Tuner({}), PrimaryOrder()).counters()
+
+
 @pytest.mark.parametrize(
     ("heading", "counters", "path"),
     [
-        ("## Counters of the primary", comparator_counters(Comparator(1)), "primarypath"),
+        ("## Counters of the primary", comparator_counters(Comparator(1)) | ORDERED, "primarypath"),
         ("## Counters of the secondary", rewriter_counters(Rewriter(1)), "secondarypath"),
     ],
 )
