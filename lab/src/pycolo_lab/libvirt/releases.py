@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from pycolo_lab.errors import LabError
 from pycolo_lab.qemu.machine import Qemu, find_qemu, qemu_in
 from pycolo_lab.qemu.otherdebian import Debian, fetched_root
-from pycolo_lab.qemu.programs import Programs
+from pycolo_lab.qemu.programs import Programs, may_install, say
 
 OTHERS: Final = {
     "11.3": Debian(
@@ -20,6 +20,10 @@ OTHERS: Final = {
 
 LIBVIRT_PROGRAMS: Final = ("libvirtd", "virsh")
 OWN_PROGRAMS: Final = ("ip", "nsenter", "qemu-img")
+
+BINDING_PACKAGE: Final = "python3-libvirt"
+BINDING: Final = Path("/usr/lib/python3/dist-packages/libvirt.py")
+"""What the nodes ask libvirt with, unless their own environment has it: they say so when neither has."""
 
 
 class Release(NamedTuple):
@@ -41,6 +45,9 @@ def find_release(wanted: str | None, programs: Programs) -> Release:
     Raises `LabError`.
     """
     programs.require(needed(wanted))
+    if not BINDING.exists() and may_install():
+        say(f"installing Debian packages: {BINDING_PACKAGE}")
+        programs.apt("install", "--yes", "--no-install-recommends", BINDING_PACKAGE, required=False)
     root = None if wanted is None else fetched_root(OTHERS[wanted], programs)
     qemu = find_qemu(None, programs) if root is None else qemu_in(root, programs)
     inside = [] if root is None else ["chroot", str(root)]
