@@ -101,6 +101,11 @@ class PoweredHost:
         return int(text[0]) if text else 0
 
     def kill(self, pid: int, signal_: str = "KILL") -> None:
-        """A process of the host."""
+        """A process of the host. By the shell: the program `kill` is in no essential package of Debian's."""
         if pid:
-            self.run("kill", f"-{signal_}", str(pid))
+            self.run("sh", "-c", f"kill -{signal_} {pid}")
+
+    def lives(self, pid: int) -> bool:
+        """Whether a process of the host does."""
+        done = self.ended("sh", "-c", f"kill -0 {pid}")
+        return done is not None and done.returncode == 0

@@ -36,7 +36,7 @@ def test_what_runs_on_a_host_ends_with_its_first_process(host):
     host.boot()
     assert host.run("cat", "/run/booted") == "a more\n"
     assert host.run("sh", "-c", "sleep 3600 >/dev/null 2>&1 & echo $! > /run/pid; echo started") == "started\n"
-    assert host.run("kill", "-0", str(host.pid_of("/run/pid"))) == ""
+    assert host.lives(host.pid_of("/run/pid"))
     failed = host.ended("sh", "-c", "echo why >&2; exit 3")
     assert failed is not None
     assert (failed.returncode, failed.stderr) == (3, "why\n")
@@ -44,6 +44,7 @@ def test_what_runs_on_a_host_ends_with_its_first_process(host):
     host.die()
     assert not host.is_on
     assert host.ended("true") is None
+    assert not host.lives(1)
     assert host.run("echo", "on") == ""
 
 
@@ -61,7 +62,7 @@ def test_a_process_of_a_host_can_be_killed(host):
     host.boot()
     host.run("sh", "-c", "sleep 3600 >/dev/null 2>&1 & echo $! > /run/pid")
     pid = host.pid_of("/run/pid")
-    assert pid
+    assert host.lives(pid)
     host.kill(pid)
     assert "sleep" not in host.run("cat", f"/proc/{pid}/cmdline")
 

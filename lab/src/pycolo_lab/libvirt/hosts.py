@@ -103,7 +103,7 @@ class LibvirtHost:
         pid = self.powered.pid_of(DAEMON_PID)
         self.powered.kill(pid, signal)
         deadline = time.monotonic() + DAEMON_S
-        while pid and self._lives(pid):
+        while pid and self.powered.lives(pid):
             if time.monotonic() > deadline:
                 raise LabError(f"{self.host.value}: libvirtd does not end within {DAEMON_S:.0f} s")
             time.sleep(POLL_S)
@@ -155,7 +155,3 @@ class LibvirtHost:
             links = list(netlink.get_links())
         names = {link["index"]: link.get("ifname") for link in links}
         return {link.get("ifname"): names.get(link.get("master"), "") for link in links}
-
-    def _lives(self, pid: int) -> bool:
-        done = self.powered.ended("kill", "-0", str(pid))
-        return done is not None and done.returncode == 0
