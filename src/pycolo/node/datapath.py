@@ -8,21 +8,27 @@ about frames is decided elsewhere and arrives through `post`.
 import os
 import select
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Final, TypeVar
+
+import structlog
 
 from pycolo import limits
 from pycolo.core import IMPOSSIBLE, Batch, PrimaryPump, SecondaryPump, Span, frame_at, frame_boundary
 from pycolo.errors import FramingError, LinkError, PycoloError, StateError
 from pycolo.link.codec import MessageType
+from pycolo.node.nopath import NoPath
 from pycolo.path.clock import now_us
 from pycolo.transport.linksocket import LinkSocket, Message
 from pycolo.transport.ports import Port
 from pycolo.transport.streamport import StreamPort
+
+log = structlog.get_logger("colo")
 
 T = TypeVar("T")
 
@@ -30,6 +36,27 @@ _OF_FRAMES: Final = frozenset({MessageType.CLIENT_FRAMES, MessageType.GUEST_FRAM
 
 WAIT_US_MAX: Final = 1_000_000
 """Wake at least once a second, to reconnect closed streams."""
+
+HALT_S: Final = 1.0
+"""A data path halts between two batches; on a host that has no CPU time for it that was seen to take 60 ms."""
+
+
+def halt_paths(paths: "Iterable[DataPath | NoPath]") -> None:
+    """Have `paths` move nothing more, and wait until they do, at most `HALT_S`.
+
+    Blocks the calling thread: what it says next, to the other node or to the arbiter, is that no frame of this guest
+    follows. A path that was only told to halt has sent frames when the other host's guest served already.
+    """
+    answers = [path.ask(path.halt) for path in paths]
+    until = time.monotonic() + HALT_S
+    for answer in answers:
+        try:
+            answer.result(max(0.0, until - time.monotonic()))
+        except StateError:
+            continue  # it has ended: with an error, for example
+        except TimeoutError:
+            log.warning("a data path has not halted yet: this host's processors are overloaded", waited_s=HALT_S)
+            return
 
 
 class DataPath(threading.Thread):

@@ -17,8 +17,8 @@ Ready = Callable[[JsonObject], None]
 class Guest(Protocol):
     """This host's guest, and the data path that carries its frames: the pair table's commands for them.
 
-    Nothing waits here. The commands with an `answer` end with one of the facts that they name; the table gives one of
-    them at a time, and throws away answers to what it has given up since.
+    Nothing but `halt` waits here. The commands with an `answer` end with one of the facts that they name; the table
+    gives one of them at a time, and throws away answers to what it has given up since.
     """
 
     def start(self) -> None:
@@ -28,7 +28,7 @@ class Guest(Protocol):
         """End; ports and connections are closed."""
 
     def halt(self) -> None:
-        """Move nothing more, for good."""
+        """Move nothing more, for good: when this returns, no frame of this guest follows."""
 
     def release(self) -> None:
         """Serve alone: what is held leaves, and nothing is compared any more."""

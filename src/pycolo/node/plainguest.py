@@ -10,6 +10,7 @@ from typing import Any
 
 from pycolo.failover.pairstates import Fact
 from pycolo.node.datalinks import DataLinks
+from pycolo.node.datapath import halt_paths
 from pycolo.node.gate import Gate
 from pycolo.node.guest import Answer, Ready
 from pycolo.node.primarypath import PrimaryPath
@@ -46,7 +47,7 @@ class _PlainGuest:
     def halt(self) -> None:
         """See `Guest`."""
         self._is_halted = True
-        self.path.post(self.path.halt)
+        halt_paths([self.path])
 
     def discard(self) -> None:
         """The guest itself stays: the primary's clients are not its own any more."""

@@ -10,7 +10,7 @@ from pycolo.errors import StateError
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact
 from pycolo.node.datalinks import DataLinks
-from pycolo.node.datapath import DataPath
+from pycolo.node.datapath import DataPath, halt_paths
 from pycolo.node.nopath import NoPath
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.vm.guesthost import GuestHost
@@ -72,9 +72,8 @@ class PathSlot:
             await ask_path(path, partial(attach, path, connection))
 
     def halt(self) -> None:
-        """Move nothing more."""
-        for path in self.paths:
-            path.post(path.halt)
+        """Move nothing more: when this returns, nothing does."""
+        halt_paths(self.paths)
 
     def detach(self) -> None:
         """Close the data connections without calling them lost."""

@@ -2,12 +2,16 @@
 
 import os
 import socket
+import threading
 import time
 
 import pytest
+import structlog
 
 from pycolo.core import Comparator, Rewriter
 from pycolo.link.codec import MessageType
+from pycolo.node.datapath import halt_paths
+from pycolo.node.nopath import NoPath
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from support.nodes import wait_for
@@ -150,6 +154,42 @@ def test_descriptors_may_come_back_under_the_same_number(primary):
             assert primary.lost.get(timeout=10)
         else:
             primary.tell(primary.path.detach)
+
+
+def test_a_halted_path_has_ended_its_batch(primary):
+    """The node says that it resigns as soon as `halt_paths` returns: no frame may follow."""
+    busy, may_end = threading.Event(), threading.Event()
+
+    def batch_of_a_thread_without_cpu_time():
+        busy.set()
+        assert may_end.wait(20)
+
+    primary.path.post(batch_of_a_thread_without_cpu_time)
+    assert busy.wait(20)
+    halting = threading.Thread(target=halt_paths, args=([primary.path, NoPath()],))
+    halting.start()
+    halting.join(LOOK_S)
+    assert halting.is_alive()
+    may_end.set()
+    halting.join(20)
+    assert not halting.is_alive()
+    primary.path.join(20)
+    assert not primary.path.is_alive()
+
+
+def test_a_path_that_hangs_is_waited_for_within_bounds(primary, monkeypatch):
+    monkeypatch.setattr("pycolo.node.datapath.HALT_S", 0.01)
+    may_end = threading.Event()
+    primary.path.post(lambda: may_end.wait(20))
+    with structlog.testing.capture_logs() as said:
+        halt_paths([primary.path])
+    may_end.set()
+    assert [entry["log_level"] for entry in said] == ["warning"]
+
+
+def test_paths_that_have_ended_are_not_waited_for(primary):
+    primary.path.stop()
+    halt_paths([primary.path])
 
 
 def test_stopping_closes_streams_and_link(primary):

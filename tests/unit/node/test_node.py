@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
@@ -50,6 +51,11 @@ class FakePath:
 
     def post(self, action):
         action()
+
+    def ask(self, question):
+        answer = Future()
+        answer.set_result(question())
+        return answer
 
     def __getattr__(self, name):
         def record(*arguments):

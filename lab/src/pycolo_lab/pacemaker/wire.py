@@ -1,10 +1,11 @@
 """Which host's guest is on the LAN, as the wire shows it: the frames with the guest's address, per cable."""
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from time import monotonic_ns
+from time import monotonic_ns, time_ns
 from typing import Final, NamedTuple
 
 from pyroute2 import IPRoute
@@ -17,6 +18,11 @@ ETH_P_ALL: Final = 3
 INCOMING: Final = frozenset({0, 1, 2, 3})
 """linux/if_packet.h: PACKET_HOST, _BROADCAST, _MULTICAST, _OTHERHOST; 4 is what leaves to the host."""
 
+SO_TIMESTAMPNS: Final = 35
+"""asm-generic/socket.h; the stamp's type in the ancillary data, too."""
+
+STAMP: Final = struct.Struct("@qq")
+STAMP_ROOM: Final = socket.CMSG_SPACE(STAMP.size)
 
 BRIDGED_NS: Final = 50_000_000
 
@@ -49,6 +55,7 @@ class Wire:
         for letter, cable in cables.items():
             with cable.namespace.entered():
                 watcher = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+                watcher.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
                 if cable.interface:
                     watcher.bind((cable.interface, 0))
             self._sockets.append(watcher)
@@ -57,11 +64,11 @@ class Wire:
     def _watch(self, letter: str, watcher: socket.socket, carries: Callable[[str], bool]) -> None:
         while True:
             try:
-                frame, address = watcher.recvfrom(14)
+                frame, ancillary, _, address = watcher.recvmsg(14, STAMP_ROOM)
             except OSError:
                 return
             if address[2] in INCOMING and frame[6:12] == self._mac and carries(address[0]):
-                self._frames.append((monotonic_ns(), letter))
+                self._frames.append((arrived_ns(ancillary), letter))
 
     def turns(self, since_ns: int) -> list[Turn]:
         """Who served since then, in order."""
@@ -94,6 +101,20 @@ class Bridged:
                 self._is_bridged = bool(found) and found[0].get("master") == index_of(netlink, BRIDGE)
             self._asked_ns = monotonic_ns()
         return self._is_bridged
+
+
+def arrived_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """When the kernel had the frame, by the monotonic clock.
+
+    The watching threads of the two hosts get CPU time when they do: by the times at which they see their frames, hosts
+    seem to serve at once that have not.
+    """
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+            seconds, nanoseconds = STAMP.unpack(data)
+            age_ns: int = time_ns() - seconds * 1_000_000_000 - nanoseconds
+            return monotonic_ns() - age_ns
+    return monotonic_ns()
 
 
 def turns_of(frames: Iterable[tuple[int, str]]) -> list[Turn]:

@@ -1,12 +1,23 @@
 """What the wire shows: which host served when, and for how long none did."""
 
+import socket
+import time
 from pathlib import Path
+from time import monotonic_ns
 
 import pytest
 from pyroute2 import IPRoute
 
 from pycolo_lab.namespaces import Namespace
-from pycolo_lab.pacemaker.wire import Bridged, Turn, handover_ms, turns_of
+from pycolo_lab.pacemaker.wire import (
+    SO_TIMESTAMPNS,
+    STAMP_ROOM,
+    Bridged,
+    Turn,
+    arrived_ns,
+    handover_ms,
+    turns_of,
+)
 from pycolo_lab.topology import index_of
 
 
@@ -32,6 +43,18 @@ def test_frames_are_in_the_order_of_their_times_whichever_thread_saw_them():
 def test_the_time_without_service_is_between_the_last_frame_and_the_first():
     assert handover_ms(turns_of(frames("aa    bb"))) == 5
     assert handover_ms(turns_of(frames("aaaa"))) is None
+
+
+def test_a_frame_counts_from_when_the_kernel_had_it():
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with left, right:
+        right.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        left.send(b"frame")
+        sent_ns = monotonic_ns()
+        time.sleep(0.05)  # the watching thread has no CPU time
+        _, ancillary, _, _ = right.recvmsg(14, STAMP_ROOM)
+    assert arrived_ns(ancillary) < sent_ns + 25_000_000
+    assert arrived_ns([]) > sent_ns
 
 
 @pytest.mark.namespaces
