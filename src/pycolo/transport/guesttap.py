@@ -19,7 +19,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from pycolo.core import FrameFd, TapFd
 from pycolo.errors import ConnectError
@@ -27,6 +27,8 @@ from pycolo.transport.ports import bypass_queue, check_there, opening, packet_so
 from pycolo.transport.portspec import PortSpec
 from pycolo.transport.tapinterface import TapInterface
 from pycolo.wire.buffers import Buffer
+
+T = TypeVar("T")
 
 _QUIET_S: Final = 0.0005
 _QUIET_ATTEMPTS: Final = 40
@@ -120,23 +122,26 @@ class GuestTap:
 
     def is_input_read(self) -> bool:
         """Whether the guest has read all that was sent. Raises `ConnectError`."""
-        return self._read_by_guest() == self.tap.sent
+        return self._unless_gone(self._read_by_guest, self.tap.sent) == self.tap.sent
 
     def is_output_read(self) -> bool:
         """Whether all that the guest has sent was read, as far as the socket had room for it. Raises `ConnectError`."""
-        if self._is_gone:
-            return True
-        _, drops = self._interface.socket_counts()
-        return self._interface.rx_packets() - self._rx_before == self.got + drops
+
+        def is_read() -> bool:
+            _, drops = self._interface.socket_counts()
+            return self._interface.rx_packets() - self._rx_before == self.got + drops
+
+        return self._is_gone or self._unless_gone(is_read, True)
 
     @property
     def strayed(self) -> str | None:
         """Why the counts of the input cannot be trusted until the next `purge`. Raises `ConnectError`."""
-        if self.tap.read_by_guest < 0 and self._is_gone:
+        read = self._unless_gone(self._read_by_guest, -1)
+        if read < 0:
             return None
         if foreign := self.frames.foreign - self._foreign_before:
             return f"{self.name}: {foreign} frames of others were sent on it"
-        if (more := self._read_by_guest() - self.tap.sent) > 0:
+        if (more := read - self.tap.sent) > 0:
             return f"{self.name}: {more} frames more were read from it than this node has sent"
         return None
 
@@ -144,6 +149,15 @@ class GuestTap:
     def _is_gone(self) -> bool:
         """A packet socket loses its interface when that is deleted."""
         return self._may_go and not self._sock.getsockname()[0]
+
+    def _unless_gone(self, question: Callable[[], T], otherwise: T) -> T:
+        """A QEMU may end in the midst of each: `otherwise`, when its tap has gone with it."""
+        try:
+            return question()
+        except ConnectError:
+            if self._is_gone:
+                return otherwise
+            raise
 
     def _read_by_guest(self) -> int:
         count = self.tap.read_by_guest
@@ -156,6 +170,9 @@ class GuestTap:
 
         From the first one on, frames of others are noticed. Takes a millisecond.
         """
+        return self._unless_gone(self._empty, 0)
+
+    def _empty(self) -> int:
         self.tap.forget_begun()
         sent = self.tap.sent
         if self._interface.is_tap:
@@ -183,9 +200,12 @@ class GuestTap:
         def counts() -> tuple[int, int]:
             return self._interface.rx_packets(), self._interface.socket_counts()[0]
 
-        _quiet(counts)
-        counted, seen = counts()
-        self._rx_before = counted - (seen - self.frames.foreign)
+        def recount() -> None:
+            _quiet(counts)
+            counted, seen = counts()
+            self._rx_before = counted - (seen - self.frames.foreign)
+
+        self._unless_gone(recount, None)
 
     def forget_begun(self) -> None:
         """A frame of which the tap took some segments is not offered any further: the guest's state was replaced."""
