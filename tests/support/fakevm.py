@@ -61,8 +61,8 @@ def calm(number, frame):
     probe.__defaults__ = (10.0,)
 
 def die_at(place):
-    from pycolo.vm.guest import VmGuest
-    on_step = VmGuest._on_step
+    from pycolo.vm.planrunner import PlanRunner
+    on_step = PlanRunner._on_step
 
     def step(guest, run):
         on_step(guest, run)
@@ -70,7 +70,7 @@ def die_at(place):
         if task is not None and (run.plan.name + " " + task.does) == place:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    VmGuest._on_step = step
+    PlanRunner._on_step = step
 
 signal.signal(signal.SIGUSR1, hasten)
 signal.signal(signal.SIGUSR2, calm)
