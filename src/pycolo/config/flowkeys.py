@@ -44,7 +44,7 @@ def networks() -> Key:
 
 def pattern() -> Key:
     """A mask's pattern."""
-    expected = r"a pattern such as 'Date: [^\r\n]{29}\r\n'"
+    expected = "a pattern such as 'id=[0-9a-f]{16}'"
 
     def read(value: object) -> str:
         if not isinstance(value, str):
