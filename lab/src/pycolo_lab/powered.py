@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +40,7 @@ class PoweredHost:
         self._first_words = ["sh", str(script), letter, str(directory), *words]
         self._unshare: subprocess.Popen[bytes] | None = None
         self._first = 0
+        self._dying = threading.Lock()
 
     @property
     def is_on(self) -> bool:
@@ -66,16 +69,18 @@ class PoweredHost:
         self._first = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
     def die(self) -> None:
-        """All its processes at once."""
-        if self._unshare is None:
-            return
-        if self.is_on and self._first:
-            os.kill(self._first, signal.SIGKILL)
-        while self._unshare.poll() is None:
-            # A command that was broken off leaves a process that only this one can see off, and the host's end waits.
-            reap_strangers()
-            time.sleep(POLL_S)
-        self._unshare = None
+        """All its processes at once. The power switch may ask for it while the laboratory ends it."""
+        with self._dying:
+            if self._unshare is None:
+                return
+            if self.is_on and self._first:
+                with suppress(ProcessLookupError):
+                    os.kill(self._first, signal.SIGKILL)
+            while self._unshare.poll() is None:
+                # A command that was broken off leaves a process that only this one sees off: the host's end waits.
+                reap_strangers()
+                time.sleep(POLL_S)
+            self._unshare = None
 
     def command(self, *words: str) -> list[str]:
         """The words of a command that does that inside."""

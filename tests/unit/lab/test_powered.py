@@ -1,6 +1,7 @@
 """A host with processes of its own."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def test_what_runs_on_a_host_ends_with_its_first_process(host):
     assert host.ended("true") is None
     assert not host.lives(1)
     assert host.run("echo", "on") == ""
+
+
+def test_a_host_that_two_switch_off_at_once_is_off(host):
+    """The power switch, whose thread carries out what a node orders, and the laboratory's end."""
+    host.boot()
+    with ThreadPoolExecutor(8) as pool:
+        for ended in [pool.submit(host.die) for _ in range(8)]:
+            ended.result(20)
+    assert not host.is_on
 
 
 def test_a_host_that_boots_again_has_its_disk_and_an_empty_run(host):
