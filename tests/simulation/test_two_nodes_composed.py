@@ -11,6 +11,7 @@ Laws: never do both serve. When nothing is broken any more, the pair is whole ag
 import asyncio
 import os
 import random
+from concurrent.futures import Future
 
 import pytest
 
@@ -148,6 +149,11 @@ class Path:
 
     def post(self, action):
         action()
+
+    def ask(self, question):
+        answer = Future()
+        answer.set_result(question())
+        return answer
 
     def halt(self):
         self.is_halted = True
