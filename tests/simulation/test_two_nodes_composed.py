@@ -11,7 +11,6 @@ Laws: never do both serve. When nothing is broken any more, the pair is whole ag
 import asyncio
 import os
 import random
-from concurrent.futures import Future
 
 import pytest
 
@@ -22,6 +21,7 @@ from pycolo.failover.pairstates import Role as PairRole
 from pycolo.link.codec import Channel, GoodbyeReason
 from pycolo.link.hello import Hello, Role, Welcome
 from pycolo.node.decider import Decider
+from pycolo.node.nopath import NoPath
 from pycolo.node.options import NodeOptions
 from pycolo.node.ownside import dials
 from pycolo.node.roles import put_together
@@ -139,21 +139,13 @@ class Data(LinkSocket):
         """Nothing follows."""
 
 
-class Path:
-    """A guest's data path."""
+class Path(NoPath):
+    """A guest's data path: what is posted is done at once."""
 
     def __init__(self, on_take_over):
         self.is_halted = self.has_taken_over = False
         self.attached = None
         self._on_take_over = on_take_over
-
-    def post(self, action):
-        action()
-
-    def ask(self, question):
-        answer = Future()
-        answer.set_result(question())
-        return answer
 
     def halt(self):
         self.is_halted = True

@@ -29,6 +29,22 @@ def example() -> str:
 
 EXAMPLE = tomllib.loads(example())
 
+WITHOUT_CARDS = """
+pair = "vm1"
+role = "secondary"
+state = "/s"
+[link]
+listen = "[fd00::1]:9000"
+peer = "host-b.example:9000"
+insecure = true
+[qemu]
+qmp = "/q"
+directory = "/d"
+[control]
+socket = "/c"
+"""
+"""The keys that are required, but for the cards'."""
+
 
 def changed(changes: dict[str, Any]) -> str:
     """The example with other values, by path; None takes a key or a table out."""

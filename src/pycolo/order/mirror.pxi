@@ -50,7 +50,7 @@ cdef class Mirror:
         return bytes(piece)
 
     def forget(self):
-        """There is nobody to mirror to."""
+        """There is no secondary to mirror to."""
         cdef int row
         while self.oldest != _NONE:
             row = self.oldest

@@ -97,7 +97,7 @@ class Interference:
             tell()
 
     def forget(self) -> None:
-        """The guest runs, or is nobody's to look after any more."""
+        """The guest runs, or is not looked after any more."""
         self._cancel()
         self._findings.keep_meddling([])
 

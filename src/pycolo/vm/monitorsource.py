@@ -30,7 +30,7 @@ class MonitorSource(Protocol):
         """A connected monitor. Raises `ConnectError`, `PeerError`."""
 
     async def taps(self) -> Mapping[str, str]:
-        """Netdev → interface, where somebody else than QEMU knows it. Empty, when nobody can be asked."""
+        """Netdev → interface, where another program than QEMU knows it. Empty, when none can be asked."""
 
     def pid(self) -> int:
         """The process behind the monitor that was opened; 0: unknown. Blocks."""

@@ -3,21 +3,8 @@
 import pytest
 
 from pycolo.config import CardOptions, ConfigFileError, PairConfig, describe, parse
+from support.configs import WITHOUT_CARDS
 
-FILE = """
-pair = "vm1"
-role = "secondary"
-state = "/s"
-[link]
-listen = "[fd00::1]:9000"
-peer = "host-b.example:9000"
-insecure = true
-[qemu]
-qmp = "/q"
-directory = "/d"
-[control]
-socket = "/c"
-"""
 CARDS = """
 [[card]]
 netdev = "hn0"
@@ -40,14 +27,14 @@ def errors_of(text: str) -> list[str]:
 
 
 def test_cards_are_read_in_their_order() -> None:
-    assert read(FILE + CARDS).card == (
+    assert read(WITHOUT_CARDS + CARDS).card == (
         CardOptions(netdev="hn0", bridge="br0"),
         CardOptions(netdev="hn1", tap="vnet1", vlan=12),
     )
 
 
 def test_what_describe_writes_has_the_same_cards() -> None:
-    found = read(FILE + CARDS)
+    found = read(WITHOUT_CARDS + CARDS)
     assert "[[card]]" in describe(found)
     assert read(describe(found)) == found
 
@@ -90,7 +77,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("more", "said"), WRONG)
 def test_what_is_wrong_is_one_line(more: str, said: str) -> None:
-    assert errors_of(FILE + more) == said.split("\n")
+    assert errors_of(WITHOUT_CARDS + more) == said.split("\n")
 
 
 @pytest.mark.parametrize("text", ["", "pair = 'vm1'", "card = []"])
@@ -102,20 +89,22 @@ def test_a_file_that_has_next_to_nothing_is_told_of_cards_too(text: str) -> None
 
 @pytest.mark.parametrize("cards", ["", CARDS])
 def test_a_file_of_an_earlier_version_is_told_what_to_write(cards: str) -> None:
-    old = FILE.replace("[qemu]", '[qemu]\nnetdev = "hn0"') + cards
+    old = WITHOUT_CARDS.replace("[qemu]", '[qemu]\nnetdev = "hn0"') + cards
     line, *others = errors_of(old)
     assert line.startswith("qemu.netdev: expected a table [[card]] with this netdev, and its bridge")
     assert all(other.startswith("card: expected a table [[card]]") for other in others)
-    (line,) = errors_of(FILE + "[network]\nserve = ['true']\nretire = ['true']")
+    (line,) = errors_of(WITHOUT_CARDS + "[network]\nserve = ['true']\nretire = ['true']")
     assert line.startswith("card: expected a table [[card]]")
 
 
 def test_commands_for_the_rest_may_stand_beside_cards() -> None:
-    found = read(FILE + CARDS + "[network]\nserve = ['ip', 'route', 'add', 'x']\nretire = ['ip', 'route', 'del', 'x']")
+    found = read(
+        WITHOUT_CARDS + CARDS + "[network]\nserve = ['ip', 'route', 'add', 'x']\nretire = ['ip', 'route', 'del', 'x']"
+    )
     assert found.network.serve[2] == "add"
 
 
 def test_a_key_of_a_card_elsewhere_is_told_where_it_belongs() -> None:
-    assert errors_of(FILE.replace("[control]", '[control]\nbridge = "br0"') + CARDS) == [
+    assert errors_of(WITHOUT_CARDS.replace("[control]", '[control]\nbridge = "br0"') + CARDS) == [
         "control.bridge: expected a key that exists here (it belongs into [[card]]), found an unknown key"
     ]

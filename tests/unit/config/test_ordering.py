@@ -5,21 +5,9 @@ import pytest
 from pycolo.config import ConfigFileError, PairConfig, describe, parse
 from pycolo.config.ordering import tuner
 from pycolo.order.tuner import Mode
+from support.configs import WITHOUT_CARDS
 
-FILE = """
-pair = "vm1"
-role = "secondary"
-state = "/s"
-[link]
-listen = "[fd00::1]:9000"
-peer = "host-b.example:9000"
-insecure = true
-[qemu]
-qmp = "/q"
-directory = "/d"
-[control]
-socket = "/c"
-[[card]]
+FILE = f"""{WITHOUT_CARDS}[[card]]
 netdev = "hn0"
 bridge = "br0"
 """

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
@@ -16,6 +15,7 @@ from pycolo.link.hello import Hello, Role, Welcome
 from pycolo.link.orders import Order, decode_order, encode_order
 from pycolo.node.decider import Decider
 from pycolo.node.linksides import ListeningSide
+from pycolo.node.nopath import NoPath
 from pycolo.node.options import NodeOptions
 from pycolo.node.roles import put_together
 from pycolo.transport.controlchannel import (
@@ -49,13 +49,8 @@ class FakePath:
     def __init__(self):
         self.done = []
 
-    def post(self, action):
-        action()
-
-    def ask(self, question):
-        answer = Future()
-        answer.set_result(question())
-        return answer
+    post = NoPath.post
+    ask = NoPath.ask
 
     def __getattr__(self, name):
         def record(*arguments):

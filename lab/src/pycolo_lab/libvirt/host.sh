@@ -40,5 +40,5 @@ if [ -n "$ROOT" ]; then
     for path in /etc/passwd /etc/group; do mount --bind "$path" "$ROOT$path"; done
 fi
 : >/run/booted
-# Whoever has lost its parent is this process's child; libvirt waits until a QEMU that has ended is gone.
+# A process that has lost its parent is this one's child; libvirt waits until a QEMU that has ended is gone.
 exec env --ignore-signal=CHLD sleep infinity

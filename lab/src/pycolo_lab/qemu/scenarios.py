@@ -387,7 +387,7 @@ SCENARIOS: Final = (
             ("pgbench", "transactions of four clients (PostgreSQL)"),
             ("redis", "INCR of six clients (redis)"),
             ("scp", "copies of 50 MB, there and back"),
-            ("ssh", "a session in which somebody types"),
+            ("ssh", "a session in which keys are typed"),
         )
     ),
     Scenario(

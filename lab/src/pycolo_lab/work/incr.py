@@ -95,7 +95,7 @@ def _work(work: Work, connections: list[Connection]) -> None:
         for one in () if ends else connections:
             if not one.asked_ns and now >= due[one]:
                 one.ask()
-        ends = ends or work.is_over()  # whoever has not been asked since is idle
+        ends = ends or work.is_over()  # a client that has not asked since is idle
         for file, _ in poll.poll(PAUSE_S):
             one = by_file[file]
             if one.hear():

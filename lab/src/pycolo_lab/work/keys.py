@@ -1,4 +1,4 @@
-"""Somebody types in an ssh session, and the law: the echo of each key comes, once and in order, in the same session.
+"""Keys are typed in an ssh session, and the law: the echo of each key comes, once and in order, in the same session.
 
 The terminal is the guest's, which echoes what is typed; the program there only reads.
 """

@@ -19,7 +19,7 @@ SSH_OPTIONS: Final = (
     *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
     *("-o", "LogLevel=ERROR", "-F", "none"),
 )
-"""The guest's host key is new with each image, and nobody is there to confirm it."""
+"""The guest's host key is new with each image, and there is no user to confirm it."""
 
 
 class WorkResult(msgspec.Struct):

@@ -135,7 +135,7 @@ END
 systemctl --quiet enable postgresql acpid guest-network guest-service guest-ready 2> /dev/null
 # The power button
 printf 'event=button/power.*\naction=/sbin/poweroff\n' > /etc/acpi/events/power
-# What would run at an hour of its own has no place in a guest whose load is measured, and what nobody asks for takes
+# What would run at an hour of its own has no place in a guest whose load is measured, and what is not asked for takes
 # its time at the boot.
 systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
     e2scrub_reap.service systemd-pstore.service getty@tty1.service getty-static.service serial-getty@ttyS0.service \
@@ -149,7 +149,7 @@ echo guest > /etc/hostname
 echo '127.0.0.1 localhost guest' > /etc/hosts
 systemd-machine-id-setup > /dev/null 2>&1
 
-# ── what nobody reads there ──
+# ── what is not read there ──
 
 apt-get clean
 find /var/lib/apt/lists -mindepth 1 -delete
