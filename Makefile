@@ -34,7 +34,7 @@ setup: $(VENV)/.package ## everything needed to run: .venv, pinned dependencies,
 demo: setup ## kill a host under real TCP connections and watch them go on (ARGS="--help" for options)
 	@$(BIN)/colo demo $(ARGS)
 
-demo-libvirt: setup ## a protected domain on two hosts with a real libvirtd each (ARGS="--list", "--libvirt 11.3")
+demo-libvirt: setup ## a protected domain on two hosts with a real libvirtd each (ARGS="--list", "--hold", "--libvirt 11.3")
 	@$(BIN)/colo lab libvirt $(ARGS)
 
 demo-pacemaker: setup ## the QEMU pair under a real corosync and Pacemaker (ARGS="--list", "--rounds 20")

@@ -216,12 +216,13 @@ def pacemaker(
 @lab.command(short_help="The same pair as a domain of two real libvirts.")
 @click.option("--scenario", "scenarios", multiple=True, metavar="NAME", help="Only this scenario; may be repeated.")
 @click.option("--list", "listing", is_flag=True, help="List the scenarios and exit.")
-@click.option("--rounds", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Rounds of each scenario.")
+@click.option("--rounds", type=click.IntRange(1, 1_000), help="Rounds of each scenario [default: 1].")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the random moments.")
 @click.option("--guest", type=click.Choice(("usual", "small")), default="usual", show_default=True,
               help="usual: as virt-install makes it, a q35 of 256 MiB; small: a pc of 98 MiB.")  # fmt: skip
 @click.option("--libvirt", "version", metavar="VERSION",
               help="11.3: Debian 13's, with its QEMU, fetched into build/lab [default: this machine's].")  # fmt: skip
+@click.option("--hold", is_flag=True, help="Run no scenario: leave a protected domain running, and say how to enter.")
 @click.option("--keep", is_flag=True, help="Copy logs and configurations to build/lab/last-libvirt.")
 @click.pass_context
 def libvirt(
@@ -229,10 +230,11 @@ def libvirt(
     *,
     scenarios: tuple[str, ...],
     listing: bool,
-    rounds: int,
+    rounds: int | None,
     seed: int,
     guest: str,
     version: str | None,
+    hold: bool,
     keep: bool,
 ) -> None:
     """Protect a domain on two hosts with a libvirtd each, and break or order what people break and order.
@@ -245,13 +247,16 @@ def libvirt(
 
     interruption = Interruption()
     interruption.watch()  # before the slow imports
+    from pycolo_lab.libvirt.options import LibvirtLabOptions  # noqa: PLC0415
     from pycolo_lab.libvirt.scenarios import SCENARIOS  # noqa: PLC0415
-    from pycolo_lab.libvirt.session import LibvirtLabOptions, run_libvirt_lab  # noqa: PLC0415
+    from pycolo_lab.libvirt.session import run_libvirt_lab  # noqa: PLC0415
 
     if listing:
         for scenario in SCENARIOS:
             click.echo(f"{scenario.name:<20} {scenario.text}")
         return
     require_output()
-    options = LibvirtLabOptions(scenarios=scenarios, rounds=rounds, seed=seed, guest=guest, libvirt=version, keep=keep)
+    options = LibvirtLabOptions(
+        scenarios=scenarios, rounds=rounds, seed=seed, guest=guest, libvirt=version, hold=hold, keep=keep
+    )
     ctx.exit(run_libvirt_lab(options, interruption))

@@ -9,5 +9,6 @@ where a user has it: `qemu:///system`, /etc/colo/vm1.toml, /var/lib/libvirt/imag
     truth                   what must be true on both hosts: domains, QEMUs, bridges
     stage                   all of it together
     scenarios, rounds       what happens when, and what must hold
+    held                    a pair that stands until the user ends it
     session                 one run from options to exit code
 """

@@ -137,6 +137,7 @@ def _start_again(pair: Pair, primary: Host) -> None:
 
 FAULTS: Final = (
     Fault("qemu-killed", "the primary's QEMU is killed", Outcome.MOVES, _kill_qemu, _nothing),
+    Fault("destroy", "virsh destroy on the primary's host", Outcome.MOVES, _order("destroy", NAME), _nothing),
     Fault("host-killed", "the primary's host dies: node, QEMU, libvirtd", Outcome.MOVES, _kill_host, _power_on),
     Fault("secondary-killed", "the secondary's QEMU is killed", Outcome.STAYS, _kill_secondary, _nothing),
     Fault(
@@ -164,6 +165,7 @@ FAULTS: Final = (
     Fault("save", "virsh save", Outcome.EITHER, _order("save", NAME, SAVED), _nothing),
     Fault("migrate", "virsh migrate to the other host is refused", Outcome.WHOLE, _migrate, _nothing),
     Fault("reboot", "the guest reboots", Outcome.REBOOTS, _tell("reboot"), _nothing),
+    Fault("reset", "virsh reset on the primary's host", Outcome.REBOOTS, _order("reset", NAME), _nothing),
     Fault("poweroff", "the guest switches itself off", Outcome.ENDS, _tell("poweroff"), _start_again),
     Fault("shutdown", "virsh shutdown presses the power button", Outcome.ENDS, _order("shutdown", NAME), _start_again),
 )

@@ -144,8 +144,7 @@ class Pair:
         if self.is_whole():
             return 0.0
         began = time.monotonic()
-        if self._lock.exists():
-            self._lock.rmdir()
+        self.may_fence_again()
         if not self._is_asked:
             self.until_linked()
             host = self.serving()
@@ -155,6 +154,11 @@ class Pair:
             self._is_asked = True
         self.until("the pair did not become protected", self.is_whole, PROTECT_S)
         return time.monotonic() - began
+
+    def may_fence_again(self) -> None:
+        """Once the fault before has been repaired."""
+        if self._lock.exists():
+            self._lock.rmdir()
 
     def make_checkpoints(self, primary: Host, count: int) -> None:
         """So many, one after another. Raises `LabError` when they are not made."""

@@ -34,6 +34,7 @@ class Round:
         self._number = number
         self._rng = random.Random(f"{seed} {fault.name} {number}")
         self._facts = RoundFacts(scenario=fault.name, broken=[])
+        self._counted = 0
 
     def play(self) -> RoundFacts:
         """What did not hold is in the facts."""
@@ -60,6 +61,7 @@ class Round:
             at_ns = time.monotonic_ns()
             if ends:
                 witnesses.abandon()
+                self._counted = self._stage.count() or 0
             facts.notes += fault.strike(pair, primary, self._rng)
             self._follow(primary, witnesses)
             settled_ns = time.monotonic_ns()
@@ -82,7 +84,7 @@ class Round:
                 return
             case Outcome.REBOOTS:
                 self._watch_whole(primary)
-                pair.until("the guest did not start again", self._stage.guest_answers, BOOTED_S)
+                pair.until("the guest did not start again", self._has_begun_anew, BOOTED_S)
             case Outcome.WHOLE:
                 self._watch_whole(primary)
                 witnesses.until_answered()
@@ -108,6 +110,10 @@ class Round:
             if status is not None and status["state"] not in (*SERVING, "protected"):
                 self._facts.notes.append(f"the primary's node said {status['state']}")
             self._stage.rest(0.2)
+
+    def _has_begun_anew(self) -> bool:
+        counted = self._stage.count()
+        return counted is not None and counted < self._counted
 
     def _has_ended(self) -> bool:
         return all(host.qemu_pid == 0 for host in self._stage.hosts.values())

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from pycolo_lab.errors import LabError, LabUsageError
+from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import Interruption
 from pycolo_lab.libvirt.facts import RoundFacts
+from pycolo_lab.libvirt.held import hold
+from pycolo_lab.libvirt.options import LibvirtLabOptions, check_options
 from pycolo_lab.libvirt.pair import Pair
 from pycolo_lab.libvirt.plain import play_plain
-from pycolo_lab.libvirt.releases import OTHERS, Release, find_release, needed
+from pycolo_lab.libvirt.releases import Release, find_release, needed
 from pycolo_lab.libvirt.rounds import Round
 from pycolo_lab.libvirt.scenarios import Scenario, choose
 from pycolo_lab.libvirt.stage import MACHINES, LibvirtStage
@@ -29,24 +29,10 @@ SYSTEMD: Final = Path("/run/systemd/system")
 WIDTHS: Final = "{:<20} {:>7} {:>5} {:>9} {:>10} {:>8}"
 
 
-class LibvirtLabOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """One run."""
-
-    scenarios: tuple[str, ...] = ()
-    rounds: int = 1
-    guest: str = "usual"
-    libvirt: str | None = None
-    """A version in `OTHERS`; None: this machine's."""
-    seed: int = 1
-    """Of random moments."""
-    keep: bool = False
-
-
 def run_libvirt_lab(options: LibvirtLabOptions, interruption: Interruption) -> int:
     """Run it in its own namespaces and return the exit code. Raises `LabError`."""
     scenarios = choose(options.scenarios)
-    if options.libvirt not in (None, *OTHERS):
-        raise LabUsageError(f"--libvirt {options.libvirt}: not one of {', '.join(OTHERS)}")
+    check_options(options)
     if os.geteuid() != 0 or not is_machine_root():
         raise LabError("the libvirt laboratory needs root: libvirtd gives QEMU to another user")
     missing = missing_of(needed(options.libvirt))
@@ -99,9 +85,11 @@ class _Session:
         found = []
         try:
             stage.build()
+            if self._options.hold:
+                hold(players.pair, outer_pid, release.inside)
             for scenario in self._scenarios:
                 say(f"{scenario.name}: {scenario.text}")
-                for number in range(1, self._options.rounds + 1):
+                for number in range(1, (self._options.rounds or 1) + 1):
                     found.append(players.play(scenario, number))
                     say(f"  round {number}: {round_line(found[-1])}")
         finally:
@@ -127,11 +115,16 @@ class _Players:
         """One round of it."""
         if scenario.fault is None:
             return play_plain(self._stage, number)
+        return Round(self.pair, scenario.fault, number, self._seed).play()
+
+    @property
+    def pair(self) -> Pair:
+        """Both nodes, started when they are not."""
         if self._pair is None:
             self._stage.ensure_domain(Host.A)
             self._pair = Pair(self._stage)
             self._pair.build()
-        return Round(self._pair, scenario.fault, number, self._seed).play()
+        return self._pair
 
     def close(self) -> None:
         """Nothing is protected any more."""

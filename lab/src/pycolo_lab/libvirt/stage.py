@@ -26,6 +26,8 @@ DISK_BYTES: Final = 2 << 30
 
 BOOTED_S: Final = 90.0
 ACCEPT_S: Final = 2.0
+COUNT_S: Final = 5.0
+COUNT_BYTES: Final = 100
 POLL_S: Final = 0.1
 UNTIL_S: Final = 30.0
 
@@ -97,6 +99,19 @@ class LibvirtStage:
         with self.network.client.entered(), socket.socket() as connection:
             connection.settimeout(ACCEPT_S)
             return connection.connect_ex((GUEST_ADDRESS, PORT)) == 0
+
+    def count(self) -> int | None:
+        """How many questions the guest has counted since it started, with this one; None: it does not answer."""
+        try:
+            with self.network.client.entered():
+                connection = socket.create_connection((GUEST_ADDRESS, PORT), ACCEPT_S)
+            with connection:
+                connection.settimeout(COUNT_S)
+                connection.sendall(b"count looked\n")
+                said = connection.recv(COUNT_BYTES).split()
+            return int(said[0]) if said else None
+        except OSError:
+            return None
 
     def wrong(self, serving: Host | None, *, is_protected: bool) -> list[str]:
         """What is not as it must be on the hosts that are on, see `truth`."""
