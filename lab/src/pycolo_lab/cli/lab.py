@@ -218,8 +218,9 @@ def pacemaker(
 @click.option("--list", "listing", is_flag=True, help="List the scenarios and exit.")
 @click.option("--rounds", type=click.IntRange(1, 1_000), help="Rounds of each scenario [default: 1].")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the random moments.")
-@click.option("--guest", type=click.Choice(("usual", "small")), default="usual", show_default=True,
-              help="usual: as virt-install makes it, a q35 of 256 MiB; small: a pc of 98 MiB.")  # fmt: skip
+@click.option("--guest", type=click.Choice(("usual", "small", "debian")), default="usual", show_default=True,
+              help="usual: as virt-install makes it, a q35 of 256 MiB; small: a pc of 98 MiB; debian: as usual, with "
+              "512 MiB, and a Debian with nginx, redis, PostgreSQL and sshd on a writable disk.")  # fmt: skip
 @click.option("--libvirt", "version", metavar="VERSION",
               help="11.3: Debian 13's, with its QEMU, fetched into build/lab [default: this machine's].")  # fmt: skip
 @click.option("--hold", is_flag=True, help="Run no scenario: leave a protected domain running, and say how to enter.")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
+from pycolo_lab.guest_server import PORT
 from pycolo_lab.qemu.topology import GUEST_MAC
 
 NAME: Final = "vm1"
@@ -25,6 +26,12 @@ class Domain(NamedTuple):
     vcpus: int
     has_disk: bool = False
     """A writable qcow2."""
+    disk_source: Path | None = None
+    """What is on it at first; None: nothing."""
+    ports: tuple[int, ...] = (PORT,)
+    """TCP ports of all that is there once it has started."""
+    boot_s: float = 90.0
+    """For its start, and for its end, on a busy machine."""
     is_small: bool = False
     """Without what virt-install adds unasked: a display, USB, a balloon …"""
     accelerator: str = "tcg"

@@ -14,6 +14,8 @@ class Judged(msgspec.Struct, kw_only=True):
     """Acknowledged by the guest's disk; 0 without a disk."""
     gap_ms: float | None
     """The longest time around the fault in which no client got an answer."""
+    notes: list[str]
+    """What the work was that a client has done."""
 
 
 class RoundFacts(msgspec.Struct, kw_only=True):
@@ -38,5 +40,6 @@ class RoundFacts(msgspec.Struct, kw_only=True):
     def take(self, judged: Judged) -> None:
         """What the clients have seen belongs to the round."""
         self.broken += judged.broken
+        self.notes += judged.notes
         self.connections, self.lost, self.answers = judged.connections, judged.lost, judged.answers
         self.lines, self.gap_ms = judged.lines, judged.gap_ms

@@ -19,7 +19,6 @@ MOMENT_S: Final = 3.0
 """Random moments are within so long."""
 
 AWAY_S: Final = 1.0
-BOOTED_S: Final = 90.0
 SAVED: Final = "/var/lib/libvirt/saved"
 
 
@@ -135,8 +134,10 @@ def _start_again(pair: Pair, primary: Host) -> None:
     pair.stage.start_domain(primary)
 
 
+QEMU_KILLED: Final = Fault("qemu-killed", "the primary's QEMU is killed", Outcome.MOVES, _kill_qemu, _nothing)
+
 FAULTS: Final = (
-    Fault("qemu-killed", "the primary's QEMU is killed", Outcome.MOVES, _kill_qemu, _nothing),
+    QEMU_KILLED,
     Fault("destroy", "virsh destroy on the primary's host", Outcome.MOVES, _order("destroy", NAME), _nothing),
     Fault("host-killed", "the primary's host dies: node, QEMU, libvirtd", Outcome.MOVES, _kill_host, _power_on),
     Fault("secondary-killed", "the secondary's QEMU is killed", Outcome.STAYS, _kill_secondary, _nothing),

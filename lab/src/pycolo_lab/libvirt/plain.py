@@ -42,7 +42,7 @@ def _play(stage: LibvirtStage, number: int, facts: RoundFacts) -> None:
     witnesses.until_answered()
     facts.take(witnesses.end(at_ns, time.monotonic_ns()))
     host.virsh("shutdown", NAME)
-    stage.until("the guest does not switch itself off", lambda: host.domains() == {NAME: "shut off"})
+    stage.until("the guest does not switch itself off", lambda: host.domains() == {NAME: "shut off"}, stage.boot_s)
     _expect(stage, facts, "after shutdown", None)
 
 

@@ -17,8 +17,6 @@ from pycolo_lab.qemu.stage import SERVING, are_whole
 WARM_S: Final = 1.5
 AFTER_S: Final = 2.0
 SERVED_S: Final = 40.0
-ENDED_S: Final = 60.0
-BOOTED_S: Final = 120.0
 
 CHECKPOINTS: Final = 2
 """Made after something that the pair survives: it is whole, and not only said to be."""
@@ -27,11 +25,13 @@ CHECKPOINTS: Final = 2
 class Round:
     """One round; `play` once."""
 
-    def __init__(self, pair: Pair, fault: Fault, number: int, seed: int) -> None:
+    def __init__(self, pair: Pair, fault: Fault, number: int, seed: int, work: str | None = None) -> None:
+        """`work`: what a client does besides, see `pycolo_lab.work`."""
         self._pair = pair
         self._stage = pair.stage
         self._fault = fault
         self._number = number
+        self._work = work
         self._rng = random.Random(f"{seed} {fault.name} {number}")
         self._facts = RoundFacts(scenario=fault.name, broken=[])
         self._counted = 0
@@ -54,7 +54,8 @@ class Round:
             raise LabError(f"no host serves: {pair.account()}")
         self._expect("before", primary)
         ends = fault.outcome in (Outcome.ENDS, Outcome.REBOOTS)
-        witnesses = Witnesses(self._stage, f"{fault.name}-{self._number}", has_disk=self._stage.has_disk)
+        name = f"{self._work or fault.name}-{self._number}"
+        witnesses = Witnesses(self._stage, name, has_disk=self._stage.has_disk, work=self._work)
         try:
             self._stage.rest(WARM_S)
             witnesses.until_answered()
@@ -79,12 +80,12 @@ class Round:
         pair, fault, facts = self._pair, self._fault, self._facts
         match fault.outcome:
             case Outcome.ENDS:
-                pair.until("the guest has not ended on both hosts", self._has_ended, ENDED_S)
+                pair.until("the guest has not ended on both hosts", self._has_ended, self._stage.boot_s)
                 self._expect("after the guest ended", None)
                 return
             case Outcome.REBOOTS:
                 self._watch_whole(primary)
-                pair.until("the guest did not start again", self._has_begun_anew, BOOTED_S)
+                pair.until("the guest did not start again", self._has_begun_anew, self._stage.boot_s)
             case Outcome.WHOLE:
                 self._watch_whole(primary)
                 witnesses.until_answered()

@@ -8,6 +8,7 @@ from typing import Final
 
 from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import Interruption
+from pycolo_lab.libvirt.domain import Domain
 from pycolo_lab.libvirt.facts import RoundFacts
 from pycolo_lab.libvirt.held import hold
 from pycolo_lab.libvirt.options import LibvirtLabOptions, check_options
@@ -16,13 +17,15 @@ from pycolo_lab.libvirt.plain import play_plain
 from pycolo_lab.libvirt.releases import Release, find_release, needed
 from pycolo_lab.libvirt.rounds import Round
 from pycolo_lab.libvirt.scenarios import Scenario, choose
-from pycolo_lab.libvirt.stage import MACHINES, LibvirtStage
+from pycolo_lab.libvirt.stage import DEBIAN, MACHINES, LibvirtStage
 from pycolo_lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
 from pycolo_lab.processes import Host
-from pycolo_lab.qemu.image import Image, ensure_image, keep_files
+from pycolo_lab.qemu.debian import ensure as ensure_debian
+from pycolo_lab.qemu.image import Image, cache_directory, ensure_image, keep_files
 from pycolo_lab.qemu.machine import probed_accelerator
 from pycolo_lab.qemu.programs import Programs, missing_of, packages_of, say
 from pycolo_lab.qemu.topology import Network
+from pycolo_lab.work.kinds import WORKS
 
 SYSTEMD: Final = Path("/run/systemd/system")
 
@@ -31,7 +34,8 @@ WIDTHS: Final = "{:<20} {:>7} {:>5} {:>9} {:>10} {:>8}"
 
 def run_libvirt_lab(options: LibvirtLabOptions, interruption: Interruption) -> int:
     """Run it in its own namespaces and return the exit code. Raises `LabError`."""
-    scenarios = choose(options.scenarios)
+    is_debian = options.guest == DEBIAN
+    scenarios = choose(options.scenarios, has_services=is_debian)
     check_options(options)
     if os.geteuid() != 0 or not is_machine_root():
         raise LabError("the libvirt laboratory needs root: libvirtd gives QEMU to another user")
@@ -43,10 +47,19 @@ def run_libvirt_lab(options: LibvirtLabOptions, interruption: Interruption) -> i
         )
     programs = Programs(interruption)
     release = find_release(options.libvirt, programs)
+    if not options.hold:
+        programs.require(
+            program for scenario in scenarios if scenario.work for program in WORKS[scenario.work].programs
+        )
     image = ensure_image(programs)
+    domain = MACHINES[options.guest]
+    if is_debian:
+        debian = ensure_debian(cache_directory(), programs)
+        image = image._replace(kernel=debian.kernel, initramfs=debian.initramfs)
+        domain = domain._replace(disk_source=debian.disk)
 
     def perform(directory: Path) -> int:
-        session = _Session(options, scenarios, interruption, image, release, directory)
+        session = _Session(options, scenarios, interruption, domain, image, release, directory)
         return run_with_own_pids(session.perform, interruption)
 
     return run_isolated(perform, interruption)
@@ -58,6 +71,7 @@ class _Session:
         options: LibvirtLabOptions,
         scenarios: list[Scenario],
         interruption: Interruption,
+        domain: Domain,
         image: Image,
         release: Release,
         directory: Path,
@@ -65,6 +79,7 @@ class _Session:
         self._options = options
         self._scenarios = scenarios
         self._interruption = interruption
+        self._domain = domain
         self._image = image
         self._release = release
         self._directory = directory
@@ -73,7 +88,7 @@ class _Session:
         """As process 1 of the run's namespaces, `outer_pid` outside."""
         release = self._release
         accelerator = probed_accelerator("auto", release.qemu, self._image, self._directory, self._interruption)
-        domain = MACHINES[self._options.guest]._replace(accelerator=accelerator)
+        domain = self._domain._replace(accelerator=accelerator)
         say(
             f"libvirt {release.version}, QEMU {release.qemu.version}, {accelerator}; "
             f"inside: nsenter -t {outer_pid} -m -p"
@@ -115,7 +130,7 @@ class _Players:
         """One round of it."""
         if scenario.fault is None:
             return play_plain(self._stage, number)
-        return Round(self.pair, scenario.fault, number, self._seed).play()
+        return Round(self.pair, scenario.fault, number, self._seed, scenario.work).play()
 
     @property
     def pair(self) -> Pair:

@@ -12,28 +12,42 @@ from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
 from pycolo_lab.libvirt import truth
-from pycolo_lab.libvirt.domain import EMULATOR, INITRAMFS, KERNEL, NAME, PRELOAD, Domain
+from pycolo_lab.libvirt.domain import DISK, EMULATOR, INITRAMFS, KERNEL, NAME, PRELOAD, Domain
 from pycolo_lab.libvirt.hosts import IMAGES, LibvirtHost
 from pycolo_lab.libvirt.releases import Release
 from pycolo_lab.namespaces import mount
 from pycolo_lab.processes import Host, Processes
 from pycolo_lab.qemu.image import Image
+from pycolo_lab.qemu.machine import DEBIAN_BOOT_S
 from pycolo_lab.qemu.nodes import LETTERS
 from pycolo_lab.qemu.topology import BRIDGE, GUEST_ADDRESS, LAN_PREFIX, OURS, Network
+from pycolo_lab.work import incr
 
 DISK_BYTES: Final = 2 << 30
 """Of both hosts together, in memory."""
 
-BOOTED_S: Final = 90.0
+DEBIAN_DISK_BYTES: Final = 8 << 30
+"""The same where each host has a Debian's disk, and what protects it."""
+
 ACCEPT_S: Final = 2.0
 COUNT_S: Final = 5.0
 COUNT_BYTES: Final = 100
 POLL_S: Final = 0.1
 UNTIL_S: Final = 30.0
 
+DEBIAN: Final = "debian"
+
 MACHINES: Final = {
     "usual": Domain(machine="q35", memory_mib=256, vcpus=2),
     "small": Domain(machine="pc", memory_mib=98, vcpus=1, is_small=True),
+    DEBIAN: Domain(
+        machine="q35",
+        memory_mib=512,
+        vcpus=1,
+        has_disk=True,
+        ports=(PORT, 22, 80, incr.PORT, 5432),
+        boot_s=DEBIAN_BOOT_S,
+    ),
 }
 """By name."""
 
@@ -45,7 +59,8 @@ class LibvirtStage:
         self, domain: Domain, image: Image, release: Release, network: Network, directory: Path, look: Look
     ) -> None:
         directory.mkdir()
-        mount("colo-lab", str(directory), "tmpfs", 0, f"mode=0755,size={DISK_BYTES}")
+        size = DISK_BYTES if domain.disk_source is None else DEBIAN_DISK_BYTES
+        mount("colo-lab", str(directory), "tmpfs", 0, f"mode=0755,size={size}")
         self.network = network
         self.directory = directory
         self.look = look
@@ -58,6 +73,7 @@ class LibvirtStage:
         self._domain = domain
         self._image = image
         self.has_disk = domain.has_disk
+        self.boot_s = domain.boot_s
 
     # ── building ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -68,6 +84,8 @@ class LibvirtStage:
             self._bring_image(host)
             host.boot()
         first = self.hosts[Host.A]
+        if self._domain.disk_source is not None:
+            shutil.copyfile(self._domain.disk_source, first.on_disk(IMAGES / DISK))
         words = f"console=ttyS0 panic=-1 loglevel=4 nokaslr colo.address={GUEST_ADDRESS}/{LAN_PREFIX}"
         first.write(f"/etc/colo/{NAME}.xml", self._domain.xml(IMAGES, words, BRIDGE))
         first.virsh("define", f"/etc/colo/{NAME}.xml")
@@ -85,7 +103,7 @@ class LibvirtStage:
     def start_domain(self, host: Host) -> None:
         """`virsh start`, and the guest answers."""
         self.hosts[host].virsh("start", NAME)
-        self.until("the guest does not answer", self.guest_answers, BOOTED_S)
+        self.until("the guest does not answer", self.guest_answers, self.boot_s)
 
     def ensure_domain(self, host: Host) -> None:
         """Start it there unless it runs."""
@@ -95,10 +113,13 @@ class LibvirtStage:
     # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def guest_answers(self) -> bool:
-        """Whether its server accepts a connection from the client."""
+        """Whether its servers accept connections from the client."""
+        return all(self._accepts(port) for port in self._domain.ports)
+
+    def _accepts(self, port: int) -> bool:
         with self.network.client.entered(), socket.socket() as connection:
             connection.settimeout(ACCEPT_S)
-            return connection.connect_ex((GUEST_ADDRESS, PORT)) == 0
+            return connection.connect_ex((GUEST_ADDRESS, port)) == 0
 
     def count(self) -> int | None:
         """How many questions the guest has counted since it started, with this one; None: it does not answer."""

@@ -16,8 +16,11 @@ from pycolo_lab.qemu import appender, counter
 from pycolo_lab.qemu.appender import AppenderResult
 from pycolo_lab.qemu.counter import CounterResult
 from pycolo_lab.qemu.law import breaches, gap_at
+from pycolo_lab.qemu.runner import WORK_END_S
 from pycolo_lab.qemu.topology import GUEST_ADDRESS
 from pycolo_lab.scoreboard import Scoreboard, Slot
+from pycolo_lab.work.kinds import WORKS
+from pycolo_lab.work.result import WorkResult
 
 CONNECTIONS: Final = 24
 INTERVAL_MS: Final = 10
@@ -27,13 +30,15 @@ CLIENTS_S: Final = 90.0
 ENOUGH_ANSWERS: Final = 12
 """More than may have been in flight."""
 
-Result = TypeVar("Result", CounterResult, AppenderResult)
+Result = TypeVar("Result", CounterResult, AppenderResult, WorkResult)
 
 
 class Witnesses:
-    """Clients on the stage, from now on. `name` is the round's; `has_disk`: one of them appends lines to a file."""
+    """Clients on the stage, from now on. `name` is the round's; `has_disk`: one of them appends lines to a file;
+    `work`: one of them does that, see `pycolo_lab.work`.
+    """
 
-    def __init__(self, stage: LibvirtStage, name: str, *, has_disk: bool) -> None:
+    def __init__(self, stage: LibvirtStage, name: str, *, has_disk: bool, work: str | None = None) -> None:
         self._stage = stage
         self._directory = stage.directory / f"clients-{name}"
         self._directory.mkdir()
@@ -42,10 +47,12 @@ class Witnesses:
         self._processes = {"counter": self._start(f"counter-{name}", counter.__name__, *words)}
         if has_disk:
             self._processes["appender"] = self._start(f"appender-{name}", appender.__name__)
+        if work is not None:
+            self._processes["work"] = self._start(f"work-{name}", WORKS[work].module)
         self._until("the clients did not connect", lambda: self._board[Slot.SESSIONS_OPEN] >= CONNECTIONS)
 
     def _start(self, name: str, module: str, *own: object) -> Process:
-        result, scoreboard = self._result(module.rsplit(".", 1)[1]), self._directory / "scoreboard"
+        result, scoreboard = self._result(name.split("-", 1)[0]), self._directory / "scoreboard"
         words = [*own, "--address", GUEST_ADDRESS, "--stall-seconds", STALL_S, "--result", result]
         command = [sys.executable, "-m", module, *map(str, words), "--scoreboard", str(scoreboard)]
         return self._stage.processes.start(name, Host.CLIENT, self._stage.network.client, command)
@@ -65,7 +72,7 @@ class Witnesses:
         """They answer once more, and are judged; the fault was at `at_ns`, and over by `until_ns`."""
         self._board[Slot.FINISH] = 1
         for name, process in self._processes.items():
-            if process.wait(CLIENTS_S) is None:
+            if process.wait(WORK_END_S if name == "work" else CLIENTS_S) is None:
                 raise LabError(f"the {name} does not end")
         result = self._read("counter", CounterResult)
         broken = [f"{len(result.failed)} connections lost, e.g. {result.failed[0]}"] if result.failed else []
@@ -78,6 +85,11 @@ class Witnesses:
             appended = self._read("appender", AppenderResult)
             broken += appended.breaches
             lines = appended.acknowledged
+        notes = []
+        if "work" in self._processes:
+            worked = self._read("work", WorkResult)
+            broken += worked.breaches
+            notes.append(worked.account)
         gap = gap_at(result.answers, at_ns, until_ns - at_ns)
         return Judged(
             broken=broken,
@@ -85,6 +97,7 @@ class Witnesses:
             lost=len(result.failed),
             answers=len(result.answers),
             lines=lines,
+            notes=notes,
             gap_ms=None if gap is None else round(gap.length_ms, 1),
         )
 

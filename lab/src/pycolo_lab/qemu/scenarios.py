@@ -9,6 +9,7 @@ import msgspec
 from pycolo import limits
 from pycolo_lab.errors import LabUsageError
 from pycolo_lab.qemu.nodes import COMPARE_TIMEOUT_MS, HEARTBEAT_TIMEOUT_MS, LEASE_MS, NodeSetting
+from pycolo_lab.work.kinds import WORKS
 
 
 class Fault(Enum):
@@ -381,14 +382,14 @@ SCENARIOS: Final = (
     ),
     *(
         Scenario(
-            name=name, text=f"the primary's QEMU dies under {text}", fault=Fault.QEMU, draws=False, work=name, rounds=2
+            name=name,
+            text=f"the primary's QEMU dies under {kind.text}",
+            fault=Fault.QEMU,
+            draws=False,
+            work=name,
+            rounds=2,
         )
-        for name, text in (
-            ("pgbench", "transactions of four clients (PostgreSQL)"),
-            ("redis", "INCR of six clients (redis)"),
-            ("scp", "copies of 50 MB, there and back"),
-            ("ssh", "a session in which keys are typed"),
-        )
+        for name, kind in WORKS.items()
     ),
     Scenario(
         name="append-full",

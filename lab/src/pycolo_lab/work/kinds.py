@@ -8,6 +8,8 @@ from pycolo_lab.work import copying, incr, keys, tpcb
 class Kind(NamedTuple):
     """What does the work."""
 
+    text: str
+    """What it is, behind "under"."""
     module: str
     """Run as a process in the client's namespace."""
     programs: tuple[str, ...] = ()
@@ -15,8 +17,8 @@ class Kind(NamedTuple):
 
 
 WORKS: Final = {
-    "pgbench": Kind(tpcb.__name__, ("pgbench", "psql")),
-    "redis": Kind(incr.__name__),
-    "scp": Kind(copying.__name__, ("scp", "ssh")),
-    "ssh": Kind(keys.__name__, ("ssh",)),
+    "pgbench": Kind("transactions of four clients (PostgreSQL)", tpcb.__name__, ("pgbench", "psql")),
+    "redis": Kind("INCR of six clients (redis)", incr.__name__),
+    "scp": Kind("copies of 50 MB, there and back", copying.__name__, ("scp", "ssh")),
+    "ssh": Kind("a session in which keys are typed", keys.__name__, ("ssh",)),
 }

@@ -6,10 +6,11 @@ from pycolo_lab.errors import LabUsageError
 from pycolo_lab.libvirt.facts import RoundFacts
 from pycolo_lab.libvirt.scenarios import SCENARIOS, choose
 from pycolo_lab.libvirt.session import round_line, table
+from pycolo_lab.work.kinds import WORKS
 
 
 def test_without_a_name_all_of_them_and_otherwise_the_named_ones():
-    assert choose(()) == list(SCENARIOS)
+    assert choose((), has_services=True) == list(SCENARIOS)
     assert [scenario.name for scenario in choose(("save", "reboot", "save"))] == ["save", "reboot", "save"]
 
 
@@ -20,6 +21,13 @@ def test_those_without_nodes_come_first():
 def test_a_name_that_there_is_not_is_refused_with_those_that_there_are():
     with pytest.raises(LabUsageError, match="no scenario plane; there are plain"):
         choose(("plane",))
+
+
+def test_scenarios_of_services_need_a_guest_that_has_them():
+    assert {one.name for one in set(SCENARIOS) - set(choose(()))} == set(WORKS)
+    assert [one.name for one in choose(("redis",), has_services=True)] == ["redis"]
+    with pytest.raises(LabUsageError, match="redis: the guest has no such service: add --guest debian"):
+        choose(("save", "redis"))
 
 
 def test_the_table_counts_rounds_and_repeats_what_did_not_hold():
