@@ -223,6 +223,7 @@ def pacemaker(
               "512 MiB, and a Debian with nginx, redis, PostgreSQL and sshd on a writable disk.")  # fmt: skip
 @click.option("--libvirt", "version", metavar="VERSION",
               help="11.3: Debian 13's, with its QEMU, fetched into build/lab [default: this machine's].")  # fmt: skip
+@click.option("--disk/--no-disk", "has_disk", default=False, show_default=True, help="Give the guest a writable disk.")
 @click.option("--hold", is_flag=True, help="Run no scenario: leave a protected domain running, and say how to enter.")
 @click.option("--keep", is_flag=True, help="Copy logs and configurations to build/lab/last-libvirt.")
 @click.pass_context
@@ -235,6 +236,7 @@ def libvirt(
     seed: int,
     guest: str,
     version: str | None,
+    has_disk: bool,
     hold: bool,
     keep: bool,
 ) -> None:
@@ -258,6 +260,13 @@ def libvirt(
         return
     require_output()
     options = LibvirtLabOptions(
-        scenarios=scenarios, rounds=rounds, seed=seed, guest=guest, libvirt=version, hold=hold, keep=keep
+        scenarios=scenarios,
+        rounds=rounds,
+        seed=seed,
+        guest=guest,
+        has_disk=has_disk,
+        libvirt=version,
+        hold=hold,
+        keep=keep,
     )
     ctx.exit(run_libvirt_lab(options, interruption))

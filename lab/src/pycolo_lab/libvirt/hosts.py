@@ -74,6 +74,10 @@ class LibvirtHost:
         self.write("/etc/libvirt/qemu.conf", QEMU_CONF + (IN_A_ROOT_CONF if self._inside else ""))
         self.write("/etc/libvirt/libvirtd.conf", LIBVIRTD_CONF.format(uuid=uuid.uuid4()))
 
+    def make_disk(self, path: Path, size_bytes: int) -> None:
+        """An empty qcow2 of the host's, which is up. Raises `LabError`."""
+        self._done("qemu-img", "create", "-q", "-f", "qcow2", str(path), str(size_bytes))
+
     # ── its power ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def boot(self) -> None:

@@ -14,6 +14,8 @@ class LibvirtLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int | None = None
     """Of each scenario; None: one."""
     guest: str = "usual"
+    has_disk: bool = False
+    """A writable one; the Debian guest has one anyway."""
     libvirt: str | None = None
     """A version in `OTHERS`; None: this machine's."""
     seed: int = 1

@@ -88,7 +88,8 @@ class _Session:
         """As process 1 of the run's namespaces, `outer_pid` outside."""
         release = self._release
         accelerator = probed_accelerator("auto", release.qemu, self._image, self._directory, self._interruption)
-        domain = self._domain._replace(accelerator=accelerator)
+        has_disk = self._domain.has_disk or self._options.has_disk
+        domain = self._domain._replace(accelerator=accelerator, has_disk=has_disk)
         say(
             f"libvirt {release.version}, QEMU {release.qemu.version}, {accelerator}; "
             f"inside: nsenter -t {outer_pid} -m -p"
@@ -153,6 +154,8 @@ def round_line(facts: RoundFacts) -> str:
     parts = [f"{facts.served_by or 'no host'} served"]
     if facts.gap_ms is not None:
         parts.append(f"no answer for {facts.gap_ms / 1000:.2f} s")
+    if facts.lines:
+        parts.append(f"{facts.lines} lines on the disk")
     if facts.whole_again_s:
         parts.append(f"protected again in {facts.whole_again_s:.1f} s")
     return ", ".join([*parts, *facts.notes, *(f"FAILED: {text}" for text in facts.broken)])

@@ -19,6 +19,7 @@ from pycolo_lab.namespaces import mount
 from pycolo_lab.processes import Host, Processes
 from pycolo_lab.qemu.image import Image
 from pycolo_lab.qemu.machine import DEBIAN_BOOT_S
+from pycolo_lab.qemu.machine import DISK_BYTES as GUEST_DISK_BYTES
 from pycolo_lab.qemu.nodes import LETTERS
 from pycolo_lab.qemu.topology import BRIDGE, GUEST_ADDRESS, LAN_PREFIX, OURS, Network
 from pycolo_lab.work import incr
@@ -86,6 +87,8 @@ class LibvirtStage:
         first = self.hosts[Host.A]
         if self._domain.disk_source is not None:
             shutil.copyfile(self._domain.disk_source, first.on_disk(IMAGES / DISK))
+        elif self.has_disk:
+            first.make_disk(IMAGES / DISK, GUEST_DISK_BYTES)
         words = f"console=ttyS0 panic=-1 loglevel=4 nokaslr colo.address={GUEST_ADDRESS}/{LAN_PREFIX}"
         first.write(f"/etc/colo/{NAME}.xml", self._domain.xml(IMAGES, words, BRIDGE))
         first.virsh("define", f"/etc/colo/{NAME}.xml")

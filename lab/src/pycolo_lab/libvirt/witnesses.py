@@ -46,7 +46,7 @@ class Witnesses:
         words = ["--connections", CONNECTIONS, "--interval-ms", INTERVAL_MS, "--draw-every", DRAW_EVERY]
         self._processes = {"counter": self._start(f"counter-{name}", counter.__name__, *words)}
         if has_disk:
-            self._processes["appender"] = self._start(f"appender-{name}", appender.__name__)
+            self._processes["appender"] = self._start(f"appender-{name}", appender.__name__, "--goes-on")
         if work is not None:
             self._processes["work"] = self._start(f"work-{name}", WORKS[work].module)
         self._until("the clients did not connect", lambda: self._board[Slot.SESSIONS_OPEN] >= CONNECTIONS)

@@ -79,6 +79,8 @@ class Appender:
         """Until the run ends it; then the file is read and judged."""
         lines: list[str] = []
         try:
+            if self._arguments.goes_on:
+                self._acknowledged = self._fetched()
             while not self._board[Slot.FINISH]:
                 self._append()
                 time.sleep(PAUSE_S)
@@ -155,6 +157,7 @@ def main() -> None:
     parser.add_argument("--scoreboard", type=Path, required=True)
     parser.add_argument("--stall-seconds", type=float, required=True)
     parser.add_argument("--begins-anew", action="store_true", help="a guest that ends begins anew, from the disk")
+    parser.add_argument("--goes-on", action="store_true", help="the file has lines of an earlier run, which stay")
     parser.add_argument("--line-characters", type=int, default=0, help="at least so long")
     arguments = parser.parse_args()
     leave_result(arguments.result, Appender(arguments, Scoreboard(arguments.scoreboard)).run())

@@ -12,7 +12,7 @@ from pycolo_lab.qemu.nodes import toml
 
 @pytest.mark.parametrize(("host", "role"), [(Host.A, Role.PRIMARY), (Host.B, Role.SECONDARY)])
 def test_a_nodes_file_is_one_that_the_product_reads(host, role):
-    config = parse(toml(settings(host)).encode(), CONFIG)
+    config = parse(toml(settings(host, has_disk=False)).encode(), CONFIG)
     assert config.role is role
     assert config.guest is not None
     assert config.guest.domain == "vm1"
@@ -20,7 +20,7 @@ def test_a_nodes_file_is_one_that_the_product_reads(host, role):
 
 
 def test_the_two_files_name_each_others_addresses():
-    one, other = (parse(toml(settings(host)).encode(), CONFIG) for host in (Host.A, Host.B))
+    one, other = (parse(toml(settings(host, has_disk=False)).encode(), CONFIG) for host in (Host.A, Host.B))
     assert (one.link.listen, one.link.peer) == (other.link.peer, other.link.listen)
     assert one.arbiter == other.arbiter
 
