@@ -6,12 +6,13 @@ that it is there. A tap is silenced while two parties move it: no frame passes.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import structlog
 
-from pycolo.domain.connection import CALL_S
+from pycolo.config import GuestOptions
+from pycolo.domain.connection import CALL_S, Connection
 from pycolo.domain.host import DomainHost
 from pycolo.errors import PycoloError
 from pycolo.hostnet.execution import carry_out
@@ -26,7 +27,7 @@ RETRY_S: Final = 1.0
 
 ASK_S: Final = 3 * CALL_S
 
-T = TypeVar("T")
+Ask = Callable[[Coroutine[Any, Any, Any]], Any]
 
 log = structlog.get_logger("colo")
 
@@ -99,21 +100,43 @@ class DomainWire:
             self._loop.run_in_executor(None, self._tell, bridge)
 
     def _move(self, bridge: str) -> None:
-        believed = self._ask(self._host.placed(self._netdev))
-        if believed is None or believed.tap != self._tap or believed.bridge == bridge:
-            return
-        with Netlink() as netlink:
-            link = find_link(netlink, self._tap)
-            before = name_of(netlink, link.master) if link is not None and link.master else None
-            if before is not None:
-                carry_out(netlink, Step(f"{self._tap} leaves {before}", (Leave(self._tap),)))
-            try:
-                self._ask(self._host.move_card(self._netdev, bridge))
-            except PycoloError:
-                if before is not None:
-                    join = Join(self._tap, BridgePlace(before))
-                    carry_out(netlink, Step(f"{self._tap} joins {before}", (join,)))
-                raise
+        move_in_libvirt(self._host, self._netdev, self._tap, bridge, self._ask)
 
-    def _ask(self, question: Coroutine[Any, Any, T]) -> T:
+    def _ask(self, question: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(question, self._loop).result(ASK_S)
+
+
+def move_in_libvirt(host: DomainHost, netdev: str, tap: str, bridge: str, ask: Ask) -> None:
+    """Let libvirt move a card's tap to a bridge, unless it believes it there. `ask` waits for a coroutine's result.
+
+    Nothing, where libvirt knows no such tap. What it refuses leaves the tap where it was. Raises `PycoloError`.
+    """
+    believed = ask(host.placed(netdev))
+    if believed is None or believed.tap != tap or believed.bridge == bridge:
+        return
+    with Netlink() as netlink:
+        link = find_link(netlink, tap)
+        before = name_of(netlink, link.master) if link is not None and link.master else None
+        if before is not None:
+            carry_out(netlink, Step(f"{tap} leaves {before}", (Leave(tap),)))
+        try:
+            ask(host.move_card(netdev, bridge))
+        except PycoloError:
+            if before is not None:
+                carry_out(netlink, Step(f"{tap} joins {before}", (Join(tap, BridgePlace(before)),)))
+            raise
+
+
+def tell_home(guest: GuestOptions, netdev: str, tap: str, bridge: str) -> None:
+    """`move_in_libvirt` without a node. Raises `PycoloError`."""
+    with asyncio.Runner() as runner:
+        host = runner.run(_host(guest))
+        try:
+            move_in_libvirt(host, netdev, tap, bridge, runner.run)
+        finally:
+            runner.run(host.connection.close())
+
+
+async def _host(guest: GuestOptions) -> DomainHost:
+    """Both know the loop that they are made in."""
+    return DomainHost(guest.domain, Connection(guest.uri))

@@ -44,6 +44,11 @@ class Journal:
         self.path = path
         self._lock: int | None = None
 
+    @property
+    def number(self) -> int:
+        """Of the card, counted from 0."""
+        return int(self.path.stem.rpartition("-")[2])
+
     def lock(self) -> None:
         """Until `unlock`, or this process's end. Raises `StateError` when another process has it."""
         if self._lock is not None:

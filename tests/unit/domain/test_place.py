@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from pycolo.config import GuestOptions
 from pycolo.domain import place
 from pycolo.domain.connection import Connection
 from pycolo.domain.host import DomainHost
 from pycolo.domain.place import DomainWire
+from pycolo.errors import ConnectError
 from support.standinlibvirt import StandInDaemon
 
 
@@ -134,6 +136,21 @@ def test_what_libvirt_refuses_leaves_the_tap_where_it_was(monkeypatch):
         await until(lambda: world.believed == "cop-vm1")
 
     play(world, scene)
+
+
+def test_libvirt_is_told_without_a_node_too(monkeypatch):
+    world = World(monkeypatch)
+    monkeypatch.setattr(place, "Connection", lambda uri: Connection(uri, world.daemon.library))
+    world.bridge = "cop-vm1"
+    world.daemon.domains["vm1"].xml = world.daemon.domains["vm1"].xml.replace("br0", "cop-vm1")
+    guest = GuestOptions(domain="vm1")
+    place.tell_home(guest, "hostnet0", "vnet0", "br0")
+    assert (world.believed, world.bridge, world.daemon.connections) == ("br0", "br0", [])
+    place.tell_home(guest, "hostnet0", "vnet0", "br0")
+    assert world.did == ["vnet0 leaves cop-vm1", "libvirt: br0"], "once"
+    world.daemon.die()
+    with pytest.raises(ConnectError, match="cannot be reached"):
+        place.tell_home(guest, "hostnet0", "vnet0", "cop-vm1")
 
 
 @pytest.mark.parametrize("change", ["another tap", "no domain"])
