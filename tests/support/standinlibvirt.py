@@ -54,6 +54,8 @@ class StandInDomain:
         self.starts = 0
         self.is_saved = False
         self.moved: list[str] = []
+        self.inactive: str | None = None
+        """The definition of the next start, where it differs."""
 
     def isActive(self) -> int:
         return int(self.is_on)
@@ -75,6 +77,8 @@ class StandInDomain:
         return self.xml.partition("<uuid>")[2].partition("<")[0]
 
     def XMLDesc(self, flags: int = 0) -> str:
+        if flags & StandInCore.VIR_DOMAIN_XML_INACTIVE and self.inactive is not None:
+            return self.inactive
         return self.xml
 
     def state(self, flags: int = 0) -> list[int]:
@@ -87,11 +91,34 @@ class StandInDomain:
     def updateDeviceFlags(self, xml: str, flags: int = 0) -> int:
         self.daemon.refuse_if("update")
         self.moved.append(xml)
+        if self.inactive is not None:
+            return 0
         mac, bridge = xml.split("address=")[1].split('"')[1], xml.split("bridge=")[1].split('"')[1]
         head, rest = self.xml.split(mac, 1)
         before = rest.split("bridge='", 1)
         self.xml = f"{head}{mac}{before[0]}bridge='{bridge}'{before[1].split(chr(39), 1)[1]}"
         return 0
+
+
+class StandInNetwork:
+    """As libvirt.virNetwork."""
+
+    def __init__(self, xml: str) -> None:
+        self.xml = xml
+        self.is_on = True
+        self.starts = 1
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        return self.xml
+
+    def isActive(self) -> int:
+        return int(self.is_on)
+
+    def isPersistent(self) -> int:
+        return 1
+
+    def autostart(self) -> int:
+        return self.starts
 
 
 class StandInConnection:
@@ -135,6 +162,14 @@ class StandInConnection:
             )
         return self.daemon.domains[name]
 
+    def networkLookupByName(self, name: str) -> StandInNetwork:
+        self.daemon.refuse_if("network")
+        if name not in self.daemon.networks:
+            raise StandInError(
+                f"Network not found: no network with matching name '{name}'", StandInCore.VIR_ERR_NO_NETWORK
+            )
+        return self.daemon.networks[name]
+
     def defineXML(self, xml: str) -> StandInDomain:
         name = xml.partition("<name>")[2].partition("<")[0]
         return self.daemon.domains.setdefault(name, StandInDomain(self.daemon, name, xml, is_active=False))
@@ -153,6 +188,7 @@ class StandInCore:
 
     libvirtError = StandInError  # noqa: N815 - libvirt's name
     VIR_ERR_NO_DOMAIN = 42
+    VIR_ERR_NO_NETWORK = 43
     VIR_DOMAIN_PAUSED = 3
     VIR_DOMAIN_START_PAUSED = 1
     VIR_DOMAIN_AFFECT_LIVE = 1
@@ -204,6 +240,7 @@ class StandInDaemon:
         self.is_up = True
         self.refused: set[str] = set()
         self.domains = {name: StandInDomain(self, name, XML.format(uuid=UUID), is_active=True) for name in names}
+        self.networks: dict[str, StandInNetwork] = {}
         self.connections: list[StandInConnection] = []
         self.listeners: list[Callable[..., None]] = []
         self.asked: list[str] = []

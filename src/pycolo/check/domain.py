@@ -1,7 +1,7 @@
 """The domain of `guest.domain` on this host: whether libvirt answers, and what speaks against protecting it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -9,8 +9,9 @@ from pycolo.check.moment import Moment
 from pycolo.check.table import Item, ok, refused, warning
 from pycolo.config import PairConfig
 from pycolo.domain.connection import Connection
-from pycolo.domain.definition import emulator, interfaces, refusals
+from pycolo.domain.definition import Interface, emulator, interfaces, refusals
 from pycolo.domain.host import Domain, DomainHost
+from pycolo.domain.network import Network, missing
 from pycolo.errors import PycoloError
 from pycolo.hostnet.looking import find_link
 from pycolo.hostnet.netlink import Netlink
@@ -36,11 +37,32 @@ async def look_at_domain(config: PairConfig, moment: Moment) -> Looked:
         versions, found = await host.versions(), await host.find()
         items = [ok("libvirt version", versions.shown), *domain_items(host.name, found, moment)]
         cards = interfaces(found.xml) if found is not None else ()
-        return Looked(items, {card.netdev: card.bridge for card in cards if card.bridge is not None})
+        names = dict.fromkeys(card.network for card in cards if card.network is not None)
+        networks = {name: await host.network(name) for name in names}
+        items += [item for name, one in networks.items() for item in network_items(name, one)]
+        bridges = {card.netdev: _bridge(card, networks) for card in cards}
+        return Looked(items, {netdev: bridge for netdev, bridge in bridges.items() if bridge is not None})
     except PycoloError as error:
         return Looked([refused(NAME, str(error))], {})
     finally:
         await connection.close()
+
+
+def _bridge(card: Interface, networks: Mapping[str, Network | None]) -> str | None:
+    """A card that is apart is in a private bridge; a network's bridge is known only by the network."""
+    found = networks.get(card.network) if card.network is not None else None
+    return found.bridge if found is not None else card.bridge
+
+
+def network_items(name: str, found: Network | None) -> Iterator[Item]:
+    """Of a network that the domain names; None: this host has none of this name."""
+    what = f"network {name}"
+    why = missing(name) if found is None else found.why_not
+    if found is None or why is not None:
+        yield refused(what, str(why))
+        return
+    yield ok(what, f"active, its bridge is {found.bridge}")
+    yield from (warning(what, text) for text in found.warnings)
 
 
 def domain_items(name: str, found: Domain | None, moment: Moment) -> Iterator[Item]:

@@ -19,6 +19,11 @@ _ARG: Final = f"{{{_QEMU}}}arg"
 XML_CHARACTERS_MAX: Final = 24 << 10
 """Two of them are one message between the nodes (`ORDER_BYTES_MAX`). virt-install's default has 8 KiB while it runs."""
 
+BRIDGED: Final = ("bridge", "network")
+"""Types of a card with a tap in a bridge. A network of another kind shows as "direct" or "hostdev" while it is used."""
+
+_OF_A_HOME: Final = ("bridge", "network", "portgroup")
+
 _AUTOMATIC: Final = re.compile(r"vnet\d+")
 """Names that libvirt chooses for a tap: another one on each host."""
 
@@ -34,6 +39,9 @@ class Interface(NamedTuple):
     """libvirt's type: "bridge", "network" …"""
     mac: str
     bridge: str | None
+    """None: libvirt chooses it when the domain starts."""
+    network: str | None
+    """libvirt's network, by which the card names its bridge."""
     netdev: str
     """The id of its backend in QEMU."""
 
@@ -73,6 +81,7 @@ def _interface(number: int, element: ET.Element) -> Interface:
         kind=element.get("type", ""),
         mac=mac.get("address", "") if mac is not None else "",
         bridge=source.get("bridge") if source is not None else None,
+        network=source.get("network") if source is not None else None,
         netdev=f"host{name or f'net{number}'}",
     )
 
@@ -82,17 +91,15 @@ def _interface(number: int, element: ET.Element) -> Interface:
 
 def portrait(name: str, uuid: str, migratable: str, inactive: str | None, own: Sequence[str]) -> Portrait:
     """`own`: arguments of QEMU that a node has added for this domain's earlier role here. The cards are in the bridges
-    of the domain's own definition again, where a node has moved them. Raises `PeerError`.
+    and networks of the domain's own definition again, where a node has moved them. Raises `PeerError`.
     """
     root = parsed(migratable)
     _remove_arguments(root, own)
     if inactive is not None:
-        homes = {card.mac: card.bridge for card in interfaces(inactive)}
         for element in root.iterfind("devices/interface"):
-            card, source = _interface(0, element), element.find("source")
-            home = homes.get(card.mac)
-            if source is not None and card.bridge is not None and home is not None:
-                source.set("bridge", home)
+            home = home_of(inactive, _interface(0, element).mac)
+            if home is not None:
+                _place(element, home)
     made = Portrait(name, uuid, _written(root), inactive)
     for xml in (made.migratable, made.inactive or ""):
         if len(xml) > XML_CHARACTERS_MAX:
@@ -163,16 +170,57 @@ def taps(xml: str) -> dict[str, str]:
     return found
 
 
-def moved_interface(xml: str, netdev: str, bridge: str) -> str:
+class Home(NamedTuple):
+    """Where a card belongs, as a definition says it."""
+
+    kind: str
+    """libvirt's type: "bridge" or "network"."""
+    source: Mapping[str, str]
+    """Attributes of its <source>."""
+
+    @property
+    def network(self) -> str | None:
+        """Its network of libvirt's."""
+        return self.source.get("network")
+
+
+def home_of(inactive: str, mac: str) -> Home | None:
+    """By the definition that the next start uses; None: it has no such card in a bridge. Raises `PeerError`."""
+    for element in parsed(inactive).iterfind("devices/interface"):
+        card, source = _interface(0, element), element.find("source")
+        if card.mac == mac and source is not None and card.kind in BRIDGED:
+            return Home(card.kind, {name: source.get(name, "") for name in _OF_A_HOME if source.get(name)})
+    return None
+
+
+def mac_of(xml: str, netdev: str) -> str:
+    """Of one card. Raises `PeerError`."""
+    return _card(parsed(xml), netdev)[1].mac
+
+
+def moved_interface(xml: str, netdev: str, home: Home) -> str:
     """The element of one card of a domain that runs, in another bridge, as `update-device` takes it.
 
     Raises `PeerError`.
     """
     element, _ = _card(parsed(xml), netdev)
-    source = element.find("source")
-    assert source is not None, "it has a bridge"
-    source.set("bridge", bridge)
+    _place(element, home)
     return _written(element)
+
+
+def in_bridge(bridge: str) -> Home:
+    """A bridge, whatever network it is of."""
+    return Home("bridge", {"bridge": bridge})
+
+
+def _place(element: ET.Element, home: Home) -> None:
+    """A running domain's <source> also names the network's port, which is this host's and this place's."""
+    source = element.find("source")
+    if source is None or element.get("type") not in BRIDGED:
+        return
+    element.set("type", home.kind)
+    source.attrib.clear()
+    source.attrib.update(home.source)
 
 
 def _card(root: ET.Element, netdev: str) -> tuple[ET.Element, Interface]:
@@ -182,15 +230,15 @@ def _card(root: ET.Element, netdev: str) -> tuple[ET.Element, Interface]:
             if card.bridge is None:
                 break
             return element, card
-    raise PeerError(f"card {netdev}: the domain has no interface of type 'bridge' with this netdev")
+    raise PeerError(f"card {netdev}: the domain has no interface in a bridge with this netdev")
 
 
 def _move(element: ET.Element, bridge: str | None) -> None:
-    source, target = element.find("source"), element.find("target")
+    target = element.find("target")
     if target is not None and _AUTOMATIC.fullmatch(target.get("dev", "")):
         element.remove(target)
-    if source is not None and source.get("bridge") is not None and bridge is not None:
-        source.set("bridge", bridge)
+    if bridge is not None:
+        _place(element, in_bridge(bridge))
 
 
 def emulator(xml: str) -> str | None:
@@ -217,9 +265,10 @@ def refusals(xml: str) -> tuple[str, ...]:
     root = parsed(xml)
     found = [f"it has {why}" for tag, why in _REFUSED.items() if root.find(f"devices/{tag}") is not None]
     for card in interfaces(xml):
-        if card.kind != "bridge":
+        if card.kind not in BRIDGED:
             found.append(
-                f"its card {card.mac} is an interface of type {card.kind!r}, and the node moves only those of type "
-                "'bridge': virsh edit, <interface type='bridge'> with <source bridge='…'/>"
+                f"its card {card.mac} is an interface of type {card.kind!r}, and the node moves only those in a "
+                "bridge: virsh edit, <interface type='bridge'> with <source bridge='…'/>, or 'network' with one of "
+                "forward mode 'bridge'"
             )
     return tuple(found)

@@ -9,6 +9,9 @@ from pycolo.domain.definition import (
     Placed,
     Portrait,
     arguments_of,
+    home_of,
+    in_bridge,
+    mac_of,
     moved_interface,
     placed,
     portrait,
@@ -17,6 +20,7 @@ from pycolo.domain.definition import (
 )
 from pycolo.domain.events import DomainEvents
 from pycolo.domain.library import Library
+from pycolo.domain.network import Network, network
 from pycolo.errors import PeerError
 
 START_S: Final = 20.0
@@ -187,18 +191,50 @@ class DomainHost:
     async def move_card(self, netdev: str, bridge: str) -> None:
         """Let libvirt move a card's tap to a bridge, and believe it there. The tap must be in no bridge.
 
-        Raises `ConnectError`, `PeerError`.
+        A card that comes home to its network's bridge is the network's again. Raises `ConnectError`, `PeerError`.
         """
 
         def move(connection: Any, library: Library) -> None:
             found = connection.lookupByName(self.name)
-            element = moved_interface(found.XMLDesc(0), netdev, bridge)
+            live = found.XMLDesc(0)
+            home = None
+            if found.isPersistent():
+                home = home_of(found.XMLDesc(library.core.VIR_DOMAIN_XML_INACTIVE), mac_of(live, netdev))
+            is_home = home is not None and _is_bridge_of(connection, library, home.network, bridge)
+            element = moved_interface(live, netdev, home if home is not None and is_home else in_bridge(bridge))
             found.updateDeviceFlags(element, library.core.VIR_DOMAIN_AFFECT_LIVE)
 
         await self._call(f"card {netdev} into {bridge}", move)
 
+    async def network(self, name: str) -> Network | None:
+        """A network of this host; None: it has none of this name. Raises `ConnectError`, `PeerError`."""
+        return await self._call(f"network {name}", lambda connection, library: _network(connection, library, name))
+
     async def _call(self, what: str, function: Callable[[Any, Library], T], timeout_s: float = CALL_S) -> T:
         return await self.connection.call(f"domain {self.name}: {what}", function, timeout_s)
+
+
+def _network(connection: Any, library: Library, name: str) -> Network | None:
+    try:
+        found = connection.networkLookupByName(name)
+    except library.core.libvirtError as error:
+        if error.get_error_code() == library.core.VIR_ERR_NO_NETWORK:
+            return None
+        raise
+    return network(
+        found.XMLDesc(0),
+        is_active=bool(found.isActive()),
+        starts_by_itself=not found.isPersistent() or bool(found.autostart()),
+    )
+
+
+def _is_bridge_of(connection: Any, library: Library, name: str | None, bridge: str) -> bool:
+    """False also where libvirt cannot say so: a host whose networks are out of order serves all the same."""
+    try:
+        found = _network(connection, library, name) if name is not None else None
+    except library.core.libvirtError:
+        return False
+    return found is not None and found.is_active and found.bridge == bridge
 
 
 def _lookup(connection: Any, library: Library, name: str) -> Any:

@@ -14,8 +14,9 @@ import structlog
 from pycolo.config import PairConfig
 from pycolo.domain.anymonitor import DomainMonitor
 from pycolo.domain.connection import Connection
-from pycolo.domain.definition import Portrait, interfaces, refusals
+from pycolo.domain.definition import Interface, Portrait, interfaces, refusals
 from pycolo.domain.host import DomainHost
+from pycolo.domain.network import missing
 from pycolo.domain.place import DomainWire
 from pycolo.errors import ConnectError, PeerError, StateError
 from pycolo.hostnet.wire import Wire, make_private_bridge, private_bridge_name
@@ -123,11 +124,21 @@ class DomainGuest:
             raise PeerError(f"the other node's domain cannot be read: {error}") from error
         if told.name != self.host.name:
             raise StateError("domain", f"guest.domain {self.host.name!r}", f"the primary's, {told.name!r}")
-        homes = {card.netdev: card.bridge for card in interfaces(told.migratable)}
+        homes = {card.netdev: await self._home(card) for card in interfaces(told.migratable)}
         for netdev, wire in self._wires:
             wire.assume(homes.get(netdev))
         self._told = told
         return {}
+
+    async def _home(self, card: Interface) -> str | None:
+        """The bridge on this host: a network's may have another name here."""
+        if card.network is None:
+            return card.bridge
+        found = await self.host.network(card.network)
+        why = missing(card.network) if found is None else found.why_not
+        if found is None or why is not None:
+            raise PeerError(f"domain {self.host.name}: its card {card.mac}: {why}")
+        return found.bridge
 
     async def start(self) -> int:
         """Start the secondary's domain, as the primary's node has told it; its process. Raises `PycoloError`."""

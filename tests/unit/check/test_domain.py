@@ -12,7 +12,7 @@ from pycolo.config import parse
 from pycolo.domain.connection import Connection
 from pycolo.domain.host import Domain
 from pycolo.link.hello import Role
-from support.standinlibvirt import UUID, XML, StandInDaemon
+from support.standinlibvirt import UUID, XML, StandInDaemon, StandInNetwork
 
 FILE = b"""
 pair = "vm1"
@@ -58,7 +58,7 @@ def test_a_domain_that_can_be_protected_is_one_good_line():
         ({"is_active": True}, Level.REFUSED, "runs on this host, which is the secondary: virsh destroy vm1"),
         ({"starts_by_itself": True}, Level.REFUSED, "virsh autostart --disable vm1"),
         ({"has_saved_state": True}, Level.WARNING, "virsh managedsave-remove vm1"),
-        ({"xml": HERE.replace("'bridge'", "'network'")}, Level.REFUSED, "of type 'network'"),
+        ({"xml": HERE.replace("'bridge'", "'direct'")}, Level.REFUSED, "of type 'direct'"),
         ({"xml": HERE.replace("/bin/sh", "/no/qemu")}, Level.REFUSED, "/no/qemu is not on this host"),
         (
             {"xml": HERE.replace("bridge='lo'", "bridge='no-such'")},
@@ -87,11 +87,31 @@ def test_libvirt_is_asked_once_and_let_go(monkeypatch):
     daemon = StandInDaemon("vm1")
     monkeypatch.setattr(domains, "Connection", lambda uri: Connection(uri, daemon.library))
 
+    looked_now = []
+
+    async def said(level):
+        """Of networks."""
+        looked_now.append(await look_at_domain(parse(FILE, "vm1.toml"), PRIMARY))
+        return [item.text for item in looked_now[-1].items if item.level is level and item.name.startswith("network")]
+
     async def scene():
         looked = await look_at_domain(parse(FILE, "vm1.toml"), PRIMARY)
         assert looked.items[0].text == "libvirt 9.0.0, QEMU 7.2.22"
         assert looked.bridges == {"hostnet0": "br0", "hostnet1": "br1"}
         assert daemon.connections == []
+        lan = "<network><name>lan</name><forward mode='{}'/><bridge name='br7'/></network>"
+        daemon.domains["vm1"].xml = daemon.domains["vm1"].xml.replace("bridge='br0'", "network='lan'")
+        assert (await said(Level.REFUSED)) == [
+            "this host has no network lan: virsh net-define it here, as on the other host"
+        ]
+        daemon.networks["lan"] = StandInNetwork(lan.format("bridge"))
+        assert "active, its bridge is br7" in await said(Level.OK)
+        assert looked_now[-1].bridges == {"hostnet0": "br7", "hostnet1": "br1"}
+        assert await said(Level.WARNING) == []
+        daemon.networks["lan"] = StandInNetwork(lan.format("nat"))
+        assert "is this host's own" in (await said(Level.WARNING))[0]
+        daemon.networks["lan"].is_on = False
+        assert "virsh net-start lan" in (await said(Level.REFUSED))[0]
         daemon.die()
         looked = await look_at_domain(parse(FILE, "vm1.toml"), PRIMARY)
         (item,) = looked.items

@@ -6,10 +6,14 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from pycolo.domain.definition import (
+    Home,
     Placed,
     arguments_of,
     emulator,
+    home_of,
+    in_bridge,
     interfaces,
+    mac_of,
     moved_interface,
     placed,
     portrait,
@@ -62,7 +66,7 @@ def test_the_users_own_arguments_stay():
 
 
 def test_what_libvirt_is_told_about_a_card_names_that_card_alone():
-    element = ET.fromstring(moved_interface(LIVE, "hostnet1", "cop-vm1.1"))
+    element = ET.fromstring(moved_interface(LIVE, "hostnet1", in_bridge("cop-vm1.1")))
     assert (element.tag, element.find("source").get("bridge")) == ("interface", "cop-vm1.1")
     assert element.find("mac").get("address") == "52:54:00:00:00:02"
     assert placed(LIVE, "hostnet1") == Placed("vnet1", "br1")
@@ -71,10 +75,47 @@ def test_what_libvirt_is_told_about_a_card_names_that_card_alone():
             placed(LIVE, netdev)
 
 
+IN_A_NETWORK = LIVE.replace("<source bridge='br0'/>", "<source network='lan' portgroup='g'/>").replace(
+    "type='bridge'", "type='network'", 1
+)
+"""The card's definition. While the domain runs libvirt adds the bridge, and a port of this host's."""
+
+RUNS_IN_A_NETWORK = LIVE.replace("<source bridge='br0'/>", "<source network='lan' portid='7' bridge='br0'/>")
+
+
+def test_a_card_in_a_network_is_told_by_that_networks_name_wherever_it_is_now():
+    """The bridge and the port are this host's: the other one's network may have others."""
+    for live in (RUNS_IN_A_NETWORK, LIVE.replace("br0", "cop-vm1")):
+        told = portrait("vm1", UUID, live, IN_A_NETWORK, OWN)
+        first, second = interfaces(told.migratable)
+        assert (first.kind, first.network, first.bridge) == ("network", "lan", None)
+        assert (second.kind, second.network, second.bridge) == ("bridge", None, "br1")
+        assert "portid" not in told.migratable
+        made = secondary_xml(told, OWN, {"hostnet0": "cop-vm1", "hostnet1": "cop-vm1.1"})
+        assert [(card.kind, card.network, card.bridge) for card in interfaces(made)] == [
+            ("bridge", None, "cop-vm1"),
+            ("bridge", None, "cop-vm1.1"),
+        ]
+
+
+def test_a_card_in_a_network_is_moved_out_of_it_and_home_by_its_name():
+    mac = "52:54:00:00:00:01"
+    home = home_of(IN_A_NETWORK, mac)
+    assert home == Home("network", {"network": "lan", "portgroup": "g"})
+    assert home_of(IN_A_NETWORK, "52:54:00:00:00:02") == in_bridge("br1")
+    assert home_of(IN_A_NETWORK, "52:54:00:00:00:09") is None
+    apart = ET.fromstring(moved_interface(RUNS_IN_A_NETWORK, "hostnet0", in_bridge("cop-vm1")))
+    assert (apart.get("type"), apart.find("source").attrib) == ("bridge", {"bridge": "cop-vm1"})
+    back = ET.fromstring(moved_interface(LIVE.replace("br0", "cop-vm1"), "hostnet0", home))
+    assert (back.get("type"), back.find("source").attrib) == ("network", {"network": "lan", "portgroup": "g"})
+    assert back.find("mac").get("address") == mac_of(LIVE, "hostnet0") == mac
+    assert refusals(IN_A_NETWORK) == refusals(RUNS_IN_A_NETWORK) == ()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("type='bridge'", "type='network'"), r"52:54:00:00:00:01 is an interface of type 'network'.*type='bridge'"),
+        (("type='bridge'", "type='direct'"), r"52:54:00:00:00:01 is an interface of type 'direct'.*type='bridge'"),
         (("<memballoon model='none'/>", "<hostdev mode='subsystem'/>"), r"<hostdev>.*detach it"),
         (("<memballoon model='none'/>", "<filesystem type='mount'/>"), "<filesystem>"),
         (("<memballoon model='none'/>", "<shmem name='x'/>"), "<shmem>"),

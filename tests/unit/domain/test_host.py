@@ -9,7 +9,7 @@ from pycolo.domain.connection import Connection
 from pycolo.domain.definition import Placed, arguments_of, interfaces
 from pycolo.domain.host import DomainHost, Versions, process_mark
 from pycolo.errors import PeerError
-from support.standinlibvirt import UUID, StandInDaemon
+from support.standinlibvirt import UUID, StandInDaemon, StandInNetwork
 
 OWN = ("-qmp", "unix:/q", "-incoming", "defer")
 
@@ -86,6 +86,31 @@ def test_a_card_is_moved_by_libvirt_which_believes_it_there_then():
         assert await host.placed("hostnet0") == Placed("vnet0", "br0")
         daemon.domains["vm1"].is_on = False
         assert await host.placed("hostnet0") is None
+
+    play(scene, "vm1")
+
+
+LAN = "<network><name>lan</name><forward mode='bridge'/><bridge name='br0'/></network>"
+
+
+@pytest.mark.parametrize("state", ["active", "shut off", "another bridge", "none", "refused"])
+def test_a_card_comes_home_to_its_network_while_that_is_there_and_else_to_the_bridge(state):
+    async def scene(host, daemon):
+        domain = daemon.domains["vm1"]
+        domain.inactive = domain.xml.replace("bridge='br0'", "network='lan'").replace("'bridge'", "'network'", 1)
+        if state != "none":
+            daemon.networks["lan"] = StandInNetwork(LAN.replace("br0", "br9") if state == "another bridge" else LAN)
+            daemon.networks["lan"].is_on = state != "shut off"
+            daemon.refused = {"network"} if state == "refused" else set()
+        await host.move_card("hostnet0", "cop-vm1")
+        await host.move_card("hostnet0", "br0")
+        daemon.refused.clear()
+        away, back = domain.moved
+        assert '<source bridge="cop-vm1" />' in away
+        assert ('<source network="lan" />' if state == "active" else '<source bridge="br0" />') in back
+        found = await host.network("lan")
+        assert (found is None) == (state == "none")
+        assert found is None or found.is_active == (state != "shut off")
 
     play(scene, "vm1")
 

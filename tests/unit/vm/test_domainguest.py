@@ -16,7 +16,7 @@ from pycolo.qmp.client import Qmp
 from pycolo.vm import domainguest
 from pycolo.vm.domainguest import DomainGuest, DomainSource, domain_guest, why_missing
 from support.fakeqmp import FakeQmp
-from support.standinlibvirt import StandInDaemon
+from support.standinlibvirt import StandInDaemon, StandInNetwork
 
 FILE = """
 pair = "vm1"
@@ -106,6 +106,33 @@ def test_the_other_host_starts_what_the_primary_is(config, host):
     play(scene)
 
 
+def test_a_network_is_the_bridge_that_it_has_on_the_other_host(config, host):
+    lan = "<network><name>lan</name><forward mode='bridge'/><bridge name='{}'/></network>"
+
+    async def scene():
+        ours, theirs = StandInDaemon("vm1"), StandInDaemon()
+        ours.domains["vm1"].inactive = (
+            ours.domains["vm1"]
+            .xml.replace("bridge='br0'", "network='lan'")
+            .replace("type='bridge'", "type='network'", 1)
+        )
+        first, second = host(config, ours), host(config, theirs)
+        wires = [StandInWire(), StandInWire()]
+        for number, wire in enumerate(wires):
+            second.wire(number, f"hostnet{number}", wire)
+        with pytest.raises(PeerError, match=r"vm1: its card 52:.*:01: this host has no network lan: virsh net-define"):
+            await first.tell(lambda order, arguments: second.hear(arguments))
+        theirs.networks["lan"] = StandInNetwork(lan.format("br7"))
+        theirs.networks["lan"].is_on = False
+        with pytest.raises(PeerError, match="virsh net-start lan"):
+            await first.tell(lambda order, arguments: second.hear(arguments))
+        theirs.networks["lan"].is_on = True
+        await first.tell(lambda order, arguments: second.hear(arguments))
+        assert [wire.assumed for wire in wires] == [["br7"], ["br1"]]
+
+    play(scene)
+
+
 def test_what_an_earlier_process_has_left_is_ended_first(config, host, monkeypatch):
     ended = []
 
@@ -130,8 +157,8 @@ def test_a_domain_that_cannot_be_protected_is_told_to_nobody(config, host):
     async def scene():
         daemon = StandInDaemon("vm1")
         one = host(config, daemon)
-        daemon.domains["vm1"].xml = daemon.domains["vm1"].xml.replace("type='bridge'", "type='network'")
-        with pytest.raises(PeerError, match=r"domain vm1 cannot be protected: its card 52:.* of type 'network'"):
+        daemon.domains["vm1"].xml = daemon.domains["vm1"].xml.replace("type='bridge'", "type='direct'")
+        with pytest.raises(PeerError, match=r"domain vm1 cannot be protected: its card 52:.* of type 'direct'"):
             await one.tell(None)
         daemon.domains["vm1"].is_on = False
         with pytest.raises(ConnectError, match="does not run on this host: virsh start vm1"):

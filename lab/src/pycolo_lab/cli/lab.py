@@ -223,6 +223,10 @@ def pacemaker(
               "512 MiB, and a Debian with nginx, redis, PostgreSQL and sshd on a writable disk.")  # fmt: skip
 @click.option("--libvirt", "version", metavar="VERSION",
               help="11.3: Debian 13's, with its QEMU, fetched into build/lab [default: this machine's].")  # fmt: skip
+@click.option(
+    "--machine", metavar="MACHINE", help="As libvirt's <type machine=…>, e.g. q35 [default: the guest's own]."
+)
+@click.option("--network", "has_network", is_flag=True, help="Its card is on a network of libvirt's.")
 @click.option("--disk/--no-disk", "has_disk", default=False, show_default=True, help="Give the guest a writable disk.")
 @click.option("--hold", is_flag=True, help="Run no scenario: leave a protected domain running, and say how to enter.")
 @click.option("--keep", is_flag=True, help="Copy logs and configurations to build/lab/last-libvirt.")
@@ -236,6 +240,8 @@ def libvirt(
     seed: int,
     guest: str,
     version: str | None,
+    machine: str | None,
+    has_network: bool,
     has_disk: bool,
     hold: bool,
     keep: bool,
@@ -264,6 +270,8 @@ def libvirt(
         rounds=rounds,
         seed=seed,
         guest=guest,
+        machine=machine,
+        has_network=has_network,
         has_disk=has_disk,
         libvirt=version,
         hold=hold,

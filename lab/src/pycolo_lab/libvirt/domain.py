@@ -8,6 +8,7 @@ from pycolo_lab.guest_server import PORT
 from pycolo_lab.qemu.topology import GUEST_MAC
 
 NAME: Final = "vm1"
+NETWORK: Final = "lan"
 UUID: Final = "b4f5a0c6-6f0b-4d53-9a5e-0c9a4f1d7c01"
 
 KERNEL: Final = "kernel"
@@ -28,6 +29,8 @@ class Domain(NamedTuple):
     """A writable qcow2."""
     disk_source: Path | None = None
     """What is on it at first; None: nothing."""
+    has_network: bool = False
+    """Its card is on a network of libvirt's, which is the bridge."""
     ports: tuple[int, ...] = (PORT,)
     """TCP ports of all that is there once it has started."""
     boot_s: float = 90.0
@@ -42,7 +45,7 @@ class Domain(NamedTuple):
         devices = [
             f"<emulator>{escape(str(images / EMULATOR))}</emulator>",
             *([_disk(images / DISK)] if self.has_disk else []),
-            _card(bridge),
+            _card("network", NETWORK) if self.has_network else _card("bridge", bridge),
             "<console type='pty'/>",
             *(_SMALL if self.is_small else _UNASKED),
         ]
@@ -96,9 +99,14 @@ def _disk(path: Path) -> str:
     )
 
 
-def _card(bridge: str) -> str:
+def _card(kind: str, source: str) -> str:
     """virt-install says nothing of a driver: vhost is libvirt's default where there is /dev/vhost-net."""
     return (
-        f"<interface type='bridge'><source bridge={quoteattr(bridge)}/><mac address={quoteattr(GUEST_MAC)}/>"
+        f"<interface type={quoteattr(kind)}><source {kind}={quoteattr(source)}/><mac address={quoteattr(GUEST_MAC)}/>"
         "<model type='virtio'/><driver name='qemu'/></interface>"
     )
+
+
+def network_xml(bridge: str) -> str:
+    """A network of libvirt's that is a bridge of the host's."""
+    return f"<network><name>{NETWORK}</name><forward mode='bridge'/><bridge name={quoteattr(bridge)}/></network>\n"

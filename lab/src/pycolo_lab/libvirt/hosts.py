@@ -23,6 +23,9 @@ DAEMON_PID: Final = "/run/libvirtd.pid"
 QEMU_PID: Final = f"/run/libvirt/qemu/{NAME}.pid"
 IMAGES: Final = Path("/var/lib/libvirt/images")
 
+LAB: Final = Path("/lab")
+"""The disks of both hosts, in a root that is not the host's: see host.sh."""
+
 URI: Final = "qemu:///system"
 
 DAEMON_S: Final = 20.0
@@ -61,6 +64,10 @@ class LibvirtHost:
     def on_disk(self, path: str | Path) -> Path:
         """A file of the host, as it is reached from outside; below /etc, /var/lib, /var/cache, /var/log or /run."""
         return self.powered.root / str(path).lstrip("/")
+
+    def as_peer(self, path: str | Path) -> Path:
+        """The same file, as libvirt on the other host reaches it: this machine is its network."""
+        return self.on_disk(path) if not self._inside else LAB / LETTERS[self.host] / "root" / str(path).lstrip("/")
 
     def write(self, path: str | Path, content: str | bytes, mode: int = 0o644) -> None:
         """A file of the host."""
@@ -115,6 +122,14 @@ class LibvirtHost:
     def virsh(self, *words: str, timeout_s: float = VIRSH_S) -> str:
         """What it prints. Raises `LabError` with what it says when it fails."""
         return self._done(*self._inside, "virsh", "-q", "-c", URI, *words, timeout_s=timeout_s)
+
+    def define_network(self, name: str, xml: str) -> None:
+        """And start it, now and with the host. Raises `LabError`."""
+        path = f"/etc/colo/{name}.xml"
+        self.write(path, xml)
+        self.virsh("net-define", path)
+        self.virsh("net-autostart", name)
+        self.virsh("net-start", name)
 
     def domains(self) -> dict[str, str] | None:
         """Name -> state of all domains; None when libvirtd does not answer."""

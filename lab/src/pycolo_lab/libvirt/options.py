@@ -16,6 +16,10 @@ class LibvirtLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     guest: str = "usual"
     has_disk: bool = False
     """A writable one; the Debian guest has one anyway."""
+    has_network: bool = False
+    """Its card is on a network of libvirt's."""
+    machine: str | None = None
+    """As libvirt's <type machine=…>; None: the guest's own."""
     libvirt: str | None = None
     """A version in `OTHERS`; None: this machine's."""
     seed: int = 1

@@ -69,7 +69,7 @@ class Pair:
         agent.chmod(0o755)
         agent.with_name("fence_lab.socket").write_text(f"{self.stage.directory}/switch.sock\n")
         for host, one in self.stage.hosts.items():
-            one.write(CONFIG, toml(settings(host, has_disk=self.stage.has_disk)))
+            one.write(CONFIG, toml(settings(host, has_disk=self.stage.has_disk, has_network=self.stage.has_network)))
             one.write(FENCE, FENCING.format(lock=self._lock, agent=agent, peer=LETTERS[other(host)]), mode=0o755)
         for host in self.stage.hosts:
             self.start_node(host)
@@ -176,8 +176,10 @@ class Pair:
         self.start_node(host)
 
 
-def settings(host: Host, *, has_disk: bool) -> dict[str, Any]:
-    """A node's file, as a user writes it for a domain. `has_disk`: a writable one."""
+def settings(host: Host, *, has_disk: bool, has_network: bool = False) -> dict[str, Any]:
+    """A node's file, as a user writes it for a domain. `has_disk`: a writable one; `has_network`: libvirt knows where
+    its card belongs.
+    """
     return {
         "": {
             "pair": NAME,
@@ -191,7 +193,7 @@ def settings(host: Host, *, has_disk: bool) -> dict[str, Any]:
         },
         "guest": {"domain": NAME},
         **({"disks": {}} if has_disk else {}),
-        "[card]": [{"netdev": "hostnet0", "bridge": BRIDGE}],
+        "[card]": [{"netdev": "hostnet0", **({} if has_network else {"bridge": BRIDGE})}],
         "checkpoint": {"min_distance_ms": 20, "max_interval_ms": 2000},
         "compare": {"compare_timeout_ms": 500},
         "heartbeat": {"interval_ms": 25, "timeout_ms": HEARTBEAT_TIMEOUT_MS},

@@ -12,8 +12,11 @@ from pycolo_lab.qemu.programs import Programs, may_install, say
 OTHERS: Final = {
     "11.3": Debian(
         "trixie",
-        also=("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-utils", "iproute2"),
-        label="trixie-libvirt",
+        also=(
+            *("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-daemon-driver-network"),
+            *("libvirt-clients", "qemu-utils", "iproute2"),
+        ),
+        label="trixie-libvirt-network",
     )
 }
 """libvirt's versions that another Debian has."""

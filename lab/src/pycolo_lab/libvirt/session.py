@@ -89,7 +89,12 @@ class _Session:
         release = self._release
         accelerator = probed_accelerator("auto", release.qemu, self._image, self._directory, self._interruption)
         has_disk = self._domain.has_disk or self._options.has_disk
-        domain = self._domain._replace(accelerator=accelerator, has_disk=has_disk)
+        domain = self._domain._replace(
+            machine=self._options.machine or self._domain.machine,
+            accelerator=accelerator,
+            has_disk=has_disk,
+            has_network=self._options.has_network,
+        )
         say(
             f"libvirt {release.version}, QEMU {release.qemu.version}, {accelerator}; "
             f"inside: nsenter -t {outer_pid} -m -p"

@@ -12,7 +12,7 @@ from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PORT
 from pycolo_lab.interruption import Look
 from pycolo_lab.libvirt import truth
-from pycolo_lab.libvirt.domain import DISK, EMULATOR, INITRAMFS, KERNEL, NAME, PRELOAD, Domain
+from pycolo_lab.libvirt.domain import DISK, EMULATOR, INITRAMFS, KERNEL, NAME, NETWORK, PRELOAD, Domain, network_xml
 from pycolo_lab.libvirt.hosts import IMAGES, LibvirtHost
 from pycolo_lab.libvirt.releases import Release
 from pycolo_lab.namespaces import mount
@@ -74,6 +74,7 @@ class LibvirtStage:
         self._domain = domain
         self._image = image
         self.has_disk = domain.has_disk
+        self.has_network = domain.has_network
         self.boot_s = domain.boot_s
 
     # ── building ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -84,6 +85,8 @@ class LibvirtStage:
             host.write_configuration()
             self._bring_image(host)
             host.boot()
+            if self.has_network:
+                host.define_network(NETWORK, network_xml(BRIDGE))
         first = self.hosts[Host.A]
         if self._domain.disk_source is not None:
             shutil.copyfile(self._domain.disk_source, first.on_disk(IMAGES / DISK))

@@ -5,7 +5,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from pycolo_lab.libvirt.domain import NAME
+from pycolo.domain.network import network
+from pycolo_lab.libvirt.domain import NAME, NETWORK, network_xml
 from pycolo_lab.libvirt.stage import MACHINES
 
 IMAGES = Path("/var/lib/libvirt/images")
@@ -18,6 +19,16 @@ def test_each_machine_is_well_formed_and_has_a_card_on_the_bridge(name):
     assert root.findtext("os/cmdline") == "console=ttyS0 a<b"
     assert [card.get("bridge") for card in root.findall("devices/interface/source")] == ["br0"]
     assert len(root.findall("devices/disk")) == MACHINES[name].has_disk
+
+
+def test_a_card_may_be_on_a_network_that_is_the_bridge():
+    root = ET.fromstring(MACHINES["small"]._replace(has_network=True).xml(IMAGES, "", "br0"))
+    (card,) = root.findall("devices/interface")
+    source = card.find("source")
+    assert source is not None
+    assert (card.get("type"), source.attrib) == ("network", {"network": NETWORK})
+    found = network(network_xml("br0"), is_active=True, starts_by_itself=True)
+    assert (found.name, found.bridge, found.why_not, found.warnings) == (NETWORK, "br0", None, ())
 
 
 def test_a_disk_is_a_writable_qcow2_beside_the_kernel():
