@@ -110,7 +110,7 @@ def _order(*words: str) -> Callable[[Pair, Host, random.Random], list[str]]:
 
 
 def _migrate(pair: Pair, primary: Host, rng: random.Random) -> list[str]:
-    target = pair.stage.hosts[other(primary)].on_disk("/run/libvirt/libvirt-sock")
+    target = pair.stage.hosts[other(primary)].as_peer("/run/libvirt/libvirt-sock")
     words = ("migrate", "--live", NAME, f"qemu+unix:///system?socket={target}", "--migrateuri", f"unix://{target}-m")
     return _order(*words)(pair, primary, rng)
 

@@ -37,6 +37,8 @@ if [ -n "$ROOT" ]; then
         mkdir -p "$ROOT$path"
         mount --rbind "$path" "$ROOT$path"
     done
+    mkdir -p "$ROOT/lab"
+    mount --rbind "${DISK%/*}" "$ROOT/lab"
     for path in /etc/passwd /etc/group; do mount --bind "$path" "$ROOT$path"; done
 fi
 : >/run/booted
