@@ -1,6 +1,7 @@
 """A node's host and its QEMU, as far as disks need them."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ class DiskMachine:
         self.answers: dict[str, Any] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.is_there = True
+        self.pid = 1
+        self.passes_descriptors = False
+        self.passed: dict[str, int] = {}
 
     async def execute(self, command: str, arguments: Any = None, **options: Any) -> Any:
         given = dict(arguments or {})
@@ -37,6 +41,9 @@ class DiskMachine:
 
     async def execute_aside(self, command: str, timeout_s: float, arguments: Any = None) -> Any:
         return await self.execute(command, arguments)
+
+    async def pass_descriptor(self, descriptor: int, name: str) -> None:
+        self.passed[name] = os.dup(descriptor)
 
     @property
     def commands(self) -> list[str]:

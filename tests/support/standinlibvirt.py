@@ -47,7 +47,7 @@ class StandInDomain:
 
     def __init__(self, daemon: "StandInDaemon", name: str, xml: str, *, is_active: bool) -> None:
         self.daemon = daemon
-        self.name = name
+        self.called = name
         self.xml = xml
         self.is_on = is_active
         self.is_paused = False
@@ -56,6 +56,9 @@ class StandInDomain:
         self.moved: list[str] = []
         self.inactive: str | None = None
         """The definition of the next start, where it differs."""
+
+    def name(self) -> str:
+        return self.called
 
     def isActive(self) -> int:
         return int(self.is_on)
@@ -172,7 +175,12 @@ class StandInConnection:
 
     def defineXML(self, xml: str) -> StandInDomain:
         name = xml.partition("<name>")[2].partition("<")[0]
+        self.daemon.defined.append(xml)
         return self.daemon.domains.setdefault(name, StandInDomain(self.daemon, name, xml, is_active=False))
+
+    def listAllDomains(self, flags: int = 0) -> list[StandInDomain]:
+        self.daemon.require_up(self)
+        return list(self.daemon.domains.values())
 
     def createXML(self, xmlDesc: str, flags: int = 0) -> StandInDomain:  # noqa: N803 - libvirt's name
         self.daemon.refuse_if("create")
@@ -246,6 +254,7 @@ class StandInDaemon:
         self.asked: list[str] = []
         self.passed: list[int] = []
         self.created: list[str] = []
+        self.defined: list[str] = []
         self.frozen = threading.Event()
         self.frozen.set()
         """Cleared: QEMU answers no command."""

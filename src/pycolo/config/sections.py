@@ -461,12 +461,6 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
             for key in ("command", "environment"):
                 if found := getattr(self.qemu, key):
                     yield f"qemu.{key}", "none, since libvirt starts guest.domain", found
-            if self.disks is not None:
-                yield (
-                    "disks",
-                    "no such table with guest.domain: a domain is protected without writable disks only",
-                    self.disks,
-                )
         elif self.disks is not None and not self.qemu.command:
             yield "qemu.command", "the secondary's command line, since [disks] has this node write its disks", None
         yield from exemptions.contradictions(self.bypass, self.mask)

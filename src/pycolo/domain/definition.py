@@ -100,7 +100,7 @@ def portrait(name: str, uuid: str, migratable: str, inactive: str | None, own: S
             home = home_of(inactive, _interface(0, element).mac)
             if home is not None:
                 _place(element, home)
-    made = Portrait(name, uuid, _written(root), inactive)
+    made = Portrait(name, uuid, written(root), inactive)
     for xml in (made.migratable, made.inactive or ""):
         if len(xml) > XML_CHARACTERS_MAX:
             raise PeerError(f"domain {name}: its definition has {len(xml)} characters, above {XML_CHARACTERS_MAX}")
@@ -138,7 +138,7 @@ def secondary_xml(told: Portrait, arguments: Sequence[str], bridges: Mapping[str
         ET.SubElement(line, _ARG, value=word)
     for number, element in enumerate(root.iterfind("devices/interface")):
         _move(element, bridges.get(_interface(number, element).netdev))
-    return _written(root)
+    return written(root)
 
 
 def arguments_of(xml: str) -> tuple[str, ...]:
@@ -205,7 +205,7 @@ def moved_interface(xml: str, netdev: str, home: Home) -> str:
     """
     element, _ = _card(parsed(xml), netdev)
     _place(element, home)
-    return _written(element)
+    return written(element)
 
 
 def in_bridge(bridge: str) -> Home:
@@ -246,7 +246,8 @@ def emulator(xml: str) -> str | None:
     return parsed(xml).findtext("devices/emulator")
 
 
-def _written(element: ET.Element) -> str:
+def written(element: ET.Element) -> str:
+    """Its text."""
     return ET.tostring(element, encoding="unicode")
 
 

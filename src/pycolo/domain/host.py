@@ -18,6 +18,7 @@ from pycolo.domain.definition import (
     secondary_xml,
     taps,
 )
+from pycolo.domain.disks import DiskImage, secondary_disks, with_images, writable_disks
 from pycolo.domain.events import DomainEvents
 from pycolo.domain.library import Library
 from pycolo.domain.network import Network, network
@@ -113,12 +114,46 @@ class DomainHost:
         uuid, migratable, inactive = await self._call("definition", read)
         return portrait(self.name, uuid, migratable, inactive, own)
 
-    async def start_secondary(self, told: Portrait, arguments: Sequence[str], bridges: Mapping[str, str]) -> int:
+    async def kept_definition(self) -> str | None:
+        """What the next start of the domain uses here; None: it is not defined. Raises `ConnectError`, `PeerError`."""
+
+        def read(connection: Any, library: Library) -> str | None:
+            found = _lookup(connection, library, self.name)
+            if found is None or not found.isPersistent():
+                return None
+            return str(found.XMLDesc(library.core.VIR_DOMAIN_XML_INACTIVE))
+
+        return await self._call("definition", read)
+
+    async def users_of(self, paths: Sequence[str]) -> dict[str, str]:
+        """Path → another domain of this host that writes to it. Raises `ConnectError`, `PeerError`."""
+
+        def ask(connection: Any, library: Library) -> dict[str, str]:
+            found = {}
+            for domain in connection.listAllDomains():
+                for disk in writable_disks(domain.XMLDesc(0)) if domain.name() != self.name else ():
+                    if disk.image is not None and str(disk.image.path) in paths:
+                        found[str(disk.image.path)] = str(domain.name())
+            return found
+
+        return await self._call("disks of other domains", ask, START_S) if paths else {}
+
+    async def start_secondary(
+        self,
+        told: Portrait,
+        arguments: Sequence[str],
+        bridges: Mapping[str, str],
+        images: Mapping[str, DiskImage] | None = None,
+    ) -> int:
         """Define the domain as the other host has it, and start it paused, for the primary's state; its process.
+        `images`: this host's copies of its disks, by their names; None: no disk is copied.
 
         Raises `ConnectError`, `PeerError`, also for a domain of this name that runs here.
         """
-        xml = secondary_xml(told, arguments, bridges)
+        xml, inactive = secondary_xml(told, arguments, bridges), told.inactive
+        if images is not None:
+            xml = secondary_disks(xml, images)
+            inactive = with_images(inactive, images) if inactive is not None else None
 
         def start(connection: Any, library: Library) -> None:
             found = _lookup(connection, library, self.name)
@@ -132,8 +167,8 @@ class DomainHost:
                     f"domain {self.name} of this host is another one (UUID {found.UUIDString()}, the primary's has "
                     f"{told.uuid}): virsh undefine or rename it"
                 )
-            if told.inactive is not None:
-                connection.defineXML(told.inactive).setAutostart(0)
+            if inactive is not None:
+                connection.defineXML(inactive).setAutostart(0)
             connection.createXML(xml, library.core.VIR_DOMAIN_START_PAUSED)
 
         await self._call("start", start, START_S)

@@ -5,12 +5,12 @@ from typing import Final, Literal
 
 COMMANDS: Final = frozenset({
     "announce-self", "block-dirty-bitmap-add", "block-dirty-bitmap-clear", "block-dirty-bitmap-merge",
-    "block-dirty-bitmap-remove", "block-export-add", "block-job-cancel", "blockdev-add", "blockdev-backup",
-    "blockdev-del", "blockdev-mirror", "cont", "getfd", "human-monitor-command", "job-dismiss", "migrate",
-    "migrate-incoming", "migrate-set-capabilities", "migrate-set-parameters", "migrate_cancel", "nbd-server-start",
-    "nbd-server-stop", "object-add", "object-del", "qom-get", "qom-list", "qom-list-types", "query-block",
-    "query-block-jobs", "query-colo-status", "query-commands", "query-cpus-fast", "query-kvm",
-    "query-memory-size-summary", "query-migrate", "query-migrate-capabilities", "query-named-block-nodes",
+    "block-dirty-bitmap-remove", "block-export-add", "block-export-del", "block-job-cancel", "blockdev-add",
+    "blockdev-backup", "blockdev-del", "blockdev-mirror", "cont", "getfd", "human-monitor-command", "job-dismiss",
+    "migrate", "migrate-incoming", "migrate-set-capabilities", "migrate-set-parameters", "migrate_cancel",
+    "nbd-server-start", "nbd-server-stop", "object-add", "object-del", "qom-get", "qom-list", "qom-list-types",
+    "qom-set", "query-block", "query-block-jobs", "query-colo-status", "query-commands", "query-cpus-fast",
+    "query-kvm", "query-memory-size-summary", "query-migrate", "query-migrate-capabilities", "query-named-block-nodes",
     "query-pci", "query-status", "query-version", "query-yank", "quit", "stop", "x-colo-lost-heartbeat", "yank",
 })  # fmt: skip
 """Without the handshake's qmp_capabilities."""

@@ -70,6 +70,11 @@ class Nodes(NamedTuple):
         return f"colo-hidden-{self.number}"
 
     @property
+    def top(self) -> str:
+        """The replication node of a guest that libvirt has started; else it has the disk's own name."""
+        return f"colo-disk-{self.number}"
+
+    @property
     def export(self) -> str:
         """The secondary's NBD export, as QEMU's id."""
         return f"colo-export-{self.number}"
@@ -248,11 +253,17 @@ def secondary_command(command: Sequence[str], disks: Sequence[tuple[CommandDisk,
 def _chain(names: Nodes, disk: CommandDisk, path: Path, overlays: Overlays) -> list[str]:
     protocol = {key: value for key, value in disk.node["file"].items() if key != "node-name"}
     parent = {**disk.node, "node-name": names.parent, "file": {**protocol, "filename": str(path)}}
-    replication = {
+    replication = replication_node(names, disk.name, overlays, names.parent)
+    return ["-blockdev", json.dumps(parent), "-blockdev", json.dumps(replication)]
+
+
+def replication_node(names: Nodes, name: str, overlays: Overlays, parent: str) -> Options:
+    """A secondary's disk as -blockdev takes it: `name`, above the block node `parent`, which is its image."""
+    return {
         "driver": "replication",
-        "node-name": disk.name,
+        "node-name": name,
         "mode": "secondary",
-        "top-id": disk.name,
+        "top-id": name,
         "file": {
             "driver": "qcow2",
             "node-name": names.active,
@@ -261,11 +272,10 @@ def _chain(names: Nodes, disk: CommandDisk, path: Path, overlays: Overlays) -> l
                 "driver": "qcow2",
                 "node-name": names.hidden,
                 "file": {"driver": "file", "filename": str(overlays.hidden)},
-                "backing": names.parent,
+                "backing": parent,
             },
         },
     }
-    return ["-blockdev", json.dumps(parent), "-blockdev", json.dumps(replication)]
 
 
 def _device(word: str) -> str:

@@ -21,7 +21,9 @@ class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
     """One device of the guest with a medium."""
 
     name: str
-    """What the device's `drive` property says: a block node's name, or a -drive's id. It is the same on both hosts."""
+    """What the device's `drive` property says: a block node's name, or a -drive's id. For a domain it is libvirt's name
+    of the disk. It is the same on both hosts.
+    """
     device: str
     """The id in -device; "" without one."""
     kind: str
@@ -42,6 +44,8 @@ class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
     """QEMU has made the name up, so that another QEMU gives another one."""
     node: str = ""
     """Its uppermost block node, whatever `name` is. An older node of the pair does not say it."""
+    is_flushed: bool = True
+    """Of a domain of libvirt: whether QEMU puts on the disk what it has acknowledged, when the guest stops."""
 
     @property
     def shown(self) -> str:

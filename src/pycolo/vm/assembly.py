@@ -152,7 +152,9 @@ class _Assembly:
             **guest.orders,
             "force": host.findings.hear_force,
         }
-        self._checking = Checking(config, self._pair, lambda: guest.secondary or guest.primary)
+        self._checking = Checking(
+            config, self._pair, lambda: guest.secondary or guest.primary, guest.disks.places, guest.domain
+        )
         served["borders"] = guest.vhost.tell_counters
         served |= {"check": self._checking.tell_host, "clock": self._checking.tell_clock}
         self._links = Links(

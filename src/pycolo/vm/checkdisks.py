@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pycolo.check.disks import NAME, copy_path
+from pycolo.check.disks import NAME
 from pycolo.check.guest import GUEST, finding_items
 from pycolo.check.hosts import size
 from pycolo.check.table import Item, ok, refused
@@ -10,34 +10,39 @@ from pycolo.config import PairConfig
 from pycolo.errors import PycoloError
 from pycolo.qmp.diskprobe import probe_disks
 from pycolo.qmp.diskrules import HostImage, judge_disks, judge_images, writable
-from pycolo.qmp.diskwords import command_disks
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
 from pycolo.vm import diskimages
+from pycolo.vm.diskplaces import DiskPlaces
+from pycolo.vm.domainguest import DomainGuest
 from pycolo.vm.machine import Machine
 
 
-async def images_here(config: PairConfig) -> list[HostImage] | None:
-    """What this host has for copies; None without `[disks]`, and where `check.disks` says why it cannot be told."""
-    options = config.disks
-    if options is None:
+async def images_here(
+    config: PairConfig, places: DiskPlaces, disks: Sequence[GuestDisk] | None
+) -> list[HostImage] | None:
+    """What this host has for copies; None without `[disks]`, and where `check.disks` says why it cannot be told.
+
+    `disks`: of the other host's guest; None: not told. A domain's copies depend on them.
+    """
+    if config.disks is None or (config.guest is not None and disks is None):
         return None
-    images = []
     try:
-        for disk in command_disks(config.qemu.command):
-            path = copy_path(config, disk)
-            images.append(await diskimages.look(disk, path, options.overlays or path.parent))
+        return [await diskimages.look(place) for place in await places.find(disks or ())]
     except PycoloError:
         return None
-    return images
 
 
-async def guest_disks(config: PairConfig, machine: Machine, facts: Facts) -> tuple[list[GuestDisk], list[Item]]:
+async def guest_disks(
+    config: PairConfig, machine: Machine, facts: Facts, domain: DomainGuest | None = None
+) -> tuple[list[GuestDisk], list[Item]]:
     """The writable disks of this host's guest, and what keeps them from being copied. Nothing without `[disks]`."""
     if config.disks is None:
         return [], []
     try:
-        disks = await probe_disks(machine)
+        disks: Sequence[GuestDisk] = await probe_disks(machine)
+        if domain is not None:
+            disks = await domain.named(disks)
     except PycoloError as error:
         return [], [refused(NAME, str(error))._replace(where=GUEST)]
     items = finding_items(judge_disks(disks, facts.commands))

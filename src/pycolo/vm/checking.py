@@ -28,6 +28,8 @@ from pycolo.qmp.diskrules import HostImage
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
 from pycolo.vm.checkdisks import copy_items, guest_disks, images_here
+from pycolo.vm.diskplaces import DiskPlaces
+from pycolo.vm.domainguest import DomainGuest
 from pycolo.vm.findings import BOTH_HOSTS, OTHER_HOST
 
 ROUNDS: Final = 5
@@ -78,13 +80,22 @@ class _Own(NamedTuple):
     items: list[Item]
     need: Need | None
     disks: list[GuestDisk]
-    images: list[HostImage] | None
 
 
 class Checking:
     """`side()` is this host's guest, None without one; `pair()` what the node knows of the pair."""
 
-    def __init__(self, config: PairConfig, pair: Callable[[], Pair], side: Callable[[], Side | None]) -> None:
+    def __init__(
+        self,
+        config: PairConfig,
+        pair: Callable[[], Pair],
+        side: Callable[[], Side | None],
+        places: DiskPlaces,
+        domain: DomainGuest | None,
+    ) -> None:
+        """`places`: of this host's copies of the other one's disks. `domain`: the guest is a domain of libvirt."""
+        self._places = places
+        self._domain = domain
         self._config = config
         self._pair = pair
         self._side = side
@@ -99,12 +110,14 @@ class Checking:
         """This host's part of the other node's check. Raises `PeerError` for a question that cannot be read."""
         try:
             need = msgspec.convert(arguments.get("need"), Need | None)
+            disks = msgspec.convert(arguments.get("disks"), list[GuestDisk] | None)
         except msgspec.ValidationError as error:
             raise PeerError(f"the check's need cannot be read: {error}") from error
         own = await self._this_host()
+        images = await images_here(self._config, self._places, disks) if own.need is None else None
         items = [*host_items(own.facts), *await check_host(self._config, self._moment()), *own.items]
         items += _room(own.facts, need if own.need is None else None)
-        told = _Answer(host=own.facts, items=items, need=own.need, disks=own.disks, images=own.images)
+        told = _Answer(host=own.facts, items=items, need=own.need, disks=own.disks, images=images)
         answer: JsonObject = msgspec.to_builtins(told)
         return answer
 
@@ -120,28 +133,30 @@ class Checking:
             return _shown([*items, warning("other host", why)])
         try:
             distance = await _measure(links)
-            asked = {"need": None if need is None else list(need)}
+            asked = {"need": None if need is None else list(need), "disks": msgspec.to_builtins(own.disks)}
             answer = msgspec.convert(await links.request("check", asked, OTHER_S), _Answer)
         except (PeerError, msgspec.ValidationError) as error:
             text = f"it cannot be asked ({error}): run the check there too"
             return _shown([*items, warning("other host", text)])
+        images = None
         if need is None:
             items += _room(facts, answer.need)
+            images = await images_here(self._config, self._places, answer.disks)
         items += [item._replace(where=_there(item.where)) for item in answer.items]
-        together = [*pair_items(facts, answer.host, distance, need or answer.need), *_copies(own, answer)]
+        together = [*pair_items(facts, answer.host, distance, need or answer.need), *_copies(own, images, answer)]
         items += [item._replace(where=BOTH_HOSTS) for item in together]
         return _shown(items)
 
     async def _this_host(self) -> _Own:
-        """Its facts, and its guest; without one what it has for a secondary's disks."""
+        """Its facts, and its guest."""
         facts = await asyncio.to_thread(look, self._config)
         side = self._side()
         if side is None or not side.machine.is_there:
-            return _Own(facts, [], None, [], await images_here(self._config))
+            return _Own(facts, [], None, [])
         try:
             guest = await self._probed(side)
         except PycoloError as error:
-            return _Own(facts, [unknown_item(error)], None, [], None)
+            return _Own(facts, [unknown_item(error)], None, [])
         facts = msgspec.structs.replace(
             facts,
             guest_shape=shape(command_line(side.machine.pid)),
@@ -150,9 +165,9 @@ class Checking:
         is_pairs = self._is_protected()
         items = list(guest_items(self._config, guest, role=self._role.value, pid=side.machine.pid, is_pairs=is_pairs))
         if is_pairs:
-            return _Own(facts, items, need_of(guest), [], None)
-        disks, found = await guest_disks(self._config, side.machine, guest)
-        return _Own(facts, [*items, *found], need_of(guest), disks, None)
+            return _Own(facts, items, need_of(guest), [])
+        disks, found = await guest_disks(self._config, side.machine, guest, self._domain)
+        return _Own(facts, [*items, *found], need_of(guest), disks)
 
     async def _probed(self, side: Side) -> Facts:
         """A guest in COLO is not probed again: its state has a migration in it, and QEMU may be in a checkpoint."""
@@ -176,12 +191,12 @@ class Checking:
         )
 
 
-def _copies(own: _Own, other: _Answer) -> list[Item]:
-    """The disks of the guest on one host, and what the other host has for their copies."""
+def _copies(own: _Own, images: Sequence[HostImage] | None, other: _Answer) -> list[Item]:
+    """The disks of the guest on one host, and what the other host has for their copies: `images` here."""
     if own.need is not None and other.need is None:
         return copy_items(own.disks, other.images)
     if other.need is not None and own.need is None:
-        return copy_items(other.disks, own.images)
+        return copy_items(other.disks, images)
     return []
 
 

@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from pycolo.errors import ConnectError, PeerError
 from pycolo.qmp.diskrules import HostImage
-from pycolo.qmp.diskwords import CommandDisk, Overlays
+from pycolo.qmp.diskwords import Overlays
+from pycolo.vm.diskplaces import Place
 
 PROGRAM: Final = "qemu-img"
 
@@ -29,6 +30,8 @@ class Found(NamedTuple):
     used_bytes: int
     is_dirty: bool
     """QEMU has not closed it: only qcow2 with lazy refcounts says so."""
+    backing: str
+    """The file that it differs from; "": it is whole by itself."""
 
 
 async def run(*words: str, timeout_s: float = QUICK_S) -> str:
@@ -64,24 +67,31 @@ async def info(path: Path, form: str) -> Found | None:
     if not await asyncio.to_thread(path.exists):
         return None
     answer: dict[str, Any] = json.loads(await run("info", "--output=json", "-f", form, str(path)))
-    return Found(int(answer["virtual-size"]), int(answer.get("actual-size", 0)), answer.get("dirty-flag") is True)
+    return Found(
+        int(answer["virtual-size"]),
+        int(answer.get("actual-size", 0)),
+        answer.get("dirty-flag") is True,
+        str(answer.get("backing-filename", "")),
+    )
 
 
-async def look(disk: CommandDisk, path: Path, overlays: Path) -> HostImage:
-    """What there is at `path` for a disk's copy, and room. Changes nothing. Raises `ConnectError` without qemu-img."""
-    why, found = "", None
+async def look(place: Place) -> HostImage:
+    """What there is for a disk's copy, and room. Changes nothing. Raises `ConnectError` without qemu-img."""
+    path, why, found = place.path, place.why_unusable, None
     try:
-        found = await info(path, disk.format)
+        found = await info(path, place.format)
     except PeerError as error:
-        why = str(error)
+        why = why or str(error)
+    if found is not None and found.backing:
+        why = why or f"it has a backing file ({found.backing}): remove it, then it is created anew"
     used = found.used_bytes if found is not None else 0
     is_device = await asyncio.to_thread(path.is_block_device)
     return HostImage(
-        name=disk.name,
+        name=place.name,
         path=str(path),
         size_bytes=found.size_bytes if found is not None else 0,
         free_bytes=found.size_bytes if is_device and found is not None else used + await _free(path.parent),
-        overlay_free_bytes=await _free(overlays),
+        overlay_free_bytes=await _free(place.overlays),
         why_unusable=why,
     )
 
@@ -116,6 +126,19 @@ async def create_overlays(overlays: Overlays, size_bytes: int) -> None:
     for path in overlays:
         await asyncio.to_thread(path.unlink, missing_ok=True)
         await run("create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", str(path), str(size_bytes))
+
+
+def give_overlays(overlays: Sequence[Path], pid: int) -> None:
+    """Give them to the user of a QEMU, process `pid`, as libvirt does with an image. Raises `ConnectError`."""
+    if os.geteuid() != 0:
+        return
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+        uid, gid = (next(int(line.split()[2]) for line in lines if line.startswith(key)) for key in ("Uid:", "Gid:"))
+        for path in overlays:
+            os.chown(path, uid, gid)
+    except (OSError, StopIteration, ValueError) as error:
+        raise ConnectError(f"{overlays[0].parent}: the overlays cannot be given to QEMU's user: {error}") from error
 
 
 async def remove_overlays(overlays: Sequence[Path]) -> None:

@@ -41,6 +41,8 @@ class NotedDisk(msgspec.Struct, frozen=True, kw_only=True):
     hidden: str
     is_settled: bool = False
     """Its overlays are in the image, and out of date."""
+    node: str = ""
+    """The replication node that is the disk of a survivor; "": it has the disk's name."""
     seen: str = ""
     """What the image's file was like when its QEMU had ended (`pycolo.vm.imageseal`); "": that was not seen."""
 

@@ -100,7 +100,7 @@ class DiskSettling:
             names = Nodes(number)
             if disk.is_settled:
                 continue
-            if nodes.get(disk.name) != REPLICATION:
+            if nodes.get(disk.node or disk.name) != REPLICATION:
                 raise StateError(
                     f"disk {disk.name}", f"of a guest that was started without {disk.active}", "put together"
                 )

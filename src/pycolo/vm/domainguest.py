@@ -4,7 +4,7 @@ The primary's node tells the other one its domain's definition (order "domain"),
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pycolo.config import PairConfig
 from pycolo.domain.anymonitor import DomainMonitor
 from pycolo.domain.connection import Connection
 from pycolo.domain.definition import Interface, Portrait, interfaces, refusals
+from pycolo.domain.disks import DiskImage, disk_refusals, named
 from pycolo.domain.host import DomainHost
 from pycolo.domain.network import missing
 from pycolo.domain.place import DomainWire
@@ -22,6 +23,7 @@ from pycolo.errors import ConnectError, PeerError, StateError
 from pycolo.hostnet.wire import Wire, make_private_bridge, private_bridge_name
 from pycolo.link.orders import JsonObject
 from pycolo.qmp.client import Qmp, QmpEvent
+from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.monitor import Monitor
 from pycolo.transport.occupied import owner_of_path
 from pycolo.vm.commandline import qmp_arguments
@@ -104,13 +106,27 @@ class DomainGuest:
 
     # ── the primary's ─────────────────────────────────────────────────────────────────────────────────────────
 
+    async def named(self, disks: Sequence[GuestDisk]) -> list[GuestDisk]:
+        """The guest's disks as the domain's definition names them. Raises `PycoloError`, also for one that cannot be
+        copied.
+        """
+        found = await self.host.find()
+        if found is None:
+            return list(disks)
+        self._refuse(found.xml)
+        return named(disks, found.xml)
+
+    def _refuse(self, xml: str) -> None:
+        whys = [*refusals(xml), *(disk_refusals(xml) if self._config.disks is not None else ())]
+        if whys:
+            raise PeerError(f"domain {self.host.name} cannot be protected: {'; '.join(whys)}")
+
     async def tell(self, ask_peer: AskPeer) -> None:
         """Refuse a domain that cannot be protected, and tell the other node what it is. Raises `PycoloError`."""
         found = await self.host.find()
         if found is None or not found.is_active:
             raise ConnectError(f"domain {self.host.name} does not run on this host: virsh start {self.host.name}")
-        if whys := refusals(found.xml):
-            raise PeerError(f"domain {self.host.name} cannot be protected: {'; '.join(whys)}")
+        self._refuse(found.xml)
         told = await self.host.portrait(self._own_arguments)
         await ask_peer("domain", msgspec.to_builtins(told))
 
@@ -140,8 +156,11 @@ class DomainGuest:
             raise PeerError(f"domain {self.host.name}: its card {card.mac}: {why}")
         return found.bridge
 
-    async def start(self) -> int:
-        """Start the secondary's domain, as the primary's node has told it; its process. Raises `PycoloError`."""
+    async def start(self, images: Mapping[str, DiskImage] | None = None) -> int:
+        """Start the secondary's domain, as the primary's node has told it; its process. `images`: see `DomainHost`.
+
+        Raises `PycoloError`.
+        """
         told = self._told
         if told is None:
             raise StateError("prepare", "without the primary's domain", "guest.domain in both files")
@@ -152,7 +171,7 @@ class DomainGuest:
             bridges[card.netdev] = private_bridge_name(self._config.pair, number)
             await asyncio.to_thread(make_private_bridge, bridges[card.netdev])
         await asyncio.to_thread(make_folder, self._config.qemu.directory)
-        return await self.host.start_secondary(told, self._own_arguments, bridges)
+        return await self.host.start_secondary(told, self._own_arguments, bridges, images)
 
     async def _end(self, pid: int) -> None:
         await asyncio.to_thread(end_leftover_qemu, pid, mark_of(self._config))

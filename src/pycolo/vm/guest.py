@@ -62,7 +62,7 @@ class VmGuest:
         self.domain = domain_guest(host.config)
         self._wiring = make_wiring(host.config, Network(host.config, host.role, host.term), self.domain)
         self._rows = CardRows(host.config.qemu.directory, host.config.pair, host.term, len(host.config.card))
-        self.disks = HostDisks(host)
+        self.disks = HostDisks(host, self.domain)
         self.orders = {**self.disks.orders, **({"domain": self.domain.hear} if self.domain is not None else {})}
         """What the other node may ask of this guest, besides `open_relay`."""
         self._jobs = Jobs()

@@ -277,6 +277,10 @@ class Machine:
         """Whether QEMU gets its end of a stream from this node: it may not, or cannot, open the node's sockets."""
         return self._source.passes_descriptors
 
+    async def pass_descriptor(self, descriptor: int, name: str) -> None:
+        """Give QEMU an open file, for a command that names it so. Raises `PeerError`, `ConnectError`."""
+        await self._connected().pass_descriptor(descriptor, name)
+
     async def migrate(self, uri: str, descriptor: int | None = None) -> None:
         """Start a migration; to `descriptor`, passed under the name in `uri` (fd:NAME). Raises `PeerError`,
         `ConnectError`.
@@ -287,7 +291,7 @@ class Machine:
         while True:
             try:
                 if descriptor is not None:
-                    await self._connected().pass_descriptor(descriptor, uri.removeprefix("fd:"))
+                    await self.pass_descriptor(descriptor, uri.removeprefix("fd:"))
                 await self.execute("migrate", {"uri": uri})
                 return
             except QmpError as error:

@@ -7,7 +7,7 @@ lost, and reports no error. See docs/adr/0063.
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -25,10 +25,12 @@ from pycolo.qmp.diskrules import HostImage, judge_disks, judge_images, writable
 from pycolo.qmp.diskwords import Nodes
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
+from pycolo.transport.linksetup import RawLink
 from pycolo.vm.changenotes import ChangeNotes
 from pycolo.vm.disklink import DiskLink
 from pycolo.vm.disklosses import DiskLosses, Loss
 from pycolo.vm.diskresync import Resync, ResyncDisk
+from pycolo.vm.domainguest import DomainGuest
 from pycolo.vm.guesthost import GuestHost
 from pycolo.vm.machine import Machine
 from pycolo.vm.relay import listen_for_stream
@@ -56,8 +58,16 @@ log = structlog.get_logger("colo")
 class PrimaryDisks:
     """Of one QEMU at a time: `machine()`. `on_lost(text)`: a disk is no longer copied."""
 
-    def __init__(self, host: GuestHost, machine: Callable[[], Machine], on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        host: GuestHost,
+        machine: Callable[[], Machine],
+        on_lost: Callable[[str], None],
+        domain: DomainGuest | None = None,
+    ) -> None:
+        """`domain`: the guest is a domain of libvirt."""
         self._host = host
+        self._domain = domain
         self._options = host.config.disks
         self._machine = machine
         self._on_lost = on_lost
@@ -82,7 +92,9 @@ class PrimaryDisks:
         self._disks = []
         if self._options is None:
             return
-        disks = await probe_disks(self._machine())
+        disks: Sequence[GuestDisk] = await probe_disks(self._machine())
+        if self._domain is not None:
+            disks = await self._domain.named(disks)
         self._host.findings.weigh("disks", judge_disks(disks, facts.commands), self._host.config.pair)
         self._disks = writable(disks)
 
@@ -133,7 +145,7 @@ class PrimaryDisks:
         names = Nodes(number)
         return {
             "job-id": names.job,
-            "device": disk.name,
+            "device": disk.name if self._domain is None else disk.node,
             "target": names.target,
             "filter-node-name": names.filter,
             "copy-mode": "write-blocking",
@@ -194,7 +206,10 @@ class PrimaryDisks:
 
     async def _connect(self, names: Nodes, disk: GuestDisk) -> None:
         """QEMU connects to a socket of this node, and the other node to its QEMU; the bytes pass from then on."""
-        path = Path(self._host.config.qemu.directory) / "disk.sock"
+        machine, path = self._machine(), Path(self._host.config.qemu.directory) / "disk.sock"
+        if machine.passes_descriptors:
+            await self._connect_passed(machine, names, disk)
+            return
         listening = listen_for_stream(path)
         try:
             arrival = self._host.expect_link(Channel.DISK)
@@ -202,10 +217,8 @@ class PrimaryDisks:
             async with asyncio.timeout(OPEN_S):
                 link = await arrival
             accepting = asyncio.get_running_loop().create_task(self._accept(listening, link, disk))
-            server = {"type": "unix", "path": str(path)}
-            node = {"driver": "nbd", "node-name": names.target, "export": disk.name, "server": server}
             try:
-                await self._machine().execute("blockdev-add", node, timeout_s=OPEN_S)
+                await self._add_target(machine, names, disk, {"type": "unix", "path": str(path)})
             finally:
                 accepting.cancel()
                 with suppress(asyncio.CancelledError):
@@ -216,13 +229,37 @@ class PrimaryDisks:
             with suppress(OSError):
                 path.unlink()
 
-    async def _accept(self, listening: socket.socket, link: Any, disk: GuestDisk) -> None:
+    async def _accept(self, listening: socket.socket, link: RawLink, disk: GuestDisk) -> None:
         """While QEMU waits: it reads the other QEMU's greeting before it answers this node."""
         try:
             guest, _ = await asyncio.get_running_loop().sock_accept(listening)
         except BaseException:
             link.close()
             raise
+        self._link_up(guest, link, disk)
+
+    async def _connect_passed(self, machine: Machine, names: Nodes, disk: GuestDisk) -> None:
+        """As `_connect`, where QEMU gets its end from this node."""
+        try:
+            arrival = self._host.expect_link(Channel.DISK)
+            await self._host.ask_peer("open-disk", {"disk": disk.name})
+            async with asyncio.timeout(OPEN_S):
+                link = await arrival
+        finally:
+            self._host.forget_link(Channel.DISK)
+        ours, theirs = socket.socketpair()
+        self._link_up(ours, link, disk)
+        try:
+            await machine.pass_descriptor(theirs.fileno(), names.target)
+        finally:
+            theirs.close()
+        await self._add_target(machine, names, disk, {"type": "fd", "str": names.target})
+
+    async def _add_target(self, machine: Machine, names: Nodes, disk: GuestDisk, server: Mapping[str, str]) -> None:
+        node = {"driver": "nbd", "node-name": names.target, "export": disk.name, "server": dict(server)}
+        await machine.execute("blockdev-add", node, timeout_s=OPEN_S)
+
+    def _link_up(self, guest: socket.socket, link: RawLink, disk: GuestDisk) -> None:
         made = DiskLink(guest, link, disk.name, lambda text: self._host.call(self._link_ended, made, text))
         self._links.append(made)
         made.start()

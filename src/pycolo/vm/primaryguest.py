@@ -91,7 +91,7 @@ class PrimaryGuest:
         source = None if domain is None else domain.source
         self.machine = Machine(host.config.qemu, host.config.pair, self._heard_event, self._heard_end, source)
         self.paths = PrimaryPaths(host, slot, wiring, self._differ, self._strayed)
-        self.disks = PrimaryDisks(host, lambda: self.machine, self._disk_lost)
+        self.disks = PrimaryDisks(host, lambda: self.machine, self._disk_lost, domain)
         self._interference = Interference(host, host.findings, self._is_protected, checkpoints.is_running)
         self.facts: Facts | None = None
         self.is_tidy = False

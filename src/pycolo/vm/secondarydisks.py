@@ -11,17 +11,19 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import structlog
 
-from pycolo.check.disks import copy_path
 from pycolo.config import PairConfig
+from pycolo.domain.disks import DiskImage
 from pycolo.errors import PeerError, PycoloError, QmpError, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
 from pycolo.qmp.diskrules import writable
-from pycolo.qmp.diskwords import CommandDisk, Nodes, Overlays, command_disks, overlays_in, secondary_command
+from pycolo.qmp.diskwords import Nodes, Overlays, overlays_in, secondary_command
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.vm import diskimages
+from pycolo.vm.diskabove import devices_of, put_above
 from pycolo.vm.disklink import DiskLink
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
+from pycolo.vm.diskplaces import CommandPlaces, DiskPlaces, Place
 from pycolo.vm.guesthost import GuestHost, open_raw
 from pycolo.vm.imageseal import seal
 from pycolo.vm.machine import Machine
@@ -35,16 +37,20 @@ log = structlog.get_logger("colo")
 class Copy(NamedTuple):
     """One disk here."""
 
+    number: int
     disk: GuestDisk
-    command: CommandDisk
-    path: Path
+    place: Place
     overlays: Overlays
 
     @property
-    def is_flushed(self) -> bool:
-        """Whether QEMU puts on the disk what it has acknowledged, when the guest stops."""
-        node = self.command.node
-        return not any(part.get("cache", {}).get("no-flush") for part in (node, node["file"]))
+    def names(self) -> Nodes:
+        """Of its block nodes."""
+        return Nodes(self.number)
+
+    @property
+    def path(self) -> Path:
+        """Its image here."""
+        return self.place.path
 
     @property
     def noted(self) -> NotedDisk:
@@ -52,19 +58,22 @@ class Copy(NamedTuple):
         return NotedDisk(
             name=self.disk.name,
             image=str(self.path),
-            format=self.command.format,
+            format=self.place.format,
             active=str(self.overlays.active),
             hidden=str(self.overlays.hidden),
+            node=self.names.top if self.place.command is None else "",
         )
 
 
 class SecondaryDisks:
     """Lives as long as the node: the primary's node asks before there is a guest."""
 
-    def __init__(self, host: GuestHost, note: DiskNoteFile) -> None:
+    def __init__(self, host: GuestHost, note: DiskNoteFile, places: DiskPlaces | None = None) -> None:
+        """`places`: None: those of `qemu.command`."""
         self._host = host
         self._config: PairConfig = host.config
         self._note = note
+        self._places: DiskPlaces = CommandPlaces(host.config) if places is None else places
         self._planned: list[Copy] = []
         self._sessions: tuple[str, ...] = ()
         """For the note of what is planned."""
@@ -76,25 +85,17 @@ class SecondaryDisks:
 
     async def hear(self, arguments: JsonObject) -> JsonObject:
         """The order "disks": the primary's disks, answered with what is here for their copies. Raises `PycoloError`."""
-        options = self._config.disks
-        if options is None:
-            raise StateError("disks", "without [disks] in its file", "the same tables in both files")
         try:
             disks = msgspec.convert(arguments.get("disks"), tuple[GuestDisk, ...])
         except msgspec.ValidationError as error:
             raise PeerError(f"the other node's disks cannot be read: {error}") from error
-        found = {disk.name: disk for disk in command_disks(self._config.qemu.command)}
-        places = {disk.name: copy_path(self._config, disk) for disk in found.values()}
-        images = [
-            await diskimages.look(disk, places[disk.name], options.overlays or places[disk.name].parent)
-            for disk in found.values()
+        found = {place.name: place for place in await self._places.find(disks)}
+        images = [await diskimages.look(place) for place in found.values()]
+        known = [disk for disk in writable(disks) if disk.name in found]
+        self._planned = [
+            Copy(number, disk, found[disk.name], overlays_in(found[disk.name].overlays, disk.name))
+            for number, disk in enumerate(known)
         ]
-        self._planned = []
-        for disk in writable(disks):
-            if disk.name in found:
-                path = places[disk.name]
-                overlays = overlays_in(options.overlays or path.parent, disk.name)
-                self._planned.append(Copy(disk, found[disk.name], path, overlays))
         resumed, why = await asyncio.to_thread(self._resumes, _words(arguments.get("noted")))
         self._sessions = tuple(token for token in (str(arguments.get("copy", "")), resumed) if token)
         return {"images": msgspec.to_builtins(images), "resumes": resumed, "why_full": why}
@@ -108,27 +109,38 @@ class SecondaryDisks:
         at_hand = {disk.name: disk for disk in note.disks}
         for copy in self._planned:
             noted = at_hand.pop(copy.disk.name, None)
-            if noted is None or (noted.image, noted.format) != (str(copy.path), copy.command.format):
+            if noted is None or (noted.image, noted.format) != (str(copy.path), copy.place.format):
                 return "", f"disk {copy.disk.name} had another image on the other host, or none"
             if not noted.seen:
                 return "", f"the other node has not seen how the QEMU ended that wrote to {copy.path}"
-            if noted.seen != seal(copy.path, is_flushed=copy.is_flushed):
+            if noted.seen != seal(copy.path, is_flushed=copy.place.is_flushed):
                 return "", f"{copy.path} was changed on the other host since its QEMU has ended"
         return known[0], ""
 
     async def command(self) -> list[str]:
         """QEMU's command line with copies that are ready for it. Raises `PycoloError`."""
-        command = list(self._config.qemu.command)
+        await self._prepare()
+        changed = [(copy.place.command, copy.path, copy.overlays) for copy in self._copies if copy.place.command]
+        return secondary_command(self._config.qemu.command, changed)
+
+    async def images(self) -> dict[str, DiskImage] | None:
+        """The copies, ready for a QEMU that libvirt starts, by the disks' names; None without `[disks]`.
+
+        Raises `PycoloError`.
+        """
+        await self._prepare()
+        return None if self._config.disks is None else {copy.disk.name: copy.place.image for copy in self._copies}
+
+    async def _prepare(self) -> None:
         self._copies, self._planned = self._planned, []
         if not self._copies:
-            return command
+            return
         noted = tuple(copy.noted for copy in self._copies)
         note = DiskNote(state=DiskState.COPYING, disks=noted, copies=self._sessions)
         await asyncio.to_thread(self._note.write, note)
         for copy in self._copies:
-            await diskimages.create_image(copy.path, copy.command.format, copy.disk.size_bytes)
+            await diskimages.create_image(copy.path, copy.place.format, copy.disk.size_bytes)
             await diskimages.create_overlays(copy.overlays, copy.disk.size_bytes)
-        return secondary_command(command, [(copy.command, copy.path, copy.overlays) for copy in self._copies])
 
     # ── while it follows the primary ──────────────────────────────────────────────────────────────────────────
 
@@ -138,10 +150,17 @@ class SecondaryDisks:
             return
         address = {"type": "unix", "data": {"path": str(self._socket)}}
         await machine.execute("nbd-server-start", {"addr": address})
-        for number, copy in enumerate(self._copies):
-            names = Nodes(number)
-            export = {"type": "nbd", "id": names.export, "node-name": names.parent, "name": copy.disk.name}
+        by_libvirt = {} if self._copies[0].place.command is not None else await devices_of(machine)
+        for copy in self._copies:
+            names, started = copy.names, by_libvirt.get(copy.disk.device)
+            if copy.place.command is None and started is None:
+                raise StateError(f"disk {copy.disk.name}", f"without a device {copy.disk.device} here", "the primary's")
+            parent = names.parent if started is None else started.node
+            export = {"type": "nbd", "id": names.export, "node-name": parent, "name": copy.disk.name}
             await machine.execute("block-export-add", {**export, "writable": True})
+            if started is not None:
+                await asyncio.to_thread(diskimages.give_overlays, copy.overlays, machine.pid)
+                await put_above(machine, names, started, copy.path, copy.overlays)
 
     async def open_link(self, arguments: JsonObject) -> JsonObject:
         """The order "open-disk": connect this QEMU with the primary's node. Raises `PycoloError`."""
@@ -203,7 +222,7 @@ class SecondaryDisks:
         note = self._note.read()
         if note is None or not copies or not note.copies:
             return
-        flushed = {copy.disk.name: copy.is_flushed for copy in copies}
+        flushed = {copy.disk.name: copy.place.is_flushed for copy in copies}
         sealed = tuple(
             msgspec.structs.replace(disk, seen=seal(Path(disk.image), is_flushed=flushed[disk.name]))
             for disk in note.disks

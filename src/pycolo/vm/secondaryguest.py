@@ -118,7 +118,7 @@ class SecondaryGuest:
             await end_leftover(self._host)
             await self._domain.gone()
             await self._wiring.leave()
-            self.machine.watch(await self._domain.start())
+            self.machine.watch(await self._domain.start(await self._disks.images()))
             self._host.note_pid(self.machine.pid)
         elif self._config.qemu.command:
             await end_leftover(self._host)
@@ -352,6 +352,8 @@ class SecondaryGuest:
         """Kill QEMU and remove all that belongs to it."""
         self._host.findings.forget()
         await self.stop_qemu()
+        if self._domain is not None:
+            await self._domain.gone()  # libvirt gives the images back to their owner, which is a change
         await self._disks.discard()
         await self.close_path()
         with suppress(OSError):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.config import CardOptions, ConfigFileError, GuestOptions, describe, parse
+from pycolo.config import CardOptions, ConfigFileError, DisksOptions, GuestOptions, describe, parse
 
 FILE = """
 pair = "vm1"
@@ -47,6 +47,7 @@ def test_what_is_given_stays():
     found = read(FILE + "[qemu]\ndirectory = '/d'\nstart_timeout_ms = 5000\n[[card]]\nnetdev = 'hostnet1'\n")
     assert (found.qemu.qmp, found.qemu.start_timeout_ms) == (Path("/d/qmp.sock"), 5000)
     assert found.card == (CardOptions(netdev="hostnet1"),)
+    assert read(FILE + "[disks]\n").disks == DisksOptions()
     found = read(FILE + "uri = 'qemu+unix:///system?socket=/run/x/libvirt-sock'\n")
     assert found.guest.uri == "qemu+unix:///system?socket=/run/x/libvirt-sock"
 
@@ -55,7 +56,6 @@ WRONG = [
     ("[qemu]\ncommand = ['qemu']\n", "qemu.command: expected none, since libvirt starts guest.domain"),
     ("[qemu]\nenvironment = { A = 'b' }\n", "qemu.environment: expected none, since libvirt starts guest.domain"),
     ("uri = 'qemu+ssh://host-b/system'\n", "guest.uri: expected qemu:///system, or qemu+unix:///system?socket=PATH"),
-    ("[disks]\n", "disks: expected no such table with guest.domain"),
     ("[qemu]\ndirectory = 'here'\n", "qemu.directory: expected an absolute path"),
 ]
 

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
 from pycolo.domain.connection import Connection
 from pycolo.domain.definition import Placed, arguments_of, interfaces
+from pycolo.domain.disks import DiskImage, writable_disks
 from pycolo.domain.host import DomainHost, Versions, process_mark
 from pycolo.errors import PeerError
+from support.domaindisks import VDA
 from support.standinlibvirt import UUID, StandInDaemon, StandInNetwork
 
 OWN = ("-qmp", "unix:/q", "-incoming", "defer")
@@ -62,6 +65,46 @@ def test_a_secondary_is_defined_as_on_the_other_host_and_started_apart(tmp_path,
 
     play(first, "vm1")
     play(scene)
+
+
+def with_disk(daemon, name="vm1"):
+    """Its disk is a file."""
+    one = daemon.domains[name]
+    one.xml = one.xml.replace("<devices>", f"<devices>{VDA}").replace("<name>vm1<", f"<name>{name}<")
+
+
+def test_a_secondary_has_this_hosts_copies_and_so_has_its_next_start(monkeypatch):
+    monkeypatch.setattr(DomainHost, "pid", lambda host: 77)
+    told = []
+
+    async def first(host, daemon):
+        with_disk(daemon)
+        told.append(await host.portrait(OWN))
+
+    async def scene(host, daemon):
+        assert await host.kept_definition() is None
+        with pytest.raises(PeerError, match="disk vda of the primary's domain is not among those that are copied"):
+            await host.start_secondary(told[0], OWN, {}, {})
+        images = {"vda": DiskImage(Path("/b/vm1.raw"), "raw")}
+        await host.start_secondary(told[0], OWN, {}, images)
+        for xml in (*daemon.defined, *daemon.created):
+            assert [disk.image for disk in writable_disks(xml)] == [images["vda"]]
+        assert "report" in daemon.created[0]
+        assert "report" not in daemon.defined[0]
+        assert await host.kept_definition() is not None
+
+    play(first, "vm1")
+    play(scene)
+
+
+def test_images_of_other_domains_are_known():
+    async def scene(host, daemon):
+        for name in ("vm1", "web"):
+            with_disk(daemon, name)
+        assert await host.users_of(["/images/a.qcow2", "/images/b"]) == {"/images/a.qcow2": "web"}
+        assert await host.users_of([]) == {}
+
+    play(scene, "vm1", "web")
 
 
 def test_another_domain_of_the_same_name_is_not_replaced(monkeypatch):

@@ -15,6 +15,7 @@ from pycolo.qmp.diskrules import COMMANDS, HostImage
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.vm import checkdisks
 from pycolo.vm.checkdisks import copy_items, guest_disks, images_here
+from pycolo.vm.diskplaces import CommandPlaces, Place
 from support.configs import changed, checkable
 from support.qemufacts import GOOD
 
@@ -40,6 +41,10 @@ COMMAND = ["qemu", "-drive", "if=none,id=d0,file=/copy/d0,format=qcow2", "-devic
 def config(tmp_path: Path, disks: str | None, command: list[str] | None = None) -> PairConfig:
     text = changed(checkable(tmp_path, {"qemu.command": command or COMMAND}))
     return parse((text + ("" if disks is None else f"[disks]\n{disks}\n")).encode(), "vm.toml")
+
+
+async def here(made: PairConfig) -> list[HostImage] | None:
+    return await images_here(made, CommandPlaces(made), None)
 
 
 def test_a_copy_that_fits_is_shown_with_the_room_that_it_has() -> None:
@@ -68,7 +73,7 @@ def test_what_does_not_fit_is_refused_as_protect_would(image: dict[str, Any], wo
 def test_without_disks_there_is_nothing_to_say(tmp_path: Path) -> None:
     assert copy_items([], []) == []
     assert copy_items([DISK], None) == []
-    assert asyncio.run(images_here(config(tmp_path, None))) is None
+    assert asyncio.run(here(config(tmp_path, None))) is None
     machine: Any = None
     assert asyncio.run(guest_disks(config(tmp_path, None), machine, FACTS)) == ([], [])
 
@@ -76,13 +81,13 @@ def test_without_disks_there_is_nothing_to_say(tmp_path: Path) -> None:
 def test_the_images_are_looked_for_where_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[tuple[Path, Path]] = []
 
-    async def look(disk: Any, path: Path, overlays: Path) -> HostImage:
-        looked.append((path, overlays))
+    async def look(place: Place) -> HostImage:
+        looked.append((place.path, place.overlays))
         return IMAGE
 
     monkeypatch.setattr(checkdisks.diskimages, "look", look)
     for given in ("", 'images = "/pool"', 'images = "/pool"\noverlays = "/fast"'):
-        assert asyncio.run(images_here(config(tmp_path, given))) == [IMAGE]
+        assert asyncio.run(here(config(tmp_path, given))) == [IMAGE]
     assert [(str(path), str(overlays)) for path, overlays in looked] == [
         ("/copy/d0", "/copy"),
         ("/pool/d0", "/pool"),
@@ -95,7 +100,7 @@ def test_what_cannot_be_looked_at_is_not_told(tmp_path: Path, monkeypatch: pytes
         raise ConnectError("qemu-img: No such file or directory; Debian has it in qemu-utils")
 
     monkeypatch.setattr(checkdisks.diskimages, "look", look)
-    assert asyncio.run(images_here(config(tmp_path, ""))) is None
+    assert asyncio.run(here(config(tmp_path, ""))) is None
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pycolo.errors import PeerError
 from pycolo.failover.pair import Pair, Settings
 from pycolo.failover.pairstates import State
 from pycolo.vm.checking import ROUNDS, Checking
+from pycolo.vm.diskplaces import CommandPlaces
 from support.configs import changed, checkable
 from support.qemufacts import GOOD
 
@@ -72,7 +73,7 @@ def checking(tmp_path, state, side=None, link=1):
     }  # paths are long here
     config = parse(changed(checkable(directory, short)).encode(), "vm1.toml")
     pair = Pair(Settings(150), state, link=link, last_link=1, is_heard=bool(link))
-    return Checking(config, lambda: pair, lambda: side)
+    return Checking(config, lambda: pair, lambda: side, CommandPlaces(config), None)
 
 
 def both(one, links) -> list[Item]:

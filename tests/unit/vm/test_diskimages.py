@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pycolo.errors import ConnectError, PeerError
-from pycolo.qmp.diskwords import command_disks, overlays_in
+from pycolo.qmp.diskwords import overlays_in
 from pycolo.vm import diskimages
+from pycolo.vm.diskplaces import Place
 
 FAKE = """#!/bin/sh
 printf '%s\\n' "$*" >> {log}
@@ -47,14 +49,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(tmp_path, monkeypatch)
 
 
-def disk_at(path: Path) -> diskimages.CommandDisk:
-    node = json.dumps({"driver": "qcow2", "node-name": "vda", "file": {"driver": "file", "filename": str(path)}})
-    return command_disks(["qemu", "-blockdev", node, "-device", "virtio-blk-pci,drive=vda"])[0]
+def disk_at(path: Path, overlays: Path) -> Place:
+    return Place("vda", path, "qcow2", overlays)
 
 
 def test_what_is_not_there_is_created_later(host: Host) -> None:
     path = host.place / "new" / "a.qcow2"
-    image = asyncio.run(diskimages.look(disk_at(path), path, host.place / "overlays"))
+    image = asyncio.run(diskimages.look(disk_at(path, host.place / "overlays")))
     assert (image.name, image.path, image.size_bytes, image.why_unusable) == ("vda", str(path), 0, "")
     assert image.free_bytes > 0
     assert image.overlay_free_bytes > 0
@@ -66,14 +67,40 @@ def test_what_is_not_there_is_created_later(host: Host) -> None:
     assert len(host.asked) == 1, "one that is there stays as it is"
 
 
+def test_an_image_that_is_not_whole_by_itself_is_no_copy(host: Host) -> None:
+    path = host.place / "a.qcow2"
+    path.touch()
+    host.info(**{"virtual-size": 4096, "backing-filename": "base.qcow2"})
+    image = asyncio.run(diskimages.look(disk_at(path, host.place)))
+    assert image.why_unusable == "it has a backing file (base.qcow2): remove it, then it is created anew"
+
+
+def test_what_its_place_says_counts_first(host: Host) -> None:
+    place = disk_at(host.place / "a", host.place)._replace(why_unusable="it is a disk of domain web")
+    assert asyncio.run(diskimages.look(place)).why_unusable == "it is a disk of domain web"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root may give files away")
+def test_overlays_are_given_to_the_user_of_qemu(tmp_path: Path) -> None:
+    overlays = overlays_in(tmp_path, "vda")
+    for path in overlays:
+        path.touch()
+    with subprocess.Popen(["sleep", "60"], user=65534, group=65534) as qemu:
+        diskimages.give_overlays(overlays, qemu.pid)
+        qemu.kill()
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in overlays} == {(65534, 65534)}
+    with pytest.raises(ConnectError, match="the overlays cannot be given to QEMU's user"):
+        diskimages.give_overlays(overlays, qemu.pid)
+
+
 def test_an_image_is_measured(host: Host) -> None:
     path = host.place / "a.qcow2"
     path.touch()
     host.info(**{"virtual-size": 4096, "actual-size": 1024, "dirty-flag": True})
-    assert asyncio.run(diskimages.info(path, "qcow2")) == (4096, 1024, True)
+    assert asyncio.run(diskimages.info(path, "qcow2")) == (4096, 1024, True, "")
     assert host.asked == [f"info --output=json -f qcow2 {path}"]
-    empty = asyncio.run(diskimages.look(disk_at(host.place / "b"), host.place / "b", host.place))
-    image = asyncio.run(diskimages.look(disk_at(path), path, host.place))
+    empty = asyncio.run(diskimages.look(disk_at(host.place / "b", host.place)))
+    image = asyncio.run(diskimages.look(disk_at(path, host.place)))
     assert image.size_bytes == 4096
     assert image.free_bytes > 0
     assert empty.size_bytes == 0
@@ -83,7 +110,7 @@ def test_an_image_that_another_process_has_open_is_unusable(host: Host) -> None:
     """As a shared one is: the primary's QEMU has it open, wherever that runs."""
     path = host.place / "a.qcow2"
     path.touch()
-    image = asyncio.run(diskimages.look(disk_at(path), path, host.place))
+    image = asyncio.run(diskimages.look(disk_at(path, host.place)))
     assert 'Failed to get shared "write" lock' in image.why_unusable
 
 
@@ -171,7 +198,7 @@ def test_what_a_qemu_has_open_is_dirty_and_no_place_for_a_copy(tmp_path: Path) -
         opened.stdin.flush()
         while "ops" not in opened.stdout.readline():
             pass
-        image = asyncio.run(diskimages.look(disk_at(overlays.active), overlays.active, tmp_path))
+        image = asyncio.run(diskimages.look(disk_at(overlays.active, tmp_path)))
         assert "lock" in image.why_unusable
         opened.kill()
     found = asyncio.run(diskimages.info(overlays.active, "qcow2"))

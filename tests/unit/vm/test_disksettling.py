@@ -59,7 +59,7 @@ class World:
         self.fails = False
 
         async def info(path: Path, form: str) -> diskimages.Found | None:
-            return diskimages.Found(1, 1, path.name in self.dirty) if path.exists() else None
+            return diskimages.Found(1, 1, path.name in self.dirty, "") if path.exists() else None
 
         async def put_together(image: Path, form: str, overlays: Any) -> None:
             if self.fails:

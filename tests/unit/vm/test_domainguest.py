@@ -15,6 +15,7 @@ from pycolo.errors import ConnectError, PeerError, StateError
 from pycolo.qmp.client import Qmp
 from pycolo.vm import domainguest
 from pycolo.vm.domainguest import DomainGuest, DomainSource, domain_guest, why_missing
+from support.domaindisks import VDA, disk
 from support.fakeqmp import FakeQmp
 from support.standinlibvirt import StandInDaemon, StandInNetwork
 
@@ -163,6 +164,27 @@ def test_a_domain_that_cannot_be_protected_is_told_to_nobody(config, host):
         daemon.domains["vm1"].is_on = False
         with pytest.raises(ConnectError, match="does not run on this host: virsh start vm1"):
             await one.tell(None)
+
+    play(scene)
+
+
+def test_disks_have_the_definitions_names_and_those_that_cannot_be_copied_are_refused(config, host):
+    """Without [disks] that is the judge's matter: a writable disk is refused as such."""
+
+    async def scene():
+        daemon = StandInDaemon("vm1")
+        one, told = host(config, daemon), [disk("libvirt-1-format", "virtio-disk0")]
+        domain = daemon.domains["vm1"]
+        domain.xml = domain.xml.replace("<devices>", f"<devices>{VDA}")
+        (found,) = await one.named(told)
+        assert (found.name, found.file) == ("vda", "/images/a.qcow2")
+        domain.xml = domain.xml.replace("<backingStore/>", "<shareable/>")
+        assert await one.named(told)
+        copying = host(parse((FILE + "[disks]\n").format(place=config.state.parent).encode(), "vm1.toml"), daemon)
+        with pytest.raises(PeerError, match="cannot be protected: its disk vda is shared with other guests"):
+            await copying.named(told)
+        del daemon.domains["vm1"]
+        assert await copying.named(told) == told
 
     play(scene)
 

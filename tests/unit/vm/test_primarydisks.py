@@ -13,7 +13,7 @@ import pytest
 from pycolo.errors import CheckpointError, ConnectError, PeerError, QmpError
 from pycolo.link.codec import Channel
 from pycolo.qmp.diskrules import HostImage, writable
-from pycolo.qmp.guestdisks import guest_disks
+from pycolo.qmp.guestdisks import GuestDisk, guest_disks
 from pycolo.vm import primarydisks
 from pycolo.vm.primarydisks import PrimaryDisks
 from support.diskfacts import RECORDED
@@ -108,6 +108,32 @@ def test_every_disk_is_copied_and_each_write_waits_for_the_other_host(world: Wor
         "on-target-error": "report",
     }
     assert list(Path(world.host.config.qemu.directory).glob("*.sock")) == []
+
+
+class NamingDomain:
+    """A domain of libvirt, which has names of its own for the disks."""
+
+    async def named(self, disks: Any) -> list[GuestDisk]:
+        return list(disks)
+
+
+def test_a_qemu_of_libvirts_gets_its_end_of_the_connection_passed(world: World) -> None:
+    world.disks._domain = NamingDomain()  # type: ignore[assignment]
+    world.machine.passes_descriptors = True
+
+    async def connect(arguments: dict[str, Any]) -> dict[str, Any]:
+        assert arguments["server"] == {"type": "fd", "str": arguments["node-name"]}
+        with socket.socket(fileno=world.machine.passed[arguments["node-name"]]) as qemus:
+            qemus.setblocking(False)
+            world.ends[-1].sendall(b"greeting")
+            assert await asyncio.get_running_loop().sock_recv(qemus, 8) == b"greeting"
+        return {}
+
+    world.machine.answers["blockdev-add"] = connect
+    play(world, world.disks.copy)
+    assert list(world.machine.passed) == ["colo-nbd-0", "colo-nbd-1"]
+    mirrored = [mirror["device"] for mirror in world.machine.arguments("blockdev-mirror")]
+    assert mirrored == [disk.node for disk in DISKS]
 
 
 def test_a_copy_may_be_slowed_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

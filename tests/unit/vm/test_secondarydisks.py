@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from pycolo.domain.disks import DiskImage
 from pycolo.errors import ConnectError, PeerError, QmpError, StateError
 from pycolo.qmp.diskrules import HostImage
-from pycolo.qmp.guestdisks import guest_disks
-from pycolo.vm import diskimages
+from pycolo.qmp.guestdisks import GuestDisk, guest_disks
+from pycolo.vm import diskimages, secondarydisks
 from pycolo.vm.disknote import DiskNoteFile, DiskState
+from pycolo.vm.diskplaces import Place
 from pycolo.vm.secondarydisks import SecondaryDisks
 from support.diskfacts import RECORDED
 from support.diskhosts import DiskHost, DiskMachine
@@ -40,6 +42,8 @@ class World:
         self.note = DiskNoteFile(place)
         self.disks = SecondaryDisks(self.host, self.note)  # type: ignore[arg-type]
         self.made: list[str] = []
+        self.given: list[int] = []
+        self.monkeypatch = monkeypatch
 
         async def run(*words: str, timeout_s: float = 0) -> str:
             if words[0] == "info":
@@ -373,5 +377,77 @@ def test_a_note_that_cannot_be_written_costs_a_full_copy_and_nothing_else(
             await world.disks.discard()
         assert list((world.place / "overlays").iterdir()) == []
         assert "has not seen" in (await world.disks.hear(told("two", "one")))["why_full"]
+
+    play(work)
+
+
+# ── where libvirt starts the guest ────────────────────────────────────────────────────────────────────────────
+
+
+class OnePlace:
+    """Where the disk's copy is, as libvirt and the file say it."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    async def find(self, disks: Any) -> list[Place]:
+        return [self.place]
+
+
+@pytest.fixture
+def by_libvirt(world: World) -> World:
+    image = Place("disk-a", world.place / "a.qcow2", "qcow2", world.place / "overlays")
+    world.disks = SecondaryDisks(world.host, world.note, OnePlace(image))  # type: ignore[arg-type]
+    started = msgspec.structs.replace(DISK, file=str(image.path), node="libvirt-1-format")
+
+    async def devices(machine: Any) -> dict[str, GuestDisk]:
+        return {started.device: started}
+
+    world.monkeypatch.setattr(secondarydisks, "devices_of", devices)
+    world.monkeypatch.setattr(diskimages, "give_overlays", lambda overlays, pid: world.given.append(pid))
+    return world
+
+
+def test_libvirt_gets_the_copies_and_its_qemu_the_overlays_above_them(by_libvirt: World) -> None:
+    world = by_libvirt
+
+    async def work() -> None:
+        await world.disks.hear(TOLD)
+        assert await world.disks.images() == {"disk-a": DiskImage(world.place / "a.qcow2", "qcow2")}
+        assert len(world.made) == 3
+        await world.disks.export(world.machine)  # type: ignore[arg-type]
+        first, *_ = world.machine.arguments("block-export-add")
+        assert (first["node-name"], first["name"]) == ("libvirt-1-format", "disk-a")
+        assert world.given == [world.machine.pid]
+        (node,) = world.machine.arguments("blockdev-add")
+        assert node["node-name"] == "colo-disk-0"
+
+    play(work)
+    note = DiskNoteFile(world.place).read()
+    assert note is not None
+    assert note.state is DiskState.COPYING
+    assert [(disk.name, disk.node) for disk in note.disks] == [("disk-a", "colo-disk-0")]
+
+
+def test_a_device_that_libvirt_has_not_started_is_named(by_libvirt: World) -> None:
+    world = by_libvirt
+
+    async def work() -> None:
+        await world.disks.hear(TOLD)
+        await world.disks.images()
+        world.disks._copies[0] = world.disks._copies[0]._replace(
+            disk=msgspec.structs.replace(DISK, device="virtio-disk7")
+        )
+        with pytest.raises(StateError, match="without a device virtio-disk7 here"):
+            await world.disks.export(world.machine)  # type: ignore[arg-type]
+
+    play(work)
+
+
+def test_without_disks_libvirts_definition_stays_as_it_is(world: World) -> None:
+    world.host.config.disks = None
+
+    async def work() -> None:
+        assert await world.disks.images() is None
 
     play(work)

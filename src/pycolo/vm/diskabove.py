@@ -1,0 +1,40 @@
+"""Puts a secondary's overlays above the disk of a QEMU that libvirt has started, while that waits for its first state.
+
+libvirt's command line and its definition of the domain have the image alone: so they stay true when the overlays are
+gone, and a survivor that is saved, restored or migrated later is started without them.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from pycolo.errors import PeerError
+from pycolo.qmp.diskprobe import probe_disks
+from pycolo.qmp.diskwords import Nodes, Overlays, replication_node
+from pycolo.qmp.guestdisks import PERIPHERAL, GuestDisk
+from pycolo.vm.machine import Machine
+
+WAKING: Final = "-waking"
+"""Of the id of an export that is there for a moment."""
+
+
+async def devices_of(machine: Machine) -> dict[str, GuestDisk]:
+    """The disks as libvirt has started them, by their devices' ids. Raises `PeerError`, `ConnectError`."""
+    return {disk.device: disk for disk in await probe_disks(machine)}
+
+
+async def put_above(machine: Machine, names: Nodes, disk: GuestDisk, path: Path, overlays: Overlays) -> None:
+    """`disk` is one of `devices_of`, and has to have its image at `path`. Raises `PeerError`, `ConnectError`."""
+    if Path(disk.file) != path:
+        raise PeerError(f"libvirt has started {disk.shown} with the image {disk.file}, not with the copy {path}")
+    await machine.execute("blockdev-add", replication_node(names, names.top, overlays, disk.node))
+    # QEMU adds nodes as inactive ones while it waits for a migration, and no device may write to them; exporting one
+    # makes it active.
+    waking = f"{names.export}{WAKING}"
+    await machine.execute(
+        "block-export-add", {"type": "nbd", "id": waking, "node-name": names.top, "name": waking, "writable": True}
+    )
+    try:
+        place = {"path": f"{PERIPHERAL}{disk.device}", "property": "drive"}
+        await machine.execute("qom-set", {**place, "value": names.top})
+    finally:
+        await machine.execute("block-export-del", {"id": waking, "mode": "hard"})
