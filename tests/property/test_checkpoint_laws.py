@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo.checkpoint.commands import AskHypervisor, Commit, Dissolve, Record, Refused, Suspect
-from pycolo.checkpoint.coordinator import RESUME_WAIT_US, Coordinator
+from pycolo.checkpoint.coordinator import Coordinator
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.records import HISTORY_RECORDS, REASONS_PER_KIND_MAX, Outcome, Reason, ReasonKind
+from pycolo.checkpoint.running import RESUME_WAIT_US
 from pycolo.checkpoint.table import TRANSITIONS, Fact, State
 
 DISTANCE_MS, INTERVAL_MS, TIMEOUT_MS = 20, 300, 100
@@ -217,6 +218,48 @@ def test_a_working_pair_answers_every_request_and_keeps_the_interval(script):
     assert set(ours.values()) <= {1}
     assert len(ours) + witness.more == len(witness.requested)
     assert all(record.pause_us == 3_000 for record in core.history.last if record.outcome is Outcome.COMMITTED)
+
+
+LIFE = ["timer_fired", "secondary_stopped", "primary_stopped", "loaded", "committed", "primary_resumed", "timer_fired"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(LIFE)), st.integers(0, len(LIFE))), min_size=1, max_size=8),
+    st.booleans(),
+    st.integers(0, 30),
+)
+def test_one_checkpoint_answers_all_that_differ_before_its_commit(others, is_early, ran_ms):
+    """Others differ after A at any moment, and are heard of then or later: see `LIFE`. Those whose data path had not
+    committed need no second checkpoint, however late they are heard of; those that had need exactly one.
+    """
+    witness = Witness(max_interval_ms=0)
+    for name in ("synchronised", "pair_entered_colo", *LIFE[1:-1]):
+        witness.tell(name, 1)
+    witness.tell("timer_fired", ran_ms)
+    epoch, is_committed = witness.core.epoch, LIFE.index("committed") + (not is_early)  # by the data path
+    heard = {}
+    for found, later in others:
+        heard.setdefault(min(found + later, len(LIFE)), []).append(epoch + (found >= is_committed))
+    reasons = [witness.make_reason(0)]
+    witness.core.requested(reasons[0], witness.now_us, epoch)
+    before = witness.core.history.committed
+
+    def differ(step):
+        for in_epoch in heard.get(step, []):
+            reasons.append(witness.make_reason(1))
+            witness.core.requested(reasons[-1], witness.now_us, in_epoch)
+
+    for step, name in enumerate(LIFE):
+        differ(step)
+        witness.tell(name, None if name == "timer_fired" else 1)
+    differ(len(LIFE))
+    needed = any(epoch + 1 in epochs for epochs in heard.values())
+    for name in LIFE[: len(LIFE) - 1] if needed else []:
+        witness.tell(name, None if name == "timer_fired" else 1)
+    assert witness.core.state is State.IDLE
+    assert witness.core.history.committed == before + 1 + needed
+    answered = sum(witness.committed.get(reason, 0) for reason in reasons)
+    assert answered + witness.more + witness.core.settled == len(reasons)
 
 
 @given(st.lists(steps, max_size=60))

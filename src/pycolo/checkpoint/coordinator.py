@@ -26,12 +26,13 @@ order: a STOP belongs to the oldest committed checkpoint without one.
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pycolo.checkpoint.commands import AskHypervisor, Command, Commit, Dissolve, Record, Refused, Suspect
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.pace import PAUSE_TARGET_MS, Copied, Pace
 from pycolo.checkpoint.records import CheckpointRecord, History, Outcome, Reason, ReasonKind, ReasonList
+from pycolo.checkpoint.running import Running, Told
 from pycolo.checkpoint.table import RUNNING, TRANSITIONS, Action, Fact, State
 
 MIN_DISTANCE_MS: Final = 20
@@ -43,58 +44,8 @@ MAX_INTERVAL_MS: Final = 10_000
 TIMEOUT_MS: Final = 5_000
 """For this long nothing of a checkpoint may move; a busy host takes a second at most."""
 
-RESUME_WAIT_US: Final = 1_000_000
-"""RESUME arrives some 0.3 ms after LOADED has passed. After this time the record ends without a pause."""
-
 RETRY_DISTANCE_US: Final = 100_000
 """Pause between an aborted checkpoint and the next attempt: otherwise it would fail fifty times a second."""
-
-
-class _Told(NamedTuple):
-    """A fact's arguments."""
-
-    now_us: int
-    at_us: int = 0
-    reason: Reason | None = None
-    epoch: int | None = None
-    why: str = ""
-    released_frames: int = 0
-    released_bytes: int = 0
-    discarded_frames: int = 0
-
-
-class _Running:
-    """The running checkpoint, or a committed one until its RESUME."""
-
-    def __init__(self, began_us: int, ran_us: int) -> None:
-        self.began_us = began_us
-        self.ran_us = ran_us  # the guest, since the last one
-        self.reasons = ReasonList()
-        self.stopped_at_us: int | None = None  # in QEMU's time
-        self.resumed_at_us: int | None = None
-        self.resumed_us: int | None = None  # in ours
-        self.is_suspected = False
-        self.record: CheckpointRecord | None = None  # once committed
-
-    @property
-    def resume_due_us(self) -> int:
-        """When to stop waiting for RESUME."""
-        assert self.record is not None
-        return self.record.ended_us + RESUME_WAIT_US
-
-    def lead_us(self, resumed_at_us: int | None) -> int:
-        """How long the guest ran on after the request, having resumed at `resumed_at_us`; 0 if that is unknown."""
-        if self.stopped_at_us is None or resumed_at_us is None:
-            return 0
-        return max(0, self.stopped_at_us - resumed_at_us - self.ran_us)
-
-    @property
-    def pause_us(self) -> int | None:
-        """None if it is unknown, or if the host's clock was set back meanwhile."""
-        if self.stopped_at_us is None or self.resumed_at_us is None:
-            return None
-        pause_us = self.resumed_at_us - self.stopped_at_us
-        return pause_us if pause_us >= 0 else None
 
 
 class Coordinator:
@@ -123,8 +74,8 @@ class Coordinator:
         self.refused = 0
         """Requests without a pair, or whose pair was lost before their turn."""
         self._pending = ReasonList()
-        self._running: _Running | None = None
-        self._awaiting: deque[_Running] = deque()  # committed, oldest first; RESUME_WAIT_US bounds it
+        self._running: Running | None = None
+        self._awaiting: deque[Running] = deque()  # committed, oldest first; RESUME_WAIT_US bounds it
         self._early_stop_at_us: int | None = None
         self._resumed_at_us: int | None = None  # after the last one, in QEMU's time
         self._is_refusal_suspected = False
@@ -134,7 +85,7 @@ class Coordinator:
         self._ended_us = 0  # the last one, or entering COLO
         self._earliest_us = 0  # when the next may begin
         self._commands: list[Command] = []
-        self._do: Mapping[Action, Callable[[_Told, str], None]] = {
+        self._do: Mapping[Action, Callable[[Told, str], None]] = {
             Action.NOTHING: lambda told, says: None,
             Action.ARM: self._arm,
             Action.DISARM: self._disarm,
@@ -170,40 +121,40 @@ class Coordinator:
 
     def synchronised(self, now_us: int) -> None:
         """READY has arrived: the secondary runs the primary's first state. Its epoch is counted already."""
-        self._happened(Fact.SYNCHRONISED, _Told(now_us))
+        self._happened(Fact.SYNCHRONISED, Told(now_us))
 
     def pair_entered_colo(self, now_us: int) -> None:
         """Both QEMUs are in COLO state and the primary runs again: its first RESUME after MIGRATION `colo`.
 
         Not earlier: between the two, QEMU is still setting up what a checkpoint request needs.
         """
-        self._happened(Fact.ENTERED, _Told(now_us))
+        self._happened(Fact.ENTERED, Told(now_us))
 
     def pair_lost(self, why: str, now_us: int) -> None:
         """This node has decided that the pair is over (unprotect, a failover): no more checkpoints."""
-        self._happened(Fact.LOST, _Told(now_us, why=why))
+        self._happened(Fact.LOST, Told(now_us, why=why))
 
     def requested(self, reason: Reason, now_us: int, epoch: int | None = None) -> None:
         """Request a checkpoint. `epoch`: the one in which the reason arose; None: the current one."""
         if self.state is not State.DISARMED and epoch is not None and epoch < self.epoch:
             self.settled += 1
             return
-        self._happened(Fact.REQUESTED, _Told(now_us, reason=reason, epoch=epoch))
+        self._happened(Fact.REQUESTED, Told(now_us, reason=reason, epoch=epoch))
 
     def ask_failed(self, why: str, now_us: int) -> None:
         """QMP refused `AskHypervisor`, or did not answer; ignored if the checkpoint has begun all the same."""
         since_us = self._running.reasons.since_us if self._running is not None else None
         is_too_long = since_us is not None and now_us >= since_us + self.timeout_us
         is_new = self.state is State.ADMITTED and is_too_long and not self._is_refusal_suspected
-        self._happened(Fact.REFUSED_TOO_LONG if is_new else Fact.ASK_FAILED, _Told(now_us, why=why))
+        self._happened(Fact.REFUSED_TOO_LONG if is_new else Fact.ASK_FAILED, Told(now_us, why=why))
 
     def secondary_stopped(self, now_us: int) -> None:
         """REPLY has arrived: the secondary has stopped, and its node has read everything that it sent."""
-        self._happened(Fact.SECONDARY_STOPPED, _Told(now_us))
+        self._happened(Fact.SECONDARY_STOPPED, Told(now_us))
 
     def primary_stopped(self, at_us: int, now_us: int) -> None:
         """QMP STOP of the primary; `at_us` is the event's own time stamp."""
-        told = _Told(now_us, at_us=at_us)
+        told = Told(now_us, at_us=at_us)
         for _ in range(sum(one.stopped_at_us is not None for one in self._awaiting)):
             self._happened(Fact.RESUME_MISSED, told)  # it has stopped again, so it ran in between
         self._happened(Fact.LATE_STOPPED if self._awaiting else Fact.PRIMARY_STOPPED, told)
@@ -214,11 +165,11 @@ class Coordinator:
 
     def loaded(self, now_us: int) -> None:
         """LOADED has arrived, and is held: the secondary runs the primary's state."""
-        self._happened(Fact.LOADED, _Told(now_us))
+        self._happened(Fact.LOADED, Told(now_us))
 
     def committed(self, released_frames: int, released_bytes: int, discarded_frames: int, now_us: int) -> None:
         """`Commit` is done: LOADED may pass, and RESUME will follow."""
-        told = _Told(
+        told = Told(
             now_us,
             released_frames=released_frames,
             released_bytes=released_bytes,
@@ -228,16 +179,16 @@ class Coordinator:
 
     def primary_resumed(self, at_us: int, now_us: int) -> None:
         """QMP RESUME of the primary; `at_us` is the event's own time stamp."""
-        self._happened(Fact.LATE_RESUMED if self._awaiting else Fact.RESUMED, _Told(now_us, at_us=at_us))
+        self._happened(Fact.LATE_RESUMED if self._awaiting else Fact.RESUMED, Told(now_us, at_us=at_us))
 
     def colo_ended(self, why: str, now_us: int) -> None:
         """QEMU has left COLO after an error, the migration stream has ended, or `Commit` failed."""
-        self._happened(Fact.COLO_ENDED, _Told(now_us, why=why))
+        self._happened(Fact.COLO_ENDED, Told(now_us, why=why))
 
     def timer_fired(self, now_us: int) -> None:
         """`deadline_us` has been reached (early or repeated calls do no harm)."""
         self._now_us = now_us = max(now_us, self._now_us)
-        told = _Told(now_us)
+        told = Told(now_us)
         running = self._running
         for _ in range(sum(now_us >= one.resume_due_us for one in self._awaiting)):
             self._happened(Fact.RESUME_MISSED, told)
@@ -278,6 +229,10 @@ class Coordinator:
         """Whether a checkpoint is running."""
         return self.state in RUNNING
 
+    def answers(self, epoch: int) -> bool:
+        """Whether the running checkpoint answers what was found in `epoch`: a data path may be ahead of the commit."""
+        return self.is_running and epoch <= self.epoch
+
     @property
     def refusal(self) -> str | None:
         """Why a request would be refused now; None if it would be accepted."""
@@ -303,13 +258,13 @@ class Coordinator:
         """Reasons that no committed checkpoint has answered yet."""
         return (self._running.reasons.kept if self._running else ()) + self._pending.kept
 
-    def _happened(self, fact: Fact, told: _Told) -> None:
+    def _happened(self, fact: Fact, told: Told) -> None:
         self._now_us = max(told.now_us, self._now_us)  # facts of two threads: time must not go back
         told = told._replace(now_us=self._now_us)
         self._apply(fact, told)
         self._follow_up(told)
 
-    def _apply(self, fact: Fact, told: _Told) -> None:
+    def _apply(self, fact: Fact, told: Told) -> None:
         transition = TRANSITIONS.get((self.state, fact))
         if transition is None:
             self.unexpected[self.state, fact] += 1
@@ -317,7 +272,7 @@ class Coordinator:
         self._do[transition.action](told, transition.says)
         self.state = transition.next
 
-    def _follow_up(self, told: _Told) -> None:
+    def _follow_up(self, told: Told) -> None:
         """Turn the new state, or the time, into further facts."""
         if self.state is State.SECONDARY_STOPPED and self._early_stop_at_us is not None:
             at_us, self._early_stop_at_us = self._early_stop_at_us, None
@@ -329,14 +284,14 @@ class Coordinator:
 
     # ── actions: requests ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _arm(self, told: _Told, says: str) -> None:
+    def _arm(self, told: Told, says: str) -> None:
         self._is_refusal_suspected = False
         self._ended_us = self._earliest_us = told.now_us
         self._copied_until, self._resumed_at_us = self._stream_bytes, None
         self.pace.restarted(told.now_us)
         self._pending.add(Reason(ReasonKind.FIRST, "the pair has entered COLO"), told.now_us)
 
-    def _disarm(self, told: _Told, says: str) -> None:
+    def _disarm(self, told: Told, says: str) -> None:
         self._end_all(told, says)
         for reason in self._pending.kept:
             self._commands.append(Refused(reason, f"the pair was lost: {told.why}"))
@@ -344,20 +299,20 @@ class Coordinator:
         self._pending.clear()
         self._early_stop_at_us = None
 
-    def _refuse(self, told: _Told, says: str) -> None:
+    def _refuse(self, told: Told, says: str) -> None:
         self.refused += 1
         if told.reason is not None and self.refusal is not None:
             self._commands.append(Refused(told.reason, self.refusal))
 
-    def _want(self, told: _Told, says: str) -> None:
+    def _want(self, told: Told, says: str) -> None:
         if told.reason is not None:  # None: reasons left by an aborted checkpoint
             self._pending.add(told.reason, told.now_us)
 
-    def _want_periodic(self, told: _Told, says: str) -> None:
+    def _want_periodic(self, told: Told, says: str) -> None:
         text = self.pace.why_now(told.now_us - self._ended_us)
         self._pending.add(Reason(ReasonKind.PERIODIC, text), told.now_us)
 
-    def _join(self, told: _Told, says: str) -> None:
+    def _join(self, told: Told, says: str) -> None:
         """Note the reason; not if the data path is ahead and the reason belongs to the next epoch."""
         assert self._running is not None
         if told.reason is not None:
@@ -366,35 +321,35 @@ class Coordinator:
 
     # ── actions: the running checkpoint ───────────────────────────────────────────────────────────────────────────
 
-    def _ask(self, told: _Told, says: str) -> None:
-        self._running = _Running(told.now_us, told.now_us - self._ended_us)
+    def _ask(self, told: Told, says: str) -> None:
+        self._running = Running(told.now_us, told.now_us - self._ended_us)
         self._running.reasons.take(self._pending)
         self._commands.append(AskHypervisor(self._epoch.next, self._running.reasons.kept))
 
-    def _begin_unasked(self, told: _Told, says: str) -> None:
-        self._running = _Running(told.now_us, told.now_us - self._ended_us)
+    def _begin_unasked(self, told: Told, says: str) -> None:
+        self._running = Running(told.now_us, told.now_us - self._ended_us)
         self._running.reasons.add(Reason(ReasonKind.HYPERVISOR, "the hypervisor began it by itself"), told.now_us)
         self._running.reasons.take(self._pending)
 
-    def _note_early_stop(self, told: _Told, says: str) -> None:
+    def _note_early_stop(self, told: Told, says: str) -> None:
         self._early_stop_at_us = told.at_us
 
-    def _forget_early_stop(self, told: _Told, says: str) -> None:
+    def _forget_early_stop(self, told: Told, says: str) -> None:
         self._early_stop_at_us = None
 
-    def _note_stop(self, told: _Told, says: str) -> None:
+    def _note_stop(self, told: Told, says: str) -> None:
         assert self._running is not None
         if self._running.stopped_at_us is None:
             self._running.stopped_at_us = told.at_us
 
-    def _note_resume(self, told: _Told, says: str) -> None:
+    def _note_resume(self, told: Told, says: str) -> None:
         assert self._running is not None
         self._running.resumed_at_us, self._running.resumed_us = told.at_us, told.now_us
 
-    def _commit(self, told: _Told, says: str) -> None:
+    def _commit(self, told: Told, says: str) -> None:
         self._commands.append(Commit(self._epoch.next))
 
-    def _suspect(self, told: _Told, says: str) -> None:
+    def _suspect(self, told: Told, says: str) -> None:
         text = f"checkpoint to epoch {self._epoch.next}: {says}"
         if self._running is not None:
             self._running.is_suspected = True
@@ -403,7 +358,7 @@ class Coordinator:
 
     # ── actions: its end ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _count_epoch(self, told: _Told, says: str) -> None:
+    def _count_epoch(self, told: Told, says: str) -> None:
         running, self._running = self._running, None
         assert running is not None
         self._epoch.begin()
@@ -420,16 +375,16 @@ class Coordinator:
         if running.resumed_us is not None:
             self._end_last(told, says)
 
-    def _note_late_stop(self, told: _Told, says: str) -> None:
+    def _note_late_stop(self, told: Told, says: str) -> None:
         self._awaiting[0].stopped_at_us = told.at_us
 
-    def _note_late_resume(self, told: _Told, says: str) -> None:
+    def _note_late_resume(self, told: Told, says: str) -> None:
         self._note_end(told.now_us, self.min_distance_us)
         first = self._awaiting[0]
         first.resumed_at_us, first.resumed_us = told.at_us, told.now_us
         self._end_last(told, says)
 
-    def _end_last(self, told: _Told, says: str) -> None:
+    def _end_last(self, told: Told, says: str) -> None:
         first = self._awaiting.popleft()
         record, pause_us = first.record, first.pause_us
         assert record is not None
@@ -440,11 +395,11 @@ class Coordinator:
         self._resumed_at_us = first.resumed_at_us
         self._record(replace(record, resumed_us=first.resumed_us, pause_us=pause_us))
 
-    def _end_all(self, told: _Told, says: str) -> None:
+    def _end_all(self, told: Told, says: str) -> None:
         while self._awaiting:
             self._end_last(told, says)
 
-    def _abandon(self, told: _Told, says: str) -> None:
+    def _abandon(self, told: Told, says: str) -> None:
         running, self._running = self._running, None
         assert running is not None
         self._end_all(told, says)
@@ -455,24 +410,24 @@ class Coordinator:
         self._pending = running.reasons
         self._early_stop_at_us = None
 
-    def _abandon_and_suspect(self, told: _Told, says: str) -> None:
+    def _abandon_and_suspect(self, told: Told, says: str) -> None:
         self._is_refusal_suspected = True
         self._suspect(told, f"{told.why}; {says}")
         self._abandon(told, says)
 
-    def _abandon_and_disarm(self, told: _Told, says: str) -> None:
+    def _abandon_and_disarm(self, told: Told, says: str) -> None:
         self._abandon(told, says)
         self._disarm(told, says)
 
-    def _dissolve(self, told: _Told, says: str) -> None:
+    def _dissolve(self, told: Told, says: str) -> None:
         self._commands.append(Dissolve(told.why))
         self._disarm(told, says)
 
-    def _abandon_and_dissolve(self, told: _Told, says: str) -> None:
+    def _abandon_and_dissolve(self, told: Told, says: str) -> None:
         self._abandon(told, says)
         self._dissolve(told, says)
 
-    def _ended(self, running: _Running, told: _Told, outcome: Outcome) -> CheckpointRecord:
+    def _ended(self, running: Running, told: Told, outcome: Outcome) -> CheckpointRecord:
         is_committed = outcome is Outcome.COMMITTED
         if is_committed:
             self._note_end(told.now_us, self.min_distance_us)
@@ -488,7 +443,7 @@ class Coordinator:
             why=None if is_committed else told.why,
         )
 
-    def _overdue_us(self, running: _Running) -> int:
+    def _overdue_us(self, running: Running) -> int:
         return self.pace.overdue_us(running.began_us, self._moved_us)
 
     def _note_end(self, now_us: int, distance_us: int) -> None:

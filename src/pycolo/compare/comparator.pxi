@@ -51,6 +51,7 @@ cdef class Comparator:
     cdef long long _next_scan_us
     cdef int _outcome
     cdef bint _is_requested
+    cdef int _settled
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ cdef class Comparator:
         self._next_scan_us = 0
         self._outcome = 0
         self._is_requested = False
+        self._settled = 0
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -191,6 +193,7 @@ cdef class Comparator:
         self.held.checkpoint_wanted = False
         self.admission.begin_epoch(now_us)
         self._is_requested = False
+        self._settled = self.held._reports  # of the epoch before: none of them is a reason for a checkpoint any more
 
     # ── output ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -205,13 +208,12 @@ cdef class Comparator:
 
     def commands(self):
         """The decisions since the last call, in order."""
-        found = []
-        for difference in self.held.take_differences():
-            if self.held.checkpoint_wanted and not self._is_requested:
-                self._is_requested = True
-                found.append(RequestCheckpoint(difference))
-            else:
-                found.append(ReportDifference(difference))
+        found = [ReportDifference(difference) for difference in self.held.take_differences()]
+        settled, self._settled = self._settled, 0
+        if found and self.held.checkpoint_wanted and not self._is_requested:
+            self._is_requested = True
+            first = min(settled, len(found) - 1)  # the last one, if there was no room for the report of a new one
+            found[first] = RequestCheckpoint(found[first].difference)
         return found
 
     def deadline_us(self):

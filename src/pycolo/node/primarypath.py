@@ -58,8 +58,8 @@ from pycolo.transport.ports import VNET_LEN, Port
 class PrimaryPath(DataPath):
     """`lan_in`, `lan_out`: from and to the clients; `guest_in`: from the guest; `guest_out`: to it, or None.
 
-    `tap`: both of the latter, if they are the guest's tap. `on_stray(text)`: its counts were wrong, so the guests may
-    not have had the same input. In this thread.
+    `tap`: both of the latter, if they are the guest's tap. `on_stray(text, epoch)`: its counts were wrong, so the
+    guests may not have had the same input in that epoch. In this thread.
     `on_waits(epoch, waits)`: who has waited for the checkpoint that began `epoch`. In this thread.
     `on_commands`: differences and requests for checkpoints. `compares` False is a negative control: the primary's
     output leaves at once, while the secondary gets its input as always. `rewriter`: one that serves, with a
@@ -82,7 +82,7 @@ class PrimaryPath(DataPath):
         rows: RowsFile | None = None,
         mirrors_at_once: bool = True,
         tuner: Tuner | None = None,
-        on_stray: Callable[[str], None] = lambda text: None,
+        on_stray: Callable[[str, int], None] = lambda text, epoch: None,
         on_waits: Callable[[int, list[Wait]], None] = lambda epoch, waits: None,
         **base: Any,
     ) -> None:
@@ -321,7 +321,7 @@ class PrimaryPath(DataPath):
         if self._tap is not None and self._primary.is_mirroring and (why := self._tap.strayed) is not None:
             self._tap.purge()
             self._on_note(why)
-            self._on_stray(why)
+            self._on_stray(why, self._epoch)
 
     def _take_bad_frames(self) -> None:
         batch, translated = self._primary.guest_in.batch, self._primary.translated
@@ -379,7 +379,9 @@ class PrimaryPath(DataPath):
                 break
             if now_us() > until_us:
                 self._tap.recount_output()
-                self._on_stray(f"{self._guest_in.name}: the primary's guest sends more or less than its tap counts")
+                # What comes late is taken for output of the epoch that begins.
+                why = f"{self._guest_in.name}: the primary's guest sends more or less than its tap counts"
+                self._on_stray(why, max(self._epoch, self._offsets_epoch))
                 break
 
     # ── what it shows ─────────────────────────────────────────────────────────────────────────────────────────

@@ -129,14 +129,18 @@ class CheckpointDriver:
             if isinstance(command, RequestCheckpoint):
                 self._tell(self._coordinator.requested, _reason(command.difference), epoch=epoch)
 
-    def want_for(self, text: str) -> None:
-        """The guests may not have had the same input."""
-        self._tell(self._coordinator.requested, Reason(ReasonKind.DIVERGENCE, text), epoch=self._epoch.number)
+    def want_for(self, text: str, epoch: int) -> None:
+        """The guests may not have had the same input; `epoch`: the one in which that was found."""
+        self._tell(self._coordinator.requested, Reason(ReasonKind.DIVERGENCE, text), epoch=epoch)
 
-    def unexplained(self, found: list[Command]) -> list[Command]:
-        """`found` without packets that wait because a checkpoint is made: the secondary stands still. Any thread."""
-        if not self._coordinator.is_running:
-            return found
+    def unexplained(self, found: list[Command], epoch: int) -> list[Command]:
+        """`found` without packets that wait because a checkpoint is made: the secondary stands still. Any thread.
+
+        A data path that has begun an epoch before the others have is heard: the comparator asks only once in an epoch.
+        """
+        with self._lock:
+            if not self._coordinator.answers(epoch):
+                return found
         return [command for command in found if reason_of(command.difference.kind) is not ReasonKind.TIMEOUT]
 
     def heard_stop(self, at_us: int) -> None:

@@ -259,13 +259,13 @@ class PrimaryGuest:
 
     def _differ(self, found: list[Command], epoch: int) -> None:
         """In the data path's thread."""
-        found = self._checkpoints.unexplained(found)
+        found = self._checkpoints.unexplained(found, epoch)
         self._host.note_divergences(found)
         self._host.call(self._checkpoints.want, found, epoch)
 
-    def _strayed(self, text: str) -> None:
+    def _strayed(self, text: str, epoch: int) -> None:
         """In a data path's thread."""
-        self._host.call(self._checkpoints.want_for, text)
+        self._host.call(self._checkpoints.want_for, text, epoch)
 
     # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -30,7 +30,7 @@ log = structlog.get_logger("colo")
 
 
 class PrimaryPaths:
-    """`on_differences(commands, epoch)`: see `make_primary_path`; `on_stray(text)`: see `PrimaryPath`."""
+    """`on_differences(commands, epoch)`: see `make_primary_path`; `on_stray(text, epoch)`: see `PrimaryPath`."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class PrimaryPaths:
         slot: PathSlot,
         wiring: GuestWiring,
         on_differences: Callable[[list[Command], int], None],
-        on_stray: Callable[[str], None],
+        on_stray: Callable[[str, int], None],
     ) -> None:
         self._slot = slot
         self._wiring = wiring

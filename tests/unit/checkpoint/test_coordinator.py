@@ -3,9 +3,10 @@
 import pytest
 
 from pycolo.checkpoint.commands import AskHypervisor, Commit, Dissolve, Record, Refused, Suspect
-from pycolo.checkpoint.coordinator import RESUME_WAIT_US, RETRY_DISTANCE_US, Coordinator
+from pycolo.checkpoint.coordinator import RETRY_DISTANCE_US, Coordinator
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.records import Outcome, Reason, ReasonKind
+from pycolo.checkpoint.running import RESUME_WAIT_US
 from pycolo.checkpoint.table import Fact, State
 
 DISTANCE_MS, INTERVAL_MS, TIMEOUT_MS = 20, 1_000, 500

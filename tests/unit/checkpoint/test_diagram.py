@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.checkpoint import coordinator
+from pycolo.checkpoint import coordinator, running
 from pycolo.checkpoint.diagram import BEGIN, END, block, picture, renewed
 from pycolo.checkpoint.records import REASONS_PER_KIND_MAX, ReasonKind
 from pycolo.checkpoint.table import State
@@ -45,5 +45,5 @@ def test_times_are_those_of_the_code():
         "timeout_ms": coordinator.TIMEOUT_MS,
     }
     assert f"at least {coordinator.RETRY_DISTANCE_US // 1000} ms" in PAGE
-    assert coordinator.RESUME_WAIT_US == 1_000_000
+    assert running.RESUME_WAIT_US == 1_000_000
     assert "waits one second for RESUME" in PAGE

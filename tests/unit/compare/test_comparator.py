@@ -47,6 +47,23 @@ def test_with_checkpoint_everything_of_it_waits_for_the_commit():
 
 
 @pytest.mark.rule("C5")
+@pytest.mark.parametrize("before", [1, 3, 200])
+def test_a_difference_of_the_epoch_before_is_no_reason(before):
+    """It was found while the last output was read for the commit, and the shell has not asked since."""
+    trace = Comparing(connections_max=256)
+    for port in range(before):
+        trace.primary(on_port(1000 + port, seq=BASE))
+        trace.secondary(on_port(1000 + port, data=b"dada"))
+    trace.commit()
+    trace.primary(on_port(1, seq=7 * BASE))
+    trace.secondary(on_port(1, seq=7 * BASE, data=b"dada"))
+    told = trace.commands()
+    assert [command for command, _, _ in told].count("RequestCheckpoint") == 1
+    assert told[-1][0] == "RequestCheckpoint"
+    assert before > 64 or told[-1][2] == 7 * BASE + 2, "there was no room for it, and it is asked for all the same"
+
+
+@pytest.mark.rule("C5")
 def test_one_request_per_epoch_and_the_other_differences_are_told():
     trace = diverged()
     trace.primary(on_port(2))

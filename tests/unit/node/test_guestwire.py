@@ -59,7 +59,7 @@ class Pair:
                 on_commands=lambda found: None,
                 compares=True,
                 tap=self.taps[0],
-                on_stray=self.strays.append,
+                on_stray=lambda *told: self.strays.append(told),
                 mirrors_at_once=False,
                 **self.threads.base,
             )
@@ -215,9 +215,9 @@ def test_what_others_send_to_the_primarys_tap_asks_for_a_checkpoint_once(pair):
     pair.taps[0].strayed = "card hn0: 2 frames of others were sent on it"
     pair.tells(b"something happens")
     wait_for(lambda: pair.strays, "word of it")
-    assert pair.strays == ["card hn0: 2 frames of others were sent on it"]
+    assert pair.strays == [("card hn0: 2 frames of others were sent on it", 1)]
     assert pair.taps[0].purged == 1
-    assert pair.threads.notes.get(timeout=20) == pair.strays[0]
+    assert pair.threads.notes.get(timeout=20) == pair.strays[0][0]
 
 
 def test_an_output_that_is_counted_wrong_is_counted_anew(pair, monkeypatch):
@@ -230,4 +230,4 @@ def test_an_output_that_is_counted_wrong_is_counted_anew(pair, monkeypatch):
     tell(pair.secondary, pair.secondary.loaded, 2)
     tell(pair.primary, pair.primary.commit, 2)
     assert [tap.recounted for tap in pair.taps] == [1, 1]
-    assert len(pair.strays) == 1
+    assert [epoch for _, epoch in pair.strays] == [2], "what comes late belongs to it"

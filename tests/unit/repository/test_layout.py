@@ -105,6 +105,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/test_core.py": ("what Python may hand to the core", "wire/views"),
     "unit/transport/test_guesttap.py": ("its only user, with a real interface", "transport/tapinterface"),
     "unit/transport/test_certs.py": ("`colo certs` and what it writes", "cli/certs transport/certificates"),
+    "unit/checkpoint/test_coordinator.py": ("what runs, as the coordinator follows it", "checkpoint/running"),
     "unit/vm/test_barrier.py": ("what both nodes' barriers count", "checkpoint/epoch"),
     "unit/vm/test_guest.py": (
         "the guest as its node sees it",

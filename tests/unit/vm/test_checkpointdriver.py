@@ -243,6 +243,18 @@ def test_a_difference_of_an_epoch_that_is_over_wants_nothing() -> None:
     play(scene)
 
 
+def test_a_stray_of_an_epoch_that_is_over_wants_nothing() -> None:
+    async def scene() -> None:
+        async with stage() as here:
+            await here.armed()
+            here.driver.want_for("card hn0: 2 frames of others were sent on it", 7)
+            assert (here.status["phase"], here.asked) == ("idle", 1)
+            here.driver.want_for("card hn0: 2 frames of others were sent on it", 8)
+            await here.is_asked(2)
+
+    play(scene)
+
+
 # ── the operator ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -530,11 +542,12 @@ def test_a_packet_that_waits_for_a_checkpoint_is_no_difference() -> None:
     async def scene() -> None:
         async with stage() as here:
             await here.armed()
-            assert here.driver.unexplained(waits + differs) == waits + differs
+            assert here.driver.unexplained(waits + differs, 8) == waits + differs
             here.begin()
-            assert here.driver.unexplained(waits + differs) == differs
+            assert here.driver.unexplained(waits + differs, 8) == differs
+            assert here.driver.unexplained(waits, 9) == waits, "one card has committed, the others not yet"
             await here.commit()
-            assert here.driver.unexplained(waits) == waits
+            assert here.driver.unexplained(waits, 9) == waits
 
     play(scene)
 
