@@ -120,6 +120,8 @@ class Runner:
         if not stage.is_whole():
             raise LabError(f"the pair lost its protection by itself before round {number}: {stage.account()}")
         self._watch_checkpoints(number)
+        if self._scenario.orders:
+            stage.until(f"no request was ordered before round {number}", stage.is_ordering)
         act = Act(self._scenario, stage, lambda: self._board[Slot.ANSWERS], number, self._seed)
         try:
             at_ns = act.strike()

@@ -79,6 +79,10 @@ MOVING_ROUNDS: Final = 24
 """Four moves, see `moving`, each broken off behind its first six steps. With two cards the longest have ten."""
 
 
+ORDERED_PORTS: Final = (5432, 6379)
+"""PostgreSQL and redis: their requests wait for each other, or change what all see."""
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """One scenario. Each round is: fault, the clients go on, dead parts are restarted, protect."""
 
@@ -110,6 +114,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """The format of the guest's writable disk: then a client appends lines to a file on it, see `appender`."""
     work: str | None = None
     """What a client does besides, with the services of a Debian guest: see `pycolo_lab.work`, WORKS."""
+    orders: bool = False
+    """Both guests get the requests of the databases in the same order (`[[order]]`), and some wait at each fault."""
     hashes: bool = False
     """The client asks for a hash over the guest's input, and no other client is there: see `hashrunner`."""
     cards: int = 1
@@ -134,6 +140,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             can_die=self.fault is Fault.MOVING,
             automatic=self.fault is Fault.SWITCHOVER,
             has_small_disks=self.fault in (Fault.DISK_FULL, Fault.OVERLAY_FULL),
+            more={"order": [{"ports": list(ORDERED_PORTS), "mode": "follow"}]} if self.orders else {},
         )
 
 
@@ -390,6 +397,18 @@ SCENARIOS: Final = (
             rounds=2,
         )
         for name, kind in WORKS.items()
+    ),
+    *(
+        Scenario(
+            name=f"{work}-ordered",
+            text=f"the primary's QEMU dies while requests wait for their turn ({text})",
+            fault=Fault.QEMU,
+            draws=False,
+            work=work,
+            orders=True,
+            rounds=3,
+        )
+        for work, text in (("pgbench", "PostgreSQL"), ("redis", "redis"))
     ),
     Scenario(
         name="append-full",

@@ -229,6 +229,13 @@ class Stage:
         """Whether both nodes say that the guest is protected."""
         return are_whole(self.states(), compares=self._setting.compare)
 
+    def is_ordering(self) -> bool:
+        """Whether requests wait for their turn, or for their answer, at the node that serves."""
+        host = self.serving()
+        status = self.files[host].status() if host is not None else None
+        counters: dict[str, int] = (status or {}).get("counters") or {}
+        return counters.get("ordered_waiting", 0) > 0
+
     def node_memory_kib(self) -> dict[str, int]:
         """Resident memory of each node."""
         return {host.value: _resident_kib(process.pid) for host, process in self._nodes.items()}

@@ -82,10 +82,18 @@ def test_a_kernel_package_without_a_kernel_is_named(tmp_path: Path) -> None:
     assert debs.kernel_image(tmp_path).name == "vmlinuz-6.1"
 
 
+def test_in_ordered_scenarios_both_nodes_order_the_databases_requests() -> None:
+    for scenario in choose([], has_services=True):
+        ordered = ["pgbench-ordered", "redis-ordered"]
+        assert ("order" in scenario.setting.more) is (scenario.name in ordered)
+    (one,) = choose(["redis-ordered"], has_services=True)
+    assert one.setting.more["order"] == [{"ports": [5432, 6379], "mode": "follow"}]
+
+
 def test_scenarios_of_services_need_a_guest_that_has_them() -> None:
     assert [one.name for one in choose(["redis"], has_services=True)] == ["redis"]
     with pytest.raises(LabUsageError, match="redis: the guest has no such service: add --guest debian"):
         choose(["rest", "redis"])
     assert {one.name for one in choose([], has_services=True)} - {one.name for one in choose([])} == {
-        *("pgbench", "redis", "scp", "ssh"),
+        *("pgbench", "pgbench-ordered", "redis", "redis-ordered", "scp", "ssh"),
     }
