@@ -72,7 +72,12 @@ def parse_web(output: str, directory: Path, _took_s: float) -> Measure:
 
 def redis(what: str, connections: int) -> Load:
     """redis-benchmark with one command on one key."""
-    words = {"SET": ["SET", "colo:bench", "x" * 16], "GET": ["GET", "colo:bench"], "INCR": ["INCR", "colo:counter"]}
+    words = {
+        "SET": ["SET", "colo:bench", "x" * 16],
+        "GET": ["GET", "colo:bench"],
+        "INCR": ["INCR", "colo:counter"],
+        "LPUSH": ["LPUSH", "colo:list", "x" * 16],
+    }
 
     def command(_seconds: float, _directory: Path, size: int) -> list[str]:
         options = ["-h", GUEST, "-c", str(connections), "-n", str(size), "--csv"]
@@ -90,15 +95,15 @@ def parse_redis(output: str, _directory: Path, took_s: float) -> Measure:
     return Measure(rate * took_s, rate, float(row["p50_latency_ms"]), float(row["p99_latency_ms"]))
 
 
-def tpcb(clients: int) -> Load:
-    """pgbench's own transaction."""
+def tpcb(clients: int, name: str = "TPC-B", script: str = "tpcb-like") -> Load:
+    """One of pgbench's own scripts."""
 
     def command(seconds: float, directory: Path, _size: int) -> list[str]:
         logs = ["--log", f"--log-prefix={directory / 'log'}"]
-        options = ["--client", str(clients), "--time", str(round(seconds)), "--no-vacuum"]
+        options = ["--client", str(clients), "--time", str(round(seconds)), "--no-vacuum", "--builtin", script]
         return ["pgbench", "--host", GUEST, "--username", "postgres", *options, *logs, "bench"]
 
-    return Load(f"TPC-B, {clients}", ("pgbench",), command, parse_tpcb)
+    return Load(f"{name}, {clients}", ("pgbench",), command, parse_tpcb)
 
 
 def parse_tpcb(output: str, directory: Path, _took_s: float) -> Measure:
@@ -165,7 +170,10 @@ LOADS = (
     web("HTTPS, kept", f"https://{GUEST}/", kept=True),
     web("HTTPS, new each time", f"https://{GUEST}/", kept=False),
     *(redis(what, connections) for what in ("SET", "GET", "INCR") for connections in (1, 10, 50)),
+    redis("LPUSH", 10),
     *(tpcb(clients) for clients in (1, 4, 8)),
+    tpcb(4, "simple update", "simple-update"),
+    tpcb(4, "select only", "select-only"),
     keys(),
     copy(to_guest=True),
     copy(to_guest=False),
