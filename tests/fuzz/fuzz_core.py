@@ -1,4 +1,4 @@
-"""Random and damaged frames through the compiled packet path: parser, patches, comparator, rewriter.
+"""Random and damaged frames through the compiled packet path: parser, patches, comparator with its masks, rewriter.
 
 Started by asan.sh, which compiles with AddressSanitizer and UBSan. What is looked for: a read or write outside a buffer
 or a column, what C leaves undefined, an exception that is not the announced FramingError, a released frame that the
@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable
 from pathlib import Path
 
+from fuzz import noisy
 from pycolo import core
 from pycolo.errors import FramingError
 from pycolo.wire.kinds import PacketKind
@@ -168,9 +169,12 @@ class Session:
         self.now_us = rng.getrandbits(40)
         self.steps_left = rng.randrange(SESSION_STEPS_MAX)
         has_vnet = self.vnet_len is not None
+        masks = noisy.some_masks(rng) if rng.random() < 0.4 else []
+        self.talks = [noisy.Talk(rng, flow, ISN) for flow in FLOWS if flow.guest_port] if masks else []
         self.comparator = core.Comparator(
             rng.getrandbits(32),
             has_vnet,
+            masks=masks,
             policy=rng.randrange(4),
             commits_input=rng.random() < 0.8,
             needs_handshake=rng.random() < 0.3,
@@ -227,7 +231,10 @@ class Session:
         self.steps_left -= 1
         self.now_us += self.rng.choice(LONG_US if self.rng.random() < 0.03 else SHORT_US)
         try:
-            self.compare()
+            if self.talks and self.rng.random() < 0.9:
+                self.compare_talks()
+            else:
+                self.compare()
             self.rewrite()
         except FramingError:
             return False
@@ -245,11 +252,39 @@ class Session:
             comparator.pair_lost(self.now_us)
         elif happening == 2:
             comparator.pair_formed(self.now_us)
-        due = comparator.deadline_us()
+        self.compared()
+
+    def compare_talks(self) -> None:
+        """Streams that differ where a mask may say so; a checkpoint, most often, where they differ elsewhere."""
+        rng, comparator = self.rng, self.comparator
+        vnet = segments.vnet_header(size=self.vnet_len or 0)
+        for side in rng.sample([0, 1], 2):
+            talk = rng.choice(self.talks)
+            frames = [segments.frame(segment, vnet) for segment in talk.segments(side)]
+            frames = [damaged(rng, octets) if rng.random() < self.damage / 20 else octets for octets in frames]
+            octets = bytes(segments.batch(frames, self.vnet_len))
+            take = comparator.secondary_frames if side else comparator.primary_frames
+            take(exact(octets), 0, len(octets), self.now_us)
+        if rng.random() < 0.2:
+            octets = bytes(segments.batch([segments.frame(rng.choice(self.talks).confirmed(), vnet)], self.vnet_len))
+            comparator.client_frames(exact(octets), 0, len(octets), self.now_us)
+        if self.compared() and rng.random() < 0.8:
+            comparator.checkpoint_committed(self.now_us)
+            for talk in self.talks:
+                talk.made_alike()
+
+    def compared(self) -> int:
+        """The commands that the comparator gives, when it has been told of the time; what it releases are frames."""
+        due = self.comparator.deadline_us()
         if due is not None and due <= self.now_us:
-            comparator.timer_fired(self.now_us)
-        comparator.commands()
-        self.drained(comparator.drain)
+            self.comparator.timer_fired(self.now_us)
+        found = len(self.comparator.commands())
+        self.drained(self.comparator.drain)
+        return found
+
+    def masked(self) -> int:
+        """Differences, so far."""
+        return sum(matches for matches, _ in self.comparator.tcp.masks.counts().values())
 
     def rewrite(self) -> None:
         rng, rewriter, octets = self.rng, self.rewriter, self.batch()
@@ -304,18 +339,20 @@ def assert_is_sanitized() -> None:
         assert call in octets, f"{core.__file__} is not sanitized: it does not call {call.decode()}…"
 
 
-def run(rng: random.Random, cases_max: int, seconds_max: float) -> tuple[int, int]:
-    """Cases and sessions that were run."""
-    ends, session, sessions = time.monotonic() + seconds_max, Session(rng), 1
+def run(rng: random.Random, cases_max: int, seconds_max: float) -> tuple[int, int, int]:
+    """Cases and sessions that were run, and the differences that were masked in them."""
+    ends, session, sessions, masked = time.monotonic() + seconds_max, Session(rng), 1, 0
     parsed, segmenter = core.Packet(), core.Segmenter()
     for case in range(cases_max):
         if time.monotonic() >= ends:
-            return case, sessions
+            return case, sessions, masked
         parse_and_patch(rng, parsed)
         cut(rng, segmenter)
+        noisy.read_a_pattern(rng)
         if not session.step():
+            masked += session.masked()
             session, sessions = Session(rng), sessions + 1
-    return cases_max, sessions
+    return cases_max, sessions, masked
 
 
 def main() -> None:
@@ -327,8 +364,8 @@ def main() -> None:
     assert_is_sanitized()
     sys.stdout.write(f"seed {options.seed}\n")
     sys.stdout.flush()
-    cases, sessions = run(random.Random(options.seed), options.cases, options.seconds)
-    sys.stdout.write(f"nothing found in {cases} cases, {sessions} sessions\n")
+    cases, sessions, masked = run(random.Random(options.seed), options.cases, options.seconds)
+    sys.stdout.write(f"nothing found in {cases} cases, {sessions} sessions; {masked} differences were masked\n")
 
 
 if __name__ == "__main__":

@@ -303,8 +303,13 @@ class _Builder:
         )
 
     def _times(self, tree: _Times) -> _Part:
-        """Each copy may be followed by the next one; from the last that must be there on, each may end it."""
+        """Each copy may be followed by the next one; from the last that must be there on, each may end it.
+
+        Nothing is the same however often it is repeated; its copies have no positions, and so no limit.
+        """
         first = before = self.add(tree.part)
+        if not first.longest:
+            return first
         lowest = 0 if first.is_optional else tree.lowest
         last = before.last if lowest <= 1 else 0
         for number in range(2, tree.highest + 1):

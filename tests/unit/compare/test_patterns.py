@@ -126,3 +126,11 @@ def test_any_text_is_a_pattern_of_the_library_or_refused(pattern):
 @pytest.mark.parametrize("pattern", ["(a?){24}a{24}", "(a|a){1,100}b", "(a{1,10}){1,10}b", "(.?.?){50}x"])
 def test_what_backtracks_elsewhere_is_a_few_positions(pattern):
     assert len(compile_pattern(pattern).takes) <= 250
+
+
+def test_nothing_is_repeated_once():
+    """Repeats within repeats have no bytes that a limit would count, and would be read for years."""
+    nothing = "(?:)"
+    for _ in range(8):
+        nothing = f"(?:{nothing}){{9999}}"
+    assert compile_pattern(f"{nothing}a") == compile_pattern("a")
