@@ -5,6 +5,7 @@
     table         an item: ok, warning or refused, and one line that says what to do
     moment        what this host is doing now: what may be tried depends on it
     programs      can a program be started?
+    alike         what both nodes' files must say alike
     hosts         what this host is (`hostfacts`), and what both hosts must have in common
     guest         what the guest is made of, and what speaks against protecting it
     hooks         `network` and the fencing command: found, executable, tried as far as that harms nothing

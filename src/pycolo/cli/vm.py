@@ -62,7 +62,7 @@ def node(path: Path, *, check: bool) -> None:
     configure_log(file, config.log.format, config.log.level, facts)
     notifier = Notifier.from_environment()
     try:
-        code = asyncio.run(run_node(config, notifier, running.append))
+        code = asyncio.run(run_node(config, str(path.absolute()), notifier, running.append))
         if running and running[0].gave_up and config.log.format == "text":
             file.write(f"{PREFIX}{running[0].gave_up}")
         sys.exit(code)

@@ -251,12 +251,27 @@ def _section_lines(section: Section, title: str) -> Iterator[str]:
             inner.append((field.name, value))
         elif is_array(field.type):
             inner += [(f"[{field.name}]", one) for one in value]
-        elif value not in (None, [], {}, ""):
-            _, key = section_and_key(field.type)
-            assert key is not None
-            yield f"{field.name} = {_toml(key.write(value))}"
+    yield from (f"{key} = {value}" for key, value in written(section).items())
     for name, value in inner:
         yield from _section_lines(value, name)
+
+
+def written(section: Section, *, with_defaults: bool = True) -> dict[str, str]:
+    """The values of a table's own keys, as TOML."""
+    found: dict[str, str] = {}
+    for field in msgspec.structs.fields(type(section)):
+        value = getattr(section, field.name)
+        _, key = section_and_key(field.type)
+        if key is None or value in (None, [], {}, ""):
+            continue
+        if with_defaults or value != field.default:
+            found[field.name] = _toml(key.write(value))
+    return found
+
+
+def one_line(section: Section) -> str:
+    """The keys of a table that do not have their default, as an inline table."""
+    return "{ " + ", ".join(f"{key} = {value}" for key, value in written(section, with_defaults=False).items()) + " }"
 
 
 def _toml(value: object) -> str:

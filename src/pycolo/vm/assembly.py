@@ -100,8 +100,8 @@ def settings_of(config: PairConfig) -> Settings:
     )
 
 
-async def make_node(config: PairConfig, notify: Notifier) -> VmNode:
-    """Find this host's QEMU, and make the parts. Raises `ConfigError`, `ConnectError`."""
+async def make_node(config: PairConfig, notify: Notifier, file: str) -> VmNode:
+    """Find this host's QEMU, and make the parts. `file`: the configuration's. Raises `ConfigError`, `ConnectError`."""
     record = StateKeeper(StateFile(config.state), NodeRecord(role=config.role))
     journal, costs = Journal(PASSING), Costs(CostsFile(config.state))
     divergences = Divergences("checkpoint", costs.difference)
@@ -112,7 +112,7 @@ async def make_node(config: PairConfig, notify: Notifier) -> VmNode:
     pair, commands = restarted(settings_of(config), record.pair_record, has_guest=has_guest, now_ms=now_ms)
     decider = Decider(pair)
     host.decider = decider
-    assembly = _Assembly(config, decider, record, host, guest, journal, divergences, costs)
+    assembly = _Assembly(config, file, decider, record, host, guest, journal, divergences, costs)
     return assembly.node(commands, notify)
 
 
@@ -122,6 +122,7 @@ class _Assembly:
     def __init__(
         self,
         config: PairConfig,
+        file: str,
         decider: Decider,
         record: StateKeeper,
         host: NodeHost,
@@ -153,7 +154,7 @@ class _Assembly:
             "force": host.findings.hear_force,
         }
         self._checking = Checking(
-            config, self._pair, lambda: guest.secondary or guest.primary, guest.disks.places, guest.domain
+            config, file, self._pair, lambda: guest.secondary or guest.primary, guest.disks.places, guest.domain
         )
         served["borders"] = guest.vhost.tell_counters
         served |= {"check": self._checking.tell_host, "clock": self._checking.tell_clock}
@@ -291,10 +292,13 @@ class _Assembly:
                 log.warning(advice)
 
 
-async def run_node(config: PairConfig, notify: Notifier, on_node: Callable[[VmNode], None] = lambda node: None) -> int:
-    """Run until SIGINT or SIGTERM, or until the node ends by itself; the process's exit code."""
+async def run_node(config: PairConfig, file: str, notify: Notifier, on_node: Callable[[VmNode], None]) -> int:
+    """Run until SIGINT or SIGTERM, or until the node ends by itself; the process's exit code.
+
+    `file`: the configuration's, for the check of both hosts.
+    """
     freeze_heap()
-    made = await make_node(config, notify)
+    made = await make_node(config, notify, file)
     on_node(made)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

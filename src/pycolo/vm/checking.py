@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from pycolo.check import Item, Moment, check_host
+from pycolo.check.alike import Told, alike_items, told
 from pycolo.check.commandline import shape
 from pycolo.check.guest import command_line, guest_items, need_of, unknown_item
 from pycolo.check.hostfacts import HostFacts, look
@@ -71,6 +72,8 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Of the same guest: those that are copied."""
     images: list[HostImage] | None = None
     """What is there for copies; None: not told."""
+    told: Told | None = None
+    """What its file says that both must say; None: an earlier version."""
 
 
 class _Own(NamedTuple):
@@ -83,11 +86,14 @@ class _Own(NamedTuple):
 
 
 class Checking:
-    """`side()` is this host's guest, None without one; `pair()` what the node knows of the pair."""
+    """`file`: the one that the node was started with. `side()`: this host's guest, None without one. `pair()`: what the
+    node knows of the pair.
+    """
 
     def __init__(
         self,
         config: PairConfig,
+        file: str,
         pair: Callable[[], Pair],
         side: Callable[[], Side | None],
         places: DiskPlaces,
@@ -97,6 +103,7 @@ class Checking:
         self._places = places
         self._domain = domain
         self._config = config
+        self._told = told(config, file)
         self._pair = pair
         self._side = side
 
@@ -117,8 +124,10 @@ class Checking:
         images = await images_here(self._config, self._places, disks) if own.need is None else None
         items = [*host_items(own.facts), *await check_host(self._config, self._moment()), *own.items]
         items += _room(own.facts, need if own.need is None else None)
-        told = _Answer(host=own.facts, items=items, need=own.need, disks=own.disks, images=images)
-        answer: JsonObject = msgspec.to_builtins(told)
+        part = _Answer(
+            host=own.facts, items=items, need=own.need, disks=own.disks, images=images, told=self._told
+        )
+        answer: JsonObject = msgspec.to_builtins(part)
         return answer
 
     # ── asked by the operator ───────────────────────────────────────────────────────────────────────────────
@@ -144,6 +153,7 @@ class Checking:
             images = await images_here(self._config, self._places, answer.disks)
         items += [item._replace(where=_there(item.where)) for item in answer.items]
         together = [*pair_items(facts, answer.host, distance, need or answer.need), *_copies(own, images, answer)]
+        together += alike_items(self._told, answer.told)
         items += [item._replace(where=BOTH_HOSTS) for item in together]
         return _shown(items)
 

@@ -73,7 +73,8 @@ def test_the_node_gets_its_configuration_and_its_exit_code_counts(colo, vm_toml:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     found = []
 
-    async def life(config: PairConfig, notifier: Notifier, on_node) -> int:
+    async def life(config: PairConfig, file: str, notifier: Notifier, on_node) -> int:
+        assert file == str(vm_toml)
         found.append((config, notifier.watchdog_interval_s))
         return 3
 
@@ -83,7 +84,7 @@ def test_the_node_gets_its_configuration_and_its_exit_code_counts(colo, vm_toml:
 
 
 def test_the_log_is_as_configured(colo, tmp_path: Path, run_node):
-    async def life(_config: PairConfig, _notifier: Notifier, _on_node) -> int:
+    async def life(_config: PairConfig, _file: str, _notifier: Notifier, _on_node) -> int:
         log = structlog.get_logger("colo")
         log.info("not shown")
         log.warning("shown", term=3)
@@ -108,7 +109,7 @@ def test_what_the_service_manager_says_is_passed_on(colo, vm_toml: Path, run_nod
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     found = []
 
-    async def life(_config: PairConfig, notifier: Notifier, _on_node) -> int:
+    async def life(_config: PairConfig, _file: str, notifier: Notifier, _on_node) -> int:
         found.append((notifier.watchdog_interval_s, "NOTIFY_SOCKET" in os.environ))
         return 0
 

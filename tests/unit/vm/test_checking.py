@@ -63,7 +63,7 @@ class Links:
         return msgspec.json.decode(msgspec.json.encode(await told(msgspec.json.decode(msgspec.json.encode(arguments)))))
 
 
-def checking(tmp_path, state, side=None, link=1):
+def checking(tmp_path, state, side=None, link=1, text=""):
     directory = tmp_path / state.name
     directory.mkdir(exist_ok=True)
     short = {
@@ -71,9 +71,9 @@ def checking(tmp_path, state, side=None, link=1):
         "qemu.qmp": "/tmp/no.sock",
         "control.socket": "/tmp/none.sock",
     }  # paths are long here
-    config = parse(changed(checkable(directory, short)).encode(), "vm1.toml")
+    config = parse((changed(checkable(directory, short)) + text).encode(), "vm1.toml")
     pair = Pair(Settings(150), state, link=link, last_link=1, is_heard=bool(link))
-    return Checking(config, lambda: pair, lambda: side, CommandPlaces(config), None)
+    return Checking(config, f"/etc/{state.name}.toml", lambda: pair, lambda: side, CommandPlaces(config), None)
 
 
 def both(one, links) -> list[Item]:
@@ -149,3 +149,19 @@ def test_the_answer_fits_into_an_order(tmp_path):
     told = asyncio.run(checking(tmp_path, S.PRIMARY_LINKED, Side(GOOD)).tell_host({}))
     assert len(msgspec.json.encode(told)) < 32_000
     assert msgspec.convert(told["host"], HostFacts).cpus
+
+
+def test_what_only_one_of_the_files_says_is_named_with_both_files(tmp_path):
+    own = checking(tmp_path, S.PRIMARY_LINKED, Side(GOOD), text="[[mask]]\nports = [80]\npattern = 'id=[0-9]{4}'\n")
+    (item,) = [item for item in both(own, Links(checking(tmp_path, S.SECONDARY_LINKED))) if item.name == "[[mask]]"]
+    assert (item.where, item.level) == ("both hosts", Level.WARNING)
+    assert "id=[0-9]{4}" in item.text
+    assert "in /etc/PRIMARY_LINKED.toml here, none in /etc/SECONDARY_LINKED.toml there" in item.text
+
+
+def test_what_an_older_nodes_file_says_is_not_known(tmp_path):
+    answers = {"clock": {"ns": 0}, "check": {"host": {}, "items": []}}
+    items = both(checking(tmp_path, S.SECONDARY_LINKED), Links(answers=answers))
+    (item,) = [item for item in items if item.name == "both files"]
+    assert item.level is Level.WARNING
+    assert "not known" in item.text
