@@ -124,9 +124,7 @@ class Checking:
         images = await images_here(self._config, self._places, disks) if own.need is None else None
         items = [*host_items(own.facts), *await check_host(self._config, self._moment()), *own.items]
         items += _room(own.facts, need if own.need is None else None)
-        part = _Answer(
-            host=own.facts, items=items, need=own.need, disks=own.disks, images=images, told=self._told
-        )
+        part = _Answer(host=own.facts, items=items, need=own.need, disks=own.disks, images=images, told=self._told)
         answer: JsonObject = msgspec.to_builtins(part)
         return answer
 
