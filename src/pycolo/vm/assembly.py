@@ -164,12 +164,7 @@ class _Assembly:
         self._switchover = Switchover(decider, self._links, guest, config.arbiter.kind)
         served["switchover"] = self._switchover.asked
         self._runner: ArbiterRunner
-        arbiter = config.arbiter
-        is_pacemaker = arbiter.kind == PacemakerArbiter.name
-        self._pacemaker = None
-        if is_pacemaker:
-            assert arbiter.node is not None, "checked with the file"
-            self._pacemaker = Pacemaker(arbiter.node, config.link.peer, arbiter.head_start_ms, decider)
+        self._pacemaker = _pacemaker(config, decider)
         self._permission = Permission(self._make_runner, decider.tell, lambda: self._pair().term)
         self._gate = Gate(self._links.trusted_until_ns, self._permission.serve_until_ns)
         self._paths: OtherPaths
@@ -290,6 +285,15 @@ class _Assembly:
             self._journal.is_outdated = True
             if advice := self._journal.advice(config.arbiter.kind, timeout_ms, option):
                 log.warning(advice)
+
+
+def _pacemaker(config: PairConfig, decider: Decider) -> Pacemaker | None:
+    """None: another arbiter."""
+    arbiter = config.arbiter
+    if arbiter.kind != PacemakerArbiter.name:
+        return None
+    assert arbiter.node is not None, "checked with the file"
+    return Pacemaker(arbiter.node, config.link.peer, arbiter.head_start_ms, decider)
 
 
 async def run_node(config: PairConfig, file: str, notify: Notifier, on_node: Callable[[VmNode], None]) -> int:
