@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pycolo.check.disks import domain_disk_items
 from pycolo.check.moment import Moment
 from pycolo.check.table import Item, ok, refused, warning
 from pycolo.config import PairConfig
 from pycolo.domain.connection import Connection
 from pycolo.domain.definition import Interface, emulator, interfaces, refusals
+from pycolo.domain.disks import read_only_paths
 from pycolo.domain.host import Domain, DomainHost
 from pycolo.domain.network import Network, missing
 from pycolo.errors import PycoloError
@@ -36,6 +38,7 @@ async def look_at_domain(config: PairConfig, moment: Moment) -> Looked:
     try:
         versions, found = await host.versions(), await host.find()
         items = [ok("libvirt version", versions.shown), *domain_items(host.name, found, moment)]
+        items += domain_disk_items(config, None if found is None else found.xml)
         cards = interfaces(found.xml) if found is not None else ()
         names = dict.fromkeys(card.network for card in cards if card.network is not None)
         networks = {name: await host.network(name) for name in names}
@@ -93,6 +96,10 @@ def _missing(name: str, xml: str) -> Iterator[Item]:
     program = emulator(xml)
     if program is not None and not os.access(Path(program), os.X_OK):
         yield refused(f"{NAME} emulator", f"{name}: {program} is not on this host, or no program: install it")
+    for path in read_only_paths(xml):
+        if not Path(path).exists():
+            text = f"{name}: {path}, which the guest only reads, is not on this host: copy it here, or eject it"
+            yield refused(f"{NAME} disk", text)
     with Netlink() as netlink:
         for card in interfaces(xml):
             if card.bridge is not None and find_link(netlink, card.bridge) is None:

@@ -352,8 +352,9 @@ class DisksOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """
 
     images: Annotated[Path | None, _DIRECTORY] = None
-    """Directory for this host's copies, each with the file name that it has in `qemu.command`. Without it they are the
-    files that `qemu.command` names. Missing ones are created.
+    """Directory for this host's copies, each with the file name that it has in `qemu.command`, or of a domain on the
+    other host. Without it they are the files that `qemu.command` names; of a domain the same paths as on the other
+    host. A domain that this host's libvirt knows already keeps the images that it has there. Missing ones are created.
     """
 
     overlays: Annotated[Path | None, _DIRECTORY] = None

@@ -18,8 +18,6 @@ from pycolo.qmp.guestdisks import GuestDisk
 LOCAL: Final[Mapping[str, str]] = {"file": "file", "block": "dev"}
 """libvirt's types of a source that is an image of the host itself, and the attribute with its path."""
 
-DEVICES: Final = "/dev/"
-
 NEVER_FLUSHED: Final = "unsafe"
 """The cache mode in which QEMU puts nothing on the disk by itself."""
 
@@ -43,6 +41,11 @@ class DiskImage(NamedTuple):
 
     path: Path
     format: str
+
+
+def is_device(path: Path) -> bool:
+    """Whether an image is a device of the host, by its path."""
+    return path.is_relative_to("/dev") and not path.is_relative_to("/dev/shm")  # noqa: S108 - told apart, not used
 
 
 def writable_disks(xml: str) -> tuple[DomainDisk, ...]:
@@ -139,7 +142,7 @@ def with_images(xml: str, images: Mapping[str, DiskImage]) -> str:
 
 
 def _put(element: ET.Element, image: DiskImage) -> None:
-    kind = "block" if str(image.path).startswith(DEVICES) else "file"
+    kind = "block" if is_device(image.path) else "file"
     source, driver = element.find("source"), element.find("driver")
     if source is None:
         source = ET.SubElement(element, "source")
@@ -192,6 +195,10 @@ _REFUSED: Final[Sequence[tuple[str, str]]] = (
     ("encryption", "is encrypted by QEMU (<encryption>), which is not copied: encrypt inside the guest instead"),
     ("source/encryption", "is encrypted by QEMU (<encryption>), which is not copied: encrypt inside the guest instead"),
     ("source/slices", "is a part of a file (<slices>), which cannot be copied: give it a file of its own"),
+    (
+        "source/dataStore",
+        "keeps its data in another file (<dataStore>), which is not copied: qemu-img convert makes one",
+    ),
     ("mirror", "is being copied by libvirt (<mirror>): virsh blockjob {domain} {name} --abort"),
     ("backingStore/source", "has a backing file, which is not copied: virsh blockpull {domain} {name} --wait"),
 )

@@ -218,9 +218,9 @@ def _storage(facts: Facts, *, copies_disks: bool) -> Iterator[Finding]:
         else:
             yield _refuse(
                 "writable-disk",
-                f"disk {disk.device} ({disk.file}) is writable, and COLO does not replicate disks: after a failover "
-                "the guest would see different content. Make it read-only, keep data on a network file system, or set "
-                "up QEMU's block replication (quorum and replication) on both",
+                f"disk {f'{disk.device} ' if disk.device else ''}({disk.file}) is writable, and after a failover the "
+                "guest would see different content: a table [disks], which may be empty, in both files has it copied "
+                "to the other host; or make it read-only",
             )
 
 

@@ -61,6 +61,9 @@ from pycolo.vm.switchover import Switchover
 PASSING: Final = frozenset({State.COMMITTING, State.CONFIRMED})
 """Lines about these are for debugging: they last for milliseconds, or say nothing that a user can use."""
 
+GUARDED: Final = frozenset({State.SECONDARY_WAITING, State.SECONDARY_LINKED})
+"""This host has no guest, and the other one's images are newer."""
+
 UNCOMPARED: Final = "NEGATIVE CONTROL: this node compares nothing ([compare] enabled = false)"
 
 log = structlog.get_logger("colo")
@@ -227,6 +230,7 @@ class _Assembly:
         given = Given(commands, "" if config.compare.enabled else UNCOMPARED, services, record.close)
         node = Node(decider, parts, self._sides, self._gate, self._journal, operator, does, given, self._changed)
         self._host.failed = node.failed
+        self._guard_images(self._pair())
         if self._pacemaker is not None:
             operator.cluster = self._pacemaker.join(node, self._permission, PausableGuest(guest, self._host))
         return VmNode(node, config, epoch)
@@ -270,7 +274,13 @@ class _Assembly:
         self._costs.checkpoint(record)
         self._health.checkpoint(record)
 
+    def _guard_images(self, pair: Pair) -> None:
+        """A secondary's domain that has no guest is not to be started by hand."""
+        if self._guest.domain is not None and self._config.disks is not None:
+            self._guest.domain.guard.set(is_guarded=pair.state in GUARDED)
+
     def _changed(self, fact: Fact | None, before: Pair, after: Pair) -> None:
+        self._guard_images(after)
         self._health.changed(fact, before, after)
         is_failover = before.state is not State.RELIEVING
         if is_failover and fact is Fact.GRANTED and after.state in (State.GOING_ALONE, State.TAKING_OVER):

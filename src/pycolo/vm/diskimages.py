@@ -16,6 +16,9 @@ from pycolo.vm.diskplaces import Place
 
 PROGRAM: Final = "qemu-img"
 
+PRIVATE: Final = 0o077
+"""The umask of `qemu-img`: what a guest has on its disks is for no other user."""
+
 QUICK_S: Final = 30.0
 """Creating an image, or reading its header, takes milliseconds."""
 
@@ -43,6 +46,7 @@ async def run(*words: str, timeout_s: float = QUICK_S) -> str:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            umask=PRIVATE,
         )
     except OSError as error:
         raise ConnectError(f"{PROGRAM}: {error.strerror or error}; Debian has it in qemu-utils") from error
@@ -91,7 +95,7 @@ async def look(place: Place) -> HostImage:
         path=str(path),
         size_bytes=found.size_bytes if found is not None else 0,
         free_bytes=found.size_bytes if is_device and found is not None else used + await _free(path.parent),
-        overlay_free_bytes=await _free(place.overlays),
+        overlay_free_bytes=await _free(place.overlays.active.parent),
         why_unusable=why,
     )
 
@@ -153,7 +157,8 @@ async def put_together(image: Path, form: str, overlays: Overlays) -> None:
 
     Each of the two goes into the one below; both steps may be repeated. Raises `PeerError`, `ConnectError`.
     """
-    base = {"driver": form, "file": {"driver": "file", "filename": str(image)}}
+    protocol = "host_device" if await asyncio.to_thread(image.is_block_device) else "file"
+    base = {"driver": form, "file": {"driver": protocol, "filename": str(image)}}
     hidden = {"driver": "qcow2", "file": {"driver": "file", "filename": str(overlays.hidden)}, "backing": base}
     active = {"driver": "qcow2", "file": {"driver": "file", "filename": str(overlays.active)}, "backing": hidden}
     for chain in (active, hidden):

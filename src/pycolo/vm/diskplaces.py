@@ -1,17 +1,21 @@
 """Where this host has the copies of a guest's disks: as `qemu.command` says it, or as libvirt and `[disks]` do."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from pycolo.check.disks import copy_path
 from pycolo.config import PairConfig
-from pycolo.domain.disks import DEVICES, DiskImage, image_of
+from pycolo.domain.disks import DiskImage, image_of, is_device
 from pycolo.domain.host import DomainHost
-from pycolo.errors import StateError
+from pycolo.errors import PeerError, StateError
 from pycolo.qmp.diskrules import writable
-from pycolo.qmp.diskwords import CommandDisk, command_disks
+from pycolo.qmp.diskwords import CommandDisk, Overlays, command_disks, overlays_in
 from pycolo.qmp.guestdisks import GuestDisk
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*")
+"""Of a `<target dev>`, from which files are named."""
 
 
 class Place(NamedTuple):
@@ -20,8 +24,8 @@ class Place(NamedTuple):
     name: str
     path: Path
     format: str
-    overlays: Path
-    """The directory of its overlays."""
+    overlays: Overlays
+    """Beside the image, or where `[disks]` says."""
     is_flushed: bool = True
     """Whether QEMU puts on the disk what it has acknowledged, when the guest stops."""
     command: CommandDisk | None = None
@@ -58,7 +62,8 @@ class CommandPlaces:
             path = copy_path(self._config, disk)
             parts = (disk.node, disk.node["file"])
             is_flushed = not any(part.get("cache", {}).get("no-flush") for part in parts)
-            found.append(Place(disk.name, path, disk.format, options.overlays or path.parent, is_flushed, disk))
+            overlays = overlays_in(options.overlays or path.parent, disk.name)
+            found.append(Place(disk.name, path, disk.format, overlays, is_flushed, disk))
         return found
 
 
@@ -75,6 +80,8 @@ class DomainPlaces:
         if options is None:
             raise StateError("disks", "without [disks] in its file", "the same tables in both files")
         copied = writable(disks)
+        if strange := [disk.name for disk in copied if not _NAME.fullmatch(disk.name)]:
+            raise PeerError(f"disk {strange[0]!r} of the other node's domain has no name of libvirt's")
         own = await self._host.kept_definition()
         images = {disk.name: image_of(disk, own, options.images) for disk in copied}
         others = await self._host.users_of([str(image.path) for image in images.values()])
@@ -87,10 +94,11 @@ class DomainPlaces:
                 why = f"it is a disk of domain {other} of that host"
             elif paths.count(image.path) > 1:
                 why = "two disks would be there: give the images names of their own"
-            elif str(image.path).startswith(DEVICES) and options.overlays is None:
+            elif is_device(image.path) and options.overlays is None:
                 why = "it is a device, so [disks] overlays must name a directory for the overlays"
-            elif str(image.path).startswith(DEVICES) and not image.path.exists():
+            elif is_device(image.path) and not image.path.exists():
                 why = "there is no such device: make one of the same size"
-            overlays = options.overlays or image.path.parent
+            # Each domain has a vda, and many have their images in one directory.
+            overlays = overlays_in(options.overlays or image.path.parent, f"{self._config.pair}.{disk.name}")
             found.append(Place(disk.name, image.path, image.format, overlays, disk.is_flushed, None, why))
         return found

@@ -49,6 +49,10 @@ class DiskSettling:
         if self._due() is not None:
             self._spawn(self.recover)
 
+    def is_due(self) -> bool:
+        """Whether overlays have to be put into the images still."""
+        return self._due() is not None
+
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         before = self._task
 

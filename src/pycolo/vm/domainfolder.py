@@ -1,14 +1,11 @@
 """The folder of the sockets that a domain's QEMU makes: libvirt runs QEMU as a user of its own."""
 
 import os
-import pwd
 from pathlib import Path
 from typing import Final
 
+from pycolo.domain.user import qemu_user
 from pycolo.errors import ConnectError
-
-USERS: Final = ("libvirt-qemu", "qemu")
-"""Debian's and Fedora's. Where libvirt's qemu.conf names another one, it needs the folder's group."""
 
 MODE: Final = 0o770
 
@@ -29,16 +26,7 @@ def make_folder(path: Path) -> None:
             parent.chmod(PASSABLE)
         path.mkdir()
         path.chmod(MODE)
-        if (group := _group()) is not None and os.geteuid() == 0:
-            os.chown(path, -1, group)
+        if (user := qemu_user()) is not None and os.geteuid() == 0:
+            os.chown(path, -1, user.pw_gid)
     except OSError as error:
         raise ConnectError(f"qemu.directory {path}: {error.strerror or error}") from error
-
-
-def _group() -> int | None:
-    for name in USERS:
-        try:
-            return pwd.getpwnam(name).pw_gid
-        except KeyError:
-            continue
-    return None

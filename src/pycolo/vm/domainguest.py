@@ -28,6 +28,7 @@ from pycolo.qmp.monitor import Monitor
 from pycolo.transport.occupied import owner_of_path
 from pycolo.vm.commandline import qmp_arguments
 from pycolo.vm.domainfolder import make_folder
+from pycolo.vm.imageguard import domain_guard
 from pycolo.vm.leftover import end_leftover_qemu, mark_of
 
 OWN_S = 0.3
@@ -95,6 +96,7 @@ class DomainGuest:
         self._config = config
         self.host = DomainHost(config.guest.domain, Connection(config.guest.uri))
         self.source = DomainSource(config, self.host)
+        self.guard = domain_guard(self.host)
         self._told: Portrait | None = None
         self._own_arguments = (*qmp_arguments(config), "-incoming", "defer")
         self._wires: list[tuple[str, Wire]] = []
@@ -161,6 +163,7 @@ class DomainGuest:
 
         Raises `PycoloError`.
         """
+        self.guard.set(is_guarded=False)
         told = self._told
         if told is None:
             raise StateError("prepare", "without the primary's domain", "guest.domain in both files")
@@ -186,6 +189,7 @@ class DomainGuest:
 
     async def begin(self) -> int:
         """Start the domain as `virsh start` does; its process. Raises `PycoloError`."""
+        self.guard.set(is_guarded=False)
         await self.host.start()
         return self.host.pid()
 

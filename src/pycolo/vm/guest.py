@@ -116,6 +116,8 @@ class VmGuest:
         self.vhost.end()
         await self.checkpoints.close()
         await self.disks.settling.close()
+        if self.domain is not None:
+            await self.domain.guard.close()
         if self.secondary is not None and self._host.is_taking_over():
             await self.secondary.release()
         elif self.secondary is not None:

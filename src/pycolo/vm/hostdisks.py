@@ -16,5 +16,7 @@ class HostDisks:
         self.places: DiskPlaces = CommandPlaces(config) if domain is None else DomainPlaces(config, domain.host)
         self.copies = SecondaryDisks(host, note, self.places)
         self.settling = DiskSettling(note)
+        if domain is not None:
+            domain.guard.is_busy = self.settling.is_due
         self.orders = {"disks": self.copies.hear, "open-disk": self.copies.open_link}
         """What the other node may ask."""

@@ -17,7 +17,7 @@ from pycolo.errors import PeerError, PycoloError, QmpError, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
 from pycolo.qmp.diskrules import writable
-from pycolo.qmp.diskwords import Nodes, Overlays, overlays_in, secondary_command
+from pycolo.qmp.diskwords import Nodes, Overlays, secondary_command
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.vm import diskimages
 from pycolo.vm.diskabove import devices_of, put_above
@@ -40,7 +40,6 @@ class Copy(NamedTuple):
     number: int
     disk: GuestDisk
     place: Place
-    overlays: Overlays
 
     @property
     def names(self) -> Nodes:
@@ -51,6 +50,11 @@ class Copy(NamedTuple):
     def path(self) -> Path:
         """Its image here."""
         return self.place.path
+
+    @property
+    def overlays(self) -> Overlays:
+        """Its files."""
+        return self.place.overlays
 
     @property
     def noted(self) -> NotedDisk:
@@ -92,10 +96,7 @@ class SecondaryDisks:
         found = {place.name: place for place in await self._places.find(disks)}
         images = [await diskimages.look(place) for place in found.values()]
         known = [disk for disk in writable(disks) if disk.name in found]
-        self._planned = [
-            Copy(number, disk, found[disk.name], overlays_in(found[disk.name].overlays, disk.name))
-            for number, disk in enumerate(known)
-        ]
+        self._planned = [Copy(number, disk, found[disk.name]) for number, disk in enumerate(known)]
         resumed, why = await asyncio.to_thread(self._resumes, _words(arguments.get("noted")))
         self._sessions = tuple(token for token in (str(arguments.get("copy", "")), resumed) if token)
         return {"images": msgspec.to_builtins(images), "resumes": resumed, "why_full": why}

@@ -12,6 +12,7 @@ from pycolo.config import parse
 from pycolo.domain.connection import Connection
 from pycolo.domain.host import Domain
 from pycolo.link.hello import Role
+from support.domaindisks import CDROM
 from support.standinlibvirt import UUID, XML, StandInDaemon, StandInNetwork
 
 FILE = b"""
@@ -59,6 +60,11 @@ def test_a_domain_that_can_be_protected_is_one_good_line():
         ({"starts_by_itself": True}, Level.REFUSED, "virsh autostart --disable vm1"),
         ({"has_saved_state": True}, Level.WARNING, "virsh managedsave-remove vm1"),
         ({"xml": HERE.replace("'bridge'", "'direct'")}, Level.REFUSED, "of type 'direct'"),
+        (
+            {"xml": HERE.replace("<devices>", f"<devices>{CDROM}")},
+            Level.REFUSED,
+            "/iso/a.iso, which the guest only reads, is not on this host",
+        ),
         ({"xml": HERE.replace("/bin/sh", "/no/qemu")}, Level.REFUSED, "/no/qemu is not on this host"),
         (
             {"xml": HERE.replace("bridge='lo'", "bridge='no-such'")},

@@ -106,6 +106,7 @@ def test_a_disk_that_would_be_written_to_without_being_copied_is_refused() -> No
         (VDA.replace("<backingStore/>", "<encryption format='luks'/>"), "<encryption>"),
         (VDA.replace("index='2'/>", "><encryption format='luks'/></source>"), "<encryption>"),
         (VDA.replace("index='2'/>", "><slices><slice type='storage'/></slices></source>"), "<slices>"),
+        (VDA.replace("index='2'/>", "><dataStore type='file'/></source>"), "<dataStore>"),
         (VDA.replace("<backingStore/>", "<mirror type='file'/>"), "virsh blockjob vm1 vda --abort"),
         (
             VDA.replace("<backingStore/>", "<backingStore type='file'><source file='/base'/></backingStore>"),

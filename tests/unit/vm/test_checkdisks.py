@@ -82,7 +82,7 @@ def test_the_images_are_looked_for_where_the_file_says(tmp_path: Path, monkeypat
     looked: list[tuple[Path, Path]] = []
 
     async def look(place: Place) -> HostImage:
-        looked.append((place.path, place.overlays))
+        looked.append((place.path, place.overlays.active.parent))
         return IMAGE
 
     monkeypatch.setattr(checkdisks.diskimages, "look", look)

@@ -50,7 +50,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def disk_at(path: Path, overlays: Path) -> Place:
-    return Place("vda", path, "qcow2", overlays)
+    return Place("vda", path, "qcow2", overlays_in(overlays, "vda"))
 
 
 def test_what_is_not_there_is_created_later(host: Host) -> None:
@@ -65,6 +65,7 @@ def test_what_is_not_there_is_created_later(host: Host) -> None:
     assert host.asked == [f"create -q -f qcow2 {path} {1 << 20}"]
     asyncio.run(diskimages.create_image(path, "qcow2", 1 << 20))
     assert len(host.asked) == 1, "one that is there stays as it is"
+    assert path.stat().st_mode & 0o077 == 0, "what is on it is the guest's"
 
 
 def test_an_image_that_is_not_whole_by_itself_is_no_copy(host: Host) -> None:
@@ -135,6 +136,14 @@ def test_both_overlays_go_into_the_image(host: Host) -> None:
     assert "file.filename=/o/vda.active.qcow2,backing.driver=qcow2,backing.file.driver=file" in active
     assert active.endswith(f"backing.backing.file.filename={host.place}/a,,b.raw")
     assert hidden.startswith("driver=qcow2,file.driver=file,file.filename=/o/vda.hidden.qcow2,backing.driver=raw")
+
+
+def test_overlays_are_put_into_a_device_as_into_a_file(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = host.place / "vg0"
+    device.touch()
+    monkeypatch.setattr(Path, "is_block_device", lambda path: path == device)
+    asyncio.run(diskimages.put_together(device, "raw", overlays_in(Path("/o"), "vda")))
+    assert all("driver=host_device" in line for line in host.asked)
 
 
 def test_errors_have_the_words_of_the_program(host: Host) -> None:

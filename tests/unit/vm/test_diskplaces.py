@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pycolo.config import DisksOptions
-from pycolo.errors import StateError
+from pycolo.errors import PeerError, StateError
+from pycolo.qmp.diskwords import overlays_in
 from pycolo.vm.diskplaces import CommandPlaces, DomainPlaces, Place
 from support.domaindisks import VDA, disk, domain
 
@@ -33,18 +34,18 @@ class StandInHost:
 
 
 def places(host: StandInHost, told: Any = TOLD, **options: Any) -> list[Place]:
-    config: Any = SimpleNamespace(disks=DisksOptions(**options))
+    config: Any = SimpleNamespace(pair="vm1", disks=DisksOptions(**options))
     found: Any = DomainPlaces(config, host)  # type: ignore[arg-type]
     return asyncio.run(found.find(told))
 
 
 def test_a_domains_writable_disks_have_a_place_and_their_overlays_beside_them() -> None:
     (place,) = places(StandInHost())
-    assert place == Place("vda", Path("/images/a.qcow2"), "qcow2", Path("/images"))
+    assert place == Place("vda", Path("/images/a.qcow2"), "qcow2", overlays_in(Path("/images"), "vm1.vda"))
     (place,) = places(StandInHost(), images=Path("/pool"), overlays=Path("/fast"))
-    assert (place.path, place.overlays) == (Path("/pool/a.qcow2"), Path("/fast"))
+    assert (place.path, place.overlays.hidden) == (Path("/pool/a.qcow2"), Path("/fast/vm1.vda.hidden.qcow2"))
     (place,) = places(StandInHost(domain(VDA.replace("/images/", "/srv/"))), images=Path("/pool"))
-    assert (place.path, place.overlays) == (Path("/srv/a.qcow2"), Path("/srv"))
+    assert (place.path, place.overlays.active) == (Path("/srv/a.qcow2"), Path("/srv/vm1.vda.active.qcow2"))
 
 
 def test_a_disk_of_another_domain_is_not_overwritten() -> None:
@@ -66,6 +67,11 @@ def test_a_device_must_be_there_and_its_overlays_elsewhere() -> None:
     assert "[disks] overlays must name a directory" in place.why_unusable
     (place,) = places(StandInHost(), told, overlays=Path("/fast"))
     assert "no such device" in place.why_unusable
+
+
+def test_a_name_from_which_no_file_may_be_named_is_refused() -> None:
+    with pytest.raises(PeerError, match=r"disk '\.\./vda' of the other node's domain"):
+        places(StandInHost(), [disk("../vda", "virtio-disk0")])
 
 
 def test_without_disks_in_the_file_there_is_no_place() -> None:

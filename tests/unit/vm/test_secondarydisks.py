@@ -13,6 +13,7 @@ import pytest
 from pycolo.domain.disks import DiskImage
 from pycolo.errors import ConnectError, PeerError, QmpError, StateError
 from pycolo.qmp.diskrules import HostImage
+from pycolo.qmp.diskwords import overlays_in
 from pycolo.qmp.guestdisks import GuestDisk, guest_disks
 from pycolo.vm import diskimages, secondarydisks
 from pycolo.vm.disknote import DiskNoteFile, DiskState
@@ -396,7 +397,7 @@ class OnePlace:
 
 @pytest.fixture
 def by_libvirt(world: World) -> World:
-    image = Place("disk-a", world.place / "a.qcow2", "qcow2", world.place / "overlays")
+    image = Place("disk-a", world.place / "a.qcow2", "qcow2", overlays_in(world.place / "overlays", "vm1.disk-a"))
     world.disks = SecondaryDisks(world.host, world.note, OnePlace(image))  # type: ignore[arg-type]
     started = msgspec.structs.replace(DISK, file=str(image.path), node="libvirt-1-format")
 
