@@ -227,7 +227,7 @@ def pacemaker(
     "--machine", metavar="MACHINE", help="As libvirt's <type machine=…>, e.g. q35 [default: the guest's own]."
 )
 @click.option("--network", "has_network", is_flag=True, help="Its card is on a network of libvirt's.")
-@click.option("--disk/--no-disk", "has_disk", default=False, show_default=True, help="Give the guest a writable disk.")
+@click.option("--disk/--no-disk", "has_disk", default=True, show_default=True, help="Give the guest a writable disk.")
 @click.option("--hold", is_flag=True, help="Run no scenario: leave a protected domain running, and say how to enter.")
 @click.option("--keep", is_flag=True, help="Copy logs and configurations to build/lab/last-libvirt.")
 @click.pass_context

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PORT
+from pycolo_lab.libvirt import diskfaults
 from pycolo_lab.libvirt.domain import NAME
 from pycolo_lab.libvirt.pair import Pair
 from pycolo_lab.processes import Host
@@ -31,6 +32,7 @@ class Outcome(Enum):
     WHOLE = "the same host serves, the pair is whole all the time"
     REBOOTS = "the same, and the guest has started anew"
     ENDS = "the guest has ended, on both hosts"
+    ANEW = "the other host serves, with a guest that has begun anew"
 
 
 class Fault(NamedTuple):
@@ -41,6 +43,8 @@ class Fault(NamedTuple):
     outcome: Outcome
     strike: Callable[[Pair, Host, random.Random], list[str]]
     repair: Callable[[Pair, Host], None]
+    needs_disk: bool = False
+    """The guest has to have a writable one."""
 
 
 def _nothing(pair: Pair, primary: Host) -> None:
@@ -169,4 +173,28 @@ FAULTS: Final = (
     Fault("reset", "virsh reset on the primary's host", Outcome.REBOOTS, _order("reset", NAME), _nothing),
     Fault("poweroff", "the guest switches itself off", Outcome.ENDS, _tell("poweroff"), _start_again),
     Fault("shutdown", "virsh shutdown presses the power button", Outcome.ENDS, _order("shutdown", NAME), _start_again),
+    Fault(
+        "disk-again",
+        "the secondary's QEMU is killed; when the pair is whole again, the primary's",
+        Outcome.MOVES,
+        diskfaults.again,
+        _nothing,
+        needs_disk=True,
+    ),
+    Fault(
+        "disk-survivor",
+        "a failover; then the survivor is saved, restored, shut down and started",
+        Outcome.ANEW,
+        diskfaults.survivor,
+        _nothing,
+        needs_disk=True,
+    ),
+    Fault(
+        "disk-crash",
+        "a failover; the survivor is killed before its overlays are in its disk, and started",
+        Outcome.ANEW,
+        diskfaults.crash,
+        _nothing,
+        needs_disk=True,
+    ),
 )

@@ -14,7 +14,7 @@ class LibvirtLabOptions(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int | None = None
     """Of each scenario; None: one."""
     guest: str = "usual"
-    has_disk: bool = False
+    has_disk: bool = True
     """A writable one; the Debian guest has one anyway."""
     has_network: bool = False
     """Its card is on a network of libvirt's."""

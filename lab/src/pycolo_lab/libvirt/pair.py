@@ -160,6 +160,16 @@ class Pair:
         if self._lock.exists():
             self._lock.rmdir()
 
+    def unprotect(self, primary: Host) -> None:
+        """`colo unprotect`. Raises `LabError`."""
+        self._is_asked = False
+        self.controls[primary].ask("unprotect", timeout_s=STATE_S)
+        self.until_linked()
+
+    def log(self, host: Host) -> str:
+        """Of that host's node."""
+        return self._nodes[host].log.read_text(errors="replace")
+
     def make_checkpoints(self, primary: Host, count: int) -> None:
         """So many, one after another. Raises `LabError` when they are not made."""
         wanted = self._epoch(primary) + count

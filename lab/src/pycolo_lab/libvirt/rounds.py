@@ -53,7 +53,7 @@ class Round:
         if primary is None:
             raise LabError(f"no host serves: {pair.account()}")
         self._expect("before", primary)
-        ends = fault.outcome in (Outcome.ENDS, Outcome.REBOOTS)
+        ends = fault.outcome in (Outcome.ENDS, Outcome.REBOOTS, Outcome.ANEW)
         name = f"{self._work or fault.name}-{self._number}"
         witnesses = Witnesses(self._stage, name, has_disk=self._stage.has_disk, work=self._work)
         try:
@@ -90,9 +90,13 @@ class Round:
                 self._watch_whole(primary)
                 witnesses.until_answered()
             case _:
-                wanted = {Outcome.MOVES: [other(primary)], Outcome.STAYS: [primary]}.get(fault.outcome, list(Host))
+                moved = [other(primary)]
+                wanted = {Outcome.MOVES: moved, Outcome.ANEW: moved, Outcome.STAYS: [primary]}.get(
+                    fault.outcome, list(Host)
+                )
                 pair.until("the wrong host serves", lambda: pair.serving() in wanted, SERVED_S)
-                witnesses.until_answered()
+                if fault.outcome is not Outcome.ANEW:
+                    witnesses.until_answered()
         self._stage.rest(AFTER_S)
         now = pair.serving()
         facts.served_by = now.value if now else ""

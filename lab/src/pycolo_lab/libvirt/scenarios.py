@@ -29,16 +29,19 @@ SCENARIOS: Final = (
 )
 
 
-def choose(names: Sequence[str], *, has_services: bool = False) -> list[Scenario]:
-    """The scenarios of these names, those without nodes first; without a name, all that the guest has the services for.
+def choose(names: Sequence[str], *, has_disk: bool, has_services: bool = False) -> list[Scenario]:
+    """The scenarios of these names, those without nodes first; without a name, all that such a guest can play.
 
     Raises `LabUsageError` with the known ones, or those that need another guest.
     """
     known = {scenario.name: scenario for scenario in SCENARIOS}
     if wrong := [name for name in names if name not in known]:
         raise LabUsageError(f"no scenario {', '.join(wrong)}; there are {', '.join(known)}")
-    possible = [one for one in SCENARIOS if one.work is None or has_services]
+    playable = [one for one in SCENARIOS if has_disk or one.fault is None or not one.fault.needs_disk]
+    possible = [one for one in playable if one.work is None or has_services]
     chosen = [known[name] for name in names] or possible
+    if without := [one.name for one in chosen if one not in playable]:
+        raise LabUsageError(f"{', '.join(without)}: the guest needs a disk for it, so not with --no-disk")
     if without := [one.name for one in chosen if one not in possible]:
         raise LabUsageError(f"{', '.join(without)}: the guest has no such service: add --guest debian")
     return sorted(chosen, key=lambda scenario: scenario.fault is not None)

@@ -35,7 +35,7 @@ WIDTHS: Final = "{:<20} {:>7} {:>5} {:>9} {:>10} {:>8}"
 def run_libvirt_lab(options: LibvirtLabOptions, interruption: Interruption) -> int:
     """Run it in its own namespaces and return the exit code. Raises `LabError`."""
     is_debian = options.guest == DEBIAN
-    scenarios = choose(options.scenarios, has_services=is_debian)
+    scenarios = choose(options.scenarios, has_disk=options.has_disk or is_debian, has_services=is_debian)
     check_options(options)
     if os.geteuid() != 0 or not is_machine_root():
         raise LabError("the libvirt laboratory needs root: libvirtd gives QEMU to another user")

@@ -76,6 +76,8 @@ class LibvirtStage:
         self.has_disk = domain.has_disk
         self.has_network = domain.has_network
         self.boot_s = domain.boot_s
+        self.lines = 0
+        """At least so many have to be in the file on the disk."""
 
     # ── building ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -46,7 +46,7 @@ class Witnesses:
         words = ["--connections", CONNECTIONS, "--interval-ms", INTERVAL_MS, "--draw-every", DRAW_EVERY]
         self._processes = {"counter": self._start(f"counter-{name}", counter.__name__, *words)}
         if has_disk:
-            self._processes["appender"] = self._start(f"appender-{name}", appender.__name__, "--goes-on")
+            self._processes["appender"] = self._start(f"appender-{name}", appender.__name__, "--goes-on", stage.lines)
         if work is not None:
             self._processes["work"] = self._start(f"work-{name}", WORKS[work].module)
         self._until("the clients did not connect", lambda: self._board[Slot.SESSIONS_OPEN] >= CONNECTIONS)
@@ -85,6 +85,7 @@ class Witnesses:
             appended = self._read("appender", AppenderResult)
             broken += appended.breaches
             lines = appended.acknowledged
+            self._stage.lines = max(lines, self._stage.lines)
         notes = []
         if "work" in self._processes:
             worked = self._read("work", WorkResult)
@@ -111,3 +112,35 @@ class Witnesses:
             return msgspec.json.decode(self._result(name).read_bytes(), type=kind)
         except (FileNotFoundError, msgspec.DecodeError) as error:
             raise LabError(f"the {name} left no result: {self._processes[name].last_words()}") from error
+
+
+class Lines:
+    """A client that appends lines to the file on the disk, also of a guest that begins anew, and nothing else."""
+
+    def __init__(self, stage: LibvirtStage, name: str) -> None:
+        self._stage = stage
+        directory = stage.directory / f"lines-{name}"
+        directory.mkdir()
+        self._board = Scoreboard(directory / "scoreboard")
+        self._result = directory / "appender.json"
+        words = [*appender.start_words(self._result, directory / "scoreboard", STALL_S), "--goes-on", str(stage.lines)]
+        self._process = stage.processes.start(
+            f"lines-{name}", Host.CLIENT, stage.network.client, [*words, "--begins-anew"]
+        )
+
+    def until(self, count: int) -> None:
+        """So many were acknowledged. Raises `LabError`."""
+        enough = self._stage.lines + count
+        self._stage.until("no lines were acknowledged", lambda: self._board[Slot.ANSWERS] >= enough, CLIENTS_S)
+
+    def end(self) -> AppenderResult:
+        """What it has found in the file at the end. Raises `LabError`."""
+        self._board[Slot.FINISH] = 1
+        if self._process.wait(CLIENTS_S) is None:
+            raise LabError("the client that appends lines does not end")
+        try:
+            found = msgspec.json.decode(self._result.read_bytes(), type=AppenderResult)
+        except (FileNotFoundError, msgspec.DecodeError) as error:
+            raise LabError(f"the appender left no result: {self._process.last_words()}") from error
+        self._stage.lines = max(found.acknowledged, self._stage.lines)
+        return found

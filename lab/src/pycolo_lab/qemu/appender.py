@@ -60,6 +60,8 @@ class Appender:
         self._arguments = arguments
         self._board = board
         self._acknowledged: list[str] = []
+        self._answered = 0
+        """The number of the last answer: a guest that was started anew has begun at 1, whatever the file had."""
         self._heard = b""
         self._socket = self._connected()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -79,8 +81,9 @@ class Appender:
         """Until the run ends it; then the file is read and judged."""
         lines: list[str] = []
         try:
-            if self._arguments.goes_on:
-                self._acknowledged = self._fetched()
+            if self._arguments.goes_on is not None:
+                self._acknowledged = self._earlier(self._arguments.goes_on)
+                self._append(is_first=True)
             while not self._board[Slot.FINISH]:
                 self._append()
                 time.sleep(PAUSE_S)
@@ -92,6 +95,13 @@ class Appender:
             why = in_words(error) if isinstance(error, OSError) else error
             broken = [f"after {len(self._acknowledged)} lines: {why}"]
         return self._judged(lines, broken)
+
+    def _earlier(self, least: int) -> list[str]:
+        """What earlier clients have left."""
+        lines = self._fetched()
+        if len(lines) < least:
+            raise ValueError(f"the file has {len(lines)} lines, and earlier clients have left at least {least}")
+        return lines
 
     def _judged_anew(self) -> AppenderResult:
         """Another guest has begun from the disk: ask that one, when it is there."""
@@ -108,15 +118,15 @@ class Appender:
         more = [f"and {len(broken) - BREACHES_SHOWN} more"] if len(broken) > BREACHES_SHOWN else []
         return AppenderResult(len(self._acknowledged), len(lines), [*broken[:BREACHES_SHOWN], *more])
 
-    def _append(self) -> None:
-        number = len(self._acknowledged) + 1
+    def _append(self, *, is_first: bool = False) -> None:
         text = f"{time.monotonic_ns():x}".ljust(self._arguments.line_characters, ".")
         answer = self._asked(f"append {text}")
-        if answer != f"{number} {text}":
-            raise ValueError(f"wrong answer to line {number}: {answer[:60]!r}")
+        self._answered = int(answer.partition(" ")[0]) if is_first else self._answered + 1
+        if answer != f"{self._answered} {text}":
+            raise ValueError(f"wrong answer to line {self._answered}: {answer[:60]!r}")
         self._acknowledged.append(answer)
         if self._arguments.begins_anew:  # there are no other clients, which count their answers there
-            self._board[Slot.ANSWERS] = number
+            self._board[Slot.ANSWERS] = len(self._acknowledged)
 
     def _asked(self, line: str) -> str:
         self._socket.sendall(line.encode() + b"\n")
@@ -157,7 +167,7 @@ def main() -> None:
     parser.add_argument("--scoreboard", type=Path, required=True)
     parser.add_argument("--stall-seconds", type=float, required=True)
     parser.add_argument("--begins-anew", action="store_true", help="a guest that ends begins anew, from the disk")
-    parser.add_argument("--goes-on", action="store_true", help="the file has lines of an earlier run, which stay")
+    parser.add_argument("--goes-on", type=int, metavar="LINES", help="the file has at least so many of earlier clients")
     parser.add_argument("--line-characters", type=int, default=0, help="at least so long")
     arguments = parser.parse_args()
     leave_result(arguments.result, Appender(arguments, Scoreboard(arguments.scoreboard)).run())

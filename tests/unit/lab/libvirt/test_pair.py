@@ -17,6 +17,8 @@ def test_a_nodes_file_is_one_that_the_product_reads(host, role):
     assert config.guest is not None
     assert config.guest.domain == "vm1"
     assert not config.qemu.command
+    assert config.disks is None
+    assert parse(toml(settings(host, has_disk=True)).encode(), CONFIG).disks is not None
 
 
 def test_the_two_files_name_each_others_addresses():

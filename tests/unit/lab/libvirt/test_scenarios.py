@@ -10,24 +10,36 @@ from pycolo_lab.work.kinds import WORKS
 
 
 def test_without_a_name_all_of_them_and_otherwise_the_named_ones():
-    assert choose((), has_services=True) == list(SCENARIOS)
-    assert [scenario.name for scenario in choose(("save", "reboot", "save"))] == ["save", "reboot", "save"]
+    assert choose((), has_disk=True, has_services=True) == list(SCENARIOS)
+    names = ("save", "reboot", "save")
+    assert tuple(scenario.name for scenario in choose(names, has_disk=False)) == names
 
 
 def test_those_without_nodes_come_first():
-    assert [scenario.name for scenario in choose(("save", "plain"))] == ["plain", "save"]
+    assert [scenario.name for scenario in choose(("save", "plain"), has_disk=True)] == ["plain", "save"]
 
 
 def test_a_name_that_there_is_not_is_refused_with_those_that_there_are():
     with pytest.raises(LabUsageError, match="no scenario plane; there are plain"):
-        choose(("plane",))
+        choose(("plane",), has_disk=True)
+
+
+def test_what_needs_a_disk_is_not_played_without_one():
+    lacking = set(choose((), has_disk=True)) - set(choose((), has_disk=False))
+    assert {one.name for one in lacking} == {
+        "disk-again",
+        "disk-survivor",
+        "disk-crash",
+    }
+    with pytest.raises(LabUsageError, match="disk-crash: the guest needs a disk for it"):
+        choose(("plain", "disk-crash"), has_disk=False)
 
 
 def test_scenarios_of_services_need_a_guest_that_has_them():
-    assert {one.name for one in set(SCENARIOS) - set(choose(()))} == set(WORKS)
-    assert [one.name for one in choose(("redis",), has_services=True)] == ["redis"]
+    assert {one.name for one in set(SCENARIOS) - set(choose((), has_disk=True))} == set(WORKS)
+    assert [one.name for one in choose(("redis",), has_disk=True, has_services=True)] == ["redis"]
     with pytest.raises(LabUsageError, match="redis: the guest has no such service: add --guest debian"):
-        choose(("save", "redis"))
+        choose(("save", "redis"), has_disk=True)
 
 
 def test_the_table_counts_rounds_and_repeats_what_did_not_hold():
