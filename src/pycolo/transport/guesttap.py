@@ -75,9 +75,12 @@ class GuestTap:
     def read_batch(self, buf: Buffer, pos: int) -> int:
         """Read waiting frames; see `Port`."""
         end = self.frames.read_batch(buf, pos)
-        if end == pos and not (self.frames.failed_errno and self._is_gone):
-            check_there(self.name, self.frames, self._sock)
+        if end == pos and self.frames.failed_errno:
+            self._unless_gone(self._check_there, None)
         return end
+
+    def _check_there(self) -> None:
+        check_there(self.name, self.frames, self._sock)
 
     def write_batch(self, buf: Buffer, pos: int, end: int) -> int:
         """See `Port`. A frame that the tap refuses is dropped and counted."""

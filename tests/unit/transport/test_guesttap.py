@@ -357,6 +357,37 @@ def test_a_tap_that_may_go_gives_nothing_then_and_takes_nothing(stack, namespace
     assert listen(port) == []
 
 
+class Going:
+    """A packet socket whose interface goes between two looks at it, after some of them."""
+
+    def __init__(self, sock, looks):
+        self._sock = sock
+        self._looks = looks
+
+    def getsockname(self):
+        self._looks -= 1
+        return ("guest1", *self._sock.getsockname()[1:]) if self._looks >= 0 else self._sock.getsockname()
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+
+@pytest.mark.namespaces
+@pytest.mark.tun
+@pytest.mark.parametrize("looks", range(4))
+def test_a_tap_that_goes_in_the_midst_of_a_read_ends_nothing(stack, namespace, monkeypatch, looks):
+    """It goes down first, and is deleted a moment later. One error tells of both, and only a look tells them apart."""
+    tap = Tap(namespace, "guest1")
+    port = tap.port(may_go=True)
+    stack.callback(port.close)
+    tap.close()
+    wait_for(lambda: port.tap.read_by_guest < 0, "its end")
+    monkeypatch.setattr(port, "_sock", Going(port._sock, looks))
+    assert listen(port) == []
+    assert port.frames.failed_errno, "else there is nothing to see"
+    assert listen(port) == []
+
+
 @pytest.mark.namespaces
 @pytest.mark.tun
 def test_a_new_tap_of_that_name_is_counted_from_its_own_start(stack, namespace):
