@@ -33,7 +33,8 @@ class Round:
         self._number = number
         self._work = work
         self._rng = random.Random(f"{seed} {fault.name} {number}")
-        self._facts = RoundFacts(scenario=fault.name, broken=[])
+        self._name = work or fault.name
+        self._facts = RoundFacts(scenario=self._name, broken=[])
         self._counted = 0
 
     def play(self) -> RoundFacts:
@@ -54,7 +55,7 @@ class Round:
             raise LabError(f"no host serves: {pair.account()}")
         self._expect("before", primary)
         ends = fault.outcome in (Outcome.ENDS, Outcome.REBOOTS, Outcome.ANEW)
-        name = f"{self._work or fault.name}-{self._number}"
+        name = f"{self._name}-{self._number}"
         witnesses = Witnesses(self._stage, name, has_disk=self._stage.has_disk, work=self._work)
         try:
             self._stage.rest(WARM_S)
