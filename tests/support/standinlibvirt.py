@@ -51,6 +51,7 @@ class StandInDomain:
         self.xml = xml
         self.is_on = is_active
         self.is_paused = False
+        self.is_kept = True
         self.starts = 0
         self.is_saved = False
         self.moved: list[str] = []
@@ -64,7 +65,7 @@ class StandInDomain:
         return int(self.is_on)
 
     def isPersistent(self) -> int:
-        return 1
+        return int(self.is_kept)
 
     def autostart(self) -> int:
         return self.starts

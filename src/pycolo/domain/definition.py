@@ -89,17 +89,27 @@ def _interface(number: int, element: ET.Element) -> Interface:
 # ── what the other host gets ────────────────────────────────────────────────────────────────────────────────
 
 
-def portrait(name: str, uuid: str, migratable: str, inactive: str | None, own: Sequence[str]) -> Portrait:
+def portrait(
+    name: str,
+    uuid: str,
+    migratable: str,
+    inactive: str | None,
+    own: Sequence[str],
+    homes: Mapping[str, str] | None = None,
+) -> Portrait:
     """`own`: arguments of QEMU that a node has added for this domain's earlier role here. The cards are in the bridges
-    and networks of the domain's own definition again, where a node has moved them. Raises `PeerError`.
+    and networks of the domain's own definition again, where a node has moved them; without one, in those of `homes`:
+    netdev → bridge. Raises `PeerError`.
     """
     root = parsed(migratable)
     _remove_arguments(root, own)
-    if inactive is not None:
-        for element in root.iterfind("devices/interface"):
-            home = home_of(inactive, _interface(0, element).mac)
-            if home is not None:
-                _place(element, home)
+    for number, element in enumerate(root.iterfind("devices/interface")):
+        card = _interface(number, element)
+        home = home_of(inactive, card.mac) if inactive is not None else None
+        if home is None and homes and card.netdev in homes:
+            home = in_bridge(homes[card.netdev])
+        if home is not None:
+            _place(element, home)
     made = Portrait(name, uuid, written(root), inactive)
     for xml in (made.migratable, made.inactive or ""):
         if len(xml) > XML_CHARACTERS_MAX:

@@ -101,7 +101,7 @@ class DomainHost:
 
         return await self._call("version", ask, START_S)
 
-    async def portrait(self, own: Sequence[str]) -> Portrait:
+    async def portrait(self, own: Sequence[str], homes: Mapping[str, str] | None = None) -> Portrait:
         """See `definition.portrait`. Raises `ConnectError`, `PeerError`."""
 
         def read(connection: Any, library: Library) -> tuple[str, str, str | None]:
@@ -112,7 +112,7 @@ class DomainHost:
             return found.UUIDString(), found.XMLDesc(running), found.XMLDesc(kept) if found.isPersistent() else None
 
         uuid, migratable, inactive = await self._call("definition", read)
-        return portrait(self.name, uuid, migratable, inactive, own)
+        return portrait(self.name, uuid, migratable, inactive, own, homes)
 
     async def kept_definition(self) -> str | None:
         """What the next start of the domain uses here; None: it is not defined. Raises `ConnectError`, `PeerError`."""

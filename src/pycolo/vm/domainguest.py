@@ -129,7 +129,8 @@ class DomainGuest:
         if found is None or not found.is_active:
             raise ConnectError(f"domain {self.host.name} does not run on this host: virsh start {self.host.name}")
         self._refuse(found.xml)
-        told = await self.host.portrait(self._own_arguments)
+        homes = {netdev: home for netdev, wire in self._wires if (home := wire.home_bridge) is not None}
+        told = await self.host.portrait(self._own_arguments, homes)
         await ask_peer("domain", msgspec.to_builtins(told))
 
     # ── the secondary's ───────────────────────────────────────────────────────────────────────────────────────

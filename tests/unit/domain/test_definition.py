@@ -112,6 +112,15 @@ def test_a_card_in_a_network_is_moved_out_of_it_and_home_by_its_name():
     assert refusals(IN_A_NETWORK) == refusals(RUNS_IN_A_NETWORK) == ()
 
 
+def test_a_transient_domain_tells_the_homes_that_its_node_knows():
+    """It has no other definition than the one that runs, in which its tap may be apart."""
+    apart = LIVE.replace("br0", "cop-vm1")
+    told = portrait("vm1", UUID, apart, None, OWN, {"hostnet0": "br0"})
+    assert [card.bridge for card in interfaces(told.migratable)] == ["br0", "br1"]
+    kept = portrait("vm1", UUID, apart, IN_A_NETWORK, OWN, {"hostnet0": "br0"})
+    assert interfaces(kept.migratable)[0].network == "lan", "the user's own definition comes first"
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

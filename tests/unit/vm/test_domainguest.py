@@ -47,6 +47,7 @@ class StandInWire:
 
     def __init__(self):
         self.assumed = []
+        self.home_bridge = None
 
     def assume(self, bridge):
         self.assumed.append(bridge)
@@ -130,6 +131,23 @@ def test_a_network_is_the_bridge_that_it_has_on_the_other_host(config, host):
         theirs.networks["lan"].is_on = True
         await first.tell(lambda order, arguments: second.hear(arguments))
         assert [wire.assumed for wire in wires] == [["br7"], ["br1"]]
+
+    play(scene)
+
+
+def test_a_transient_survivor_tells_where_its_taps_belong_not_where_they_are(config, host):
+    async def scene():
+        ours, theirs = StandInDaemon("vm1"), StandInDaemon()
+        ours.domains["vm1"].is_kept = False
+        ours.domains["vm1"].xml = ours.domains["vm1"].xml.replace("br0", "cop-vm1")
+        first, second = host(config, ours), host(config, theirs)
+        stands, wires = StandInWire(), [StandInWire(), StandInWire()]
+        stands.home_bridge = "br0"
+        first.wire(0, "hostnet0", stands)
+        for number, wire in enumerate(wires):
+            second.wire(number, f"hostnet{number}", wire)
+        await first.tell(lambda order, arguments: second.hear(arguments))
+        assert [wire.assumed for wire in wires] == [["br0"], ["br1"]]
 
     play(scene)
 
