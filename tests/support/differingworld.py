@@ -25,6 +25,7 @@ from pycolo.checkpoint.commands import AskHypervisor, Commit, Record
 from pycolo.checkpoint.coordinator import Coordinator
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
+from pycolo.checkpoint.spacing import Spacing
 from pycolo.checkpoint.table import State
 from pycolo.compare.difference import Command, RequestCheckpoint
 from pycolo.core import Comparator
@@ -124,7 +125,9 @@ class Card:
 
 
 class World:
-    """One run. `checkpoint_us`: how long the guests stand still for one, about; `options`: the coordinator's."""
+    """One run. `checkpoint_us`: how long the guests stand still for one, about. The distance is fixed,
+    unless `max_distance_ms` says otherwise.
+    """
 
     def __init__(
         self,
@@ -143,10 +146,12 @@ class World:
         commit_us: int = 600,
         act_us: int = 1,
         compare_timeout_ms: int = 120,
-        **options: Any,
+        max_distance_ms: int = 20,
+        max_wait_ms: int = 0,
     ) -> None:
         self.random = random.Random(seed)
-        self.core = Coordinator(epoch=Epoch(1), **{"min_distance_ms": 20, "max_interval_ms": 0} | options)
+        spacing = Spacing(20, max_distance_ms, max_wait_ms=max_wait_ms)
+        self.core = Coordinator(epoch=Epoch(1), min_distance_ms=20, max_interval_ms=0, spacing=spacing)
         self.flows, self.end_us = flows, end_us
         self.checkpoint_us, self.call_us, self.differs, self.every_us = checkpoint_us, call_us, differs, every_us
         self.burst, self.burst_us, self.read_us, self.commit_us = burst, burst_us, read_us, commit_us
@@ -287,7 +292,9 @@ class World:
 
     def want(self, commands: list[Command], epoch: int) -> None:
         for one in commands:
-            if isinstance(one, RequestCheckpoint):
+            if not isinstance(one, RequestCheckpoint):
+                self.tell(self.core.differed, epoch=epoch)
+            else:
                 connection = one.difference.connection
                 assert connection is not None
                 reason = Reason(reason_of(one.difference.kind), str(one.difference), str(connection))

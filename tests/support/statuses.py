@@ -40,6 +40,19 @@ def pace(**changed: Any) -> dict[str, Any]:
     }
 
 
+def spacing(**changed: Any) -> dict[str, Any]:
+    return {
+        "cost_ms": 18.0,
+        "of": 16,
+        "busy_percent": 25,
+        "distance_ms": 54.0,
+        "next_distance_ms": 20.0,
+        "wait_ms": 0.0,
+        "why": "the last 16 cost 18 ms each: distance 54 ms; no wait for more differences",
+        **changed,
+    }
+
+
 def vm_status(**changed: Any) -> dict[str, Any]:
     """What a primary with its QEMU says, with everything that there is a metric for."""
     tally = CheckpointTally()
@@ -74,6 +87,7 @@ def vm_status(**changed: Any) -> dict[str, Any]:
             "pending": [],
             "pause_ms": {"median": 6.1, "p99": 9.0, "max": 9.1},
             "pace": pace(),
+            "spacing": spacing(),
             "last": [checkpoint_record()],
             **tally.status(),
         },

@@ -33,10 +33,11 @@ from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.pace import PAUSE_TARGET_MS, Copied, Pace
 from pycolo.checkpoint.records import CheckpointRecord, History, Outcome, Reason, ReasonKind, ReasonList
 from pycolo.checkpoint.running import Running, Told
+from pycolo.checkpoint.spacing import Spacing
 from pycolo.checkpoint.table import RUNNING, TRANSITIONS, Action, Fact, State
 
 MIN_DISTANCE_MS: Final = 20
-"""Three idle pauses of a small guest: if the pair differs all the time, the guest still runs three quarters of it."""
+"""Three idle pauses of a small guest."""
 
 MAX_INTERVAL_MS: Final = 10_000
 """A takeover then repeats at most 10 s of work that clients cannot see, and the state to copy stays small."""
@@ -46,6 +47,12 @@ TIMEOUT_MS: Final = 5_000
 
 RETRY_DISTANCE_US: Final = 100_000
 """Pause between an aborted checkpoint and the next attempt: otherwise it would fail fifty times a second."""
+
+
+DIFFERENCES: Final = frozenset(
+    {ReasonKind.DIVERGENCE, ReasonKind.TIMEOUT, ReasonKind.MUTUAL_WAIT, ReasonKind.QUEUE_FULL}
+)
+"""Reasons of the comparator's: these keep the distance that `Spacing` gives."""
 
 
 class Coordinator:
@@ -59,10 +66,11 @@ class Coordinator:
         max_interval_ms: int = MAX_INTERVAL_MS,
         timeout_ms: int = TIMEOUT_MS,
         pause_target_ms: int = PAUSE_TARGET_MS,
+        spacing: Spacing | None = None,
     ) -> None:
-        """`epoch`: the node's, incremented here at each commit. `max_interval_ms` 0: no periodic checkpoints."""
+        """`epoch`: the node's, incremented at each commit. `max_interval_ms` 0: never. `spacing` None: minimum only."""
         self.pace = Pace(pause_target_ms, min_distance_ms, max_interval_ms, timeout_ms)
-        self.min_distance_us = min_distance_ms * 1000
+        self.spacing = spacing or Spacing(min_distance_ms, min_distance_ms)
         self.timeout_us = timeout_ms * 1000
         self._epoch = epoch if epoch is not None else Epoch()
         self.state = State.DISARMED
@@ -79,11 +87,9 @@ class Coordinator:
         self._early_stop_at_us: int | None = None
         self._resumed_at_us: int | None = None  # after the last one, in QEMU's time
         self._is_refusal_suspected = False
-        self._now_us = 0
         self._stream_bytes = self._copied_until = 0  # the migration stream: sent, and sent before this checkpoint
         self._moved_us: int | None = None
-        self._ended_us = 0  # the last one, or entering COLO
-        self._earliest_us = 0  # when the next may begin
+        self._now_us = self._ended_us = 0  # the last one has ended, or the pair has entered COLO
         self._commands: list[Command] = []
         self._do: Mapping[Action, Callable[[Told, str], None]] = {
             Action.NOTHING: lambda told, says: None,
@@ -140,6 +146,11 @@ class Coordinator:
             self.settled += 1
             return
         self._happened(Fact.REQUESTED, Told(now_us, reason=reason, epoch=epoch))
+
+    def differed(self, now_us: int, epoch: int) -> None:
+        """Another connection differs, for which no checkpoint is asked any more in this `epoch`."""
+        if self.state is State.REQUESTED and epoch == self.epoch:
+            self.spacing.differed(max(now_us, self._now_us))
 
     def ask_failed(self, why: str, now_us: int) -> None:
         """QMP refused `AskHypervisor`, or did not answer; ignored if the checkpoint has begun all the same."""
@@ -225,6 +236,11 @@ class Coordinator:
         return self.pace.look_us(self._ended_us) if self.state is State.IDLE and not self._awaiting else None
 
     @property
+    def _earliest_us(self) -> int:
+        """When the next may begin."""
+        return self.spacing.earliest_us(self.pace.due_us(self._ended_us))
+
+    @property
     def is_running(self) -> bool:
         """Whether a checkpoint is running."""
         return self.state in RUNNING
@@ -249,6 +265,7 @@ class Coordinator:
             "aborted": self.history.aborted,
             "pause_ms": pauses.to_dict() if pauses else None,
             "pace": self.pace.status(),
+            "spacing": self.spacing.status(),
             "last": [record.to_dict(unix_minus_monotonic_us) for record in self.history.last],
         }
 
@@ -286,7 +303,8 @@ class Coordinator:
 
     def _arm(self, told: Told, says: str) -> None:
         self._is_refusal_suspected = False
-        self._ended_us = self._earliest_us = told.now_us
+        self._ended_us = told.now_us
+        self.spacing.restarted(told.now_us)
         self._copied_until, self._resumed_at_us = self._stream_bytes, None
         self.pace.restarted(told.now_us)
         self._pending.add(Reason(ReasonKind.FIRST, "the pair has entered COLO"), told.now_us)
@@ -305,12 +323,15 @@ class Coordinator:
             self._commands.append(Refused(told.reason, self.refusal))
 
     def _want(self, told: Told, says: str) -> None:
-        if told.reason is not None:  # None: reasons left by an aborted checkpoint
+        if told.reason is not None:  # None: reasons left by an aborted checkpoint, or of the next epoch
             self._pending.add(told.reason, told.now_us)
+        kinds = [told.reason.kind] if told.reason is not None else [reason.kind for reason in self._pending.kept]
+        for kind in kinds:
+            self.spacing.wanted(told.now_us, is_difference=kind in DIFFERENCES)
 
     def _want_periodic(self, told: Told, says: str) -> None:
         text = self.pace.why_now(told.now_us - self._ended_us)
-        self._pending.add(Reason(ReasonKind.PERIODIC, text), told.now_us)
+        self._want(told._replace(reason=Reason(ReasonKind.PERIODIC, text)), says)
 
     def _join(self, told: Told, says: str) -> None:
         """Note the reason; not if the data path is ahead and the reason belongs to the next epoch."""
@@ -322,14 +343,18 @@ class Coordinator:
     # ── actions: the running checkpoint ───────────────────────────────────────────────────────────────────────────
 
     def _ask(self, told: Told, says: str) -> None:
-        self._running = Running(told.now_us, told.now_us - self._ended_us)
+        self._running = self._begun(told.now_us)
         self._running.reasons.take(self._pending)
         self._commands.append(AskHypervisor(self._epoch.next, self._running.reasons.kept))
 
     def _begin_unasked(self, told: Told, says: str) -> None:
-        self._running = Running(told.now_us, told.now_us - self._ended_us)
+        self._running = self._begun(told.now_us)
         self._running.reasons.add(Reason(ReasonKind.HYPERVISOR, "the hypervisor began it by itself"), told.now_us)
         self._running.reasons.take(self._pending)
+
+    def _begun(self, now_us: int) -> Running:
+        self.spacing.asked(now_us, self.pace.due_us(self._ended_us))
+        return Running(now_us, now_us - self._ended_us)
 
     def _note_early_stop(self, told: Told, says: str) -> None:
         self._early_stop_at_us = told.at_us
@@ -379,7 +404,7 @@ class Coordinator:
         self._awaiting[0].stopped_at_us = told.at_us
 
     def _note_late_resume(self, told: Told, says: str) -> None:
-        self._note_end(told.now_us, self.min_distance_us)
+        self._note_end(told.now_us)
         first = self._awaiting[0]
         first.resumed_at_us, first.resumed_us = told.at_us, told.now_us
         self._end_last(told, says)
@@ -391,6 +416,7 @@ class Coordinator:
         if pause_us is not None:
             lead_us = first.lead_us(self._resumed_at_us)
             self.pace.copied(Copied(first.ran_us + lead_us, pause_us, record.copied_bytes, lead_us))
+            self.spacing.cost(told.now_us - record.began_us, lead_us)
         self.pace.resumed(told.now_us)
         self._resumed_at_us = first.resumed_at_us
         self._record(replace(record, resumed_us=first.resumed_us, pause_us=pause_us))
@@ -404,7 +430,8 @@ class Coordinator:
         assert running is not None
         self._end_all(told, says)
         self._record(self._ended(running, told, Outcome.ABORTED))
-        self._note_end(told.now_us, max(self.min_distance_us, RETRY_DISTANCE_US))
+        self._ended_us = told.now_us
+        self.spacing.failed(told.now_us, RETRY_DISTANCE_US)
         running.reasons.drop(ReasonKind.HYPERVISOR)  # it was not requested here
         running.reasons.take(self._pending)
         self._pending = running.reasons
@@ -430,7 +457,7 @@ class Coordinator:
     def _ended(self, running: Running, told: Told, outcome: Outcome) -> CheckpointRecord:
         is_committed = outcome is Outcome.COMMITTED
         if is_committed:
-            self._note_end(told.now_us, self.min_distance_us)
+            self._note_end(told.now_us)
         since_us = running.reasons.since_us
         return CheckpointRecord(
             epoch=self._epoch.number if is_committed else self._epoch.next,
@@ -446,9 +473,9 @@ class Coordinator:
     def _overdue_us(self, running: Running) -> int:
         return self.pace.overdue_us(running.began_us, self._moved_us)
 
-    def _note_end(self, now_us: int, distance_us: int) -> None:
+    def _note_end(self, now_us: int) -> None:
         self._ended_us = now_us
-        self._earliest_us = now_us + distance_us
+        self.spacing.ended(now_us)
 
     def _record(self, record: CheckpointRecord) -> None:
         self.history.add(record)

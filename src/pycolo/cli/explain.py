@@ -71,6 +71,7 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, sugge
         found = {
             "divergences": divergences,
             "checkpoints": checkpoints,
+            "spacing": checkpoint.get("spacing"),
             "disks": losses,
             "masks": answer.get("masks", {}),
             "order": answer.get("order", []),
@@ -80,7 +81,7 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, sugge
     say(
         [
             *([] if divergences else [why_none(answer)]),
-            *explanation(divergences, checkpoints, monotonic_ns(), pace.get("why")),
+            *explanation(divergences, checkpoints, monotonic_ns(), pace.get("why"), checkpoint.get("spacing")),
             *(["order of requests"] if answer.get("order") else []),
             *(f"  {line}" for line in order_lines(answer.get("order", []), says_why=True)),
             *mask_lines(answer.get("masks", {})),
@@ -103,10 +104,14 @@ def why_none(answer: Fields) -> str:
 
 
 def explanation(
-    divergences: list[Fields], checkpoints: list[Fields], now_ns: int, finding: str | None = None
+    divergences: list[Fields],
+    checkpoints: list[Fields],
+    now_ns: int,
+    finding: str | None = None,
+    spacing: Fields | None = None,
 ) -> Iterator[str]:
     """Oldest first, as in a log. `now_ns`: this host's monotonic clock, which is also the node's. `finding`: why pauses
-    are longer than their target.
+    are longer than their target. `spacing`: the distance between checkpoints.
     """
     for divergence in divergences:
         yield from divergence_lines(divergence, now_ns)
@@ -115,5 +120,7 @@ def explanation(
         yield "checkpoints"
     for record in checkpoints:
         yield f"  {checkpoint_line(record)}"
+    if checkpoints and spacing:
+        yield str(spacing["why"])
     if finding:
         yield finding

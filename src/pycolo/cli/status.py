@@ -166,6 +166,8 @@ def _checkpoint_lines(checkpoint: Fields) -> Iterator[str]:
         yield f"pause: median {pause['median']:.1f} ms, p99 {pause['p99']:.1f} ms, at most {pause['max']:.1f} ms"
     if pace := checkpoint.get("pace"):
         yield from _pace_lines(pace)
+    if (spacing := checkpoint.get("spacing")) and spacing["of"]:
+        yield str(spacing["why"])
     for record in checkpoint.get("last", [])[-CHECKPOINTS_SHOWN:]:
         yield f"  {checkpoint_line(record)}"
 

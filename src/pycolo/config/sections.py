@@ -203,8 +203,19 @@ class CheckpointOptions(Section, frozen=True, forbid_unknown_fields=True, kw_onl
     """When the primary's state is copied over the secondary's."""
 
     min_distance_ms: Annotated[int, keys.milliseconds(0, 60_000)] = 20
-    """Minimum pause between the end of one checkpoint and the start of the next: a guest that differs all the time does
-    its work in it.
+    """Minimum distance between the end of one checkpoint and the start of the next: both guests work in it."""
+
+    max_distance_ms: Annotated[int | None, keys.milliseconds(0, 60_000)] = None
+    """Maximum of that distance, which grows with what checkpoints for differences cost, see `busy_percent`. The same as
+    `min_distance_ms`: it never grows. Default: 200 ms, or `min_distance_ms` if that is more.
+    """
+
+    busy_percent: Annotated[int, keys.integer(1, 90, "percent")] = 25
+    """Share of the time that these may take, within both distances: if each costs 20 ms, the next comes 60 ms later."""
+
+    max_wait_ms: Annotated[int, keys.milliseconds(0, 1_000)] = 10
+    """How long a difference waits at most for others, which the same checkpoint answers. It waits only while that has
+    saved more time than it takes. 0: never.
     """
 
     max_interval_ms: Annotated[int, keys.milliseconds(0, _U31)] = 10_000
@@ -219,9 +230,17 @@ class CheckpointOptions(Section, frozen=True, forbid_unknown_fields=True, kw_onl
     """
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
-        """The maximum must not be below the minimum."""
+        """No maximum must be below the minimum."""
+        if self.max_distance_ms is not None and self.max_distance_ms < self.min_distance_ms:
+            yield "max_distance_ms", f"at least min_distance_ms ({self.min_distance_ms})", self.max_distance_ms
         if 0 < self.max_interval_ms < self.min_distance_ms:
             yield "max_interval_ms", f"0, or at least min_distance_ms ({self.min_distance_ms})", self.max_interval_ms
+
+    @property
+    def distances_ms(self) -> tuple[int, int]:
+        """Minimum and maximum; Linux's TCP sends again after 200 ms."""
+        most_ms = max(self.min_distance_ms, 200) if self.max_distance_ms is None else self.max_distance_ms
+        return self.min_distance_ms, most_ms
 
 
 class CompareOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -63,6 +63,9 @@ CATALOG: Final = (
     Spec("colo_checkpoint_pause_target_missed", "gauge", "1 while pauses are longer than that."),
     Spec("colo_checkpoint_change_bytes_per_second", "gauge", "What the guest changes of its memory, as last seen."),
     Spec("colo_checkpoint_copy_bytes_per_second", "gauge", "How fast checkpoints copy it."),
+    Spec("colo_checkpoint_cost_seconds", "gauge", "What a checkpoint costs clients: the median of the last ones."),
+    Spec("colo_checkpoint_distance_seconds", "gauge", "Distance that follows from it, for the next difference."),
+    Spec("colo_checkpoint_wait_seconds", "gauge", "How long a difference waits for others now; 0: not at all."),
     # which traffic costs what
     Spec(
         "colo_service_checkpoints_total",

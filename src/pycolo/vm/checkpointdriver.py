@@ -22,6 +22,7 @@ from pycolo.checkpoint.coordinator import Coordinator
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.pace import PAUSE_TARGET_MS
 from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
+from pycolo.checkpoint.spacing import Spacing
 from pycolo.compare.difference import Command, Difference, RequestCheckpoint
 from pycolo.config.sections import CheckpointOptions
 from pycolo.costs.reasons import reason_of
@@ -78,9 +79,11 @@ class CheckpointDriver:
         epoch: Epoch,
         pause_target_ms: int = PAUSE_TARGET_MS,
     ) -> None:
+        least_ms, most_ms = options.distances_ms
         self._coordinator = Coordinator(
             epoch=epoch,
-            min_distance_ms=options.min_distance_ms,
+            min_distance_ms=least_ms,
+            spacing=Spacing(least_ms, most_ms, options.busy_percent, options.max_wait_ms),
             max_interval_ms=options.max_interval_ms,
             timeout_ms=options.timeout_ms,
             pause_target_ms=pause_target_ms,
@@ -128,6 +131,8 @@ class CheckpointDriver:
         for command in found:
             if isinstance(command, RequestCheckpoint):
                 self._tell(self._coordinator.requested, _reason(command.difference), epoch=epoch)
+            else:
+                self._tell(self._coordinator.differed, epoch=epoch)
 
     def want_for(self, text: str, epoch: int) -> None:
         """The guests may not have had the same input; `epoch`: the one in which that was found."""

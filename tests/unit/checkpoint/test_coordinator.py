@@ -587,6 +587,7 @@ def test_the_status_of_nothing():
         "aborted": 0,
         "pause_ms": None,
         "pace": Coordinator().pace.status(),
+        "spacing": Coordinator().spacing.status(),
         "last": [],
     }
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.checkpoint import coordinator, running
+from pycolo.checkpoint import coordinator, running, spacing
 from pycolo.checkpoint.diagram import BEGIN, END, block, picture, renewed
 from pycolo.checkpoint.records import REASONS_PER_KIND_MAX, ReasonKind
 from pycolo.checkpoint.table import State
+from pycolo.config.sections import CheckpointOptions
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/checkpoint.md").read_text(encoding="utf-8")
 
@@ -41,9 +42,13 @@ def test_times_are_those_of_the_code():
     found = dict(re.findall(r"^\| `([a-z_]+_ms)` \| (\d+) ", PAGE, flags=re.MULTILINE))
     assert {name: int(ms) for name, ms in found.items()} == {
         "min_distance_ms": coordinator.MIN_DISTANCE_MS,
+        "max_distance_ms": CheckpointOptions().distances_ms[1],
+        "max_wait_ms": CheckpointOptions().max_wait_ms,
         "max_interval_ms": coordinator.MAX_INTERVAL_MS,
         "timeout_ms": coordinator.TIMEOUT_MS,
     }
+    assert f"`busy_percent` ({spacing.BUSY_PERCENT})" in PAGE
+    assert CheckpointOptions().busy_percent == spacing.BUSY_PERCENT
     assert f"at least {coordinator.RETRY_DISTANCE_US // 1000} ms" in PAGE
     assert running.RESUME_WAIT_US == 1_000_000
     assert "waits one second for RESUME" in PAGE

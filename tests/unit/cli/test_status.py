@@ -21,7 +21,7 @@ from pycolo.cli.watch import CLEAR_BELOW, HOME, screen
 from pycolo.node.sidebyside import divergence_lines, side_by_side
 from support.asked import STATUS, answering
 from support.configs import changed
-from support.statuses import pace, vm_status
+from support.statuses import pace, spacing, vm_status
 
 
 async def answer(_: dict) -> dict:
@@ -75,6 +75,13 @@ def test_a_pause_target_is_held_or_the_figures_say_why_not():
     for silent in (pace(of=0), pace(interval_ms=None)):
         lines = status_lines(vm_status(checkpoint=checkpoint | {"pace": silent}))
         assert not any("pause target" in line for line in lines)
+
+
+def test_the_distance_between_checkpoints_has_its_reason():
+    why = "the last 16 cost 18 ms each: distance 54 ms; no wait for more differences"
+    assert why in status_lines(vm_status())
+    unknown = vm_status()["checkpoint"] | {"spacing": spacing(of=0)}
+    assert why not in status_lines(vm_status(checkpoint=unknown))
 
 
 def test_a_guest_that_ought_to_be_protected_and_is_not():
@@ -298,7 +305,9 @@ def test_what_does_not_fit_the_terminal_is_left_out():
 def test_explain_shows_both_sides_and_the_checkpoints():
     finding = "the pause target of 100 ms is not held: the figures"
     assert list(explanation([], [], 0, finding)) == [finding]
-    lines = list(explanation(STATUS["divergences"], STATUS["checkpoint"]["last"], 3_200_000_000))
+    last = STATUS["checkpoint"]["last"]
+    assert list(explanation([], last, 0, finding, spacing()))[-2:] == [spacing()["why"], finding]
+    lines = list(explanation(STATUS["divergences"], last, 3_200_000_000))
     connection = "tcp 10.0.0.9:80 > 10.0.0.7:51234"
     assert lines[:5] == [
         f"{connection}: the streams differ at sequence number 1000",
@@ -412,6 +421,7 @@ def test_explain_asks_the_node(colo, tmp_path: Path):
     assert found == {
         "divergences": many["divergences"][-1:],
         "checkpoints": many["checkpoint"]["last"][-1:],
+        "spacing": many["checkpoint"].get("spacing"),
         "disks": [],
         "order": [ORDERED],
         "masks": many.get("masks", {}),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pycolo.config import ConfigFileError, PairConfig, describe, load, parse
 from pycolo.config.reading import CONFIG_BYTES_MAX
+from pycolo.config.sections import CheckpointOptions
 from pycolo.errors import ConfigError
 from pycolo.link.hello import Role
 from pycolo.transport.linksetup import Address
@@ -63,11 +64,22 @@ def test_the_example_is_read_as_it_says():
     assert (found.log.format, found.log.level) == ("json", "info")
 
 
+@pytest.mark.parametrize(("given", "limits"), [({"min": 500}, (500, 500)), ({"min": 5, "max": 5}, (5, 5))])
+def test_the_maximum_distance_is_never_below_the_minimum(given: dict[str, int], limits: tuple[int, int]):
+    keys = {f"{name}_distance_ms": ms for name, ms in given.items()}
+    assert CheckpointOptions(**keys).distances_ms == limits
+
+
 def test_what_is_left_out_has_its_default():
     found = parse(MINIMAL.encode(), "vm.toml")
     assert found.role is Role.SECONDARY
     assert found.link.listen == Address("fd00::1", 9000)
     assert (found.checkpoint.min_distance_ms, found.checkpoint.max_interval_ms) == (20, 10_000)
+    assert (found.checkpoint.distances_ms, found.checkpoint.busy_percent, found.checkpoint.max_wait_ms) == (
+        (20, 200),
+        25,
+        10,
+    )
     assert (found.compare.compare_timeout_ms, found.compare.ack_policy, found.compare.enabled) == (500, "commit", True)
     assert (found.heartbeat.interval_ms, found.heartbeat.timeout_ms) == (25, 500)
     assert (found.arbiter.kind, found.arbiter.endpoints) == ("manual", [])
@@ -130,6 +142,10 @@ def test_every_command_survives_being_written_and_read(command: list[str], varia
         ("qemu.command", "qemu", "expected an array of strings, the program first, found 'qemu'"),
         ("qemu.environment", {"A=B": "x"}, "expected names of environment variables, found 'A=B'"),
         ("qemu.start_timeout_ms", 1.5, "expected milliseconds from 100 to 3600000, found 1.5"),
+        ("checkpoint.busy_percent", 0, "expected percent from 1 to 90, found 0"),
+        ("checkpoint.busy_percent", 91, "expected percent from 1 to 90, found 91"),
+        ("checkpoint.max_wait_ms", -1, "expected milliseconds from 0 to 1000, found -1"),
+        ("checkpoint.max_distance_ms", "20", "expected milliseconds from 0 to 60000, found '20'"),
         ("checkpoint.min_distance_ms", -1, "expected milliseconds from 0 to 60000, found -1"),
         ("checkpoint.timeout_ms", True, "expected milliseconds from 100 to 600000, found true"),
         ("compare.ack_policy", "never", "expected commit or immediate, found 'never'"),
@@ -217,6 +233,10 @@ def test_an_element_has_its_own_place(path: str, value: object, said: str):
         (
             {"arbiter.command": None, "arbiter.kind": "manual"},
             "arbiter.dry_run: expected arbiter.command with it, found '/usr/local/sbin/fence-peer-check'",
+        ),
+        (
+            {"checkpoint.min_distance_ms": 50, "checkpoint.max_distance_ms": 49},
+            "checkpoint.max_distance_ms: expected at least min_distance_ms (50), found 49",
         ),
         (
             {"checkpoint.min_distance_ms": 50, "checkpoint.max_interval_ms": 49},
