@@ -463,6 +463,8 @@ class Clients:
 class Flows:
     @property
     def count(self) -> int: ...
+    @property
+    def tables(self) -> tuple[int, ...]: ...
     def __init__(self, flows: Iterable[Flow]) -> None: ...
 
 class Openings:
@@ -471,6 +473,7 @@ class Openings:
     def __init__(
         self, table: ConnectionTable, held: Held, tcp: TcpComparison, admission: Admission, flows: Flows
     ) -> None: ...
+    def bypassed(self) -> dict[int, tuple[int, int]]: ...
 
 class Comparator:
     @property

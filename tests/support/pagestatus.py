@@ -119,6 +119,8 @@ def hostile() -> dict[str, Any]:
         "vm": {"qmp": "connected", "version": MARKUP, "status": MARKUP, "colo": MARKUP},
         "peer": MARKUP,
         "pair": MARKUP,
+        "masks": {MARKUP: {"matches": 7, "bytes": 12}},
+        "bypassed": {MARKUP: {"packets": 3, "bytes": 9}},
         "warnings": [{"text": MARKUP}],
         "checkpoint": {"last": [checkpoint_record(reasons=[{"kind": MARKUP, "text": MARKUP}], why=MARKUP)]},
     }

@@ -77,6 +77,7 @@ def vm_status(**changed: Any) -> dict[str, Any]:
         "heartbeat_silence_ms": 26,
         "hold_us": {"p50": 10, "p99": 100, "max": 3000},
         "masks": {"date": {"matches": 7, "bytes": 12}},
+        "bypassed": {"1": {"packets": 3, "bytes": 5_000}},
         "hold_histogram": [[8, 1], [10, 0], [16, 2], [20, 4], [32, 8], [40, 16], [1 << 24, 32]],
         "counters": counters_of_a_primary() | {"lan_frames": 9, "unheard_of": 3},
         "vm": {"qmp": "connected", "version": "7.2.22", "status": "running", "colo": "primary", "pid": 123},

@@ -11,7 +11,7 @@ import click
 from pycolo.cli.costs import cost_lines
 from pycolo.cli.diskprogress import disk_lines
 from pycolo.cli.ordering import order_lines
-from pycolo.cli.status import checkpoint_line, mask_lines, size
+from pycolo.cli.status import bypass_lines, checkpoint_line, mask_lines, size
 from pycolo.cli.suggestions import suggestion_lines
 from pycolo.cli.target import for_a_node, say
 from pycolo.node.sidebyside import divergence_lines
@@ -74,6 +74,7 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, sugge
             "spacing": checkpoint.get("spacing"),
             "disks": losses,
             "masks": answer.get("masks", {}),
+            "bypassed": answer.get("bypassed", {}),
             "order": answer.get("order", []),
         }
         click.echo(json.dumps(found, indent=2))
@@ -85,6 +86,7 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, sugge
             *(["order of requests"] if answer.get("order") else []),
             *(f"  {line}" for line in order_lines(answer.get("order", []), says_why=True)),
             *mask_lines(answer.get("masks", {})),
+            *bypass_lines(answer.get("bypassed", {})),
             *(["disks that ended the protection"] if losses else []),
             *(f"  {line}" for line in disk_lines(losses)),
         ]

@@ -108,6 +108,7 @@ def _vm_lines(answer: Fields) -> Iterator[str]:
     elif "connections" in counters:
         yield f"connections: {counters['connections']}"
     yield from mask_lines(answer.get("masks", {}))
+    yield from bypass_lines(answer.get("bypassed", {}))
     yield from _card_lines(answer.get("cards", []))
 
 
@@ -116,6 +117,13 @@ def mask_lines(masks: Mapping[str, Fields]) -> Iterator[str]:
     for name, mask in masks.items():
         if mask["matches"]:
             yield f"mask {name}: {size(mask['bytes'])} differed in {mask['matches']} matches, and were not compared"
+
+
+def bypass_lines(tables: Mapping[str, Fields]) -> Iterator[str]:
+    """What each table `[[bypass]]` has let pass."""
+    for number, passed in tables.items():
+        if passed["packets"]:
+            yield f"bypass {number}: {passed['packets']} packets with {size(passed['bytes'])} passed uncompared"
 
 
 def _card_lines(cards: list[Fields]) -> Iterator[str]:

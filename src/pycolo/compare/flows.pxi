@@ -48,6 +48,7 @@ cdef class Flows:
     """`flows`: `Flow` values, FLOWS_MAX at most."""
 
     cdef readonly int count
+    cdef readonly tuple tables
     cdef FlowRule* _rules
 
     def __dealloc__(self):
@@ -55,20 +56,26 @@ cdef class Flows:
 
     def __init__(self, flows):
         cdef uint32_t* words
-        given = [flow.words() for flow in flows if flow.is_possible]
+        possible = [flow for flow in flows if flow.is_possible]
+        given = [flow.words() for flow in possible]
         if len(given) > limits.FLOWS_MAX:
             raise ValueError(f"more than {limits.FLOWS_MAX} flows")
         self.count = len(given)
+        self.tables = tuple(flow.table for flow in possible)
         self._rules = <FlowRule*>column(self._rules, self.count + 1, sizeof(FlowRule), 0)
         for number, one in enumerate(given):
             words = <uint32_t*>&self._rules[<int>number]
             for place, word in enumerate(one):
                 words[<int>place] = word
 
-    cdef inline bint has(self, const uint32_t* key) noexcept nogil:
-        """Whether any rule means the connection."""
+    cdef inline int first(self, const uint32_t* key) noexcept nogil:
+        """The first rule that means the connection, or -1."""
         cdef int i
         for i in range(self.count):
             if flow_has(&self._rules[i], key):
-                return True
-        return False
+                return i
+        return _NONE
+
+    cdef inline bint has(self, const uint32_t* key) noexcept nogil:
+        """Whether any rule means the connection."""
+        return self.first(key) != _NONE

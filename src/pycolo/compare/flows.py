@@ -17,7 +17,7 @@ class Flow(NamedTuple):
     """`protocol`: a number of IP, or None for all. The networks are the guest's addresses and those of the other end,
     None for all; the ports are a first and a last one.
 
-    Whatever VLAN a connection is on.
+    Whatever VLAN a connection is on. `table`: what it is counted under; 0: nowhere.
     """
 
     protocol: int | None = None
@@ -25,6 +25,7 @@ class Flow(NamedTuple):
     guest_ports: tuple[int, int] = ALL_PORTS
     other: Network | None = None
     other_ports: tuple[int, int] = ALL_PORTS
+    table: int = 0
 
     @property
     def is_possible(self) -> bool:

@@ -5,6 +5,8 @@ What the user's rules say of a connection (C7) is looked up when its row is made
 
 cdef enum:
     _EVICTED_PER_SCAN = 1024
+    _FLOWS_MAX = 256
+assert limits.FLOWS_MAX == _FLOWS_MAX
 
 
 @cython.final
@@ -16,13 +18,34 @@ cdef class Openings:
     cdef TcpComparison tcp
     cdef Admission admission
     cdef readonly Flows flows
+    cdef int* _rule_of
+    cdef long long[_FLOWS_MAX] _packets
+    cdef long long[_FLOWS_MAX] _octets
+
+    def __dealloc__(self):
+        release_column(self._rule_of)
 
     def __init__(self, table, held, tcp, admission, flows):
+        cdef int rule
         self.table = table
         self.held = held
         self.tcp = tcp
         self.admission = admission
         self.flows = flows
+        self._rule_of = <int*>column(self._rule_of, held.table.rows_max if self.flows.count else 1, sizeof(int), 0)
+        for rule in range(_FLOWS_MAX):
+            self._packets[rule] = self._octets[rule] = 0
+
+    def bypassed(self):
+        """{table: (packets of the primary, their bytes of payload)} of the tables that the flows name."""
+        cdef int rule
+        found = {}
+        for rule in range(self.flows.count):
+            table = self.flows.tables[rule]
+            packets, octets = found.get(table, (0, 0))
+            found[table] = (packets + self._packets[rule], octets + self._octets[rule])
+        found.pop(0, None)
+        return found
 
     cdef int row_for(self, Packet packet, long long now_us) noexcept nogil:
         """The row of a packet's connection, created if needed; -1 if there is no place."""
@@ -39,8 +62,10 @@ cdef class Openings:
             self._give_up(victim)
             row = self.table.insert(now_us)
         self.held.open_row(row)
-        if self.flows.count and self.flows.has(self.table.at[row].key):
+        rule: cython.int = self.flows.first(self.table.at[row].key)
+        if rule != _NONE:
             self.held.rows[row].flags = RowFlag.EXEMPT
+            self._rule_of[row] = rule
         elif packet.ip_proto == IpProto.PROTO_TCP:
             self.tcp.open_row(row, packet.kind == PacketKind.TCP and packet.flags & TcpFlag.SYN != 0)
         return row
@@ -54,6 +79,8 @@ cdef class Openings:
         elif packet.kind == PacketKind.TCP and packet.flags & TcpFlag.FIN:
             self.table.ending(row, now_us)
         self.held.uncompared.count(PassReason.BYPASSED, packet.payload_len)
+        self._packets[self._rule_of[row]] += 1
+        self._octets[self._rule_of[row]] += packet.payload_len
         return self.held.pass_on(record, packet.kind, now_us)
 
     cdef int expire(self, long long now_us) noexcept nogil:

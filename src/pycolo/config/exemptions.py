@@ -137,5 +137,5 @@ def port_pairs(ports: Sequence[flowkeys.Ports], direction: str) -> list[tuple[fl
 
 
 def bypass_flows(tables: Sequence[BypassOptions]) -> list[Flow]:
-    """Of all tables together."""
-    return [flow for table in tables for flow in table.flows()]
+    """Of all tables together, each with its table's number from 1."""
+    return [flow._replace(table=number) for number, table in enumerate(tables, 1) for flow in table.flows()]

@@ -106,6 +106,10 @@ CATALOG: Final = (
     Spec("colo_uncompared_packets_total", "counter", "The packets of that payload.", ("reason",)),
     Spec("colo_masked_matches_total", "counter", "Matches of a mask in which the guests' bytes differed.", ("mask",)),
     Spec("colo_masked_bytes_total", "counter", "The bytes that differed in them.", ("mask",)),
+    Spec(
+        "colo_bypassed_packets_total", "counter", "The primary's packets that a table [[bypass]] let pass.", ("table",)
+    ),
+    Spec("colo_bypassed_bytes_total", "counter", "Their payload.", ("table",)),
     # for the takeover
     Spec("colo_copies", "gauge", "Copies of unacknowledged packets that the secondary keeps for a takeover."),
     Spec("colo_copies_bytes", "gauge", "The bytes of those copies."),

@@ -20,6 +20,8 @@ DIVERGENCES_SHOWN: Final = 4
 CHECKPOINTS_SHOWN: Final = 64
 COST_ROWS_SHOWN: Final = 10
 WARNINGS_SHOWN: Final = 8
+TABLES_SHOWN: Final = 16
+"""As many `[[mask]]` or `[[bypass]]` as a file may have."""
 
 _BAD: Final = frozenset({"degraded", "suspect", "taking-over", "fenced"})
 _PROTECTED: Final = "protected"
@@ -68,6 +70,8 @@ def page_data(
         "divergences": [
             _divergence(one, now_ns) for one in reversed((at(status, "divergences") or [])[-DIVERGENCES_SHOWN:])
         ],
+        "masks": _tables(at(status, "masks"), "matches"),
+        "bypassed": _tables(at(status, "bypassed"), "packets"),
         "takeovers": [dict(one) for one in takeovers],
     }
 
@@ -145,6 +149,15 @@ def _costs(answer: Mapping[str, Any]) -> Data:
     if answer["others"]:
         rows.append(answer["others"])
     return {"seconds": answer["seconds"], "total": answer["total"], "rows": rows}
+
+
+def _tables(found: object, counted: str) -> list[Data]:
+    """Counters of the file's tables `[[mask]]` or `[[bypass]]`, those too that nothing was for."""
+    tables = found if isinstance(found, Mapping) else {}
+    return [
+        {"name": _text(name), counted: number(table, counted), "bytes": number(table, "bytes")}
+        for name, table in list(tables.items())[:TABLES_SHOWN]
+    ]
 
 
 def _divergence(one: Mapping[str, Any], now_ns: int) -> Data:

@@ -303,6 +303,8 @@ READERS: Final[dict[str, Reader]] = {
     "colo_uncompared_packets_total": counters({f"uncompared_{reason}": (reason,) for reason in _REASONS}, _COMPARES),
     "colo_masked_matches_total": _each("masks", name="matches"),
     "colo_masked_bytes_total": _each("masks", name="bytes"),
+    "colo_bypassed_packets_total": _each("bypassed", name="packets"),
+    "colo_bypassed_bytes_total": _each("bypassed", name="bytes"),
     "colo_copies": plain("counters", "copies"),
     "colo_copies_bytes": plain("counters", "copies_bytes"),
     "colo_copies_skipped_total": plain("counters", "copies_skipped"),

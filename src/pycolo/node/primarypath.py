@@ -50,7 +50,7 @@ from pycolo.node.ordering import Ordering
 from pycolo.node.rowsfile import RowsFile
 from pycolo.order.tuner import Tuner
 from pycolo.path.clock import now_us
-from pycolo.path.cores import comparator_counters, masked, new_primary_order
+from pycolo.path.cores import bypassed, comparator_counters, masked, new_primary_order
 from pycolo.transport.linksocket import LinkSocket
 from pycolo.transport.ports import VNET_LEN, Port
 
@@ -413,6 +413,7 @@ class PrimaryPath(DataPath):
             "hold_us": _percentiles(histogram),
             "hold_histogram": [list(bucket) for bucket in histogram],
             "masks": masked(self._comparator),
+            "bypassed": bypassed(self._comparator),
             "mode": "alone" if self._trusted_until_ns is None else "comparing" if self._compares else "uncompared",
         }
 

@@ -59,6 +59,12 @@ def masked(comparator: Comparator) -> dict[str, dict[str, int]]:
     return {name: {"matches": matches, "bytes": octets} for name, (matches, octets) in counts.items()}
 
 
+def bypassed(comparator: Comparator) -> dict[str, dict[str, int]]:
+    """By the number of the user's table: the primary's packets that it let pass uncompared, and their payload."""
+    counts = comparator.openings.bypassed()
+    return {str(table): {"packets": packets, "bytes": octets} for table, (packets, octets) in counts.items()}
+
+
 def rewriter_counters(rewriter: Rewriter) -> dict[str, int]:
     """All counters of a rewriter since its start."""
     return _counters(rewriter.stats, rewriter.table)

@@ -1,7 +1,7 @@
 """Holds the data paths of this host's guest, one for each card, if there are any."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -114,20 +114,26 @@ def together(cards: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     for one in snapshots:
         for bound, count in one["hold_histogram"]:
             buckets[bound] = buckets.get(bound, 0) + count
-    masks: dict[str, dict[str, int]] = {}
-    for one in snapshots:
-        for mask, found in one.get("masks", {}).items():
-            for name, value in found.items():
-                masks.setdefault(mask, {})[name] = masks.get(mask, {}).get(name, 0) + value
     return {
         "counters": counters,
-        "masks": masks,
+        **{key: _sums(one.get(key, {}) for one in snapshots) for key in ("masks", "bypassed")},
         "hold_us": {name: max(hold[name] for hold in holds) for name in holds[0]} if holds else None,
         "order": [{"card": name, **port} for name, one in cards.items() for port in one.get("order", [])],
         "hold_histogram": [list(bucket) for bucket in sorted(buckets.items())],
         "mode": max((one["mode"] for one in snapshots), key=_ORDER.index),
         "cards": [{"card": name, "mode": one["mode"], "counters": one["counters"]} for name, one in cards.items()],
     }
+
+
+def _sums(cards: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Of several cards' counters, by the table that they are of."""
+    sums: dict[str, dict[str, int]] = {}
+    for tables in cards:
+        for table, counted in tables.items():
+            found = sums.setdefault(table, {})
+            for name, value in counted.items():
+                found[name] = found.get(name, 0) + value
+    return sums
 
 
 async def ask_path(path: DataPath, question: Callable[[], T]) -> T:

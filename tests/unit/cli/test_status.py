@@ -425,6 +425,7 @@ def test_explain_asks_the_node(colo, tmp_path: Path):
         "disks": [],
         "order": [ORDERED],
         "masks": many.get("masks", {}),
+        "bypassed": many.get("bypassed", {}),
     }
 
 
@@ -437,3 +438,11 @@ def test_nothing_to_explain(colo, tmp_path: Path):
             0,
             "no divergence so far: nothing was compared yet; let a client ask the guest something\n",
         )
+
+
+def test_what_the_file_lets_differ_or_pass_is_shown():
+    """Of those tables that something was for."""
+    lines = status_lines(vm_status(bypassed={"1": {"packets": 3, "bytes": 5000}, "2": {"packets": 0, "bytes": 0}}))
+    assert "mask date: 12 B differed in 7 matches, and were not compared" in lines
+    assert "bypass 1: 3 packets with 4.9 KiB passed uncompared" in lines
+    assert not any(line.startswith("bypass 2") for line in lines)

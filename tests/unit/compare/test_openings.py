@@ -129,3 +129,28 @@ def test_the_specification_says_the_same(script, commits_input):
     trace.wait(5000)
     assert len(trace.frames()) == sent
     assert trace.differences() == []
+
+
+@pytest.mark.rule("C7")
+def test_each_table_counts_what_it_has_let_pass():
+    """By the first table that means the connection; another connection may get the row of one that is gone."""
+    rules = [
+        Flow(6, guest_ports=(22, 22), table=1),
+        Flow(6, guest_ports=(25, 25), table=1),
+        Flow(17, table=2),
+        Flow(6, guest_ports=(1, 30), table=3),
+    ]
+    trace = Comparing(bypass=rules, connections_max=1)
+    assert trace.core.openings.bypassed() == {1: (0, 0), 2: (0, 0), 3: (0, 0)}
+    for port, data in ((22, b"one"), (25, b"four"), (23, b"three"), (22, b"again")):
+        trace.primary(Tcp(2, "A", data, ack=7, flow=Talk(guest_port=port)))
+        trace.secondary(Tcp(2, "A", b"other", ack=7, flow=Talk(guest_port=port)))
+    trace.primary(udp(b"time", NTP))
+    assert trace.core.openings.bypassed() == {1: (3, 12), 2: (1, 4), 3: (1, 5)}
+    assert bypassed(trace) == (5, 21)
+
+
+def test_flows_of_no_table_are_counted_together_only():
+    trace = Comparing(bypass=RULES)
+    trace.primary(udp(b"ntp", NTP))
+    assert (trace.core.openings.bypassed(), bypassed(trace)) == ({}, (1, 3))

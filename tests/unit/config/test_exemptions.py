@@ -19,7 +19,10 @@ def read(text):
 
 
 def flows(text):
-    return bypass_flows(read(f"[[bypass]]\n{text}\n").bypass)
+    """Of the first table."""
+    found = bypass_flows(read(f"[[bypass]]\n{text}\n").bypass)
+    assert {flow.table for flow in found} <= {1}
+    return [flow._replace(table=0) for flow in found]
 
 
 def test_without_a_table_everything_is_compared():
@@ -42,7 +45,7 @@ def test_what_a_table_says():
 
 def test_the_comparators_of_the_node_are_told():
     config = read('[[bypass]]\nprotocol = "esp"\n[[bypass]]\nprotocol = "gre"\n')
-    assert [flow.protocol for flow in node_options(config, Role.PRIMARY).bypass] == [50, 47]
+    assert [(flow.protocol, flow.table) for flow in node_options(config, Role.PRIMARY).bypass] == [(50, 1), (47, 2)]
 
 
 def test_it_is_written_as_it_was_read():

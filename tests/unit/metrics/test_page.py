@@ -162,7 +162,19 @@ def test_a_verdict_says_what_is_wrong():
 
 
 @pytest.mark.parametrize(
-    "missing", ["checkpoint", "divergences", "vm", "other_vm", "peer", "health", "hold_histogram", "warnings"]
+    "missing",
+    [
+        "checkpoint",
+        "masks",
+        "bypassed",
+        "divergences",
+        "vm",
+        "other_vm",
+        "peer",
+        "health",
+        "hold_histogram",
+        "warnings",
+    ],
 )
 def test_a_node_that_has_nothing_yet_has_a_page(missing):
     status = vm_status()
@@ -185,3 +197,9 @@ def test_hold_times_are_counts_of_their_own_bucket():
     holds = busy()["holds"]
     assert sum(count for _, count in holds) == sum(count for _, count in vm_status()["hold_histogram"])
     assert holds[-1][0] is None
+
+
+def test_the_files_exemptions_are_shown_with_what_they_let_pass():
+    found = busy()
+    assert found["masks"] == [{"name": "date", "matches": 7, "bytes": 12}]
+    assert found["bypassed"] == [{"name": "1", "packets": 3, "bytes": 5000}]
