@@ -19,7 +19,7 @@ EXPERIMENTAL: Final = frozenset({"x-colo", "x-checkpoint-delay", "x-colo-lost-he
 """The capability, the parameter and the command that begin with x- and that COLO does not work without."""
 
 MONITOR_LINES: Final = frozenset({"info network", "info ramblock"})
-"""Lines for the human monitor, beside those of `port_input` and `port_output`. No QMP command lists netdevs or
+"""Lines for the human monitor, beside those of `port_input`, `port_output` and `flush`. No QMP command lists netdevs or
 blocks of memory.
 """
 
@@ -34,6 +34,13 @@ def permitted(command: str) -> str:
     if command not in COMMANDS:
         raise ValueError(f"{command} is not among the QMP commands that pycolo may send")
     return command
+
+
+def flush(node: str) -> str:
+    """The line that puts on the disk what a block node has taken: its tables, its data, and then the host's cache. No
+    QMP command does. QEMU answers nothing, also where the host's disk has an error.
+    """
+    return f"qemu-io {node} flush"
 
 
 def port_input(size: Size, port: int) -> str:

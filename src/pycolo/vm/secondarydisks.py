@@ -16,6 +16,7 @@ from pycolo.domain.disks import DiskImage
 from pycolo.errors import PeerError, PycoloError, QmpError, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
+from pycolo.qmp import commands
 from pycolo.qmp.diskrules import writable
 from pycolo.qmp.diskwords import Nodes, Overlays, secondary_command
 from pycolo.qmp.guestdisks import GuestDisk
@@ -30,6 +31,9 @@ from pycolo.vm.machine import Machine
 
 STOP_S: Final = 5.0
 """Stopping the NBD server takes two milliseconds."""
+
+FLUSH_S: Final = 5.0
+"""A flush takes as long as the host's disk needs for what was written since the last checkpoint."""
 
 log = structlog.get_logger("colo")
 
@@ -187,8 +191,9 @@ class SecondaryDisks:
     # ── it takes over ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def stop_exports(self, machine: Machine) -> None:
-        """Take no more of the primary's writes: one that thaws later must not reach this guest's disk. From the next
-        step on this guest's own writes are in the overlays, and the note says so first. Raises `PycoloError`.
+        """Take no more of the primary's writes: one that thaws later must not reach this guest's disk. What is there
+        is flushed. From the next step on this guest's own writes are in the overlays, and the note says so first.
+        Raises `PycoloError`.
         """
         if not self._copies:
             return
@@ -198,12 +203,31 @@ class SecondaryDisks:
         except QmpError as error:
             if "not running" not in error.description:  # the second attempt of a takeover
                 raise
+        await self._flush(machine)
         note = self._note.read()
         assert note is not None, "written with the copies"
         # From here on the images are no copy.
         settling = msgspec.structs.replace(note, state=DiskState.SETTLING, copies=())
         await asyncio.to_thread(self._note.write, settling)
         self._copies = []
+
+    async def _flush(self, machine: Machine) -> None:
+        """Put on the disk what the primary has overwritten since the last checkpoint, and what with.
+
+        Until a guest flushes, QEMU has the tables of both in its memory. A survivor that died with them would leave the
+        primary's newer blocks where its own guest has seen the older ones. What this guest itself has written lately
+        need not be there: that is what a disk's cache may lose.
+        """
+        for number, _ in enumerate(self._copies):
+            names = Nodes(number)
+            for node in (names.hidden, names.parent):
+                line = {"command-line": commands.flush(node)}
+                try:
+                    said = await machine.execute("human-monitor-command", line, timeout_s=FLUSH_S)
+                except PycoloError as error:
+                    said = str(error)
+                if said := str(said or "").strip():
+                    log.warning(f"{node} was not flushed before this host serves: {said}")
 
     # ── it ends ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from pycolo.domain.disks import DiskImage
 from pycolo.errors import ConnectError, PeerError, QmpError, StateError
@@ -180,7 +181,39 @@ def test_a_takeover_takes_no_more_writes_and_notes_it_before_the_guest_goes_on(w
         await world.disks.stop_exports(world.machine)  # type: ignore[arg-type]
 
     play(work)
-    assert world.machine.commands[-1] == "nbd-server-stop"
+    assert world.machine.commands[-3:] == ["nbd-server-stop", "human-monitor-command", "human-monitor-command"]
+    assert world.state is DiskState.SETTLING
+
+
+def test_what_the_primary_has_overwritten_is_on_the_disk_before_the_guest_goes_on(world: World) -> None:
+    """Its writes have ended by then, and the note is not written yet: a takeover that is tried again flushes again."""
+
+    async def work() -> None:
+        await prepared(world)
+
+        def flushed(arguments: dict[str, Any]) -> str:
+            assert world.machine.commands.count("nbd-server-stop") == 1
+            assert world.state is DiskState.COPYING
+            return ""
+
+        world.machine.answers["human-monitor-command"] = flushed
+        await world.disks.stop_exports(world.machine)  # type: ignore[arg-type]
+
+    play(work)
+    lines = [asked["command-line"] for asked in world.machine.arguments("human-monitor-command")]
+    assert lines == ["qemu-io colo-hidden-0 flush", "qemu-io colo-parent-0 flush"]
+
+
+@pytest.mark.parametrize("said", ["Error: Cannot find node\r\n", PeerError("no answer within 5 s")])
+def test_what_cannot_be_flushed_keeps_no_survivor_from_serving(world: World, said: object) -> None:
+    async def work() -> None:
+        await prepared(world)
+        world.machine.answers["human-monitor-command"] = said
+        with capture_logs() as logs:
+            await world.disks.stop_exports(world.machine)  # type: ignore[arg-type]
+        assert [line["log_level"] for line in logs] == ["warning"] * 2
+
+    play(work)
     assert world.state is DiskState.SETTLING
 
 
