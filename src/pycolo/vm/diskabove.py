@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Final
 
 from pycolo.errors import PeerError
-from pycolo.qmp.diskprobe import probe_disks
+from pycolo.qmp.diskprobe import Executes, probe_disks
 from pycolo.qmp.diskwords import Nodes, Overlays, replication_node
 from pycolo.qmp.guestdisks import PERIPHERAL, GuestDisk
-from pycolo.vm.machine import Machine
 
 WAKING: Final = "-waking"
 """Of the id of an export that is there for a moment."""
 
 
-async def devices_of(machine: Machine) -> dict[str, GuestDisk]:
+async def devices_of(machine: Executes) -> dict[str, GuestDisk]:
     """The disks as libvirt has started them, by their devices' ids. Raises `PeerError`, `ConnectError`."""
     return {disk.device: disk for disk in await probe_disks(machine)}
 
 
-async def put_above(machine: Machine, names: Nodes, disk: GuestDisk, path: Path, overlays: Overlays) -> None:
+async def put_above(machine: Executes, names: Nodes, disk: GuestDisk, path: Path, overlays: Overlays) -> None:
     """`disk` is one of `devices_of`, and has to have its image at `path`. Raises `PeerError`, `ConnectError`."""
     if Path(disk.file) != path:
         raise PeerError(f"libvirt has started {disk.shown} with the image {disk.file}, not with the copy {path}")
