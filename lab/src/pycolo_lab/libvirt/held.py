@@ -37,7 +37,8 @@ def hold(pair: Pair, outer_pid: int, inside: Sequence[str]) -> None:
             elif not pair.is_running(host):
                 say(f"the node of {host.value} has ended, and is started again")
                 pair.start_node(host)
-        pair.may_fence_again()
+        if pair.is_whole():
+            pair.may_fence_again()
 
 
 def tell(text: str) -> None:
