@@ -18,6 +18,7 @@ def checkpoint_record(**changed: Any) -> dict[str, Any]:
         "released_bytes": 3456,
         "discarded_frames": 3,
         "copied_bytes": 1_500_000,
+        "parts_ms": {"begin": 0.1, "write": 2.1},
         **changed,
     }
 

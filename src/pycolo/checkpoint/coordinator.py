@@ -31,6 +31,7 @@ from typing import Any, Final
 from pycolo.checkpoint.commands import AskHypervisor, Command, Commit, Dissolve, Record, Refused, Suspect
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.pace import PAUSE_TARGET_MS, Copied, Pace
+from pycolo.checkpoint.parts import Moments, shown
 from pycolo.checkpoint.records import CheckpointRecord, History, Outcome, Reason, ReasonKind, ReasonList
 from pycolo.checkpoint.running import Running, Told
 from pycolo.checkpoint.spacing import Spacing
@@ -178,13 +179,21 @@ class Coordinator:
         """LOADED has arrived, and is held: the secondary runs the primary's state."""
         self._happened(Fact.LOADED, Told(now_us))
 
-    def committed(self, released_frames: int, released_bytes: int, discarded_frames: int, now_us: int) -> None:
+    def committed(
+        self,
+        released_frames: int,
+        released_bytes: int,
+        discarded_frames: int,
+        now_us: int,
+        moments: Moments | None = None,
+    ) -> None:
         """`Commit` is done: LOADED may pass, and RESUME will follow."""
         told = Told(
             now_us,
             released_frames=released_frames,
             released_bytes=released_bytes,
             discarded_frames=discarded_frames,
+            moments=moments,
         )
         self._happened(Fact.COMMITTED, told)
 
@@ -264,6 +273,7 @@ class Coordinator:
             "count": {kind.value: count for kind, count in self.history.count.items() if count},
             "aborted": self.history.aborted,
             "pause_ms": pauses.to_dict() if pauses else None,
+            "parts_ms": shown(self.history.parts()),
             "pace": self.pace.status(),
             "spacing": self.spacing.status(),
             "last": [record.to_dict(unix_minus_monotonic_us) for record in self.history.last],
@@ -395,6 +405,7 @@ class Coordinator:
             discarded_frames=told.discarded_frames,
             copied_bytes=self._stream_bytes - self._copied_until,
         )
+        running.moments = told.moments
         self._copied_until = self._stream_bytes
         self._awaiting.append(running)
         if running.resumed_us is not None:
@@ -419,7 +430,7 @@ class Coordinator:
             self.spacing.cost(told.now_us - record.began_us, lead_us)
         self.pace.resumed(told.now_us)
         self._resumed_at_us = first.resumed_at_us
-        self._record(replace(record, resumed_us=first.resumed_us, pause_us=pause_us))
+        self._record(replace(record, resumed_us=first.resumed_us, pause_us=pause_us, parts=first.parts))
 
     def _end_all(self, told: Told, says: str) -> None:
         while self._awaiting:

@@ -1,11 +1,13 @@
 """The record of a checkpoint: its reasons, its outcome, the guest's pause."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
+
+from pycolo.checkpoint.parts import Part, medians, shown
 
 REASONS_PER_KIND_MAX: Final = 4
 """Reasons kept of each kind, per checkpoint: a broken pair differs in every connection, and four show as much as all.
@@ -132,6 +134,8 @@ class CheckpointRecord:
     discarded_frames: int = 0
     copied_bytes: int = 0
     """What has moved through the migration stream for it."""
+    parts: Mapping[Part, int] | None = None
+    """In µs, see `parts_of`; None where the pause is unknown."""
 
     def to_dict(self, unix_minus_monotonic_us: int) -> dict[str, Any]:
         """As the control socket's answers show it; the argument converts monotonic time to wall-clock time."""
@@ -150,6 +154,7 @@ class CheckpointRecord:
             "released_bytes": self.released_bytes,
             "discarded_frames": self.discarded_frames,
             "copied_bytes": self.copied_bytes,
+            "parts_ms": shown(self.parts),
         }
 
 
@@ -196,6 +201,10 @@ class History:
         self.count[record.reasons[0].kind] += 1
         if record.pause_us is not None:
             self._pauses_us.append(record.pause_us)
+
+    def parts(self) -> dict[Part, int] | None:
+        """The medians of the parts of the last `HISTORY_RECORDS` checkpoints; None before the first."""
+        return medians(record.parts for record in self.last if record.parts is not None)
 
     def pauses(self) -> PauseSummary | None:
         """None before the first pause."""

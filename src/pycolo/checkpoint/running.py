@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple
 
+from pycolo.checkpoint.parts import Moments, Part, parts_of
 from pycolo.checkpoint.records import CheckpointRecord, Reason, ReasonList
 
 RESUME_WAIT_US: Final = 1_000_000
@@ -19,6 +20,7 @@ class Told(NamedTuple):
     released_frames: int = 0
     released_bytes: int = 0
     discarded_frames: int = 0
+    moments: Moments | None = None
 
 
 class Running:
@@ -33,6 +35,7 @@ class Running:
         self.resumed_us: int | None = None  # in ours
         self.is_suspected = False
         self.record: CheckpointRecord | None = None  # once committed
+        self.moments: Moments | None = None
 
     @property
     def resume_due_us(self) -> int:
@@ -53,3 +56,12 @@ class Running:
             return None
         pause_us = self.resumed_at_us - self.stopped_at_us
         return pause_us if pause_us >= 0 else None
+
+    @property
+    def parts(self) -> dict[Part, int] | None:
+        """None if the pause is unknown."""
+        if self.moments is None or self.pause_us is None:
+            return None
+        assert self.stopped_at_us is not None
+        assert self.resumed_at_us is not None
+        return parts_of(self.moments, self.began_us, self.stopped_at_us, self.resumed_at_us)

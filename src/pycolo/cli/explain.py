@@ -11,7 +11,7 @@ import click
 from pycolo.cli.costs import cost_lines
 from pycolo.cli.diskprogress import disk_lines
 from pycolo.cli.ordering import order_lines
-from pycolo.cli.status import bypass_lines, checkpoint_line, mask_lines, size
+from pycolo.cli.status import bypass_lines, checkpoint_line, mask_lines, parts_line, size
 from pycolo.cli.suggestions import suggestion_lines
 from pycolo.cli.target import for_a_node, say
 from pycolo.node.sidebyside import divergence_lines
@@ -72,6 +72,7 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, sugge
             "divergences": divergences,
             "checkpoints": checkpoints,
             "spacing": checkpoint.get("spacing"),
+            "parts_ms": checkpoint.get("parts_ms"),
             "disks": losses,
             "masks": answer.get("masks", {}),
             "bypassed": answer.get("bypassed", {}),
@@ -82,7 +83,7 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, sugge
     say(
         [
             *([] if divergences else [why_none(answer)]),
-            *explanation(divergences, checkpoints, monotonic_ns(), pace.get("why"), checkpoint.get("spacing")),
+            *explanation(divergences, checkpoints, monotonic_ns(), pace.get("why"), checkpoint),
             *(["order of requests"] if answer.get("order") else []),
             *(f"  {line}" for line in order_lines(answer.get("order", []), says_why=True)),
             *mask_lines(answer.get("masks", {})),
@@ -110,10 +111,10 @@ def explanation(
     checkpoints: list[Fields],
     now_ns: int,
     finding: str | None = None,
-    spacing: Fields | None = None,
+    checkpoint: Fields | None = None,
 ) -> Iterator[str]:
     """Oldest first, as in a log. `now_ns`: this host's monotonic clock, which is also the node's. `finding`: why pauses
-    are longer than their target. `spacing`: the distance between checkpoints.
+    are longer than their target. `checkpoint`: of the status answer.
     """
     for divergence in divergences:
         yield from divergence_lines(divergence, now_ns)
@@ -122,7 +123,9 @@ def explanation(
         yield "checkpoints"
     for record in checkpoints:
         yield f"  {checkpoint_line(record)}"
-    if checkpoints and spacing:
-        yield str(spacing["why"])
+    if checkpoints and checkpoint and checkpoint.get("spacing"):
+        yield str(checkpoint["spacing"]["why"])
+    if checkpoints and checkpoint and checkpoint.get("parts_ms"):
+        yield parts_line(checkpoint["parts_ms"])
     if finding:
         yield finding

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from pycolo.checkpoint.parts import OF_THE_PAUSE
 from pycolo.cli.diskprogress import disk_lines
 from pycolo.cli.ordering import order_lines
 from pycolo.cli.target import for_a_node, say
@@ -176,8 +177,17 @@ def _checkpoint_lines(checkpoint: Fields) -> Iterator[str]:
         yield from _pace_lines(pace)
     if (spacing := checkpoint.get("spacing")) and spacing["of"]:
         yield str(spacing["why"])
+    if parts := checkpoint.get("parts_ms"):
+        yield parts_line(parts)
     for record in checkpoint.get("last", [])[-CHECKPOINTS_SHOWN:]:
         yield f"  {checkpoint_line(record)}"
+
+
+def parts_line(parts: Fields) -> str:
+    """What checkpoints consist of, in milliseconds: before the primary stops, and while it stands."""
+    spans = [f"{part.replace('-', ' ')} {ms:.1f}" for part, ms in parts.items()]
+    before = len(parts) - len(OF_THE_PAUSE)
+    return f"parts, median ms: {', '.join(spans[:before])}; paused: {', '.join(spans[before:])}"
 
 
 def _pace_lines(pace: Fields) -> Iterator[str]:

@@ -55,6 +55,7 @@ CATALOG: Final = (
     Spec("colo_checkpoints_total", "counter", "Committed checkpoints, by the first request's reason.", ("reason",)),
     Spec("colo_checkpoints_aborted_total", "counter", "Checkpoints that were aborted."),
     Spec("colo_checkpoint_pause_seconds", "histogram", "Pauses of the primary guest for checkpoints."),
+    Spec("colo_checkpoint_part_seconds_total", "counter", "What they consist of, from asking to RESUME.", ("part",)),
     Spec("colo_checkpoint_released_frames_total", "counter", "Held frames that checkpoints released."),
     Spec("colo_checkpoint_released_bytes_total", "counter", "The bytes of those frames."),
     Spec("colo_checkpoint_discarded_frames_total", "counter", "Frames of the secondary that checkpoints discarded."),

@@ -262,6 +262,7 @@ READERS: Final[dict[str, Reader]] = {
     "colo_checkpoint_pending_requests": _pending,
     "colo_checkpoints_total": keyed("checkpoint", "count"),
     "colo_checkpoints_aborted_total": plain("checkpoint", "aborted"),
+    "colo_checkpoint_part_seconds_total": keyed("checkpoint", "parts_sum_s"),
     "colo_checkpoint_released_frames_total": plain("checkpoint", "released_frames"),
     "colo_checkpoint_released_bytes_total": plain("checkpoint", "released_bytes"),
     "colo_checkpoint_discarded_frames_total": plain("checkpoint", "discarded_frames"),

@@ -4,6 +4,7 @@
 
     {"count": {"divergence": 3, "periodic": 1}, "aborted": 0,
      "released_frames": 40, "released_bytes": 51234, "discarded_frames": 38, "copied_bytes": 7340032,
+     "parts_sum_s": {"stop-secondary": 0.0081, "drain": 0.0012, …},
      "pause_histogram": {"buckets": [[1000, 0], [2000, 1], …, [null, 0]], "sum_us": 24100}}
 
 A bucket is (inclusive upper bound in µs; null: none) and the number of pauses in it and in no smaller one.
@@ -45,6 +46,7 @@ class CheckpointTally:
         self.pauses = PauseHistogram()
         self._committed: Counter[str] = Counter()
         self._aborted = 0
+        self._parts_s: Counter[str] = Counter()
         self._sums = dict.fromkeys(("released_frames", "released_bytes", "discarded_frames", "copied_bytes"), 0)
 
     def take(self, record: Mapping[str, Any]) -> None:
@@ -58,6 +60,8 @@ class CheckpointTally:
             self._aborted += 1
         if record.get("pause_ms") is not None:
             self.pauses.add(round(record["pause_ms"] * 1000))
+        for part, ms in (record.get("parts_ms") or {}).items():
+            self._parts_s[part] += ms / 1000
         for name in self._sums:
             self._sums[name] += record.get(name) or 0
 
@@ -67,5 +71,6 @@ class CheckpointTally:
             "count": dict(self._committed),
             "aborted": self._aborted,
             **self._sums,
+            "parts_sum_s": {part: round(seconds, 6) for part, seconds in self._parts_s.items()},
             "pause_histogram": self.pauses.status(),
         }

@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from functools import partial
-from time import monotonic, sleep
+from time import monotonic, monotonic_ns, sleep
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
 from pycolo.checkpoint.epoch import Epoch
+from pycolo.checkpoint.parts import Flow, Moments
 from pycolo.errors import CheckpointError
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
@@ -86,9 +87,10 @@ class PrimaryBarrier:
         on_ready: Callable[[], Coroutine[Any, Any, None]],
         until_ns: Callable[[], int],
         curing: Curing,
+        flow: Callable[[], Flow],
     ) -> None:
         """Made in asyncio's thread, where `on_ready()` is awaited before READY passes; it raises `PycoloError` when
-        READY must never pass. `until_ns()`: see `PrimaryPath.start_comparing`.
+        READY must never pass. `until_ns()`: see `PrimaryPath.start_comparing`. `flow()`: of the state, by the relay.
         """
         self._paths = paths
         self._epoch = epoch
@@ -96,6 +98,8 @@ class PrimaryBarrier:
         self._on_ready = on_ready
         self._until_ns = until_ns
         self._curing = curing
+        self._flow = flow
+        self._moments = Moments()
         self._loop = asyncio.get_running_loop()
 
     def guard(self, word: int) -> None:
@@ -108,19 +112,28 @@ class PrimaryBarrier:
                 ask_all(self._paths, lambda path: lambda: path.send_offsets(epoch))
                 ask_all(self._paths, lambda path: lambda: path.start_comparing(epoch, self._until_ns))
             case ColoMessage.REPLY:
+                self._moments = Moments(replied_us=_now_us())
                 ask_all(self._paths, lambda path: path.hold_input)
                 wait_until_read(self._paths, "primary")
                 self._checkpoints.heard_reply()
+                self._moments.reply_passed_us = _now_us()
             case ColoMessage.RECEIVED:
+                self._moments.received_us = _now_us()
                 epoch = self._epoch.next
                 ask_all(self._paths, lambda path: lambda: path.send_offsets(epoch))
             case ColoMessage.LOADED:
+                self._moments.loaded_us = _now_us()
                 self._curing.at(Moment.LOADED_HELD)
-                self._checkpoints.commit_loaded(self._commit)
+                self._checkpoints.commit_loaded(self._commit, self._moments)
 
     def _commit(self, epoch: int) -> dict[str, int]:
         done = ask_all(self._paths, lambda path: lambda: path.commit(epoch))
+        self._moments.committed_us, self._moments.flow = _now_us(), self._flow()
         return {name: sum(counts[name] for counts in done) for name in done[0]}
+
+
+def _now_us() -> int:
+    return monotonic_ns() // 1000
 
 
 class SecondaryBarrier:

@@ -21,6 +21,7 @@ from pycolo.checkpoint.commands import AskHypervisor, Commit, Dissolve, Record, 
 from pycolo.checkpoint.coordinator import Coordinator
 from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.pace import PAUSE_TARGET_MS
+from pycolo.checkpoint.parts import Moments
 from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
 from pycolo.checkpoint.spacing import Spacing
 from pycolo.compare.difference import Command, Difference, RequestCheckpoint
@@ -167,11 +168,11 @@ class CheckpointDriver:
         if self._coordinator.refusal is not None:
             raise CheckpointError("requested", "the pair was lost before the primary has stopped")
 
-    def commit_loaded(self, commit: Callable[[int], dict[str, int]]) -> None:
+    def commit_loaded(self, commit: Callable[[int], dict[str, int]], moments: Moments | None = None) -> None:
         """LOADED has arrived and is held; it may pass when this returns.
 
-        `commit(epoch)` makes the data path begin `epoch` and returns its counts. Raises `CheckpointError` when LOADED
-        must not pass: the coordinator has not commanded `Commit`, or `Commit` has failed.
+        `commit(epoch)` makes the data path begin `epoch` and returns its counts; it may add to `moments`. Raises
+        `CheckpointError` when LOADED must not pass: the coordinator has not commanded `Commit`, or it has failed.
         """
         command = self._tell_from_relay(self._coordinator.loaded)
         if command is None:
@@ -183,17 +184,19 @@ class CheckpointDriver:
             self._tell_from_relay(self._coordinator.colo_ended, why)
             raise CheckpointError("loaded", why) from error
         counts = done["released_frames"], done["released_bytes"], done["discarded_frames"]
-        self._tell_from_relay(self._coordinator.committed, *counts)
+        if moments is not None:
+            moments.clock_us = _unix_minus_monotonic_us()
+        self._tell_from_relay(self._coordinator.committed, *counts, moments=moments)
         if self._epoch.number != command.epoch:
             raise CheckpointError("loaded", "the pair was lost during the commit")
 
-    def _tell_from_relay(self, fact: Callable[..., None], *arguments: Any) -> Commit | None:
+    def _tell_from_relay(self, fact: Callable[..., None], *arguments: Any, **named: Any) -> Commit | None:
         """Tell the coordinator. Returns `Commit` for the caller; other commands are carried out in asyncio's thread.
 
         The caller carries out `Commit` at once. Waking the event loop first would make the data path wait for the
         interpreter.
         """
-        given = self._ask_coordinator(fact, *arguments)
+        given = self._ask_coordinator(fact, *arguments, **named)
         if len(given) == 1 and isinstance(given[0], Commit):
             return given[0]
         self._host.call(self._obey, [one for one in given if not isinstance(one, Commit)])

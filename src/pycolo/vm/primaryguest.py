@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from pycolo.checkpoint.parts import Flow
 from pycolo.compare.difference import Command
 from pycolo.errors import ConnectError, PeerError, QmpTimeout, StateError
 from pycolo.failover.pairstates import Fact
@@ -227,6 +228,7 @@ class PrimaryGuest:
                 lambda: self._heard_ready(attempt, curing),
                 self._host.until_ns,
                 curing,
+                lambda: Flow() if self._relay is None else self._relay.flow,
             ).guard,
             on_ended=lambda text: self._host.call(self._heard_stream_end, attempt, text),
             ask=self.disks.ask,

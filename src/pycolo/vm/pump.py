@@ -21,6 +21,11 @@ class Pump:
         self.sink_is_gone = False
         self.bytes = 0
         self.moved_ns = 0
+        self.first_ns = 0
+        """When the first byte since `begin` was moved; 0: none was."""
+        self.blocked_ns = 0
+        """How long the sink has taken nothing since `begin`, while there was something for it."""
+        self._blocked_since_ns = 0
         self.keeps_newest = False
         """Whether the last byte that was read stays here for now, for `write` and for `take`."""
         self._buf = memoryview(bytearray(CHUNK_BYTES + PARTIAL_BYTES_MAX))
@@ -51,6 +56,10 @@ class Pump:
         self.has_ended = count == 0
         return count > 0
 
+    def begin(self) -> None:
+        """Count the times anew."""
+        self.first_ns = self.blocked_ns = self._blocked_since_ns = 0
+
     def write(self) -> None:
         """Write as much as the sink accepts; discard data after the sink has closed."""
         try:
@@ -59,8 +68,12 @@ class Pump:
                 self._start += count
                 self.bytes += count
                 self.moved_ns = monotonic_ns()
+                self.first_ns = self.first_ns or self.moved_ns
+                if self._blocked_since_ns:
+                    self.blocked_ns += self.moved_ns - self._blocked_since_ns
+                    self._blocked_since_ns = 0
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
+            self._blocked_since_ns = self._blocked_since_ns or monotonic_ns()
         except OSError:
             self._start = self._end = 0
             self.sink_is_gone = True

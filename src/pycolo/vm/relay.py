@@ -32,8 +32,10 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic_ns
 from typing import Final
 
+from pycolo.checkpoint.parts import Flow
 from pycolo.errors import ConnectError, PycoloError
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm.backstream import BackStream, ColoMessage
@@ -79,6 +81,7 @@ class Relay(threading.Thread):
         self._ask = ask
         self._is_state_next = False
         self._asked: Future[None] | None = None
+        self._disks_ns = 0
         self._is_closing = False
         self._forward = Pump(guest, link.sock) if is_primary else Pump(link.sock, guest)
         self._backward = Pump(link.sock, guest) if is_primary else Pump(guest, link.sock)
@@ -97,6 +100,13 @@ class Relay(threading.Thread):
     def progress(self) -> tuple[int, int]:
         """`forward_bytes`, and when the last of them moved (monotonic µs). Any thread."""
         return self._forward.bytes, self._forward.moved_ns // 1000
+
+    @property
+    def flow(self) -> Flow:
+        """The times of what has flowed since the last REPLY. In this thread."""
+        pump = self._forward
+        last_ns = pump.moved_ns if pump.first_ns else 0
+        return Flow(pump.first_ns // 1000, last_ns // 1000, pump.blocked_ns // 1000, self._disks_ns // 1000)
 
     @property
     def read_bytes(self) -> int:
@@ -173,6 +183,8 @@ class Relay(threading.Thread):
         """Raises what the question has found."""
         if self._asked is not None and self._asked.done():
             self._asked.result()
+            if self._forward.is_empty:  # but for the newest byte
+                self._disks_ns = monotonic_ns() - self._forward.moved_ns
             self._asked, self._forward.keeps_newest = None, False
 
     def _may_read(self, pump: Pump) -> bool:
@@ -230,6 +242,9 @@ class Relay(threading.Thread):
         for message in self._messages.feed(self._backward.take()):
             if message.word is not None:
                 self._on_message(message.word)
+                if message.word == ColoMessage.REPLY:
+                    self._forward.begin()
+                    self._disks_ns = 0
                 self._is_request_next = self._on_request is not None and message.word in _RUNS
                 self._is_state_next = self._ask is not None and message.word == ColoMessage.REPLY
             whole += message.octets

@@ -5,6 +5,7 @@ import pytest
 from pycolo.checkpoint.commands import AskHypervisor, Commit, Dissolve, Record, Refused, Suspect
 from pycolo.checkpoint.coordinator import RETRY_DISTANCE_US, Coordinator
 from pycolo.checkpoint.epoch import Epoch
+from pycolo.checkpoint.parts import Flow, Moments
 from pycolo.checkpoint.records import Outcome, Reason, ReasonKind
 from pycolo.checkpoint.running import RESUME_WAIT_US
 from pycolo.checkpoint.table import Fact, State
@@ -586,6 +587,7 @@ def test_the_status_of_nothing():
         "count": {},
         "aborted": 0,
         "pause_ms": None,
+        "parts_ms": None,
         "pace": Coordinator().pace.status(),
         "spacing": Coordinator().spacing.status(),
         "last": [],
@@ -664,3 +666,47 @@ def test_a_guest_that_changes_much_is_copied_sooner():
     (reason,) = ask.reasons
     assert reason.kind is ReasonKind.PERIODIC
     assert "more than 100 ms" in reason.text
+
+
+# ── its parts ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("is_resume_early", [False, True])
+def test_a_record_says_what_its_checkpoint_consisted_of(is_resume_early):
+    trace = Trace().protected()
+    trace.requested(100, PAYLOAD)
+    trace.secondary_stopped(103)
+    trace.primary_stopped(104, at_us(104))
+    trace.loaded(110)
+    moments = Moments(102_000, 103_000, 108_000, 109_500, 111_000, Flow(104_500, 107_000, 600, 0), at_us(0))
+    if is_resume_early:
+        trace.primary_resumed(111.6, at_us(111.5))
+        (record,) = records(trace.committed(111.7, 1, 2, 3, moments=moments))
+    else:
+        trace.committed(111, 1, 2, 3, moments=moments)
+        (record,) = records(trace.primary_resumed(111.6, at_us(111.5)))
+    parts = {
+        "stop-secondary": 2.0,
+        "drain": 1.0,
+        "stop-primary": 1.0,
+        "begin": 0.5,
+        "write": 1.9,
+        "link": 0.6,
+        "disks": 0.0,
+        "receive": 1.0,
+        "load": 1.5,
+        "commit": 1.5,
+        "resume": 0.5,
+    }
+    assert record.to_dict(0)["parts_ms"] == parts
+    assert trace.core.status(0)["parts_ms"] == parts
+
+
+def test_one_whose_pause_is_unknown_has_no_parts():
+    trace = Trace().protected()
+    trace.requested(100, PAYLOAD)
+    trace.secondary_stopped(103)
+    trace.loaded(110)
+    trace.committed(111, 1, 2, 3, moments=Moments())
+    (record,) = records(trace.primary_resumed(111.6, at_us(111.5)))
+    assert (record.parts, record.pause_us) == (None, None)

@@ -59,6 +59,7 @@ def test_a_record_in_the_shape_of_the_control_socket():
         "released_bytes": 3456,
         "discarded_frames": 3,
         "copied_bytes": 2_500_000,
+        "parts_ms": None,
     }
     assert json.loads(json.dumps(shown)) == shown
 

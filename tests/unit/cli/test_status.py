@@ -77,6 +77,29 @@ def test_a_pause_target_is_held_or_the_figures_say_why_not():
         assert not any("pause target" in line for line in lines)
 
 
+PARTS = {
+    "stop-secondary": 2.1,
+    "drain": 0.4,
+    "stop-primary": 0.3,
+    "begin": 0.1,
+    "write": 1.5,
+    "link": 0.2,
+    "disks": 0.0,
+    "receive": 0.5,
+    "load": 2.04,
+    "commit": 0.6,
+    "resume": 0.3,
+}
+
+
+def test_the_parts_of_checkpoints_are_told_before_and_in_the_pause():
+    told = status_lines(vm_status(checkpoint=vm_status()["checkpoint"] | {"parts_ms": PARTS}))
+    assert (
+        "parts, median ms: stop secondary 2.1, drain 0.4, stop primary 0.3; paused: begin 0.1, write 1.5, link 0.2, "
+        "disks 0.0, receive 0.5, load 2.0, commit 0.6, resume 0.3"
+    ) in told
+
+
 def test_the_distance_between_checkpoints_has_its_reason():
     why = "the last 16 cost 18 ms each: distance 54 ms; no wait for more differences"
     assert why in status_lines(vm_status())
@@ -306,7 +329,8 @@ def test_explain_shows_both_sides_and_the_checkpoints():
     finding = "the pause target of 100 ms is not held: the figures"
     assert list(explanation([], [], 0, finding)) == [finding]
     last = STATUS["checkpoint"]["last"]
-    assert list(explanation([], last, 0, finding, spacing()))[-2:] == [spacing()["why"], finding]
+    assert list(explanation([], last, 0, finding, {"spacing": spacing()}))[-2:] == [spacing()["why"], finding]
+    assert list(explanation([], last, 0, None, {"parts_ms": PARTS}))[-1].startswith("parts, median ms: stop secondary")
     lines = list(explanation(STATUS["divergences"], last, 3_200_000_000))
     connection = "tcp 10.0.0.9:80 > 10.0.0.7:51234"
     assert lines[:5] == [
@@ -422,6 +446,7 @@ def test_explain_asks_the_node(colo, tmp_path: Path):
         "divergences": many["divergences"][-1:],
         "checkpoints": many["checkpoint"]["last"][-1:],
         "spacing": many["checkpoint"].get("spacing"),
+        "parts_ms": None,
         "disks": [],
         "order": [ORDERED],
         "masks": many.get("masks", {}),

@@ -47,6 +47,14 @@ def test_a_committed_checkpoint_counts_once_for_the_reason_that_asked_first():
     assert tally.status()["discarded_frames"] == 9
 
 
+def test_the_parts_of_checkpoints_add_up():
+    tally = CheckpointTally()
+    for write_ms in (1.5, 2.25):
+        tally.take(record() | {"parts_ms": {"write": write_ms, "load": 4.0}})
+    tally.take(record() | {"parts_ms": None})
+    assert tally.status()["parts_sum_s"] == {"write": 0.00375, "load": 0.008}
+
+
 def test_an_aborted_one_counts_apart_and_its_pause_only_if_there_was_one():
     tally = CheckpointTally()
     tally.take(record("aborted", pause_ms=None, released_frames=0))

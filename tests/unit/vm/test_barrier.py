@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pycolo.checkpoint.epoch import Epoch
+from pycolo.checkpoint.parts import Flow
 from pycolo.config.sections import CheckpointOptions
 from pycolo.errors import CheckpointError, StateError
 from pycolo.qmp.cures import Moment
@@ -110,6 +111,7 @@ class Primary:
             self.synchronise,
             self.until_ns,
             self.curing,  # type: ignore[arg-type]
+            lambda: Flow(1, 2),
         )
 
     # the node
@@ -213,6 +215,12 @@ def test_a_checkpoint_passes_message_by_message() -> None:
             assert primary.epoch.number == epoch, "counted before LOADED passes"
             primary.path.did.clear()
         assert not primary.checkpoints._coordinator.unexpected
+        moments = primary.barrier._moments
+        seen = [moments.replied_us, moments.reply_passed_us, moments.received_us, moments.loaded_us]
+        assert seen[0] > 0
+        assert [*seen, moments.committed_us] == sorted([*seen, moments.committed_us])
+        assert moments.flow == Flow(1, 2)
+        assert moments.clock_us > 0
 
     play(scene)
 

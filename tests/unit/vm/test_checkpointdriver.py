@@ -185,6 +185,7 @@ def test_a_record_says_when_why_and_what() -> None:
                 "pause_ms": (RESUMED_US - STOPPED_US) / 1000,
                 **RELEASED,
                 "copied_bytes": 700,
+                "parts_ms": None,
                 **{key: record[key] for key in record if key == "more_reasons"},
             }
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["at"])

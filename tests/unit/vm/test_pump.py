@@ -29,6 +29,29 @@ def test_what_is_read_is_written(ends: tuple[socket.socket, Pump, socket.socket]
     assert (pump.bytes, pump.is_empty) == (5, True)
 
 
+def test_it_counts_the_first_byte_and_how_long_the_sink_takes_nothing(
+    ends: tuple[socket.socket, Pump, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, pump, far = ends
+    clock = iter(range(1_000, 1_000_000, 1_000))
+    monkeypatch.setattr("pycolo.vm.pump.monotonic_ns", lambda: next(clock))
+    assert (pump.first_ns, pump.blocked_ns) == (0, 0)
+    while pump.is_empty:  # until the sink takes no more
+        near.send(bytes(1 << 16))
+        pump.read()
+        pump.write()
+    assert pump.first_ns == 1_000
+    assert pump.blocked_ns == 0
+    began_ns = pump.moved_ns + 1_000
+    pump.write()
+    while not pump.is_empty:
+        far.recv(1 << 20)
+        pump.write()
+    assert 0 < pump.blocked_ns <= pump.moved_ns - began_ns
+    pump.begin()
+    assert (pump.first_ns, pump.blocked_ns) == (0, 0)
+
+
 def test_the_newest_byte_can_be_kept(ends: tuple[socket.socket, Pump, socket.socket]) -> None:
     near, pump, far = ends
     pump.keeps_newest = True

@@ -4,12 +4,14 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from queue import Queue
 
 import pytest
 
+from pycolo.checkpoint.parts import Flow
 from pycolo.errors import CheckpointError
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm.backstream import ColoMessage
@@ -244,8 +246,13 @@ def test_the_newest_byte_of_a_state_waits_for_the_answer(stage: Stage) -> None:
     assert receive(stage.secondary, len(STATE) - 1) == STATE[:-1], "the others go on"
     readable, _, _ = select.select([stage.secondary], [], [], 0.1)  # long enough, if nothing held it
     assert not readable
+    before = stage.a.flow
     question.set_result(None)
     assert receive(stage.secondary, 1) == STATE[-1:]
+    while (after := stage.a.flow).last_us == before.last_us:
+        time.sleep(0.001)  # a relay counts what it wrote after it wrote it
+    assert 0 < before.first_us == after.first_us <= before.last_us
+    assert 100_000 <= after.disks_us <= after.last_us - before.last_us + 1, "so long it was waited for"
     stage.primary.sendall(b"more state")
     assert receive(stage.secondary, 10) == b"more state"
     assert stage.asked.empty(), "once for each checkpoint"
@@ -257,6 +264,20 @@ def test_an_answer_that_is_there_at_once_holds_nothing(stage: Stage) -> None:
     stage.primary.sendall(STATE[:999])
     assert receive(stage.secondary, 999) == STATE[:999]
     assert stage.asked.get(timeout=DEADLINE_S).done()
+
+
+def test_the_times_of_a_state_begin_anew_with_each_reply(stage: Stage) -> None:
+    stage.secondary.sendall(READY)
+    assert receive(stage.primary, 4) == READY
+    stage.primary.sendall(b"first state")
+    receive(stage.secondary, 11)
+    stage.secondary.sendall(REPLY)
+    assert receive(stage.primary, 4) == REPLY
+    assert stage.a.flow == Flow()
+    stage.primary.sendall(b"state")
+    receive(stage.secondary, 5)
+    while not stage.a.flow.first_us:
+        time.sleep(0.001)
 
 
 def test_a_state_that_is_refused_never_arrives_whole(stage: Stage) -> None:
