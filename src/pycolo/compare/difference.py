@@ -29,7 +29,8 @@ class Difference:
     `connection`: as the guest sends, None if no single one is the cause. `seq`: sequence number in the primary's space,
     for TCP. `primary`, `secondary`: up to DIFFERENCE_CONTEXT_BYTES before the first difference and as many from it on;
     `primary_index`, `secondary_index` are its positions. `waited_ms`: for the time-outs. `card`: where it was found, if
-    the guest has several.
+    the guest has several. `masked`: bit n says that the byte n + 1 in front of the difference differed too and a mask
+    let it: in `secondary` is then the primary's.
     """
 
     kind: DifferenceKind
@@ -41,6 +42,12 @@ class Difference:
     secondary: bytes = b""
     secondary_index: int = 0
     card: str = ""
+    masked: int = 0
+
+    @property
+    def masked_positions(self) -> list[int]:
+        """Of the masked bytes, counted from the difference: -1 is the one in front of it."""
+        return [-number - 1 for number in range(self.masked.bit_length()) if self.masked >> number & 1][::-1]
 
     def __str__(self) -> str:
         sentence = _SENTENCES[self.kind].format(seq=self.seq, waited_ms=self.waited_ms)

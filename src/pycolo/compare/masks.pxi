@@ -63,6 +63,7 @@ cdef class Masks:
     cdef MaskTables* _tables
     cdef Positions* _under_way
     cdef uint32_t* _masked_end
+    cdef uint64_t* _hidden
     cdef long long[_MASKS_MAX] _matches
     cdef long long[_MASKS_MAX] _octets
     cdef uint8_t[_MASK_BYTES] _before
@@ -74,6 +75,7 @@ cdef class Masks:
         release_column(self._tables)
         release_column(self._under_way)
         release_column(self._masked_end)
+        release_column(self._hidden)
 
     def __init__(self, held, history, masks):
         cdef int number
@@ -105,6 +107,7 @@ cdef class Masks:
         rows = held.table.rows_max if masks else 1
         self._under_way = <Positions*>column(self._under_way, rows, sizeof(Positions), 0)
         self._masked_end = <uint32_t*>column(self._masked_end, rows, sizeof(uint32_t), 0)
+        self._hidden = <uint64_t*>column(self._hidden, rows, sizeof(uint64_t), 0)
 
     cdef _load(self, uint64_t* target, words):
         """Sets, one after another."""
@@ -239,10 +242,13 @@ cdef class Masks:
         cdef uint32_t frontier = r.compared_seq
         cdef uint32_t end = frontier + count
         cdef Positions found = self._under_way_at(row, r, frontier, begin)
+        cdef uint64_t hidden = self.hidden_before(row, r, frontier)
         cdef int at
         for at in range(count):
+            hidden = hidden << 1 | (self._mine[at] != self._theirs[at])
             self._octets[mask] += self._mine[at] != self._theirs[at]
             self._step(&found, self._mine[at], begin)
+        self._hidden[row] = hidden
         self._matches[mask] += 1
         self._under_way[row] = found
         self._masked_end[row] = end
@@ -252,6 +258,16 @@ cdef class Masks:
             self._overwrite(theirs, frontier, count)
             theirs = self.pool.at[theirs].next
         return 0
+
+    cdef uint64_t hidden_before(self, int row, Row* r, uint32_t seq) noexcept nogil:
+        """Of the bytes in front of `seq`, the nearest in the lowest bit: those that differed and were masked."""
+        cdef long long behind
+        if not self.count or not r.flags & RowFlag.MASK_STATE:
+            return 0
+        behind = seq_diff(seq, self._masked_end[row])
+        if behind <= -64 or behind >= 64:
+            return 0
+        return self._hidden[row] << behind if behind >= 0 else self._hidden[row] >> -behind
 
     cdef int _overwrite(self, int record, uint32_t frontier, int count) noexcept nogil:
         """The part of the bytes that a record of the secondary has. A trace gets it as it was."""

@@ -27,6 +27,7 @@ cdef class Reports:
     cdef int* _report_kind
     cdef uint32_t* _report_seq
     cdef long long* _report_waited_us
+    cdef uint64_t* _report_masked
     cdef int* _report_has_key
     cdef uint32_t* _report_key
     cdef int* _report_index
@@ -37,6 +38,7 @@ cdef class Reports:
         release_column(self._report_kind)
         release_column(self._report_seq)
         release_column(self._report_waited_us)
+        release_column(self._report_masked)
         release_column(self._report_has_key)
         release_column(self._report_key)
         release_column(self._report_index)
@@ -54,6 +56,7 @@ cdef class Reports:
         self._report_kind = <int*>column(self._report_kind, _REPORTS, sizeof(int), 0)
         self._report_seq = <uint32_t*>column(self._report_seq, _REPORTS, sizeof(uint32_t), 0)
         self._report_waited_us = <long long*>column(self._report_waited_us, _REPORTS, sizeof(long long), 0)
+        self._report_masked = <uint64_t*>column(self._report_masked, _REPORTS, sizeof(uint64_t), 0)
         self._report_has_key = <int*>column(self._report_has_key, _REPORTS, sizeof(int), 0)
         self._report_key = <uint32_t*>column(self._report_key, _REPORTS * _KEY_WORDS, sizeof(uint32_t), 0)
         self._report_index = <int*>column(self._report_index, 2 * _REPORTS, sizeof(int), 0)
@@ -73,6 +76,7 @@ cdef class Reports:
         self._report_kind[index] = kind
         self._report_seq[index] = seq_add(seq, 0)
         self._report_waited_us[index] = waited_us
+        self._report_masked[index] = 0
         self._report_has_key[index] = row != _NONE
         self._report_length[2 * index] = self._report_length[2 * index + 1] = 0
         self._report_index[2 * index] = self._report_index[2 * index + 1] = 0
@@ -90,6 +94,12 @@ cdef class Reports:
                 self._report_key[index * _KEY_WORDS + i] = words[pos + i]
                 i += 1
         return index
+
+    cdef int add_masked(self, int index, uint64_t masked) noexcept nogil:
+        """Of the bytes in front of the difference: see `Masks.hidden_before`."""
+        if index != _NONE:
+            self._report_masked[index] = masked
+        return 0
 
     cdef int add_context(self, int index, int side, int record, long long at) noexcept nogil:
         """Keep the bytes of `record`'s payload around arena position `at`; `side` 0 primary, 1 secondary."""
@@ -135,4 +145,5 @@ cdef class Reports:
             self._report_index[2 * index],
             sides[1],
             self._report_index[2 * index + 1],
+            masked=self._report_masked[index] & ((<uint64_t>1 << self._report_index[2 * index + 1]) - 1),
         )

@@ -405,6 +405,7 @@ cdef class ByteStreams:
         self._add_context(index, 0, mine, seq)
         if theirs != _NONE:
             self._add_context(index, 1, theirs, seq)
+            self.held.add_masked(index, self.masks.hidden_before(row, &self.held.rows[row], seq))
         return self.apply_policy(row, now_us)
 
     cdef Py_ssize_t _differs_again(self, int row, int record, int leader) noexcept nogil:

@@ -161,7 +161,7 @@ def _tables(found: object, counted: str) -> list[Data]:
 
 
 def _divergence(one: Mapping[str, Any], now_ns: int) -> Data:
-    sides = {name: at(one, name) for name in ("primary", "primary_index", "secondary", "secondary_index")}
+    sides = {name: at(one, name) for name in ("primary", "primary_index", "secondary", "secondary_index", "masked")}
     age_ms = max(0, now_ns - int(number(one, "at_ns") or now_ns)) // 1_000_000
     return {"text": _text(at(one, "text")), "kind": at(one, "kind"), "age_ms": age_ms, **sides}
 

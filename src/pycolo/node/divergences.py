@@ -94,5 +94,6 @@ def _record(difference: Difference) -> dict[str, Any]:
         "primary_index": difference.primary_index,
         "secondary": difference.secondary.hex(),
         "secondary_index": difference.secondary_index,
+        "masked": difference.masked_positions,
         "at_ns": monotonic_ns(),
     }

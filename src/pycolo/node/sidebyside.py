@@ -1,10 +1,13 @@
 """A divergence in words, with both guests' bytes side by side: for `colo explain` and for the laboratory."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final, NamedTuple
 
 ROW_BYTES: Final = 8
 """Bytes of one side in a row: both sides fit 100 columns."""
+
+MASKED: Final = -1
+"""A byte of the secondary that a mask has let differ: what it was is not kept."""
 
 Fields = dict[str, Any]
 
@@ -25,13 +28,19 @@ def divergence_lines(divergence: Fields, now_ns: int) -> Iterator[str]:
     yield f"  {', '.join(facts)}"
     primary, secondary = bytes.fromhex(divergence["primary"]), bytes.fromhex(divergence["secondary"])
     if primary or secondary:
-        yield from side_by_side(primary, divergence["primary_index"], secondary, divergence["secondary_index"])
+        masked = divergence.get("masked", ())
+        yield from side_by_side(primary, divergence["primary_index"], secondary, divergence["secondary_index"], masked)
+        if masked:
+            yield "  **: this byte differed as well, and a mask let it"
 
 
-def side_by_side(primary: bytes, primary_index: int, secondary: bytes, secondary_index: int) -> Iterator[str]:
+def side_by_side(
+    primary: bytes, primary_index: int, secondary: bytes, secondary_index: int, masked: Collection[int] = ()
+) -> Iterator[str]:
     """Both sides' bytes, laid so that what is compared stands in one row; positions count from the difference.
 
-    Where one side has no bytes at all, as after a time-out, nothing is marked.
+    `masked`: positions of bytes of the secondary that a mask let differ. Where one side has no bytes at all, as after a
+    time-out, nothing is marked.
     """
     before = max(primary_index, secondary_index)
     after = max(len(primary) - primary_index, len(secondary) - secondary_index)
@@ -39,8 +48,8 @@ def side_by_side(primary: bytes, primary_index: int, secondary: bytes, secondary
     width = 4 * ROW_BYTES + 2
     yield f"  {'':>5}  {'primary':<{width}}  {'':1}  {'secondary':<{width}}".rstrip()
     for start in range(-_rounded_up(before), max(after, 1), ROW_BYTES):
-        left, right = _cells(primary, primary_index, start), _cells(secondary, secondary_index, start)
-        differs = start == 0 or any(None not in pair and pair[0] != pair[1] for pair in zip(left, right, strict=True))
+        left, right = _cells(primary, primary_index, start), _cells(secondary, secondary_index, start, masked)
+        differs = start == 0 or any(map(_differs, left, right))
         mark = "≠" if differs and are_both else " "
         first = -start if are_both else -1
         yield f"  {start:>+5}  {_half(left, first)}  {mark}  {_half(right, first)}".rstrip()
@@ -50,9 +59,17 @@ def _rounded_up(count: int) -> int:
     return -(-count // ROW_BYTES) * ROW_BYTES
 
 
-def _cells(octets: bytes, index: int, start: int) -> list[int | None]:
-    positions = range(index + start, index + start + ROW_BYTES)
-    return [octets[at] if 0 <= at < len(octets) else None for at in positions]
+def _cells(octets: bytes, index: int, start: int, masked: Collection[int] = ()) -> list[int | None]:
+    positions = range(start, start + ROW_BYTES)
+    return [
+        None if not 0 <= index + at < len(octets) else MASKED if at in masked else octets[index + at]
+        for at in positions
+    ]
+
+
+def _differs(one: int | None, other: int | None) -> bool:
+    """Not where one is missing, or was not compared."""
+    return None not in (one, other) and MASKED not in (one, other) and one != other
 
 
 def _half(cells: list[int | None], first: int) -> str:
@@ -60,12 +77,18 @@ def _half(cells: list[int | None], first: int) -> str:
     text = ""
     for number, octet in enumerate(cells):
         separator = "[" if number == first else "]" if number == first + 1 and number else " "
-        text += separator + ("  " if octet is None else f"{octet:02x}")
+        text += separator + ("  " if octet is None else _hex(octet))
     text += "]" if first == len(cells) - 1 else " "
     return f"{text} {''.join(' ' if octet is None else _shown(octet) for octet in cells)}"
 
 
+def _hex(octet: int) -> str:
+    return "**" if octet == MASKED else f"{octet:02x}"
+
+
 def _shown(octet: int) -> str:
+    if octet == MASKED:
+        return "*"
     return chr(octet) if 0x20 <= octet < 0x7F else "."
 
 
@@ -97,12 +120,13 @@ def halves(divergence: Fields) -> tuple[list[Line], list[Line]] | None:
     left: list[Line] = []
     right: list[Line] = []
     for start in range(-_rounded_up(max(at, other_at)), after, ROW_BYTES):
-        ours, theirs = _cells(primary, at, start), _cells(secondary, other_at, start)
-        differs = [None not in pair and pair[0] != pair[1] for pair in zip(ours, theirs, strict=True)]
+        ours = _cells(primary, at, start)
+        theirs = _cells(secondary, other_at, start, divergence.get("masked", ()))
+        differs = list(map(_differs, ours, theirs))
         left.append(Line(start, [_cell(octet, differs=each) for octet, each in zip(ours, differs, strict=True)]))
         right.append(Line(start, [_cell(octet, differs=each) for octet, each in zip(theirs, differs, strict=True)]))
     return left, right
 
 
 def _cell(octet: int | None, *, differs: bool) -> Cell:
-    return Cell("  ", " ", differs=False) if octet is None else Cell(f"{octet:02x}", _shown(octet), differs=differs)
+    return Cell("  ", " ", differs=False) if octet is None else Cell(_hex(octet), _shown(octet), differs=differs)

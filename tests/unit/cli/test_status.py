@@ -471,3 +471,22 @@ def test_what_the_file_lets_differ_or_pass_is_shown():
     assert "mask date: 12 B differed in 7 matches, and were not compared" in lines
     assert "bypass 1: 3 packets with 4.9 KiB passed uncompared" in lines
     assert not any(line.startswith("bypass 2") for line in lines)
+
+
+def test_masked_bytes_are_marked_and_do_not_look_like_the_difference():
+    divergence = {
+        "text": "the streams differ",
+        "kind": "payload",
+        "primary": b"Date: 59\r\n2".hex(),
+        "primary_index": 10,
+        "secondary": b"Date: 59\r\n3".hex(),
+        "secondary_index": 10,
+        "masked": [-4, -3],
+    }
+    *_, far, near, at, legend = divergence_lines(divergence, 0)
+    assert (far.count("≠"), near.count("≠"), at.count("≠")) == (0, 0, 1)
+    assert near.count("** **") == 1, "the secondary's only: the primary's are what the client has"
+    assert "35 39" in near.split("**")[0]
+    assert "[32]" in at
+    assert "[33]" in at
+    assert legend == "  **: this byte differed as well, and a mask let it"

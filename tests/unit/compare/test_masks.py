@@ -236,3 +236,29 @@ def test_a_capture_has_the_secondarys_packet_once_and_as_it_came():
     say(trace, "primary", MINE)
     found = [(packet.side, packet.fate) for packet in trace.core.held.trace.take() if packet.frame.endswith(b"ok")]
     assert sorted(found) == [(0, PacketFate.RELEASED), (1, PacketFate.MASKED)]
+
+
+@pytest.mark.rule("C7", "C5")
+@pytest.mark.parametrize("cuts", [(), (27,), (23, 25, 26, 29)])
+def test_a_report_says_which_bytes_in_front_of_the_difference_were_masked(cuts):
+    """Of the secondary's the primary's are kept there; the difference itself is shown as it is."""
+    trace = compared()
+    say(trace, "primary", MINE, cuts=cuts)
+    say(trace, "secondary", THEIRS.replace(b"Length: 2", b"Length: 3"))
+    (difference,) = trace.differences()
+    at = MINE.index(b"2\r\n\r\nok")
+    assert difference.seq == BASE + at
+    differed = [place for place, (one, other) in enumerate(zip(MINE, THEIRS, strict=True)) if one != other]
+    assert differed
+    assert difference.masked_positions == [place - at for place in differed]
+    assert difference.primary[difference.primary_index :][:1] == b"2"
+    assert difference.secondary[difference.secondary_index :][:1] == b"3"
+
+
+@pytest.mark.rule("C7", "C5")
+def test_what_was_masked_long_before_is_in_no_report():
+    long = b"x" * 80
+    trace = compared()
+    say(trace, "primary", MINE + long + b"a")
+    say(trace, "secondary", THEIRS + long + b"b")
+    assert [difference.masked for difference in trace.differences()] == [0]
