@@ -245,3 +245,18 @@ def test_a_guest_that_has_loaded_a_state_has_longer_for_its_first_answer():
     both.do(Step("client", 2, 10))
     both.wait(LIMIT_US)
     assert both.core.waiting_frames == 0
+
+
+def test_only_time_in_which_others_wait_for_a_round_that_is_not_answered_counts():
+    both = BothPrimary()
+    both.set_gate(ORDERED[0], 1)
+    both.do(Step("client", 0))
+    both.wait(LIMIT_US)
+    both.do(Step("client", 1))
+    both.do(Step("client", 2))
+    assert both.core.counts()[0]["stalled_us"] == 0
+    both.wait(LIMIT_US)
+    assert both.core.counts()[0]["stalled_us"] == LIMIT_US
+    both.do(Step("answer", 2))
+    both.wait(LIMIT_US)
+    assert both.core.counts()[0]["stalled_us"] == LIMIT_US

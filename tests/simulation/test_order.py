@@ -37,7 +37,7 @@ def test_it_is_chosen_within_ten_seconds_after_a_cold_start(kind, seed):
     begun = next(moment for moment, setting in chosen.settings if setting.width)
     assert begun < COLD_US + TEN_S
     assert chosen.now < COLD_US + TEN_S + 4000 / ordered.rate * 1e6
-    assert per_thousand(chosen) < 10
+    assert per_thousand(chosen, begun) < 5
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -294,6 +294,8 @@ class World:
         self.at(self.now + CHECKPOINT_US // 2, self._commit)
 
     def _commit(self) -> None:
+        if self.tuner is not None and (waits := [since for queue in self.held[0].values() for since, _ in queue]):
+            self._carry_out(self.tuner.waited(PORT, self.now - min(waits), self.now))
         self.s_order.flush()
         self.s.load(self.p)
         self.p.free_us = self.s.free_us = self.now

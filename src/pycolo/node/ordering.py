@@ -9,10 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from pycolo.compare.difference import Command, RequestCheckpoint
+from pycolo.compare.wait import Wait
+from pycolo.conntrack.key import ConnectionKey
 from pycolo.core import PrimaryOrder, Sleepers
 from pycolo.link.codec import Rounds, pack_rounds
 from pycolo.order.tuner import LOOK_US, Setting, Tuner
+
+log = structlog.get_logger("colo")
 
 PROTO_TCP: Final = 6
 
@@ -50,15 +56,30 @@ class Ordering:
         """The guests' answers differ. Nothing new is begun before the checkpoint, if one is asked for."""
         told = b""
         for command in commands if self._is_begun else ():
-            connection = command.difference.connection
-            if connection is not None and connection.ip_proto == PROTO_TCP:
-                # A guest that is the client has the higher port, a new one each time.
-                is_service = connection.source_port < connection.destination_port
-                if is_service or connection.source_port in self._tuner.ports:
-                    told += self._carry_out(self._tuner.differed(connection.source_port, now_us), now_us)
+            port = self._service_of(command.difference.connection)
+            if port is not None:
+                told += self._carry_out(self._tuner.differed(port, now_us), now_us)
             if isinstance(command, RequestCheckpoint):
                 self._order.freeze(now_us)
         return told
+
+    def waited(self, waits: Iterable[Wait], now_us: int) -> bytes:
+        """What a checkpoint has let go."""
+        longest_us: dict[int, int] = {}
+        for wait in waits if self._is_begun else ():
+            if (port := self._service_of(wait.connection)) is not None:
+                longest_us[port] = max(wait.longest_us, longest_us.get(port, 0))
+        return b"".join(
+            self._carry_out(self._tuner.waited(port, time_us, now_us), now_us) for port, time_us in longest_us.items()
+        )
+
+    def _service_of(self, connection: ConnectionKey | None) -> int | None:
+        """The guest's port, if that is a service's."""
+        if connection is None or connection.ip_proto != PROTO_TCP:
+            return None
+        # A guest that is the client has the higher port, a new one each time.
+        port = connection.source_port
+        return port if port < connection.destination_port or port in self._tuner.ports else None
 
     def look(self, now_us: int) -> bytes:
         """The tuner sees the counts, now and then."""
@@ -75,6 +96,7 @@ class Ordering:
     def _carry_out(self, settings: Sequence[Setting], now_us: int) -> bytes:
         for one in settings:
             self._order.set_gate(one.port, one.width, one.is_early, one.limit_us, now_us)
+            log.debug("order of requests", **one._asdict(), why=self._tuner.ports[one.port].why)
         return pack_rounds(Rounds(one.port, one.width, PATIENCE * one.limit_us) for one in settings)
 
     # ── the guest's processors ────────────────────────────────────────────────────────────────────────────────

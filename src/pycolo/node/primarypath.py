@@ -305,12 +305,13 @@ class PrimaryPath(DataPath):
         if self._rows is not None and self._rewriter is not None:
             self._rows.tidy(self._rewriter, self._on_note)
         self._queue_waiting()
+        if waits := self._comparator.waits.take():
+            self._say_rounds(self._ordering.waited(waits, now_us()))
+            self._on_waits(self._epoch, waits)
         if commands := self._comparator.commands():
             self._say_rounds(self._ordering.differed(commands, now_us()))
             self._on_commands(commands)
         self._say_rounds(self._ordering.look(now_us()))
-        if waits := self._comparator.waits.take():
-            self._on_waits(self._epoch, waits)
 
     def _close(self) -> None:
         super()._close()

@@ -49,6 +49,7 @@ cdef struct Gate:
     bint is_early  # mirrored when given
     bint is_cold  # the guest has not answered since it loaded a state
     long long limit_us
+    long long given_us  # when the last request of the round was given
     long long due_us
     long long round
     int members  # of the current round, answered ones too
@@ -67,6 +68,7 @@ cdef struct Gate:
     long long waited_max_us
     long long blocked
     long long limited
+    long long stalled_us  # others have waited for rounds that a limit has ended
     long long late
     long long overflowed
     int[_ROUND_MAX] member
@@ -194,8 +196,21 @@ cdef class Lanes:
         gate.members += 1
         gate.left += 1
         gate.requests += 1
-        gate.due_us = now_us + (max(gate.limit_us, _COLD_US) if gate.is_cold else gate.limit_us)
+        self.give_time(gate, now_us)
         return self.settle(row)
+
+    cdef inline int give_time(self, Gate* gate, long long now_us) noexcept nogil:
+        """The limit of the current round counts from here."""
+        gate.given_us = now_us
+        gate.due_us = now_us + (max(gate.limit_us, _COLD_US) if gate.is_cold else gate.limit_us)
+        return 0
+
+    cdef int reach_limit(self, Gate* gate, long long now_us) noexcept nogil:
+        """Those that are left were not answered within the limit."""
+        gate.limited += gate.left
+        if gate.line_head != _NONE:
+            gate.stalled_us += now_us - gate.given_us
+        return 0
 
     cdef int leave(self, Gate* gate, int row, long long now_us) noexcept nogil:
         """A request of the current round is answered."""
@@ -243,6 +258,7 @@ cdef class Lanes:
                     "waited_max_us": self.gates[i].waited_max_us,
                     "blocked": self.gates[i].blocked,
                     "limited": self.gates[i].limited,
+                    "stalled_us": self.gates[i].stalled_us,
                     "late": self.gates[i].late,
                     "overflowed": self.gates[i].overflowed,
                     "times": [self.gates[i].times[j] for j in range(_TIMES)],

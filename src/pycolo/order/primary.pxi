@@ -161,7 +161,7 @@ cdef class PrimaryOrder:
             return False
         for i in range(1, self.lanes.gate_count + 1):
             gate = &self.lanes.gates[i]
-            if gate.left and gate.line_head != _NONE and now_us - (gate.due_us - gate.limit_us) >= _ASLEEP_US:
+            if gate.left and gate.line_head != _NONE and now_us - gate.given_us >= _ASLEEP_US:
                 return True
         return False
 
@@ -239,7 +239,7 @@ cdef class PrimaryOrder:
         for i in range(1, self.lanes.gate_count + 1):
             gate = &self.lanes.gates[i]
             if gate.left and gate.due_us <= now_us:
-                gate.limited += gate.left
+                self.lanes.reach_limit(gate, now_us)
                 self._go_on(gate, now_us)
         while self.mirror.oldest != _NONE and self.lanes.at[self.mirror.oldest].mirror_by_us <= now_us:
             self.mirror_limited += 1
@@ -496,5 +496,5 @@ cdef class PrimaryOrder:
         self.is_frozen = self.is_stopped = False
         for i in range(1, self.lanes.gate_count + 1):
             if self.lanes.gates[i].left:
-                self.lanes.gates[i].due_us = now_us + self.lanes.gates[i].limit_us
+                self.lanes.give_time(&self.lanes.gates[i], now_us)
         return self.advance(now_us)

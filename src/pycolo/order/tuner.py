@@ -25,10 +25,17 @@ LOOK_US: Final = 250_000
 WIDTH_MAX: Final = 16
 """Sixteen requests at once were as fast as a guest is on two processors; more were no faster."""
 
-DIFFERENCES_MIN: Final = 3
-"""So many within `WINDOW_US` are a port that diverges: a connection may differ once as it begins (a key, a number)."""
+STOPS_MIN: Final = 3
+"""So many checkpoints within `WINDOW_US` are a port that diverges: a connection may differ as it begins (a key)."""
 
 WINDOW_US: Final = 10_000_000
+
+OBSERVED_US: Final = 1_000_000
+"""A port diverges for so long before it is ordered: connections that begin together may differ in a burst."""
+
+COST_MIN: Final = 0.1
+"""Of the time in which answers wait for checkpoints. Order costs up to a tenth of a service's rate or more: a date that
+differs once a second costs less than that, and stays so with it."""
 
 DIFFERENCE_US: Final = 50_000
 """Differences that are nearer to each other are one: a checkpoint answers them all."""
@@ -45,12 +52,16 @@ BLOCKED_PART: Final = 50
 TRIAL_US: Final = 5_000_000
 TRIALS: Final = 2
 HELP_PART: Final = 2
-HELP_RATE_MAX: Final = 1.0
-"""It helps if the differences are fewer than half of those without order, and than one a second, in one of two trials
-of five seconds: the three differences with which it began may have come in a burst."""
+"""It helps if answers and requests wait for half as long as answers did without order, or for less than `COST_MIN`, in
+one of two trials of five seconds. A request that is never answered holds others up for the limit of its round."""
 
 REST_US: Final = 60_000_000
 REST_US_MAX: Final = 3_600_000_000
+
+REVIEW_US: Final = 600_000_000
+REVIEW_US_MAX: Final = 3_600_000_000
+"""What is ordered does not say whether it would still diverge: that is tried for a second after ten minutes, then after
+twenty, up to an hour."""
 
 LIMIT_US: Final = limits.ORDERED_LIMIT_MS * 1000
 LIMIT_US_MIN: Final = 12_000
@@ -78,27 +89,37 @@ class Setting(NamedTuple):
     limit_us: int
 
 
+class Stop(NamedTuple):
+    """A checkpoint for a difference of this port, and how long the oldest answer had waited for it."""
+
+    ended_us: int
+    lasted_us: int
+
+
 class PortTuner:
     """One port. `setting` is the present one, `why` its reason in words."""
 
     def __init__(self, port: int, mode: Mode, now_us: int) -> None:
         self.mode = mode
         self.setting = Setting(port, int(mode is Mode.FOLLOW), False, LIMIT_US)
-        self.why = "configured" if mode is Mode.FOLLOW else "no difference yet"
+        self.why = "configured" if mode is Mode.FOLLOW else "few differences"
         self.differences = 0
-        self._recent: deque[int] = deque()
+        self._stops: deque[Stop] = deque()
+        self._has_differed = False
         self._differed_us = -WINDOW_US
         self._trust = TRUST_MIN
         self._clean_from = 0
         self._blocked_from = 0
         self._seen: Mapping[str, Any] = {}
         self._times = [0.0] * 64
-        self._rate_before = 0.0
+        self._cost_before = 0.0
         self._trial_us = now_us
-        self._trial_differences = 0
+        self._trial_lost_us = 0
         self._bad_trials = 0
         self._rest_us = REST_US
         self._off_until_us = 0
+        self._begun_us = now_us
+        self._review_us = REVIEW_US
 
     @property
     def is_on(self) -> bool:
@@ -110,24 +131,35 @@ class PortTuner:
         if self.mode is Mode.OFF or now_us - self._differed_us < DIFFERENCE_US:
             return False
         self._differed_us = now_us
+        self._has_differed = True
         self.differences += 1
-        self._recent.append(now_us)
-        while self._recent[0] < now_us - WINDOW_US:
-            self._recent.popleft()
         if not self.is_on:
-            return self._try(now_us)
-        self._trial_differences += 1
+            return False
         self._doubt()
         if self.setting.width > 1:
             return self._set(self.setting.width // 2, self.setting.is_early, "a difference: fewer at once")
         return self._set(1, False, "a difference: one at a time, mirrored when answered")
+
+    def waited(self, longest_us: int, now_us: int) -> bool:
+        """A checkpoint has let answers of this port go, the oldest after so long. Whether the setting has changed."""
+        if not self._has_differed:
+            return False
+        self._has_differed = False
+        if self.is_on:
+            self._trial_lost_us += longest_us
+            return False
+        self._stops.append(Stop(now_us, longest_us))
+        while self._stops[0].ended_us < now_us - WINDOW_US:
+            self._stops.popleft()
+        return self._try(now_us)
 
     def looked(self, counts: Mapping[str, Any], now_us: int) -> bool:
         """What the gate has counted since it exists. Whether the setting has changed."""
         before, self._seen = self._seen or dict.fromkeys(counts, 0) | {"times": [0] * 64}, counts
         if not self.is_on:
             return False
-        if now_us - self._trial_us >= TRIAL_US and self._give_up(now_us):
+        self._trial_lost_us += counts["stalled_us"] - before["stalled_us"]
+        if self.mode is Mode.AUTO and self._leave(now_us):
             return True
         has_learned = self._learn(before, counts)
         clean, blocked = counts["requests"] - self._clean_from, counts["blocked"] - self._blocked_from
@@ -161,20 +193,35 @@ class PortTuner:
         self._blocked_from = self._seen.get("blocked", 0)
 
     def _try(self, now_us: int) -> bool:
-        """It is off, and has differed."""
-        if now_us < self._off_until_us or len(self._recent) < DIFFERENCES_MIN:
+        """It is off, and a checkpoint was made because it has differed."""
+        observed_us = now_us - self._stops[0].ended_us + self._stops[0].lasted_us
+        if now_us < self._off_until_us or len(self._stops) < STOPS_MIN or observed_us < OBSERVED_US:
             return False
-        self._rate_before = (len(self._recent) - 1) / max((now_us - self._recent[0]) / 1e6, 1.0)
-        self._trial_us, self._trial_differences, self._bad_trials = now_us, 0, 0
+        cost = sum(stop.lasted_us for stop in self._stops) / observed_us
+        if cost < COST_MIN:
+            self.why = f"clients wait for checkpoints {cost:.0%} of the time, which is little"
+            return False
+        self._cost_before = cost
+        self._begun_us = self._trial_us = now_us
+        self._trial_lost_us = self._bad_trials = 0
         self._trust = TRUST_MIN
         self._doubt()
-        return self._set(1, False, f"{self._rate_before:.1f} differences a second: requests are ordered")
+        return self._set(1, False, f"clients wait for checkpoints {cost:.0%} of the time: requests are ordered")
+
+    def _leave(self, now_us: int) -> bool:
+        """Go without order when it does not help, and now and then to see whether it is needed."""
+        if now_us - self._trial_us >= TRIAL_US and self._give_up(now_us):
+            return True
+        if now_us - self._begun_us < self._review_us:
+            return False
+        self._review_us = min(2 * self._review_us, REVIEW_US_MAX)
+        return self._stop("tried without order")
 
     def _give_up(self, now_us: int) -> bool:
         """A trial is over."""
-        rate = self._trial_differences / ((now_us - self._trial_us) / 1e6)
-        self._trial_us, self._trial_differences = now_us, 0
-        if self.mode is not Mode.AUTO or rate < min(self._rate_before / HELP_PART, HELP_RATE_MAX):
+        cost = self._trial_lost_us / (now_us - self._trial_us)
+        self._trial_us, self._trial_lost_us = now_us, 0
+        if cost < max(self._cost_before / HELP_PART, COST_MIN):
             self._bad_trials = 0
             return False
         self._bad_trials += 1
@@ -182,11 +229,14 @@ class PortTuner:
             return False
         self._off_until_us = now_us + self._rest_us
         why = (
-            f"no help: {rate:.1f} differences a second with it, {self._rate_before:.1f} without; "
+            f"no help: clients wait {cost:.0%} of the time with it, {self._cost_before:.0%} without; "
             f"tried again after {self._rest_us // 1_000_000} s"
         )
         self._rest_us = min(2 * self._rest_us, REST_US_MAX)
-        self._recent.clear()
+        return self._stop(why)
+
+    def _stop(self, why: str) -> bool:
+        self._stops.clear()
         return self._set(0, False, why)
 
     def _learn(self, before: Mapping[str, Any], counts: Mapping[str, Any]) -> bool:
@@ -233,6 +283,11 @@ class Tuner:
             self.ports[port] = PortTuner(port, mode, now_us)
         found = self.ports.get(port)
         return [found.setting] if found is not None and found.differed(now_us) else []
+
+    def waited(self, port: int, longest_us: int, now_us: int) -> list[Setting]:
+        """A checkpoint has let answers of one of the guest's ports go."""
+        found = self.ports.get(port)
+        return [found.setting] if found is not None and found.waited(longest_us, now_us) else []
 
     def looked(self, gates: Iterable[Mapping[str, Any]], now_us: int) -> list[Setting]:
         """The counts of all gates."""

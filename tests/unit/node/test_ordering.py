@@ -1,10 +1,16 @@
 """The order of requests in both nodes' data paths: rounds, checkpoints, takeovers."""
 
 import os
+from ipaddress import IPv4Address
 
 import pytest
 
+from pycolo.compare.difference import Difference, RequestCheckpoint
+from pycolo.compare.kinds import DifferenceKind
+from pycolo.compare.wait import Wait
+from pycolo.conntrack.key import ConnectionKey
 from pycolo.core import PrimaryOrder
+from pycolo.link.codec import unpack_rounds
 from pycolo.node.ordering import Ordering
 from pycolo.order.tuner import Mode, Tuner
 from support.nodes import wait_for
@@ -165,3 +171,18 @@ def test_a_thread_that_is_gone_is_watched_no_longer():
     assert len(os.listdir("/proc/self/fd")) == before + 4
     ordering.unwatch()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_port_is_ordered_when_its_clients_wait_for_checkpoints():
+    """And not the others, whose answers were only let go by the same checkpoints."""
+    ordering = Ordering(Tuner({}, Mode.AUTO), PrimaryOrder())
+    ordering.begin(0)
+    keys = {port: ConnectionKey(6, IPv4Address("10.0.0.2"), IPv4Address("10.0.0.9"), port, 40_000) for port in (22, 80)}
+    ask = RequestCheckpoint(Difference(DifferenceKind.PAYLOAD, keys[80], 1, 0))
+    waits = [Wait(key, 1, 50_000, 50_000, 0) for key in (*keys.values(), None)]
+    told = b""
+    for now in range(0, 2_000_000, 100_000):
+        told += ordering.differed([ask], now)
+        told += ordering.waited(waits, now + 50_000)
+    assert next((one.port, one.width) for one in unpack_rounds(told, "link")) == (80, 1)
+    assert [port["port"] for port in ordering.ports()] == [80]
