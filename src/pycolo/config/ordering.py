@@ -31,15 +31,16 @@ def _ports() -> Key:
 
 class OrderOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Ports whose requests are given to both guests in the same order, so that similar guests stay similar; see
-    [The order of requests](order.md). Needs `compare.ack_policy = "commit"`.
+    [The order of requests](order.md). Without a table all ports are in the mode `auto`, if `compare.ack_policy` is
+    `commit`: other policies allow no order.
     """
 
     ports: Annotated[list[int], _ports()] = msgspec.field(default_factory=list)
     """TCP ports of the guest's services. Without this key: all that no other table names."""
 
     mode: Annotated[str, keys.choice("follow", "auto", "off")] = "auto"
-    """`follow`: ordered from the start. `auto`: as soon as the guests diverge on a port, as long as that helps. `off`:
-    never.
+    """`follow`: ordered from the start. `auto`: as soon as clients of a port wait for checkpoints more than a tenth of
+    the time, as long as that helps. `off`: never.
     """
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
@@ -62,8 +63,9 @@ def contradictions(tables: Sequence[OrderOptions], ack_policy: str) -> Iterator[
             seen.setdefault(port, number)
 
 
-def tuner(tables: Sequence[OrderOptions]) -> Tuner:
+def tuner(tables: Sequence[OrderOptions], ack_policy: str) -> Tuner:
     """What these tables mean for one data path."""
+    default = Mode.AUTO if ack_policy == "commit" else Mode.OFF
     modes = {port: Mode(table.mode) for table in tables for port in table.ports}
-    others = next((Mode(table.mode) for table in tables if not table.ports), Mode.OFF)
+    others = next((Mode(table.mode) for table in tables if not table.ports), default)
     return Tuner(modes, others)

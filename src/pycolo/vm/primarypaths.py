@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic_ns
 from typing import Any
 
@@ -48,7 +49,7 @@ class PrimaryPaths:
         self._on_stray = on_stray
         self._on_waits = host.note_waits
         self._options = node_options(host.config, Role.PRIMARY)
-        self._order = host.config.order
+        self._new_tuner = partial(tuner, host.config.order, host.config.compare.ack_policy)
         self._has_place = False
         """The guest's frames go through this node: its paths and TAPs stay until `withdraw` has changed that."""
         self.move_ms = 0.0
@@ -85,8 +86,8 @@ class PrimaryPaths:
         await self._slot.attach(self.comparing, link, data)
 
     async def watch_processors(self, machine: Machine) -> None:
-        """Of the guest that is ordered: its requests are seen to wait when these sleep."""
-        if any(table.mode != "off" for table in self._order):
+        """Of a guest that may be ordered: its requests are seen to wait when these sleep."""
+        if not self._new_tuner().is_off:
             cpus = await machine.execute("query-cpus-fast")
             threads = [cpu["thread-id"] for cpu in cpus]
             await ask_paths(self.comparing, lambda path: lambda: path.watch_processors(threads))
@@ -100,7 +101,7 @@ class PrimaryPaths:
 
     def _callbacks(self) -> dict[str, Any]:
         """Of one path."""
-        own = {"on_stray": self._on_stray, "on_waits": self._on_waits, "tuner": tuner(self._order)}
+        own = {"on_stray": self._on_stray, "on_waits": self._on_waits, "tuner": self._new_tuner()}
         return {**self._slot.callbacks(), **own}
 
     async def _handed_over(self) -> list[PathState]:

@@ -34,12 +34,23 @@ def errors_of(text: str) -> list[str]:
     return [str(error).removeprefix("vm.toml: ") for error in caught.value.errors]
 
 
-def test_without_a_table_nothing_is_ordered() -> None:
-    assert tuner(read(FILE).order).is_off
+def test_without_a_table_each_port_may_be_ordered() -> None:
+    found = tuner(read(FILE).order, "commit")
+    assert found.begin(0) == []
+    found.differed(80, 0)
+    assert found.ports[80].mode is Mode.AUTO
+
+
+def test_what_was_acknowledged_at_once_is_never_ordered() -> None:
+    assert tuner(read(FILE).order, "immediate").is_off
+
+
+def test_all_may_be_off() -> None:
+    assert tuner(read(FILE + "[[order]]\nmode = 'off'\n").order, "commit").is_off
 
 
 def test_a_table_without_ports_is_for_all_that_no_other_names() -> None:
-    found = tuner(read(FILE + ORDER).order)
+    found = tuner(read(FILE + ORDER).order, "commit")
     assert not found.is_off
     assert {setting.port for setting in found.begin(0)} == {5432, 6379}
     assert found.ports[5432].mode is Mode.FOLLOW
