@@ -62,6 +62,22 @@ def test_where_it_does_not_help_it_is_given_up():
     assert "no help" in world.tuner.ports[PORT].why
 
 
+@pytest.mark.parametrize("mode", [Mode.FOLLOW, Mode.AUTO])
+@pytest.mark.parametrize("kind", ["counter", "lock", "own"])
+def test_when_the_first_guest_dies_nothing_is_lost_and_nothing_is_done_twice(kind, mode):
+    """Requests that wait for their turn or to be mirrored have not been answered: the clients send them again."""
+    for seed in range(20):
+        world = run(kind, mode, seed, requests=400 + 7 * seed)
+        world.kill_primary()
+        world.run(200)
+        if kind == "counter":
+            assert len(world.seen) == len(set(world.seen))
+            assert max(map(int, world.seen)) - len(world.seen) <= len(world.sent)
+        elif kind == "own":
+            for who, answered in enumerate(world.answers):
+                assert world.sent[who] - 1 <= answered <= world.sent[who]
+
+
 @pytest.mark.parametrize("kind", ["counter", "lock", "noise"])
 def test_each_request_is_given_once_to_the_first_guest_and_at_most_once_to_the_second(kind):
     """What the second did not get is part of the state that it has loaded."""

@@ -117,6 +117,10 @@ class Guest:
     def is_asleep(self) -> bool:
         return not self.awake and not self.leaving and self.free_us + 1000 <= self.world.now
 
+    def got(self, who: int) -> int:
+        """How many requests of a client have reached it."""
+        return self.service.steps.get(who, -1) + 1 + sum(one == who for _, _, one in self.awake)
+
     def load(self, other: "Guest") -> None:
         """Be a copy of the other one."""
         self.service = copy.deepcopy(other.service)
@@ -144,6 +148,8 @@ class World:
         self.is_checkpointing = False
         self.settings: list[tuple[int, Setting]] = []
         self.told: list[list[int]] = [[], []]
+        self.seen: list[bytes] = []
+        self.has_taken_over = False
         if tuner is not None:
             self.p_order.begin()
             self._carry_out(tuner.begin(self.now))
@@ -206,7 +212,30 @@ class World:
 
     # ── frames ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    def kill_primary(self) -> None:
+        """The second guest serves on: it gets all that was mirrored, and the clients send again what it has not got."""
+        self.has_taken_over = True
+        self.p.is_stopped, self.s.is_stopped = True, False
+        self.epoch += 1  # what is under way on the link is lost
+        rest = self.s_order.flush()
+        self.s_order.end()
+        for one in unbatch(bytes(rest)):
+            self.s.ask(self.flows.index(read(one).flow))
+        for who, queue in self.held[1].items():
+            for _, data in queue:
+                self._release(who, data)
+        for who, sent in enumerate(self.sent):
+            got = self.s.got(who)
+            assert sent - 1 <= got <= sent, "nothing that was answered is lost, nothing is done twice"
+            if got < sent:
+                self.s.ask(who)
+        self.s.run()
+
     def _request(self, who: int) -> None:
+        if self.has_taken_over:
+            self.sent[who] += 1
+            self.s.ask(who)
+            return
         octets = batch([frame(Tcp(1 + self.sent[who], "PA", b"?", ack=1, flow=self.flows[who], from_client=True))])
         self.sent[who] += 1
         assert self.p_order.client_frames(octets, 0, len(octets), self.now) == len(octets)
@@ -257,6 +286,9 @@ class World:
         self._compare(who)
 
     def _secondary_says(self, who: int, data: bytes) -> None:
+        if self.has_taken_over:
+            self._release(who, data)
+            return
         self.held[1].setdefault(who, []).append((self.now, data))
         self._answer(self.s_order, who, data)
         self._compare(who)
@@ -267,17 +299,17 @@ class World:
             if ours[0][1] != theirs[0][1]:
                 self._differ()
                 return
-            ours.pop(0)
             theirs.pop(0)
-            self._release(who)
+            self._release(who, ours.pop(0)[1])
 
-    def _release(self, who: int) -> None:
+    def _release(self, who: int, data: bytes) -> None:
+        self.seen.append(data)
         self.served += 1
         self.answers[who] += 1
         self.at(self.now + LINK_US, lambda: self._request(who))
 
     def _differ(self) -> None:
-        if self.is_checkpointing:
+        if self.is_checkpointing or self.has_taken_over:
             return
         self.is_checkpointing = True
         self.differences.append(self.now)
@@ -287,6 +319,8 @@ class World:
         self.at(self.now + CHECKPOINT_US // 2, self._stop)
 
     def _stop(self) -> None:
+        if self.has_taken_over:
+            return
         self.p_order.freeze(self.now, True)
         self.p.is_stopped = self.s.is_stopped = True
         self.p_order.mirror.flush()
@@ -294,6 +328,8 @@ class World:
         self.at(self.now + CHECKPOINT_US // 2, self._commit)
 
     def _commit(self) -> None:
+        if self.has_taken_over:
+            return
         if self.tuner is not None and (waits := [since for queue in self.held[0].values() for since, _ in queue]):
             self._carry_out(self.tuner.waited(PORT, self.now - min(waits), self.now))
         self.s_order.flush()
@@ -303,8 +339,8 @@ class World:
         held, self.held[0] = self.held[0], {}
         self.p.is_stopped = self.s.is_stopped = self.is_checkpointing = False
         for who, queue in held.items():
-            for _ in queue:
-                self._release(who)
+            for _, data in queue:
+                self._release(who, data)
         self.p_order.thaw(self.now)
         self._move()
         self.p.run()
