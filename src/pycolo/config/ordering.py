@@ -39,7 +39,7 @@ class OrderOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """TCP ports of the guest's services. Without this key: all that no other table names."""
 
     mode: Annotated[str, keys.choice("follow", "auto", "off")] = "auto"
-    """`follow`: ordered from the start. `auto`: as soon as clients of a port wait for checkpoints more than a tenth of
+    """`follow`: ordered from the start. `auto`: as soon as clients of a port wait for checkpoints more than a fifth of
     the time, as long as that helps. `off`: never.
     """
 

@@ -33,9 +33,9 @@ WINDOW_US: Final = 10_000_000
 OBSERVED_US: Final = 1_000_000
 """A port diverges for so long before it is ordered: connections that begin together may differ in a burst."""
 
-COST_MIN: Final = 0.1
-"""Of the time in which answers wait for checkpoints. Order costs up to a tenth of a service's rate or more: a date that
-differs once a second costs less than that, and stays so with it."""
+COST_MIN: Final = 0.2
+"""Of the time in which answers wait for checkpoints. Order costs a tenth of a service's rate, on a busy host more; a date
+that differs once a second costs less than this, and as much with it."""
 
 DIFFERENCE_US: Final = 50_000
 """Differences that are nearer to each other are one: a checkpoint answers them all."""
@@ -52,8 +52,8 @@ BLOCKED_PART: Final = 50
 TRIAL_US: Final = 5_000_000
 TRIALS: Final = 2
 HELP_PART: Final = 2
-"""It helps if answers and requests wait for half as long as answers did without order, or for less than `COST_MIN`, in
-one of two trials of five seconds. A request that is never answered holds others up for the limit of its round."""
+"""It helps if answers and requests wait for half as long as answers did without order, or as half of `COST_MIN`, in one
+of two trials of five seconds. A request that is never answered holds others up for the limit of its round."""
 
 REST_US: Final = 60_000_000
 REST_US_MAX: Final = 3_600_000_000
@@ -221,7 +221,7 @@ class PortTuner:
         """A trial is over."""
         cost = self._trial_lost_us / (now_us - self._trial_us)
         self._trial_us, self._trial_lost_us = now_us, 0
-        if cost < max(self._cost_before / HELP_PART, COST_MIN):
+        if cost < max(self._cost_before, COST_MIN) / HELP_PART:
             self._bad_trials = 0
             return False
         self._bad_trials += 1
