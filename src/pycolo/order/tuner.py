@@ -34,8 +34,8 @@ OBSERVED_US: Final = 1_000_000
 """A port diverges for so long before it is ordered: connections that begin together may differ in a burst."""
 
 COST_MIN: Final = 0.2
-"""Of the time in which answers wait for checkpoints. Order costs a tenth of a service's rate, on a busy host more; a date
-that differs once a second costs less than this, and as much with it."""
+"""Of the time in which answers wait for checkpoints. Order costs a tenth of a service's rate, on a busy host more; a
+date that differs once a second costs less than this, and as much with it."""
 
 DIFFERENCE_US: Final = 50_000
 """Differences that are nearer to each other are one: a checkpoint answers them all."""
