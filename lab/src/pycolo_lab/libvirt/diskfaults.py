@@ -23,7 +23,9 @@ WRITES_S: Final = 1.0
 TAKEN_S: Final = 40.0
 ENDED_S: Final = 60.0
 BOOTED_S: Final = 120.0
-MOMENT_S: Final = 0.05
+MOMENT_S: Final = 0.005
+"""QEMU has put the little that a round writes into the image within some milliseconds."""
+
 POLL_S: Final = 0.001
 ENOUGH_LINES: Final = 20
 
@@ -72,8 +74,10 @@ def survivor(pair: Pair, primary: Host, rng: random.Random) -> list[str]:
 
 def _require_refused(pair: Pair, host: Host) -> None:
     """`virsh start` on the secondary's host would begin with an older disk."""
+    one = pair.stage.hosts[host]
+    pair.stage.until("libvirt says that the secondary runs", lambda: one.domains() == {NAME: "shut off"}, ENDED_S)
     try:
-        pair.stage.hosts[host].virsh("start", NAME)
+        one.virsh("start", NAME)
     except LabError as error:
         if LOCKED not in str(error):
             raise
