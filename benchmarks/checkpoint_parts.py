@@ -97,7 +97,7 @@ def table(found: dict[str, Sequence[dict[str, Any]]]) -> str:
         rows.append(
             [name if part in OF_THE_PAUSE else f"{name} *", *(_median(one, part.value) for one in found.values())]
         )
-    for name, key in (("**pause**", "pause_ms"), ("**asked to RESUME**", "request_to_resume_ms")):
+    for name, key in (("**pause**", "pause_ms"), ("requested to RESUME", "request_to_resume_ms")):
         rows.append([name, *(_middle([record[key] for record in one]) for one in found.values())])
     sizes = [_middle([record["copied_bytes"] / (1 << 20) for record in one]) for one in found.values()]
     rows.append(["copied, MiB", *sizes])

@@ -51,9 +51,8 @@ def test_cheap_checkpoints_make_no_client_wait_longer_than_the_minimum_distance_
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_dear_ones_leave_the_guests_three_quarters_of_the_time(seed: int) -> None:
-    busy = {"checkpoint_us": 30_000, "differs": 0.6}
+def test_dear_ones_leave_the_guests_half_of_the_time(seed: int) -> None:
+    busy = {"checkpoint_us": 45_000, "differs": 0.6}
     fixed, follows = World(seed, **busy).run(), World(seed, **busy, **FOLLOWS).run()
     follows.assert_laws()
-    assert fixed.stood_us > 0.5 * fixed.end_us
-    assert follows.stood_us < 0.33 * follows.end_us
+    assert follows.stood_us < 0.6 * follows.end_us < fixed.stood_us

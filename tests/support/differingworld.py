@@ -27,7 +27,7 @@ from pycolo.checkpoint.epoch import Epoch
 from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
 from pycolo.checkpoint.spacing import Spacing
 from pycolo.checkpoint.table import State
-from pycolo.compare.difference import Command, RequestCheckpoint
+from pycolo.compare.difference import Command, ReportDifference, RequestCheckpoint
 from pycolo.core import Comparator
 from pycolo.costs.reasons import reason_of
 from pycolo.frames import batch
@@ -292,13 +292,13 @@ class World:
 
     def want(self, commands: list[Command], epoch: int) -> None:
         for one in commands:
-            if not isinstance(one, RequestCheckpoint):
-                self.tell(self.core.differed, epoch=epoch)
-            else:
+            if isinstance(one, RequestCheckpoint):
                 connection = one.difference.connection
                 assert connection is not None
                 reason = Reason(reason_of(one.difference.kind), str(one.difference), str(connection))
                 self.tell(self.core.requested, reason, epoch=epoch)
+        if any(isinstance(one, ReportDifference) for one in commands):
+            self.tell(self.core.differed, epoch=epoch)
 
     def tell(self, fact: Callable[..., None], *arguments: Any, **named: Any) -> None:
         fact(*arguments, now_us=self.now_us, **named)

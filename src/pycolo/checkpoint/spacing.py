@@ -33,8 +33,9 @@ COSTS_KEPT: Final = 16
 SAMPLES_MIN: Final = 8
 """Fewer checkpoints say little about waiting: they count as so many, of which the others were not followed."""
 
-BUSY_PERCENT: Final = 25
-"""If the pair differs all the time, the guest still runs three quarters of it."""
+BUSY_PERCENT: Final = 50
+"""If the pair differs all the time, the guests still run for half of it. Clients whose every answer differs get more in
+less of it: each checkpoint answers all of them."""
 
 NEVER: Final = float("inf")
 

@@ -123,9 +123,10 @@ def explanation(
         yield "checkpoints"
     for record in checkpoints:
         yield f"  {checkpoint_line(record)}"
-    if checkpoints and checkpoint and checkpoint.get("spacing"):
-        yield str(checkpoint["spacing"]["why"])
-    if checkpoints and checkpoint and checkpoint.get("parts_ms"):
-        yield parts_line(checkpoint["parts_ms"])
+    told = checkpoint or {}
+    if checkpoints and told.get("spacing", {}).get("of"):
+        yield str(told["spacing"]["why"])
+    if checkpoints and told.get("parts_ms"):
+        yield parts_line(told["parts_ms"])
     if finding:
         yield finding

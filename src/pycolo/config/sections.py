@@ -210,8 +210,8 @@ class CheckpointOptions(Section, frozen=True, forbid_unknown_fields=True, kw_onl
     `min_distance_ms`: it never grows. Default: 200 ms, or `min_distance_ms` if that is more.
     """
 
-    busy_percent: Annotated[int, keys.integer(1, 90, "percent")] = 25
-    """Share of the time that these may take, within both distances: if each costs 20 ms, the next comes 60 ms later."""
+    busy_percent: Annotated[int, keys.integer(1, 90, "percent")] = 50
+    """Share of the time that these may take, within both distances: if each costs 60 ms, the next comes 60 ms later."""
 
     max_wait_ms: Annotated[int, keys.milliseconds(0, 1_000)] = 10
     """How long a difference waits at most for others, which the same checkpoint answers. It waits only while that has

@@ -20,7 +20,7 @@ from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.cures import Moment
 from pycolo.vm.backstream import ColoMessage
-from pycolo.vm.checkpointdriver import CheckpointDriver
+from pycolo.vm.checkpointdriver import CheckpointDriver, Follow
 from pycolo.vm.curing import Curing
 
 T = TypeVar("T")
@@ -102,8 +102,11 @@ class PrimaryBarrier:
         self._moments = Moments()
         self._loop = asyncio.get_running_loop()
 
-    def guard(self, word: int) -> None:
-        """Do what must precede `word` at the primary's QEMU. Raises `PycoloError` when `word` must never pass."""
+    def guard(self, word: int) -> Follow | None:
+        """Do what must precede `word` at the primary's QEMU, and return what is to follow it.
+
+        Raises `PycoloError` when `word` must never pass.
+        """
         match word:
             case ColoMessage.READY:
                 # This node must know first that the pair is whole; only then may the other node take over.
@@ -113,10 +116,11 @@ class PrimaryBarrier:
                 ask_all(self._paths, lambda path: lambda: path.start_comparing(epoch, self._until_ns))
             case ColoMessage.REPLY:
                 self._moments = Moments(replied_us=_now_us())
-                ask_all(self._paths, lambda path: path.hold_input)
-                wait_until_read(self._paths, "primary")
-                self._checkpoints.heard_reply()
+                if not all(ask_all(self._paths, _hold_primary)):
+                    wait_until_read(self._paths, "primary")
+                follow = self._checkpoints.heard_reply()
                 self._moments.reply_passed_us = _now_us()
+                return follow
             case ColoMessage.RECEIVED:
                 self._moments.received_us = _now_us()
                 epoch = self._epoch.next
@@ -124,12 +128,28 @@ class PrimaryBarrier:
             case ColoMessage.LOADED:
                 self._moments.loaded_us = _now_us()
                 self._curing.at(Moment.LOADED_HELD)
-                self._checkpoints.commit_loaded(self._commit, self._moments)
+                return self._checkpoints.commit_loaded(self._commit, self._moments)
+        return None
 
     def _commit(self, epoch: int) -> dict[str, int]:
         done = ask_all(self._paths, lambda path: lambda: path.commit(epoch))
         self._moments.committed_us, self._moments.flow = _now_us(), self._flow()
         return {name: sum(counts[name] for counts in done) for name in done[0]}
+
+
+def _hold_primary(path: PrimaryPath) -> Callable[[], bool]:
+    """Both in one question: each takes two changes of thread."""
+
+    def hold() -> bool:
+        path.hold_input()
+        return path.is_input_read()
+
+    return hold
+
+
+def _hold_secondary(path: SecondaryPath) -> Callable[[], tuple[bool, bool]]:
+    """Both in one question."""
+    return lambda: (path.hold_input(), path.is_input_read())
 
 
 def _now_us() -> int:
@@ -161,8 +181,11 @@ class SecondaryBarrier:
     def request(self) -> None:
         """Do what must precede REQUEST at the secondary's QEMU, which stops upon it. Raises as `guard` does."""
         until_s = monotonic() + PATH_ANSWER_S
-        while not all(ask_all(self._paths, lambda path: path.hold_input)):
+        found = ask_all(self._paths, _hold_secondary)
+        while not all(is_held for is_held, _ in found):
             if monotonic() > until_s:
                 raise CheckpointError("requested", "the primary's table of offsets has not come")
             sleep(LOOK_S)
-        wait_until_read(self._paths, "secondary")
+            found = ask_all(self._paths, _hold_secondary)
+        if not all(is_read for _, is_read in found):
+            wait_until_read(self._paths, "secondary")

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic_ns
 from typing import Any, Final, Protocol
 
@@ -24,7 +25,7 @@ from pycolo.checkpoint.pace import PAUSE_TARGET_MS
 from pycolo.checkpoint.parts import Moments
 from pycolo.checkpoint.records import CheckpointRecord, Outcome, Reason, ReasonKind
 from pycolo.checkpoint.spacing import Spacing
-from pycolo.compare.difference import Command, Difference, RequestCheckpoint
+from pycolo.compare.difference import Command, Difference, ReportDifference, RequestCheckpoint
 from pycolo.config.sections import CheckpointOptions
 from pycolo.costs.reasons import reason_of
 from pycolo.errors import CheckpointError, PycoloError, StateError
@@ -37,6 +38,9 @@ FINDING_AGAIN_US: Final = 600_000_000
 """A pause target that is not held is logged so often: every ten minutes."""
 
 log = structlog.get_logger("colo")
+
+Follow = Callable[[], None]
+"""What is to be called when a message has passed."""
 
 
 def _now_us() -> int:
@@ -132,8 +136,8 @@ class CheckpointDriver:
         for command in found:
             if isinstance(command, RequestCheckpoint):
                 self._tell(self._coordinator.requested, _reason(command.difference), epoch=epoch)
-            else:
-                self._tell(self._coordinator.differed, epoch=epoch)
+        if any(isinstance(command, ReportDifference) for command in found):
+            self._tell(self._coordinator.differed, epoch=epoch)
 
     def want_for(self, text: str, epoch: int) -> None:
         """The guests may not have had the same input; `epoch`: the one in which that was found."""
@@ -159,48 +163,54 @@ class CheckpointDriver:
 
     # ── in the relay's thread ─────────────────────────────────────────────────────────────────────────────────
 
-    def heard_reply(self) -> None:
+    def heard_reply(self) -> Follow:
         """REPLY: the secondary has stopped. Raises `CheckpointError` when the primary must not stop for it any more.
 
-        A QEMU that has stopped its guest for an error of a disk aborts when it is to make a checkpoint.
+        Returns what is to be called when REPLY has passed. A QEMU that has stopped its guest for an error of a disk
+        aborts when it is to make a checkpoint.
         """
-        self._tell_from_relay(self._coordinator.secondary_stopped)
+        _, follow = self._tell_from_relay(self._coordinator.secondary_stopped)
         if self._coordinator.refusal is not None:
+            follow()
             raise CheckpointError("requested", "the pair was lost before the primary has stopped")
+        return follow
 
-    def commit_loaded(self, commit: Callable[[int], dict[str, int]], moments: Moments | None = None) -> None:
-        """LOADED has arrived and is held; it may pass when this returns.
+    def commit_loaded(self, commit: Callable[[int], dict[str, int]], moments: Moments | None = None) -> Follow:
+        """LOADED has arrived and is held; it may pass when this returns. Returns what is to be called then.
 
         `commit(epoch)` makes the data path begin `epoch` and returns its counts; it may add to `moments`. Raises
         `CheckpointError` when LOADED must not pass: the coordinator has not commanded `Commit`, or it has failed.
         """
-        command = self._tell_from_relay(self._coordinator.loaded)
+        command, follow = self._tell_from_relay(self._coordinator.loaded)
         if command is None:
+            follow()
             raise CheckpointError("loaded", "LOADED belongs to no checkpoint: the two QEMUs are out of step")
         try:
             done = commit(command.epoch)
         except (PycoloError, TimeoutError) as error:
             why = f"the data path has not committed: {str(error) or 'no answer'}"
-            self._tell_from_relay(self._coordinator.colo_ended, why)
+            self._tell_from_relay(self._coordinator.colo_ended, why)[1]()
             raise CheckpointError("loaded", why) from error
         counts = done["released_frames"], done["released_bytes"], done["discarded_frames"]
         if moments is not None:
             moments.clock_us = _unix_minus_monotonic_us()
-        self._tell_from_relay(self._coordinator.committed, *counts, moments=moments)
+        _, follow = self._tell_from_relay(self._coordinator.committed, *counts, moments=moments)
         if self._epoch.number != command.epoch:
+            follow()
             raise CheckpointError("loaded", "the pair was lost during the commit")
+        return follow
 
-    def _tell_from_relay(self, fact: Callable[..., None], *arguments: Any, **named: Any) -> Commit | None:
-        """Tell the coordinator. Returns `Commit` for the caller; other commands are carried out in asyncio's thread.
+    def _tell_from_relay(
+        self, fact: Callable[..., None], *arguments: Any, **named: Any
+    ) -> tuple[Commit | None, Follow]:
+        """Tell the coordinator. Returns `Commit` for the caller, and what lets asyncio's thread carry out the rest.
 
-        The caller carries out `Commit` at once. Waking the event loop first would make the data path wait for the
-        interpreter.
+        The caller carries out `Commit` at once, and calls the other when the message has passed: an event loop that is
+        woken takes the interpreter, for which the data path and this thread would have to wait.
         """
         given = self._ask_coordinator(fact, *arguments, **named)
-        if len(given) == 1 and isinstance(given[0], Commit):
-            return given[0]
-        self._host.call(self._obey, [one for one in given if not isinstance(one, Commit)])
-        return next((one for one in given if isinstance(one, Commit)), None)
+        commit = next((one for one in given if isinstance(one, Commit)), None)
+        return commit, partial(self._host.call, self._obey, [one for one in given if one is not commit])
 
     # ── the operator ──────────────────────────────────────────────────────────────────────────────────────────
 

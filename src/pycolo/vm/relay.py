@@ -52,8 +52,9 @@ _RUNS: Final = (ColoMessage.READY, ColoMessage.LOADED)
 class Relay(threading.Thread):
     """Moves one migration stream between `guest`, the unix socket of this host's QEMU, and the other node.
 
-    `on_message(word)` and `on_ended(text)` are called in this thread. When `on_message` raises a `PycoloError`, the
-    relay drops the message and closes the stream. `on_ended` is called once, when either side has ended. After that
+    `on_message(word)` and `on_ended(text)` are called in this thread, and what the former returns, when the message has
+    passed. When `on_message` raises a `PycoloError`, the relay drops the message and closes the stream. `on_ended` is
+    called once, when either side has ended. After that
     the secondary's relay still reads from its QEMU until `close`: a late LOADED decides which state the guest runs.
     """
 
@@ -63,7 +64,7 @@ class Relay(threading.Thread):
         link: RawLink,
         *,
         is_primary: bool,
-        on_message: Callable[[int], None],
+        on_message: Callable[[int], Callable[[], None] | None],
         on_ended: Callable[[str], None],
         on_request: Callable[[], None] | None = None,
         ask: Callable[[], Future[None]] | None = None,
@@ -238,10 +239,20 @@ class Relay(threading.Thread):
 
     def _take_messages(self) -> None:
         """Call `on_message` for each whole message, then let it pass; an incomplete one waits for its rest."""
+        follows: list[Callable[[], None]] = []
+        try:
+            self._pass_messages(follows)
+        finally:
+            for follow in follows:
+                follow()
+
+    def _pass_messages(self, follows: list[Callable[[], None]]) -> None:
         whole = b""
         for message in self._messages.feed(self._backward.take()):
             if message.word is not None:
-                self._on_message(message.word)
+                follow = self._on_message(message.word)
+                if follow is not None:
+                    follows.append(follow)
                 if message.word == ColoMessage.REPLY:
                     self._forward.begin()
                     self._disks_ns = 0
@@ -250,6 +261,7 @@ class Relay(threading.Thread):
             whole += message.octets
         if not self._has_reported:
             self._backward.put(whole)
+            self._backward.write()
 
     def _ended(self, text: str) -> None:
         if not self._has_reported:

@@ -77,7 +77,7 @@ def test_what_is_left_out_has_its_default():
     assert (found.checkpoint.min_distance_ms, found.checkpoint.max_interval_ms) == (20, 10_000)
     assert (found.checkpoint.distances_ms, found.checkpoint.busy_percent, found.checkpoint.max_wait_ms) == (
         (20, 200),
-        25,
+        50,
         10,
     )
     assert (found.compare.compare_timeout_ms, found.compare.ack_policy, found.compare.enabled) == (500, "commit", True)

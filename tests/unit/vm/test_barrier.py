@@ -152,8 +152,10 @@ class Primary:
     async def hears(self, *words: int) -> None:
         """In another thread, as the relay's: each passes, or this raises."""
         for word in words:
-            await asyncio.to_thread(self.barrier.guard, word)
+            follow = await asyncio.to_thread(self.barrier.guard, word)
             self.path.did.append(("passed", int(word)))
+            if follow is not None:
+                follow()
         await asyncio.sleep(0)
 
     async def protected(self) -> None:

@@ -95,7 +95,7 @@ class Stage:
                 await asyncio.sleep(0.001)
 
     def begin(self) -> None:
-        self.driver.heard_reply()
+        self.driver.heard_reply()()
         self.driver.heard_stop(STOPPED_US)
 
     def _commit(self, epoch: int) -> dict[str, int]:
@@ -107,7 +107,8 @@ class Stage:
 
     async def commit(self) -> None:
         """LOADED, in the relay's thread."""
-        await asyncio.to_thread(self.driver.commit_loaded, self._commit)
+        follow = await asyncio.to_thread(self.driver.commit_loaded, self._commit)
+        follow()
         await asyncio.sleep(0)
 
     def resume(self) -> None:
@@ -240,6 +241,28 @@ def test_a_difference_of_an_epoch_that_is_over_wants_nothing() -> None:
             here.driver.want([ReportDifference(Difference(DifferenceKind.DATAGRAM, None, 0, 0))], 8)
             assert here.status["phase"] == "idle"
             assert here.asked == 1
+
+    play(scene)
+
+
+def test_another_difference_is_told_while_one_waits() -> None:
+    """Whether a wait for more would pay is judged by all differences, also those that ask for nothing any more."""
+    another: list[Command] = [ReportDifference(Difference(DifferenceKind.DATAGRAM, None, 0, 0))]
+
+    async def scene() -> None:
+        async with stage(min_distance_ms=60_000) as here:
+            await here.armed()
+            here.driver.want(differing(DifferenceKind.DATAGRAM), 8)
+            assert here.status["phase"] == "requested"
+            first_us = here.driver._coordinator.spacing._differed_us
+            await asyncio.sleep(0.002)
+            here.driver.want(another, 7)
+            assert here.driver._coordinator.spacing._differed_us == first_us, "of an epoch that is over"
+            here.driver.want(another, 8)
+            told_us = here.driver._coordinator.spacing._differed_us
+            assert first_us is not None
+            assert told_us is not None
+            assert told_us > first_us
 
     play(scene)
 

@@ -5,7 +5,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from queue import Queue
 
@@ -40,6 +40,7 @@ class Stage:
         self.secondary, at_secondary = socket.socketpair()
         link_a, link_b = socket.socketpair()
         self.seen: Queue[tuple[str, int]] = Queue()
+        self.followed: Queue[tuple[str, int]] = Queue()
         self.ended: Queue[tuple[str, str]] = Queue()
         self.refuses = False
         self.answers_at_once = True
@@ -53,12 +54,13 @@ class Stage:
         self.b = self._relay(at_secondary, link_b, "secondary")
 
     def _relay(self, guest: socket.socket, link: socket.socket, name: str) -> Relay:
-        def on_message(word: int) -> None:
+        def on_message(word: int) -> Callable[[], None]:
             if name == "primary":
                 assert self.gate.wait(DEADLINE_S)
                 if self.refuses:
                     raise CheckpointError("loaded", "no")
             self.seen.put((name, word))
+            return lambda: self.followed.put((name, word))
 
         def on_request() -> None:
             assert self.request_gate.wait(DEADLINE_S)
@@ -156,6 +158,19 @@ def test_garbage_in_the_reverse_direction_closes_the_stream_and_names_it(stage: 
 
 
 @pytest.mark.rule("E1")
+def test_what_follows_a_message_is_called_when_it_has_passed(stage: Stage) -> None:
+    """So nothing that takes the interpreter holds a message up."""
+    stage.secondary.sendall(READY)
+    assert receive(stage.primary, 4) == READY
+    for _ in range(2):
+        stage.followed.get(timeout=DEADLINE_S)
+    stage.refuses = True
+    stage.secondary.sendall(REPLY)
+    assert stage.followed.get(timeout=DEADLINE_S) == ("secondary", ColoMessage.REPLY)
+    assert receive(stage.primary, 1) == b""
+    assert stage.followed.empty(), "it has not passed"
+
+
 def test_a_message_waits_for_its_barrier(stage: Stage) -> None:
     stage.gate.clear()
     stage.secondary.sendall(READY)
