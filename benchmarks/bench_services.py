@@ -6,7 +6,8 @@ The Debian guest of the QEMU laboratory (`colo lab qemu --guest debian`) and rea
 redis-benchmark, pgbench, ssh, scp. In each round one guest goes through all columns: unprotected; unprotected while a
 second guest does the same work for a client of its own, which is the fair 100 % where both guests of a pair share one
 machine; protected; and protected in the way of each file in columns/. Each --column adds one more: a TOML file whose
-keys are added to both nodes' files.
+keys are added to both nodes' files. The last one, recommended, is no run of its own: for each load it shows again
+the column that docs/services.md recommends for it.
 
 A cell: requests per second (% of unprotected / % of two guests), p50/p99, and cp: checkpoints per 1,000 requests,
 without the periodic ones. Percentages are medians of each round's own, since a machine's other work changes. Needs
@@ -24,8 +25,20 @@ from signal import SIGKILL
 from typing import NamedTuple
 
 import msgspec
+from otherwork import OtherWork
 from serviceloads import LOADS, QUICK, STALL_S, Load, Measure
-from servicetable import BESIDE, Cell, Column, Results, checkpoints_of, column_of, columns, markdown, rows_of
+from servicetable import (
+    BESIDE,
+    Cell,
+    Column,
+    Results,
+    checkpoints_of,
+    column_of,
+    columns,
+    markdown,
+    recommended_rows,
+    rows_of,
+)
 
 from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import Interruption
@@ -136,9 +149,9 @@ class Bench:
         cell = Cell(load=load.name, column=column.name, unit=load.unit)
         try:
             size = self._size(load)
-            before = self._checkpoints()
+            before, others = self._checkpoints(), OtherWork()
             found = self._run(load, size, is_beside=column.is_beside)
-            cell.checkpoints = self._checkpoints() - before
+            cell.checkpoints, cell.others = self._checkpoints() - before, others.share()
         except (LabError, ValueError, KeyError, OSError) as error:
             cell.error = str(error) or repr(error)
             return cell
@@ -192,6 +205,7 @@ class Bench:
     # ── the report ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _report(self, rounds: Sequence[Sequence[Cell]], machine: Machine, loads: Sequence[float]) -> None:
+        rows = rows_of(rounds)
         results = Results(
             qemu=machine.qemu.version,
             accelerator=machine.accelerator,
@@ -199,13 +213,15 @@ class Bench:
             rounds=self._given.rounds,
             load_average=[round(one, 1) for one in loads],
             columns={column.name: column.toml for column in self._given.columns},
-            rows=rows_of(rounds),
+            rows=[*rows, *recommended_rows(rows, {load.name: load.recommended for load in self._given.loads})],
         )
         print(markdown(results.rows))
         averages = ", ".join(f"{one:.1f}" for one in results.load_average)
+        most = max(results.rows, key=lambda row: row.others or 0)
         print(
             f"\nQEMU {results.qemu} ({results.accelerator}), {results.rounds} rounds of {results.seconds:g} s for each "
-            f"load; the machine's load average: {averages}."
+            f"load; the machine's load average: {averages}. Other programs had at most {most.others or 0:.0%} of the "
+            f"processors ({most.column}, {most.load}): above a tenth, take no rate for true."
         )
         if self._given.json:
             self._given.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")

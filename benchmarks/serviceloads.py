@@ -46,6 +46,8 @@ class Load(NamedTuple):
     trial: int = 0
     """Its size in a short run that gives its rate; 0: its duration is given."""
     unit: str = "requests"
+    recommended: str = "protected"
+    """The column with what docs/services.md recommends for it."""
 
 
 def web(name: str, url: str, *, kept: bool, connections: int = 4) -> Load:
@@ -55,7 +57,9 @@ def web(name: str, url: str, *, kept: bool, connections: int = 4) -> Load:
         times = ["-t", str(round(seconds)), "-n", "1000000", "-e", str(directory / "times.csv")]
         return ["ab", "-q", *(["-k"] if kept else []), "-c", str(connections), *times, url]
 
-    return Load(name, ("ab",), command, parse_web)
+    # In what TLS carries there is no pattern.
+    recommended = "masks" if url.startswith("http:") else "protected"
+    return Load(name, ("ab",), command, parse_web, recommended=recommended)
 
 
 def parse_web(output: str, directory: Path, _took_s: float) -> Measure:
@@ -84,7 +88,10 @@ def redis(what: str, connections: int) -> Load:
         return ["redis-benchmark", *options, *words[what]]
 
     trial = REDIS_TRIAL * connections
-    return Load(f"redis {what}, {connections}", ("redis-benchmark",), command, parse_redis, trial)
+    # Of the others the answer is the same in whatever order they come.
+    recommended = "follow" if what in ("INCR", "LPUSH") else "protected"
+    name = f"redis {what}, {connections}"
+    return Load(name, ("redis-benchmark",), command, parse_redis, trial, recommended=recommended)
 
 
 def parse_redis(output: str, _directory: Path, took_s: float) -> Measure:
@@ -103,7 +110,8 @@ def tpcb(clients: int, name: str = "TPC-B", script: str = "tpcb-like") -> Load:
         options = ["--client", str(clients), "--time", str(round(seconds)), "--no-vacuum", "--builtin", script]
         return ["pgbench", "--host", GUEST, "--username", "postgres", *options, *logs, "bench"]
 
-    return Load(f"{name}, {clients}", ("pgbench",), command, parse_tpcb)
+    recommended = "protected" if script == "select-only" else "follow"
+    return Load(f"{name}, {clients}", ("pgbench",), command, parse_tpcb, recommended=recommended)
 
 
 def parse_tpcb(output: str, directory: Path, _took_s: float) -> Measure:

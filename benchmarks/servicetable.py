@@ -2,7 +2,7 @@
 
 import statistics
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +32,9 @@ class Column(NamedTuple):
 ALONE = Column("unprotected", is_protected=False)
 BESIDE = Column("two guests", is_protected=False, is_beside=True)
 PROTECTED = Column("protected")
+RECOMMENDED = "recommended"
+"""No run of its own: for each load the column that its documentation recommends."""
+
 FOLDER = Path(__file__).with_name("columns")
 
 
@@ -66,6 +69,8 @@ class Cell(msgspec.Struct, kw_only=True):
     p99_ms: float | None = None
     checkpoints: int = 0
     """Without those that no traffic has asked for."""
+    others: float = 0
+    """The share of the machine's processors that other programs had meanwhile."""
     error: str | None = None
 
 
@@ -83,6 +88,8 @@ class Row(msgspec.Struct, kw_only=True):
     p99_ms: float | None
     checkpoints_per_1000: float | None
     """Requests; None for a load that has none."""
+    others: float | None = None
+    """The largest share of any round."""
     rounds: int
     errors: list[str]
 
@@ -116,6 +123,13 @@ def rows_of(rounds: Sequence[Sequence[Cell]]) -> list[Row]:
     return [_row(same, rounds) for same in found if same]
 
 
+def recommended_rows(rows: Sequence[Row], column_of_load: Mapping[str, str]) -> list[Row]:
+    """For each load that of the column that is recommended for it, if that was in the run."""
+    return [
+        msgspec.structs.replace(row, column=RECOMMENDED) for row in rows if row.column == column_of_load.get(row.load)
+    ]
+
+
 def _row(cells: Sequence[Cell], rounds: Sequence[Sequence[Cell]]) -> Row:
     first = cells[0]
     done = [cell for cell in cells if cell.error is None]
@@ -131,6 +145,7 @@ def _row(cells: Sequence[Cell], rounds: Sequence[Sequence[Cell]]) -> Row:
         p50_ms=middle([cell.p50_ms for cell in done if cell.p50_ms is not None]),
         p99_ms=middle([cell.p99_ms for cell in done if cell.p99_ms is not None]),
         checkpoints_per_1000=middle(per_1000),
+        others=round(max(cell.others for cell in cells), 3),
         rounds=len(done),
         errors=[cell.error for cell in cells if cell.error is not None],
     )

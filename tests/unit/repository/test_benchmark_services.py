@@ -130,3 +130,27 @@ def test_a_load_that_failed_in_every_round_says_why():
 
     text = markdown(rows_of([[Cell(load="GET", column="protected", error="refused")]]))
     assert text.splitlines()[-1] == "| GET | failed: refused |"
+
+
+def test_what_is_recommended_is_shown_again():
+    from serviceloads import LOADS
+    from servicetable import Cell, columns, recommended_rows, rows_of
+
+    names = {column.name for column in columns()}
+    assert {load.recommended for load in LOADS} <= names
+    cells = [Cell(load="INCR", column=name, requests=10, per_second=2.0) for name in ("protected", "follow")]
+    rows = rows_of([cells])
+    (again,) = recommended_rows(rows, {"INCR": "follow", "SET": "protected"})
+    assert (again.load, again.column, again.per_second) == ("INCR", "recommended", 2.0)
+    assert recommended_rows(rows, {"INCR": "masks"}) == []
+
+
+def test_the_work_of_others_is_what_no_process_of_the_run_has_done(tmp_path):
+    from otherwork import busy_s, own_s
+
+    (tmp_path / "stat").write_text("cpu  100 0 50 9999 7 1 2 47 0 0\ncpu0 1 2 3\n")
+    for number, name in ((1, "init"), (22, "a (b) c")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "stat").write_text(f"{number} ({name}) S 0 1 1 0 -1 4 10 0 0 0 30 10 5 5 20 0 1")
+    tick = busy_s(tmp_path) / 200
+    assert own_s(tmp_path) == pytest.approx(100 * tick)

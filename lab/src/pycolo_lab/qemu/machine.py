@@ -231,6 +231,15 @@ def mount_small(machine: Machine, folder: Path) -> None:
         bind_mount(folder, machine.qemu.root / folder.relative_to("/"))
 
 
+def mount_from(machine: Machine, folder: Path, source: Path) -> None:
+    """Another folder's files at this path, also where a QEMU in a root of its own looks."""
+    folder.mkdir()
+    source.mkdir(parents=True, exist_ok=True)
+    bind_mount(source, folder)
+    if machine.qemu.root is not None:
+        bind_mount(source, machine.qemu.root / folder.relative_to("/"))
+
+
 def probed_accelerator(wanted: str, qemu: Qemu, image: Image, directory: Path, interruption: Interruption) -> str:
     """As `choose_accelerator`, in a network of its own below `directory`."""
     network = Network(directory / "netns-probe", interruption.look)

@@ -60,6 +60,8 @@ class NodeSetting(msgspec.Struct, frozen=True, kw_only=True):
     """Whether each node serves metrics, with its page, on its own host."""
     has_small_disks: bool = False
     """Whether each host's images and overlays are on file systems that can be filled."""
+    overlays_in: Path | None = None
+    """Folder in which each host's overlays are, instead of in memory."""
     automatic: bool = False
     """Whether the nodes protect the guest again by themselves; with pacemaker they always do."""
     more: dict[str, Any] = {}

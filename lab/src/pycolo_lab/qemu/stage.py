@@ -19,6 +19,7 @@ from pycolo_lab.qemu.machine import (
     Machine,
     furnish_root,
     is_ready,
+    mount_from,
     mount_small,
     qmp_options,
 )
@@ -112,6 +113,9 @@ class Stage:
             for files in self.files.values():
                 mount_small(self._machine, files.images)
                 mount_small(self._machine, files.overlays)
+        for host, files in self.files.items():
+            if setting.overlays_in is not None:
+                mount_from(self._machine, files.overlays, setting.overlays_in / host.name)
         self._make_disk()
         self.start_guest(Host.A)
 
