@@ -12,7 +12,7 @@ from typing import Final, Literal
 from pycolo.qmp.cures import Role, has_pam, loses_whole_pages
 from pycolo.qmp.devices import ACCEPTED, why_refused
 from pycolo.qmp.probe import Disk, Facts
-from pycolo.qmp.versions import DEADLOCKS_UNDER_TCG, TESTED, is_broken, shown, why_unknown
+from pycolo.qmp.versions import STALE_CODE_UNDER_TCG, TESTED, Release, is_broken, shown, why_unknown
 
 VCPUS_TRIED: Final = 4
 """Under software emulation."""
@@ -228,25 +228,23 @@ def _is_replicated(disk: Disk) -> bool:
     return disk.driver in _REPLICATED_DRIVERS
 
 
-_DEADLOCK: Final = (
-    "software emulation deadlocks at a checkpoint (seen with 7.2 and 10.0) unless QEMU preloads the library whose "
-    "source `colo qemu-args --preload` names"
-)
+def _without_preload(release: Release) -> str:
+    fault = "deadlocks at a checkpoint (seen with 7.2 and 10.0)"
+    if release in STALE_CODE_UNDER_TCG:
+        fault = "lets the secondary run code that a checkpoint has replaced (seen with 11.1: its programs end)"
+    return f"software emulation {fault} unless QEMU preloads the library whose source `colo qemu-args --preload` names"
 
 
 def _emulation(facts: Facts) -> Iterator[Finding]:
     if not facts.is_tcg:
         return
     release = facts.version[:2]
-    if facts.has_preload or (release in TESTED and release not in DEADLOCKS_UNDER_TCG):
-        pass
-    elif facts.has_preload is None:
-        yield _warn(
-            "tcg", f"{_DEADLOCK}, and this node cannot read whether it does: make sure, or use KVM (-accel kvm)"
-        )
-    else:
-        find = _fatal if release in DEADLOCKS_UNDER_TCG else _warn
-        yield find("tcg", f"{_DEADLOCK}, and this one does not: compile and preload it, or use KVM (-accel kvm)")
+    why = _without_preload(release)
+    if facts.has_preload is None:
+        yield _warn("tcg", f"{why}, and this node cannot read whether it does: make sure, or use KVM (-accel kvm)")
+    elif not facts.has_preload:
+        find = _fatal if release in TESTED else _warn
+        yield find("tcg", f"{why}, and this one does not: compile and preload it, or use KVM (-accel kvm)")
     if loses_whole_pages(facts):
         more = f"-m {(facts.ram_bytes >> 10) + 8}K"
         if has_pam(facts):

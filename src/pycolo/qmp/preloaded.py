@@ -1,6 +1,7 @@
 """Whether a QEMU has preloaded the library that software emulation needs (`pycolo.vm.preload`).
 
-Users choose the library's name. It is recognised by the function that it replaces and the one that it calls instead.
+Users choose the library's name. It is recognised by the function that it replaces and those that it calls. One that was
+compiled before it dropped translations of code is not it.
 """
 
 import re
@@ -9,7 +10,7 @@ from typing import Final
 
 PROC: Final = Path("/proc")
 
-FUNCTIONS: Final = (b"\0pthread_cond_wait\0", b"\0pthread_cond_clockwait\0")
+FUNCTIONS: Final = (b"\0pthread_cond_wait\0", b"\0pthread_cond_clockwait\0", b"\0tb_flush__exclusive_or_serial\0")
 """Names in the library's symbol table."""
 
 LIBRARY_BYTES_MAX: Final = 1 << 20

@@ -18,6 +18,12 @@ QEMU's commit 4881411136 (in 10.0.0) broke it and "migration: Fix transition to 
 DEADLOCKS_UNDER_TCG: Final[frozenset[Release]] = frozenset({(7, 2), (10, 0)})
 """Seen: without the preloaded library a checkpoint under software emulation does not end. 11.1.3 made 50 of 50."""
 
+STALE_CODE_UNDER_TCG: Final[frozenset[Release]] = frozenset({(11, 1)})
+"""Releases that drop what they have translated of the guest's code in the run state `restore-vm` only (11.1.3, by its
+machine code), and not when a secondary loads a checkpoint. Seen: PostgreSQL's processes end there with segmentation
+faults, in three runs of three; with the preloaded library in none of two.
+"""
+
 RETURN_PATH_SINCE: Final[Release] = (11, 0)
 """From here on x-colo requires the capability return-path (seen on 11.1.3); with it 7.2 and 10.0 leave COLO at once."""
 

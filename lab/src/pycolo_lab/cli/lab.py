@@ -117,7 +117,11 @@ def qemu(
 @click.option("--checkpoints", type=click.IntRange(0, 10_000), default=5, show_default=True, help="Of each pair.")
 @click.option("--pages", type=click.IntRange(64), help="Compare a sample of this many pages [default: all].")
 @click.option("--without-cures", is_flag=True, help="Leave QEMU as it is: some shapes fail then.")
-@click.option("--without-preload", is_flag=True, help="The library too: 7.2 and 10.0 hang at a checkpoint then.")
+@click.option(
+    "--without-preload",
+    is_flag=True,
+    help="The library too: 7.2 and 10.0 hang at a checkpoint then, 11.1 runs replaced code.",
+)
 @click.pass_context
 def shape(
     ctx: click.Context,
