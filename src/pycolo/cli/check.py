@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
-from pycolo.cli.target import say
+from pycolo.cli.target import file_of, say
 from pycolo.errors import ConfigError, PycoloError
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _IDLE: Final = frozenset({"waiting", "linked"})
 def check(path: Path, *, as_json: bool) -> None:
     """Look at FILE, a node's file, at this host and its guest and, if the node runs, at the other host.
 
+    FILE may be NAME, of /etc/colo/NAME.toml, too.
+
     Run it as the node's user, on both hosts. It runs the dry runs that the file names and, unless this host's guest
     serves or may come to, `network.retire`. Exit code 1: something is refused, or FILE has errors.
     """
@@ -46,6 +48,7 @@ def check(path: Path, *, as_json: bool) -> None:
     from pycolo.check.table import worst  # noqa: PLC0415
     from pycolo.config import load  # noqa: PLC0415
 
+    path = file_of(path)
     config = load(path)
     items = asyncio.run(all_items(config))
     level = worst(items)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pycolo.cli.target import say
+from pycolo.cli.target import file_of, say
 from pycolo.errors import ConfigError, PycoloError
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ def network() -> None:
 def restore(path: Path | None, *, state: Path | None) -> None:
     """Put guests' taps back into their bridges when the node that moved them is dead and does not come back.
 
-    Name the node by FILE, its TOML file, or by its state directory. A node that runs is refused: stop it, or use
-    `colo unprotect`. Make sure that the other host does not serve this guest: its address would be on the network
-    twice. Run it in the node's network namespace. It may be repeated. libvirt is told where a domain's tap is, if FILE
-    names the domain. Exit code 1: something could not be put back, or libvirt was not told.
+    Name the node by FILE, its TOML file or the NAME of /etc/colo/NAME.toml, or by its state directory. A node that runs
+    is refused: stop it, or use `colo unprotect`. Make sure that the other host does not serve this guest: its address
+    would be on the network twice. Run it in the node's network namespace. It may be repeated. libvirt is told where a
+    domain's tap is, if FILE names the domain. Exit code 1: something could not be put back, or libvirt was not told.
     """
     if (path is None) == (state is None):
         raise click.UsageError("Name the node: either FILE or --state DIR.")
@@ -37,7 +37,7 @@ def restore(path: Path | None, *, state: Path | None) -> None:
     if path is not None:
         from pycolo.config import load  # noqa: PLC0415
 
-        config = load(path)
+        config = load(file_of(path))
         state, tell = config.state, _teller(config)
     assert state is not None
     errors = put_back(state, lambda line: say([line]), tell)

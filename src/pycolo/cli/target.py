@@ -36,6 +36,12 @@ def for_a_node(function: Callable[..., None]) -> Callable[..., None]:
     return click.argument("name", required=False)(command)
 
 
+def file_of(word: Path) -> Path:
+    """A node's file by its path, or by the NAME of /etc/colo/NAME.toml, as the other commands name a node."""
+    named = FILES / f"{word}.toml"
+    return named if len(word.parts) == 1 and not word.exists() and named.exists() else word
+
+
 def say(lines: Iterable[str]) -> None:
     """Print each line, see `printable`."""
     for line in lines:

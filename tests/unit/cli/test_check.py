@@ -9,6 +9,7 @@ import pytest
 
 from pycolo.check import Item, Level, Moment, host
 from pycolo.check.places import RECORD_NAME
+from pycolo.cli import target
 from pycolo.cli.check import Seen, check_lines, columns, look_at_node, node_items
 from pycolo.config import parse
 from pycolo.link.hello import Role
@@ -54,6 +55,17 @@ def test_warnings_alone_are_no_failure(colo, file):
     code, out, error = colo("check", file())
     assert (code, error) == (0, "")
     assert out.splitlines()[-1].endswith(" warnings, 0 refused")
+
+
+def test_a_node_is_named_as_for_the_other_commands(colo, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(target, "FILES", tmp_path)
+    file().rename(tmp_path / "vm7.toml")
+    code, out, _ = colo("check", "vm7")
+    assert code == 0
+    assert out.splitlines()[-1].endswith(" warnings, 0 refused")
+    code, _, error = colo("check", "vm8")
+    assert code == 1
+    assert error.startswith("colo: vm8: "), "a path, as ever"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
