@@ -123,6 +123,8 @@ def test_command_lines_parse(page: str, words: list[str]):
         parse_line(words[2:])
         return
     context = parse(without_files(words[1:]))
+    if words[1] == "lab":  # its --guest is a machine's name
+        return
     for name in PORT_OPTIONS & context.params.keys():
         if context.params[name] is not None:
             parse_port(context.params[name], f"--{name}")
