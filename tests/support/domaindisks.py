@@ -1,6 +1,20 @@
-"""Disks of a domain's definition, and what QEMU says of them."""
+"""The smallest file of a node whose guest is a domain, disks of a domain's definition, and what QEMU says of them."""
 
 from pycolo.qmp.guestdisks import GuestDisk
+
+FILE = """
+pair = "vm1"
+role = "primary"
+state = "{place}/state"
+[link]
+listen = "10.0.0.1:9000"
+peer = "10.0.0.2:9000"
+insecure = true
+[guest]
+domain = "vm1"
+[control]
+socket = "{place}/control"
+"""
 
 VDA = """<disk type='file' device='disk'>
   <driver name='qemu' type='qcow2' discard='unmap' iothread='1'/>

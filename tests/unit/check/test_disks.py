@@ -13,7 +13,7 @@ from pycolo.check.table import Level
 from pycolo.config import PairConfig, parse
 from pycolo.qmp.diskwords import command_disks
 from support.configs import changed, checkable
-from support.domaindisks import READ_ONLY, VDA, domain
+from support.domaindisks import FILE, READ_ONLY, VDA, domain
 
 
 def config_of(place: Path, image: Path, table: str = "[disks]\n", *, drive: str | None = None) -> PairConfig:
@@ -75,20 +75,7 @@ def test_a_guest_without_disks_needs_none(tmp_path: Path) -> None:
 
 
 def domain_items(place: Path, xml: str | None, table: str | None) -> list[tuple[Level, str]]:
-    text = f"""
-pair = "vm1"
-role = "primary"
-state = "{place}"
-[link]
-listen = "10.0.0.1:9000"
-peer = "10.0.0.2:9000"
-insecure = true
-[guest]
-domain = "vm1"
-[control]
-socket = "/c"
-{"" if table is None else f"[disks]{chr(10)}{table}"}
-"""
+    text = FILE.format(place=place) + ("" if table is None else f"[disks]\n{table}")
     config = parse(text.encode(), "vm1.toml")
     assert disk_items(config) == []
     return [(item.level, item.text) for item in domain_disk_items(config, xml)]

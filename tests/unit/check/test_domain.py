@@ -12,22 +12,9 @@ from pycolo.config import parse
 from pycolo.domain.connection import Connection
 from pycolo.domain.host import Domain
 from pycolo.link.hello import Role
-from support.domaindisks import CDROM
+from support.domaindisks import CDROM, FILE
 from support.standinlibvirt import UUID, XML, StandInDaemon, StandInNetwork
 
-FILE = b"""
-pair = "vm1"
-role = "primary"
-state = "/s"
-[link]
-listen = "10.0.0.1:9000"
-peer = "10.0.0.2:9000"
-insecure = true
-[guest]
-domain = "vm1"
-[control]
-socket = "/c"
-"""
 PRIMARY, SECONDARY = Moment(Role.PRIMARY), Moment(Role.SECONDARY)
 HERE = XML.format(uuid=UUID).replace("br0", "lo").replace("br1", "lo").replace("/usr/bin/qemu-system-x86_64", "/bin/sh")
 
@@ -97,11 +84,11 @@ def test_libvirt_is_asked_once_and_let_go(monkeypatch):
 
     async def said(level):
         """Of networks."""
-        looked_now.append(await look_at_domain(parse(FILE, "vm1.toml"), PRIMARY))
+        looked_now.append(await look_at_domain(parse(FILE.format(place="/s").encode(), "vm1.toml"), PRIMARY))
         return [item.text for item in looked_now[-1].items if item.level is level and item.name.startswith("network")]
 
     async def scene():
-        looked = await look_at_domain(parse(FILE, "vm1.toml"), PRIMARY)
+        looked = await look_at_domain(parse(FILE.format(place="/s").encode(), "vm1.toml"), PRIMARY)
         assert looked.items[0].text == "libvirt 9.0.0, QEMU 7.2.22"
         assert looked.bridges == {"hostnet0": "br0", "hostnet1": "br1"}
         assert daemon.connections == []
@@ -119,7 +106,7 @@ def test_libvirt_is_asked_once_and_let_go(monkeypatch):
         daemon.networks["lan"].is_on = False
         assert "virsh net-start lan" in (await said(Level.REFUSED))[0]
         daemon.die()
-        looked = await look_at_domain(parse(FILE, "vm1.toml"), PRIMARY)
+        looked = await look_at_domain(parse(FILE.format(place="/s").encode(), "vm1.toml"), PRIMARY)
         (item,) = looked.items
         assert (item.level, "cannot be reached" in item.text, looked.bridges) == (Level.REFUSED, True, {})
 

@@ -15,28 +15,16 @@ from pycolo.errors import ConnectError, PeerError, StateError
 from pycolo.qmp.client import Qmp
 from pycolo.vm import domainguest
 from pycolo.vm.domainguest import DomainGuest, DomainSource, domain_guest, why_missing
-from support.domaindisks import VDA, disk
+from support.domaindisks import FILE, VDA, disk
 from support.fakeqmp import FakeQmp
 from support.standinlibvirt import StandInDaemon, StandInNetwork
 
-FILE = """
-pair = "vm1"
-role = "primary"
-state = "{place}/state"
-[link]
-listen = "10.0.0.1:9000"
-peer = "10.0.0.2:9000"
-insecure = true
-[guest]
-domain = "vm1"
-[qemu]
+TWO_CARDS = """[qemu]
 directory = "{place}/qemu"
 [[card]]
 netdev = "hostnet0"
 [[card]]
 netdev = "hostnet1"
-[control]
-socket = "{place}/control"
 """
 
 
@@ -55,7 +43,7 @@ class StandInWire:
 
 @pytest.fixture
 def config(tmp_path):
-    return parse(FILE.format(place=tmp_path).encode(), "vm1.toml")
+    return parse((FILE + TWO_CARDS).format(place=tmp_path).encode(), "vm1.toml")
 
 
 @pytest.fixture
@@ -198,7 +186,9 @@ def test_disks_have_the_definitions_names_and_those_that_cannot_be_copied_are_re
         assert (found.name, found.file) == ("vda", "/images/a.qcow2")
         domain.xml = domain.xml.replace("<backingStore/>", "<shareable/>")
         assert await one.named(told)
-        copying = host(parse((FILE + "[disks]\n").format(place=config.state.parent).encode(), "vm1.toml"), daemon)
+        copying = host(
+            parse((FILE + TWO_CARDS + "[disks]\n").format(place=config.state.parent).encode(), "vm1.toml"), daemon
+        )
         with pytest.raises(PeerError, match="cannot be protected: its disk vda is shared with other guests"):
             await copying.named(told)
         del daemon.domains["vm1"]
