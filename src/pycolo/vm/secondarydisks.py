@@ -87,6 +87,8 @@ class SecondaryDisks:
         """For the note of what is planned."""
         self._copies: list[Copy] = []
         """Of the guest that is here: the next one is planned while it still is."""
+        self._by_libvirt: dict[str, GuestDisk] = {}
+        """Its disks as libvirt has started them, by their devices' ids; empty where `qemu.command` has."""
         self._links: list[DiskLink] = []
 
     # ── before the guest is started ───────────────────────────────────────────────────────────────────────────
@@ -155,17 +157,22 @@ class SecondaryDisks:
             return
         address = {"type": "unix", "data": {"path": str(self._socket)}}
         await machine.execute("nbd-server-start", {"addr": address})
-        by_libvirt = {} if self._copies[0].place.command is not None else await devices_of(machine)
+        self._by_libvirt = {} if self._copies[0].place.command is not None else await devices_of(machine)
         for copy in self._copies:
-            names, started = copy.names, by_libvirt.get(copy.disk.device)
+            names, started = copy.names, self._by_libvirt.get(copy.disk.device)
             if copy.place.command is None and started is None:
                 raise StateError(f"disk {copy.disk.name}", f"without a device {copy.disk.device} here", "the primary's")
-            parent = names.parent if started is None else started.node
-            export = {"type": "nbd", "id": names.export, "node-name": parent, "name": copy.disk.name}
+            node = self._image_node(copy)
+            export = {"type": "nbd", "id": names.export, "node-name": node, "name": copy.disk.name}
             await machine.execute("block-export-add", {**export, "writable": True})
             if started is not None:
                 await asyncio.to_thread(diskimages.give_overlays, copy.overlays, machine.pid)
                 await put_above(machine, names, started, copy.path, copy.overlays)
+
+    def _image_node(self, copy: Copy) -> str:
+        """The block node of a copy's image: libvirt has names of its own."""
+        started = self._by_libvirt.get(copy.disk.device)
+        return copy.names.parent if started is None else started.node
 
     async def open_link(self, arguments: JsonObject) -> JsonObject:
         """The order "open-disk": connect this QEMU with the primary's node. Raises `PycoloError`."""
@@ -218,9 +225,8 @@ class SecondaryDisks:
         primary's newer blocks where its own guest has seen the older ones. What this guest itself has written lately
         need not be there: that is what a disk's cache may lose.
         """
-        for number, _ in enumerate(self._copies):
-            names = Nodes(number)
-            for node in (names.hidden, names.parent):
+        for copy in self._copies:
+            for node in (copy.names.hidden, self._image_node(copy)):
                 line = {"command-line": commands.flush(node)}
                 try:
                     said = await machine.execute("human-monitor-command", line, timeout_s=FLUSH_S)

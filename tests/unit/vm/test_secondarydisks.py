@@ -463,6 +463,20 @@ def test_libvirt_gets_the_copies_and_its_qemu_the_overlays_above_them(by_libvirt
     assert [(disk.name, disk.node) for disk in note.disks] == [("disk-a", "colo-disk-0")]
 
 
+def test_a_takeover_flushes_libvirts_own_node(by_libvirt: World) -> None:
+    world = by_libvirt
+
+    async def work() -> None:
+        await world.disks.hear(TOLD)
+        await world.disks.images()
+        await world.disks.export(world.machine)  # type: ignore[arg-type]
+        await world.disks.stop_exports(world.machine)  # type: ignore[arg-type]
+
+    play(work)
+    lines = [asked["command-line"] for asked in world.machine.arguments("human-monitor-command")]
+    assert lines == ["qemu-io colo-hidden-0 flush", "qemu-io libvirt-1-format flush"]
+
+
 def test_a_device_that_libvirt_has_not_started_is_named(by_libvirt: World) -> None:
     world = by_libvirt
 
