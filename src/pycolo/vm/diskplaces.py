@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from pycolo.check.disks import copy_path
-from pycolo.config import PairConfig
+from pycolo.config import DisksOptions, PairConfig
 from pycolo.domain.disks import DiskImage, image_of, is_device
 from pycolo.domain.host import DomainHost
 from pycolo.errors import PeerError, StateError
@@ -46,6 +46,13 @@ class DiskPlaces(Protocol):
         """`disks`: the primary's. Raises `PycoloError`."""
 
 
+def _options(config: PairConfig) -> DisksOptions:
+    """Raises `StateError`: the primary's node asks only if its own file has the table."""
+    if config.disks is None:
+        raise StateError("disks", "without [disks] in its file", "the same tables in both files")
+    return config.disks
+
+
 class CommandPlaces:
     """The node starts the guest: its command line has the disks, whatever the primary has."""
 
@@ -54,9 +61,7 @@ class CommandPlaces:
 
     async def find(self, disks: Sequence[GuestDisk]) -> list[Place]:
         """See `DiskPlaces`. Raises `ConfigError` for a disk that cannot be copied."""
-        options = self._config.disks
-        if options is None:
-            raise StateError("disks", "without [disks] in its file", "the same tables in both files")
+        options = _options(self._config)
         found = []
         for disk in command_disks(self._config.qemu.command):
             path = copy_path(self._config, disk)
@@ -76,9 +81,7 @@ class DomainPlaces:
 
     async def find(self, disks: Sequence[GuestDisk]) -> list[Place]:
         """See `DiskPlaces`. Raises `ConnectError`, `PeerError` when libvirt does not say how the domain is defined."""
-        options = self._config.disks
-        if options is None:
-            raise StateError("disks", "without [disks] in its file", "the same tables in both files")
+        options = _options(self._config)
         copied = writable(disks)
         if strange := [disk.name for disk in copied if not _NAME.fullmatch(disk.name)]:
             raise PeerError(f"disk {strange[0]!r} of the other node's domain has no name of libvirt's")

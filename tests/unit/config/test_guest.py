@@ -5,20 +5,10 @@ from pathlib import Path
 import pytest
 
 from pycolo.config import CardOptions, ConfigFileError, DisksOptions, GuestOptions, describe, parse
+from support.configs import WITHOUT_CARDS
 
-FILE = """
-pair = "vm1"
-role = "secondary"
-state = "/s"
-[link]
-listen = "[fd00::1]:9000"
-peer = "host-b.example:9000"
-insecure = true
-[control]
-socket = "/c"
-[guest]
-domain = "vm 1"
-"""
+QEMU = '[qemu]\nqmp = "/q"\ndirectory = "/d"\n'
+FILE = WITHOUT_CARDS.replace(QEMU, "") + '[guest]\ndomain = "vm 1"\n'
 
 
 def read(text):

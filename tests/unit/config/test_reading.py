@@ -14,24 +14,9 @@ from pycolo.config.sections import CheckpointOptions
 from pycolo.errors import ConfigError
 from pycolo.link.hello import Role
 from pycolo.transport.linksetup import Address
-from support.configs import changed, example, examples
+from support.configs import WITHOUT_CARDS, changed, example, examples
 
-MINIMAL = """
-pair = "vm1"
-role = "secondary"
-state = "/s"
-[link]
-listen = "[fd00::1]:9000"
-peer = "host-b.example:9000"
-insecure = true
-[qemu]
-qmp = "/q"
-directory = "/d"
-[[card]]
-netdev = "hn0"
-[control]
-socket = "/c"
-"""
+MINIMAL = WITHOUT_CARDS.replace("[control]", '[[card]]\nnetdev = "hn0"\n[control]')
 
 
 def errors_of(text: str | bytes) -> list[str]:
