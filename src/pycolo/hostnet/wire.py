@@ -210,7 +210,7 @@ class Wire:
     def _new_record(self, netlink: Netlink, link: Link) -> Record:
         place = find_place(netlink, link)
         if isinstance(place, BridgePlace) and place.bridge == self._private:
-            place = None  # who made the tap has kept it apart from the beginning
+            place = None  # the tap's maker has kept it apart from the beginning
         home = Home(tap=link.name, index=link.index, queue=link.queue, has_ipv6=link.has_ipv6, place=place)
         check_place(netlink, home.tap, place, self._card, self._where)
         boot, namespace = here()

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from pycolo.qmp.cures import Role, has_pam, loses_whole_pages
 from pycolo.qmp.devices import ACCEPTED, why_refused
 from pycolo.qmp.probe import Disk, Facts
-from pycolo.qmp.versions import STALE_CODE_UNDER_TCG, TESTED, Release, is_broken, shown, why_unknown
+from pycolo.qmp.versions import DEADLOCKS_UNDER_TCG, STALE_CODE_UNDER_TCG, Release, is_broken, shown, why_unknown
 
 VCPUS_TRIED: Final = 4
 """Under software emulation."""
@@ -243,7 +243,7 @@ def _emulation(facts: Facts) -> Iterator[Finding]:
     if facts.has_preload is None:
         yield _warn("tcg", f"{why}, and this node cannot read whether it does: make sure, or use KVM (-accel kvm)")
     elif not facts.has_preload:
-        find = _fatal if release in TESTED else _warn
+        find = _fatal if release in DEADLOCKS_UNDER_TCG | STALE_CODE_UNDER_TCG else _warn
         yield find("tcg", f"{why}, and this one does not: compile and preload it, or use KVM (-accel kvm)")
     if loses_whole_pages(facts):
         more = f"-m {(facts.ram_bytes >> 10) + 8}K"

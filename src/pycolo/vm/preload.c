@@ -1,12 +1,12 @@
 /* For QEMU under software emulation, preloaded (LD_PRELOAD): lets a COLO checkpoint end, and the secondary's guest run
  * the code that it has brought.
  *
- * The end. While it saves the guest's memory, QEMU's checkpoint thread waits on a condition variable that belongs to the big
- * lock without holding that lock. pthread_cond_wait() then unlocks another thread's mutex and comes back owning it,
- * and the next thread that wants the big lock waits for ever. Here such a wait takes the mutex first and gives it back
- * afterwards. A thread that queued its work without the lock can also miss its wake-up; so no wait lasts longer than
- * a millisecond (with ten, a third of each checkpoint's pause was such a wait). POSIX allows a wait to return for no
- * reason, and every caller has to look at its condition again.
+ * The end. While it saves the guest's memory, QEMU's checkpoint thread waits on a condition variable that belongs to
+ * the big lock without holding that lock. pthread_cond_wait() then unlocks another thread's mutex and comes back owning
+ * it, and the next thread that wants the big lock waits for ever. Here such a wait takes the mutex first and gives it
+ * back afterwards. A thread that queued its work without the lock can also miss its wake-up; so no wait lasts longer
+ * than a millisecond (with ten, a third of each checkpoint's pause was such a wait). POSIX allows a wait to return for
+ * no reason, and every caller has to look at its condition again.
  *
  * The code. A checkpoint overwrites the secondary's memory, and what QEMU has translated of the code there must not run
  * any more. QEMU 7.2 and 10.0 drop all translations when a processor's state is loaded. 11.1 does so only for the run

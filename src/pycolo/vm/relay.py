@@ -54,8 +54,8 @@ class Relay(threading.Thread):
 
     `on_message(word)` and `on_ended(text)` are called in this thread, and what the former returns, when the message has
     passed. When `on_message` raises a `PycoloError`, the relay drops the message and closes the stream. `on_ended` is
-    called once, when either side has ended. After that
-    the secondary's relay still reads from its QEMU until `close`: a late LOADED decides which state the guest runs.
+    called once, when either side has ended. After that the secondary's relay still reads from its QEMU until `close`: a
+    late LOADED decides which state the guest runs.
     """
 
     def __init__(
