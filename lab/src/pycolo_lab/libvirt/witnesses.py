@@ -108,10 +108,15 @@ class Witnesses:
             process.send(signal.SIGKILL)
 
     def _read(self, name: str, kind: type[Result]) -> Result:
-        try:
-            return msgspec.json.decode(self._result(name).read_bytes(), type=kind)
-        except (FileNotFoundError, msgspec.DecodeError) as error:
-            raise LabError(f"the {name} left no result: {self._processes[name].last_words()}") from error
+        return _read(name, self._result(name), kind, self._processes[name])
+
+
+def _read(name: str, path: Path, kind: type[Result], process: Process) -> Result:
+    """What a client that has ended has left. Raises `LabError`."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, msgspec.DecodeError) as error:
+        raise LabError(f"the {name} left no result: {process.last_words()}") from error
 
 
 class Lines:
@@ -138,9 +143,6 @@ class Lines:
         self._board[Slot.FINISH] = 1
         if self._process.wait(CLIENTS_S) is None:
             raise LabError("the client that appends lines does not end")
-        try:
-            found = msgspec.json.decode(self._result.read_bytes(), type=AppenderResult)
-        except (FileNotFoundError, msgspec.DecodeError) as error:
-            raise LabError(f"the appender left no result: {self._process.last_words()}") from error
+        found = _read("appender", self._result, AppenderResult, self._process)
         self._stage.lines = max(found.acknowledged, self._stage.lines)
         return found
