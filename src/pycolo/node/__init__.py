@@ -28,6 +28,7 @@ Only `vm` and `cli` import it.
     journal         what the user is told of the pair's transitions
     operator        what the user may ask
     loopcall        from any thread into asyncio's
+    inthread        what a thread opens has one owner
     opening         how a node's ports are opened
     divergences     the last ones, for `colo explain`
     sidebyside      one of them in words, with the bytes of both sides

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns
 from typing import Final
 
@@ -12,6 +13,7 @@ from pycolo import limits
 from pycolo.errors import ConnectError, LinkError
 from pycolo.link.codec import Channel
 from pycolo.link.hello import Hello
+from pycolo.node.inthread import opened
 from pycolo.transport.linksetup import Address, Established, Listener, dial
 
 REFUSAL_REPEAT_S: Final = 60
@@ -112,14 +114,14 @@ class DialingSide:
         try:
             for channel in (Channel.CONTROL, *[Channel.DATA] * self._cards):
                 peer_instance = made[0].theirs.instance if made else 0
-                made.append(await asyncio.to_thread(self.connect, self._hello(channel, peer_instance)))
+                made.append(await opened(partial(self.connect, self._hello(channel, peer_instance))))
         except BaseException:
             for one in made:
-                one.link.close()
+                one.close()
             raise
         if not self._is_wanted():  # not any more
             for one in made:
-                one.link.close()
+                one.close()
             return
         self._last_failure = ""
         self._on_made(*made)

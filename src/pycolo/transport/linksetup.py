@@ -101,6 +101,10 @@ class Established(NamedTuple):
         assert isinstance(self.link, LinkSocket)
         return self.link
 
+    def close(self) -> None:
+        """Close the connection."""
+        self.link.close()
+
 
 # ── connecting ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
+from pycolo.node.inthread import opened
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm.findings import Findings
 
@@ -101,7 +103,7 @@ async def open_raw(host: GuestHost, path: Path, channel: Channel, what: str) -> 
         guest.close()
         raise ConnectError(f"{what}: {error.strerror or error}") from error
     try:
-        return guest, await asyncio.to_thread(host.dial_raw, channel)
+        return guest, await opened(partial(host.dial_raw, channel))
     except BaseException:
         guest.close()
         raise

@@ -16,6 +16,7 @@ from pycolo.failover.pair import Pair, Told
 from pycolo.failover.pairstates import UNPROTECTED, Fact, State
 from pycolo.link.codec import GoodbyeReason
 from pycolo.link.orders import JsonObject, Order
+from pycolo.node.inthread import opened
 from pycolo.node.links import Control, MakeControl, term_of
 from pycolo.node.loopcall import LoopCall
 from pycolo.node.peerrpc import NO_ANSWER, OnAnswer, PeerRpc
@@ -157,7 +158,7 @@ class OtherPaths:
             on_answer(reply)
 
         try:
-            made = await asyncio.to_thread(dial)
+            made = await opened(dial)
             call = _Call(made, self._make_control, lambda call, order: None)
             call.rpc.ask(order, arguments, heard)
             async with asyncio.timeout(ANSWER_S):
