@@ -16,7 +16,8 @@ import pytest
 from pycolo import arbiters
 from pycolo.arbiters import ArbiterRunner
 from pycolo.failover.arbiter import Decision
-from support.etcd import Etcd, Settings, Way, free_ports
+from support.etcd import Etcd, Settings, Way
+from support.ports import unused_port
 
 pytestmark = pytest.mark.etcd
 
@@ -301,7 +302,7 @@ def test_renewals_whose_answers_are_lost_do_not_count(etcd):
 
 def test_a_dead_endpoint_is_passed_over(etcd):
     async def scene() -> None:
-        nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
+        nowhere = f"http://127.0.0.1:{unused_port()}"
         async with pair(node(etcd, "a", 0, nowhere, etcd.url), node(etcd, "b", 0, etcd.url, nowhere)) as two:
             await asyncio.sleep(TTL_MS / 1000)
             assert may_release(two.a)

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pycolo.arbiters.httprequest import TlsFiles
+from support.ports import unused_port
 
 START_S = 30
 
@@ -39,15 +39,6 @@ class Settings:
     certificate: Path | None = None
     key: Path | None = None
     prefix: str = "/colo/"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 class Certificates:
@@ -95,7 +86,7 @@ class Etcd:
     def __init__(self, directory: Path, certificates: "Certificates | None" = None, address: str = "127.0.0.1") -> None:
         """With `certificates` it speaks TLS, and only with clients that show one of the same authority."""
         self.directory = directory
-        self.client_port, self.peer_port = free_ports(2)
+        self.client_port, self.peer_port = unused_port(), unused_port()
         self.url = f"http{'s' if certificates else ''}://{address}:{self.client_port}"
         self._certificates = certificates
         self.process: subprocess.Popen | None = None

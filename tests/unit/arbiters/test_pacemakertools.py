@@ -11,6 +11,7 @@ from pycolo.errors import ConfigError, PeerError
 from pycolo.failover.fencing import Fenced
 from pycolo.failover.pacemaker import FailPeer, Look, PeerHost, Reported, Seen, Shoot
 from pycolo.transport.linksetup import Address
+from support.ports import unused_port
 
 STATUS = """<pacemaker-result api-version="2.25"><summary><cluster_options stonith-enabled="{fences}"
  maintenance-mode="{maintenance}"/></summary>
@@ -123,9 +124,9 @@ def ask(request, **more):
 
 
 def test_a_look_asks_the_cluster_and_the_other_host(programs, monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server_port = server.getsockname()[1]
-        monkeypatch.setattr(pacemakertools, "PORTS", (server_port,))
+    server_port = unused_port()
+    monkeypatch.setattr(pacemakertools, "PORTS", (server_port,))
+    with socket.create_server(("127.0.0.1", server_port)):
         assert ask(Look()) == Seen(PeerHost.ONLINE, answers=True, is_secondary=False)
     assert ask(Look()).answers  # refused: a kernel answers
     link = Address("127.0.0.1", server_port)

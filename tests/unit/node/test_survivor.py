@@ -12,17 +12,16 @@ from pycolo.node.rowsfile import RowsFile
 from pycolo.node.survivor import find_survivor, is_listening
 from pycolo.transport.linksetup import Address
 from pycolo.transport.portspec import parse_port
+from support.ports import unused_port
 from support.survivors import serving
 
 
 @pytest.fixture
 def options(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     lan, guest = (parse_port(f"unix:{tmp_path / name},server=on", f"--{name}") for name in ("lan", "guest"))
     return NodeOptions(
         role=Role.SECONDARY,
-        link=Address("127.0.0.1", port),
+        link=Address("127.0.0.1", unused_port()),
         lan_in=lan,
         lan_out=lan,
         guest_in=guest,

@@ -1,7 +1,6 @@
 """Where the links of a node whose role changes come from, over loopback: listening in either role, dialing in one."""
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,14 +19,9 @@ from pycolo.transport.certs import create
 from pycolo.transport.linksetup import Address, Established, RawLink, dial
 from pycolo.vm.sides import RoleSides
 from support.configs import changed
+from support.ports import unused_port
 
 DEADLINE_S = 20
-
-
-def free_address() -> str:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{sock.getsockname()[1]}"
 
 
 class Node:
@@ -77,7 +71,7 @@ def with_both(work: Callable[[Node, Node], Awaitable[None]], first: State, **lin
     """`work(one, secondary)`; the first one is in state `first`."""
 
     async def run() -> None:
-        addresses = [free_address() for _ in range(4)]
+        addresses = [f"127.0.0.1:{unused_port()}" for _ in range(4)]
         one = Node(first, addresses[0], addresses[1], addresses[2], **link)
         other = Node(State.SECONDARY_WAITING, addresses[1], addresses[0], addresses[3], **link)
         try:
