@@ -37,6 +37,7 @@ class ControlServer:
         self._group = group
         self._handler = handler
         self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Raises `ConnectError` when the path cannot be used, or another node answers on it."""
@@ -48,7 +49,8 @@ class ControlServer:
         try:
             old_mask = os.umask(0o177)
             try:
-                self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=REQUEST_BYTES_MAX)
+                path = str(self._path)
+                self._server = await asyncio.start_unix_server(self._connected, path, limit=REQUEST_BYTES_MAX)
             finally:
                 os.umask(old_mask)
             self._admit()
@@ -71,6 +73,12 @@ class ControlServer:
             self._server = None
             with suppress(OSError):
                 self._path.unlink()
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of its own: one of asyncio's streams is logged as an error, with Python 3.11, when the node ends.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

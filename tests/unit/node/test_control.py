@@ -5,11 +5,15 @@ import json
 import socket
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pycolo.errors import ConnectError, PeerError, PycoloError
 from pycolo.node.control import ControlServer, ask
+
+ENDED = "the node has ended before it answered"
+STRANGER = "is this a node's control socket"
 
 
 async def answer(request):
@@ -108,6 +112,25 @@ def test_a_socket_where_a_node_answers_is_left_alone(path):
     assert served(path, second)["state"] == "waiting"
 
 
+def test_a_node_that_ends_before_it_has_answered_logs_no_error(path, caplog):
+    asked = threading.Event()
+    with ThreadPoolExecutor() as pool:
+
+        def question():
+            answering = pool.submit(ask, path, {"command": "protect"}, timeout_s=20)
+            assert asked.wait(20)
+            return answering
+
+        async def never(request):
+            asked.set()
+            await asyncio.Event().wait()
+
+        answering = served(path, question, never)
+        with pytest.raises(PycoloError, match=ENDED):
+            answering.result()
+    assert caplog.records == []
+
+
 def test_a_file_with_that_name_is_left_alone(path):
     path.write_text("mine")
     with pytest.raises(ConnectError, match="there is something else with that name"):
@@ -123,10 +146,6 @@ def test_a_directory_that_does_not_exist_is_one_line(tmp_path):
 def test_not_connected_is_one_line(path):
     with pytest.raises(ConnectError, match="no node answers there"):
         ask(path, {"command": "status"})
-
-
-ENDED = "the node has ended before it answered"
-STRANGER = "is this a node's control socket"
 
 
 @pytest.mark.parametrize(
