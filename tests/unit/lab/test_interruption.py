@@ -21,14 +21,6 @@ pytestmark = pytest.mark.slow
 GRACE_S = 0.05
 
 
-@pytest.fixture(autouse=True)
-def _handlers_as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_raised_where_it_is_looked_for_and_nowhere_else(number: signal.Signals) -> None:
     interruption = Interruption()
