@@ -66,8 +66,8 @@ class Pump:
             while not self.is_empty:
                 count = self.sink.send(self._buf[self._start : self._stop])
                 self._start += count
+                self.moved_ns = monotonic_ns()  # first: another thread that sees the bytes has their time
                 self.bytes += count
-                self.moved_ns = monotonic_ns()
                 self.first_ns = self.first_ns or self.moved_ns
                 if self._blocked_since_ns:
                     self.blocked_ns += self.moved_ns - self._blocked_since_ns

@@ -29,6 +29,19 @@ def test_what_is_read_is_written(ends: tuple[socket.socket, Pump, socket.socket]
     assert (pump.bytes, pump.is_empty) == (5, True)
 
 
+def test_bytes_that_another_thread_sees_have_their_time(
+    ends: tuple[socket.socket, Pump, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, pump, _ = ends
+    seen = []
+    monkeypatch.setattr("pycolo.vm.pump.monotonic_ns", lambda: seen.append(pump.bytes) or 1_000)
+    near.send(b"state")
+    assert pump.read()
+    pump.write()
+    assert seen == [0], "what is seen after that is counted after that"
+    assert (pump.bytes, pump.moved_ns) == (5, 1_000)
+
+
 def test_it_counts_the_first_byte_and_how_long_the_sink_takes_nothing(
     ends: tuple[socket.socket, Pump, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:

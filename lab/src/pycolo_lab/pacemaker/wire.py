@@ -24,6 +24,11 @@ SO_TIMESTAMPNS: Final = 35
 STAMP: Final = struct.Struct("@qq")
 STAMP_ROOM: Final = socket.CMSG_SPACE(STAMP.size)
 
+APART_NS: Final = 100_000
+"""Two clocks that are read within this time are read at once."""
+
+READS_MAX: Final = 20
+
 BRIDGED_NS: Final = 50_000_000
 
 
@@ -112,9 +117,19 @@ def arrived_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
             seconds, nanoseconds = STAMP.unpack(data)
-            age_ns: int = time_ns() - seconds * 1_000_000_000 - nanoseconds
-            return monotonic_ns() - age_ns
+            at_ns: int = seconds * 1_000_000_000 + nanoseconds
+            return at_ns - _ahead_ns()
     return monotonic_ns()
+
+
+def _ahead_ns() -> int:
+    """The time of day less the monotonic clock's; read again if this thread may have stood still between."""
+    for _ in range(READS_MAX):
+        before_ns = monotonic_ns()
+        ahead_ns = time_ns() - before_ns
+        if monotonic_ns() - before_ns <= APART_NS:
+            break
+    return ahead_ns
 
 
 def turns_of(frames: Iterable[tuple[int, str]]) -> list[Turn]:

@@ -9,8 +9,11 @@ import pytest
 from pyroute2 import IPRoute
 
 from pycolo_lab.namespaces import Namespace
+from pycolo_lab.pacemaker import wire
 from pycolo_lab.pacemaker.wire import (
+    APART_NS,
     SO_TIMESTAMPNS,
+    STAMP,
     STAMP_ROOM,
     Bridged,
     Turn,
@@ -55,6 +58,20 @@ def test_a_frame_counts_from_when_the_kernel_had_it():
         _, ancillary, _, _ = right.recvmsg(14, STAMP_ROOM)
     assert arrived_ns(ancillary) < sent_ns + 25_000_000
     assert arrived_ns([]) > sent_ns
+
+
+@pytest.mark.parametrize("stalled", range(6))
+def test_a_thread_that_stands_still_between_two_clocks_dates_no_frame_wrongly(monkeypatch, stalled):
+    now_ns, looks = [0], iter(range(1000))
+
+    def look():
+        now_ns[0] += 1_000_000_000 if next(looks) == stalled else 100
+        return now_ns[0]
+
+    monkeypatch.setattr(wire, "monotonic_ns", look)
+    monkeypatch.setattr(wire, "time_ns", lambda: 5_000_000_000 + look())
+    stamp = STAMP.pack(5, 7)  # the monotonic clock's 7 ns
+    assert abs(arrived_ns([(socket.SOL_SOCKET, SO_TIMESTAMPNS, stamp)]) - 7) <= APART_NS
 
 
 @pytest.mark.namespaces
