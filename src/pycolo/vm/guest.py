@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from pycolo.errors import ConnectError, PeerError, PycoloError, StateError
+from pycolo.errors import ConnectError, PeerError, PycoloError
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER
@@ -28,6 +28,7 @@ from pycolo.vm.checkpointdriver import CheckpointDriver
 from pycolo.vm.domainguest import domain_guest, why_missing
 from pycolo.vm.guestcheckpoints import GuestCheckpoints
 from pycolo.vm.guesthost import GuestHost
+from pycolo.vm.guestsearch import GuestSearch
 from pycolo.vm.hooks import Network
 from pycolo.vm.hostdisks import HostDisks
 from pycolo.vm.jobs import Job, Jobs
@@ -40,7 +41,7 @@ from pycolo.vm.tapwiring import make_wiring
 from pycolo.vm.vhostcheck import VhostCheck
 
 RETRY_S: Final = 1.0
-"""Pause between two attempts of a job that must succeed, and between two searches for a QEMU."""
+"""Pause between two attempts of a job that must succeed."""
 
 STOP_S: Final = 10.0
 """Time for the jobs under way when the node ends; service managers wait for half a minute or more."""
@@ -73,8 +74,7 @@ class VmGuest:
         self._may_serve = False
         """This host's guest serves alone, so a QEMU that is found is connected to the network."""
         self.is_paused = False  # Pacemaker has not promoted this node, or has demoted it
-        self.looking = asyncio.Lock()
-        """Held while a QEMU is searched for, and while one is started: its monitor serves one client."""
+        self._search = GuestSearch(host, self)
         self._link = 0
         self.primary: PrimaryGuest | None = None
         self.secondary: SecondaryGuest | None = None
@@ -101,7 +101,7 @@ class VmGuest:
 
     def start(self) -> None:
         """See `Guest`."""
-        self._keeping = asyncio.get_running_loop().create_task(self._keep_looking())
+        self._keeping = asyncio.get_running_loop().create_task(self._search.run())
 
     async def stop(self) -> None:
         """See `Guest`. A guest that serves, or is about to, runs on."""
@@ -136,48 +136,20 @@ class VmGuest:
 
     # ── searching for QEMU ────────────────────────────────────────────────────────────────────────────────────
 
-    async def _keep_looking(self) -> None:
-        """Search for the primary's QEMU while it is missing, and reconnect to a monitor that was lost."""
-        while True:
-            await asyncio.sleep(RETRY_S)
-            async with self.looking:
-                await self._look()
+    @property
+    def is_idle(self) -> bool:
+        """See `guestsearch.Owner`."""
+        return self._jobs.is_idle
 
-    async def _look(self) -> None:
-        side = self.primary
-        if side is None or side.machine.is_there or not self._jobs.is_idle:
-            return
-        with suppress(ConnectError, PeerError, StateError):
-            if side.machine.is_over:
-                await self._find_another(side)
-            else:
-                await self._connect_again(side)
+    @property
+    def looking(self) -> asyncio.Lock:
+        """See `GuestSearch`."""
+        return self._search.looking
 
-    async def _connect_again(self, side: PrimaryGuest) -> None:
-        was_known = side.machine.pid > 0
-        await side.connect()
-        if self.primary is not side:  # replaced meanwhile; its monitor serves only one client
-            await side.machine.release()
-        elif was_known:
-            log.info("the guest's monitor is back")
-        else:
-            self.welcome(side)
-            self._host.guest_came()
-
-    async def _find_another(self, side: PrimaryGuest) -> None:
-        fresh = self.new_primary()
-        try:
-            await fresh.connect()
-        except BaseException:
-            await fresh.release()
-            raise
-        if self.primary is not side or not self._jobs.is_idle:
-            await fresh.release()
-            return
+    def replace(self, old: PrimaryGuest, fresh: PrimaryGuest) -> None:
+        """See `guestsearch.Owner`."""
         self.primary = fresh
-        self._jobs.add(Job("abandon", lambda: self._abandon(side), must_end=True))
-        self.welcome(fresh)
-        self._host.guest_came()
+        self._jobs.add(Job("abandon", lambda: self._abandon(old), must_end=True))
 
     async def _abandon(self, side: PrimaryGuest) -> None:
         await side.abandon()

@@ -5,7 +5,6 @@ Methods named after a plan's steps are the handlers of these steps (`pycolo.fail
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,7 +26,7 @@ from pycolo.qmp.judge import compare, judge
 from pycolo.qmp.probe import Facts
 from pycolo.qmp.versions import colo_capabilities
 from pycolo.transport.linksetup import RawLink
-from pycolo.vm import firstsync
+from pycolo.vm import firstsync, incolo
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.barrier import PrimaryBarrier
 from pycolo.vm.cardrows import CardRows
@@ -41,15 +40,12 @@ from pycolo.vm.interference import Interference
 from pycolo.vm.machine import Machine
 from pycolo.vm.memorysample import MemorySample, open_sample
 from pycolo.vm.outgoing import OutgoingStream
-from pycolo.vm.pathslot import PATH_ANSWER_S, PathSlot
+from pycolo.vm.pathslot import PathSlot
 from pycolo.vm.primarydisks import PrimaryDisks
 from pycolo.vm.primarypaths import PrimaryPaths
 from pycolo.vm.relay import Relay
 from pycolo.vm.secondaryguest import SecondaryGuest
 from pycolo.vm.streamorders import ask_behind
-
-CHECKPOINT_DELAY_MS: Final = 1_000_000_000
-"""Moves QEMU's periodic checkpoint eleven days off: the coordinator requests ours. Setting it starts one."""
 
 FIND_S: Final = 0.3
 """A running QEMU answers at its QMP socket at once; if none does, the node looks again later."""
@@ -59,9 +55,6 @@ RELAY_S: Final = 10.0
 
 HANG_S: Final = 1.0
 """Time for the monitor to answer after a checkpoint has exceeded its time limit; a QEMU that does not hangs."""
-
-LOOK_S: Final = 0.05
-"""Interval at which QEMU is asked whether it has got there."""
 
 log = structlog.get_logger("colo")
 
@@ -205,7 +198,7 @@ class PrimaryGuest:
         target_ms, behind = self._config.protect.pause_target_ms, partial(ask_behind, self._host, self._sent_bytes)
         self._first = FirstSync(self.machine, self._config.pair, target_ms, self._sent_bytes, behind)
         await self._first.prepare()
-        await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
+        await incolo.request_checkpoint(self.machine)
 
     def _sent_bytes(self) -> int:
         return 0 if self._relay is None else self._relay.forward_bytes
@@ -239,15 +232,7 @@ class PrimaryGuest:
         """Wait until the secondary has the first state, and the record on disk says so."""
         assert self._first is not None
         await self._first.wait(self._present)
-        await self._until_running()
-
-    async def _until_running(self) -> None:
-        """Wait until QEMU has received READY. If it does not answer, the checkpoints' time limit notices it."""
-        with suppress(PeerError, ConnectError):
-            for _ in range(int(PATH_ANSWER_S / LOOK_S)):
-                if (await self.machine.execute("query-status"))["running"]:
-                    return
-                await asyncio.sleep(LOOK_S)
+        await incolo.until_running(self.machine)
 
     @property
     def _present(self) -> Attempt:
@@ -294,22 +279,7 @@ class PrimaryGuest:
         await self.close_relay()
         if not self.machine.is_there:
             return
-        if (await self.machine.execute("query-colo-status"))["mode"] != "none":
-            with suppress(PeerError):  # it may have left COLO in between
-                await self.machine.execute("x-colo-lost-heartbeat")
-        elif (await self.machine.execute("query-migrate")).get("status") in (
-            "setup",
-            "active",
-            "device",
-            "pre-switchover",
-        ):
-            await self.machine.execute("migrate_cancel")
-        for _ in range(int(PATH_ANSWER_S / LOOK_S)):
-            mode = (await self.machine.execute("query-colo-status"))["mode"]
-            status = (await self.machine.execute("query-migrate")).get("status")
-            if mode == "none" and status not in ("active", "device", "colo", "cancelling", "setup"):
-                break
-            await asyncio.sleep(LOOK_S)
+        await incolo.leave(self.machine)
         await self.ensure_running()
 
     async def reset_parameters(self) -> None:
@@ -354,11 +324,8 @@ class PrimaryGuest:
 
     async def ensure_running(self) -> None:
         """Resume the guest if it is stopped."""
-        if not self.machine.is_there:
-            return
-        status = await self.machine.execute("query-status")
-        if not status["running"] and status["status"] in ("paused", "postmigrate", "finish-migrate", "colo"):
-            await self.machine.execute("cont")
+        if self.machine.is_there:
+            await incolo.ensure_running(self.machine)
 
     async def ensure_protected_running(self) -> None:
         """As `ensure_running`. Once the pair is whole, a QEMU that does not answer is no reason to undo."""
@@ -398,7 +365,7 @@ class PrimaryGuest:
 
     async def tidy(self) -> None:
         """Remove what an earlier process of this node has left of COLO and of the wiring."""
-        if (await self.machine.execute("query-colo-status"))["mode"] != "none":
+        if await incolo.is_in_colo(self.machine):
             await self.leave_colo()
         if self.paths.is_left:
             log.info("the guest is still wired to an earlier process of this node; connecting it to its network")
@@ -439,7 +406,7 @@ class PrimaryGuest:
 
     async def request_checkpoint(self) -> None:
         """Make QEMU begin a checkpoint now. Raises `PeerError`, `ConnectError`."""
-        await self.machine.execute("migrate-set-parameters", {"x-checkpoint-delay": CHECKPOINT_DELAY_MS})
+        await incolo.request_checkpoint(self.machine)
 
     def _disk_lost(self, text: str) -> None:
         """The other host's copy of a disk is out of date from now on."""

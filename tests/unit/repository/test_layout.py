@@ -109,7 +109,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/vm/test_barrier.py": ("what both nodes' barriers count", "checkpoint/epoch"),
     "unit/vm/test_guest.py": (
         "the guest as its node sees it",
-        ("vm/attempt vm/guesthost vm/guestwiring vm/pathslot vm/primaryguest vm/primarypaths vm/secondaryguest"),
+        (
+            "vm/attempt vm/guesthost vm/guestsearch vm/guestwiring vm/incolo vm/pathslot vm/primaryguest "
+            "vm/primarypaths vm/secondaryguest"
+        ),
     ),
     "unit/domain/test_monitor.py": ("its only user", "domain/events"),
     "unit/vm/test_domainguest.py": ("both ways to a monitor", "qmp/monitor vm/monitorsource"),

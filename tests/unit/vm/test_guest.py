@@ -13,7 +13,7 @@ from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER
 from pycolo.node.rowsfile import RowsFile
 from pycolo.path.cores import new_rewriter
-from pycolo.vm import guest
+from pycolo.vm import guest, guestsearch
 from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.secondaryguest import LEAVE_COLO_S, SecondaryGuest
@@ -32,6 +32,7 @@ NO_READY = {"secondary": {"ready": HANG}}
 def scene(tmp_path, monkeypatch):
     """Plays a scene: a function of the world."""
     monkeypatch.setattr(guest, "RETRY_S", 0.01)
+    monkeypatch.setattr(guestsearch, "RETRY_S", 0.01)
     return lambda play_it, **faults: play(tmp_path, monkeypatch, play_it, faults)
 
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from pycolo.failover.pairstates import Fact, Role
-from pycolo.vm import guest
+from pycolo.vm import guest, guestsearch
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.secondaryguest import SecondaryGuest
 from support.guestworld import HANG, play, until
@@ -185,6 +185,7 @@ def test_no_command_raises_and_no_answer_comes_twice(tmp_path, monkeypatch, stat
     """All of them, in an order that is drawn: with and without time for one before the next."""
     drawn = random.Random(f"{state.__name__} {number}")
     monkeypatch.setattr(guest, "RETRY_S", 0.01)
+    monkeypatch.setattr(guestsearch, "RETRY_S", 0.01)
     monkeypatch.setattr(guest, "STOP_S", 0.3)
 
     async def play_it(world):
