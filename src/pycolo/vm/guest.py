@@ -289,9 +289,9 @@ class VmGuest:
             self.vhost.begin(side.facts)
 
     def _failed(self, attempt: Attempt, why: str) -> None:
-        """The copy has failed. After SYNCHRONISED the table hears that COLO is broken."""
-        log.warning(f"protecting has failed: {why}")
+        """The copy has failed: the answer says so. After SYNCHRONISED the table hears that COLO is broken."""
         if attempt.is_answered:
+            log.warning(f"protecting has failed: {why}")
             self.pair_broken(why)
         attempt.fail(why)
 

@@ -7,6 +7,7 @@ import asyncio
 from struct import pack
 
 import pytest
+from structlog.testing import capture_logs
 
 from pycolo.errors import ConnectError, FailoverError, PeerError, QmpTimeout
 from pycolo.failover.pairstates import Fact, Role
@@ -70,6 +71,11 @@ def hangs_at(monkeypatch, cls, step):
     return reached
 
 
+def failures(said):
+    """The lines that say that protecting has failed."""
+    return [line["event"] for line in said if line["event"].startswith("protecting has failed")]
+
+
 def names(plan, *but):
     return [step.name for step in plan.steps if step.name not in but]
 
@@ -102,11 +108,13 @@ def test_a_step_that_fails_is_the_answer_and_all_is_undone(scene, monkeypatch, s
     async def play_it(world):
         fails_at(monkeypatch, PrimaryGuest, step, is_done=is_done)
         world.a.guest.release()
-        world.protect()
-        await until(lambda: world.a.answers)
-        await world.a.guest.settled()
+        with capture_logs() as said:
+            world.protect()
+            await until(lambda: world.a.answers)
+            await world.a.guest.settled()
         assert world.a.answers == [(F.PROTECT_FAILED, f"{step} is refused")]
         assert world.a.facts == []
+        assert not failures(said), "the one who has the answer writes it down"
         is_untouched(world.a)
         monkeypatch.setattr(World, "faults", {})
         world.b.guest.discard()
@@ -239,12 +247,14 @@ def test_and_runs_alone_when_that_cannot_be(scene):
     async def play_it(world):
         world.a.commits = False
         world.a.guest.release()
-        world.protect()
-        await until(lambda: world.a.answers)
-        world.a.guest.cancel_protect("the disk is full")
-        world.a.guest.release()
-        await world.a.guest.settled()
+        with capture_logs() as said:
+            world.protect()
+            await until(lambda: world.a.answers)
+            world.a.guest.cancel_protect("the disk is full")
+            world.a.guest.release()
+            await world.a.guest.settled()
         assert world.a.answers == [(F.SYNCHRONISED, "")]
+        assert len(failures(said)) == 1, "the answer was another one: nothing else says it"
         is_untouched(world.a)
 
     scene(play_it)

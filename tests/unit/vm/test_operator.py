@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from pycolo.failover.pair import NOTHING_TOLD, Pair, Settings, Told
 from pycolo.failover.pairstates import Command, Fact, State
@@ -198,8 +199,12 @@ def test_force_holds_until_unprotect_or_a_protect_without_it() -> None:
 def test_a_failed_protect_says_why() -> None:
     async def work() -> None:
         world = World(S.PRIMARY_LINKED, {C.PROTECT: F.PROTECT_FAILED})
-        (error,) = (await world.ask("protect")).values()
+        with capture_logs() as said:
+            (error,) = (await world.ask("protect")).values()
         assert error == "vm1: no QEMU; the node tries again by itself, until `colo unprotect`"
+        assert [line["event"] for line in said if line["log_level"] == "warning"] == [
+            "protecting has failed: vm1: no QEMU"
+        ]
 
     play(work)
 
