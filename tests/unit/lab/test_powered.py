@@ -1,7 +1,9 @@
 """A host with processes of its own."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,19 @@ def test_a_first_process_that_ends_is_named(host, tmp_path):
     (tmp_path / "first.sh").write_text("exit 1\n")
     with pytest.raises(LabError, match=f"host a does not boot: see {host.directory}/console"):
         host.boot()
+
+
+@pytest.mark.parametrize("laboratory", ["libvirt", "pacemaker"])
+def test_a_first_process_sees_those_off_that_have_lost_their_parents_and_starts_none(host, tmp_path, laboratory):
+    words = files(f"pycolo_lab.{laboratory}").joinpath("host.sh").read_text()
+    script = FIRST.rpartition("while")[0] + words.rpartition("/run/booted\n")[2]
+    (tmp_path / "first.sh").write_text(script)
+    host.boot()
+    for _ in range(5):
+        host.run("sh", "-c", "for i in 1 2 3 4; do sh -c 'sleep 0.01 >/dev/null 2>&1 &'; done")
+    deadline = time.monotonic() + 20
+    left = []
+    while len(left) != 2 and time.monotonic() < deadline:
+        left = host.run("sh", "-c", "for i in /proc/[0-9]*; do read -r name < $i/comm && echo $name; done").split()
+        time.sleep(0.02)
+    assert sorted(left) in (["sh", "sh"], ["sh", "sleep"]), "the first process, and the one that asks"

@@ -17,8 +17,5 @@ mkdir -p /run/lock /run/crm /run/lab
 chown hacluster:haclient /run/crm
 mount --bind "$HOME_" /run/lab
 : > /run/booted
-trap : CHLD
-while :; do
-    sleep 3600 &
-    wait $! || : # of a child that has ended: this shell is the parent of all that have lost theirs
-done
+# A process that has lost its parent is this one's child: the kernel sees it off.
+exec env --ignore-signal=CHLD sleep infinity
