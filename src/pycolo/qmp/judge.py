@@ -48,11 +48,13 @@ def judge(
     *,
     has_yank_socket: bool = True,
     copies_disks: bool = False,
+    is_domain: bool = False,
 ) -> list[Finding]:
     """The problems of this QEMU as `role`; refusals first. Empty: none.
 
     `cards`: the netdevs whose taps the node reads and writes itself. `copies_disks`: writable disks are judged by
-    `pycolo.qmp.diskrules`. A primary is judged before it is protected, a secondary while it waits for its migration.
+    `pycolo.qmp.diskrules`. `is_domain`: libvirt writes its command line. A primary is judged before it is protected, a
+    secondary while it waits for its migration.
     """
     findings = [
         *_abilities(facts),
@@ -62,7 +64,7 @@ def judge(
         *_network(facts, cards),
         *_state(facts, role),
         *_storage(facts, copies_disks=copies_disks),
-        *_emulation(facts),
+        *_emulation(facts, is_domain=is_domain),
         *_version(facts),
     ]
     if not has_yank_socket:
@@ -235,7 +237,7 @@ def _without_preload(release: Release) -> str:
     return f"software emulation {fault} unless QEMU preloads the library whose source `colo qemu-args --preload` names"
 
 
-def _emulation(facts: Facts) -> Iterator[Finding]:
+def _emulation(facts: Facts, *, is_domain: bool) -> Iterator[Finding]:
     if not facts.is_tcg:
         return
     release = facts.version[:2]
@@ -246,25 +248,30 @@ def _emulation(facts: Facts) -> Iterator[Finding]:
         find = _fatal if release in DEADLOCKS_UNDER_TCG | STALE_CODE_UNDER_TCG else _warn
         yield find("tcg", f"{why}, and this one does not: compile and preload it, or use KVM (-accel kvm)")
     if loses_whole_pages(facts):
-        more = f"-m {(facts.ram_bytes >> 10) + 8}K"
+        loses = (
+            f"software emulation in QEMU {shown(facts.version)} loses changes of RAM of a multiple of 256 KiB "
+            f"({facts.ram_bytes >> 10} KiB)"
+        )
         if has_pam(facts):
-            yield _warn(
-                "tcg-ram",
-                f"software emulation in QEMU {shown(facts.version)} loses changes of RAM of a multiple of 256 KiB "
-                f"({facts.ram_bytes >> 10} KiB), so the guest stands still while `protect` copies its memory: start "
-                f"both QEMUs with 8 KiB more, {more}, and it need not",
-            )
+            stands = "so the guest stands still while `protect` copies its memory"
+            yield _warn("tcg-ram", f"{loses}, {stands}: {_another_size(facts, is_domain=is_domain)}")
         else:
-            yield _fatal(
-                "tcg-ram",
-                f"software emulation in QEMU {shown(facts.version)} loses changes of RAM of a multiple of 256 KiB "
-                f"({facts.ram_bytes >> 10} KiB): start both QEMUs with 8 KiB more, {more}, or use KVM (-accel kvm)",
-            )
+            yield _fatal("tcg-ram", f"{loses}: {_another_size(facts, is_domain=is_domain)}")
     if facts.vcpus > VCPUS_TRIED:
         yield _warn(
             "tcg-smp",
             f"{facts.vcpus} vCPUs under software emulation have not been tried with COLO: prefer -smp {VCPUS_TRIED}",
         )
+
+
+def _another_size(facts: Facts, *, is_domain: bool) -> str:
+    """The way out of `loses_whole_pages`."""
+    if is_domain:
+        return (
+            "use KVM (<domain type='kvm'>) or QEMU 10.0 or newer on both hosts; libvirt rounds <memory> up to MiB, so "
+            "no value of it helps"
+        )
+    return f"start both QEMUs with 8 KiB more, -m {(facts.ram_bytes >> 10) + 8}K, or use KVM (-accel kvm)"
 
 
 def _version(facts: Facts) -> Iterator[Finding]:

@@ -143,6 +143,7 @@ class PrimaryGuest:
             cards,
             has_yank_socket=qemu.yank is not None,
             copies_disks=self._config.disks is not None,
+            is_domain=self._domain is not None,
         )
         findings.weigh("guest", found, self._config.pair)
         await self.disks.probe(self.facts)

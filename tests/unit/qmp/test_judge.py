@@ -1,5 +1,6 @@
 """What refuses COLO and what it is warned of, fact by fact."""
 
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -124,6 +125,23 @@ def test_memory_that_is_lost_and_cannot_be_cured_is_refused():
     found = judge(facts, "primary", ["hn0"])
     assert codes(found, "refuse") == ["untested-machine", "tcg-ram"]
     assert all(finding.may_be_forced for finding in found if finding.severity == "refuse")
+
+
+@pytest.mark.parametrize("machine", [GOOD.machine, "microvm-machine"])
+@given(mebibytes=st.integers(1, 1 << 20))
+def test_the_way_out_of_a_size_that_loses_memory_leads_out(machine, mebibytes):
+    """libvirt gives its QEMUs whole MiB, whatever <memory> says: 262152 KiB are 257 MiB (seen with 9.0)."""
+    facts = replace(GOOD, **TCG, machine=machine)
+    facts = replace(facts, ram_bytes=mebibytes << 20)
+    (found,) = [one for one in judge(facts, "primary", ["hn0"]) if one.code == "tcg-ram"]
+    (kibibytes,) = re.findall(r"-m ([0-9]+)K", found.text)
+    better = replace(facts, ram_bytes=int(kibibytes) << 10)
+    assert "tcg-ram" not in codes(judge(better, "primary", ["hn0"]))
+    (found,) = [one for one in judge(facts, "primary", ["hn0"], is_domain=True) if one.code == "tcg-ram"]
+    assert "-m " not in found.text
+    assert "QEMU 10.0" in found.text
+    for way in ({"version": (10, 0, 0)}, {"accelerator": "kvm"}):
+        assert "tcg-ram" not in codes(judge(replace(facts, **way), "primary", ["hn0"], is_domain=True))
 
 
 def test_a_primary_runs_and_a_secondary_waits():
