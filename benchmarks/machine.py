@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from proctime import TICK_S, busy_s
+
 OTHERS_MAX: Final = 0.06
 """Of a processor, while a round is measured: above it the round is measured again."""
 
-_TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 _TICKS_FORGIVEN: Final = 2
 """Busy time is counted in ticks."""
 
@@ -37,24 +38,18 @@ def chosen(text: str | None) -> Cores | None:
 
 @dataclass(frozen=True)
 class Moment:
-    """Processor time until now, in seconds: of both cores, stolen from them, of the peer and of this process."""
+    """Processor time until now, in seconds: of both cores with what was stolen, of the peer and of this process."""
 
     at: float
     busy: dict[int, float]
-    stolen: dict[int, float]
     peer: float
     own: float
 
 
 def moment(cores: Cores | None, peer_s: float) -> Moment:
-    busy, stolen = {}, {}
-    for line in Path("/proc/stat").read_text().splitlines():
-        name, *counts = line.split()
-        if cores and name in (f"cpu{cores.peer}", f"cpu{cores.driver}"):
-            user, nice, system, _idle, _iowait, irq, softirq, steal = (int(word) * _TICK_S for word in counts[:8])
-            busy[int(name[3:])] = user + nice + system + irq + softirq
-            stolen[int(name[3:])] = steal
-    return Moment(time.monotonic(), busy, stolen, peer_s, time.process_time())
+    busy = busy_s()
+    of_both = {cpu: busy[f"cpu{cpu}"] for cpu in (cores.peer, cores.driver)} if cores else {}
+    return Moment(time.monotonic(), of_both, peer_s, time.process_time())
 
 
 def of_others(cores: Cores | None, before: Moment, after: Moment) -> float:
@@ -64,9 +59,7 @@ def of_others(cores: Cores | None, before: Moment, after: Moment) -> float:
     wall = after.at - before.at
     ours = {cores.peer: after.peer - before.peer, cores.driver: after.own - before.own}
     shares = [
-        (after.busy[cpu] - before.busy[cpu] + after.stolen[cpu] - before.stolen[cpu] - used - _TICKS_FORGIVEN * _TICK_S)
-        / wall
-        for cpu, used in ours.items()
+        (after.busy[cpu] - before.busy[cpu] - used - _TICKS_FORGIVEN * TICK_S) / wall for cpu, used in ours.items()
     ]
     return max(0.0, *shares)
 

@@ -5,19 +5,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-_PROC = Path("/proc")
+from proctime import PROC, TICK_S, busy_s
 
 
 class OtherWork:
     """From now on. The run has process ids of its own, so that /proc shows its processes and no others."""
 
-    def __init__(self, proc: Path = _PROC) -> None:
+    def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
         self._began = self._now()
 
     def _now(self) -> tuple[float, float, float]:
-        return time.monotonic(), busy_s(self._proc), own_s(self._proc)
+        return time.monotonic(), busy_s(self._proc)["cpu"], own_s(self._proc)
 
     def share(self) -> float:
         """Of all processors together, until now: 1 is all of them. What the kernel does for the network counts too."""
@@ -25,17 +24,10 @@ class OtherWork:
         return max(0.0, (busy - own) / (wall * (os.cpu_count() or 1))) if wall > 0 else 0.0
 
 
-def busy_s(proc: Path = _PROC) -> float:
-    """Seconds in which a processor worked, or was taken away by the hypervisor, since the machine's start."""
-    words = (proc / "stat").read_text().split("\n", 1)[0].split()[1:9]
-    user, nice, system, _idle, _wait, interrupts, soft, stolen = map(int, words)
-    return (user + nice + system + interrupts + soft + stolen) * _TICK_S
-
-
-def own_s(proc: Path = _PROC) -> float:
+def own_s(proc: Path = PROC) -> float:
     """Of all processes that are seen, and of those that they have waited for."""
     ticks = 0
     for path in proc.glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended
             ticks += sum(map(int, path.read_text().rpartition(")")[2].split()[11:15]))
-    return ticks * _TICK_S
+    return ticks * TICK_S

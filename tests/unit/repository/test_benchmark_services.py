@@ -146,11 +146,14 @@ def test_what_is_recommended_is_shown_again():
 
 
 def test_the_work_of_others_is_what_no_process_of_the_run_has_done(tmp_path):
-    from otherwork import busy_s, own_s
+    from otherwork import own_s
+    from proctime import TICK_S, busy_s
 
-    (tmp_path / "stat").write_text("cpu  100 0 50 9999 7 1 2 47 0 0\ncpu0 1 2 3\n")
+    of_two = "cpu  100 0 50 9999 7 1 2 47 0 0\ncpu0 60 0 20 5000 3 1 2 17 0 0\ncpu1 40 0 30 4999 4 0 0 30 0 0\n"
+    (tmp_path / "stat").write_text(of_two + "intr 5 6\nctxt 99\n")
     for number, name in ((1, "init"), (22, "a (b) c")):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "stat").write_text(f"{number} ({name}) S 0 1 1 0 -1 4 10 0 0 0 30 10 5 5 20 0 1")
-    tick = busy_s(tmp_path) / 200
-    assert own_s(tmp_path) == pytest.approx(100 * tick)
+    busy = busy_s(tmp_path)
+    assert {name: round(seconds / TICK_S) for name, seconds in busy.items()} == {"cpu": 200, "cpu0": 100, "cpu1": 100}
+    assert own_s(tmp_path) == pytest.approx(100 * TICK_S)
