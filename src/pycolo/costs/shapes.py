@@ -21,6 +21,9 @@ ALIKE_BYTES_MIN: Final = 6
 RANDOM_BYTES_MIN: Final = 16
 """Fewer bytes do not show whether they are random."""
 
+GROWN_BYTES_MAX: Final = 16
+"""What one guest may say in more bytes than the other, so that lengths before it are still taken for such."""
+
 
 class ShapeKind(StrEnum):
     """Each has a sentence in `pycolo.costs.words`."""
@@ -32,6 +35,8 @@ class ShapeKind(StrEnum):
     HEADER = "header"
     """The line `Name: value` of a protocol of text; with the name."""
     TIME = "time"
+    FRACTION = "fraction"
+    """A number with so many digits behind the point that none counts with it."""
     NUMBER = "number"
     IDENTIFIER = "identifier"
     ORDER = "order"
@@ -101,7 +106,7 @@ def shape_of_bytes(primary: bytes, primary_index: int, secondary: bytes, seconda
         or _line(one, other)
         or _order(one.after, other.after)
         or _text(one, other)
-        or _behind_length(one.after, other.after)
+        or _behind_length(one, other)
         or _shifted(one.after, other.after)
         or _random(one, other)
         or Shape(ShapeKind.LENGTH if min(len(one.after), len(other.after)) == 0 else ShapeKind.BYTES)
@@ -163,9 +168,13 @@ _HEADER: Final = re.compile(rb"\n([A-Za-z][A-Za-z0-9-]{0,31}):[ \t]?([^\r\n]*)\Z
 _WORD_START: Final = re.compile(rb"[A-Za-z0-9_+/=.:-]*\Z")
 _WORD: Final = re.compile(rb"[A-Za-z0-9_+/=.:-]*")
 _CLOCK: Final = re.compile(
-    rb"\d\d:\d\d(?::\d\d)?|(?:19|20)\d\d-\d\d-\d\d|\d\d? [A-Z][a-z][a-z] (?:19|20)\d\d"
-    rb"|(?<!\d)1[6-9]\d{8}(?:\d{3})?(?!\d)"  # seconds or milliseconds since 1970
+    rb"\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?|(?:19|20)\d\d-\d\d-\d\d|\d\d? [A-Z][a-z][a-z] (?:19|20)\d\d"
+    rb"|(?<!\d)1[6-9]\d{8}(?:\d{3}|\d{6}|\d{9}|\.\d{1,9})?(?!\d)"  # since 1970: seconds, or thousandths, and so on
 )
+_CLOCK_BYTES_MAX: Final = 20
+"""The longest that is found: seconds since 1970 with nine digits more."""
+
+_FRACTION: Final = re.compile(rb"[0-9]\.[0-9]{8,}")
 _SIGNED: Final = re.compile(rb"[\x00-\x1f]{0,16}-?([0-9]+)(?:\.[0-9]+)?")
 _DIGITS: Final = re.compile(rb"[0-9]+")
 _NAME: Final = re.compile(rb"(?=.*[0-9])[0-9A-Za-z_+/=-]{8,}", re.DOTALL)
@@ -196,6 +205,8 @@ def _text(one: _Side, other: _Side) -> Shape | None:
     if _has_clock(one) and _has_clock(other):
         return Shape(ShapeKind.TIME)
     if _number_at(ours, len(start)) and _number_at(theirs, len(start)):
+        if _FRACTION.search(ours) and _FRACTION.search(theirs):
+            return Shape(ShapeKind.FRACTION)
         is_hex = any(_NAME.fullmatch(word) and not _DIGITS.fullmatch(word) for word in (ours, theirs))
         return Shape(ShapeKind.IDENTIFIER if is_hex else ShapeKind.NUMBER)
     if _NAME.fullmatch(ours) and _NAME.fullmatch(theirs):
@@ -211,13 +222,28 @@ def _word(octets: bytes) -> bytes:
 def _has_clock(side: _Side) -> bool:
     """Whether the difference lies in a date or a time of day."""
     at, whole = len(side.before), side.whole
-    begin = max(0, at - 14)
-    return any(found.start() + begin <= at < found.end() + begin for found in _CLOCK.finditer(whole[begin : at + 14]))
+    begin = max(0, at - _CLOCK_BYTES_MAX)
+    near = whole[begin : at + _CLOCK_BYTES_MAX]
+    return any(found.start() + begin <= at < found.end() + begin for found in _CLOCK.finditer(near))
 
 
-def _behind_length(ours: bytes, theirs: bytes) -> Shape | None:
-    """Numbers as text of different lengths, where a protocol sends the length before it, as those of databases do."""
-    return Shape(ShapeKind.NUMBER) if _SIGNED.match(ours) and _SIGNED.match(theirs) else None
+def _behind_length(one: _Side, other: _Side) -> Shape | None:
+    """Text of different lengths, where a protocol sends the length before it, as those of databases do.
+
+    That of a row, and then that of a column: both differ by the same number. What they are of differs behind them.
+    """
+    if not one.after or not other.after:
+        return None
+    grown = other.after[0] - one.after[0]
+    pairs = enumerate(zip(one.after, other.after, strict=False))
+    at = next((at for at, (ours, theirs) in pairs if theirs - ours not in (0, grown)), 0)
+    is_binary = any(octet < 0x20 for octet in one.after[:at])
+    found = None
+    if is_binary and abs(grown) <= GROWN_BYTES_MAX:
+        found = _text(*(_Side(side.before + side.after[:at], side.after[at:]) for side in (one, other)))
+    if found is None or found.kind is ShapeKind.IDENTIFIER:  # what follows a number at once may be of its word
+        return Shape(ShapeKind.NUMBER) if _SIGNED.match(one.after) and _SIGNED.match(other.after) else found
+    return found
 
 
 def _number_at(word: bytes, at: int) -> bool:

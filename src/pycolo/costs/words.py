@@ -19,7 +19,8 @@ SHAPES: Final = {
     ShapeKind.SSH_HANDSHAKE: "SSH: each guest draws random numbers of its own, so every login differs",
     ShapeKind.HTTP_DATE: "the header Date: the guests answered in different seconds",
     ShapeKind.HEADER: "the header {name}: each guest wrote a value of its own",
-    ShapeKind.TIME: "a date or a time of day in the answer",
+    ShapeKind.TIME: "a date or a time of day in the answer: each guest reads its own clock",
+    ShapeKind.FRACTION: "a number with a long fraction: drawn at random, or measured by each guest",
     ShapeKind.NUMBER: (
         "another number, such as a counter: the guests did the same work in another order, or each counts by itself"
     ),

@@ -43,6 +43,43 @@ EXAMPLES = {
     "a counter with a digit more": (b":99\r\n", b":100\r\n", "number"),
     "a time in JSON": (b'{"at": "2026-11-29T16:45:49"}', b'{"at": "2026-11-29T16:46:01"}', "time"),
     "seconds since 1970": (b'{"at": 1795970349, "n": 1}', b'{"at": 1795970350, "n": 1}', "time"),
+    "now() of PostgreSQL": (b"\0\x1d2026-11-30 02:54:10.109276+00\0", b"\0\x1d2026-11-30 02:54:10.472441+00\0", "time"),
+    "its last digits": (b"\x1d2026-11-30 02:54:10.472276+00\0", b"\x1d2026-11-30 02:54:10.472441+00\0", "time"),
+    "now() in a row, with a digit less": (
+        b"D\0\0\0d\0\3\0\0\0\x1c2026-11-30 02:54:25.5748+00\0\0\0\x12",
+        b"D\0\0\0e\0\3\0\0\0\x1d2026-11-30 02:54:25.48971+00\0\0\0\x12",
+        "time",
+    ),
+    "now() in a short row, with a digit less": (
+        b"D\0\0\0\x1c\0\1\0\0\0\x1c2026-11-30 02:54:25.5748+00C\0",
+        b"D\0\0\0\x1d\0\1\0\0\0\x1d2026-11-30 02:54:25.48971+00C\0",
+        "time",
+    ),
+    "a column before it": (
+        b"D\0\0\0\x1c\0\2\0\0\0\2" + b"12\0\0\0\x0f02:54:25.5748+00C\0",
+        b"D\0\0\0\x1d\0\2\0\0\0\2" + b"12\0\0\0\x1002:54:25.48971+00C\0",
+        "time",
+    ),
+    "a time with a comma": (b"[02:54:10,109] ready", b"[02:54:10,472] ready", "time"),
+    "seconds with a fraction": (b"t=1795970349.109276;", b"t=1795970349.472441;", "time"),
+    "microseconds since 1970": (b"t=1795970349109276;", b"t=1795970349472441;", "time"),
+    "random() of PostgreSQL": (b"\0\x120.6213719727973785\0", b"\0\x120.6213719761200417\0", "fraction"),
+    "random() with a digit less": (
+        b"D\0\0\0\x1c\0\1\0\0\0\x120.6213719727973785C\0",
+        b"D\0\0\0\x1b\0\1\0\0\0\x110.926361913864602C\0",
+        "fraction",
+    ),
+    "a price": (b"total 12.50 EUR", b"total 13.10 EUR", "number"),
+    "a sequence behind a length": (
+        b"D\0\0\0\x0d\0\1\0\0\0\x0399C\0\0\0\rSELECT 1\0",
+        b"D\0\0\0\x0e\0\1\0\0\0\x04100C\0\0\0\rSELECT 1\0",
+        "number",
+    ),
+    "a counter in a long row": (
+        b"D\0\0\0d\0\2\0\0\0\x0299\0\0\0\x50" + b"name" * 20,
+        b"D\0\0\0e\0\2\0\0\0\x03100\0\0\0\x50" + b"name" * 20,
+        "number",
+    ),
     "a row of PostgreSQL": (
         b"D\0\0\0\x0e\0\1\0\0\0\4-123C\0\0\0\rSELECT 1\0",
         b"D\0\0\0\x0f\0\1\0\0\0\5-1234C\0\0\0\rSELECT 1\0",
