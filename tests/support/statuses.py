@@ -49,7 +49,7 @@ def spacing(**changed: Any) -> dict[str, Any]:
         "distance_ms": 54.0,
         "next_distance_ms": 20.0,
         "wait_ms": 0.0,
-        "why": "the last 16 cost 18 ms each: distance 54 ms; no wait for more differences",
+        "why": "the last checkpoints have cost 18 ms each; for differences they are 54 ms apart; none waits for more",
         **changed,
     }
 

@@ -310,9 +310,11 @@ class Pace:
             return self._price
         worst = max(self._copies, key=lambda copy: copy.pause_us)
         more = f", and each checkpoint costs {ms(self.fixed_us)} ms more" if self._small else ""
+        number = len(self._copies)
+        many = f"{self.missed} of the last {number} pauses {'was' if self.missed == 1 else 'were'}"
         return (
-            f"the pause target of {ms(self.target_us)} ms is not held: {self.missed} of the last {len(self._copies)} "
-            f"pauses were longer, the longest {ms(worst.pause_us)} ms for {mib(worst.copied_bytes)}, changed in "
+            f"the pause target of {ms(self.target_us)} ms is not held: {many if number > 1 else 'the last pause was'} "
+            f"longer, the longest {ms(worst.pause_us)} ms for {mib(worst.copied_bytes)}, changed in "
             f"{worst.ran_us / 1e6:.2f} s; {mib(self.speed)}/s are copied{more}; the guest stands still "
             f"for {self.standing:.0%} of its time"
         )

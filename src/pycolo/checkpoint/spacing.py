@@ -183,17 +183,18 @@ class Spacing:
     def why(self) -> str:
         """One line with the figures."""
         if not self._costs:
-            return f"no checkpoint has cost anything yet: distance {_ms(self.distance_us)} ms"
+            return f"no checkpoint has cost anything yet: for differences they are {_ms(self.distance_us)} ms apart"
         limit = ""
         if self.distance_us == self._max_us > self._min_us:
             limit = ", the maximum"
         elif self.distance_us == self._min_us:
             limit = ", the minimum"
-        last = "the last one" if len(self._costs) == 1 else f"the last {len(self._costs)}"
+        last = "the last checkpoint has" if len(self._costs) == 1 else f"the last {len(self._costs)} checkpoints have"
         each = " each" if len(self._costs) > 1 else ""
-        text = f"{last} cost {_ms(self.cost_us)} ms{each}: distance {_ms(self.distance_us)} ms{limit}"
+        apart = f"for differences they are {_ms(self.distance_us)} ms apart{limit}"
+        text = f"{last} cost {_ms(self.cost_us)} ms{each}; {apart}"
         if not self.wait_us:
-            return f"{text}; no wait for more differences"
+            return f"{text}; none waits for more"
         found = f"{self._saved(self.wait_us)} of the last {len(self._enough)} had another within that time"
         return f"{text}; a difference waits {_ms(self.wait_us)} ms for more: {found}"
 

@@ -94,7 +94,7 @@ def _vm_lines(answer: Fields) -> Iterator[str]:
     yield f"QEMU of this host: {_qemu(answer['vm'])}"
     yield f"QEMU of the other: {_qemu(answer.get('other_vm'))}"
     if (protection := answer.get("protection")) and protection.get("unprotected_ms") is not None:
-        yield from _unprotected(protection)
+        yield from _unprotected(answer, protection)
     yield from warning_lines(answer)
     if plan := answer.get("plan"):
         done = f" (done: {', '.join(plan['done'])})" if plan.get("done") else ""
@@ -146,11 +146,14 @@ def warning_lines(answer: Fields) -> Iterator[str]:
         yield f"{kind} ({note['where']}): {note['text']}"
 
 
-def _unprotected(protection: Fields) -> Iterator[str]:
+def _unprotected(answer: Fields, protection: Fields) -> Iterator[str]:
     if protection.get("wished"):
-        failures = protection["failures"]
+        failures, why = protection["failures"], protection["why"]
+        begins_here = answer["role"] == "primary" and answer["state"] == "linked"
+        if begins_here and not protection.get("automatic", True) and not failures:
+            why = "only `colo protect` gives the guest a secondary: protect.automatic is false"
         tried = f", {failures} failed attempt{'s' * (failures > 1)}" if failures else ""
-        yield f"unprotected for {protection['unprotected_ms'] / 1000:.1f} s{tried}: {protection['why']}"
+        yield f"unprotected for {protection['unprotected_ms'] / 1000:.1f} s{tried}: {why}"
 
 
 def _qemu(vm: Fields | None) -> str:

@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from pycolo import __version__
-from pycolo.failover.pairstates import FREE, Fact, State
+from pycolo.failover.arbiter import IDLE_TEXT
+from pycolo.failover.pairstates import FREE, ON_GUARD, Fact, State
 from pycolo.node.cluster import Cluster
 from pycolo.node.control import Answer
 from pycolo.node.costs import Costs
@@ -35,6 +36,8 @@ _SETTLED: Final = (FREE - {State.SWITCHING}) | {
     State.RETIRING,
 }
 
+_PAIRED: Final = frozenset({*ON_GUARD, State.SECONDARY_PROTECTED, State.SECONDARY_BROKEN})
+
 log = structlog.get_logger("colo")
 
 
@@ -48,9 +51,14 @@ class Identity(NamedTuple):
     heartbeat_timeout_ms: int
 
 
-def arbiter_says(state: State, says: str) -> str:
-    """For the status: an arbiter that is not asked yet would say that the other node is not suspected."""
-    return "not asked while the other node has its head start" if state is State.YIELDING else says
+def arbiter_says(state: State, says: str, *, is_settled: bool = False) -> str:
+    """For the status: an arbiter that is not asked yet would say that the other node is not suspected.
+
+    `is_settled`: what it says has answered an earlier question, and is of no interest once there is a pair again.
+    """
+    if state is State.YIELDING:
+        return "not asked while the other node has its head start"
+    return IDLE_TEXT if is_settled and state in _PAIRED else says
 
 
 class Operator:
@@ -133,7 +141,7 @@ class Operator:
             "term": pair.term,
             "epoch": self._identity.epoch(),
             "peer": link.peer if link is not None else None,
-            "arbiter": {"name": self._permission.name, "says": arbiter_says(pair.state, self._permission.says)},
+            "arbiter": {"name": self._permission.name, "says": self._arbiter_says(pair.state)},
             "version": __version__,
             "takeover": self._journal.takeover,
             "divergences": list(self._divergences.records),
@@ -143,6 +151,9 @@ class Operator:
             "costs": self._costs.status(),
             **snapshot,
         }
+
+    def _arbiter_says(self, state: State) -> str:
+        return arbiter_says(state, self._permission.says, is_settled=self._permission.is_settled)
 
     def _silence_ms(self) -> int | None:
         """For how long the other node has not confirmed a heartbeat; None without one."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from pycolo.arbiters.runner import ArbiterRunner, now_ms
-from pycolo.failover.arbiter import Arbiter
+from pycolo.failover.arbiter import Arbiter, Decision
 from pycolo.failover.pair import Told
 from pycolo.failover.pairstates import Fact
 
@@ -42,6 +42,12 @@ class Permission:
     def says(self) -> str:
         """The arbiter's state, one line for the user."""
         return self._runner.verdict().text
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what the arbiter says is the answer to an earlier question. One with a lease speaks of that."""
+        is_decided = self._runner.verdict().decision is not Decision.WAIT
+        return is_decided and not self._is_asked and self.serve_until_ns() is None
 
     async def start(self) -> None:
         """Start the arbiter."""

@@ -249,6 +249,21 @@ def test_one_pause_a_little_too_long_is_no_finding():
     assert pace.finding is None, "it is held again"
 
 
+PAUSES_TOLD = [
+    ((210,), "the last pause was longer"),
+    ((210, 9), "1 of the last 2 pauses was longer"),
+    ((210, 210), "2 of the last 2 pauses were longer"),
+]
+
+
+@pytest.mark.parametrize(("pauses_ms", "told"), PAUSES_TOLD)
+def test_the_finding_counts_as_people_do(pauses_ms, told):
+    pace = made()
+    for pause_ms in pauses_ms:
+        pace.copied(Copied(10 * SECOND, pause_ms * 1000, 1000))
+    assert told in pace.finding
+
+
 def test_why_a_periodic_checkpoint_is_made():
     pace = made()
     assert pace.why_now(INTERVAL_US) == "the last one was 10.0 s ago"

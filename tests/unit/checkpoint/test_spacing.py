@@ -4,6 +4,8 @@ import pytest
 
 from pycolo.checkpoint.spacing import Spacing
 
+APART = "; for differences they are 54 ms apart"
+
 
 class Spaced:
     """A `Spacing` in milliseconds, some time after the pair has formed."""
@@ -43,26 +45,26 @@ class Spaced:
 def test_the_distance_is_what_the_costs_say():
     spaced = Spaced()
     assert spaced.figures == (0, 20, 0)
-    assert spaced.core.why == "no checkpoint has cost anything yet: distance 20 ms"
+    assert spaced.core.why == "no checkpoint has cost anything yet: for differences they are 20 ms apart"
     spaced.made(18)
-    assert spaced.core.why == "the last one cost 18 ms: distance 54 ms; no wait for more differences"
+    assert spaced.core.why == f"the last checkpoint has cost 18 ms{APART}; none waits for more"
     spaced.made(18, times=20)
-    assert spaced.core.why == "the last 16 cost 18 ms each: distance 54 ms; no wait for more differences"
+    assert spaced.core.why == f"the last 16 checkpoints have cost 18 ms each{APART}; none waits for more"
     assert spaced.figures == (18, 54, 0)
 
 
 @pytest.mark.parametrize(
     ("cost", "distance", "words"),
     [
-        (6, 20, "the last 16 cost 6 ms each: distance 20 ms, the minimum; "),
-        (400, 200, "the last 16 cost 400 ms each: distance 200 ms, the maximum; "),
+        (6, 20, "16 checkpoints have cost 6 ms each; for differences they are 20 ms apart, the minimum; "),
+        (400, 200, "16 checkpoints have cost 400 ms each; for differences they are 200 ms apart, the maximum; "),
     ],
 )
 def test_the_limits_are_named(cost, distance, words):
     spaced = Spaced()
     spaced.made(cost, times=16)
     assert spaced.figures[1] == distance
-    assert spaced.core.why.startswith(words)
+    assert spaced.core.why.startswith(f"the last {words}")
 
 
 def test_where_both_limits_are_one_the_distance_is_fixed():
@@ -125,8 +127,8 @@ def test_a_wait_that_pays_is_kept_and_its_figures_are_told():
         spaced.made(30)
     assert spaced.figures == (30, 90, 4)
     assert spaced.core.why == (
-        "the last 16 cost 30 ms each: distance 90 ms; a difference waits 4 ms for more: 8 of the last 15 had another "
-        "within that time"
+        "the last 16 checkpoints have cost 30 ms each; for differences they are 90 ms apart; a difference waits 4 ms "
+        "for more: 8 of the last 15 had another within that time"
     )
     spaced.wants()
     assert spaced.earliest - spaced.now == 4

@@ -101,7 +101,7 @@ def test_the_parts_of_checkpoints_are_told_before_and_in_the_pause():
 
 
 def test_the_distance_between_checkpoints_has_its_reason():
-    why = "the last 16 cost 18 ms each: distance 54 ms; no wait for more differences"
+    why = spacing()["why"]
     assert why in status_lines(vm_status())
     unknown = vm_status()["checkpoint"] | {"spacing": spacing(of=0)}
     assert why not in status_lines(vm_status(checkpoint=unknown))
@@ -112,6 +112,18 @@ def test_a_guest_that_ought_to_be_protected_and_is_not():
     line = "unprotected for 12.3 s, 2 failed attempts: vm1: no QEMU"
     assert line in status_lines(vm_status(state="linked", protection=protection))
     assert line not in status_lines(vm_status(state="linked", protection=protection | {"wished": False}))
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_what_begins_only_by_command_is_not_said_to_begin_by_itself(automatic):
+    protection = {"wished": True, "automatic": automatic, "unprotected_ms": 1000, "failures": 0, "why": "by itself"}
+    line = "unprotected for 1.0 s: only `colo protect` gives the guest a secondary: protect.automatic is false"
+    assert (line in status_lines(vm_status(state="linked", protection=protection))) is not automatic
+    for other in ({"state": "waiting"}, {"state": "linked", "role": "secondary"}):
+        assert "unprotected for 1.0 s: by itself" in status_lines(vm_status(**other, protection=protection))
+    failed = protection | {"failures": 1, "why": "vm1: no QEMU"}
+    told = "\n".join(status_lines(vm_status(state="linked", protection=failed)))
+    assert "1 failed attempt: vm1: no QEMU" in told
 
 
 @pytest.mark.parametrize(

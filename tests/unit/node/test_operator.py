@@ -2,7 +2,7 @@
 
 import pytest
 
-from pycolo.failover.arbiter import IDLE_TEXT
+from pycolo.failover.arbiter import IDLE_TEXT, resignation
 from pycolo.failover.pairstates import State
 from pycolo.node.operator import arbiter_says
 
@@ -10,3 +10,16 @@ from pycolo.node.operator import arbiter_says
 @pytest.mark.parametrize("state", State)
 def test_a_node_that_suspects_the_other_one_does_not_say_that_it_does_not(state: State) -> None:
     assert (arbiter_says(state, IDLE_TEXT) == IDLE_TEXT) is (state is not State.YIELDING)
+
+
+@pytest.mark.parametrize("state", State)
+def test_how_this_node_came_to_serve_is_told_until_there_is_a_pair_again(state: State) -> None:
+    says = resignation("its guest is gone")
+    told = arbiter_says(state, says, is_settled=True)
+    is_paired = state.value in (
+        *("primary protected", "degraded", "primary broken"),
+        *("secondary protected", "secondary broken"),
+    )
+    assert (told == IDLE_TEXT) is is_paired
+    if state is not State.YIELDING:
+        assert arbiter_says(state, says) == says

@@ -64,6 +64,29 @@ def test_a_resignation_needs_no_question_before():
     assert told == [(Fact.GRANTED, 4)]
 
 
+def test_an_answer_is_of_an_earlier_question_until_the_next_one():
+    def work(permission):
+        assert not permission.is_settled
+        permission.peer_resigned("its guest is gone")
+        assert permission.is_settled
+        permission.ask()
+        assert not permission.is_settled
+
+    with_permission(ManualArbiter(0), work)
+
+
+def test_what_is_said_of_a_lease_is_never_of_an_earlier_question():
+    class Leased(ManualArbiter):
+        def serve_until_ns(self):
+            return 5
+
+    def work(permission):
+        permission.peer_resigned("its guest is gone")
+        assert not permission.is_settled
+
+    with_permission(Leased(0), work)
+
+
 def test_a_node_that_serves_wants_the_lease_under_the_term_of_the_moment():
     class Leased(ManualArbiter):
         def acquire_wanted(self, term=0):
