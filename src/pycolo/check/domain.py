@@ -1,7 +1,7 @@
 """The domain of `guest.domain` on this host: whether libvirt answers, and what speaks against protecting it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -41,8 +41,9 @@ async def look_at_domain(config: PairConfig, moment: Moment) -> Looked:
         items += domain_disk_items(config, None if found is None else found.xml)
         cards = interfaces(found.xml) if found is not None else ()
         names = dict.fromkeys(card.network for card in cards if card.network is not None)
+        accepted = config.guest.own_networks
         networks = {name: await host.network(name) for name in names}
-        items += [item for name, one in networks.items() for item in network_items(name, one)]
+        items += [item for name, one in networks.items() for item in network_items(name, one, accepted)]
         bridges = {card.netdev: _bridge(card, networks) for card in cards}
         return Looked(items, {netdev: bridge for netdev, bridge in bridges.items() if bridge is not None})
     except PycoloError as error:
@@ -57,15 +58,17 @@ def _bridge(card: Interface, networks: Mapping[str, Network | None]) -> str | No
     return found.bridge if found is not None else card.bridge
 
 
-def network_items(name: str, found: Network | None) -> Iterator[Item]:
-    """Of a network that the domain names; None: this host has none of this name."""
+def network_items(name: str, found: Network | None, accepted: Collection[str]) -> Iterator[Item]:
+    """Of a network that the domain names; None: this host has none of this name. `accepted`: `guest.own_networks`."""
     what = f"network {name}"
-    why = missing(name) if found is None else found.why_not
+    why = missing(name) if found is None else found.why_not(accepted)
     if found is None or why is not None:
         yield refused(what, str(why))
         return
-    yield ok(what, f"active, its bridge is {found.bridge}")
-    yield from (warning(what, text) for text in found.warnings)
+    own = f"; it is this host's own ({found.mode}), which own_networks accepts" if found.is_of_one_host else ""
+    yield ok(what, f"active, its bridge is {found.bridge}{own}")
+    if found.warning is not None:
+        yield warning(what, found.warning)
 
 
 def domain_items(name: str, found: Domain | None, moment: Moment) -> Iterator[Item]:

@@ -83,6 +83,8 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     """As `shape`, of the guest that runs here; empty: none, or its process cannot be read."""
     guest_media_bytes: tuple[int, ...] | None = None
     """Sizes of its read-only disks; None: no guest runs here."""
+    gateways: dict[str, str] = {}
+    """Network of `guest.own_networks` → the host's MAC and addresses on it."""
 
 
 def look(config: PairConfig) -> HostFacts:

@@ -122,6 +122,7 @@ def pair_items(own: HostFacts, other: HostFacts, distance: Distance, need: Need 
     if own.kernel != other.kernel:
         yield ok("kernel", f"{own.kernel} here, {other.kernel} there")
     yield _cpu_item(own, other, need)
+    yield from _gateway_items(own, other)
     yield from _command_items(own, other)
 
 
@@ -147,6 +148,18 @@ def _same(name: str, own: str, other: str, cure: str, *, is_fatal: bool) -> Item
         return ok(name, f"{own} on both hosts")
     text = f"{own} here, {other} there: {cure}"
     return refused(name, text) if is_fatal else warning(name, text)
+
+
+def _gateway_items(own: HostFacts, other: HostFacts) -> Iterator[Item]:
+    """A guest keeps its gateway's MAC for a while."""
+    for name, here in own.gateways.items():
+        there = other.gateways.get(name)
+        if there is not None and there != here:
+            yield warning(
+                f"network {name}",
+                f"the guest's gateway is {here} here, {there} there: after a failover it has none for half a minute, "
+                f"or for good if addresses differ; virsh net-edit {name}, the same <mac> and <ip> on both hosts",
+            )
 
 
 def _command_items(own: HostFacts, other: HostFacts) -> Iterator[Item]:

@@ -103,6 +103,11 @@ class GuestOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     uri: Annotated[str, keys.text("qemu:///system, or qemu+unix:///system?socket=PATH", _LIBVIRT)] = "qemu:///system"
     """This host's libvirtd, or virtqemud."""
 
+    own_networks: Annotated[list[str], keys.strings("names of networks")] = msgspec.field(default_factory=list)
+    """Networks that are each host's own (NAT, routed, open, isolated), and are accepted although connections through
+    them do not outlive a failover: [Networks](libvirt.md#networks).
+    """
+
 
 class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """This host's QEMU."""

@@ -282,4 +282,11 @@ def refusals(xml: str) -> tuple[str, ...]:
                 "bridge: virsh edit, <interface type='bridge'> with <source bridge='…'/>, or 'network' with one of "
                 "forward mode 'bridge'"
             )
+    for port in root.iterfind("devices/interface/virtualport"):
+        if port.get("type") == "openvswitch":
+            found.append(
+                "a card of it is in an Open vSwitch bridge (<virtualport>), out of which the node moves no domain's "
+                "tap: use a Linux bridge"
+            )
+            break
     return tuple(found)

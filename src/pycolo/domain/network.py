@@ -1,6 +1,7 @@
 """A network of libvirt's, by which a card names its bridge: what it is on this host. Pure."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from pycolo.errors import PeerError
@@ -14,7 +15,9 @@ _OF_ONE_HOST: Final = {
     "open": "open",
     "isolated": "isolated",
 }
-"""Modes in which libvirt makes the bridge, and in which it is this host's alone, unless an administrator joins them."""
+"""Modes in which libvirt makes the bridge, and the host is the guests' gateway, or all that they reach."""
+
+_OPENVSWITCH: Final = "openvswitch"
 
 
 class Network(NamedTuple):
@@ -27,32 +30,40 @@ class Network(NamedTuple):
     """None: guests' cards are in no bridge, but macvtaps or devices of the host."""
     is_active: bool
     starts_by_itself: bool
+    has_openvswitch: bool = False
+    gateway: str = ""
+    """The host's MAC and addresses on it, as its definition says them; "" for none."""
 
     @property
-    def why_not(self) -> str | None:
-        """Why a card on it cannot be protected, with what to do; None: it can."""
+    def is_of_one_host(self) -> bool:
+        """Whether another host's network of this name is another network."""
+        return self.mode in _OF_ONE_HOST
+
+    def why_not(self, accepted: Collection[str]) -> str | None:
+        """Why a card on it cannot be protected, with what to do; None: it can. `accepted`: `guest.own_networks`."""
         if self.bridge is None or self.mode not in (BRIDGED, *_OF_ONE_HOST):
             return f"network {self.name} (forward mode {self.mode}) has no bridge: use one that has"
+        if self.has_openvswitch:
+            return f"network {self.name} is Open vSwitch's, which the node moves no domain's tap of: use a Linux bridge"
+        if self.is_of_one_host and self.name not in accepted:
+            return (
+                f"network {self.name} ({_OF_ONE_HOST[self.mode]}) is this host's own, so connections through it do not "
+                "outlive a failover: use a bridge that both hosts have, <interface type='bridge'>, or accept it with "
+                f'own_networks = ["{self.name}"] in [guest] of both files'
+            )
         if not self.is_active:
             return f"network {self.name} is not active on this host: virsh net-start {self.name}"
         return None
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is allowed, and may not be what is wanted, a line each."""
-        found = []
-        if not self.starts_by_itself:
-            found.append(
-                f"network {self.name} does not start with this host, which then cannot take over: "
-                f"virsh net-autostart {self.name}"
-            )
-        if self.mode in _OF_ONE_HOST:
-            found.append(
-                f"network {self.name} ({_OF_ONE_HOST[self.mode]}) is this host's own: clients reach the guest after a "
-                f"failover only if bridge {self.bridge} and that of the other host are one network; "
-                "a network with <forward mode='bridge'/> is"
-            )
-        return tuple(found)
+    def warning(self) -> str | None:
+        """What is allowed, and may not be what is wanted."""
+        if self.starts_by_itself:
+            return None
+        return (
+            f"network {self.name} does not start with this host, which then cannot take over: "
+            f"virsh net-autostart {self.name}"
+        )
 
 
 def network(xml: str, *, is_active: bool, starts_by_itself: bool) -> Network:
@@ -64,7 +75,26 @@ def network(xml: str, *, is_active: bool, starts_by_itself: bool) -> Network:
     forward, bridge = root.find("forward"), root.find("bridge")
     mode = "isolated" if forward is None else forward.get("mode", "nat")
     name = bridge.get("name") if bridge is not None else None
-    return Network(root.findtext("name", ""), mode, name, is_active, starts_by_itself)
+    return Network(
+        root.findtext("name", ""),
+        mode,
+        name,
+        is_active,
+        starts_by_itself,
+        has_openvswitch=any(port.get("type") == _OPENVSWITCH for port in root.iter("virtualport")),
+        gateway=", ".join(_gateway(root)),
+    )
+
+
+def _gateway(root: ET.Element) -> Iterator[str]:
+    """A guest notes both, its gateway's MAC for a while."""
+    addresses = [
+        f"{found.get('address')}/{found.get('prefix') or found.get('netmask') or ''}" for found in root.iterfind("ip")
+    ]
+    mac = root.find("mac")
+    if addresses and mac is not None:
+        yield mac.get("address", "").lower()
+    yield from addresses
 
 
 def missing(name: str) -> str:

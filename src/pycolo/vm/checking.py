@@ -8,6 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -158,6 +159,9 @@ class Checking:
     async def _this_host(self) -> _Own:
         """Its facts, and its guest."""
         facts = await asyncio.to_thread(look, self._config)
+        if self._domain is not None:
+            with suppress(PycoloError):
+                facts = msgspec.structs.replace(facts, gateways=await self._domain.gateways())
         side = self._side()
         if side is None or not side.machine.is_there:
             return _Own(facts, [], None, [])

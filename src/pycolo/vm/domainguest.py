@@ -17,7 +17,7 @@ from pycolo.domain.connection import Connection
 from pycolo.domain.definition import Interface, Portrait, interfaces, refusals
 from pycolo.domain.disks import DiskImage, disk_refusals, named
 from pycolo.domain.host import DomainHost
-from pycolo.domain.network import missing
+from pycolo.domain.network import Network, missing
 from pycolo.domain.place import DomainWire
 from pycolo.errors import ConnectError, PeerError, StateError
 from pycolo.hostnet.wire import Wire, make_private_bridge, private_bridge_name
@@ -115,11 +115,14 @@ class DomainGuest:
         found = await self.host.find()
         if found is None:
             return list(disks)
-        self._refuse(found.xml)
+        await self._refuse(found.xml)
         return named(disks, found.xml)
 
-    def _refuse(self, xml: str) -> None:
+    async def _refuse(self, xml: str) -> None:
         whys = [*refusals(xml), *(disk_refusals(xml) if self._config.disks is not None else ())]
+        names = dict.fromkeys(card.network for card in interfaces(xml) if card.network is not None)
+        found = [await self.host.network(name) for name in names]
+        whys += [why for one in found if one is not None and (why := self._why_not(one)) is not None]
         if whys:
             raise PeerError(f"domain {self.host.name} cannot be protected: {'; '.join(whys)}")
 
@@ -128,7 +131,7 @@ class DomainGuest:
         found = await self.host.find()
         if found is None or not found.is_active:
             raise ConnectError(f"domain {self.host.name} does not run on this host: virsh start {self.host.name}")
-        self._refuse(found.xml)
+        await self._refuse(found.xml)
         homes = {netdev: home for netdev, wire in self._wires if (home := wire.home_bridge) is not None}
         told = await self.host.portrait(self._own_arguments, homes)
         await ask_peer("domain", msgspec.to_builtins(told))
@@ -154,10 +157,22 @@ class DomainGuest:
         if card.network is None:
             return card.bridge
         found = await self.host.network(card.network)
-        why = missing(card.network) if found is None else found.why_not
+        why = missing(card.network) if found is None else self._why_not(found)
         if found is None or why is not None:
             raise PeerError(f"domain {self.host.name}: its card {card.mac}: {why}")
         return found.bridge
+
+    def _why_not(self, network: Network) -> str | None:
+        assert self._config.guest is not None
+        return network.why_not(self._config.guest.own_networks)
+
+    async def gateways(self) -> dict[str, str]:
+        """Network that is each host's own → what guests know of this host on it. Raises `ConnectError`, `PeerError`."""
+        assert self._config.guest is not None
+        found = [await self.host.network(name) for name in self._config.guest.own_networks]
+        return {one.name: one.gateway for one in found if one is not None and one.gateway}
+
+    # ── the secondary's domain ────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, images: Mapping[str, DiskImage] | None = None) -> int:
         """Start the secondary's domain, as the primary's node has told it; its process. `images`: see `DomainHost`.

@@ -80,11 +80,11 @@ def test_libvirt_is_asked_once_and_let_go(monkeypatch):
     daemon = StandInDaemon("vm1")
     monkeypatch.setattr(domains, "Connection", lambda uri: Connection(uri, daemon.library))
 
-    looked_now = []
+    looked_now, text = [], [FILE.format(place="/s")]
 
     async def said(level):
         """Of networks."""
-        looked_now.append(await look_at_domain(parse(FILE.format(place="/s").encode(), "vm1.toml"), PRIMARY))
+        looked_now.append(await look_at_domain(parse(text[-1].encode(), "vm1.toml"), PRIMARY))
         return [item.text for item in looked_now[-1].items if item.level is level and item.name.startswith("network")]
 
     async def scene():
@@ -102,7 +102,10 @@ def test_libvirt_is_asked_once_and_let_go(monkeypatch):
         assert looked_now[-1].bridges == {"hostnet0": "br7", "hostnet1": "br1"}
         assert await said(Level.WARNING) == []
         daemon.networks["lan"] = StandInNetwork(lan.format("nat"))
-        assert "is this host's own" in (await said(Level.WARNING))[0]
+        assert "is this host's own" in (await said(Level.REFUSED))[0]
+        text.append(text[0].replace('domain = "vm1"', 'domain = "vm1"\nown_networks = ["lan"]'))
+        assert await said(Level.REFUSED) == await said(Level.WARNING) == []
+        assert "this host's own (nat), which own_networks accepts" in (await said(Level.OK))[0]
         daemon.networks["lan"].is_on = False
         assert "virsh net-start lan" in (await said(Level.REFUSED))[0]
         daemon.die()

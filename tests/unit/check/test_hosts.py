@@ -151,3 +151,13 @@ def test_another_disk_is_refused_and_one_that_cannot_be_read_is_not_compared():
 def test_a_disk_that_is_almost_full_is_a_warning():
     assert levels(host_items(changed(state_free_bytes=GIB)))["space"] is Level.OK
     assert levels(host_items(changed(state_free_bytes=1 << 20)))["space"] is Level.WARNING
+
+
+def test_a_gateway_that_differs_between_the_hosts_is_a_warning():
+    here = changed(gateways={"default": "52:54:00:00:00:01, 192.168.122.1/24", "only": "52:54:00:00:00:09, 10.0.0.1/8"})
+    there = changed(gateways={"default": "52:54:00:00:00:02, 192.168.122.1/24"})
+    (found,) = [item for item in pair_items(here, there, NEAR, None) if item.level is not Level.OK]
+    assert (found.level, found.name) == (Level.WARNING, "network default")
+    assert "52:54:00:00:00:01, 192.168.122.1/24 here, 52:54:00:00:00:02, 192.168.122.1/24 there" in found.text
+    assert "virsh net-edit default" in found.text
+    assert worst(list(pair_items(here, here, NEAR, None))) is Level.OK

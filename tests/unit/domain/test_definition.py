@@ -128,6 +128,7 @@ def test_a_transient_domain_tells_the_homes_that_its_node_knows():
         (("<memballoon model='none'/>", "<hostdev mode='subsystem'/>"), r"<hostdev>.*detach it"),
         (("<memballoon model='none'/>", "<filesystem type='mount'/>"), "<filesystem>"),
         (("<memballoon model='none'/>", "<shmem name='x'/>"), "<shmem>"),
+        (("<model type='virtio'/>", "<virtualport type='openvswitch'/>"), "Open vSwitch bridge.*use a Linux bridge"),
         (("<memballoon model='none'/>", "<tpm model='tpm-crb'/>"), "<tpm>"),
     ],
 )

@@ -4,6 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pycolo.config import parse
@@ -119,6 +120,45 @@ def test_a_network_is_the_bridge_that_it_has_on_the_other_host(config, host):
         theirs.networks["lan"].is_on = True
         await first.tell(lambda order, arguments: second.hear(arguments))
         assert [wire.assumed for wire in wires] == [["br7"], ["br1"]]
+
+    play(scene)
+
+
+NAT = """<network><name>default</name><forward mode='nat'/><bridge name='virbr0'/><mac address='52:54:00:00:00:0a'/>
+<ip address='192.168.122.1' netmask='255.255.255.0'/></network>"""
+
+
+@pytest.mark.parametrize("told_by", ["the primary", "the secondary"])
+def test_a_network_of_one_host_is_refused_on_either_before_anything_is_asked_for(config, host, told_by):
+    async def scene():
+        ours, theirs = StandInDaemon("vm1"), StandInDaemon()
+        ours.domains["vm1"].xml = (
+            ours.domains["vm1"]
+            .xml.replace("bridge='br0'", "network='default' bridge='virbr0'")
+            .replace("type='bridge'", "type='network'", 1)
+        )
+        for daemon in (ours, theirs):
+            daemon.networks["default"] = StandInNetwork(NAT)
+        assert config.guest is not None
+        accepting = msgspec.structs.replace(
+            config, guest=msgspec.structs.replace(config.guest, own_networks=["default"])
+        )
+        is_first = told_by == "the primary"
+        first, second = host(config if is_first else accepting, ours), host(accepting if is_first else config, theirs)
+        asked = []
+
+        async def ask(order, arguments):
+            asked.append(order)
+            return await second.hear(arguments)
+
+        with pytest.raises(PeerError, match=r"network default \(NAT\) is this host's own.*own_networks"):
+            await first.tell(ask)
+        assert asked == ([] if is_first else ["domain"])
+        assert not ours.domains["vm1"].moved
+        assert not theirs.defined
+        allowed, other = host(accepting, ours), host(accepting, theirs)
+        await allowed.tell(lambda order, arguments: other.hear(arguments))
+        assert await allowed.gateways() == {"default": "52:54:00:00:00:0a, 192.168.122.1/255.255.255.0"}
 
     play(scene)
 
