@@ -189,6 +189,9 @@ def _remove_iothreads(driver: ET.Element) -> None:
 
 # ── what cannot be copied ───────────────────────────────────────────────────────────────────────────────────
 
+_BUSES: Final = ("virtio", "scsi", "sata", "ide")
+"""Those of the devices in `pycolo.qmp.diskrules`, SUPPORTED."""
+
 _REFUSED: Final[Sequence[tuple[str, str]]] = (
     ("shareable", "is shared with other guests (<shareable/>), whose writes would not be copied: detach it"),
     ("transient", "is thrown away when the guest ends (<transient/>): remove that, or make the disk read-only"),
@@ -205,12 +208,29 @@ _REFUSED: Final[Sequence[tuple[str, str]]] = (
 """Below a `<disk>`, and why it cannot be copied."""
 
 
+def _floppies(root: ET.Element) -> list[str]:
+    """Those with a medium that is not read-only."""
+    return [
+        _name(element)
+        for element in root.iterfind("devices/disk[@device='floppy']")
+        if element.find("source") is not None and element.find("readonly") is None
+    ]
+
+
 def disk_refusals(xml: str) -> tuple[str, ...]:
     """Why disks of a domain cannot be copied, each on one line with what to do; empty: nothing is known."""
     root = parsed(xml)
     domain, found = root.findtext("name", ""), []
+    found += [f"its floppy disk {name} may be written to, and is not copied: eject it" for name in _floppies(root)]
     for element in _writable(root):
         name, kind, driver = _name(element), element.get("type", ""), element.find("driver")
+        target = element.find("target")
+        bus = target.get("bus", "") if target is not None else ""
+        if bus and bus not in _BUSES:
+            found.append(
+                f"its disk {name} is on a bus of type {bus!r}, and only those on {', '.join(_BUSES)} are copied: "
+                "virsh edit, <target dev='…' bus='virtio'/>, or make it read-only"
+            )
         if kind not in LOCAL:
             found.append(
                 f"its disk {name} has a source of type {kind!r}, and only those of type 'file' and 'block' are copied: "

@@ -100,6 +100,7 @@ def test_a_disk_that_would_be_written_to_without_being_copied_is_refused() -> No
         (VDA.replace("type='file'", "type='network'"), "source of type 'network'"),
         (VDA.replace("type='file'", "type='volume'"), "source of type 'volume'"),
         (VDA.replace("device='disk'", "device='lun'"), "device='lun'"),
+        (VDA.replace("bus='virtio'", "bus='usb'"), "a bus of type 'usb'"),
         (VDA.replace("discard=", "copy_on_read='on' discard="), "copy_on_read"),
         (VDA.replace("<backingStore/>", "<shareable/>"), "<shareable/>"),
         (VDA.replace("<backingStore/>", "<transient/>"), "<transient/>"),
@@ -120,6 +121,14 @@ def test_what_cannot_be_copied_is_refused_by_name(xml: str, words: str) -> None:
     assert words in why
     read_only = xml.replace("</disk>", "<readonly/></disk>")
     assert disk_refusals(domain(read_only)) == (), "it is not copied"
+
+
+def test_a_floppy_disk_that_may_be_written_to_is_refused_and_no_other() -> None:
+    floppy = "<disk type='file' device='floppy'>{}<target dev='fda' bus='fdc'/></disk>"
+    (why,) = disk_refusals(domain(floppy.format("<source file='/images/a.img'/>")))
+    assert "floppy disk fda" in why
+    assert disk_refusals(domain(floppy.format("<source file='/images/a.img'/><readonly/>"))) == ()
+    assert disk_refusals(domain(floppy.format(""))) == (), "the drive is empty"
 
 
 def test_usual_disks_are_not_refused() -> None:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from pycolo_lab.errors import LabUsageError
 from pycolo_lab.libvirt.faults import FAULTS, QEMU_KILLED, Fault
 from pycolo_lab.libvirt.plain import PLAIN
+from pycolo_lab.libvirt.tried import REFUSED
 from pycolo_lab.work.kinds import WORKS
 
 
@@ -21,6 +22,7 @@ class Scenario(NamedTuple):
 
 SCENARIOS: Final = (
     Scenario(PLAIN, "no node: libvirtd restarted and killed, save and restore, shutdown"),
+    Scenario(REFUSED, "no node: networks, cards and disks that cannot be protected, in a domain that libvirt takes"),
     *(Scenario(fault.name, fault.text, fault) for fault in FAULTS),
     *(
         Scenario(name, f"the primary's QEMU is killed under {kind.text}", QEMU_KILLED, name)

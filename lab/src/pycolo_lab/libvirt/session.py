@@ -13,11 +13,12 @@ from pycolo_lab.libvirt.facts import RoundFacts
 from pycolo_lab.libvirt.held import hold
 from pycolo_lab.libvirt.options import LibvirtLabOptions, check_options
 from pycolo_lab.libvirt.pair import Pair
-from pycolo_lab.libvirt.plain import play_plain
+from pycolo_lab.libvirt.plain import PLAIN, play_plain
 from pycolo_lab.libvirt.releases import Release, find_release, needed
 from pycolo_lab.libvirt.rounds import Round
 from pycolo_lab.libvirt.scenarios import Scenario, choose
 from pycolo_lab.libvirt.stage import DEBIAN, MACHINES, LibvirtStage
+from pycolo_lab.libvirt.tried import REFUSED, play_refused
 from pycolo_lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
 from pycolo_lab.processes import Host
 from pycolo_lab.qemu.debian import ensure as ensure_debian
@@ -28,6 +29,9 @@ from pycolo_lab.qemu.topology import Network
 from pycolo_lab.work.kinds import WORKS
 
 SYSTEMD: Final = Path("/run/systemd/system")
+
+WITHOUT_NODES: Final = {PLAIN: play_plain, REFUSED: play_refused}
+"""By the scenario's name."""
 
 WIDTHS: Final = "{:<20} {:>7} {:>5} {:>9} {:>10} {:>8}"
 
@@ -135,7 +139,7 @@ class _Players:
     def play(self, scenario: Scenario, number: int) -> RoundFacts:
         """One round of it."""
         if scenario.fault is None:
-            return play_plain(self._stage, number)
+            return WITHOUT_NODES[scenario.name](self._stage, number)
         return Round(self.pair, scenario.fault, number, self._seed, scenario.work).play()
 
     @property
