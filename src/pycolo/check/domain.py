@@ -61,14 +61,15 @@ def _bridge(card: Interface, networks: Mapping[str, Network | None]) -> str | No
 def network_items(name: str, found: Network | None, accepted: Collection[str]) -> Iterator[Item]:
     """Of a network that the domain names; None: this host has none of this name. `accepted`: `guest.own_networks`."""
     what = f"network {name}"
-    why = missing(name) if found is None else found.why_not(accepted)
-    if found is None or why is not None:
-        yield refused(what, str(why))
+    if found is None:
+        yield refused(what, missing(name))
         return
-    own = f"; it is this host's own ({found.mode}), which own_networks accepts" if found.is_of_one_host else ""
-    yield ok(what, f"active, its bridge is {found.bridge}{own}")
-    if found.warning is not None:
-        yield warning(what, found.warning)
+    if (why := found.why_not) is not None:
+        yield refused(what, why)
+    else:
+        own = f"; it is this host's own ({found.mode})" if found.is_of_one_host else ""
+        yield ok(what, f"active, its bridge is {found.bridge}{own}")
+    yield from (warning(what, text) for text in found.warnings(accepted))
 
 
 def domain_items(name: str, found: Domain | None, moment: Moment) -> Iterator[Item]:

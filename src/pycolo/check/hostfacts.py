@@ -84,7 +84,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     guest_media_bytes: tuple[int, ...] | None = None
     """Sizes of its read-only disks; None: no guest runs here."""
     gateways: dict[str, str] = {}
-    """Network of `guest.own_networks` → the host's MAC and addresses on it."""
+    """Network of the guest's that is each host's own → the host's MAC and addresses on it."""
 
 
 def look(config: PairConfig) -> HostFacts:

@@ -104,8 +104,8 @@ class GuestOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """This host's libvirtd, or virtqemud."""
 
     own_networks: Annotated[list[str], keys.strings("names of networks")] = msgspec.field(default_factory=list)
-    """Networks that are each host's own (NAT, routed, open, isolated), and are accepted although connections through
-    them do not outlive a failover: [Networks](libvirt.md#networks).
+    """Networks that are each host's own (NAT, routed, open, isolated), and of which no warning is wanted although
+    connections through them do not outlive a failover: [Networks](libvirt.md#networks).
     """
 
 

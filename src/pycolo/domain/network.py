@@ -39,31 +39,30 @@ class Network(NamedTuple):
         """Whether another host's network of this name is another network."""
         return self.mode in _OF_ONE_HOST
 
-    def why_not(self, accepted: Collection[str]) -> str | None:
-        """Why a card on it cannot be protected, with what to do; None: it can. `accepted`: `guest.own_networks`."""
+    @property
+    def why_not(self) -> str | None:
+        """Why a card on it cannot be protected, with what to do; None: it can."""
         if self.bridge is None or self.mode not in (BRIDGED, *_OF_ONE_HOST):
             return f"network {self.name} (forward mode {self.mode}) has no bridge: use one that has"
         if self.has_openvswitch:
             return f"network {self.name} is Open vSwitch's, which the node moves no domain's tap of: use a Linux bridge"
-        if self.is_of_one_host and self.name not in accepted:
-            return (
-                f"network {self.name} ({_OF_ONE_HOST[self.mode]}) is this host's own, so connections through it do not "
-                "outlive a failover: use a bridge that both hosts have, <interface type='bridge'>, or accept it with "
-                f'own_networks = ["{self.name}"] in [guest] of both files'
-            )
         if not self.is_active:
             return f"network {self.name} is not active on this host: virsh net-start {self.name}"
         return None
 
-    @property
-    def warning(self) -> str | None:
-        """What is allowed, and may not be what is wanted."""
-        if self.starts_by_itself:
-            return None
-        return (
-            f"network {self.name} does not start with this host, which then cannot take over: "
-            f"virsh net-autostart {self.name}"
-        )
+    def warnings(self, accepted: Collection[str]) -> Iterator[str]:
+        """What is allowed, and may not be what is wanted. `accepted`: `guest.own_networks`."""
+        if self.is_of_one_host and self.name not in accepted:
+            yield (
+                f"network {self.name} ({_OF_ONE_HOST[self.mode]}) is this host's own, so connections through it do not "
+                "outlive a failover: use a bridge that both hosts have, <interface type='bridge'>, or if that is meant "
+                f'or the bridges are joined, say own_networks = ["{self.name}"] in [guest] of both files'
+            )
+        if self.bridge is not None and not self.starts_by_itself:
+            yield (
+                f"network {self.name} does not start with this host, which then cannot take over: "
+                f"virsh net-autostart {self.name}"
+            )
 
 
 def network(xml: str, *, is_active: bool, starts_by_itself: bool) -> Network:

@@ -4,7 +4,7 @@ The primary's node tells the other one its domain's definition (order "domain"),
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -120,9 +120,7 @@ class DomainGuest:
 
     async def _refuse(self, xml: str) -> None:
         whys = [*refusals(xml), *(disk_refusals(xml) if self._config.disks is not None else ())]
-        names = dict.fromkeys(card.network for card in interfaces(xml) if card.network is not None)
-        found = [await self.host.network(name) for name in names]
-        whys += [why for one in found if one is not None and (why := self._why_not(one)) is not None]
+        whys += [why for one in await self._networks(xml) if (why := one.why_not) is not None]
         if whys:
             raise PeerError(f"domain {self.host.name} cannot be protected: {'; '.join(whys)}")
 
@@ -157,20 +155,26 @@ class DomainGuest:
         if card.network is None:
             return card.bridge
         found = await self.host.network(card.network)
-        why = missing(card.network) if found is None else self._why_not(found)
+        why = missing(card.network) if found is None else found.why_not
         if found is None or why is not None:
             raise PeerError(f"domain {self.host.name}: its card {card.mac}: {why}")
         return found.bridge
 
-    def _why_not(self, network: Network) -> str | None:
-        assert self._config.guest is not None
-        return network.why_not(self._config.guest.own_networks)
+    async def _networks(self, xml: str) -> list[Network]:
+        """Those of the domain's that this host has."""
+        return await self._found(card.network for card in interfaces(xml) if card.network is not None)
+
+    async def _found(self, names: Iterable[str]) -> list[Network]:
+        found = [await self.host.network(name) for name in dict.fromkeys(names)]
+        return [one for one in found if one is not None]
 
     async def gateways(self) -> dict[str, str]:
         """Network that is each host's own → what guests know of this host on it. Raises `ConnectError`, `PeerError`."""
         assert self._config.guest is not None
-        found = [await self.host.network(name) for name in self._config.guest.own_networks]
-        return {one.name: one.gateway for one in found if one is not None and one.gateway}
+        found = await self.host.find()
+        networks = [] if found is None else await self._networks(found.xml)
+        networks += await self._found(self._config.guest.own_networks)  # where the domain is not defined yet
+        return {one.name: one.gateway for one in networks if one.is_of_one_host and one.gateway}
 
     # ── the secondary's domain ────────────────────────────────────────────────────────────────────────────────
 

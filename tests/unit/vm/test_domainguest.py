@@ -126,39 +126,49 @@ def test_a_network_is_the_bridge_that_it_has_on_the_other_host(config, host):
 
 NAT = """<network><name>default</name><forward mode='nat'/><bridge name='virbr0'/><mac address='52:54:00:00:00:0a'/>
 <ip address='192.168.122.1' netmask='255.255.255.0'/></network>"""
+MACVTAP = "<network><name>default</name><forward mode='bridge'><interface dev='eth0'/></forward></network>"
 
 
-@pytest.mark.parametrize("told_by", ["the primary", "the secondary"])
-def test_a_network_of_one_host_is_refused_on_either_before_anything_is_asked_for(config, host, told_by):
+def on_the_default_network(first, second):
+    """Two daemons; the domain is on the first, its card on a network that is `first` there and `second` here."""
+    ours, theirs = StandInDaemon("vm1"), StandInDaemon()
+    domain = ours.domains["vm1"]
+    domain.xml = domain.xml.replace("bridge='br0'", "network='default' bridge='virbr0'")
+    domain.xml = domain.xml.replace("type='bridge'", "type='network'", 1)
+    ours.networks["default"], theirs.networks["default"] = StandInNetwork(first), StandInNetwork(second)
+    return ours, theirs
+
+
+def test_a_network_of_one_host_is_taken_and_its_gateway_is_known(config, host):
     async def scene():
-        ours, theirs = StandInDaemon("vm1"), StandInDaemon()
-        ours.domains["vm1"].xml = (
-            ours.domains["vm1"]
-            .xml.replace("bridge='br0'", "network='default' bridge='virbr0'")
-            .replace("type='bridge'", "type='network'", 1)
-        )
-        for daemon in (ours, theirs):
-            daemon.networks["default"] = StandInNetwork(NAT)
+        ours, theirs = on_the_default_network(NAT, NAT.replace("0a'", "0b'"))
         assert config.guest is not None
-        accepting = msgspec.structs.replace(
-            config, guest=msgspec.structs.replace(config.guest, own_networks=["default"])
-        )
-        is_first = told_by == "the primary"
-        first, second = host(config if is_first else accepting, ours), host(accepting if is_first else config, theirs)
+        named = msgspec.structs.replace(config, guest=msgspec.structs.replace(config.guest, own_networks=["default"]))
+        first, second = host(config, ours), host(named, theirs)
+        await first.tell(lambda order, arguments: second.hear(arguments))
+        assert await first.gateways() == {"default": "52:54:00:00:00:0a, 192.168.122.1/255.255.255.0"}
+        assert await second.gateways() == {"default": "52:54:00:00:00:0b, 192.168.122.1/255.255.255.0"}
+
+    play(scene)
+
+
+@pytest.mark.parametrize("has_no_bridge", ["the primary's host", "the secondary's host"])
+def test_a_network_without_a_bridge_is_refused_on_either_host_before_anything_is_moved(config, host, has_no_bridge):
+    async def scene():
+        is_first = has_no_bridge == "the primary's host"
+        ours, theirs = on_the_default_network(*((MACVTAP, NAT) if is_first else (NAT, MACVTAP)))
+        first, second = host(config, ours), host(config, theirs)
         asked = []
 
         async def ask(order, arguments):
             asked.append(order)
             return await second.hear(arguments)
 
-        with pytest.raises(PeerError, match=r"network default \(NAT\) is this host's own.*own_networks"):
+        with pytest.raises(PeerError, match=r"network default .* has no bridge"):
             await first.tell(ask)
         assert asked == ([] if is_first else ["domain"])
         assert not ours.domains["vm1"].moved
         assert not theirs.defined
-        allowed, other = host(accepting, ours), host(accepting, theirs)
-        await allowed.tell(lambda order, arguments: other.hear(arguments))
-        assert await allowed.gateways() == {"default": "52:54:00:00:00:0a, 192.168.122.1/255.255.255.0"}
 
     play(scene)
 

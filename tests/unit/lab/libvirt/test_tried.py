@@ -15,7 +15,8 @@ def said(case):
     found += [f"{path}, which the guest only reads, is not on this host" for path in read_only_paths(xml)]
     for card in interfaces(xml):
         if case.network:
-            found.append(str(network(case.network, is_active=False, starts_by_itself=True).why_not(())))
+            one = network(case.network, is_active=False, starts_by_itself=True)
+            found += [str(one.why_not), *one.warnings(())]
         elif card.network is not None:
             found.append(missing(card.network))
     return found
