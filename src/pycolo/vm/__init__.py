@@ -15,6 +15,7 @@ Only the command line imports it. What the pair does is decided by `failover.pai
     tapwiring       … with its own TAP in the place of the guest's
     guesthost       what a guest needs of its node; host: that, made of the node's parts
     sides           where the links of a node whose role changes come from
+    arrivals        a connection that is waited for has one owner
     otherpaths      questions to the other node apart from the link
     recordkeeper    keeps the node's record; statefile: on disk
     operator        what an operator may ask

@@ -1,11 +1,11 @@
 """This node's end of the stream that the primary's QEMU migrates into."""
 
-import asyncio
 import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from pycolo.vm.arrivals import accepted
 from pycolo.vm.machine import Machine
 from pycolo.vm.relay import listen_for_stream
 
@@ -30,17 +30,9 @@ class OutgoingStream:
 
     async def begin(self, machine: Machine) -> socket.socket:
         """Start the migration; this end. Raises `PeerError`, `ConnectError`, `TimeoutError`: QEMU does not connect."""
-        return await (self._passed(machine) if self._listening is None else self._accepted(machine, self._listening))
-
-    async def _accepted(self, machine: Machine, listening: socket.socket) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        accepting = loop.create_task(loop.sock_accept(listening))
-        try:
-            await machine.migrate(f"unix:{self._path}")
-            async with asyncio.timeout(ACCEPT_S):
-                return (await accepting)[0]
-        finally:
-            accepting.cancel()
+        if self._listening is None:
+            return await self._passed(machine)
+        return await accepted(self._listening, machine.migrate(f"unix:{self._path}"), ACCEPT_S)
 
     async def _passed(self, machine: Machine) -> socket.socket:
         ours, theirs = socket.socketpair()

@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from pycolo.qmp.diskwords import Nodes
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
 from pycolo.transport.linksetup import RawLink
+from pycolo.vm.arrivals import Accepting, arrived
 from pycolo.vm.changenotes import ChangeNotes
 from pycolo.vm.disklink import DiskLink
 from pycolo.vm.disklosses import DiskLosses, Loss
@@ -213,38 +214,28 @@ class PrimaryDisks:
         listening = listen_for_stream(path)
         try:
             arrival = self._host.expect_link(Channel.DISK)
-            await self._host.ask_peer("open-disk", {"disk": disk.name})
-            async with asyncio.timeout(OPEN_S):
-                link = await arrival
-            accepting = asyncio.get_running_loop().create_task(self._accept(listening, link, disk))
-            try:
-                await self._add_target(machine, names, disk, {"type": "unix", "path": str(path)})
-            finally:
-                accepting.cancel()
-                with suppress(asyncio.CancelledError):
-                    await accepting
+            link = await arrived(arrival, self._host.ask_peer("open-disk", {"disk": disk.name}), OPEN_S)
+            with ExitStack() as unlinked:
+                unlinked.callback(link.close)
+
+                def connected(guest: socket.socket) -> None:
+                    """While QEMU waits: it reads the other QEMU's greeting before it answers this node."""
+                    unlinked.pop_all()
+                    self._link_up(guest, link, disk)
+
+                with closing(Accepting(listening, connected)):
+                    await self._add_target(machine, names, disk, {"type": "unix", "path": str(path)})
         finally:
             self._host.forget_link(Channel.DISK)
             listening.close()
             with suppress(OSError):
                 path.unlink()
 
-    async def _accept(self, listening: socket.socket, link: RawLink, disk: GuestDisk) -> None:
-        """While QEMU waits: it reads the other QEMU's greeting before it answers this node."""
-        try:
-            guest, _ = await asyncio.get_running_loop().sock_accept(listening)
-        except BaseException:
-            link.close()
-            raise
-        self._link_up(guest, link, disk)
-
     async def _connect_passed(self, machine: Machine, names: Nodes, disk: GuestDisk) -> None:
         """As `_connect`, where QEMU gets its end from this node."""
         try:
             arrival = self._host.expect_link(Channel.DISK)
-            await self._host.ask_peer("open-disk", {"disk": disk.name})
-            async with asyncio.timeout(OPEN_S):
-                link = await arrival
+            link = await arrived(arrival, self._host.ask_peer("open-disk", {"disk": disk.name}), OPEN_S)
         finally:
             self._host.forget_link(Channel.DISK)
         ours, theirs = socket.socketpair()

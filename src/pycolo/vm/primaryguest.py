@@ -27,6 +27,7 @@ from pycolo.qmp.probe import Facts
 from pycolo.qmp.versions import colo_capabilities
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm import firstsync, incolo
+from pycolo.vm.arrivals import arrived
 from pycolo.vm.attempt import Attempt
 from pycolo.vm.barrier import PrimaryBarrier
 from pycolo.vm.cardrows import CardRows
@@ -189,9 +190,7 @@ class PrimaryGuest:
         await self._drop_relay()
         self._outgoing.open(self.machine)
         arrival = self._host.expect_link(Channel.MIGRATION)
-        await self._host.ask_peer("open-relay")
-        async with asyncio.timeout(RELAY_S):
-            self._link = await arrival
+        self._link = await arrived(arrival, self._host.ask_peer("open-relay"), RELAY_S)
 
     async def set_parameters(self) -> None:
         """Turn COLO on and QEMU's own periodic checkpoints off."""
