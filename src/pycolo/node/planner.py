@@ -39,9 +39,10 @@ class GivingUp:
             if not was_done:
                 doing.cancel()
             await asyncio.wait((doing, given_up))
+            failure = None if doing.cancelled() else doing.exception()
         if was_done:
             return doing.result()
-        raise GivenUpError(self.why)
+        raise GivenUpError(self.why) from failure
 
 
 class GivenUpError(PycoloError):

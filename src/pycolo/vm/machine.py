@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import structlog
 
@@ -38,8 +38,6 @@ STILL_THERE: Final = "duplicate yank instance"
 log = structlog.get_logger("colo")
 
 EventFilter = Callable[[QmpEvent], bool]
-
-T = TypeVar("T")
 
 
 class Machine:
@@ -127,8 +125,8 @@ class Machine:
         self.version = qmp.version
         await self._connect_yank(timeout_s)
 
-    async def _unless_ended(self, connecting: Coroutine[Any, Any, T]) -> T:
-        """Await `connecting`, unless QEMU has ended. Raises `ConnectError`, and what `connecting` raises."""
+    async def _unless_ended(self, connecting: Coroutine[Any, Any, Monitor]) -> Monitor:
+        """What `connecting` connects, unless QEMU has ended. Raises `ConnectError`, and what `connecting` raises."""
         trying = self._loop.create_task(connecting)
         ending = self._loop.create_task(self._ended.wait())
         try:
@@ -136,10 +134,14 @@ class Machine:
             if not trying.done():
                 raise ConnectError(await self._how_it_ended())
             return await trying
-        finally:
+        except BaseException:
             trying.cancel()
-            ending.cancel()
-            await asyncio.gather(trying, ending, return_exceptions=True)
+            (made,) = await asyncio.gather(trying, return_exceptions=True)
+            if not isinstance(made, BaseException):  # connected as this was cancelled, or as QEMU ended
+                await made.close()
+            raise
+        finally:
+            ending.cancel()  # and not awaited: cancelled in there, this would lose what it returns
 
     async def _how_it_ended(self) -> str:
         if self._process is None:
@@ -157,8 +159,13 @@ class Machine:
         if path is None or (self._yank is not None and self._yank.is_connected):
             return
         line = Qmp(path, f"{self._name} (yank)", lambda event: None, lambda text: None)
+
+        async def connected() -> Qmp:
+            await line.connect(timeout_s)
+            return line
+
         try:
-            await self._unless_ended(line.connect(timeout_s))
+            await self._unless_ended(connected())
         except (ConnectError, PeerError) as error:
             if self._ended.is_set():
                 raise ConnectError(await self._how_it_ended()) from error

@@ -280,6 +280,7 @@ class SecondaryGuest:
                 await self._lose_heartbeat()
             except BaseException:
                 resumed.cancel()
+                await asyncio.gather(resumed, return_exceptions=True)  # it may have failed before
                 raise
             try:
                 await resumed

@@ -1,6 +1,7 @@
 """Running a plan: handlers in order, a crash that a new run makes good, bugs that leave nothing behind."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -202,6 +203,35 @@ def test_a_cancelled_plan_waits_for_its_step_to_end():
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_what_a_step_says_as_it_is_broken_off_is_not_lost(is_cancelled, caplog):
+    async def main():
+        reached, giving_up = asyncio.Event(), GivingUp()
+
+        async def fails_late():
+            reached.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise PeerError("and it cannot be undone")
+
+        task = asyncio.get_running_loop().create_task(giving_up.or_do(fails_late))
+        await reached.wait()
+        if is_cancelled:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            giving_up.give_up("the link is lost")
+            with pytest.raises(GivenUpError) as caught:
+                await task
+            assert str(caught.value.__cause__) == "and it cannot be undone"
+
+    asyncio.run(main())
+    gc.collect()
+    assert caplog.records == [], "asyncio's, of an exception that was never retrieved"
 
 
 def test_giving_up_a_plan_that_is_done_changes_nothing():

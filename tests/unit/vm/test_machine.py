@@ -149,6 +149,22 @@ def test_a_monitor_that_ends_is_not_the_machines_end(tmp_path: Path) -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("ends", range(40))
+def test_a_connection_that_is_made_as_the_wait_for_it_is_cancelled_is_closed(tmp_path: Path, ends: int) -> None:
+    async def scene() -> None:
+        async with FakeQmp(tmp_path / "qmp.sock"), machine(options(tmp_path)) as (one, _):
+            before = asyncio.all_tasks()
+            connecting = asyncio.ensure_future(one.connect(DEADLINE_S))
+            for _ in range(ends):
+                await asyncio.sleep(0)
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            if one.qmp is None:
+                assert [task for task in asyncio.all_tasks() - before if task.get_name().endswith("QMP")] == []
+
+    play(scene)
+
+
 def test_a_stopped_process_is_no_end(tmp_path: Path, listener: "subprocess.Popen[bytes]") -> None:
     async def scene() -> None:
         async with machine(options(tmp_path)) as (one, heard):
