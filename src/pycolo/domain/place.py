@@ -7,6 +7,7 @@ that it is there. A tap is silenced while two parties move it: no frame passes.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, Final
 
 import structlog
@@ -14,7 +15,7 @@ import structlog
 from pycolo.config import GuestOptions
 from pycolo.domain.connection import CALL_S, Connection
 from pycolo.domain.host import DomainHost
-from pycolo.errors import PycoloError
+from pycolo.errors import ConnectError, PycoloError
 from pycolo.hostnet.execution import carry_out
 from pycolo.hostnet.facts import BridgePlace
 from pycolo.hostnet.looking import find_link, name_of
@@ -103,7 +104,10 @@ class DomainWire:
         move_in_libvirt(self._host, self._netdev, self._tap, bridge, self._ask)
 
     def _ask(self, question: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(question, self._loop).result(ASK_S)
+        try:
+            return asyncio.run_coroutine_threadsafe(question, self._loop).result(ASK_S)
+        except (TimeoutError, CancelledError) as error:
+            raise ConnectError("libvirt has not answered, and is waited for no longer") from error
 
 
 def move_in_libvirt(host: DomainHost, netdev: str, tap: str, bridge: str, ask: Ask) -> None:

@@ -1,6 +1,8 @@
 """libvirt is told where a tap is, in the order in which no frame passes and no restart of libvirtd moves it back."""
 
 import asyncio
+import gc
+import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -136,6 +138,29 @@ def test_what_libvirt_refuses_leaves_the_tap_where_it_was(monkeypatch):
         await until(lambda: world.believed == "cop-vm1")
 
     play(world, scene)
+
+
+def test_a_node_that_ends_while_libvirt_hangs_leaves_the_tap_where_it_was(monkeypatch, caplog):
+    world, may_answer = World(monkeypatch), threading.Event()
+
+    def hangs(xml, flags=0):
+        assert may_answer.wait(20)
+        return -1
+
+    world.daemon.domains["vm1"].updateDeviceFlags = hangs
+
+    async def scene(wire):
+        await asyncio.to_thread(wire.prepare, "vnet0")
+        asyncio.get_running_loop().run_in_executor(None, wire.attach)
+        await until(lambda: world.bridge == "")
+
+    try:
+        play(world, scene)
+    finally:
+        may_answer.set()
+    assert (world.bridge, world.did[-1]) == ("cop-vm1", "vnet0 joins cop-vm1")
+    gc.collect()
+    assert caplog.records == []
 
 
 def test_libvirt_is_told_without_a_node_too(monkeypatch):
