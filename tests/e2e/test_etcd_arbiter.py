@@ -23,7 +23,7 @@ pytestmark = pytest.mark.etcd
 
 TTL_MS = 2000  # the least that etcd grants
 WAIT_S = 20
-LAPSE_S = TTL_MS / 1000 + 3  # the lease, etcd's scan twice a second, a retry, and a busy machine
+LONG_TTL_MS = 120_000  # longer than any test lasts: what comes within it does not come of a lease that has run out
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def etcd(tmp_path) -> Iterator[Etcd]:
         yield running
 
 
-def node(etcd: Etcd | Way, identity: str, term: int = 0, *urls: str) -> ArbiterRunner:
-    options = Settings(kind="etcd", endpoints=urls or (etcd.url,), ttl_ms=TTL_MS)
+def node(etcd: Etcd | Way, identity: str, term: int = 0, *urls: str, ttl_ms: int = TTL_MS) -> ArbiterRunner:
+    options = Settings(kind="etcd", endpoints=urls or (etcd.url,), ttl_ms=ttl_ms)
     return arbiters.make(
         options,
         pair="vm1",
@@ -90,11 +90,16 @@ async def pair(a: ArbiterRunner, b: ArbiterRunner, *, forms=True) -> AsyncIterat
     assert watched.broken == []
 
 
-async def until(condition, what: str, wait_s: float = WAIT_S) -> None:
-    deadline = monotonic() + wait_s
+async def until(condition, what: str) -> None:
+    deadline = monotonic() + WAIT_S
     while not condition():
         assert monotonic() < deadline, what() if callable(what) else what
         await asyncio.sleep(0.005)
+
+
+async def releases(one: ArbiterRunner) -> None:
+    """It may release, or may again: of a lease that is not renewed in time, on a busy machine, a holder lets go."""
+    await until(lambda: may_release(one), lambda: one.verdict().text)
 
 
 def suspects(one: ArbiterRunner) -> None:
@@ -128,12 +133,11 @@ def test_the_holder_serves_for_longer_than_its_lease_and_the_other_does_not(etcd
             suspects(two.b)
             until_ns = two.a.serve_until_ns()
             assert 0 < until_ns - monotonic_ns() < TTL_MS * 1_000_000
-            end = monotonic() + 1.5 * TTL_MS / 1000
-            while monotonic() < end:
-                await asyncio.sleep(0.05)
-                assert may_release(two.a)
+            while two.a.serve_until_ns() < until_ns + TTL_MS * 500_000:
+                await releases(two.a)
                 assert not may_release(two.b)
-            assert two.a.serve_until_ns() > until_ns + TTL_MS * 500_000
+                await asyncio.sleep(0.05)
+            assert two.a.verdict()[:2] == (Decision.WAIT, 1)
             assert two.b.verdict().decision is Decision.WAIT
             assert "a holds the lease, under term 1" in two.b.verdict().text
 
@@ -146,10 +150,10 @@ def test_a_dead_holder_is_taken_over_from_when_its_lease_has_run_out(etcd):
             await two.a.close()  # dies without a word
             dead = two.a.serve_until_ns()
             suspects(two.b)
-            await until(lambda: is_granted(two.b), lambda: two.b.verdict().text, LAPSE_S)
+            await until(lambda: is_granted(two.b), lambda: two.b.verdict().text)
             assert monotonic_ns() > dead
             assert two.b.verdict().term == 2
-            assert may_release(two.b)
+            await releases(two.b)
             two.b.serves(2)
             late = node(etcd, "a", term=1)  # comes back, and knows nothing of that
             await late.start()
@@ -165,14 +169,12 @@ def test_a_dead_holder_is_taken_over_from_when_its_lease_has_run_out(etcd):
 
 def test_a_resignation_is_taken_over_from_at_once(etcd):
     async def scene() -> None:
-        async with pair(node(etcd, "a"), node(etcd, "b")) as two:
+        async with pair(*(node(etcd, name, ttl_ms=LONG_TTL_MS) for name in "ab")) as two:
             suspects(two.b)
             await until(lambda: "holds the lease" in two.b.verdict().text, "b has not asked")
-            began = monotonic()
             await two.a.resign()
             assert not may_release(two.a)
             await until(lambda: is_granted(two.b), lambda: two.b.verdict().text)
-            assert monotonic() - began < TTL_MS / 1000
             assert two.b.verdict().term == 2
 
     asyncio.run(scene())
@@ -204,14 +206,12 @@ def test_of_two_that_begin_at_once_one_serves(etcd):
 
 def test_a_restarted_node_has_its_own_lease_again_at_once_under_a_new_term(etcd):
     async def scene() -> None:
-        async with pair(node(etcd, "a"), node(etcd, "a", term=1), forms=False) as two:
+        async with pair(*(node(etcd, "a", term, ttl_ms=LONG_TTL_MS) for term in (0, 1)), forms=False) as two:
             assert (await two.a.acquire()).term == 1
             await two.a.close()
             # The watch would see both within the old bound; one process cannot have two lives.
             two.a._until_ns = 0
-            began = monotonic()
             assert (await two.b.acquire())[:2] == (Decision.GRANTED, 2)
-            assert monotonic() - began < TTL_MS / 1000
 
     asyncio.run(scene())
 
@@ -225,9 +225,8 @@ def test_an_etcd_that_stands_still_grants_nothing_and_holds_everything_back(etcd
             etcd.pause()
             suspects(two.b)
             await until(lambda: not may_release(two.a), "a goes on without its lease")
-            assert "holds everything back" in two.a.verdict().text
-            await asyncio.sleep(1)
-            assert "nothing is granted without it" in two.b.verdict().text
+            await until(lambda: "holds everything back" in two.a.verdict().text, lambda: two.a.verdict().text)
+            await until(lambda: "nothing is granted without it" in two.b.verdict().text, lambda: two.b.verdict().text)
             assert not may_release(two.b)
             etcd.go_on()
             await until(lambda: may_release(two.a) or may_release(two.b), "neither node goes on")
@@ -246,7 +245,7 @@ def test_a_killed_etcd_that_comes_back_gives_the_lease_to_its_holder(etcd):
             etcd.kill()
             await until(lambda: not may_release(two.a), "a goes on without its lease")
             await asyncio.to_thread(etcd.start)
-            await until(lambda: may_release(two.a), lambda: two.a.verdict().text)
+            await releases(two.a)
             assert two.a.verdict()[:2] == (Decision.WAIT, 1)
             await until(lambda: not two.a.verdict().text.startswith("etcd"), lambda: two.a.verdict().text)
 
@@ -261,7 +260,7 @@ def test_etcd_killed_again_and_again_in_the_middle_of_requests(etcd):
                 etcd.kill()
                 await asyncio.sleep(pause_s)
                 await asyncio.to_thread(etcd.start)
-                await until(lambda: may_release(two.a), lambda: two.a.verdict().text)
+                await releases(two.a)
             await two.a.close()
             await until(lambda: is_granted(two.b), lambda: two.b.verdict().text)
             assert two.b.verdict().term == 2
@@ -284,7 +283,7 @@ def test_a_request_whose_answer_was_lost_is_looked_up_before_it_is_believed(etcd
             assert two.b.verdict().term == 2
             claims = [request for request in way.requests if b"compare" in request]
             assert len(claims) == 1
-            await until(lambda: may_release(two.b), lambda: two.b.verdict().text)
+            await releases(two.b)
 
     asyncio.run(scene())
 
@@ -295,7 +294,7 @@ def test_renewals_whose_answers_are_lost_do_not_count(etcd):
             way.loses_answer = lambda request: b"keepalive" in request
             await until(lambda: not may_release(two.a), "a believes what it was not told")
             way.loses_answer = lambda _: False
-            await until(lambda: may_release(two.a), lambda: two.a.verdict().text)
+            await releases(two.a)
 
     asyncio.run(scene())
 
@@ -304,8 +303,8 @@ def test_a_dead_endpoint_is_passed_over(etcd):
     async def scene() -> None:
         nowhere = f"http://127.0.0.1:{unused_port()}"
         async with pair(node(etcd, "a", 0, nowhere, etcd.url), node(etcd, "b", 0, etcd.url, nowhere)) as two:
-            await asyncio.sleep(TTL_MS / 1000)
-            assert may_release(two.a)
+            until_ns = two.a.serve_until_ns()
+            await until(lambda: two.a.serve_until_ns() > until_ns + TTL_MS * 500_000, lambda: two.a.verdict().text)
 
     asyncio.run(scene())
 
@@ -319,7 +318,7 @@ def test_another_cluster_is_not_believed(etcd, tmp_path):
                 etcd.pause()
                 await until(lambda: "another cluster" in two.a.verdict().text, lambda: two.a.verdict().text)
                 etcd.go_on()
-                await until(lambda: may_release(two.a), lambda: two.a.verdict().text)
+                await releases(two.a)
 
     asyncio.run(scene())
 
@@ -365,7 +364,7 @@ def test_an_etcd_that_has_forgotten_the_pair_grants_no_takeover(etcd):
             two.b.operator_confirmed(monotonic_ns() // 1_000_000)
             two.a._until_ns = 0  # as the operator says
             await until(lambda: is_granted(two.b), lambda: two.b.verdict().text)
-            assert may_release(two.b)
+            await releases(two.b)
 
     asyncio.run(scene())
 
@@ -381,7 +380,7 @@ def test_the_operator_is_believed_without_etcd_and_etcd_learns_of_it(etcd):
             assert two.b.serve_until_ns() is None
             await asyncio.to_thread(etcd.start)
             await until(lambda: two.b.serve_until_ns() is not None, lambda: two.b.verdict().text)
-            assert may_release(two.b)
+            await releases(two.b)
             late = node(etcd, "a", term=1)
             await late.start()
             try:
