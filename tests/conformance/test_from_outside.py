@@ -5,6 +5,7 @@ often. 8: payload sent again with other bytes. 9: a new life of the connection w
 `colo proxy` has to handle them all; QEMU gets the same frames, and what it does otherwise has its row.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.qemu, pytest.mark.parametrize("program", Program, ids=
 
 TIMEOUT_MS, SCAN_MS = 300, 50
 LONGER_MS = 1000
-"""Where nothing may be asked for: so long a moment between two frames of this test no machine takes."""
+"""Where nothing may be asked for: what this test takes half as long to send it sends anew."""
 
 SYN, SYN_ACK = Tcp(100, flags="S"), Tcp(100, flags="SA")
 FIRST, SECOND = Tcp(101, b"abcd"), Tcp(105, b"efgh")
@@ -143,12 +144,16 @@ def test_a_closed_socket_may_answer_more_often_than_its_copy(
 ):
     """The primary's answers each late segment, the secondary's one of them."""
     with pool.compare(program, compare_timeout=LONGER_MS, expired_scan_cycle=SCAN_MS) as peer:
-        connection = new_connection()
-        forget_requests(peer)
-        mine = [segment.on(connection) for segment in resets]
-        said = {"pri": mine, "sec": mine[:1]}
-        for side in sorted(said, key=lambda side: side != first):
-            peer.channels[side].send(*said[side])
+        took_s = LONGER_MS
+        while took_s > LONGER_MS / 2_000:
+            connection = new_connection()
+            forget_requests(peer)
+            mine = [segment.on(connection) for segment in resets]
+            said = {"pri": mine, "sec": mine[:1]}
+            began_s = time.monotonic()
+            for side in sorted(said, key=lambda side: side != first):
+                peer.channels[side].send(*said[side])
+            took_s = time.monotonic() - began_s
         if program is Program.QEMU:
             assert peer.read_frames("out", 1) == mine[:1]
             peer.wait_for_request()

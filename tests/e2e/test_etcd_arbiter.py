@@ -139,7 +139,8 @@ def test_the_holder_serves_for_longer_than_its_lease_and_the_other_does_not(etcd
                 await asyncio.sleep(0.05)
             assert two.a.verdict()[:2] == (Decision.WAIT, 1)
             assert two.b.verdict().decision is Decision.WAIT
-            assert "a holds the lease, under term 1" in two.b.verdict().text
+            said = "a holds the lease, under term 1"
+            await until(lambda: said in two.b.verdict().text, lambda: two.b.verdict().text)
 
     asyncio.run(scene())
 
