@@ -454,9 +454,10 @@ def _own_steps(world: World, rules: Rules, i: int) -> Iterator[Step]:
             if opened == node.pair.term and is_prepared and node.has_guest:
                 both = _set(done, 1 - i, is_fresh=True) if world.nodes[1 - i].has_guest else done
                 yield f"{i} has synchronised", tell(both, rules, i, F.SYNCHRONISED, told)
-            if world.budget.faults or not node.has_guest:
-                failed = _fault(done) if world.budget.faults else done
-                yield f"protecting by {i} fails", tell(failed, rules, i, F.PROTECT_FAILED, told)
+            if world.budget.faults:
+                yield f"protecting by {i} fails", tell(_fault(done), rules, i, F.PROTECT_FAILED, told)
+            if not node.has_guest:
+                yield f"{i} has nothing to protect", tell(done, rules, i, F.PROTECT_LACKS, told)
         case C.SWITCH:
             yield f"{i} has switched", tell(done, rules, i, F.SERVED, told)
             if world.budget.faults:

@@ -193,6 +193,10 @@ class DomainHost:
 
         return await self._call("state", ask)
 
+    async def alive(self) -> None:
+        """Have libvirt answer. Raises `ConnectError`, `PeerError`."""
+        await self._call("version", lambda connection, _: connection.getLibVersion())
+
     async def is_active(self) -> bool:
         """Whether it runs. Raises `ConnectError`, `PeerError`."""
 

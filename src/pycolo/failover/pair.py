@@ -42,6 +42,7 @@ ANSWERS: Final = frozenset(
         Fact.RECORD_FAILED,
         Fact.SYNCHRONISED,
         Fact.PROTECT_FAILED,
+        Fact.PROTECT_LACKS,
         Fact.TERM_OPENED,
         Fact.PREPARE_FAILED,
         Fact.PROMISED,
@@ -146,6 +147,8 @@ class Pair(NamedTuple):
     has_word: bool = False
     """The primary hands over to this node, and still mirrors to it what clients send."""
     failures: int = 0
+    is_lacking: bool = False
+    """The last attempt to protect lacked something: the next one waits for that, and tries without now and then."""
     deadline_ms: int | None = None
     since_ms: int = 0
     text: str = ""
@@ -243,6 +246,8 @@ class Pair(NamedTuple):
             return told.link <= self.last_link or (told.role is not None and told.role is not self.role)
         if told.link and told.link != self.link:
             return True
+        if fact is Fact.AVAILABLE:
+            return not self.is_lacking
         if fact in _PATH_ANSWERS:
             return told.ask != self.doubt
         return fact in ANSWERS and told.ask != self.asked
@@ -265,6 +270,8 @@ class Pair(NamedTuple):
             return self._replace(is_wished=fact is Fact.PROTECT_WISHED)
         if fact is Fact.PEER_PROTECTED:
             return self._replace(is_wished=True)  # the primary's wish becomes this node's when it takes over
+        if fact is Fact.AVAILABLE:
+            return self._replace(is_lacking=False)
         if fact is Fact.RECORDED:
             return self._replace(term=max(self.term, self.opened), opened=0)
         return self
@@ -277,8 +284,7 @@ class Pair(NamedTuple):
         if fact is Fact.PROTECT_WISHED or fact is Fact.UNPROTECT_WISHED:
             does = (Command.KEEP_WISH, *does)
         pair = self
-        if row.effect is not Effect.NONE:
-            pair = pair._replace(failures=pair.failures + 1 if row.effect is Effect.FAILED else 0)
+        pair = pair._counted(row.effect)
         if row.next is not self.state:
             opened = max(told.term, self.term + 1) if fact in _OPENS_TERM else 0
             pair = pair._replace(
@@ -286,6 +292,7 @@ class Pair(NamedTuple):
                 opened=opened,
                 since_ms=now_ms,
                 deadline_ms=None,
+                is_lacking=pair.is_lacking and row.next is not State.PROTECTING,
                 is_broken=pair.is_broken or row.next in (State.DISSOLVING, State.SECONDARY_BROKEN),
                 has_word=row.next in _TAKING_OVER and (pair.has_word or fact is Fact.HANDED_OVER),
                 text=f"{row.says}: {told.text}" if told.text else row.says,
@@ -302,6 +309,17 @@ class Pair(NamedTuple):
         if not ANSWERED.isdisjoint(does):
             pair = pair._replace(asked=pair.asked + 1)
         return pair, does
+
+    def _counted(self, effect: Effect) -> "Pair":
+        match effect:
+            case Effect.FAILED:
+                return self._replace(failures=self.failures + 1)
+            case Effect.FORGIVEN:
+                return self._replace(failures=0)
+            case Effect.LACKING:
+                return self._replace(is_lacking=True)
+            case Effect.NONE:
+                return self
 
     def _due_ms(self, timer: Timer, now_ms: int) -> int | None:
         settings = self.settings
@@ -326,8 +344,10 @@ class Pair(NamedTuple):
                 return None
 
     def _back_off_ms(self) -> int:
-        """None before the first attempt, then doubled with each failure."""
+        """None before the first attempt, then doubled with each failure; the longest for what was lacking."""
         first_ms, last_ms = self.settings.back_off_first_ms, self.settings.back_off_last_ms
+        if self.is_lacking:
+            return last_ms
         return min(first_ms << min(self.failures - 1, 16), last_ms) if self.failures else 0
 
 

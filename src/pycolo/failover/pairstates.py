@@ -214,6 +214,10 @@ class Fact(StrEnum):
     """Its QEMU does not answer its monitor while a checkpoint is overdue."""
     SYNCHRONISED = "synchronised"
     PROTECT_FAILED = "protecting failed"
+    PROTECT_LACKS = "protecting lacks something"
+    """What there is to protect, or libvirt, is not there: nothing was tried that could fail."""
+    AVAILABLE = "available"
+    """What the last attempt lacked is there now."""
     PREPARE_FAILED = "preparing failed"
     RECORDED = "recorded"
     RECORD_FAILED = "record failed"
@@ -294,6 +298,7 @@ class Effect(Enum):
     NONE = "none"
     FAILED = "one more"
     FORGIVEN = "none any more"
+    LACKING = "no more; the next attempt waits for what this one lacked"
 
 
 class Row(NamedTuple):

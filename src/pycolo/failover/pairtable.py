@@ -64,6 +64,8 @@ OTHERWISE: Final[Mapping[Fact, str]] = {
     F.GUEST_HANGS: "no other guest can serve, or this one is to end",
     F.SYNCHRONISED: "of a plan that was given up",
     F.PROTECT_FAILED: "of a plan that was given up",
+    F.PROTECT_LACKS: "of a plan that was given up",
+    F.AVAILABLE: "noted: only a linked primary waits for it",
     F.PREPARE_FAILED: "of a plan that was given up",
     F.RECORDED: "of a record that nothing waits for",
     F.RECORD_FAILED: "of a record that nothing waits for",

@@ -41,6 +41,7 @@ UNPROTECTED_ROWS: Final = (
         "an operator waits for no back-off",
         effect=Effect.FORGIVEN,
     ),
+    row(S.PRIMARY_LINKED, F.AVAILABLE, None, (), "what the last attempt lacked is there", T.BACK_OFF),
     row(S.PRIMARY_LINKED, F.UNPROTECT_WISHED, None, (), "no further attempt", T.NONE),
     row(
         S.PRIMARY_LINKED,
@@ -78,6 +79,15 @@ UNPROTECTED_ROWS: Final = (
         "the secondary was never told that it is in step; one link serves one attempt",
         effect=Effect.FAILED,
     ),
+    row(
+        S.PROTECTING,
+        F.PROTECT_LACKS,
+        S.PRIMARY_WAITING,
+        _FORM_ANEW,
+        "nothing has failed: the next attempt begins when that is there",
+        effect=Effect.LACKING,
+    ),
+    row(S.PROTECTING, F.GUEST_OFF, S.PRIMARY_WAITING, _FORM_ANEW, "a guest that ends itself is no failure"),
     row(S.COMMITTING, F.RECORDED, S.PRIMARY_PROTECTED, (C.SAY_PROTECTED,), "from here on there may be two", T.STEADY),
     row(
         S.COMMITTING,
@@ -156,8 +166,9 @@ GUARD_ROWS: Final = (
         F.GUEST_OFF,
         S.DISSOLVING,
         (C.HOLD, C.ASK_DISCARD),
-        "a guest that was switched off is not to go on elsewhere",
+        "a guest that was switched off is not to go on elsewhere, and is no failure",
         T.RETRY,
+        Effect.FORGIVEN,
     ),
     row(
         ON_GUARD,

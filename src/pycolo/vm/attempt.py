@@ -48,9 +48,9 @@ class Attempt:
             self.is_answered = True
             self._answer(fact, text)
 
-    def fail(self, why: str) -> None:
-        """The attempt has failed: close its data connections, and answer."""
+    def fail(self, why: str, *, lacks: bool = False) -> None:
+        """The attempt has failed: close its data connections, and answer. `lacks`: for want of something."""
         self.decide(is_whole=False)
         if self._data is not None:
             self.take_data().close()
-        self.answer(Fact.PROTECT_FAILED, why)
+        self.answer(Fact.PROTECT_LACKS if lacks else Fact.PROTECT_FAILED, why)

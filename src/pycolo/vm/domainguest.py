@@ -207,6 +207,14 @@ class DomainGuest:
                 while await self.host.is_active():
                     await asyncio.sleep(0.05)
 
+    async def answers(self) -> bool:
+        """Whether this host's libvirt does."""
+        try:
+            await self.host.alive()
+        except (PeerError, ConnectError):
+            return False
+        return True
+
     async def begin(self) -> int:
         """Start the domain as `virsh start` does; its process. Raises `PycoloError`."""
         self.guard.set(is_guarded=False)

@@ -33,6 +33,7 @@ from pycolo.vm.hooks import Network
 from pycolo.vm.hostdisks import HostDisks
 from pycolo.vm.jobs import Job, Jobs
 from pycolo.vm.leftover import is_our_qemu, mark_of
+from pycolo.vm.libvirtwatch import LibvirtWatch
 from pycolo.vm.pathslot import PathSlot
 from pycolo.vm.planrunner import PlanRunner
 from pycolo.vm.primaryguest import PrimaryGuest
@@ -75,6 +76,7 @@ class VmGuest:
         """This host's guest serves alone, so a QEMU that is found is connected to the network."""
         self.is_paused = False  # Pacemaker has not promoted this node, or has demoted it
         self._search = GuestSearch(host, self)
+        self._libvirt = LibvirtWatch(self.domain, host)
         self._link = 0
         self.primary: PrimaryGuest | None = None
         self.secondary: SecondaryGuest | None = None
@@ -113,6 +115,7 @@ class VmGuest:
         for task in list(self._asking):
             task.cancel()
         await asyncio.gather(*self._asking, *([self._keeping] if self._keeping else []), return_exceptions=True)
+        await self._libvirt.close()
         self.vhost.end()
         await self.checkpoints.close()
         await self.disks.settling.close()
@@ -271,29 +274,30 @@ class VmGuest:
         side = self.primary
         if side is None or self.is_paused or not side.machine.is_there:
             missing = f"no guest to protect: {why_missing(self._host.config)}"
-            attempt.fail("Pacemaker has not promoted this node" if self.is_paused else missing)
+            attempt.fail("Pacemaker has not promoted this node" if self.is_paused else missing, lacks=True)
             return
         self._link = attempt.link
-        why = "this is a bug"
+        why, lacks = "this is a bug", False
         try:
             await self.disks.settling.over()
             await self._host.try_host()
             await self._plans.run(PROTECT, side.protect_handlers(attempt), attempt.giving_up)
         except (PycoloError, OSError) as error:
             why = str(error) or type(error).__name__
+            lacks = not attempt.is_answered and await self._libvirt.is_lacking()
         finally:
             if not attempt.is_whole:
-                self._failed(attempt, why)
+                self._failed(attempt, why, lacks=lacks)
         if attempt.is_whole:
             self.checkpoints.arm()
             self.vhost.begin(side.facts)
 
-    def _failed(self, attempt: Attempt, why: str) -> None:
+    def _failed(self, attempt: Attempt, why: str, *, lacks: bool) -> None:
         """The copy has failed: the answer says so. After SYNCHRONISED the table hears that COLO is broken."""
         if attempt.is_answered:
             log.warning(f"protecting has failed: {why}")
             self.pair_broken(why)
-        attempt.fail(why)
+        attempt.fail(why, lacks=lacks)
 
     async def _go_alone(self) -> None:
         """Repeat until it succeeds: there is no way back."""

@@ -36,7 +36,7 @@ class GuestHost(Protocol):
         """Run `function(*arguments)` in asyncio's thread. Any thread."""
 
     def tell(self, fact: Fact, told: Told) -> None:
-        """Report GUEST_GONE, GUEST_OFF, GUEST_HANGS, COLO_BROKEN or DATA_LOST."""
+        """Report GUEST_GONE, GUEST_OFF, GUEST_HANGS, AVAILABLE, COLO_BROKEN or DATA_LOST."""
 
     def until_ns(self) -> int:
         """Time (CLOCK_MONOTONIC) until which frames may leave; 0: none may. Any thread."""
@@ -54,7 +54,7 @@ class GuestHost(Protocol):
         """Whether this node is taking over with the secondary's guest."""
 
     def guest_came(self) -> None:
-        """A QEMU has been found after there was none."""
+        """A QEMU has been found after there was none: an attempt to protect that lacked it may begin."""
 
     async def try_host(self) -> None:
         """Try what a failover will need of this host. Raises `PeerError` for what would fail."""

@@ -94,6 +94,7 @@ class NodeHost:
     def guest_came(self) -> None:
         """See `GuestHost`."""
         log.info("a guest has come")
+        self.tell(Fact.AVAILABLE, Told(text="a guest has come"))
 
     def _is_in(self, states: Container[State]) -> bool:
         return self.decider is not None and self.decider.pair.state in states

@@ -62,6 +62,8 @@ class Interference:
         """Each event of the primary's QEMU."""
         if event.name == "RESUME":
             self.forget()
+        elif event.name == "SHUTDOWN" and event.data.get("guest") is True and event.data.get("reason") in OWN_END:
+            self._host.tell(Fact.GUEST_OFF, Told(text="the guest has switched itself off"))
         elif not self._is_whole():
             return
         elif event.name == "STOP":
@@ -72,8 +74,6 @@ class Interference:
             )
             log.error(f"{text}: the other host takes over; `colo unprotect` comes first")
             self._host.tell(Fact.GUEST_HANGS, Told(text=text))
-        elif event.name == "SHUTDOWN" and event.data.get("guest") is True and event.data.get("reason") in OWN_END:
-            self._host.tell(Fact.GUEST_OFF, Told(text="the guest has switched itself off"))
 
     def _await_resume(self) -> None:
         self._cancel()

@@ -126,12 +126,13 @@ class VmOperator:
 
     def protect_ended(self, fact: Fact, why: str) -> None:
         """The answer to a PROTECT of the table's."""
-        self._last_failure = why if fact is Fact.PROTECT_FAILED else ""
+        has_failed = fact in (Fact.PROTECT_FAILED, Fact.PROTECT_LACKS)
+        self._last_failure = why if has_failed else ""
         outcomes, self._outcomes = self._outcomes, []
         for outcome in outcomes:
             if not outcome.done():
                 outcome.set_result((fact, why))
-        if fact is Fact.PROTECT_FAILED:
+        if has_failed:
             log.warning(f"protecting has failed: {why}")
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────────────────
@@ -188,7 +189,7 @@ class VmOperator:
         self._findings.is_forced = is_forced
         for _ in range(ATTEMPTS_MAX):
             fact, why = await self._attempt()
-            if fact is Fact.PROTECT_FAILED:
+            if fact in (Fact.PROTECT_FAILED, Fact.PROTECT_LACKS):
                 named = why if self._pair in why else f"{self._pair}: {why}"
                 raise PeerError(f"{named}{self._again}")
             if fact is Fact.SYNCHRONISED:

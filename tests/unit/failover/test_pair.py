@@ -284,6 +284,58 @@ def test_protection_comes_back_by_itself_with_a_back_off():
     assert protecting.failures == 0
 
 
+def linked_again(waits: Pair) -> Pair:
+    return after(waits, (F.LINKED, Told(link=waits.last_link + 1)), now_ms=0)[0]
+
+
+def begins(linked: Pair) -> Pair:
+    protecting, does = linked.deadline_passed(linked.deadline_ms or 0)
+    assert does == (C.PROTECT,)
+    return protecting
+
+
+def test_a_guest_that_switches_itself_off_is_no_failure_however_often():
+    waits = pair(S.ALONE, is_wished=True, link=0)
+    for number in range(20):
+        protecting = begins(linked_again(waits))
+        if number % 3 == 0:
+            waits, does = after(protecting, F.GUEST_OFF)
+            assert C.CANCEL_PROTECT in does
+        else:
+            waits, _ = after(protecting, F.SYNCHRONISED, F.RECORDED, F.GUEST_OFF, F.PROMISED, F.RECORDED)
+        assert (linked_again(waits).deadline_ms or 0) <= SETTINGS.back_off_first_ms
+
+
+def test_what_an_attempt_lacks_is_waited_for_and_is_no_failure():
+    waits = pair(S.ALONE, is_wished=True, link=0)
+    failed, _ = after(begins(linked_again(waits)), F.PROTECT_FAILED)
+    lacks, does = after(begins(linked_again(failed)), F.PROTECT_LACKS)
+    assert (lacks.state, lacks.failures, does) == (S.PRIMARY_WAITING, 1, (C.CANCEL_PROTECT, C.UNLINK))
+    linked = linked_again(lacks)
+    assert linked.deadline_ms == SETTINGS.back_off_last_ms, "it is tried without, now and then"
+    there, _ = after(linked, F.AVAILABLE, now_ms=70_000)
+    assert there.deadline_ms == 70_000 + SETTINGS.back_off_first_ms, "one has failed"
+    assert after(there, F.AVAILABLE, now_ms=70_500)[0] == there, "nothing is lacking any more"
+    before_the_link, _ = after(lacks, F.AVAILABLE)
+    assert linked_again(before_the_link).deadline_ms == SETTINGS.back_off_first_ms
+    begun, _ = after(linked, F.PROTECT_WISHED)
+    again, _ = after(begun, F.PROTECT_FAILED)
+    assert linked_again(again).deadline_ms == SETTINGS.back_off_first_ms, "that was another failure"
+    unwished, _ = after(linked, F.UNPROTECT_WISHED, F.AVAILABLE)
+    assert unwished.deadline_ms is None
+
+
+def test_a_guest_that_comes_back_after_each_failure_does_not_make_the_pauses_shorter():
+    waits = pair(S.ALONE, is_wished=True, link=0)
+    pauses = []
+    for _ in range(5):
+        linked = linked_again(waits)
+        assert after(linked, F.AVAILABLE, now_ms=0)[0] == linked
+        pauses.append(linked.deadline_ms)
+        waits, _ = after(begins(linked), F.GUEST_GONE, F.AVAILABLE)
+    assert pauses == [0, 1_000, 2_000, 4_000, 8_000]
+
+
 def test_a_restarted_node_begins_by_its_record():
     def begins(role, was_protected, has_guest):
         record = Record(role, 5, was_protected)

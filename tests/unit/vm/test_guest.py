@@ -14,8 +14,9 @@ from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER
 from pycolo.node.rowsfile import RowsFile
 from pycolo.path.cores import new_rewriter
-from pycolo.vm import guest, guestsearch
+from pycolo.vm import guest, guestsearch, libvirtwatch
 from pycolo.vm.backstream import ColoMessage
+from pycolo.vm.libvirtwatch import LibvirtWatch
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.secondaryguest import LEAVE_COLO_S, SecondaryGuest
 from support.guestworld import HANG, QemuStandIn, World, play, until
@@ -161,8 +162,35 @@ def test_without_a_qemu_there_is_nothing_to_protect(scene, monkeypatch):
         world.protect()
         await world.a.guest.settled()
         ((fact, why),) = world.a.answers
-        assert fact is F.PROTECT_FAILED
+        assert fact is F.PROTECT_LACKS, "nothing was tried that could fail"
         assert "qmp.sock" in why
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_failure_for_want_of_libvirt_is_none_and_it_is_said_when_libvirt_answers(scene, monkeypatch, is_there):
+    class Libvirt:
+        is_there = False
+
+        async def answers(self):
+            return self.is_there
+
+    async def play_it(world):
+        libvirt = Libvirt()
+        libvirt.is_there = is_there
+        monkeypatch.setattr(libvirtwatch, "LOOK_S", 0.01)
+        world.a.guest._libvirt = LibvirtWatch(libvirt, world.a)
+        fails_at(monkeypatch, PrimaryGuest, "prepare-peer")
+        world.protect()
+        await until(lambda: world.a.answers)
+        said = F.PROTECT_FAILED if is_there else F.PROTECT_LACKS
+        assert world.a.answers == [(said, "prepare-peer is refused")]
+        assert world.a.facts == []
+        libvirt.is_there = True
+        if not is_there:
+            await until(lambda: world.a.facts)
+            assert world.a.told() == {F.AVAILABLE}
 
     scene(play_it)
 
