@@ -4,7 +4,7 @@ Everything is bounded: texts are cut, lists are short. Texts may have been writt
 node; the page shows them as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from pycolo.failover.health import Verdict
@@ -45,7 +45,7 @@ _SAYS: Final = {
 def page_data(
     status: Mapping[str, Any],
     costs: Mapping[str, Mapping[str, Any]],
-    takeovers: Sequence[Mapping[str, Any]],
+    takeovers: Iterable[Mapping[str, Any]],
     *,
     at_iso: str,
     now_ns: int,

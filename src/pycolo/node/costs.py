@@ -13,11 +13,11 @@ import structlog
 from pycolo.checkpoint.records import CheckpointRecord
 from pycolo.compare.difference import Difference
 from pycolo.compare.wait import Wait
-from pycolo.costs.ledger import BY, OVER, Ledger
+from pycolo.costs.ledger import BY, OVER, Kept, Ledger
 from pycolo.costs.suggestions import Suggestions
 from pycolo.errors import ConnectError
 from pycolo.node.control import Answer
-from pycolo.node.costsfile import CostsFile, packed
+from pycolo.node.shownfile import ShownFile
 
 WRITE_S: Final = 60.0
 """Between two writes of the file. A node that is killed loses as much."""
@@ -33,7 +33,7 @@ def wall_s() -> int:
 class Costs:
     """`file` None: nothing is kept."""
 
-    def __init__(self, file: CostsFile | None = None) -> None:
+    def __init__(self, file: ShownFile[Kept] | None = None) -> None:
         self._file = file
         self._ledger = Ledger(wall_s())
         self._suggestions = Suggestions()
@@ -93,7 +93,7 @@ class Costs:
         if self._task is not None:
             await self._task
 
-    async def _keep_writing(self, file: CostsFile) -> None:
+    async def _keep_writing(self, file: ShownFile[Kept]) -> None:
         has_ended = False
         while not has_ended:
             with suppress(TimeoutError):
@@ -101,11 +101,11 @@ class Costs:
                     has_ended = await self._ending.wait()
             await self._write(file)
 
-    async def _write(self, file: CostsFile) -> None:
+    async def _write(self, file: ShownFile[Kept]) -> None:
         if not self._has_news:
             return
         self._has_news = False
-        octets = packed(self._ledger.kept(wall_s()))
+        octets = file.packed(self._ledger.kept(wall_s()))
         try:
             await asyncio.to_thread(file.write, octets)
             self._is_failing = False

@@ -1,14 +1,14 @@
 """What the user is told of the pair's transitions: log lines, times, and the course of a takeover."""
 
-from collections import deque
 from datetime import UTC, datetime
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from pycolo.failover.pair import Pair
 from pycolo.failover.pairstates import IN_STEP, ON_GUARD, Fact, State
+from pycolo.node.takeovers import Takeover, Takeovers
 
 PASSING: Final = frozenset(
     {
@@ -34,9 +34,6 @@ PLAIN_LINES: Final = {
 }
 """Lines for states that a user knows without the table's reason."""
 
-TAKEOVERS_KEPT: Final = 16
-"""The last ones since the node's start."""
-
 _PROTECTED: Final = (State.PRIMARY_PROTECTED, State.SECONDARY_PROTECTED)
 _IN_DOUBT: Final = (State.PRIMARY_SUSPECT, State.PRIMARY_ACTING)
 _FORMING: Final = (State.COMMITTING, State.PREPARING)
@@ -48,16 +45,17 @@ log = structlog.get_logger("colo")
 class Journal:
     """Told of each change of state, and of what fails in one. `cause`: why the node is in it, on one line."""
 
-    def __init__(self, passing: frozenset[State] = PASSING) -> None:
-        """Lines about the states `passing` are for debugging."""
+    def __init__(self, passing: frozenset[State] = PASSING, takeovers: Takeovers | None = None) -> None:
+        """Lines about the states `passing` are for debugging. `takeovers`: those of earlier processes, too."""
         self._passing = passing
         self.since_ns = monotonic_ns()
         self.unprotected_ns: int | None = self.since_ns
         """Since when there is no pair in step; None while there is one."""
         self.takeover: dict[str, int] | None = None
-        self.takeovers: deque[dict[str, Any]] = deque(maxlen=TAKEOVERS_KEPT)
-        """Those that are done: `at`, `kind`, `cause`, `took_ms` since the suspicion, `resent` frames."""
-        self._granted: dict[str, Any] = {}
+        self.takeovers = Takeovers() if takeovers is None else takeovers
+        """Those that are done."""
+        self._kind = ""
+        self._granted = ""
         self.cause = ""
         self.is_outdated = False
         """The other node has served: see `cause`."""
@@ -81,8 +79,8 @@ class Journal:
         if fact is Fact.GRANTED and after.state in _PERMITTED:
             now_ns = monotonic_ns()
             self.takeover = {"suspected_ns": suspected_ns or now_ns, "decided_ns": now_ns}
-            kind = "take-over" if after.state is State.TAKING_OVER else "go-alone"
-            self._granted = {"kind": kind, "cause": self._permitted}
+            self._kind = "take-over" if after.state is State.TAKING_OVER else "go-alone"
+            self._granted = self._permitted
         say = log.debug if after.state in self._passing else log.info
         if after.state is State.DEGRADED:
             say = log.warning
@@ -93,7 +91,7 @@ class Journal:
         if self.takeover is not None:
             self.takeover["resent"] = frames
             if "done_ns" in self.takeover:
-                self.takeovers[-1]["resent"] = frames
+                self.takeovers.resent(frames)
 
     def served(self, resent: int) -> None:
         """The takeover is done, and so many frames were sent again."""
@@ -106,15 +104,10 @@ class Journal:
             return
         self.takeover["done_ns"] = done_ns = monotonic_ns()
         took_ms = round((done_ns - self.takeover["suspected_ns"]) / 1e6, 1)
-        self.takeovers.append(
-            {
-                "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-                **self._granted,
-                "took_ms": took_ms,
-                "resent": self.takeover.get("resent", 0),
-            }
-        )
-        log.info("serving", resent=self.takeover.get("resent", 0), ms_since_suspicion=took_ms)
+        at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        resent = self.takeover.get("resent", 0)
+        self.takeovers.add(Takeover(at, self._kind, self._granted, took_ms, resent))
+        log.info("serving", resent=resent, ms_since_suspicion=took_ms)
 
     def advice(self, arbiter: str, timeout_ms: int, option: str) -> str:
         """What to do if the node was fenced although its host was never away; empty when that is not so."""

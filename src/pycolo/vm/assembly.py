@@ -25,7 +25,7 @@ from pycolo.link.codec import Channel
 from pycolo.node.commands import Commands, Parts
 from pycolo.node.control import ControlServer
 from pycolo.node.costs import Costs
-from pycolo.node.costsfile import CostsFile
+from pycolo.node.costsfile import costs_file
 from pycolo.node.decider import Decider
 from pycolo.node.divergences import Divergences
 from pycolo.node.gate import Gate
@@ -40,6 +40,7 @@ from pycolo.node.permission import Permission
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.prober import Prober
 from pycolo.node.servicemanager import Notifier
+from pycolo.node.takeovers import Takeovers, takeovers_file
 from pycolo.transport.linksetup import Address, Established, dial
 from pycolo.vm.checking import Checking
 from pycolo.vm.coldstart import ColdStart
@@ -106,7 +107,7 @@ def settings_of(config: PairConfig) -> Settings:
 async def make_node(config: PairConfig, notify: Notifier, file: str) -> VmNode:
     """Find this host's QEMU, and make the parts. `file`: the configuration's. Raises `ConfigError`, `ConnectError`."""
     record = StateKeeper(StateFile(config.state), NodeRecord(role=config.role))
-    journal, costs = Journal(PASSING), Costs(CostsFile(config.state))
+    journal, costs = Journal(PASSING, Takeovers(takeovers_file(config.state))), Costs(costs_file(config.state))
     divergences = Divergences("checkpoint", costs.difference)
     host = NodeHost(config, record, journal, divergences, costs)
     guest = VmGuest(host)
@@ -221,6 +222,7 @@ class _Assembly:
             self._paths,
             health,
             self._costs,
+            self._journal.takeovers,
             ControlServer(config.control.socket, vm_operator.request, config.control.mode, config.control.group),
         ]
         if config.metrics is not None:

@@ -17,7 +17,7 @@ from pycolo.conntrack.key import ConnectionKey
 from pycolo.errors import ConnectError
 from pycolo.node import costs as costs_module
 from pycolo.node.costs import Costs
-from pycolo.node.costsfile import BYTES_MAX, CostsFile
+from pycolo.node.costsfile import BYTES_MAX, costs_file
 
 KEY = ConnectionKey(6, IPv4Address("10.0.0.2"), IPv4Address("10.0.0.9"), 5432, 40_000)
 QUESTION = {"command": "costs", "by": "port", "over": "start"}
@@ -32,7 +32,7 @@ def one_checkpoint(costs: Costs, epoch: int = 1) -> None:
 
 async def a_life(directory, count: int) -> dict:
     """A node that is started, sees so many checkpoints, and ends; what it says at its end."""
-    costs = Costs(CostsFile(directory))
+    costs = Costs(costs_file(directory))
     await costs.start()
     for epoch in range(count):
         one_checkpoint(costs, epoch)
@@ -85,7 +85,7 @@ def test_it_is_written_meanwhile(tmp_path, monkeypatch):
     monkeypatch.setattr(costs_module, "WRITE_S", 0.001)
 
     async def life() -> None:
-        costs = Costs(CostsFile(tmp_path))
+        costs = Costs(costs_file(tmp_path))
         await costs.start()
         one_checkpoint(costs)
         async with asyncio.timeout(60):
@@ -119,7 +119,7 @@ def test_a_torn_or_damaged_file_is_no_reason_not_to_start(tmp_path, written, cut
 def test_what_cannot_be_read_is_named(tmp_path, octets):
     (tmp_path / "costs.json").write_bytes(octets)
     with pytest.raises(ConnectError, match=r"costs\.json: .*; what traffic has cost is counted anew"):
-        CostsFile(tmp_path).read()
+        costs_file(tmp_path).read()
 
 
 def test_a_file_that_cannot_be_written_ends_nothing(tmp_path):

@@ -4,7 +4,8 @@ import pytest
 
 from pycolo.failover.pair import Pair, Settings
 from pycolo.failover.pairstates import Fact, State
-from pycolo.node.journal import TAKEOVERS_KEPT, Journal
+from pycolo.node.journal import Journal
+from pycolo.node.takeovers import KEPT
 
 PATHS = {
     "take-over": (State.SECONDARY_PROTECTED, State.TAKING_OVER, State.SERVING),
@@ -34,7 +35,7 @@ def test_frames_that_are_sent_again_may_be_told_before_or_after_it_is_done():
     journal = Journal()
     happens(journal, "take-over")
     journal.resent(7)
-    assert journal.takeovers[-1]["resent"] == 7
+    assert [one["resent"] for one in journal.takeovers] == [7]
     assert journal.takeover["resent"] == 7
 
 
@@ -42,7 +43,7 @@ def test_one_that_is_not_done_is_not_among_them_and_the_last_ones_are_kept():
     journal = Journal()
     before, permitted, _ = (Pair(Settings(timeout_ms=200), state) for state in PATHS["take-over"])
     journal.changed(Fact.GRANTED, before, permitted, suspected_ns=0)
-    assert not journal.takeovers
-    for number in range(TAKEOVERS_KEPT + 3):
+    assert not list(journal.takeovers)
+    for number in range(KEPT + 3):
         happens(journal, "take-over", cause=str(number))
-    assert [one["cause"] for one in journal.takeovers] == [str(number) for number in range(3, TAKEOVERS_KEPT + 3)]
+    assert [one["cause"] for one in journal.takeovers] == [str(number) for number in range(3, KEPT + 3)]

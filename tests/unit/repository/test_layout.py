@@ -74,7 +74,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "sums of what is told, and their words",
         "costs/labelled costs/reasons costs/sums costs/words",
     ),
-    "unit/node/test_costs.py": ("what it keeps", "node/costsfile"),
+    "unit/node/test_costs.py": ("what it keeps", "node/costsfile node/shownfile"),
     "unit/config/test_reading.py": ("what a key may hold shows in a file", "config/keys config/section"),
     "unit/failover/test_lease.py": ("what a lease asks and hears", "failover/store"),
     "unit/failover/test_pair.py": (
