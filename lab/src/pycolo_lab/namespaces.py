@@ -24,6 +24,7 @@ from typing import Final, Self
 
 from pycolo.errors import PycoloError
 from pycolo_lab import refusals
+from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import Interruption, Warden, die_of, signals_held
 from pycolo_lab.terminal import give_back
 
@@ -280,6 +281,12 @@ def _unshare_as_root() -> bool:
 def _map_to_root(uid: int, gid: int) -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         Path("/proc/self", name).write_text(text)
+
+
+def require_root(what: str, why: str) -> None:
+    """Raise `LabError` for another user, and for root of a user namespace only."""
+    if os.geteuid() != 0 or not is_machine_root():
+        raise LabError(f"{what} needs root of the machine: {why}; run it as root")
 
 
 def is_machine_root() -> bool:

@@ -36,7 +36,7 @@ def certs() -> None:
     metavar="NAME",
     default=PAIR_DEFAULT,
     show_default=True,
-    help="Name of the pair, as in the nodes' --pair.",
+    help="Name of the pair: `pair` in the nodes' files, or their --pair.",
 )
 @click.option("--force", is_flag=True, help="Replace the certificates in DIR; both nodes then need the new ones.")
 def init(directory: Path, days: int, pair: str, *, force: bool) -> None:

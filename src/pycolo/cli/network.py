@@ -18,7 +18,7 @@ def network() -> None:
     """What a node has moved on this host's network."""
 
 
-@network.command()
+@network.command(short_help="Put taps back that a dead node has moved.")
 @click.argument("path", type=click.Path(path_type=Path), metavar="FILE", required=False)
 @click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="The node's state directory.")
 def restore(path: Path | None, *, state: Path | None) -> None:

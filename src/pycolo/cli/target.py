@@ -29,8 +29,8 @@ def for_a_node(function: Callable[..., None]) -> Callable[..., None]:
         function(control=control, **given)
 
     for option in (
-        click.option("--control", type=click.Path(path_type=Path), help="The node's control socket."),
-        click.option("--config", type=click.Path(path_type=Path), help="The node's TOML file; names the socket too."),
+        click.option("--control", type=click.Path(path_type=Path), help="The node's control socket, likewise."),
+        click.option("--config", type=click.Path(path_type=Path), help="The node's TOML file, in place of NAME."),
     ):
         command = option(command)
     return click.argument("name", required=False)(command)
@@ -38,8 +38,8 @@ def for_a_node(function: Callable[..., None]) -> Callable[..., None]:
 
 def file_of(word: Path) -> Path:
     """A node's file by its path, or by the NAME of /etc/colo/NAME.toml, as the other commands name a node."""
-    named = FILES / f"{word}.toml"
-    return named if len(word.parts) == 1 and not word.exists() and named.exists() else word
+    is_name = len(word.parts) == 1 and not word.suffix and not word.exists()
+    return FILES / f"{word}.toml" if is_name else word
 
 
 def say(lines: Iterable[str]) -> None:

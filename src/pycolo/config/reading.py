@@ -167,7 +167,7 @@ def _read_table(
 ) -> S | None:
     if (given is None and is_required) or (given is not None and not isinstance(given, dict)):
         needed = ", ".join(field.name for field in msgspec.structs.fields(kind) if field.required)
-        wanted = f"a table [{prefix}]{f' with {needed}' if needed else ''}"
+        wanted = f"a table [{prefix}]{f' with {needed}' if needed else ''}{kind.INSTEAD}"
         errors.append(ConfigError(f"{name}: {prefix}", wanted, Found(given)))
         return None
     return _read_section(kind, given if isinstance(given, dict) else {}, name, f"{prefix}.", errors)

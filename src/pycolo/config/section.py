@@ -12,6 +12,9 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     WANTED: ClassVar[str] = ""
     """Of tables `[[name]]`: what they have, for a file without one."""
 
+    INSTEAD: ClassVar[str] = ""
+    """Of a table `[name]` that is needed: what may be written in its place."""
+
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
         """Keys that contradict each other: key, what is expected, what was found."""
         return iter(())

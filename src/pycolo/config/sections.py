@@ -112,6 +112,8 @@ class GuestOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """This host's QEMU."""
 
+    INSTEAD: ClassVar[str] = ", or [guest] with domain for a guest of libvirt's"
+
     qmp: Annotated[Path, _SOCKET]
     """QMP socket on which this host's QEMU listens."""
 

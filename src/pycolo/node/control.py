@@ -110,8 +110,12 @@ def ask(path: Path, request: dict[str, Any], *, timeout_s: float = ASK_TIMEOUT_S
             line = sock.makefile("rb").readline()
     except TimeoutError as error:
         raise ConnectError(f"{path}: the node does not answer within {timeout_s:g} s") from error
+    except PermissionError as error:
+        who = "run it as root, as the node's user, or in the group that control.group names"
+        raise ConnectError(f"{path}: this user may not ask the node ({error.strerror}): {who}") from error
     except OSError as error:
-        raise ConnectError(f"{path}: no node answers there ({error.strerror or error})") from error
+        why = error.strerror or error
+        raise ConnectError(f"{path}: no node answers there ({why}): start the node, or correct the path") from error
     if not line.endswith(b"\n"):
         raise ConnectError(f"{path}: the node has ended before it answered: see its log, and start it again")
     try:

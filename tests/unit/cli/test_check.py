@@ -65,7 +65,10 @@ def test_a_node_is_named_as_for_the_other_commands(colo, file, tmp_path, monkeyp
     assert out.splitlines()[-1].endswith(" warnings, 0 refused")
     code, _, error = colo("check", "vm8")
     assert code == 1
-    assert error.startswith("colo: vm8: "), "a path, as ever"
+    assert error == f"colo: {tmp_path}/vm8.toml: expected a file in TOML, found nothing there\n"
+    for path in ("vm8.toml", "a/vm8"):
+        code, _, error = colo("check", path)
+        assert (code, error.startswith(f"colo: {path}: ")) == (1, True), "a path, as ever"
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import click
 import pytest
 
 from pycolo import __version__
@@ -30,6 +31,22 @@ def test_every_command_explains_itself(command):
     )
     assert done.stdout.startswith(f"Usage: colo {' '.join(command)}".rstrip())
     assert "  -h, --help" in done.stdout
+
+
+def test_what_a_list_says_of_a_command_is_whole():
+    from pycolo.cli import colo
+
+    waiting = [colo]
+    while waiting:
+        group = waiting.pop()
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            said = command.get_short_help_str(limit=74 - len(name))
+            assert said.endswith("."), f"{name}: {said}"
+            assert not said.endswith("..."), f"{name}: {said}"
+            if isinstance(command, click.Group):
+                waiting.append(command)
 
 
 STATUS = {
@@ -109,7 +126,8 @@ def test_failover(colo, node):
 def test_not_connected_is_one_line(colo, tmp_path, command):
     code, out, error = colo(command, "--control", tmp_path / "x")
     assert (code, out) == (1, "")
-    assert error == f"colo: {tmp_path}/x: no node answers there (No such file or directory)\n"
+    why = "no node answers there (No such file or directory): start the node, or correct the path"
+    assert error == f"colo: {tmp_path}/x: {why}\n"
 
 
 @pytest.mark.parametrize("command", ["status", "failover"])

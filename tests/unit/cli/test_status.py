@@ -257,7 +257,8 @@ def test_one_node_has_to_be_named(colo, tmp_path: Path, command: str):
     assert error == f"colo: {tmp_path}/x: expected a file in TOML, found nothing there\n"
     code, out, error = colo(command, "--control", tmp_path / "y")
     assert (code, out) == (1, "")
-    assert error == f"colo: {tmp_path}/y: no node answers there (No such file or directory)\n"
+    why = "no node answers there (No such file or directory): start the node, or correct the path"
+    assert error == f"colo: {tmp_path}/y: {why}\n"
 
 
 # ── again and again ─────────────────────────────────────────────────────────────────────────────────────────

@@ -84,7 +84,9 @@ def test_what_is_wrong_is_one_line(more: str, said: str) -> None:
 def test_a_file_that_has_next_to_nothing_is_told_of_cards_too(text: str) -> None:
     lines = errors_of(text)
     assert "card: expected a table [[card]] with netdev and bridge for each network card, found nothing" in lines
-    assert any(line.startswith("qemu: expected a table [qemu]") for line in lines)
+    (line,) = [line for line in lines if line.startswith("qemu: ")]
+    instead = "or [guest] with domain for a guest of libvirt's"
+    assert line == f"qemu: expected a table [qemu] with qmp, directory, {instead}, found nothing"
 
 
 @pytest.mark.parametrize("cards", ["", CARDS])

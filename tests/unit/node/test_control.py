@@ -144,7 +144,18 @@ def test_a_directory_that_does_not_exist_is_one_line(tmp_path):
 
 
 def test_not_connected_is_one_line(path):
-    with pytest.raises(ConnectError, match="no node answers there"):
+    with pytest.raises(ConnectError, match=r"no node answers there \(No such file or directory\): start the node, or"):
+        ask(path, {"command": "status"})
+
+
+def test_who_may_not_ask_is_told_who_may(path, monkeypatch):
+    def refuse(self, address):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with pytest.raises(
+        ConnectError, match=r"may not ask the node \(Permission denied\): run it as root, as the node's"
+    ):
         ask(path, {"command": "status"})
 
 

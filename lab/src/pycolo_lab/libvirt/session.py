@@ -1,6 +1,5 @@
 """One run of the laboratory with libvirt, from options to exit code."""
 
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pycolo_lab.libvirt.rounds import Round
 from pycolo_lab.libvirt.scenarios import Scenario, choose
 from pycolo_lab.libvirt.stage import DEBIAN, MACHINES, LibvirtStage
 from pycolo_lab.libvirt.tried import REFUSED, play_refused
-from pycolo_lab.namespaces import is_machine_root, run_isolated, run_with_own_pids
+from pycolo_lab.namespaces import require_root, run_isolated, run_with_own_pids
 from pycolo_lab.processes import Host
 from pycolo_lab.qemu.debian import ensure as ensure_debian
 from pycolo_lab.qemu.image import Image, cache_directory, ensure_image, keep_files
@@ -41,8 +40,7 @@ def run_libvirt_lab(options: LibvirtLabOptions, interruption: Interruption) -> i
     is_debian = options.guest == DEBIAN
     scenarios = choose(options.scenarios, has_disk=options.has_disk or is_debian, has_services=is_debian)
     check_options(options)
-    if os.geteuid() != 0 or not is_machine_root():
-        raise LabError("the libvirt laboratory needs root: libvirtd gives QEMU to another user")
+    require_root("the libvirt laboratory", "libvirtd gives QEMU to another user")
     missing = missing_of(needed(options.libvirt))
     if missing and SYSTEMD.exists():
         packages = " ".join(packages_of(missing))

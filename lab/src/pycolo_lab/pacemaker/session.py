@@ -9,7 +9,7 @@ import msgspec
 
 from pycolo_lab.errors import LabError
 from pycolo_lab.interruption import Interruption
-from pycolo_lab.namespaces import run_isolated, run_with_own_pids
+from pycolo_lab.namespaces import require_root, run_isolated, run_with_own_pids
 from pycolo_lab.pacemaker.ocftester import run_tester
 from pycolo_lab.pacemaker.rounds import FAULTS, Fault, RoundFacts, Rounds
 from pycolo_lab.pacemaker.stage import ClusterStage
@@ -40,6 +40,7 @@ class PacemakerLabOptions(msgspec.Struct, frozen=True, kw_only=True):
 def run_pacemaker_lab(options: PacemakerLabOptions, interruption: Interruption) -> int:
     """Run it in its own namespaces and return the exit code. Raises `LabError`."""
     faults = choose(options.faults, options.votes)
+    require_root("the Pacemaker laboratory", "its hosts' files belong to the cluster's user")
     wanted = (*PROGRAMS, "pcs") if options.tool == "pcs" else PROGRAMS
     missing = missing_of(wanted)
     if missing and SYSTEMD.exists():

@@ -105,7 +105,7 @@ def _check_room(options: QemuLabOptions) -> None:
     folder = cache_directory()
     there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     if not os.access(there, os.W_OK | os.X_OK):
-        raise LabError(f"{folder} cannot be created: this user may not write to {there}")
+        raise LabError(f"{folder} cannot be created: this user may not write to {there}; run it as root, or elsewhere")
     free = shutil.disk_usage(there).free
     if free < needed:
         raise LabError(f"{there} has room for {free / 1e6:,.0f} MB, building needs {needed / 1e6:,.0f} MB: make room")

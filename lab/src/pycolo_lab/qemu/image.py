@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pycolo.vm import preload
+from pycolo_lab.errors import LabError
 from pycolo_lab.guest_server import PATTERN_BYTES, pattern
 from pycolo_lab.qemu import debs, initramfs
 from pycolo_lab.qemu.modules import modules_of
@@ -93,6 +94,15 @@ def is_image_there() -> bool:
     return stamp.is_file() and stamp.read_text() == _stamp() and all(path.is_file() for path in _image())
 
 
+def make_cache() -> None:
+    """The folder for all that is built. Raises `LabError`."""
+    folder = cache_directory()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"{folder} cannot be created: {error.strerror}; run it as root, or elsewhere") from error
+
+
 def _image() -> Image:
     cache = cache_directory()
     return Image(cache / "vmlinuz", cache / "initramfs.gz", cache / "preload.so")
@@ -107,7 +117,7 @@ def ensure_image(programs: Programs) -> Image:
     if is_image_there():
         return image
     programs.require(IMAGE_PROGRAMS)
-    cache.mkdir(parents=True, exist_ok=True)
+    make_cache()
     stamp = cache / STAMP
     stamp.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="image-", dir=cache) as directory:

@@ -3,8 +3,9 @@
 import pytest
 
 from pycolo_lab.errors import LabError
+from pycolo_lab.interruption import Interruption
 from pycolo_lab.pacemaker.rounds import FAULTS
-from pycolo_lab.pacemaker.session import choose
+from pycolo_lab.pacemaker.session import PacemakerLabOptions, choose, run_pacemaker_lab
 
 
 @pytest.mark.parametrize("votes", [2, 3])
@@ -21,3 +22,9 @@ def test_faults_come_in_the_order_of_their_names_and_as_often():
 def test_a_fault_that_cannot_be_played_is_refused(name, text):
     with pytest.raises(LabError, match=text):
         choose((name,), 2)
+
+
+def test_another_user_than_root_is_told_so_before_anything_is_looked_for(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(LabError, match=r"^the Pacemaker laboratory needs root of the machine: .*; run it as root$"):
+        run_pacemaker_lab(PacemakerLabOptions(), Interruption())
