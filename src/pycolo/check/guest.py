@@ -93,10 +93,19 @@ def _guest_items(config: PairConfig, facts: Facts, role: Role, pid: int, *, is_p
         )
     yield from _trap_items(facts, command_line(pid), is_pairs=is_pairs)
     yield from _confined_items(pid)
-    has_yank = config.qemu.yank is not None
-    cards = [card.netdev for card in config.card]
-    copies_disks = config.disks is not None
-    yield from finding_items(judge(facts, role, cards, has_yank_socket=has_yank, copies_disks=copies_disks))
+    yield from finding_items(judged(facts, role, config))
+
+
+def judged(facts: Facts, role: Role, config: PairConfig) -> list[Finding]:
+    """The judge's findings about the guest of this file."""
+    return judge(
+        facts,
+        role,
+        [card.netdev for card in config.card],
+        has_yank_socket=config.qemu.yank is not None,
+        copies_disks=config.disks is not None,
+        is_domain=config.guest is not None,
+    )
 
 
 def _file_of(said: str) -> str:

@@ -17,6 +17,11 @@ _ALONE = (C.HOLD, C.WITHDRAW, C.UNLINK, C.RECORD)
 _RESIGN = (C.HALT, C.WITHDRAW, C.RESIGN_LEASE, C.SAY_RESIGNED, C.UNLINK, C.RETIRE)
 _RETIRE = (C.HALT, C.WITHDRAW, C.RESIGN_LEASE, C.UNLINK, C.RETIRE)
 _FORM_ANEW = (C.CANCEL_PROTECT, C.UNLINK)
+_ENDS_AN_ATTEMPT = (
+    *(F.LINK_LOST, F.PEER_LEFT, F.PEER_RESIGNED, F.PEER_GUEST_GONE, F.DATA_LOST, F.COLO_BROKEN, F.GUEST_GONE),
+    *(F.UNPROTECT_WISHED, F.STOPPING, F.LINKED, F.LINKED_IN_STEP),
+)
+"""Before the secondary was told that it is in step."""
 _BONDED = (*ON_GUARD, S.DISSOLVING)
 _DOUBTING = (S.PRIMARY_SUSPECT, S.PRIMARY_ACTING)
 _PRIMARIES = (*UNPROTECTED, S.PRIMARY_LINKED, S.PROTECTING, S.COMMITTING, *_BONDED, *_DOUBTING)
@@ -60,20 +65,7 @@ UNPROTECTED_ROWS: Final = (
     row(S.PROTECTING, F.TERM_OPENED, S.GOING_ALONE, (*_FORM_ANEW, C.RECORD), "both nodes must know the new term"),
     row(
         S.PROTECTING,
-        (
-            F.PROTECT_FAILED,
-            F.LINK_LOST,
-            F.PEER_LEFT,
-            F.PEER_RESIGNED,
-            F.PEER_GUEST_GONE,
-            F.DATA_LOST,
-            F.COLO_BROKEN,
-            F.GUEST_GONE,
-            F.UNPROTECT_WISHED,
-            F.STOPPING,
-            F.LINKED,
-            F.LINKED_IN_STEP,
-        ),
+        (F.PROTECT_FAILED, *_ENDS_AN_ATTEMPT),
         S.PRIMARY_WAITING,
         _FORM_ANEW,
         "the secondary was never told that it is in step; one link serves one attempt",
@@ -91,20 +83,7 @@ UNPROTECTED_ROWS: Final = (
     row(S.COMMITTING, F.RECORDED, S.PRIMARY_PROTECTED, (C.SAY_PROTECTED,), "from here on there may be two", T.STEADY),
     row(
         S.COMMITTING,
-        (
-            F.RECORD_FAILED,
-            F.LINK_LOST,
-            F.PEER_LEFT,
-            F.PEER_RESIGNED,
-            F.PEER_GUEST_GONE,
-            F.DATA_LOST,
-            F.COLO_BROKEN,
-            F.GUEST_GONE,
-            F.UNPROTECT_WISHED,
-            F.STOPPING,
-            F.LINKED,
-            F.LINKED_IN_STEP,
-        ),
+        (F.RECORD_FAILED, *_ENDS_AN_ATTEMPT),
         S.GOING_ALONE,
         (*_FORM_ANEW, C.RECORD),
         "the secondary was never told; the record must not say `protected`",

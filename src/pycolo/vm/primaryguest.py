@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from pycolo.check.guest import judged
 from pycolo.checkpoint.parts import Flow
 from pycolo.compare.difference import Command
 from pycolo.errors import ConnectError, PeerError, QmpTimeout, StateError
@@ -22,7 +23,7 @@ from pycolo.node.planner import Handler
 from pycolo.node.rowsfile import KeptRows
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.cures import Moment
-from pycolo.qmp.judge import compare, judge
+from pycolo.qmp.judge import compare
 from pycolo.qmp.probe import Facts
 from pycolo.qmp.versions import colo_capabilities
 from pycolo.transport.linksetup import RawLink
@@ -135,18 +136,9 @@ class PrimaryGuest:
 
     async def probe(self) -> None:
         """Query QEMU, and refuse what cannot work."""
-        qemu, findings = self._config.qemu, self._host.findings
+        findings = self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
-        cards = [card.netdev for card in self._config.card]
-        found = judge(
-            self.facts,
-            "primary",
-            cards,
-            has_yank_socket=qemu.yank is not None,
-            copies_disks=self._config.disks is not None,
-            is_domain=self._domain is not None,
-        )
-        findings.weigh("guest", found, self._config.pair)
+        findings.weigh("guest", judged(self.facts, "primary", self._config), self._config.pair)
         await self.disks.probe(self.facts)
 
     async def prepare_peer(self) -> None:

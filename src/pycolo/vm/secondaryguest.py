@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from pycolo.check.guest import judged
 from pycolo.errors import PeerError, QmpTimeout, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.hello import Role
@@ -22,7 +23,6 @@ from pycolo.node.planner import Handler
 from pycolo.node.secondarypath import SecondaryPath
 from pycolo.qmp.client import QmpEvent
 from pycolo.qmp.cures import Moment
-from pycolo.qmp.judge import judge
 from pycolo.qmp.probe import Facts
 from pycolo.qmp.versions import colo_capabilities
 from pycolo.vm.backstream import ColoMessage
@@ -134,18 +134,9 @@ class SecondaryGuest:
 
     async def probe(self) -> None:
         """Query QEMU, and refuse what cannot work."""
-        qemu, findings = self._config.qemu, self._host.findings
+        findings = self._host.findings
         self.facts = await self.machine.probe(is_forced=findings.is_forced)
-        cards = [card.netdev for card in self._config.card]
-        found = judge(
-            self.facts,
-            "secondary",
-            cards,
-            has_yank_socket=qemu.yank is not None,
-            copies_disks=self._config.disks is not None,
-            is_domain=self._domain is not None,
-        )
-        findings.weigh("guest", found, self._config.pair)
+        findings.weigh("guest", judged(self.facts, "secondary", self._config), self._config.pair)
         self._curing = Curing(self.machine, self.facts, "secondary")
 
     async def make_taps(self) -> None:

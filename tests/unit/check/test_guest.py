@@ -5,12 +5,14 @@ import os
 import socket
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from pycolo.check.guest import GUEST, asked_items, command_line, finding_items, guest_items, need_of
 from pycolo.check.hosts import Need
 from pycolo.check.table import Level
 from pycolo.config import parse
+from pycolo.config.sections import GuestOptions
 from pycolo.qmp.judge import Finding
 from pycolo.qmp.probe import Disk
 from pycolo.qmp.topology import DevicePlace
@@ -75,6 +77,17 @@ def test_a_writable_disk_is_refused_unless_it_is_copied(tmp_path, disks, level):
     given = parse((changed(checkable(tmp_path)) + disks).encode(), "vm1.toml")
     items = guest_items(given, replace(GOOD, disks=(disk,)), role="primary", pid=0, is_pairs=False)
     assert [item.level for item in items if item.name == "writable-disk"] == ([level] if level else [])
+
+
+@pytest.mark.parametrize("is_domain", [False, True])
+def test_what_is_advised_can_be_done_where_libvirt_starts_the_guest(tmp_path, is_domain):
+    given = configuration(tmp_path)
+    if is_domain:
+        given = msgspec.structs.replace(given, guest=GuestOptions(domain="vm1"))
+    facts = replace(GOOD, accelerator="tcg", has_preload=True, ram_bytes=96 << 20)
+    items = guest_items(given, facts, role="primary", pid=0, is_pairs=False)
+    (item,) = [item for item in items if item.name == "tcg-ram"]
+    assert ("-m 98312K" in item.text, "libvirt" in item.text) == (not is_domain, is_domain)
 
 
 def test_a_card_without_a_netdev_is_shown(tmp_path):

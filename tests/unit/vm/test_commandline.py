@@ -2,30 +2,12 @@
 
 import json
 import shlex
-import sys
 from pathlib import Path
 
-import pytest
-
-from pycolo import cli
 from pycolo.config import parse
 from pycolo.link.hello import Role
 from pycolo.vm.commandline import qemu_arguments
 from support.configs import changed, example
-
-
-@pytest.fixture
-def colo(monkeypatch, capfd):
-    """Runs `colo …` in this process; (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["colo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capfd.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 def test_a_shell_reads_the_same_arguments_as_json_has(colo, tmp_path: Path):
