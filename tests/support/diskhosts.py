@@ -59,8 +59,10 @@ class DiskHost:
     def __init__(self, place: Path, command: list[str] | None = None, **options: Any) -> None:
         disks = DisksOptions(overlays=place / "overlays", **options)
         qemu = SimpleNamespace(directory=place, command=command or [])
-        protect = SimpleNamespace(pause_target_ms=100)
-        self.config: Any = SimpleNamespace(pair="vm1", disks=disks, qemu=qemu, state=place, protect=protect)
+        protect, checkpoint = SimpleNamespace(pause_target_ms=100), SimpleNamespace(timeout_ms=5_000)
+        self.config: Any = SimpleNamespace(
+            pair="vm1", disks=disks, qemu=qemu, state=place, protect=protect, checkpoint=checkpoint
+        )
         self.findings = Findings()
         self.peer: dict[str, Answer] = {}
         self.ordered: list[str] = []

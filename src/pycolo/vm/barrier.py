@@ -88,9 +88,11 @@ class PrimaryBarrier:
         until_ns: Callable[[], int],
         curing: Curing,
         flow: Callable[[], Flow],
+        stand_still: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """Made in asyncio's thread, where `on_ready()` is awaited before READY passes; it raises `PycoloError` when
         READY must never pass. `until_ns()`: see `PrimaryPath.start_comparing`. `flow()`: of the state, by the relay.
+        `stand_still()`: awaited there before REPLY passes, likewise.
         """
         self._paths = paths
         self._epoch = epoch
@@ -99,6 +101,7 @@ class PrimaryBarrier:
         self._until_ns = until_ns
         self._curing = curing
         self._flow = flow
+        self._stand_still = stand_still
         self._moments = Moments()
         self._loop = asyncio.get_running_loop()
 
@@ -118,6 +121,8 @@ class PrimaryBarrier:
                 self._moments = Moments(replied_us=_now_us())
                 if not all(ask_all(self._paths, _hold_primary)):
                     wait_until_read(self._paths, "primary")
+                if self._stand_still is not None:
+                    asyncio.run_coroutine_threadsafe(self._stand_still(), self._loop).result()
                 follow = self._checkpoints.heard_reply()
                 self._moments.reply_passed_us = _now_us()
                 return follow

@@ -7,7 +7,7 @@ lost, and reports no error. See docs/adr/0063.
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -49,6 +49,10 @@ ASK_S: Final = 60.0
 """For the answer at a checkpoint: QEMU 11 gives none while it writes its state. The checkpoint's own time limit, which
 closes the stream, comes first.
 """
+
+STOP_S: Final = 5.0
+"""For QEMU to stop the guest, beyond the checkpoints' time limit: a write that waits for the other host is cut off when
+that has passed, and the stop waits for the write."""
 
 DROP_S: Final = 10.0
 """For jobs to end whose connections are closed."""
@@ -319,6 +323,27 @@ class PrimaryDisks:
         if (why := why_not_in_step(jobs, self._jobs)) is not None:
             self._losses.note(Loss.COPY_BEHIND, why)
             raise CheckpointError("stopped", why)
+
+    @property
+    def stand_still(self) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """What is to be awaited before REPLY passes; None: nothing.
+
+        Upon REPLY QEMU stops the guest, and aborts when it stands already for an error of a disk. So the guest is
+        stopped before: then no error comes between this look and QEMU's own stop. LOADED lets it run again.
+        """
+        return self._stand_still if self._disks else None
+
+    async def _stand_still(self) -> None:
+        """Raises `CheckpointError` when the guest stands for another reason than this."""
+        machine = self._machine()
+        timeout_s = self._host.config.checkpoint.timeout_ms / 1000 + STOP_S
+        try:
+            await machine.execute("stop", timeout_s=timeout_s)
+            status = (await machine.execute("query-status"))["status"]
+        except (PeerError, ConnectError) as error:
+            raise CheckpointError("requested", f"QEMU has not stopped its guest: {error}") from error
+        if status != "paused":
+            raise CheckpointError("requested", f"the guest cannot be stopped for it: it is in {status}")
 
     def heard_event(self, event: QmpEvent) -> None:
         """An event of QEMU's."""

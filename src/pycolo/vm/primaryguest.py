@@ -214,6 +214,7 @@ class PrimaryGuest:
                 self._host.until_ns,
                 curing,
                 lambda: Flow() if self._relay is None else self._relay.flow,
+                self.disks.stand_still,
             ).guard,
             on_ended=lambda text: self._host.call(self._heard_stream_end, attempt, text),
             ask=self.disks.ask,

@@ -101,6 +101,7 @@ class Primary:
         self.suspicions: list[str] = []
         self.asked = 0
         self.may_be_protected = True
+        self.stands_for = ""
         options = CheckpointOptions(min_distance_ms=0, max_interval_ms=0, timeout_ms=5_000)
         self.checkpoints = CheckpointDriver(options, self, self.epoch)
         self.curing = Cures(self.path.did)
@@ -112,6 +113,7 @@ class Primary:
             self.until_ns,
             self.curing,  # type: ignore[arg-type]
             lambda: Flow(1, 2),
+            self.stand_still,
         )
 
     # the node
@@ -127,6 +129,11 @@ class Primary:
             raise StateError("synchronise", "linked", "protecting")
         self.epoch.begin()
         self.checkpoints.heard_ready()
+
+    async def stand_still(self) -> None:
+        if self.stands_for:
+            raise CheckpointError("requested", self.stands_for)
+        self.path.did.append(("stand still",))
 
     # the checkpoints' host
 
@@ -199,6 +206,17 @@ def test_ready_never_passes_when_protecting_was_given_up() -> None:
     play(scene)
 
 
+def test_a_guest_that_stands_for_an_error_of_its_disk_never_hears_of_the_checkpoint() -> None:
+    async def scene(primary: Primary) -> None:
+        await primary.protected()
+        primary.stands_for = "it is in io-error"
+        with pytest.raises(CheckpointError, match="it is in io-error"):
+            await primary.hears(ColoMessage.REPLY)
+        assert primary.path.did == [("hold input",)]
+
+    play(scene)
+
+
 @pytest.mark.rule("E1")
 def test_a_checkpoint_passes_message_by_message() -> None:
     async def scene(primary: Primary) -> None:
@@ -207,6 +225,7 @@ def test_a_checkpoint_passes_message_by_message() -> None:
             await primary.hears(*CHECKPOINT)
             assert primary.path.did == [
                 ("hold input",),
+                ("stand still",),
                 ("passed", ColoMessage.REPLY),
                 ("offsets", epoch),
                 ("passed", ColoMessage.RECEIVED),

@@ -461,3 +461,53 @@ def test_what_an_attempt_has_noted_for_itself_does_not_stay(resuming: Resuming) 
     play(resuming, work)
     assert resuming.backups == {}
     assert all(found.keys() == {"colo-old-0", "colo-old-1"} for found in resuming.bitmaps.values())
+
+
+STATES = ["running", "paused", "io-error", "internal-error", "guest-panicked", "shutdown", "watchdog", "postmigrate"]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_guest_is_stopped_before_qemu_stops_it_unless_it_stands_for_a_reason_of_its_own(
+    tmp_path: Path, state: str
+) -> None:
+    """QEMU aborts when it is to make a checkpoint in such a state."""
+    world = World(tmp_path)
+    states = [state]
+
+    def stop(_: dict[str, Any]) -> dict[str, Any]:
+        if states[-1] == "running":
+            states.append("paused")
+        return {}
+
+    world.machine.answers |= {"stop": stop, "query-status": lambda _: {"status": states[-1]}}
+
+    async def work() -> None:
+        assert world.disks.stand_still is not None
+        await world.disks.stand_still()
+
+    if state in ("running", "paused"):
+        play(world, work)
+    else:
+        with pytest.raises(CheckpointError, match=f"cannot be stopped for it: it is in {state}$"):
+            play(world, work)
+    assert world.machine.commands[:2] == ["stop", "query-status"]
+
+
+@pytest.mark.parametrize("command", ["stop", "query-status"])
+@pytest.mark.parametrize("error", [ConnectError("it is gone"), PeerError("no answer within 10 s")])
+def test_no_checkpoint_is_made_with_a_guest_that_may_run(tmp_path: Path, command: str, error: Exception) -> None:
+    world = World(tmp_path)
+    world.machine.answers[command] = error
+
+    async def work() -> None:
+        assert world.disks.stand_still is not None
+        await world.disks.stand_still()
+
+    with pytest.raises(CheckpointError, match=f"QEMU has not stopped its guest: {error}"):
+        play(world, work)
+
+
+def test_a_guest_without_copied_disks_is_left_to_qemu(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.disks._disks = []
+    assert world.disks.stand_still is None
