@@ -27,6 +27,10 @@ NO_SWITCHOVER: Final = (
     "switchover: a node without a QEMU copies no guest, so its host cannot become the secondary; `colo failover` on "
     "the secondary's host makes that one serve and ends the primary's node"
 )
+NO_QEMU: Final = (
+    "this node has no QEMU: its guest is protected while both nodes are linked; to have a virtual machine copied, run "
+    "`colo node`"
+)
 """What `colo primary` and `colo secondary` answer."""
 
 _SETTLED: Final = (FREE - {State.SWITCHING}) | {
@@ -106,6 +110,8 @@ class Operator:
                 return {"error": f"the arbiter of this node is {self._permission.name}, not pacemaker"}
             case "switchover":
                 return {"error": NO_SWITCHOVER}
+            case "protect" | "unprotect" | "checkpoint" as other:
+                return {"error": f"{other}: {NO_QEMU}"}
             case other:
                 return {"error": f"unknown command {other!r}; known are status, divergences, costs and failover"}
 

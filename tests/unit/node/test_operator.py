@@ -1,10 +1,12 @@
 """What the status says of a node."""
 
+import asyncio
+
 import pytest
 
 from pycolo.failover.arbiter import IDLE_TEXT, resignation
 from pycolo.failover.pairstates import State
-from pycolo.node.operator import arbiter_says
+from pycolo.node.operator import Operator, arbiter_says
 
 
 @pytest.mark.parametrize("state", State)
@@ -23,3 +25,13 @@ def test_how_this_node_came_to_serve_is_told_until_there_is_a_pair_again(state: 
     assert (told == IDLE_TEXT) is is_paired
     if state is not State.YIELDING:
         assert arbiter_says(state, says) == says
+
+
+@pytest.mark.parametrize("command", ["protect", "unprotect", "checkpoint", "switchover"])
+def test_what_only_a_node_with_a_qemu_can_do_is_refused_with_what_to_do(command: str) -> None:
+    nothing = [None] * 9
+    answer = asyncio.run(Operator(*nothing).request({"command": command}))  # type: ignore[arg-type]
+    assert answer["error"].startswith(f"{command}: ")
+    assert "a QEMU" in answer["error"] or "no QEMU" in answer["error"]
+    assert "`colo " in answer["error"], "what to do"
+    assert "\n" not in answer["error"]
