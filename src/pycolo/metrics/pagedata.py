@@ -85,7 +85,9 @@ def verdict(status: Mapping[str, Any]) -> Data:
     sentences = [_SAYS.get(state, "")]
     if state == _PROTECTED and judged == Verdict.UNSEEN:
         sentences.append("Nothing was compared yet: no client has asked the guest anything.")
-    if state in _UNPROTECTED and number(status, "protection", "failures"):
+    if state in _UNPROTECTED and at(status, "protection", "lacks"):
+        sentences.append(f"Protection waits: {_text(at(status, 'protection', 'why'))}.")
+    elif state in _UNPROTECTED and number(status, "protection", "failures"):
         sentences.append(f"The last attempt to protect it has failed: {_text(at(status, 'protection', 'why'))}.")
     sentences.append(_sentence(at(status, "health", "why")))
     blocked = _sentence(at(status, "blocked"))

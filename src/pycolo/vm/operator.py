@@ -292,6 +292,7 @@ class VmOperator:
                 "automatic": pair.settings.protects_by_itself,
                 "unprotected_ms": self._unprotected_ms(),
                 "failures": pair.failures,
+                "lacks": pair.is_lacking,
                 "why": self._last_failure or pair.text,
                 "interrupted": self._guest.interrupted(),
             },

@@ -159,6 +159,8 @@ def test_a_verdict_says_what_is_wrong():
     assert blocked == {"level": "bad", "title": "taking-over", "text": "Serve failed: no br0. It is tried again."}
     alone = verdict(vm_status(state="alone", protection={"failures": 2, "why": "the other host is down"}))
     assert alone["text"].endswith("The last attempt to protect it has failed: the other host is down.")
+    lacks = verdict(vm_status(state="alone", protection={"failures": 2, "lacks": True, "why": "no guest to protect"}))
+    assert lacks["text"].endswith("Protection waits: no guest to protect."), "not that it has failed"
 
 
 @pytest.mark.parametrize(

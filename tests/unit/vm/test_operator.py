@@ -319,6 +319,7 @@ def test_the_status_says_what_is_wished_and_how_both_guests_are() -> None:
             "automatic": True,
             "unprotected_ms": None,
             "failures": 2,
+            "lacks": False,
             "why": "the pair is whole",
             "interrupted": INTERRUPTED,
         }
