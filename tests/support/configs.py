@@ -7,6 +7,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from pycolo.config import ConfigFileError, PairConfig, parse
+from pycolo.errors import ConfigError
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
 
@@ -103,3 +108,20 @@ def checkable(directory: Path, changes: dict[str, Any] | None = None) -> dict[st
         "metrics": None,
         **(changes or {}),
     }
+
+
+def read(text: str) -> PairConfig:
+    """The file vm.toml with this text."""
+    return parse(text.encode(), "vm.toml")
+
+
+def errors_of(text: str | bytes) -> list[str]:
+    """What is wrong with it: the lines without the file's name."""
+    octets = text.encode() if isinstance(text, str) else text
+    with pytest.raises(ConfigFileError) as caught:
+        parse(octets, "vm.toml")
+    assert isinstance(caught.value, ConfigError)
+    lines = str(caught.value).split("\n")
+    assert len(lines) == len(caught.value.errors)
+    assert all(line.startswith("vm.toml: ") for line in lines)
+    return [line.removeprefix("vm.toml: ") for line in lines]

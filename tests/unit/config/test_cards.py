@@ -2,8 +2,8 @@
 
 import pytest
 
-from pycolo.config import CardOptions, ConfigFileError, PairConfig, describe, parse
-from support.configs import WITHOUT_CARDS
+from pycolo.config import CardOptions, describe
+from support.configs import WITHOUT_CARDS, errors_of, read
 
 CARDS = """
 [[card]]
@@ -14,16 +14,6 @@ netdev = "hn1"
 tap = "vnet1"
 vlan = 12
 """
-
-
-def read(text: str) -> PairConfig:
-    return parse(text.encode(), "vm.toml")
-
-
-def errors_of(text: str) -> list[str]:
-    with pytest.raises(ConfigFileError) as caught:
-        read(text)
-    return [str(error).removeprefix("vm.toml: ") for error in caught.value.errors]
 
 
 def test_cards_are_read_in_their_order() -> None:

@@ -4,21 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pycolo.config import CardOptions, ConfigFileError, DisksOptions, GuestOptions, describe, parse
-from support.configs import WITHOUT_CARDS
+from pycolo.config import CardOptions, DisksOptions, GuestOptions, describe
+from support.configs import WITHOUT_CARDS, errors_of, read
 
 QEMU = '[qemu]\nqmp = "/q"\ndirectory = "/d"\n'
 FILE = WITHOUT_CARDS.replace(QEMU, "") + '[guest]\ndomain = "vm 1"\n'
-
-
-def read(text):
-    return parse(text.encode(), "vm.toml")
-
-
-def errors_of(text):
-    with pytest.raises(ConfigFileError) as caught:
-        read(text)
-    return [str(error).removeprefix("vm.toml: ") for error in caught.value.errors]
 
 
 def test_a_domain_is_enough():

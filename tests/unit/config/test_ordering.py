@@ -2,10 +2,10 @@
 
 import pytest
 
-from pycolo.config import ConfigFileError, PairConfig, describe, parse
+from pycolo.config import describe
 from pycolo.config.ordering import tuner
 from pycolo.order.tuner import Mode
-from support.configs import WITHOUT_CARDS
+from support.configs import WITHOUT_CARDS, errors_of, read
 
 FILE = f"""{WITHOUT_CARDS}[[card]]
 netdev = "hn0"
@@ -22,16 +22,6 @@ mode = "off"
 """
 
 ARRAY = "expected an array of 1 to 64 ports, such as [5432, 6379]"
-
-
-def read(text: str) -> PairConfig:
-    return parse(text.encode(), "vm.toml")
-
-
-def errors_of(text: str) -> list[str]:
-    with pytest.raises(ConfigFileError) as caught:
-        read(text)
-    return [str(error).removeprefix("vm.toml: ") for error in caught.value.errors]
 
 
 def test_without_a_table_each_port_may_be_ordered() -> None:

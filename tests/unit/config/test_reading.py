@@ -11,24 +11,11 @@ from hypothesis import strategies as st
 from pycolo.config import ConfigFileError, PairConfig, describe, load, parse
 from pycolo.config.reading import CONFIG_BYTES_MAX
 from pycolo.config.sections import CheckpointOptions
-from pycolo.errors import ConfigError
 from pycolo.link.hello import Role
 from pycolo.transport.linksetup import Address
-from support.configs import WITHOUT_CARDS, changed, example, examples
+from support.configs import WITHOUT_CARDS, changed, errors_of, example, examples
 
 MINIMAL = WITHOUT_CARDS.replace("[control]", '[[card]]\nnetdev = "hn0"\n[control]')
-
-
-def errors_of(text: str | bytes) -> list[str]:
-    """The lines without the file's name."""
-    octets = text.encode() if isinstance(text, str) else text
-    with pytest.raises(ConfigFileError) as caught:
-        parse(octets, "vm.toml")
-    assert isinstance(caught.value, ConfigError)
-    lines = str(caught.value).split("\n")
-    assert len(lines) == len(caught.value.errors)
-    assert all(line.startswith("vm.toml: ") for line in lines)
-    return [line.removeprefix("vm.toml: ") for line in lines]
 
 
 # ── what is right ───────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 import pytest
 
@@ -60,12 +60,6 @@ class Side:
         while not self.events.empty():
             found.append(self.events.get())
         return found
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as found:
-        yield found
 
 
 def paired(stack, **how):

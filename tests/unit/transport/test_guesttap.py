@@ -2,7 +2,6 @@
 
 import random
 import struct
-from contextlib import ExitStack
 
 import pytest
 
@@ -11,7 +10,7 @@ from pycolo.errors import ConnectError
 from pycolo.transport.guesttap import open_guest
 from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import parse_port
-from support import netns, segments
+from support import segments
 from support.nodes import wait_for
 from support.segments import GSO_TCPV4, NEEDS_CSUM, Flow, Tcp, batch, unbatch, vnet_header
 from support.taps import VNET_LEN, Tap
@@ -25,19 +24,6 @@ ETHERNET = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x88\xb5"
 
 def numbered(count, start=0):
     return [bytes(VNET_LEN) + ETHERNET + i.to_bytes(4) + b"x" * 46 for i in range(start, start + count)]
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as found:
-        yield found
-
-
-@pytest.fixture
-def namespace(stack):
-    found = netns.made()
-    stack.callback(found.close)
-    return found
 
 
 @pytest.fixture

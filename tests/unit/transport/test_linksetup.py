@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -82,12 +82,6 @@ class Node:
         text = self.refused.get(timeout=20)
         assert text.isprintable()
         return text
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as found:
-        yield found
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import socket
 import threading
-from contextlib import ExitStack
 
 import pytest
 
@@ -11,26 +10,12 @@ from pycolo.core import BATCH_BUFFER_BYTES
 from pycolo.errors import ConnectError
 from pycolo.transport.ports import open_device
 from pycolo.transport.portspec import parse_port
-from support import netns
 from support.nodes import wait_for
 from support.segments import batch, unbatch
 
 MARKER = b"\x88\xb5" + b"pycolo" * 10
 """An ethertype for local experiments (IEEE 802), so that the kernel's own frames are told from ours."""
 FRAME = b"\xff" * 6 + b"\x02\0\0\0\0\x01" + MARKER
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as found:
-        yield found
-
-
-@pytest.fixture
-def namespace(stack):
-    found = netns.made()
-    stack.callback(found.close)
-    return found
 
 
 def opened(stack, text):

@@ -4,7 +4,6 @@ import errno
 import os
 import random
 import socket
-from contextlib import ExitStack
 
 import pytest
 
@@ -17,12 +16,6 @@ from support.nodes import wait_for
 from support.segments import batch, unbatch
 
 FRAMES = [bytes([i]) * (i * 37 % 1500 + 14) for i in range(200)]
-
-
-@pytest.fixture
-def stack():
-    with ExitStack() as found:
-        yield found
 
 
 @pytest.fixture
