@@ -3,7 +3,7 @@
 `pycolo.core.Flows` is the same, compiled.
 """
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from typing import Final, NamedTuple
 
 Network = IPv4Network | IPv6Network
@@ -11,6 +11,20 @@ Network = IPv4Network | IPv6Network
 PORT_MAX: Final = 65_535
 ALL_PORTS: Final = (0, PORT_MAX)
 """A protocol without ports has 0."""
+
+
+class AddressError(ValueError):
+    """An address that no packet has; its text says what is expected."""
+
+
+def network(text: str) -> Network:
+    """An address or a prefix, as packets have them. Raises ValueError; `AddressError` for what would never be met."""
+    if "%" in text:
+        raise AddressError("an address without a zone, which packets do not name")
+    found = ip_network(text)
+    if isinstance(found, IPv6Network) and found.network_address.ipv4_mapped is not None:
+        raise AddressError("an IPv4 address written as such")
+    return found
 
 
 class Flow(NamedTuple):

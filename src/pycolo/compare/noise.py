@@ -12,6 +12,15 @@ WORD_BITS: Final = 64
 _WORD: Final = (1 << WORD_BITS) - 1
 
 
+class TooManyError(ValueError):
+    """What all masks together may have, and what they have."""
+
+    def __init__(self, expected: str, found: int) -> None:
+        super().__init__(f"{expected}, not {found}")
+        self.expected = expected
+        self.found = found
+
+
 class Mask(NamedTuple):
     """Of the streams of the connections that `flows` name, what `pattern` matches may differ at equal length."""
 
@@ -41,11 +50,13 @@ class Tables(NamedTuple):
 
 
 def tables(masks: Sequence[Mask]) -> Tables:
-    """Raises `PatternError`; ValueError for more than there is room for."""
+    """Raises `PatternError`; `TooManyError` for more than there is room for."""
     automata = [compile_pattern(mask.pattern) for mask in masks]
     positions = sum(len(one.takes) for one in automata)
-    if len(masks) > limits.MASKS_MAX or positions > limits.MASK_POSITIONS_MAX:
-        raise ValueError(f"at most {limits.MASKS_MAX} masks of {limits.MASK_POSITIONS_MAX} bytes together")
+    if len(masks) > limits.MASKS_MAX:
+        raise TooManyError(f"at most {limits.MASKS_MAX} masks", len(masks))
+    if positions > limits.MASK_POSITIONS_MAX:
+        raise TooManyError(f"patterns of at most {limits.MASK_POSITIONS_MAX} bytes together", positions)
     words = max(1, -(-positions // WORD_BITS))
     takes, following, base = [0] * 256, 0, 0
     branches: dict[int, int] = {}
@@ -64,7 +75,7 @@ def tables(masks: Sequence[Mask]) -> Tables:
         follows.append(sum(1 << place for place, follow in enumerate(one.follow) if follow) << base)
         base += len(one.takes)
     if len(branches) > limits.MASK_BRANCHES_MAX:
-        raise ValueError(f"at most {limits.MASK_BRANCHES_MAX} choices in all masks together, not {len(branches)}")
+        raise TooManyError(f"at most {limits.MASK_BRANCHES_MAX} choices in all masks together", len(branches))
     return Tables(
         words,
         _packed(takes, words),

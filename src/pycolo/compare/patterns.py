@@ -217,6 +217,8 @@ class _Reader:
         if not found:
             raise self.error(r"something within [ ]; a ] itself is \]", at)
         self.pos += 1
+        if is_inverse and found == ALL_BYTES:
+            raise self.error("a class that leaves a byte", at)
         return ALL_BYTES & ~found if is_inverse else found
 
     def _range(self) -> Set:

@@ -8,7 +8,7 @@ import msgspec
 
 from pycolo import limits
 from pycolo.compare.flows import ALL_PORTS, Flow, Network
-from pycolo.compare.noise import Mask
+from pycolo.compare.noise import Mask, TooManyError
 from pycolo.compare.noise import tables as compile_masks
 from pycolo.config import flowkeys, keys
 from pycolo.config.section import Section
@@ -118,12 +118,34 @@ def contradictions(bypass: Sequence[BypassOptions], tables: Sequence[MaskOptions
         yield "mask", f"at most {limits.FLOWS_MAX} ports and ranges in all tables", count
     try:
         compile_masks(found)
-    except ValueError as error:
-        yield "mask", str(error), None
+    except TooManyError as error:
+        yield "mask", error.expected, error.found
     names = [mask.name for mask in found]
     for number, name in enumerate(names):
         if name in names[:number]:
             yield f"mask[{number}].name", f"another one than mask[{names.index(name)}] has", name
+
+
+def never_compared(
+    bypass: Sequence[BypassOptions], name: str, tables: Sequence[Sequence[flowkeys.Ports]]
+) -> Iterator[tuple[str, str, object]]:
+    """Services by the guest's ports that other tables, called `name`, are about, and of which nothing is compared."""
+    for number, ports in enumerate(tables):
+        for first, last in ports:
+            if (table := _whole(bypass, first, last)) is not None:
+                found = first if first == last else f"{first}-{last}"
+                yield f"{name}[{number}].ports", f"ports that bypass[{table}] does not let pass uncompared", found
+                break
+
+
+def _whole(bypass: Sequence[BypassOptions], first: int, last: int) -> int | None:
+    """The table that lets TCP with these of the guest's ports pass, whatever the client."""
+    for number, table in enumerate(bypass):
+        is_for_all = table.protocol in ("tcp", ANY) and not table.addresses and table.direction != OUT
+        ranges = table.ports or [ALL_PORTS]
+        if is_for_all and any(low <= first and last <= high for low, high in ranges):
+            return number
+    return None
 
 
 def port_pairs(ports: Sequence[flowkeys.Ports], direction: str) -> list[tuple[flowkeys.Ports, flowkeys.Ports]]:

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_network
 from typing import Final, TypeVar
 
-from pycolo.compare.flows import PORT_MAX, Network
+from pycolo.compare.flows import PORT_MAX, AddressError, Network, network
 from pycolo.compare.patterns import PatternError, compile_pattern
-from pycolo.config.keys import Key, WrongError
+from pycolo.config.keys import Key, Verbatim, WrongError
 
 LISTED_MAX: Final = 64
 """Addresses or ports of one table; more are better written as a prefix or a range."""
@@ -20,7 +19,7 @@ Ports = tuple[int, int]
 
 def ports() -> Key:
     """An array of ports and ranges of ports, each read as its first and its last one."""
-    expected = 'an array of ports and ranges, such as [80, "8000-8099"]'
+    expected = f'an array of 1 to {LISTED_MAX} ports and ranges, such as [80, "8000-8099"]'
 
     def read(value: object) -> list[Ports]:
         if not isinstance(value, list) or not 0 < len(value) <= LISTED_MAX:
@@ -32,7 +31,7 @@ def ports() -> Key:
 
 def networks() -> Key:
     """An array of addresses and prefixes, of both versions of IP."""
-    expected = 'an array of addresses and prefixes, such as ["192.0.2.7", "2001:db8::/32"]'
+    expected = f'an array of 1 to {LISTED_MAX} addresses and prefixes, such as ["192.0.2.7", "2001:db8::/32"]'
 
     def read(value: object) -> list[Network]:
         if not isinstance(value, list) or not 0 < len(value) <= LISTED_MAX:
@@ -52,7 +51,7 @@ def pattern() -> Key:
         try:
             compile_pattern(value)
         except PatternError as error:
-            raise WrongError(f"{error.expected}, at character {error.column}", value) from error
+            raise WrongError(f"{error.expected}, at character {error.column}", Verbatim(value)) from error
         return value
 
     return Key(expected, read)
@@ -79,7 +78,9 @@ def _port(item: object) -> Ports:
 
 def _network(item: object) -> Network:
     try:
-        return ip_network(item if isinstance(item, str) and len(item) < 64 else "")
+        return network(item if isinstance(item, str) and len(item) < 64 else "")
+    except AddressError as error:
+        raise WrongError(str(error), item) from error
     except ValueError as error:
         is_host = "has host bits set" in str(error)
         expected = (

@@ -28,6 +28,8 @@ class Found:
         match self.value:
             case None:
                 return "nothing"
+            case Found():
+                return repr(self.value)
             case bool():
                 return str(self.value).lower()
             case dict():
@@ -54,6 +56,16 @@ class Words(Found):
 
     def __repr__(self) -> str:
         return str(self.value)
+
+
+class Verbatim(Found):
+    """Text in which characters are counted: with single quotes TOML takes each as it is."""
+
+    def __repr__(self) -> str:
+        text = str(self.value)
+        if len(text) > FOUND_CHARACTERS_MAX or not text.isprintable() or "'" in text:
+            return shortened(text)
+        return f"'{text}'"
 
 
 class WrongError(Exception):

@@ -73,12 +73,12 @@ def parse(octets: bytes, name: str) -> PairConfig:
 
 
 def _with_line(error: ConfigError, octets: bytes, name: str) -> ConfigError:
-    """A pattern is looked for in a longer list than others: by its line."""
-    found = re.fullmatch(re.escape(name) + r": (mask)\[(\d+)\]\.(pattern)", error.path)
-    line = found and line_of(octets.decode("utf-8-sig"), found[1], int(found[2]), found[3])
+    """A key of one of several tables is looked for in a longer list than others: by its line."""
+    found = re.fullmatch(re.escape(name) + r": ((bypass|mask|order)\[(\d+)\]\.(\w+).*)", error.path)
+    line = found and line_of(octets.decode("utf-8-sig"), found[2], int(found[3]), found[4])
     if not found or not line:
         return error
-    return ConfigError(f"{name}: line {line}: {found[1]}[{found[2]}].{found[3]}", error.expected, error.found)
+    return ConfigError(f"{name}: line {line}: {found[1]}", error.expected, error.found)
 
 
 def _one_error(place: str, expected: str, found: Found) -> ConfigFileError:

@@ -492,6 +492,10 @@ class PairConfig(Section, frozen=True, forbid_unknown_fields=True, kw_only=True)
             yield "qemu.command", "the secondary's command line, since [disks] has this node write its disks", None
         yield from exemptions.contradictions(self.bypass, self.mask)
         yield from order_contradictions(self.order, self.compare.ack_policy)
+        ordered = [[(port, port) for port in table.ports] if table.mode != "off" else [] for table in self.order]
+        yield from exemptions.never_compared(self.bypass, "order", ordered)
+        served = [table.ports if table.direction == exemptions.IN else [] for table in self.mask]
+        yield from exemptions.never_compared(self.bypass, "mask", served)
         for key in ("netdev", "tap"):
             given = [getattr(card, key) for card in self.card]
             for number, value in enumerate(given):

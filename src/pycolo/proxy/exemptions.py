@@ -12,11 +12,10 @@ value.
 
 import re
 from collections.abc import Iterable
-from ipaddress import ip_network
 from typing import Final
 
 from pycolo import limits
-from pycolo.compare.flows import ALL_PORTS, PORT_MAX, Flow, Network
+from pycolo.compare.flows import ALL_PORTS, PORT_MAX, AddressError, Flow, Network, network
 from pycolo.compare.noise import Mask, tables
 from pycolo.compare.patterns import PatternError
 from pycolo.proxy.qemuopts import Group, OptionError, Properties
@@ -82,7 +81,9 @@ def _host(rule: Properties, name: str) -> Network | None:
     if text is None:
         return None
     try:
-        return ip_network(text)
+        return network(text)
+    except AddressError as error:
+        raise OptionError(rule.where, f"property '{name}' must be {error}, not '{text}'") from error
     except ValueError as error:
         raise OptionError(rule.where, f"property '{name}' must be an address or a prefix, not '{text}'") from error
 

@@ -67,6 +67,23 @@ def test_it_may_be_cut_anywhere(cuts, other_cuts, first):
 
 
 @pytest.mark.rule("C7")
+@pytest.mark.parametrize("cut", [22, 26, 34])
+@pytest.mark.parametrize(
+    "talk", [Talk(version=6), Talk(tags=(7,)), Talk(tags=(7, 8)), Talk(version=6, tags=(7,))], ids=repr
+)
+def test_it_is_for_every_way_to_the_port(talk, cut):
+    """Sent again and overlapping, with the cut within the match."""
+    trace = compared()
+    say(trace, "primary", MINE[: cut + 3], flow=talk)
+    say(trace, "secondary", THEIRS[:cut], flow=talk)
+    say(trace, "secondary", THEIRS[cut - 5 :], seq=BASE + cut - 5, flow=talk)
+    say(trace, "primary", MINE[cut - 9 :], seq=BASE + cut - 9, flow=talk)
+    assert trace.differences() == []
+    assert left(trace) == MINE[: cut + 3] + MINE[cut - 9 :]
+    assert counts(trace)["date"] == (1, 3)
+
+
+@pytest.mark.rule("C7")
 def test_the_frontier_waits_where_a_match_may_yet_end():
     trace = compared()
     say(trace, "primary", MINE)

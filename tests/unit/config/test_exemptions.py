@@ -1,5 +1,6 @@
 """[[bypass]] and [[mask]] in a node's file: what the comparator is told."""
 
+import re
 from ipaddress import ip_network
 
 import pytest
@@ -63,13 +64,16 @@ def test_it_is_written_as_it_was_read():
         ('protocol = "http"', "bypass[0].protocol", "tcp, udp, icmp, sctp, esp, gre or any"),
         ("ports = [80, 0]", "bypass[0].ports[1]", "a port from 1 to 65535"),
         ('addresses = ["10.0.0.1/8"]', "bypass[0].addresses[0]", "a prefix without bits behind its length"),
+        ('addresses = ["fe80::1%eth0"]', "bypass[0].addresses[0]", "an address without a zone"),
+        ('addresses = ["::ffff:10.0.0.1"]', "bypass[0].addresses[0]", "an IPv4 address written as such"),
+        (f"ports = {list(range(1, 66))}", "bypass[0].ports", "an array of 1 to 64 ports"),
         ("port = 80", "bypass[0].port", "did you mean ports?"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(text, place, expected):
     with pytest.raises(ConfigFileError) as caught:
         flows(text)
-    assert f"vm.toml: {place}: expected " in str(caught.value)
+    assert re.search(rf"vm\.toml: (line \d+: )?{re.escape(place)}: expected ", str(caught.value))
     assert expected in str(caught.value)
 
 
@@ -81,6 +85,37 @@ def test_no_file_has_more_than_the_comparator_takes():
         with pytest.raises(ConfigFileError, match=f"at most {limits.FLOWS_MAX} combinations"):
             flows(text)
     Flows(flows(ports + addresses + 'protocol = "tcp"'))
+
+
+OTHERS = {
+    "order": "[[order]]\nports = [22, 5432]\n",
+    "mask": "[[mask]]\nports = [22, '5430-5439']\npattern = 'a'\n",
+}
+COVERS = ["protocol = 'tcp'", "ports = ['5000-5999']", "ports = ['5430-5439']\nprotocol = 'tcp'\ndirection = 'in'"]
+COVERS_NOT = [
+    "protocol = 'udp'",
+    "ports = ['5000-5999']\ndirection = 'out'",
+    "ports = ['5000-5999']\naddresses = ['10.0.0.0/8']",
+    "ports = [5431, 80]",
+]
+
+
+@pytest.mark.rule("C7")
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("bypass", [*COVERS, *COVERS_NOT])
+def test_what_is_never_compared_is_neither_ordered_nor_masked(bypass, other):
+    text = f"[[bypass]]\n{bypass}\n{OTHERS[other]}"
+    if bypass in COVERS_NOT:
+        read(text)
+        return
+    with pytest.raises(ConfigFileError) as caught:
+        read(text)
+    assert f"{other}[0].ports: expected ports that bypass[0] does not let pass uncompared" in str(caught.value)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_a_port_that_is_never_ordered_may_pass():
+    read("[[bypass]]\nports = [5432]\n[[order]]\nports = [5432]\nmode = 'off'\n")
 
 
 # ── masks ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,15 +140,16 @@ def test_what_a_mask_says():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("pattern = 'a'", "vm.toml: mask[0].ports: expected an array of ports"),
+        ("pattern = 'a'", "vm.toml: mask[0].ports: expected an array of 1 to 64 ports"),
         ("ports = [80]", "vm.toml: mask[0].pattern: expected a pattern such as"),
-        ("ports = [80]\nname = 'a b'\npattern = 'a'", "vm.toml: mask[0].name: expected 1 to 32 letters"),
-        ("ports = [80]\npattern = '(ab|cd){1,200}'", "vm.toml: mask: expected at most 128 choices"),
-        ("ports = [80]\npattern = 'a{600}'\n[[mask]]\nports = [80]\npattern = 'a{600}'", "1024 bytes together"),
+        ("ports = [80]\nname = 'a b'\npattern = 'a'", "mask[0].name: expected 1 to 32 letters"),
+        ("ports = [80]\npattern = '(ab|cd){1,200}'", "at most 128 choices in all masks together, found 398"),
+        ("ports = [80]\npattern = '[^\\x00-\\xff]'", "expected a class that leaves a byte, at character 1"),
+        ("ports = [80]\npattern = 'a{600}'\n" + MASK.replace("'a", "'a{600}"), "1024 bytes together, found 1200"),
         (f"ports = {list(range(1, 65))}\npattern = 'a'\n" + 4 * (MASK + "direction = 'both'\n"), None),
         (
             "ports = [80]\npattern = 'a'\nname = '2'\n" + MASK,
-            "vm.toml: mask[1].name: expected another one than mask[0] has, found '2'",
+            "mask[1].name: expected another one than mask[0] has, found '2'",
         ),
     ],
 )
@@ -136,6 +172,17 @@ def test_a_pattern_is_refused_with_its_line():
         f"vm.toml: line {line}: mask[0].pattern: expected a repeat with a bound, such as {{1,64}}, at character 13, "
         "found 'X-Session: .*'"
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [(r"'a\r\n*'", r"'a\r\n*'"), (r'"a\r*"', r"'a\r*'"), ('"\'*"', '"\'*"'), (f"'{60 * 'a'}\\n*'", r"aa…'")],
+)
+def test_a_pattern_is_shown_as_it_is_written(written, shown):
+    """So that characters can be counted in it."""
+    with pytest.raises(ConfigFileError) as caught:
+        read(f"[[mask]]\nports = [80]\npattern = {written}\n")
+    assert str(caught.value).endswith(shown)
 
 
 def test_what_the_page_shows_can_be_used():

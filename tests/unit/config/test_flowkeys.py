@@ -27,6 +27,7 @@ def test_ports_are_read_as_first_and_last(given_ports):
 @given(st.lists(st.ip_addresses().flatmap(lambda one: st.integers(0, one.max_prefixlen).map(lambda bits: (one, bits)))))
 def test_addresses_are_read_as_prefixes(pairs):
     networks = [ip_network(pair, strict=False) for pair in pairs][: flowkeys.LISTED_MAX]
+    networks = [one for one in networks if one.version == 4 or one.network_address.ipv4_mapped is None]
     if networks:
         assert NETWORKS.read([str(one) for one in networks]) == networks
         assert NETWORKS.read(NETWORKS.write(networks)) == networks
@@ -41,7 +42,7 @@ def test_other_ports_are_refused_with_their_place(wrong):
 
 @pytest.mark.parametrize("wrong", ["10.0.0.1/8", "10.0.0", "fd00::/129", "example.org", "", 7, None, "1" * 300])
 def test_other_addresses_are_refused_with_their_place(wrong):
-    with pytest.raises(WrongError, match="prefix") as caught:
+    with pytest.raises(WrongError, match=r"prefix|zone") as caught:
         NETWORKS.read(["10.0.0.0/8", wrong])
     assert caught.value.place == "[1]"
 

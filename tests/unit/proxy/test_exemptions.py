@@ -44,6 +44,8 @@ def test_masks_may_have_commas():
         (",passthrough.0.port=1", "unknown property 'port'"),
         (",passthrough.0.protocol=icmp,passthrough.0.source.port=1", "icmp has no ports"),
         (",passthrough.0.source.host=example.org", "an address or a prefix"),
+        (",passthrough.0.source.host=fe80::1%eth0", "an address without a zone"),
+        (",passthrough.0.destination.host=::ffff:10.0.0.1", "an IPv4 address written as such"),
         (",passthrough.0.source.host=::1,passthrough.0.destination.host=10.0.0.1", "one version of IP"),
         (",passthrough.0.source.port=0", "a number from 1 to 65535"),
         (",passthrough=on", "unknown property 'passthrough'"),
