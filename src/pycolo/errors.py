@@ -60,8 +60,8 @@ class FramingError(PeerError):
 
     def __init__(self, stream: str, offset: int, found: int, allowed_max: int) -> None:
         super().__init__(
-            f"{stream}: length word {found} at byte {offset} of the stream is above {allowed_max}; stream closed "
-            f"(is vnet_hdr_support the same on both sides?)"
+            f"{stream}: length word {found} at byte {offset} of what was read last is above {allowed_max}; stream "
+            f"closed (is vnet_hdr_support the same on both sides?)"
         )
         self.stream = stream
         self.offset = offset
