@@ -35,6 +35,9 @@ TIDY_S: Final = 5.0
 TIDY_POLL_S: Final = 0.05
 STILL_THERE: Final = "duplicate yank instance"
 
+_LAST_WORDS_BYTES: Final = 4096
+"""Of its output, which is read while the guest waits for its takeover: a guest may have made QEMU write much."""
+
 log = structlog.get_logger("colo")
 
 EventFilter = Callable[[QmpEvent], bool]
@@ -217,8 +220,10 @@ class Machine:
         if self._process is None:
             return ""
         with suppress(OSError):
-            said = (Path(self._options.directory) / "qemu.log").read_bytes()[self._log_start :]
-            lines = said.decode("utf-8", "replace").strip().splitlines()
+            with open(Path(self._options.directory) / "qemu.log", "rb") as output:
+                end = output.seek(0, os.SEEK_END)
+                output.seek(max(self._log_start, end - _LAST_WORDS_BYTES))
+                lines = output.read(_LAST_WORDS_BYTES).decode("utf-8", "replace").strip().splitlines()
             if lines:
                 return f"; its last line: {lines[-1][:300]}"
         return ""

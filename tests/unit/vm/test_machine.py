@@ -197,6 +197,19 @@ def test_a_machine_that_was_started_ends_with_its_last_words(tmp_path: Path) -> 
     play(scene)
 
 
+def test_the_last_words_of_a_machine_that_has_written_much(tmp_path: Path) -> None:
+    """More than any memory holds; most of it is a hole in the file."""
+    script = "import os; os.ftruncate(1, 1 << 42); os.write(1, bytes.fromhex('0a') + b'no such netdev')"
+
+    async def scene() -> None:
+        async with machine(options(tmp_path, [sys.executable, "-S", "-c", script])) as (one, heard):
+            await one.start([])
+            await until(lambda: heard.gone)
+            assert heard.gone[0].endswith("its last line: no such netdev")
+
+    play(scene)
+
+
 def test_a_machine_that_ends_before_it_is_watched_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
