@@ -27,6 +27,7 @@ from pycolo.proxy.line import parse_line
 from pycolo.transport.portspec import parse_port
 from pycolo_lab.demo import EXIT_CONTROL_SILENT, EXIT_FAILED, EXIT_OK
 from pycolo_lab.observe import CLEAN
+from pycolo_lab.qemu.scenarios import SCENARIOS
 from support.commands import commands_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -184,6 +185,12 @@ def test_policies_and_kinds_are_those_of_the_code():
     assert {*policies, "checkpoint"} == {policy.name.lower() for policy in DivergencePolicy}
     sentence = text("docs/rules.md").partition("The kinds of difference")[2].partition("The three that end")[0]
     assert re.findall(r"`([a-z_]+)`", sentence) == [kind.name.lower() for kind in DifferenceKind]
+
+
+def test_each_scenario_has_one_row():
+    table = text("docs/qemu-laboratory.md").partition("| | what dies |")[2].partition("\n\n")[0]
+    names = [name for row in table.splitlines() for name in re.findall(r"`([a-z-]+)`", row.split("|", 2)[1:2][0])]
+    assert sorted(names) == sorted([*(scenario.name for scenario in SCENARIOS), "pause"])
 
 
 def test_exit_codes_are_those_of_the_code():

@@ -92,6 +92,13 @@ def test_a_page_is_plain_markdown(page: Path):
     assert re.findall(r"^(?:```|:::)\{", page.read_text(encoding="utf-8"), flags=re.MULTILINE) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=docs_name)
+def test_a_command_of_several_lines_is_a_block(page: Path):
+    """Otherwise it is shown as running text."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in text.splitlines() if line.endswith(" \\") and not line.startswith("    ")] == []
+
+
 # ── what is made from the code ──────────────────────────────────────────────────────────────────────────────
 
 
