@@ -9,9 +9,10 @@ COMMANDS: Final = frozenset({
     "blockdev-backup", "blockdev-del", "blockdev-mirror", "cont", "getfd", "human-monitor-command", "job-dismiss",
     "migrate", "migrate-incoming", "migrate-set-capabilities", "migrate-set-parameters", "migrate_cancel",
     "nbd-server-start", "nbd-server-stop", "object-add", "object-del", "qom-get", "qom-list", "qom-list-types",
-    "qom-set", "query-block", "query-block-jobs", "query-colo-status", "query-commands", "query-cpus-fast",
-    "query-kvm", "query-memory-size-summary", "query-migrate", "query-migrate-capabilities", "query-named-block-nodes",
-    "query-pci", "query-status", "query-version", "query-yank", "quit", "stop", "x-colo-lost-heartbeat", "yank",
+    "qom-set", "query-block", "query-block-exports", "query-block-jobs", "query-colo-status", "query-commands",
+    "query-cpus-fast", "query-kvm", "query-memory-size-summary", "query-migrate", "query-migrate-capabilities",
+    "query-named-block-nodes", "query-pci", "query-status", "query-version", "query-yank", "quit", "stop",
+    "x-colo-lost-heartbeat", "yank",
 })  # fmt: skip
 """Without the handshake's qmp_capabilities."""
 

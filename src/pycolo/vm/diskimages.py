@@ -155,14 +155,15 @@ async def remove_overlays(overlays: Sequence[Path]) -> None:
 async def put_together(image: Path, form: str, overlays: Overlays) -> None:
     """Put a survivor's overlays into its image, when QEMU has died before it had done so itself.
 
-    Each of the two goes into the one below; both steps may be repeated. Raises `PeerError`, `ConnectError`.
+    Each of the two goes into the one below, and is empty then; both steps may be repeated. Raises `PeerError`,
+    `ConnectError`.
     """
     protocol = "host_device" if await asyncio.to_thread(image.is_block_device) else "file"
     base = {"driver": form, "file": {"driver": protocol, "filename": str(image)}}
     hidden = {"driver": "qcow2", "file": {"driver": "file", "filename": str(overlays.hidden)}, "backing": base}
     active = {"driver": "qcow2", "file": {"driver": "file", "filename": str(overlays.active)}, "backing": hidden}
     for chain in (active, hidden):
-        await run("commit", "-q", "-d", "--image-opts", _options(chain), timeout_s=COMMIT_S)
+        await run("commit", "-q", "--image-opts", _options(chain), timeout_s=COMMIT_S)
     await asyncio.to_thread(_sync, image)
 
 

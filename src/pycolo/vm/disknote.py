@@ -10,9 +10,11 @@ Each of the three states has its reason:
 Without a note they are what their guest has written last.
 """
 
+import asyncio
+import threading
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -41,6 +43,10 @@ class NotedDisk(msgspec.Struct, frozen=True, kw_only=True):
     hidden: str
     is_settled: bool = False
     """Its overlays are in the image, and out of date."""
+    is_owed: bool = False
+    """The node has begun to put its overlays into the image, which takes the mark away by which they say that a QEMU
+    has left them.
+    """
     node: str = ""
     """The replication node that is the disk of a survivor; "": it has the disk's name."""
     seen: str = ""
@@ -61,12 +67,23 @@ class DiskNote(msgspec.Struct, frozen=True, kw_only=True):
     """The sessions of which these images are a copy: the primary's QEMU may have noted what has changed since. The
     newest one first, then the one with which it began.
     """
+    is_bypassed: bool = False
+    """A guest was started from the images without what was in overlays: that fits them no more."""
+
+    def settling(self) -> "DiskNote":
+        """From here on the guest serves here, and the images are no copy."""
+        return msgspec.structs.replace(self, state=DiskState.SETTLING, copies=())
 
     def settled(self, name: str) -> "DiskNote":
         """With that disk's overlays put into its image."""
-        disks = tuple(
-            msgspec.structs.replace(disk, is_settled=True) if disk.name == name else disk for disk in self.disks
-        )
+        return self._with(name, is_settled=True)
+
+    def owed(self, name: str) -> "DiskNote":
+        """With that disk's overlays about to be put into its image by the node."""
+        return self._with(name, is_owed=True)
+
+    def _with(self, name: str, **changes: Any) -> "DiskNote":
+        disks = tuple(msgspec.structs.replace(disk, **changes) if disk.name == name else disk for disk in self.disks)
         return msgspec.structs.replace(self, disks=disks)
 
     @property
@@ -79,9 +96,10 @@ class DiskNoteFile:
     """The note in `directory`, which the node's record has made."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / FILE_NAME
+        self.path = directory / FILE_NAME
         self._note: DiskNote | None = None
         self._is_read = False
+        self._writing = threading.Lock()
 
     def read(self) -> DiskNote | None:
         """Raises `ConfigError` for a file that cannot be read."""
@@ -92,16 +110,29 @@ class DiskNoteFile:
 
     def _found(self) -> DiskNote | None:
         try:
-            note = msgspec.json.decode(self._path.read_bytes(), type=DiskNote | None)
+            note = msgspec.json.decode(self.path.read_bytes(), type=DiskNote | None)
         except FileNotFoundError:
             return None
         except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
             raise ConfigError(
-                str(self._path), "a note about this host's disks (remove it only if they are whole)", str(error)
+                str(self.path), "a note about this host's disks (remove it only if they are whole)", str(error)
             ) from error
         return note
 
     def write(self, note: DiskNote | None) -> None:
-        """When this returns it will survive a power cut. Raises `ConnectError`."""
-        replace_durably(self._path, msgspec.json.encode(note) + b"\n")
-        self._note, self._is_read = note, True
+        """When this returns it will survive a power cut. Any thread. Raises `ConnectError`."""
+        with self._writing:
+            replace_durably(self.path, msgspec.json.encode(note) + b"\n")
+            self._note, self._is_read = note, True
+
+    async def keep(self, note: DiskNote | None) -> None:
+        """As `write`, in a thread. One that is cancelled waits for it: a note must not come after a later one.
+
+        Raises `ConnectError`.
+        """
+        writing = asyncio.ensure_future(asyncio.to_thread(self.write, note))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.gather(writing, return_exceptions=True)
+            raise

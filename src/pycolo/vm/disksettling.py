@@ -3,6 +3,9 @@
 QEMU gives no event and has no job for it: it is done when the overlays' nodes are gone. Until then the images alone are
 not what the guest has written. If QEMU dies before, the node puts them together itself; `qemu-img` and QEMU exclude
 each other by the locks of the files.
+
+A node may be killed between any two of these steps. What its next life has to know is in the note, which is written
+before each step that cannot be seen from outside.
 """
 
 import asyncio
@@ -10,11 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from pycolo.errors import PycoloError, StateError
 from pycolo.qmp.diskwords import Nodes
 from pycolo.vm import diskimages
+from pycolo.vm.diskexports import end_exports
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
 from pycolo.vm.machine import Machine
 
@@ -34,15 +39,39 @@ class DiskSettling:
         self._note = note
         self._busy = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._machine: Machine | None = None
+        self._failed = ""
+        """Why the last task has not settled them."""
+
+    # ── what has happened ─────────────────────────────────────────────────────────────────────────────────────
 
     def guest_found(self, machine: Machine) -> None:
-        """This host's guest serves. Images that were a copy are its own from now on."""
+        """This host's guest is there, and is the primary's."""
         self._machine = machine
         if self._due() is not None:
             self._spawn(lambda: self.watch(machine))
-        elif self._note.read() is not None:
-            self._note.write(None)
+
+    async def claim(self, machine: Machine) -> None:
+        """This host's guest is about to serve by itself: images that were a copy are its own from now on.
+
+        It may be a survivor whose takeover an earlier process of this node has begun, and not come to `stop-disks`:
+        then that is done here, before anything lets it leave COLO. Raises `PycoloError`.
+        """
+        note = self._note.read()
+        if note is None or note.state is DiskState.SETTLING:
+            return
+        async with self._busy:
+            nodes = {node["node-name"] for node in await machine.execute("query-named-block-nodes", {"flat": True})}
+            overlays = {name for number in range(len(note.disks)) for name in _overlay_nodes(number)}
+            if not nodes & overlays:
+                await self._note.keep(None)
+                return
+            exports = await machine.execute("query-block-exports")
+            hidden = [Nodes(number).hidden for number in range(len(note.disks))]
+            await end_exports(machine, [*hidden, *(export["node-name"] for export in exports)])
+            await self._note.keep(note.settling())
+        self.guest_found(machine)
 
     def guest_gone(self) -> None:
         """There is no QEMU: what it has left in overlays is put into the images now, and none can begin meanwhile."""
@@ -53,18 +82,7 @@ class DiskSettling:
         """Whether overlays have to be put into the images still."""
         return self._due() is not None
 
-    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
-        before = self._task
-
-        async def one_after_the_other() -> None:
-            if before is not None:
-                await asyncio.wait((before,))
-            try:
-                await work()
-            except (PycoloError, OSError) as error:
-                log.error(f"the disks are not settled yet: {str(error) or type(error).__name__}")
-
-        self._task = asyncio.get_running_loop().create_task(one_after_the_other())
+    # ── who waits for it ──────────────────────────────────────────────────────────────────────────────────────
 
     async def over(self) -> None:
         """Wait until nothing is left to be done. Raises `StateError` when that has failed."""
@@ -74,7 +92,8 @@ class DiskSettling:
         if self._due() is not None and machine is not None and machine.is_there:
             await self.watch(machine)
         if self._due() is not None:
-            raise StateError("disks", "not settled since the takeover", "settled")
+            why = f" ({self._failed})" if self._failed else ""
+            raise StateError("disks", f"not settled since the takeover{why}", "settled")
 
     async def require_whole(self) -> None:
         """Make the images of this host, which has no guest, ready for one. Raises `PycoloError` when they cannot be."""
@@ -86,10 +105,31 @@ class DiskSettling:
         await self.over()
 
     async def close(self) -> None:
-        """The node ends; it goes on with this at its next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Do nothing further. The node ends, and goes on with this at its next start; or another guest serves, and its
+        disks come in the place of these.
+        """
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        before = self._task
+
+        async def one_after_the_other() -> None:
+            if before is not None:
+                await asyncio.wait((before,))
+            try:
+                await work()
+                self._failed = ""
+            except (PycoloError, OSError) as error:
+                self._failed = str(error) or type(error).__name__
+                log.error(f"the disks are not settled yet: {self._failed}")
+
+        self._task = asyncio.get_running_loop().create_task(one_after_the_other())
+        self._tasks.add(self._task)
+        self._task.add_done_callback(self._tasks.discard)
+
+    # ── QEMU does it ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def watch(self, machine: Machine) -> None:
         """Return when QEMU has put everything together, and it is noted. Raises `PycoloError`."""
@@ -101,27 +141,42 @@ class DiskSettling:
 
     async def _note_settled(self, note: DiskNote, nodes: Mapping[str, str]) -> None:
         for number, disk in enumerate(note.disks):
-            names = Nodes(number)
             if disk.is_settled:
                 continue
             if nodes.get(disk.node or disk.name) != REPLICATION:
-                raise StateError(
-                    f"disk {disk.name}", f"of a guest that was started without {disk.active}", "put together"
-                )
-            if not nodes.keys() & {names.active, names.hidden}:
+                if not note.is_bypassed:
+                    await self._note.keep(msgspec.structs.replace(note, is_bypassed=True))
+                raise self._bypassed(disk)
+            if not nodes.keys() & set(_overlay_nodes(number)):
                 note = note.settled(disk.name)
                 await self._forget_overlays(note, disk)
                 log.info(f"disk {disk.name}: its overlays are in {disk.image}")
         if note.is_settled:
-            await asyncio.to_thread(self._note.write, None)
+            await self._forget(note)
+
+    def _bypassed(self, disk: NotedDisk) -> StateError:
+        return StateError(
+            f"disk {disk.name}",
+            f"of a guest that was started without {disk.active} and {disk.hidden}, which do not fit {disk.image} any "
+            "more",
+            f"settled by you: keep or remove these two, then remove {self._note.path} and start this node again",
+        )
 
     async def _forget_overlays(self, note: DiskNote, disk: NotedDisk) -> None:
-        await asyncio.to_thread(self._note.write, note)
+        await self._note.keep(note)
         await diskimages.remove_overlays(disk.overlays)
+
+    async def _forget(self, note: DiskNote) -> None:
+        """A node that was killed may have left overlays that were settled."""
+        for disk in note.disks:
+            await diskimages.remove_overlays(disk.overlays)
+        await self._note.keep(None)
 
     def _due(self) -> DiskNote | None:
         note = self._note.read()
         return note if note is not None and note.state is DiskState.SETTLING else None
+
+    # ── the node does it ──────────────────────────────────────────────────────────────────────────────────────
 
     async def recover(self) -> None:
         """QEMU has ended: put together what it had not. Raises `PycoloError`."""
@@ -130,17 +185,42 @@ class DiskSettling:
             if note is None:
                 return
             for disk in note.disks:
-                if not disk.is_settled:
-                    await self._put_together(disk)
-                    note = note.settled(disk.name)
-                    await self._forget_overlays(note, disk)
-            await asyncio.to_thread(self._note.write, None)
+                if disk.is_settled:
+                    continue
+                if note.is_bypassed:
+                    raise self._bypassed(disk)
+                note = (await self._put_together(note, disk)).settled(disk.name)
+                await self._forget_overlays(note, disk)
+            await self._forget(note)
 
-    async def _put_together(self, disk: NotedDisk) -> None:
+    async def _put_together(self, note: DiskNote, disk: NotedDisk) -> DiskNote:
         """Unless QEMU had done it, and died before this node knew: then the overlays are closed, and out of date."""
-        found = [await diskimages.info(path, "qcow2") for path in disk.overlays]
-        if not any(overlay is not None and overlay.is_dirty for overlay in found):
-            log.info(f"disk {disk.name}: QEMU had put its overlays into {disk.image} before it ended")
-            return
+        if not disk.is_owed:
+            if not await self._is_left(disk):
+                log.info(f"disk {disk.name}: QEMU had put its overlays into {disk.image} before it ended")
+                return note
+            note = note.owed(disk.name)
+            await self._note.keep(note)
         log.warning(f"disk {disk.name}: QEMU has ended before its overlays were in {disk.image}; putting them there")
         await diskimages.put_together(Path(disk.image), disk.format, disk.overlays)
+        return note
+
+    async def _is_left(self, disk: NotedDisk) -> bool:
+        """Whether QEMU has left something in overlays. Raises `StateError` when they are gone: it removes none."""
+        is_left = False
+        for path in disk.overlays:
+            found = await diskimages.info(path, "qcow2")
+            if found is None:
+                raise StateError(
+                    f"disk {disk.name}",
+                    f"without its overlay {path}, which may have what its guest has written last",
+                    f"there again (is its file system mounted?); to go on without it, remove {self._note.path} and "
+                    "start this node again",
+                )
+            is_left = is_left or found.is_dirty
+        return is_left
+
+
+def _overlay_nodes(number: int) -> tuple[str, str]:
+    names = Nodes(number)
+    return names.active, names.hidden

@@ -321,6 +321,7 @@ class VmGuest:
         if not side.machine.is_there:  # only its monitor is lost: clients need not wait for that
             await side.release_held()
             await side.connect()
+        await self.disks.settling.claim(side.machine)
         if is_first and not side.is_wired and not side.is_tidy and (kept := self._rows.read()) is not None:
             await side.resume(kept, self._rows)
         if is_first and not side.is_wired and not side.is_tidy:
@@ -359,6 +360,7 @@ class VmGuest:
         )
         self.secondary, self._link = side, link
         try:
+            await self.disks.settling.close()  # the other guest's disks come in the place of what is left here
             await self._host.try_host()
             await self._plans.run(PREPARE_SECONDARY, side.prepare_handlers(link, data))
         except (PycoloError, OSError) as error:

@@ -6,34 +6,28 @@ them, and "open-disk" connects one with the primary. See docs/adr/0063.
 
 import asyncio
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
 from pycolo.config import PairConfig
 from pycolo.domain.disks import DiskImage
-from pycolo.errors import PeerError, PycoloError, QmpError, StateError
+from pycolo.errors import PeerError, PycoloError, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.orders import JsonObject
-from pycolo.qmp import commands
 from pycolo.qmp.diskrules import writable
 from pycolo.qmp.diskwords import Nodes, Overlays, secondary_command
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.vm import diskimages
 from pycolo.vm.diskabove import devices_of, put_above
+from pycolo.vm.diskexports import end_exports
 from pycolo.vm.disklink import DiskLink
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
 from pycolo.vm.diskplaces import CommandPlaces, DiskPlaces, Place
 from pycolo.vm.guesthost import GuestHost, open_raw
 from pycolo.vm.imageseal import seal
 from pycolo.vm.machine import Machine
-
-STOP_S: Final = 5.0
-"""Stopping the NBD server takes two milliseconds."""
-
-FLUSH_S: Final = 5.0
-"""A flush takes as long as the host's disk needs for what was written since the last checkpoint."""
 
 log = structlog.get_logger("colo")
 
@@ -144,7 +138,7 @@ class SecondaryDisks:
             return
         noted = tuple(copy.noted for copy in self._copies)
         note = DiskNote(state=DiskState.COPYING, disks=noted, copies=self._sessions)
-        await asyncio.to_thread(self._note.write, note)
+        await self._note.keep(note)
         for copy in self._copies:
             await diskimages.create_image(copy.path, copy.place.format, copy.disk.size_bytes)
             await diskimages.create_overlays(copy.overlays, copy.disk.size_bytes)
@@ -198,42 +192,18 @@ class SecondaryDisks:
     # ── it takes over ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def stop_exports(self, machine: Machine) -> None:
-        """Take no more of the primary's writes: one that thaws later must not reach this guest's disk. What is there
-        is flushed. From the next step on this guest's own writes are in the overlays, and the note says so first.
-        Raises `PycoloError`.
+        """Take no more of the primary's writes. From the next step on this guest's own are in the overlays, and the
+        note says so first. Raises `PycoloError`.
         """
         if not self._copies:
             return
         await self._cut()
-        try:
-            await machine.execute("nbd-server-stop", timeout_s=STOP_S)
-        except QmpError as error:
-            if "not running" not in error.description:  # the second attempt of a takeover
-                raise
-        await self._flush(machine)
+        nodes = [node for copy in self._copies for node in (copy.names.hidden, self._image_node(copy))]
+        await end_exports(machine, nodes)
         note = self._note.read()
         assert note is not None, "written with the copies"
-        # From here on the images are no copy.
-        settling = msgspec.structs.replace(note, state=DiskState.SETTLING, copies=())
-        await asyncio.to_thread(self._note.write, settling)
+        await self._note.keep(note.settling())
         self._copies = []
-
-    async def _flush(self, machine: Machine) -> None:
-        """Put on the disk what the primary has overwritten since the last checkpoint, and what with.
-
-        Until a guest flushes, QEMU has the tables of both in its memory. A survivor that died with them would leave the
-        primary's newer blocks where its own guest has seen the older ones. What this guest itself has written lately
-        need not be there: that is what a disk's cache may lose.
-        """
-        for copy in self._copies:
-            for node in (copy.names.hidden, self._image_node(copy)):
-                line = {"command-line": commands.flush(node)}
-                try:
-                    said = await machine.execute("human-monitor-command", line, timeout_s=FLUSH_S)
-                except PycoloError as error:
-                    said = str(error)
-                if said := str(said or "").strip():
-                    log.warning(f"{node} was not flushed before this host serves: {said}")
 
     # ── it ends ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,7 +12,9 @@ import pytest
 from pycolo.errors import ConnectError, PeerError
 from pycolo.qmp.diskwords import overlays_in
 from pycolo.vm import diskimages
+from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
 from pycolo.vm.diskplaces import Place
+from pycolo.vm.disksettling import DiskSettling
 
 FAKE = """#!/bin/sh
 printf '%s\\n' "$*" >> {log}
@@ -131,8 +133,8 @@ def test_both_overlays_go_into_the_image(host: Host) -> None:
     image = host.place / "a,b.raw"
     image.touch()
     asyncio.run(diskimages.put_together(image, "raw", overlays_in(Path("/o"), "vda")))
-    assert [line.split()[:4] for line in host.asked] == [["commit", "-q", "-d", "--image-opts"]] * 2
-    active, hidden = (line.split()[4] for line in host.asked)
+    assert [line.split()[:3] for line in host.asked] == [["commit", "-q", "--image-opts"]] * 2
+    active, hidden = (line.split()[3] for line in host.asked)
     assert "file.filename=/o/vda.active.qcow2,backing.driver=qcow2,backing.file.driver=file" in active
     assert active.endswith(f"backing.backing.file.filename={host.place}/a,,b.raw")
     assert hidden.startswith("driver=qcow2,file.driver=file,file.filename=/o/vda.hidden.qcow2,backing.driver=raw")
@@ -190,6 +192,58 @@ def test_the_guests_view_is_put_together(tmp_path: Path) -> None:
     asyncio.run(diskimages.put_together(image, "raw", overlays))
     said = io(str(image), "raw", "read -P 3 0 256k", "read -P 2 256k 256k", "read -P 1 512k 512k")
     assert "verification failed" not in said
+    io(str(image), "raw", "write -P 4 0 1M")
+    asyncio.run(diskimages.put_together(image, "raw", overlays))
+    assert "verification failed" not in io(str(image), "raw", "read -P 4 0 1M"), "they are empty then"
+
+
+@pytest.mark.qemu
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("qemu-io") is None, reason="needs qemu-io: as root, apt-get install qemu-utils")
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_node_that_was_killed_while_it_put_them_together_does_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    """`qemu-img` has opened and closed the overlays, so that their marks say nothing any more."""
+    image, overlays, run = tmp_path / "a.raw", overlays_in(tmp_path, "vda"), diskimages.run
+    disk = NotedDisk(
+        name="vda", image=str(image), format="raw", active=str(overlays.active), hidden=str(overlays.hidden)
+    )
+    asyncio.run(diskimages.create_image(image, "raw", 1 << 20))
+    asyncio.run(diskimages.create_overlays(overlays, 1 << 20))
+    for path, what in ((overlays.hidden, "write -P 2 0 512k"), (overlays.active, "write -P 3 0 256k")):
+        _left_by_a_qemu(path, what)
+    DiskNoteFile(tmp_path).write(DiskNote(state=DiskState.SETTLING, disks=(disk,)))
+    commits = []
+
+    async def killed(*words: str, timeout_s: float = 30) -> str:
+        said = await run(*words, timeout_s=timeout_s)
+        commits.extend([1] if words[0] == "commit" else [])
+        if len(commits) == done:
+            raise KeyboardInterrupt
+        return said
+
+    monkeypatch.setattr(diskimages, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(DiskSettling(DiskNoteFile(tmp_path)).recover())
+    monkeypatch.setattr(diskimages, "run", run)
+    asyncio.run(DiskSettling(DiskNoteFile(tmp_path)).recover())
+    assert "verification failed" not in io(str(image), "raw", "read -P 3 0 256k", "read -P 2 256k 256k")
+    assert DiskNoteFile(tmp_path).read() is None
+    assert sorted(tmp_path.iterdir()) == [image, tmp_path / "disks.json"]
+
+
+def _left_by_a_qemu(path: Path, command: str) -> None:
+    """A program of QEMU's that dies with an image open, which it has flushed."""
+    words = ["qemu-io", "-t", "writethrough", "-f", "qcow2", str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as opened:
+        assert opened.stdin is not None
+        assert opened.stdout is not None
+        opened.stdin.write(f"{command}\n")
+        opened.stdin.flush()
+        while "ops" not in opened.stdout.readline():
+            pass
+        opened.kill()
 
 
 @pytest.mark.qemu

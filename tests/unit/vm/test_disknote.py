@@ -1,12 +1,16 @@
 """What a host knows of its images after a restart."""
 
+import asyncio
+import threading
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from pycolo.errors import ConfigError
+from pycolo.vm import disknote
 from pycolo.vm.disknote import FILE_NAME, DiskNote, DiskNoteFile, DiskState, NotedDisk
+from pycolo.vm.statefile import replace_durably
 
 DISKS = tuple(
     NotedDisk(name=name, image=f"/i/{name}", format="raw", active=f"/o/{name}.a", hidden=f"/o/{name}.h")
@@ -45,3 +49,29 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, octets: bytes) -
 
 def test_what_is_written_can_be_read_by_people() -> None:
     assert msgspec.json.encode(NOTE).startswith(b'{"state":"settling","disks":[{"name":"vda"')
+
+
+def test_a_note_that_is_being_written_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its writer is cancelled: what is written next comes later, on the disk as well."""
+    file, began, may_end = DiskNoteFile(tmp_path), threading.Event(), threading.Event()
+
+    def slow(path: Path, octets: bytes) -> None:
+        began.set()
+        assert may_end.wait(20)
+        replace_durably(path, octets)
+
+    async def work() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(disknote, "replace_durably", slow)
+            first = asyncio.get_running_loop().create_task(file.keep(NOTE))
+            await asyncio.to_thread(began.wait)
+            first.cancel()
+            await asyncio.sleep(0.01)
+            assert not first.done()
+            may_end.set()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+        await file.keep(None)
+
+    asyncio.run(work())
+    assert DiskNoteFile(tmp_path).read() is None

@@ -1,6 +1,7 @@
 """After a takeover: overlays go into the images, by QEMU or, if it dies, by the node."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,16 @@ class Survivor:
     def __init__(self, left: set[int]) -> None:
         self.left = left
         self.asked = 0
+        self.commands: list[str] = []
         self.is_there = True
         self.driver = "replication"
 
-    async def execute(self, command: str, arguments: Any = None) -> Any:
-        assert command == "query-named-block-nodes"
+    async def execute(self, command: str, arguments: Any = None, **options: Any) -> Any:
+        self.commands.append(command)
+        if command == "query-block-exports":
+            return [{"node-name": f"colo-parent-{number}"} for number in self.left]
+        if command != "query-named-block-nodes":
+            return {}
         self.asked += 1
         if not self.is_there:
             raise ConnectError("no QEMU")
@@ -62,6 +68,7 @@ class World:
             return diskimages.Found(1, 1, path.name in self.dirty, "") if path.exists() else None
 
         async def put_together(image: Path, form: str, overlays: Any) -> None:
+            self.dirty -= {path.name for path in overlays}  # as `qemu-img` does when it opens them
             if self.fails:
                 raise ConnectError("no room")
             self.put_together.append(image.name)
@@ -171,15 +178,66 @@ def test_what_fails_is_tried_again_and_refuses_until_then(world: World) -> None:
 
     async def work(settling: DiskSettling) -> None:
         settling.guest_gone()
-        with pytest.raises(StateError, match="not settled"):
+        with pytest.raises(StateError, match=r"not settled since the takeover \(no room\)"):
             await settling.over()
         assert len(world.overlays) == 4
         world.fails = False
+
+    async def again(settling: DiskSettling) -> None:
         settling.guest_gone()
         await settling.over()
 
     play(world, work)
-    assert world.put_together == ["image-0", "image-1"]
+    world.file = DiskNoteFile(world.place)  # by a node that was started again
+    play(world, again)
+    assert world.put_together == ["image-0", "image-1"], "whatever their marks say: the first try has taken one away"
+
+
+def test_overlays_that_are_gone_are_not_taken_for_empty_ones(world: World) -> None:
+    """Their file system is not mounted yet, or was in memory when the host died."""
+    world.dirty = {"1.active"}
+    (world.place / "0.hidden").unlink()
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_gone()
+        with pytest.raises(StateError, match=r"without its overlay .*0\.hidden.*remove .*disks\.json"):
+            await settling.over()
+        (world.place / "0.hidden").touch()
+        settling.guest_gone()
+        await settling.over()
+
+    play(world, work)
+    assert world.put_together == ["image-1"]
+
+
+def test_another_guests_disks_come_when_nothing_is_written_here_any_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its copy is noted afterwards, and no older note comes behind that."""
+    survivor, began, may_end, write = Survivor({1}), threading.Event(), threading.Event(), world.file.write
+
+    def slow(note: DiskNote | None) -> None:
+        began.set()
+        assert may_end.wait(DEADLINE_S)
+        write(note)
+
+    async def work(settling: DiskSettling) -> None:
+        monkeypatch.setattr(world.file, "write", slow)
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        await asyncio.to_thread(began.wait)
+        stopping = asyncio.get_running_loop().create_task(settling.close())
+        await asyncio.sleep(0.01)
+        assert not stopping.done()
+        may_end.set()
+        await stopping
+        asked = survivor.asked
+        await asyncio.sleep(0.01)
+        assert survivor.asked == asked
+
+    play(world, work)
+    note = world.note()
+    assert note is not None
+    assert [disk.is_settled for disk in note.disks] == [True, False]
 
 
 def test_a_guest_that_was_started_without_its_overlays_takes_nothing_away(world: World) -> None:
@@ -191,7 +249,16 @@ def test_a_guest_that_was_started_without_its_overlays_takes_nothing_away(world:
         with pytest.raises(StateError, match="started without"):
             await settling.over()
 
+    async def later(settling: DiskSettling) -> None:
+        settling.guest_gone()
+        with pytest.raises(StateError, match=r"do not fit .*image-0 any more.*remove .*disks\.json"):
+            await settling.over()
+
+    world.dirty = {"0.active", "1.active"}
     play(world, work)
+    world.file = DiskNoteFile(world.place)
+    play(world, later)
+    assert world.put_together == [], "its writes are not mixed with those of another guest"
     assert len(world.overlays) == 4
     assert world.note() is not None
 
@@ -206,12 +273,38 @@ def test_a_guest_that_serves_here_owns_its_images(
         settling.guest_gone()
         await settling.over()
         assert world.note() is not None, "no guest, no news"
-        settling.guest_found(Survivor(set()))  # type: ignore[arg-type]
+        started = Survivor(set())
+        settling.guest_found(started)  # type: ignore[arg-type]
+        await settling.claim(started)  # type: ignore[arg-type]
         await settling.over()
+        assert started.commands == ["query-named-block-nodes"]
 
     play(world, work)
     assert world.note() is None
     assert world.put_together == []
+
+
+def test_a_survivor_whose_takeover_was_broken_off_is_one_before_it_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node was killed when the record was written, and the disks had not been told yet."""
+    world = World(tmp_path, monkeypatch, DiskState.FOLLOWING)
+    survivor = Survivor({0, 1})
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        for _ in range(2):
+            await settling.claim(survivor)  # type: ignore[arg-type]
+        note = world.note()
+        assert note is not None
+        assert (note.state, note.copies) == (DiskState.SETTLING, ())
+        stopped = survivor.commands.index("nbd-server-stop")
+        assert survivor.commands[stopped + 1 : stopped + 5] == ["human-monitor-command"] * 4
+        survivor.left = set()
+        await settling.over()
+
+    play(world, work)
+    assert world.note() is None
 
 
 def test_a_guest_begins_anew_from_whole_images_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

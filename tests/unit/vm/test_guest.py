@@ -16,6 +16,7 @@ from pycolo.node.rowsfile import RowsFile
 from pycolo.path.cores import new_rewriter
 from pycolo.vm import guest, guestsearch, libvirtwatch
 from pycolo.vm.backstream import ColoMessage
+from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
 from pycolo.vm.libvirtwatch import LibvirtWatch
 from pycolo.vm.primaryguest import PrimaryGuest
 from pycolo.vm.secondaryguest import LEAVE_COLO_S, SecondaryGuest
@@ -589,6 +590,39 @@ def test_a_guest_that_dies_in_its_takeover_leaves_a_primary_without_a_guest(scen
         assert world.b.came == 0
         QemuStandIn.absent.clear()
         await until(lambda: world.b.came)
+
+    scene(play_it)
+
+
+# ── disks ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+NOTED = NotedDisk(name="vda", image="/i", format="raw", active="/a", hidden="/h")
+
+
+def test_a_takeover_that_another_process_has_begun_ends_the_exports_before_the_guest_goes_on(scene, monkeypatch):
+    """That process was killed right behind the record; nothing else says that the guest writes into overlays."""
+
+    async def play_it(world):
+        await world.protected()
+        noted = DiskNoteFile(world.b.config.state)
+        nodes = [{"node-name": name, "drv": "qcow2"} for name in ("colo-active-0", "colo-hidden-0")]
+        qemu = world.b.qemu
+        monkeypatch.setattr(QemuStandIn, "do_query_named_block_nodes", lambda qemu, flat: nodes, raising=False)
+        monkeypatch.setattr(QemuStandIn, "do_query_block_exports", lambda qemu: [{"node-name": "img"}], raising=False)
+        world.b.config.state.mkdir(exist_ok=True)
+        world.b.guest.disks.settling._note.write(DiskNote(state=DiskState.FOLLOWING, disks=(NOTED,)))
+        done = len(qemu.done)
+        found = world.b.guest.new_primary()
+        found.machine = qemu
+        world.b.guest.primary, world.b.guest.secondary = found, None
+        world.b.guest.release()
+        await world.b.guest.settled()
+        told = qemu.done[done:]
+        assert told.index("nbd-server-stop") < told.index("x-colo-lost-heartbeat")
+        note = noted.read()
+        assert note is not None
+        assert note.state is DiskState.SETTLING
 
     scene(play_it)
 
