@@ -84,6 +84,16 @@ def _path(element: ET.Element) -> str:
     return source.get(attribute, "") if source is not None and attribute is not None else ""
 
 
+def used_paths(xml: str) -> tuple[str, ...]:
+    """All images and ISO files of a domain on this host, with those below them, as far as its definition names them."""
+    return tuple(
+        path
+        for disk in parsed(xml).iterfind("devices/disk")
+        for element in (disk, *disk.iter("backingStore"), *disk.iter("mirror"))
+        if (path := _path(element))
+    )
+
+
 def read_only_paths(xml: str) -> tuple[str, ...]:
     """Images and ISO files that each host needs at the same path: they are not copied."""
     root = parsed(xml)

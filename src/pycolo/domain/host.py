@@ -1,5 +1,6 @@
 """This host's libvirt, asked and told about one domain. Each method is one or a few calls, with a time-out."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -18,7 +19,7 @@ from pycolo.domain.definition import (
     secondary_xml,
     taps,
 )
-from pycolo.domain.disks import DiskImage, secondary_disks, with_images, writable_disks
+from pycolo.domain.disks import DiskImage, secondary_disks, used_paths, with_images
 from pycolo.domain.events import DomainEvents
 from pycolo.domain.library import Library
 from pycolo.domain.network import Network, network
@@ -126,15 +127,16 @@ class DomainHost:
         return await self._call("definition", read)
 
     async def users_of(self, paths: Sequence[str]) -> dict[str, str]:
-        """Path → another domain of this host that writes to it. Raises `ConnectError`, `PeerError`."""
+        """Path → another domain of this host that has it, by whatever name. Raises `ConnectError`, `PeerError`."""
 
         def ask(connection: Any, library: Library) -> dict[str, str]:
-            found = {}
-            for domain in connection.listAllDomains():
-                for disk in writable_disks(domain.XMLDesc(0)) if domain.name() != self.name else ():
-                    if disk.image is not None and str(disk.image.path) in paths:
-                        found[str(disk.image.path)] = str(domain.name())
-            return found
+            users = {
+                os.path.realpath(path): str(domain.name())
+                for domain in connection.listAllDomains()
+                if domain.name() != self.name
+                for path in used_paths(domain.XMLDesc(0))
+            }
+            return {path: users[real] for path in paths if (real := os.path.realpath(path)) in users}
 
         return await self._call("disks of other domains", ask, START_S) if paths else {}
 

@@ -190,10 +190,13 @@ def _disk(
         words.append(place)
     if not isinstance(protocol, dict) or protocol.get("driver") not in LOCAL or "filename" not in protocol:
         raise _wrong(f"an image in a file or on a device of this host for {name}", json.dumps(protocol))
+    path = str(protocol["filename"])
+    if ":" in path.partition("/")[0]:  # QEMU's programs take what is before it for a protocol, such as nbd
+        raise _wrong(f"a path for {name}, with ./ in front if its first part has a colon", path)
     if isinstance(node.get("backing"), str | dict):
         raise _wrong(f"an image without a backing file for {name}", json.dumps(node["backing"]))
     node = {**node, "file": protocol}
-    return CommandDisk(name, Path(str(protocol["filename"])), str(node["driver"]), node, tuple(words), device)
+    return CommandDisk(name, Path(path), str(node["driver"]), node, tuple(words), device)
 
 
 def _node_of_drive(name: str, options: Options) -> Options:

@@ -86,6 +86,8 @@ async def look(place: Place) -> HostImage:
         found = await info(path, place.format)
     except PeerError as error:
         why = why or str(error)
+    if found is not None and not found.size_bytes:
+        why = why or "it is there and empty: remove it, then it is created anew"
     if found is not None and found.backing:
         why = why or f"it has a backing file ({found.backing}): remove it, then it is created anew"
     used = found.used_bytes if found is not None else 0
@@ -113,11 +115,19 @@ async def _free(directory: Path) -> int:
 
 
 async def create_image(path: Path, form: str, size_bytes: int) -> None:
-    """The file of a copy, if there is none. Raises `PeerError`, `ConnectError`."""
+    """The file of a copy, if there is none; whole or not at all. Raises `PeerError`, `ConnectError`."""
     if await asyncio.to_thread(path.exists):
         return
+    path = Path(os.path.realpath(path))  # a link may lead to where there is room
     await _make_directory(path.parent)
-    await run("create", "-q", "-f", form, str(path), str(size_bytes))
+    making = path.with_name(f"{path.name}.new")
+    try:
+        await run("create", "-q", "-f", form, str(making), str(size_bytes))
+        await asyncio.to_thread(making.replace, path)
+    except OSError as error:
+        raise ConnectError(f"{path}: {error.strerror or error}") from error
+    finally:
+        await asyncio.to_thread(making.unlink, missing_ok=True)
 
 
 async def create_overlays(overlays: Overlays, size_bytes: int) -> None:
@@ -140,7 +150,7 @@ def give_overlays(overlays: Sequence[Path], pid: int) -> None:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
         uid, gid = (next(int(line.split()[2]) for line in lines if line.startswith(key)) for key in ("Uid:", "Gid:"))
         for path in overlays:
-            os.chown(path, uid, gid)
+            os.chown(path, uid, gid, follow_symlinks=False)
     except (OSError, StopIteration, ValueError) as error:
         raise ConnectError(f"{overlays[0].parent}: the overlays cannot be given to QEMU's user: {error}") from error
 

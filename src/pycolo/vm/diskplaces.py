@@ -1,5 +1,6 @@
 """Where this host has the copies of a guest's disks: as `qemu.command` says it, or as libvirt and `[disks]` do."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,12 @@ from pycolo.qmp.guestdisks import GuestDisk
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*")
 """Of a `<target dev>`, from which files are named."""
+
+
+FORMATS: Final = ("qcow2", "raw")
+"""Of a domain's images; those of a command line are of the user's own choice on each host."""
+
+DOUBLE: Final = "two disks would be there: give the images names of their own"
 
 
 class Place(NamedTuple):
@@ -37,6 +44,11 @@ class Place(NamedTuple):
     def image(self) -> DiskImage:
         """For libvirt."""
         return DiskImage(self.path, self.format)
+
+
+def _overlays(config: PairConfig, options: DisksOptions, image: Path, name: str) -> Overlays:
+    """Several pairs have disks of one name, and many have their images, or their overlays, in one directory."""
+    return overlays_in(options.overlays or image.parent, f"{config.pair}.{name}")
 
 
 class DiskPlaces(Protocol):
@@ -63,12 +75,15 @@ class CommandPlaces:
         """See `DiskPlaces`. Raises `ConfigError` for a disk that cannot be copied."""
         options = _options(self._config)
         found = []
-        for disk in command_disks(self._config.qemu.command):
+        disks_here = command_disks(self._config.qemu.command)
+        names = [os.path.realpath(copy_path(self._config, disk)) for disk in disks_here]
+        for disk in disks_here:
             path = copy_path(self._config, disk)
+            why = DOUBLE if names.count(os.path.realpath(path)) > 1 else ""
             parts = (disk.node, disk.node["file"])
             is_flushed = not any(part.get("cache", {}).get("no-flush") for part in parts)
-            overlays = overlays_in(options.overlays or path.parent, disk.name)
-            found.append(Place(disk.name, path, disk.format, overlays, is_flushed, disk))
+            overlays = _overlays(self._config, options, path, disk.name)
+            found.append(Place(disk.name, path, disk.format, overlays, is_flushed, disk, why))
         return found
 
 
@@ -87,21 +102,26 @@ class DomainPlaces:
             raise PeerError(f"disk {strange[0]!r} of the other node's domain has no name of libvirt's")
         own = await self._host.kept_definition()
         images = {disk.name: image_of(disk, own, options.images) for disk in copied}
+        if relative := [image.path for image in images.values() if not image.path.is_absolute()]:
+            raise PeerError(
+                f"an image of the other node's domain is {str(relative[0])!r}, which is no path from the root"
+            )
         others = await self._host.users_of([str(image.path) for image in images.values()])
-        paths = [image.path for image in images.values()]
+        names = [os.path.realpath(image.path) for image in images.values()]
         found = []
         for disk in copied:
             image = images[disk.name]
             why = ""
             if (other := others.get(str(image.path))) is not None:
                 why = f"it is a disk of domain {other} of that host"
-            elif paths.count(image.path) > 1:
-                why = "two disks would be there: give the images names of their own"
+            elif names.count(os.path.realpath(image.path)) > 1:
+                why = DOUBLE
+            elif image.format not in FORMATS:
+                why = f"its format is {image.format}, and only {' and '.join(FORMATS)} are copied"
             elif is_device(image.path) and options.overlays is None:
                 why = "it is a device, so [disks] overlays must name a directory for the overlays"
             elif is_device(image.path) and not image.path.exists():
                 why = "there is no such device: make one of the same size"
-            # Each domain has a vda, and many have their images in one directory.
-            overlays = overlays_in(options.overlays or image.path.parent, f"{self._config.pair}.{disk.name}")
+            overlays = _overlays(self._config, options, image.path, disk.name)
             found.append(Place(disk.name, image.path, image.format, overlays, disk.is_flushed, None, why))
         return found

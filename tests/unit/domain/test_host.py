@@ -11,7 +11,7 @@ from pycolo.domain.definition import Placed, arguments_of, interfaces
 from pycolo.domain.disks import DiskImage, writable_disks
 from pycolo.domain.host import DomainHost, Versions, process_mark
 from pycolo.errors import PeerError
-from support.domaindisks import VDA
+from support.domaindisks import READ_ONLY, VDA
 from support.standinlibvirt import UUID, StandInDaemon, StandInNetwork
 
 OWN = ("-qmp", "unix:/q", "-incoming", "defer")
@@ -67,10 +67,10 @@ def test_a_secondary_is_defined_as_on_the_other_host_and_started_apart(tmp_path,
     play(scene)
 
 
-def with_disk(daemon, name="vm1"):
+def with_disk(daemon, name="vm1", xml=VDA):
     """Its disk is a file."""
     one = daemon.domains[name]
-    one.xml = one.xml.replace("<devices>", f"<devices>{VDA}").replace("<name>vm1<", f"<name>{name}<")
+    one.xml = one.xml.replace("<devices>", f"<devices>{xml}").replace("<name>vm1<", f"<name>{name}<")
 
 
 def test_a_secondary_has_this_hosts_copies_and_so_has_its_next_start(monkeypatch):
@@ -105,6 +105,31 @@ def test_images_of_other_domains_are_known():
         assert await host.users_of([]) == {}
 
     play(scene, "vm1", "web")
+
+
+BELOW = """<backingStore type='file'><format type='qcow2'/><source file='/images/base.qcow2'/>
+  <backingStore type='block'><format type='raw'/><source dev='/dev/vg0/golden'/></backingStore></backingStore>"""
+
+
+def test_whatever_another_domain_has_is_known_by_each_of_its_names(tmp_path):
+    """An image below others, or one that is only read, would be overwritten as well."""
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "link").symlink_to("pool")
+    image = tmp_path / "link" / "a.qcow2"
+
+    async def scene(host, daemon):
+        with_disk(daemon, "web", VDA.replace("/images/a.qcow2", str(image)).replace("<backingStore/>", BELOW))
+        with_disk(daemon, "tools", READ_ONLY)
+        asked = [
+            str(tmp_path / "pool" / "a.qcow2"),
+            "/images/./base.qcow2",
+            "/dev/vg0/golden",
+            "/images/tools.img",
+            "/x",
+        ]
+        assert await host.users_of(asked) == dict(zip(asked, ["web", "web", "web", "tools"], strict=False))
+
+    play(scene, "vm1", "web", "tools")
 
 
 def test_another_domain_of_the_same_name_is_not_replaced(monkeypatch):

@@ -32,4 +32,3 @@ def test_one_that_may_still_take_writes_keeps_the_guest_from_serving() -> None:
     with pytest.raises(PeerError):
         ended(machine)
     assert machine.commands == ["nbd-server-stop"]
-

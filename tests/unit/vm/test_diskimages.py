@@ -64,7 +64,7 @@ def test_what_is_not_there_is_created_later(host: Host) -> None:
     assert host.asked == [], "and nothing was touched"
     assert not path.parent.exists()
     asyncio.run(diskimages.create_image(path, "qcow2", 1 << 20))
-    assert host.asked == [f"create -q -f qcow2 {path} {1 << 20}"]
+    assert host.asked == [f"create -q -f qcow2 {path}.new {1 << 20}"]
     asyncio.run(diskimages.create_image(path, "qcow2", 1 << 20))
     assert len(host.asked) == 1, "one that is there stays as it is"
     assert path.stat().st_mode & 0o077 == 0, "what is on it is the guest's"
@@ -115,6 +115,35 @@ def test_an_image_that_another_process_has_open_is_unusable(host: Host) -> None:
     path.touch()
     image = asyncio.run(diskimages.look(disk_at(path, host.place)))
     assert 'Failed to get shared "write" lock' in image.why_unusable
+
+
+def test_an_empty_image_is_not_taken_for_none(host: Host) -> None:
+    """QEMU would be started with a disk of no bytes."""
+    path = host.place / "a.raw"
+    path.touch()
+    host.info(**{"virtual-size": 0})
+    image = asyncio.run(diskimages.look(disk_at(path, host.place)))
+    assert image.why_unusable == "it is there and empty: remove it, then it is created anew"
+
+
+def test_an_image_is_made_whole_or_not_at_all(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of one would be no image, and in the way of the next attempt."""
+    path, run = host.place / "link" / "a.qcow2", diskimages.run
+    (host.place / "roomy").mkdir()
+    path.parent.symlink_to("roomy")
+
+    async def fails(*words: str, timeout_s: float = 0) -> str:
+        Path(words[-2]).write_text("half")
+        assert not path.exists()
+        raise PeerError("no space")
+
+    monkeypatch.setattr(diskimages, "run", fails)
+    with pytest.raises(PeerError):
+        asyncio.run(diskimages.create_image(path, "qcow2", 1 << 20))
+    assert list((host.place / "roomy").iterdir()) == []
+    monkeypatch.setattr(diskimages, "run", run)
+    asyncio.run(diskimages.create_image(path, "qcow2", 1 << 20))
+    assert list((host.place / "roomy").iterdir()) == [host.place / "roomy" / "a.qcow2"]
 
 
 def test_overlays_are_made_anew_and_say_when_they_are_in_use(host: Host) -> None:

@@ -54,11 +54,48 @@ def test_a_disk_of_another_domain_is_not_overwritten() -> None:
 
 
 def test_two_disks_are_not_put_into_one_file() -> None:
-    told = [TOLD[0], disk("vdc", "virtio-disk2", file="/other/a.qcow2")]
+    told = [TOLD[0], disk("vdc", "virtio-disk2", file="/other/a.qcow2", format="qcow2")]
     assert [place.why_unusable for place in places(StandInHost(), told)] == ["", ""]
     assert all(
         "two disks would be there" in place.why_unusable for place in places(StandInHost(), told, images=Path("/p"))
     )
+
+
+def test_two_disks_are_not_put_into_one_file_by_two_names(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    told = [
+        disk("vda", "virtio-disk0", file=f"{tmp_path}/a", format="raw"),
+        disk("vdb", "virtio-disk1", file=f"{tmp_path}/link/a", format="raw"),
+    ]
+    assert all("two disks would be there" in place.why_unusable for place in places(StandInHost(), told))
+    words = [word for part in told for word in ("-drive", f"if=virtio,format=raw,file={part.file}")]
+    config: Any = SimpleNamespace(pair="vm1", disks=DisksOptions(), qemu=SimpleNamespace(command=["qemu", *words]))
+    found = asyncio.run(CommandPlaces(config).find(()))
+    assert all("two disks would be there" in place.why_unusable for place in found)
+
+
+def test_two_pairs_may_have_their_overlays_in_one_directory() -> None:
+    """Each with a disk of the same name: one's overlays in the place of another's would be put into its image."""
+    command = ["qemu", "-drive", "if=virtio,id=root,format=raw,file=/i/a"]
+    found = []
+    for pair in ("vm1", "vm2"):
+        qemu = SimpleNamespace(command=command)
+        config: Any = SimpleNamespace(pair=pair, disks=DisksOptions(overlays=Path("/fast")), qemu=qemu)
+        found += asyncio.run(CommandPlaces(config).find(()))
+    assert [str(place.overlays.active) for place in found] == [
+        f"/fast/{pair}.root.active.qcow2" for pair in ("vm1", "vm2")
+    ]
+
+
+@pytest.mark.parametrize("path", ["", "a.qcow2", "nbd:a", "json:{}"])
+def test_a_path_that_begins_nowhere_is_refused(path: str) -> None:
+    with pytest.raises(PeerError, match="no path from the root"):
+        places(StandInHost(), [disk("vda", "virtio-disk0", file=path, format="raw")])
+
+
+def test_an_image_of_another_format_is_not_made() -> None:
+    (place,) = places(StandInHost(), [disk("vda", "virtio-disk0", file="/i/a", format="vmdk")])
+    assert place.why_unusable == "its format is vmdk, and only qcow2 and raw are copied"
 
 
 def test_a_device_must_be_there_and_its_overlays_elsewhere() -> None:

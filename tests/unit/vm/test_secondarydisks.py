@@ -51,6 +51,7 @@ class World:
             if words[0] == "info":
                 return json.dumps({"virtual-size": DISK.size_bytes})
             self.made.append(words[-2])
+            Path(words[-2]).touch()
             return ""
 
         monkeypatch.setattr(diskimages, "run", run)
@@ -103,7 +104,7 @@ def test_copies_may_have_a_place_of_their_own(tmp_path: Path, monkeypatch: pytes
         assert str(tmp_path / "copies" / "a.qcow2") in command[2]
 
     play(work)
-    assert world.made[0] == str(tmp_path / "copies" / "a.qcow2")
+    assert world.made[0] == str(tmp_path / "copies" / "a.qcow2.new")
 
 
 def test_images_and_overlays_are_ready_before_the_guest_is_started(world: World) -> None:
@@ -112,9 +113,9 @@ def test_images_and_overlays_are_ready_before_the_guest_is_started(world: World)
         assert world.made == [
             str(path)
             for path in (
-                world.place / "a.qcow2",
-                world.place / "overlays" / "disk-a.active.qcow2",
-                world.place / "overlays" / "disk-a.hidden.qcow2",
+                world.place / "a.qcow2.new",
+                world.place / "overlays" / "vm1.disk-a.active.qcow2",
+                world.place / "overlays" / "vm1.disk-a.hidden.qcow2",
             )
         ]
         assert '"driver": "replication"' in command[4]
@@ -237,7 +238,7 @@ def test_a_secondary_that_is_discarded_leaves_its_copies(world: World) -> None:
     async def work() -> None:
         await prepared(world)
         overlays = world.place / "overlays"
-        for name in ("disk-a.active.qcow2", "disk-a.hidden.qcow2"):
+        for name in ("vm1.disk-a.active.qcow2", "vm1.disk-a.hidden.qcow2"):
             (overlays / name).touch()
         (world.place / "a.qcow2").touch()
         await world.disks.discard()
@@ -404,7 +405,7 @@ def test_a_note_that_cannot_be_written_costs_a_full_copy_and_nothing_else(
     async def work() -> None:
         await world.disks.hear(told("one"))
         await world.disks.command()
-        (world.place / "overlays" / "disk-a.active.qcow2").touch()
+        (world.place / "overlays" / "vm1.disk-a.active.qcow2").touch()
         (world.place / "a.qcow2").touch()
         with monkeypatch.context() as patch:
             patch.setattr(world.note, "write", full)
