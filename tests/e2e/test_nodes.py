@@ -169,7 +169,7 @@ def test_with_the_manual_arbiter_nothing_leaves_between_suspicion_and_failover(w
     assert world.lan.rest(1.5) == []
     assert world.primary.state == "suspect"
     assert world.primary.counters()["divergences"] == late, "a dead secondary is no divergence"
-    assert world.primary.ask("failover")["state"] == "alone"
+    world.primary.fail_over("alone")
     connection.answer(b"x")
     assert "nothing to decide" in world.primary.ask("failover")["error"]
 
@@ -180,7 +180,7 @@ def test_with_the_manual_arbiter_the_secondary_serves_when_it_is_told_to(world):
     world.primary.kill()
     world.secondary.wait_state("suspect")
     assert world.lans["secondary"].rest() == []
-    assert world.secondary.ask("failover") == {"state": "serving", "term": 1}
+    assert world.secondary.fail_over("serving") == 1
     world.lan = world.lans["secondary"]
     connection.ask(b"x")
 
@@ -286,9 +286,7 @@ def test_a_secondary_that_hears_its_primary_has_it_hand_over(world, arbiter):
     options = ("--arbiter", arbiter)
     connection = world.protected(primary=options, secondary=options).connect()
     connection.ask(b"before")
-    answer = world.secondary.ask("failover")
-    assert answer["state"] == "serving"
-    assert answer["term"] >= 1
+    assert world.secondary.fail_over("serving") >= 1
     assert world.primary.end() == 3
     assert "the operator wants the other node to serve" in world.primary.log.splitlines()[-1]
     world.lan = world.lans["secondary"]
@@ -299,7 +297,7 @@ def test_a_secondary_that_hears_its_primary_has_it_hand_over(world, arbiter):
 def test_a_primary_that_hears_its_secondary_asks_for_its_promise_and_forms_the_pair_anew(world):
     manual = ("--arbiter", "manual")
     connection = world.protected(primary=manual, secondary=manual).connect()
-    assert world.primary.ask("failover") == {"state": "alone", "term": 0}
+    assert world.primary.fail_over("alone", "protected") == 0
     connection.ask(b"x")
     for node in world.nodes.values():
         node.wait_log("the pair is whole", 2)

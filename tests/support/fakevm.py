@@ -37,7 +37,7 @@ GUEST_TAP = "tap0"
 NETDEV = f"tap,id=hn0,ifname={GUEST_TAP}"
 NODE_TAP = node_tap_name("vm1", 0)
 
-HEARTBEAT_TIMEOUT_MS = 1_500
+HEARTBEAT_TIMEOUT_MS = 3_000
 COMPARE_TIMEOUT_MS = 20_000
 """Both far beyond what a busy machine makes of a living node: see `support.nodes`."""
 
