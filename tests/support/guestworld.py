@@ -284,7 +284,7 @@ class QemuStandIn:
         await self._until_ready(reader)
 
     async def _until_ready(self, reader: asyncio.StreamReader) -> None:
-        with suppress(asyncio.IncompleteReadError):
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
             assert await reader.readexactly(4) == pack(">I", ColoMessage.READY)
             self.mode, self.migration, self.is_running = "primary", "colo", True
             self.event("RESUME")
@@ -301,7 +301,7 @@ class QemuStandIn:
         sock, _ = await asyncio.get_running_loop().sock_accept(server)
         server.close()
         reader, self._stream = await asyncio.open_unix_connection(sock=sock)
-        with suppress(asyncio.IncompleteReadError):
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
             await reader.readexactly(500)
             self.mode, self.migration = "secondary", "colo"
             if self.faults.get("ready") is not HANG:

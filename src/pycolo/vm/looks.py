@@ -63,12 +63,12 @@ class Looks:
 
     def _fired(self) -> None:
         self._timer = None
-        self._task = self._loop.create_task(self._look())
+        assert self._open is not None
+        self._task = self._loop.create_task(self._look(self._open, self._sample))
         self._task.add_done_callback(lambda task: self._on_look())
 
-    async def _look(self) -> None:
-        epoch, opening, sample = self._epoch(), self._open, self._sample
-        assert opening is not None
+    async def _look(self, opening: Callable[[], MemorySample | None], sample: MemorySample | None) -> None:
+        epoch = self._epoch()
         is_first = not self._coordinator.pace.is_looking
         try:
             if sample is None:

@@ -104,6 +104,24 @@ def test_a_pair_that_ends_in_a_look_closes_its_sample() -> None:
     play(scene)
 
 
+def test_a_pair_that_ends_as_a_look_is_due_closes_its_sample() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.looks.begin(lambda: stage.sample)  # type: ignore[arg-type, return-value]
+        stage.looks.schedule()
+        await stage.begun()
+        stage.sample.may_end.release()
+        while stage.looks._timer is None:
+            await asyncio.sleep(0.001)
+        stage.looks._cancel()
+        stage.looks._fired()  # its task has not begun
+        stage.looks.end()
+        stage.sample.may_end.release()
+        await stage.looks.close()
+        assert stage.sample.is_closed
+
+    play(scene)
+
+
 def test_nothing_is_looked_at_before_there_is_a_pair() -> None:
     async def scene(stage: Stage) -> None:
         stage.looks.schedule()
