@@ -115,6 +115,8 @@ class OtherPaths:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for call in list(self._calls):  # whose tasks were cancelled before they began
+            await call.close()
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -193,10 +195,11 @@ class OtherPaths:
         if self._is_closed or len(self._calls) >= CALLS_MAX:
             made.link.close()
             return
-        self._spawn(self._serve(_Call(made, self._make_control, self._ordered)))
+        call = _Call(made, self._make_control, self._ordered)
+        self._calls.add(call)
+        self._spawn(self._serve(call))
 
     async def _serve(self, call: _Call) -> None:
-        self._calls.add(call)
         try:
             async with asyncio.timeout(2 * ANSWER_S):
                 await call.is_over.wait()

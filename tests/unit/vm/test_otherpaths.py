@@ -224,7 +224,6 @@ def test_strangers_to_the_protocol_are_refused_and_their_number_is_bounded() -> 
         wires[0].ends[0].on_event = heard.append
         for wire in wires:
             asked.paths.accepted(wire.ends[1])  # type: ignore[arg-type]
-            await asyncio.sleep(0)
         assert [wire.ends[1].is_closed for wire in wires] == [False] * CALLS_MAX + [True]
         wires[0].ends[0].order(encode_order(Order(id=1, order="sing")))
         wires[0].ends[0].order(b"\xff")
@@ -237,5 +236,16 @@ def test_strangers_to_the_protocol_are_refused_and_their_number_is_bounded() -> 
         late = Wire()
         asked.paths.accepted(late.ends[1])  # type: ignore[arg-type]
         assert late.ends[1].is_closed
+
+    play(work)
+
+
+def test_what_was_accepted_last_is_closed_too() -> None:
+    async def work() -> None:
+        asked, wire = Side(State.SERVING), Wire()
+        asked.begin()
+        asked.paths.accepted(wire.ends[1])  # type: ignore[arg-type]
+        await asked.paths.close()  # its task has not begun
+        assert wire.ends[1].is_closed
 
     play(work)
