@@ -21,6 +21,8 @@ def suggestion_lines(answer: Fields) -> Iterator[str]:
     for mask in answer["masks"]:
         yield ""
         yield f"# {mask['differences']} differences"
+        if caution := mask.get("caution"):
+            yield f"# Careful: {caution}."
         yield "[[mask]]"
         yield f"ports = {mask['ports']}"
         if mask["direction"] != "in":

@@ -31,9 +31,12 @@ class ShapeKind(StrEnum):
     TLS_HANDSHAKE = "tls_handshake"
     TLS_DATA = "tls_data"
     SSH_HANDSHAKE = "ssh_handshake"
+    MYSQL_HANDSHAKE = "mysql_handshake"
     HTTP_DATE = "http_date"
     HEADER = "header"
     """The line `Name: value` of a protocol of text; with the name."""
+    BODY_LENGTH = "body_length"
+    """HTTP says of how many bytes the answer is."""
     TIME = "time"
     FRACTION = "fraction"
     """A number with so many digits behind the point that none counts with it."""
@@ -103,6 +106,7 @@ def shape_of_bytes(primary: bytes, primary_index: int, secondary: bytes, seconda
         _tls(one, other)
         or _tls(other, one)
         or _ssh(before)
+        or _mysql(before)
         or _line(one, other)
         or _order(one.after, other.after)
         or _text(one, other)
@@ -140,6 +144,9 @@ _SSH_KEXINIT: Final = 20
 
 _SSH_COOKIE_BYTES: Final = 16
 
+_MYSQL_GREETING: Final = re.compile(rb"[0-9]\.[0-9A-Za-z.+~_-]{3,}\x00.{4}[^\x00]{0,7}\Z", re.DOTALL)
+"""Of MySQL and MariaDB: the server's version, the number of the connection, and eight random bytes."""
+
 
 def _tls(one: _Side, other: _Side) -> Shape | None:
     """A record of TLS that the difference lies in: in its length, or behind that."""
@@ -162,9 +169,14 @@ def _ssh(before: bytes) -> Shape | None:
     return None
 
 
+def _mysql(before: bytes) -> Shape | None:
+    return Shape(ShapeKind.MYSQL_HANDSHAKE) if _MYSQL_GREETING.search(before) else None
+
+
 # ── text ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _HEADER: Final = re.compile(rb"\n([A-Za-z][A-Za-z0-9-]{0,31}):[ \t]?([^\r\n]*)\Z")
+_HEADERS: Final = {"date": ShapeKind.HTTP_DATE, "content-length": ShapeKind.BODY_LENGTH}
 _WORD_START: Final = re.compile(rb"[A-Za-z0-9_+/=.:-]*\Z")
 _WORD: Final = re.compile(rb"[A-Za-z0-9_+/=.:-]*")
 _CLOCK: Final = re.compile(
@@ -186,7 +198,8 @@ def _line(one: _Side, other: _Side) -> Shape | None:
     if found is None or not _is_text(one.after) or not _is_text(other.after):
         return None
     name = found[1].decode("ascii").lower()
-    return Shape(ShapeKind.HTTP_DATE) if name == "date" else Shape(ShapeKind.HEADER, name)
+    special = _HEADERS.get(name)
+    return Shape(ShapeKind.HEADER, name) if special is None else Shape(special)
 
 
 def _is_text(octets: bytes) -> bool:

@@ -43,6 +43,11 @@ _CLASSES: Final = (
 )
 _WIDEST: Final = "[0-9A-Za-z_-]"
 
+_SENT_BACK: Final = re.compile(r"cookie|session|token|csrf|nonce|auth|secret|location", re.IGNORECASE)
+SENT_BACK: Final = "clients may send this back, and the survivor of a failover would not know it"
+COUNTED: Final = "a number that differs may say that the guests did their work in another order: try [[order]] first"
+"""What speaks against a proposal."""
+
 
 class _Place(NamedTuple):
     """Where a word stands. `before` and `behind` are patterns; a header's value has any signs."""
@@ -62,6 +67,7 @@ class _Seen:
     """One of each sign."""
     shortest: int = VALUE_BYTES_MAX
     longest: int = 1
+    is_number: bool = True
 
 
 class Suggestions:
@@ -86,6 +92,7 @@ class Suggestions:
         while len(self._seen) > PLACES_MAX:
             del self._seen[next(iter(self._seen))]
         seen.differences += 1
+        seen.is_number = seen.is_number and shape_of(difference).kind is ShapeKind.NUMBER
         if len(seen.connections) < SEEN_MIN:
             seen.connections.add(str(key))
         seen.words = bytes(set(seen.words).union(*words))
@@ -93,7 +100,9 @@ class Suggestions:
         seen.longest = max(seen.longest, len(words[0]))
 
     def proposed(self) -> list[dict[str, Any]]:
-        """`ports`, `direction`, `pattern`, and in how many `differences` it was seen; the most frequent first."""
+        """`ports`, `direction`, `pattern`, in how many `differences` it was seen, what speaks against it (`caution`,
+        perhaps empty); the most frequent first.
+        """
         found = []
         for place, seen in sorted(self._seen.items(), key=lambda item: -item[1].differences):
             if min(seen.differences, len(seen.connections)) < SEEN_MIN:
@@ -109,6 +118,7 @@ class Suggestions:
                     "direction": place.direction,
                     "pattern": pattern,
                     "differences": seen.differences,
+                    "caution": _caution(place, seen),
                 }
             )
         return found
@@ -122,6 +132,8 @@ def _place(difference: Difference, port: int, direction: str) -> tuple[_Place, t
     if not ours or not theirs:
         return None
     shape = shape_of(difference)
+    if shape.kind is ShapeKind.BODY_LENGTH:
+        return None  # behind it come as many bytes, which no mask hides
     if shape.kind is ShapeKind.HTTP_DATE:
         return _Place(port, direction, DATE, "", is_value=True), (b"", b"")
     if shape.kind is ShapeKind.HEADER and (header := _HEADER.search(before)) is not None:
@@ -153,6 +165,12 @@ def _word_place(
     ):
         return None
     return _Place(port, direction, _quoted(context), _quoted(ours[at : at + 1]), is_value=False), (mine, other)
+
+
+def _caution(place: _Place, seen: _Seen) -> str:
+    if _SENT_BACK.search(place.before):
+        return SENT_BACK
+    return COUNTED if seen.is_number else ""
 
 
 def _matched(octets: bytes) -> bytes:

@@ -17,10 +17,15 @@ SHAPES: Final = {
     ),
     ShapeKind.TLS_DATA: "TLS, encrypted: what the guests answered cannot be seen here, only that it differs",
     ShapeKind.SSH_HANDSHAKE: "SSH: each guest draws random numbers of its own, so every login differs",
+    ShapeKind.MYSQL_HANDSHAKE: (
+        "MySQL or MariaDB: each guest greets a client with random numbers of its own; only connections that are kept "
+        "open avoid it"
+    ),
     ShapeKind.HTTP_DATE: "the header Date: the guests answered in different seconds",
     ShapeKind.HEADER: "the header {name}: each guest wrote a value of its own",
     ShapeKind.TIME: "a date or a time of day in the answer: each guest reads its own clock",
     ShapeKind.FRACTION: "a number with a long fraction: drawn at random, or measured by each guest",
+    ShapeKind.BODY_LENGTH: "the header content-length: what the guests answered is not of one length",
     ShapeKind.NUMBER: (
         "another number, such as a counter: the guests did the same work in another order, or each counts by itself"
     ),

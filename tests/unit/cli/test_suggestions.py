@@ -10,13 +10,14 @@ from support.configs import example
 
 MASKS = [
     {"ports": [80], "direction": "in", "pattern": r"X-Id: [^\r\n]{1,128}\r\n", "differences": 7},
-    {"ports": [443], "direction": "out", "pattern": r"it\x27s \d{3};", "differences": 3},
+    {"ports": [443], "direction": "out", "pattern": r"it\x27s \d{3};", "differences": 3, "caution": "it's counted"},
 ]
 
 
 @pytest.mark.rule("C7")
 def test_it_can_be_pasted():
     text = "\n".join(suggestion_lines({"masks": MASKS}))
+    assert "# Careful: it's counted." in text
     config = parse(f"{example()}\n{text}\n".encode(), "vm.toml")
     assert [(mask.pattern, mask.direction) for mask in config.mask] == [
         (mask["pattern"], mask["direction"]) for mask in MASKS

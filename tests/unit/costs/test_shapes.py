@@ -39,6 +39,21 @@ EXAMPLES = {
     "TLS: its length": (b"\x16\x03\x03\x00\x7a\x02", b"\x16\x03\x03\x00\x7b\x02", "tls_handshake"),
     "TLS: data": (b"\x17\x03\x03\x01\x00" + RANDOM_A, b"\x17\x03\x03\x01\x00" + RANDOM_B, "tls_data"),
     "SSH: the cookie": (KEXINIT + RANDOM_A[:16], KEXINIT + RANDOM_B[:16], "ssh_handshake"),
+    "MariaDB: the salt": (
+        b"5.5.5-10.11.18-MariaDB-0+deb12u1\0T\0\0\0y.u)dAXs\0\xfe\xf7-",
+        b"5.5.5-10.11.18-MariaDB-0+deb12u1\0T\0\0\0>#2o\\^F~\0\xfe\xf7-",
+        "mysql_handshake",
+    ),
+    "MySQL: the salt, from its third byte on": (
+        b"J\0\0\0\n8.0.36\0\n\0\0\0ab.u)dAXs\0\xff",
+        b"J\0\0\0\n8.0.36\0\n\0\0\0ab#2o\\^F~\0\xff",
+        "mysql_handshake",
+    ),
+    "another length of an answer": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n999",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1000",
+        "body_length",
+    ),
     "a counter of redis": (b":1041\r\n", b":1042\r\n", "number"),
     "a counter with a digit more": (b":99\r\n", b":100\r\n", "number"),
     "a time in JSON": (b'{"at": "2026-11-29T16:45:49"}', b'{"at": "2026-11-29T16:46:01"}', "time"),

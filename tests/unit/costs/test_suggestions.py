@@ -11,7 +11,7 @@ from pycolo.compare.difference import Difference
 from pycolo.compare.kinds import DifferenceKind
 from pycolo.compare.patterns import compile_pattern
 from pycolo.conntrack.key import ConnectionKey
-from pycolo.costs.suggestions import PLACES_MAX, SEEN_MIN, Suggestions
+from pycolo.costs.suggestions import COUNTED, PLACES_MAX, SEEN_MIN, SENT_BACK, Suggestions
 from pycolo.limits import DIFFERENCE_CONTEXT_BYTES
 
 
@@ -70,6 +70,38 @@ def test_what_is_proposed_would_have_hidden_it(name):
         assert others is not None
         assert ours.span() == others.span()
         assert mine[: ours.start()] + mine[ours.end() :] == theirs[: others.start()] + theirs[others.end() :]
+
+
+CAUTIONS = {
+    **dict.fromkeys(("date", "request"), ""),
+    "json": SENT_BACK,
+    "number": COUNTED,
+    "a cookie": SENT_BACK,
+    "a time": "",
+}
+MORE = {
+    "a cookie": [
+        tuple(b"HTTP/1.1 200 OK\r\nSet-Cookie: s=%08x; Path=/\r\n\r\n" % number for number in (one, two))
+        for one, two in ((0x12345678, 0xABCDEF01), (0x90ABCDEF, 0x11223344), (0x55667788, 0x99AABBCC))
+    ],
+    "a time": [
+        (b'{"done": true, "at": %d}' % one, b'{"done": true, "at": %d}' % (one + 1))
+        for one in (1_795_970_100, 1_795_970_205, 1_795_970_317)
+    ],
+}
+
+
+@pytest.mark.rule("C7")
+def test_no_mask_hides_another_number_of_bytes():
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+    assert told([(answer % (n, b"9" * n), answer % (n + 1, b"1" * (n + 1))) for n in (3, 14, 25)]) == []
+
+
+@pytest.mark.rule("C7")
+@pytest.mark.parametrize("name", CAUTIONS)
+def test_what_speaks_against_it_is_said(name):
+    (proposal,) = told((ANSWERS | MORE)[name])
+    assert proposal["caution"] == CAUTIONS[name]
 
 
 @pytest.mark.rule("C7")
