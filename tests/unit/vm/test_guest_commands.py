@@ -138,7 +138,7 @@ STATES = [
 
 # command -> facts that it may be answered with
 ANSWERED = {
-    "protect": {Fact.SYNCHRONISED, Fact.PROTECT_FAILED},
+    "protect": {Fact.SYNCHRONISED, Fact.PROTECT_FAILED, Fact.PROTECT_LACKS},
     "prepare": {Fact.PREPARE_FAILED},
     "switch": {Fact.SERVED, Fact.SERVE_FAILED},
     "retire": {Fact.RETIRED, Fact.RETIRE_FAILED},
