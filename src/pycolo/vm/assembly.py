@@ -62,8 +62,8 @@ from pycolo.vm.switchover import Switchover
 PASSING: Final = frozenset({State.COMMITTING, State.CONFIRMED})
 """Lines about these are for debugging: they last for milliseconds, or say nothing that a user can use."""
 
-GUARDED: Final = frozenset({State.SECONDARY_WAITING, State.SECONDARY_LINKED})
-"""This host has no guest, and the other one's images are newer."""
+GUARDED: Final = frozenset({State.SECONDARY_WAITING, State.SECONDARY_LINKED, State.PRIMARY_EMPTY})
+"""This host has no guest, and the other one's images are newer, or may be."""
 
 UNCOMPARED: Final = "NEGATIVE CONTROL: this node compares nothing ([compare] enabled = false)"
 

@@ -5,7 +5,7 @@ and neither may start anything: the other host could have newer state. Only an o
 word is not enough while the other node can be asked: a guest begins anew where the highest term is.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -42,6 +42,13 @@ class Cluster(Protocol):
         """The guest is to begin when Pacemaker promotes this node."""
 
 
+class RequireDisks(Protocol):
+    """Of this host's images."""
+
+    async def __call__(self, *, is_other_lost: bool) -> None:
+        """Raises `PycoloError` when a guest must not be started from them."""
+
+
 class ColdStart:
     """`cluster()` is None with another arbiter."""
 
@@ -50,9 +57,8 @@ class ColdStart:
         decider: Decider,
         paths: Paths,
         cluster: Callable[[], Cluster | None],
-        require_disks: Callable[[], Awaitable[None]],
+        require_disks: RequireDisks,
     ) -> None:
-        """`require_disks()` raises `PycoloError` when a guest must not be started from this host's images."""
         self._decider = decider
         self._paths = paths
         self._cluster = cluster
@@ -68,7 +74,7 @@ class ColdStart:
         if not answers and not is_other_lost:
             expected = "that one started (or, if it is lost for good, --other-is-lost)"
             raise StateError(ORDER, "without an answer of the other node, which may have newer state", expected)
-        await self._require_disks()
+        await self._require_disks(is_other_lost=is_other_lost)
         self._require_no_guest()
         log.warning("the operator has a guest begin anew here", other="answers" if answers else "lost")
         cluster = self._cluster()

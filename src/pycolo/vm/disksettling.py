@@ -11,7 +11,7 @@ before each step that cannot be seen from outside.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -32,11 +32,22 @@ REPLICATION: Final = "replication"
 log = structlog.get_logger("colo")
 
 
-class DiskSettling:
-    """Lives as long as the node."""
+class Guard(Protocol):
+    """Keeps a domain from being started: see `pycolo.vm.imageguard`."""
 
-    def __init__(self, note: DiskNoteFile) -> None:
+    def hold(self, *, is_held: bool) -> None:
+        """The images are not whole: no guest may begin from them."""
+
+    def pause(self, *, is_paused: bool) -> None:
+        """This node writes to them itself."""
+
+
+class DiskSettling:
+    """Lives as long as the node. `guard`: of a domain's images."""
+
+    def __init__(self, note: DiskNoteFile, guard: Guard | None = None) -> None:
         self._note = note
+        self._guard = guard
         self._busy = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -49,6 +60,8 @@ class DiskSettling:
     def guest_found(self, machine: Machine) -> None:
         """This host's guest is there, and is the primary's."""
         self._machine = machine
+        if self._guard is not None:
+            self._guard.hold(is_held=False)
         if self._due() is not None:
             self._spawn(lambda: self.watch(machine))
 
@@ -76,11 +89,9 @@ class DiskSettling:
     def guest_gone(self) -> None:
         """There is no QEMU: what it has left in overlays is put into the images now, and none can begin meanwhile."""
         if self._due() is not None:
+            if self._guard is not None:
+                self._guard.hold(is_held=True)
             self._spawn(self.recover)
-
-    def is_due(self) -> bool:
-        """Whether overlays have to be put into the images still."""
-        return self._due() is not None
 
     # ── who waits for it ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -95,12 +106,22 @@ class DiskSettling:
             why = f" ({self._failed})" if self._failed else ""
             raise StateError("disks", f"not settled since the takeover{why}", "settled")
 
-    async def require_whole(self) -> None:
-        """Make the images of this host, which has no guest, ready for one. Raises `PycoloError` when they cannot be."""
+    async def require_whole(self, *, is_other_lost: bool) -> None:
+        """Make the images of this host, which has no guest, ready for one. `is_other_lost`: so the operator says.
+        Raises `PycoloError` when they cannot be, or are on the other host.
+        """
         note = self._note.read()
+        images = "" if note is None else ", ".join(disk.image for disk in note.disks)
         if note is not None and note.state is DiskState.COPYING:
-            images = ", ".join(disk.image for disk in note.disks)
             raise StateError("disks", f"a copy that was not finished ({images})", "whole: begin on the other host")
+        if note is not None and note.state is DiskState.FOLLOWING:
+            if not is_other_lost:
+                raise StateError(
+                    "disks",
+                    f"a copy ({images}), which may lack parts of what was written since the last checkpoint",
+                    "the guest's own: begin on the other host (or, if its disks are lost for good, --other-is-lost)",
+                )
+            log.warning(f"a guest begins anew from a copy, so check its file systems: {images}")
         self.guest_gone()
         await self.over()
 
@@ -184,14 +205,26 @@ class DiskSettling:
             note = self._due()
             if note is None:
                 return
-            for disk in note.disks:
-                if disk.is_settled:
-                    continue
-                if note.is_bypassed:
-                    raise self._bypassed(disk)
-                note = (await self._put_together(note, disk)).settled(disk.name)
-                await self._forget_overlays(note, disk)
-            await self._forget(note)
+            guard = self._guard
+            if guard is not None:
+                guard.pause(is_paused=True)
+            try:
+                await self._recover(note)
+                if guard is not None:
+                    guard.hold(is_held=False)
+            finally:
+                if guard is not None:
+                    guard.pause(is_paused=False)
+
+    async def _recover(self, note: DiskNote) -> None:
+        for disk in note.disks:
+            if disk.is_settled:
+                continue
+            if note.is_bypassed:
+                raise self._bypassed(disk)
+            note = (await self._put_together(note, disk)).settled(disk.name)
+            await self._forget_overlays(note, disk)
+        await self._forget(note)
 
     async def _put_together(self, note: DiskNote, disk: NotedDisk) -> DiskNote:
         """Unless QEMU had done it, and died before this node knew: then the overlays are closed, and out of date."""

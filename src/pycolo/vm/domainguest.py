@@ -183,12 +183,11 @@ class DomainGuest:
 
         Raises `PycoloError`.
         """
-        self.guard.set(is_guarded=False)
+        self.guard.let_go()
         told = self._told
         if told is None:
             raise StateError("prepare", "without the primary's domain", "guest.domain in both files")
-        if await self.host.waits_here(self._own_arguments[1]):
-            await self._end(self.host.pid())
+        await self.end_waiting()
         bridges = {}
         for number, card in enumerate(self._config.card):
             bridges[card.netdev] = private_bridge_name(self._config.pair, number)
@@ -196,9 +195,14 @@ class DomainGuest:
         await asyncio.to_thread(make_folder, self._config.qemu.directory)
         return await self.host.start_secondary(told, self._own_arguments, bridges, images)
 
-    async def _end(self, pid: int) -> None:
-        await asyncio.to_thread(end_leftover_qemu, pid, mark_of(self._config))
-        await self.gone()
+    async def end_waiting(self) -> None:
+        """End a domain that waits for a primary's state, which an earlier process of this node has left.
+
+        Raises `PycoloError`.
+        """
+        if await self.host.waits_here(self._own_arguments[1]):
+            await asyncio.to_thread(end_leftover_qemu, self.host.pid(), mark_of(self._config))
+            await self.gone()
 
     async def gone(self) -> None:
         """Wait until libvirt has noticed that the domain's process has ended; or does not answer."""
@@ -217,7 +221,7 @@ class DomainGuest:
 
     async def begin(self) -> int:
         """Start the domain as `virsh start` does; its process. Raises `PycoloError`."""
-        self.guard.set(is_guarded=False)
+        self.guard.let_go()
         await self.host.start()
         return self.host.pid()
 

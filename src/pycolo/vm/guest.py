@@ -37,7 +37,7 @@ from pycolo.vm.libvirtwatch import LibvirtWatch
 from pycolo.vm.pathslot import PathSlot
 from pycolo.vm.planrunner import PlanRunner
 from pycolo.vm.primaryguest import PrimaryGuest
-from pycolo.vm.secondaryguest import SecondaryGuest, end_leftover
+from pycolo.vm.secondaryguest import SecondaryGuest, end_leftover, end_strays
 from pycolo.vm.tapwiring import make_wiring
 from pycolo.vm.vhostcheck import VhostCheck
 
@@ -378,7 +378,7 @@ class VmGuest:
                 log.info("discarding the secondary's guest")
                 await side.discard()
             else:
-                await end_leftover(self._host)
+                await end_strays(self._host, self.domain)
                 self._rows.discard()
                 await self._wiring.leave()
         except (PycoloError, OSError) as error:

@@ -15,8 +15,6 @@ class HostDisks:
         note, config = DiskNoteFile(host.config.state), host.config
         self.places: DiskPlaces = CommandPlaces(config) if domain is None else DomainPlaces(config, domain.host)
         self.copies = SecondaryDisks(host, note, self.places)
-        self.settling = DiskSettling(note)
-        if domain is not None:
-            domain.guard.is_busy = self.settling.is_due
+        self.settling = DiskSettling(note, None if domain is None or config.disks is None else domain.guard)
         self.orders = {"disks": self.copies.hear, "open-disk": self.copies.open_link}
         """What the other node may ask."""

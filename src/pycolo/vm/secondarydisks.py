@@ -133,13 +133,13 @@ class SecondaryDisks:
         return None if self._config.disks is None else {copy.disk.name: copy.place.image for copy in self._copies}
 
     async def _prepare(self) -> None:
-        self._copies, self._planned = self._planned, []
-        if not self._copies:
+        planned, self._planned, self._copies = self._planned, [], []
+        if not planned:
             return
-        noted = tuple(copy.noted for copy in self._copies)
-        note = DiskNote(state=DiskState.COPYING, disks=noted, copies=self._sessions)
-        await self._note.keep(note)
-        for copy in self._copies:
+        noted = tuple(copy.noted for copy in planned)
+        await self._note.keep(DiskNote(state=DiskState.COPYING, disks=noted, copies=self._sessions))
+        self._copies = planned  # before, an older note would be sealed with what the images are like now
+        for copy in planned:
             await diskimages.create_image(copy.path, copy.place.format, copy.disk.size_bytes)
             await diskimages.create_overlays(copy.overlays, copy.disk.size_bytes)
 

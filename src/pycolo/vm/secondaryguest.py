@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from pycolo.check.guest import judged
-from pycolo.errors import PeerError, QmpTimeout, StateError
+from pycolo.errors import PeerError, PycoloError, QmpTimeout, StateError
 from pycolo.link.codec import Channel
 from pycolo.link.hello import Role
 from pycolo.link.orders import JsonObject
@@ -179,12 +179,15 @@ class SecondaryGuest:
         await self.machine.execute("migrate-incoming", {"uri": f"unix:{self._incoming}"})
 
     async def stop_qemu(self) -> None:
-        """Kill QEMU."""
+        """Kill QEMU. What its disks are like then is noted: the next copy may begin with them."""
         if self._relay is not None:
             relay, self._relay = self._relay, None
             await asyncio.to_thread(relay.close)
         await self.machine.kill()
         self._host.note_pid(0)
+        if self._domain is not None:
+            await self._domain.gone()  # libvirt gives the images back to their owner, which is a change
+        await self._disks.discard()
 
     async def close_path(self) -> None:
         """End the data paths, and close the data connections."""
@@ -345,9 +348,6 @@ class SecondaryGuest:
         """Kill QEMU and remove all that belongs to it."""
         self._host.findings.forget()
         await self.stop_qemu()
-        if self._domain is not None:
-            await self._domain.gone()  # libvirt gives the images back to their owner, which is a change
-        await self._disks.discard()
         await self.close_path()
         with suppress(OSError):
             self._incoming.unlink()
@@ -362,3 +362,19 @@ async def end_leftover(host: GuestHost) -> None:
     if host.pid:
         await asyncio.to_thread(end_leftover_qemu, host.pid, mark_of(host.config))
         host.note_pid(0)
+
+
+async def end_strays(host: GuestHost, domain: DomainGuest | None) -> None:
+    """`end_leftover`, and a QEMU of which no record knows: the node was killed right behind its start.
+
+    It would keep the images locked, so that no copy could begin. Raises `PycoloError`.
+    """
+    await end_leftover(host)
+    if domain is None:
+        if host.config.qemu.command:
+            await asyncio.to_thread(end_waiting_qemus, host.config.qemu.qmp)
+        return
+    try:
+        await domain.end_waiting()
+    except PycoloError as error:
+        log.warning(f"whether an earlier process of this node has left a domain here is not known: {error}")

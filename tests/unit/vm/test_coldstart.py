@@ -27,6 +27,7 @@ class World:
         self.decider.watch = lambda fact, before, after: None
         self.meanwhile = None
         self.disks_are_half = False
+        self.vouched = []
 
     def carry_out(self, command, pair, told):
         if command is Command.RECORD:
@@ -45,7 +46,8 @@ class World:
         cold_start = ColdStart(self.decider, self, lambda: self.pacemaker, self.require_disks)
         return await cold_start.begin(is_other_lost=is_other_lost)
 
-    async def require_disks(self):
+    async def require_disks(self, *, is_other_lost):
+        self.vouched.append(is_other_lost)
         if self.disks_are_half:
             raise StateError("disks", "a copy that was not finished", "whole")
 
@@ -88,6 +90,7 @@ def test_what_the_other_node_says_counts_more_than_the_operators_word(state, sai
 def test_an_other_host_that_is_lost_need_not_be_asked():
     world, answer = begin(State.SECONDARY_WAITING, is_other_lost=True)
     assert world.decider.pair.state is State.PRIMARY_WAITING
+    assert world.vouched == [True]
     assert answer == {"state": "waiting; start the guest's QEMU now", "term": TERM + 1}
 
 

@@ -316,10 +316,61 @@ def test_a_guest_begins_anew_from_whole_images_only(tmp_path: Path, monkeypatch:
 
         async def work(settling: DiskSettling, is_whole: bool = is_whole) -> None:
             if is_whole:
-                await settling.require_whole()
+                await settling.require_whole(is_other_lost=True)
             else:
                 with pytest.raises(StateError, match=r"not finished \(.*image-0, .*image-1\)"):
-                    await settling.require_whole()
+                    await settling.require_whole(is_other_lost=True)
 
         play(world, work)
         assert world.put_together == (["image-0"] if state is DiskState.SETTLING else [])
+
+
+def test_a_guest_begins_anew_from_its_own_images_rather_than_from_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the primary had synced since the last checkpoint may be missing in the copy: its QEMU has not flushed it."""
+    world = World(tmp_path, monkeypatch, DiskState.FOLLOWING)
+
+    async def work(settling: DiskSettling) -> None:
+        with pytest.raises(StateError, match=r"a copy \(.*image-0.*begin on the other host .*--other-is-lost"):
+            await settling.require_whole(is_other_lost=False)
+
+    play(world, work)
+
+
+class StandInGuard:
+    """Notes what holds."""
+
+    def __init__(self) -> None:
+        self.is_held = self.is_paused = False
+
+    def hold(self, *, is_held: bool) -> None:
+        self.is_held = is_held
+
+    def pause(self, *, is_paused: bool) -> None:
+        self.is_paused = is_paused
+
+
+def test_no_guest_begins_from_images_that_are_not_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the node could not put them together; and it lets go while it does so itself."""
+    guard, put_together = StandInGuard(), diskimages.put_together
+    world.dirty, world.fails = {"0.active"}, True
+
+    async def watched(*arguments: Any) -> None:
+        assert (guard.is_held, guard.is_paused) == (True, True)
+        await put_together(*arguments)
+
+    monkeypatch.setattr(diskimages, "put_together", watched)
+
+    async def work() -> None:
+        settling = DiskSettling(world.file, guard)
+        settling.guest_gone()
+        with pytest.raises(StateError, match="no room"):
+            await settling.over()
+        assert (guard.is_held, guard.is_paused) == (True, False)
+        world.fails = False
+        settling.guest_gone()
+        await settling.over()
+        assert (guard.is_held, guard.is_paused) == (False, False)
+
+    asyncio.run(work())

@@ -14,7 +14,7 @@ from pycolo.failover.pairstates import Fact, Role
 from pycolo.failover.plans import GO_ALONE, PREPARE_SECONDARY, PROTECT, TAKE_OVER
 from pycolo.node.rowsfile import RowsFile
 from pycolo.path.cores import new_rewriter
-from pycolo.vm import guest, guestsearch, libvirtwatch
+from pycolo.vm import guest, guestsearch, libvirtwatch, secondaryguest
 from pycolo.vm.backstream import ColoMessage
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
 from pycolo.vm.libvirtwatch import LibvirtWatch
@@ -623,6 +623,39 @@ def test_a_takeover_that_another_process_has_begun_ends_the_exports_before_the_g
         note = noted.read()
         assert note is not None
         assert note.state is DiskState.SETTLING
+
+    scene(play_it)
+
+
+@pytest.mark.parametrize("step", ["connect-qmp", "listen-for-migration"])
+def test_a_preparation_that_fails_notes_what_its_disks_are_like(scene, monkeypatch, step):
+    """They are as they were, so the next copy may begin with them; and their overlays are removed."""
+    fails_at(monkeypatch, SecondaryGuest, step)
+
+    async def play_it(world):
+        ended = []
+
+        async def discard():
+            ended.append("kill" in QemuStandIn.made[-1].done)
+
+        world.b.guest.disks.copies.discard = discard
+        world.protect()
+        await world.a.guest.settled()
+        await world.b.guest.settled()
+        assert ended == [True]
+
+    scene(play_it)
+
+
+def test_a_secondarys_node_begins_with_no_qemu_of_an_earlier_life(scene, monkeypatch):
+    """One of which no record knows would keep the images locked, and each copy would be refused for that."""
+    ended = []
+    monkeypatch.setattr(secondaryguest, "end_waiting_qemus", ended.append)
+
+    async def play_it(world):
+        world.b.guest.discard()
+        await world.b.guest.settled()
+        assert ended == [world.b.config.qemu.qmp]
 
     scene(play_it)
 

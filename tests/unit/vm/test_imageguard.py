@@ -1,6 +1,8 @@
 """An image that no QEMU may write to, as QEMU itself finds it."""
 
 import asyncio
+import itertools
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -52,9 +54,25 @@ def test_qemu_cannot_write_to_what_is_guarded_and_can_look_at_it(tmp_path: Path)
     asyncio.run(scene())
 
 
+@pytest.mark.skipif(shutil.which("qemu-io") is None, reason="needs qemu-io: apt install qemu-utils")
 def test_images_that_are_written_to_are_not_locked(tmp_path: Path) -> None:
+    """A QEMU takes its locks anew with each job, and a survivor's would fail."""
     with pytest.raises(FileNotFoundError):
         lock(tmp_path / "none")
+    image = tmp_path / "a"
+    image.write_bytes(bytes(4096))
+    words = ["qemu-io", "-f", "raw", str(image)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as opened:
+        assert opened.stdin is not None
+        assert opened.stdout is not None
+        opened.stdin.write("write 0 512\n")
+        opened.stdin.flush()
+        while "ops" not in opened.stdout.readline():
+            pass
+        with pytest.raises(BlockingIOError):
+            lock(image)
+        opened.kill()
+    os.close(lock(image))
 
 
 def test_a_libvirt_that_is_away_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,30 +97,40 @@ def test_a_libvirt_that_is_away_is_asked_again(tmp_path: Path, monkeypatch: pyte
     asyncio.run(scene())
 
 
-def test_images_that_this_node_writes_to_itself_are_guarded_afterwards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imageguard, "AGAIN_S", 0.001)
-    image, looks = tmp_path / "a", []
+def test_images_are_guarded_while_there_is_a_reason_and_this_node_does_not_write_to_them(tmp_path: Path) -> None:
+    """Whatever is said, in whatever order."""
+    image = tmp_path / "a"
     image.touch()
 
     async def images() -> Sequence[Path]:
         return [image]
 
-    def is_busy() -> bool:
-        assert not guard._locked
-        looks.append(1)
-        return len(looks) < 5
-
     async def scene() -> None:
         async with asyncio.timeout(DEADLINE_S):
-            guard.is_busy = is_busy
-            guard.set(is_guarded=True)
-            while not guard._locked:
-                await asyncio.sleep(0.001)
-            await guard.close()
+            for words in itertools.product(range(6), repeat=4):
+                guard = ImageGuard(images)
+                is_guarded = is_held = is_paused = False
+                for word in words:
+                    says = word % 2 == 0
+                    match word // 2:
+                        case 0:
+                            is_guarded = says
+                            guard.set(is_guarded=says)
+                        case 1:
+                            is_held = says
+                            guard.hold(is_held=says)
+                        case _:
+                            is_paused = says
+                            guard.pause(is_paused=says)
+                if guard._task is not None:
+                    await guard._task
+                assert bool(guard._locked) == ((is_guarded or is_held) and not is_paused), words
+                guard.let_go()
+                assert not guard._locked
+                guard.pause(is_paused=False)
+                assert guard._task is None
+                await guard.close()
 
-    guard = ImageGuard(images)
     asyncio.run(scene())
 
 

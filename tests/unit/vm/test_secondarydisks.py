@@ -416,6 +416,26 @@ def test_a_note_that_cannot_be_written_costs_a_full_copy_and_nothing_else(
     play(work)
 
 
+def test_an_older_note_is_not_taken_for_one_of_what_is_there_now(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new one could not be written, and the images were changed since the old one was."""
+
+    def full(note: Any) -> None:
+        raise ConnectError("no space")
+
+    async def work() -> None:
+        await followed(world, "one")
+        _write(world)
+        await world.disks.hear(told("two", "one"))
+        with monkeypatch.context() as patch:
+            patch.setattr(world.note, "write", full)
+            with pytest.raises(ConnectError):
+                await world.disks.command()
+        await world.disks.discard()
+        assert "was changed" in (await world.disks.hear(told("three", "one")))["why_full"]
+
+    play(work)
+
+
 # ── where libvirt starts the guest ────────────────────────────────────────────────────────────────────────────
 
 
