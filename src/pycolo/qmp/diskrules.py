@@ -45,6 +45,13 @@ class HostImage(msgspec.Struct, frozen=True, kw_only=True):
     """Room where the overlays are."""
     why_unusable: str = ""
     """QEMU's words when the image cannot be opened, for example because another process has it open."""
+    unit: str = ""
+    """See `GuestDisk.unit`."""
+    held_bytes: int = 0
+    """What the file takes already."""
+    room: str = ""
+    """Names its file system, and `overlay_room` that of the overlays; "": an older node, or it needs no room there."""
+    overlay_room: str = ""
 
 
 OVERLAY_BYTES_MIN: Final = 1 << 30
@@ -96,6 +103,7 @@ def judge_images(disks: Iterable[GuestDisk], images: Iterable[HostImage]) -> lis
     """What prevents the secondary's host from taking the copies; asked before anything there is touched."""
     at_hand = {image.name: image for image in images}
     findings: list[Finding] = []
+    pairs: list[tuple[GuestDisk, HostImage]] = []
     for disk in writable(disks):
         image = at_hand.pop(disk.name, None)
         if image is None:
@@ -108,6 +116,7 @@ def judge_images(disks: Iterable[GuestDisk], images: Iterable[HostImage]) -> lis
             )
         else:
             findings += _fits(disk, image)
+            pairs.append((disk, image))
     for name, image in at_hand.items():
         findings.append(
             _refuse(
@@ -116,13 +125,41 @@ def judge_images(disks: Iterable[GuestDisk], images: Iterable[HostImage]) -> lis
                 "writable disk: give both hosts the same",
             )
         )
-    return findings
+    return findings or list(_fit_together(pairs))
+
+
+def _fit_together(pairs: Sequence[tuple[GuestDisk, HostImage]]) -> Iterator[Finding]:
+    """Each has room by itself; several may be on one file system, with overlays as well."""
+    for room in sorted({image.room for _, image in pairs if image.room}):
+        here = [(disk, image) for disk, image in pairs if image.room == room]
+        needed = sum(max(0, disk.used_bytes - image.held_bytes) for disk, image in here)
+        overlays = [_overlay_bytes(disk) for disk, image in pairs if image.overlay_room == room]
+        needed += max(overlays, default=0)
+        free = min(image.free_bytes - image.held_bytes for _, image in here)
+        if needed > free:
+            names = ", ".join(disk.name for disk, _ in here)
+            yield _refuse(
+                "disks-room",
+                f"the copies of {names} are on one file system of the secondary's host ({here[0][1].path}), where they "
+                f"need {needed >> 20} MiB more{' with their overlays' if overlays else ''}, and there is room for "
+                f"{free >> 20} MiB: make room, or set [disks] images or overlays to another directory",
+            )
+
+
+def _overlay_bytes(disk: GuestDisk) -> int:
+    return min(OVERLAY_BYTES_MIN, 2 * disk.size_bytes)
 
 
 def _fits(disk: GuestDisk, image: HostImage) -> Iterator[Finding]:
     if image.why_unusable:
         yield _refuse("disk-image", f"{disk.shown}: {image.path} cannot be used for the copy: {image.why_unusable}")
         return
+    if image.unit and image.unit == disk.unit:
+        yield _refuse(
+            "disk-shared",
+            f"{disk.shown}: {image.path} on the secondary's host is the same device ({image.unit}), which both "
+            "guests would write to: give each host one of its own",
+        )
     if image.size_bytes not in (0, disk.size_bytes):
         yield _refuse(
             "disk-size",
@@ -135,11 +172,11 @@ def _fits(disk: GuestDisk, image: HostImage) -> Iterator[Finding]:
             f"{disk.shown} takes {disk.used_bytes >> 20} MiB, and at {image.path} on the secondary's host there is "
             f"room for {image.free_bytes >> 20} MiB: make room, or set [disks] images to another directory",
         )
-    if image.overlay_free_bytes < min(OVERLAY_BYTES_MIN, 2 * disk.size_bytes):
+    if image.overlay_free_bytes < _overlay_bytes(disk):
         yield _refuse(
             "overlay-room",
             f"{disk.shown}: the secondary's host has {image.overlay_free_bytes >> 20} MiB for what the guest writes "
-            f"between two checkpoints, and needs {min(OVERLAY_BYTES_MIN, 2 * disk.size_bytes) >> 20} MiB: make room, "
+            f"between two checkpoints, and needs {_overlay_bytes(disk) >> 20} MiB: make room, "
             "or set [disks] overlays to another directory",
         )
 

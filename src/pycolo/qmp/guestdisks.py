@@ -46,6 +46,8 @@ class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
     """Its uppermost block node, whatever `name` is. An older node of the pair does not say it."""
     is_flushed: bool = True
     """Of a domain of libvirt: whether QEMU puts on the disk what it has acknowledged, when the guest stops."""
+    unit: str = ""
+    """What names the block device that it is on, on each host that has that; "": a file, or nothing is known."""
 
     @property
     def shown(self) -> str:

@@ -32,6 +32,7 @@ Only the command line imports it. What the pair does is decided by `failover.pai
     curing          what QEMU's bugs need at certain moments: `qmp.cures`, carried out
     primarydisks    the disks of the primary's guest, copied and watched; secondarydisks: the copies, and their overlays
     disksettling    puts a survivor's overlays into its images; disknote: what these are worth; hostdisks: of one node
+    blockunit       a device that both hosts may have
     diskexports     the end of the copies' exports, at a takeover
     disklink        a disk's writes on their way through the node; pump: one direction of a stream
     diskimages      files of disks, with qemu-img

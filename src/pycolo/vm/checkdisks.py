@@ -1,6 +1,9 @@
 """The disks in `colo check`: what `protect` would say of their copies, before anything is touched."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
 
 from pycolo.check.disks import NAME
 from pycolo.check.guest import GUEST, finding_items
@@ -13,6 +16,7 @@ from pycolo.qmp.diskrules import HostImage, judge_disks, judge_images, writable
 from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
 from pycolo.vm import diskimages
+from pycolo.vm.blockunit import unit_of
 from pycolo.vm.diskplaces import DiskPlaces
 from pycolo.vm.domainguest import DomainGuest
 from pycolo.vm.machine import Machine
@@ -45,6 +49,7 @@ async def guest_disks(
             disks = await domain.named(disks)
     except PycoloError as error:
         return [], [refused(NAME, str(error))._replace(where=GUEST)]
+    disks = [msgspec.structs.replace(disk, unit=unit_of(Path(disk.file))) for disk in disks]
     items = finding_items(judge_disks(disks, facts.commands))
     return writable(disks), [item._replace(where=GUEST) for item in items]
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from pycolo.errors import ConnectError, PeerError
 from pycolo.qmp.diskrules import HostImage
 from pycolo.qmp.diskwords import Overlays
+from pycolo.vm.blockunit import unit_of
 from pycolo.vm.diskplaces import Place
 
 PROGRAM: Final = "qemu-img"
@@ -90,8 +91,8 @@ async def look(place: Place) -> HostImage:
         why = why or "it is there and empty: remove it, then it is created anew"
     if found is not None and found.backing:
         why = why or f"it has a backing file ({found.backing}): remove it, then it is created anew"
-    used = found.used_bytes if found is not None else 0
     is_device = await asyncio.to_thread(path.is_block_device)
+    used = found.used_bytes if found is not None and not is_device else 0
     return HostImage(
         name=place.name,
         path=str(path),
@@ -99,19 +100,28 @@ async def look(place: Place) -> HostImage:
         free_bytes=found.size_bytes if is_device and found is not None else used + await _free(path.parent),
         overlay_free_bytes=await _free(place.overlays.active.parent),
         why_unusable=why,
+        unit=await asyncio.to_thread(unit_of, path),
+        held_bytes=used,
+        room="" if is_device else await _room(path.parent),
+        overlay_room=await _room(place.overlays.active.parent),
     )
 
 
 async def _free(directory: Path) -> int:
     """Room in `directory`, or in the nearest one above it that exists."""
 
-    def free() -> int:
-        place = directory
-        while not place.exists() and place != place.parent:
-            place = place.parent
-        return shutil.disk_usage(place).free
+    return await asyncio.to_thread(lambda: shutil.disk_usage(_nearest(directory)).free)
 
-    return await asyncio.to_thread(free)
+
+async def _room(directory: Path) -> str:
+    """Names the file system there."""
+    return await asyncio.to_thread(lambda: str(_nearest(directory).stat().st_dev))
+
+
+def _nearest(place: Path) -> Path:
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
 
 
 async def create_image(path: Path, form: str, size_bytes: int) -> None:

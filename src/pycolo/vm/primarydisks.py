@@ -27,6 +27,7 @@ from pycolo.qmp.guestdisks import GuestDisk
 from pycolo.qmp.probe import Facts
 from pycolo.transport.linksetup import RawLink
 from pycolo.vm.arrivals import Accepting, arrived
+from pycolo.vm.blockunit import unit_of
 from pycolo.vm.changenotes import ChangeNotes
 from pycolo.vm.disklink import DiskLink
 from pycolo.vm.disklosses import DiskLosses, Loss
@@ -100,6 +101,8 @@ class PrimaryDisks:
         disks: Sequence[GuestDisk] = await probe_disks(self._machine())
         if self._domain is not None:
             disks = await self._domain.named(disks)
+        units = await asyncio.to_thread(lambda: [unit_of(Path(disk.file)) for disk in disks])
+        disks = [msgspec.structs.replace(disk, unit=unit) for disk, unit in zip(disks, units, strict=True)]
         self._host.findings.weigh("disks", judge_disks(disks, facts.commands), self._host.config.pair)
         self._disks = writable(disks)
 

@@ -88,3 +88,42 @@ def test_a_large_disk_needs_no_overlay_of_its_size() -> None:
     assert [one.code for one in judge_images([large], [changed(image, overlay_free_bytes=OVERLAY_BYTES_MIN - 1)])] == [
         "overlay-room"
     ]
+
+
+@pytest.mark.parametrize(("there", "is_refused"), [("", False), ("LVM-other", False), ("LVM-abc", True)])
+def test_a_device_that_both_hosts_have_is_no_copy(there: str, is_refused: bool) -> None:
+    findings = judge_images([changed(DISK, unit="LVM-abc")], [changed(IMAGE, unit=there)])
+    assert [finding.code for finding in findings] == ["disk-shared"] * is_refused
+    assert judge_images([DISK], [IMAGE]) == [], "nothing is known of files"
+
+
+@pytest.mark.parametrize(
+    ("room", "overlay_room", "held", "is_refused"),
+    [
+        (("1", "1"), ("9", "9"), 0, True),
+        (("1", "1"), ("9", "9"), 4 << 30, False),
+        (("1", "2"), ("9", "9"), 0, False),
+        (("1", "2"), ("9", "2"), 0, True),
+        (("", ""), ("", ""), 0, False),
+    ],
+)
+def test_all_copies_together_have_room(
+    room: tuple[str, str], overlay_room: tuple[str, str], held: int, is_refused: bool
+) -> None:
+    """Two disks of 6 GiB; 8 GiB are free, or 6.5 with the overlays there."""
+    gib = 1 << 30
+    disks = [changed(DISK, name=name, used_bytes=6 * gib, size_bytes=16 * gib) for name in "ab"]
+    images = [
+        changed(
+            IMAGE,
+            name=disk.name,
+            size_bytes=16 * gib,
+            free_bytes=(13 * gib // 2 if overlay_room[1] == "2" else 8 * gib) + held,
+            held_bytes=held,
+            room=room[number],
+            overlay_room=overlay_room[number],
+        )
+        for number, disk in enumerate(disks)
+    ]
+    findings = judge_images(disks, images)
+    assert [finding.code for finding in findings] == ["disks-room"] * is_refused

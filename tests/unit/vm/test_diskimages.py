@@ -105,7 +105,8 @@ def test_an_image_is_measured(host: Host) -> None:
     empty = asyncio.run(diskimages.look(disk_at(host.place / "b", host.place)))
     image = asyncio.run(diskimages.look(disk_at(path, host.place)))
     assert image.size_bytes == 4096
-    assert image.free_bytes > 0
+    assert image.free_bytes > image.held_bytes == 1024
+    assert image.room == image.overlay_room == str(host.place.stat().st_dev)
     assert empty.size_bytes == 0
 
 
