@@ -31,6 +31,9 @@ WRITE: Final = 101
 AGAIN_S: Final = 5.0
 """Until a libvirtd that was away is asked again."""
 
+IN_USE_S: Final = 0.2
+"""Until an image is tried again that is in use: mostly by a secondary's QEMU that is being ended."""
+
 _FLOCK: Final = "hhqqi0q"
 """struct flock: type, whence, start, length, process."""
 
@@ -80,13 +83,22 @@ class ImageGuard:
                 images = await self._images()
             if images is None:
                 await asyncio.sleep(AGAIN_S)
-        for image in images:
-            try:
-                self._locked.append(lock(image))
-            except OSError as error:  # it is not there yet, or in use
-                log.debug(f"{image} is not guarded: {error.strerror or error}")
+        while images:
+            images = [image for image in images if self._is_in_use(image)]
+            if images:
+                await asyncio.sleep(IN_USE_S)
         if self._locked:
             log.info("no guest is to begin here: QEMU refuses to start the domain by hand, while this node runs")
+
+    def _is_in_use(self, image: Path) -> bool:
+        """Lock it, unless a QEMU writes to it, which is to end first."""
+        try:
+            self._locked.append(lock(image))
+        except BlockingIOError:
+            return True
+        except OSError as error:  # it is not there yet
+            log.debug(f"{image} is not guarded: {error.strerror or error}")
+        return False
 
     def _release(self) -> None:
         task, self._task = self._task, None

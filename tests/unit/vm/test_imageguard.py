@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -71,8 +70,22 @@ def test_images_that_are_written_to_are_not_locked(tmp_path: Path) -> None:
             pass
         with pytest.raises(BlockingIOError):
             lock(image)
-        opened.kill()
-    os.close(lock(image))
+
+        async def images() -> Sequence[Path]:
+            return [image]
+
+        async def scene() -> None:
+            async with asyncio.timeout(DEADLINE_S):
+                guard = ImageGuard(images)
+                guard.set(is_guarded=True)
+                await asyncio.sleep(0.05)
+                assert not guard._locked
+                opened.kill()
+                while not guard._locked:
+                    await asyncio.sleep(0.01)
+                await guard.close()
+
+        asyncio.run(scene())
 
 
 def test_a_libvirt_that_is_away_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
