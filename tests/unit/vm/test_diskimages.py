@@ -203,9 +203,13 @@ def io(path: str, form: str, *commands: str) -> str:
 @pytest.mark.qemu
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("qemu-io") is None, reason="needs qemu-io: as root, apt-get install qemu-utils")
-def test_the_guests_view_is_put_together(tmp_path: Path) -> None:
-    """What the guest has written comes before what the primary has overwritten, and that before the image."""
-    image, overlays = tmp_path / "a,b.raw", overlays_in(tmp_path / "over", "vda")
+@pytest.mark.parametrize("name", ["a,b", "a b\n c", "äµ€", "50%25", "json:{}", "nbd:x", "-f", "'\"\\", "driver=raw"])
+def test_the_guests_view_is_put_together(tmp_path: Path, name: str) -> None:
+    """What the guest has written comes before what the primary has overwritten, and that before the image.
+
+    Whatever the files are called.
+    """
+    image, overlays = tmp_path / name / f"{name}.raw", overlays_in(tmp_path / f"over {name}", name)
 
     async def made() -> None:
         await diskimages.create_image(image, "raw", 1 << 20)
