@@ -8,10 +8,12 @@ another life of the node, which is killed at each of its points in turn. In the 
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from pycolo.errors import ConnectError
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
 from pycolo.vm.diskplaces import Place
 from pycolo.vm.disksettling import DiskSettling
@@ -55,25 +57,32 @@ class Scene:
 
     # ── lives of the node ────────────────────────────────────────────────────────────────────────────────────
 
-    async def take_over(self) -> None:
-        """As the plan `take-over` does, from the record on."""
+    async def begin(self) -> None:
+        """A node that takes over."""
         note = DiskNoteFile(self.place)
-        copies, settling = SecondaryDisks(DiskHost(self.place), note), DiskSettling(note)  # type: ignore[arg-type]
+        await self.take_over(note, DiskSettling(note))
+
+    async def take_over(self, note: DiskNoteFile, settling: DiskSettling, *, ends: bool = True) -> None:
+        """As the plan `take-over` does, from the record on: what fails is tried again."""
+        copies = SecondaryDisks(DiskHost(self.place), note)  # type: ignore[arg-type]
         copies._copies = [_copy(number, disk) for number, disk in enumerate(_known(note).disks)]
         self.host.point()
-        await copies.stop_exports(self.qemu)  # type: ignore[arg-type]
-        await self.serve(settling)
+        while copies._copies:
+            with suppress(ConnectError):
+                await copies.stop_exports(self.qemu)  # type: ignore[arg-type]
+        await self.serve(settling, ends=ends)
 
-    async def serve(self, settling: DiskSettling) -> None:
-        """The guest leaves COLO, and writes."""
+    async def serve(self, settling: DiskSettling, *, ends: bool = True) -> None:
+        """The guest leaves COLO, and writes. `ends`: this waits for the overlays to be put together."""
         self.host.point()
         await self.qemu.execute("x-colo-lost-heartbeat")
         if self.seen is None:
             self.qemu.write(0, 3, "since the takeover")
         self.seen = self.qemu.view()
         self.host.point()
-        settling.guest_found(self.qemu)  # type: ignore[arg-type]
-        await _settled(settling)
+        if ends:
+            settling.guest_found(self.qemu)  # type: ignore[arg-type]
+            await _settled(settling)
 
     async def live(self) -> None:
         """A node that is started again, on record as the primary."""
@@ -157,7 +166,7 @@ def test_a_takeover_that_is_killed_at_any_point_comes_right(scenes: Callable[[],
     """QEMU dies with its node, or while the next one lives, or not at all."""
     for first in range(LIVES_MAX):
         scene = scenes()
-        is_whole = scene.play(scene.take_over, first)
+        is_whole = scene.play(scene.begin, first)
         if dies == "with the node":
             scene.qemu.die()
         if dies == "later" and scene.qemu.is_there:
@@ -176,7 +185,7 @@ def test_a_node_that_puts_together_may_be_killed_at_each_point_as_well(scenes: C
     """The survivor has served and dies; so does its node, then each further one at a later point than the last."""
     for second in range(LIVES_MAX):
         scene = scenes()
-        scene.play(scene.take_over, 4 + first)
+        scene.play(scene.begin, 4 + first)
         if scene.qemu.is_there:
             scene.play(scene.live, 4)
         scene.qemu.die()
@@ -187,3 +196,27 @@ def test_a_node_that_puts_together_may_be_killed_at_each_point_as_well(scenes: C
         if is_whole:
             return
     raise AssertionError("it never came to its end")
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_disk_that_refuses_once_keeps_nothing_from_coming_right(scenes: Callable[[], Scene], dies: bool) -> None:
+    """The node lives on, and tries again what the pair table has it try again. `dies`: QEMU does, when it serves."""
+    for fails in range(1, LIVES_MAX):
+        scene = scenes()
+        scene.host.fails = fails
+
+        async def life(scene: Scene = scene) -> None:
+            note = DiskNoteFile(scene.place)
+            settling = DiskSettling(note)
+            await scene.take_over(note, settling, ends=not dies)
+            if dies:
+                scene.qemu.die()
+            for _ in range(3):  # a look at QEMU, or an operator
+                (settling.guest_gone if dies else lambda: settling.guest_found(scene.qemu))()  # type: ignore[arg-type]
+                await _settled(settling)
+
+        assert scene.play(life)
+        scene.check()
+        if scene.host.tried < fails:
+            return
+    raise AssertionError("there is always something more")

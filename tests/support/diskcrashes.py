@@ -51,8 +51,10 @@ class Host:
         self.layers: dict[str, Layer] = {}
         self.left: int | None = None
         """So many points more, then this process is killed; None: it lives on."""
-        self.passed = 0
         self.is_killed = False
+        self.fails: int | None = None
+        """The one of what may fail that does; None: nothing."""
+        self.tried = 0
         for number in range(len(DISKS)):
             for name in (self.image(number), *self.overlays(number)):
                 name.touch()
@@ -61,8 +63,10 @@ class Host:
 
         def replace_durably(path: Path, octets: bytes) -> None:
             self.point()
+            self.try_one()
             replace(path, octets)
             self.point()
+            self.try_one()
 
         async def remove_overlays(overlays: Any) -> None:
             for path in overlays:
@@ -91,16 +95,21 @@ class Host:
         """Something durable is about to change, or has."""
         if self.is_killed:
             raise Killed
-        self.passed += 1
         if self.left is not None:
             self.left -= 1
             if self.left < 0:
                 self.is_killed = True
                 raise Killed
 
+    def try_one(self) -> None:
+        """Something is done that a disk may refuse."""
+        self.tried += 1
+        if self.fails == self.tried:
+            raise ConnectError("Input/output error")
+
     def begin_anew(self) -> None:
         """Another process."""
-        self.is_killed, self.left, self.passed = False, None, 0
+        self.is_killed, self.left = False, None
 
     async def qemu_img(self, *words: str, timeout_s: float = 0) -> str:
         if words[0] == "info":
@@ -113,10 +122,12 @@ class Host:
             if not Path(path).exists():
                 raise PeerError(f"qemu-img commit: Could not open '{path}'")
         self.point()
+        self.try_one()
         above, below = self.layers[upper], self.layers[lower]
         above.is_dirty = below.is_dirty = False
         for block, what in sorted(above.there.items()):
             self.point()
+            self.try_one()
             below.there[block] = what
         self.point()
         if "-d" not in words:

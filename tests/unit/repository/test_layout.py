@@ -117,7 +117,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "unit/domain/test_monitor.py": ("its only user", "domain/events"),
     "unit/vm/test_domainguest.py": ("both ways to a monitor", "qmp/monitor vm/monitorsource"),
     "unit/vm/test_disksettling.py": ("its parts, put together", "vm/hostdisks"),
-    "unit/vm/test_parts.py": ("small parts of a node", "link/orders vm/hooks vm/leftover vm/statefile"),
+    "unit/vm/test_parts.py": ("small parts of a node", "link/orders vm/hooks vm/leftover"),
     "unit/vm/test_paths.py": ("what a configuration means for the data path", "vm/nodeoptions"),
 }
 
