@@ -22,8 +22,6 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9]*")
 FORMATS: Final = ("qcow2", "raw")
 """Of a domain's images; those of a command line are of the user's own choice on each host."""
 
-DOUBLE: Final = "two disks would be there: give the images names of their own"
-
 
 class Place(NamedTuple):
     """Of one disk."""
@@ -49,6 +47,17 @@ class Place(NamedTuple):
 def _overlays(config: PairConfig, options: DisksOptions, image: Path, name: str) -> Overlays:
     """Several pairs have disks of one name, and many have their images, or their overlays, in one directory."""
     return overlays_in(options.overlays or image.parent, f"{config.pair}.{name}")
+
+
+def _why_not(path: Path, names: Sequence[str], options: DisksOptions) -> str:
+    """Why a copy cannot be at `path`; "": nothing is known. `names`: the real paths of all copies."""
+    if names.count(os.path.realpath(path)) > 1:
+        return "two disks would be there: give the images names of their own"
+    if is_device(path) and options.overlays is None:
+        return "it is a device, so [disks] overlays must name a directory for the overlays"
+    if is_device(path) and not path.exists():
+        return "there is no such device: make one of the same size"
+    return ""
 
 
 class DiskPlaces(Protocol):
@@ -79,7 +88,7 @@ class CommandPlaces:
         names = [os.path.realpath(copy_path(self._config, disk)) for disk in disks_here]
         for disk in disks_here:
             path = copy_path(self._config, disk)
-            why = DOUBLE if names.count(os.path.realpath(path)) > 1 else ""
+            why = _why_not(path, names, options)
             parts = (disk.node, disk.node["file"])
             is_flushed = not any(part.get("cache", {}).get("no-flush") for part in parts)
             overlays = _overlays(self._config, options, path, disk.name)
@@ -114,14 +123,10 @@ class DomainPlaces:
             why = ""
             if (other := others.get(str(image.path))) is not None:
                 why = f"it is a disk of domain {other} of that host"
-            elif names.count(os.path.realpath(image.path)) > 1:
-                why = DOUBLE
             elif image.format not in FORMATS:
                 why = f"its format is {image.format}, and only {' and '.join(FORMATS)} are copied"
-            elif is_device(image.path) and options.overlays is None:
-                why = "it is a device, so [disks] overlays must name a directory for the overlays"
-            elif is_device(image.path) and not image.path.exists():
-                why = "there is no such device: make one of the same size"
+            else:
+                why = _why_not(image.path, names, options)
             overlays = _overlays(self._config, options, image.path, disk.name)
             found.append(Place(disk.name, image.path, image.format, overlays, disk.is_flushed, None, why))
         return found

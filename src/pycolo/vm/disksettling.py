@@ -10,6 +10,7 @@ before each step that cannot be seen from outside.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -25,6 +26,17 @@ from pycolo.vm.machine import Machine
 
 LOOK_S: Final = 0.02
 """Pause between two looks. The shorter it is, the less often a dying QEMU leaves overlays to be judged."""
+
+LATE_S: Final = 30.0
+"""130 MB take QEMU 0.3 s. If it has not done it by now it may never: it tries once, and says nothing of a failure (seen
+with a full file system, QEMU 7.2).
+"""
+
+LATE_LOOK_S: Final = 1.0
+"""Pause between two looks from then on."""
+
+OVER_S: Final = 60.0
+"""So long a protection waits for it, and fails then."""
 
 REPLICATION: Final = "replication"
 """The driver of a survivor's disk: the node stays when the overlays are gone. A QEMU without it has never had them."""
@@ -95,13 +107,15 @@ class DiskSettling:
 
     # ── who waits for it ──────────────────────────────────────────────────────────────────────────────────────
 
-    async def over(self) -> None:
-        """Wait until nothing is left to be done. Raises `StateError` when that has failed."""
-        if self._task is not None:
-            await asyncio.wait((self._task,))
-        machine = self._machine
-        if self._due() is not None and machine is not None and machine.is_there:
-            await self.watch(machine)
+    async def over(self, patience_s: float | None = OVER_S) -> None:
+        """Wait until nothing is left to be done. Raises `StateError` when that has failed, or takes longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                if self._task is not None:
+                    await asyncio.wait((self._task,))
+                machine = self._machine
+                if self._due() is not None and machine is not None and machine.is_there:
+                    await self.watch(machine)
         if self._due() is not None:
             why = f" ({self._failed})" if self._failed else ""
             raise StateError("disks", f"not settled since the takeover{why}", "settled")
@@ -123,7 +137,7 @@ class DiskSettling:
                 )
             log.warning(f"a guest begins anew from a copy, so check its file systems: {images}")
         self.guest_gone()
-        await self.over()
+        await self.over(None)
 
     async def close(self) -> None:
         """Do nothing further. The node ends, and goes on with this at its next start; or another guest serves, and its
@@ -154,11 +168,27 @@ class DiskSettling:
 
     async def watch(self, machine: Machine) -> None:
         """Return when QEMU has put everything together, and it is noted. Raises `PycoloError`."""
+        loop = asyncio.get_running_loop()
+        late_s = loop.time() + LATE_S
         async with self._busy:
             while (note := self._due()) is not None:
                 nodes = await machine.execute("query-named-block-nodes", {"flat": True})
                 await self._note_settled(note, {node["node-name"]: node["drv"] for node in nodes})
-                await asyncio.sleep(LOOK_S)
+                is_late = loop.time() > late_s
+                if is_late and (left := self._due()) is not None:
+                    self._say_late(left)
+                await asyncio.sleep(LATE_LOOK_S if is_late else LOOK_S)
+
+    def _say_late(self, note: DiskNote) -> None:
+        """Once."""
+        images = ", ".join(disk.image for disk in note.disks if not disk.is_settled)
+        why = (
+            f"QEMU has not put its overlays into {images} for {LATE_S:g} s: if there is no room, make some, and "
+            "restart the guest's QEMU, since it does not try again; its node does it then"
+        )
+        if why != self._failed:
+            self._failed = why
+            log.warning(why)
 
     async def _note_settled(self, note: DiskNote, nodes: Mapping[str, str]) -> None:
         for number, disk in enumerate(note.disks):

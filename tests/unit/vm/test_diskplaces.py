@@ -104,6 +104,14 @@ def test_a_device_must_be_there_and_its_overlays_elsewhere() -> None:
     assert "[disks] overlays must name a directory" in place.why_unusable
     (place,) = places(StandInHost(), told, overlays=Path("/fast"))
     assert "no such device" in place.why_unusable
+    command = ["qemu", "-drive", "if=virtio,id=root,format=raw,file=/dev/none-such"]
+    for options, why in (
+        (DisksOptions(), "must name a directory"),
+        (DisksOptions(overlays=Path("/f")), "no such device"),
+    ):
+        config: Any = SimpleNamespace(pair="vm1", disks=options, qemu=SimpleNamespace(command=command))
+        (place,) = asyncio.run(CommandPlaces(config).find(()))
+        assert why in place.why_unusable
 
 
 def test_a_name_from_which_no_file_may_be_named_is_refused() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from pycolo.errors import ConnectError, StateError
 from pycolo.vm import diskimages, disksettling
@@ -142,6 +143,31 @@ def test_a_question_that_failed_is_asked_again_when_it_matters(world: World) -> 
 
     play(world, work)
     assert world.note() is None
+
+
+def test_a_qemu_that_has_failed_at_it_keeps_no_protection_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tries once, and neither an event nor an error says so. The node does it when that QEMU has ended."""
+    survivor = Survivor({0, 1})
+    monkeypatch.setattr(disksettling, "LATE_S", 0.0)
+    monkeypatch.setattr(disksettling, "LATE_LOOK_S", 0.001)
+    world.dirty = {"0.active", "1.active"}
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        with capture_logs() as logs:
+            for _ in range(2):
+                with pytest.raises(StateError, match=r"QEMU has not put its overlays into .*image-0, .*make some"):
+                    await settling.over(0.05)
+        assert len(logs) == 1
+        assert len(world.overlays) == 4
+        survivor.is_there = False
+        settling.guest_gone()
+        await settling.over()
+
+    play(world, work)
+    assert world.put_together == ["image-0", "image-1"]
 
 
 def test_a_qemu_that_dies_leaves_it_to_the_node(world: World) -> None:
