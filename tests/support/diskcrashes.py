@@ -115,6 +115,12 @@ class Host:
         if words[0] == "info":
             layer = self.layers[words[-1]]
             return json.dumps({"virtual-size": SIZE, "dirty-flag": layer.is_dirty})
+        if words[0] == "check":
+            self.point()
+            self.try_one()
+            self.layers[words[-1]].is_dirty = False
+            self.point()
+            return ""
         assert words[0] == "commit"
         options = dict(pair.split("=", 1) for pair in words[-1].split(","))
         upper, lower = (options[f"{prefix}file.filename"] for prefix in ("", "backing."))
