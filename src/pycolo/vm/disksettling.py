@@ -35,6 +35,11 @@ with a full file system, QEMU 7.2).
 LATE_LOOK_S: Final = 1.0
 """Pause between two looks from then on."""
 
+AGAIN_S: Final = 10.0
+"""Until the node tries again what it could not put together: there may be room then, or a `qemu-img` may have ended
+that a killed node has left.
+"""
+
 OVER_S: Final = 60.0
 """So long a protection waits for it, and fails then."""
 
@@ -64,6 +69,8 @@ class DiskSettling:
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._machine: Machine | None = None
+        self._is_gone = False
+        self._again: asyncio.TimerHandle | None = None
         self._failed = ""
         """Why the last task has not settled them."""
 
@@ -71,7 +78,8 @@ class DiskSettling:
 
     def guest_found(self, machine: Machine) -> None:
         """This host's guest is there, and is the primary's."""
-        self._machine = machine
+        self._machine, self._is_gone = machine, False
+        self._forget_timer()
         if self._guard is not None:
             self._guard.hold(is_held=False)
         if self._due() is not None:
@@ -103,7 +111,24 @@ class DiskSettling:
         if self._due() is not None:
             if self._guard is not None:
                 self._guard.hold(is_held=True)
-            self._spawn(self.recover)
+            self._is_gone = True
+            self._forget_timer()
+            self._spawn(self._try_to_recover)
+
+    async def _try_to_recover(self) -> None:
+        """Raises `PycoloError`: then it is tried again later, unless a QEMU has been found."""
+        try:
+            await self.recover()
+        except (PycoloError, OSError):
+            self._forget_timer()
+            if self._is_gone:
+                self._again = asyncio.get_running_loop().call_later(AGAIN_S, self.guest_gone)
+            raise
+
+    def _forget_timer(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
     # ── who waits for it ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -143,9 +168,11 @@ class DiskSettling:
         """Do nothing further. The node ends, and goes on with this at its next start; or another guest serves, and its
         disks come in the place of these.
         """
+        self._is_gone = False
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._forget_timer()
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         before = self._task
@@ -157,8 +184,10 @@ class DiskSettling:
                 await work()
                 self._failed = ""
             except (PycoloError, OSError) as error:
-                self._failed = str(error) or type(error).__name__
-                log.error(f"the disks are not settled yet: {self._failed}")
+                why = str(error) or type(error).__name__
+                if why != self._failed:
+                    log.error(f"the disks are not settled yet: {why}")
+                self._failed = why
 
         self._task = asyncio.get_running_loop().create_task(one_after_the_other())
         self._tasks.add(self._task)

@@ -219,6 +219,36 @@ def test_what_fails_is_tried_again_and_refuses_until_then(world: World) -> None:
     assert world.put_together == ["image-0", "image-1"], "whatever their marks say: the first try has taken one away"
 
 
+def test_it_is_tried_again_until_a_guest_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `qemu-img` of a killed node may be at it still; it says so once."""
+    monkeypatch.setattr(disksettling, "AGAIN_S", 0.001)
+    world.dirty, world.fails = {"0.active"}, True
+    tries: list[int] = []
+    put_together = diskimages.put_together
+
+    async def counted(*arguments: Any) -> None:
+        tries.append(1)
+        await put_together(*arguments)
+
+    monkeypatch.setattr(diskimages, "put_together", counted)
+
+    async def work(settling: DiskSettling) -> None:
+        with capture_logs() as logs:
+            settling.guest_gone()
+            await until(lambda: len(tries) > 3)
+        assert [line["log_level"] for line in logs].count("error") == 1
+        survivor = Survivor({0})
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        count = len(tries)
+        await asyncio.sleep(0.02)
+        assert len(tries) <= count + 1
+        survivor.is_there = world.fails = False
+        settling.guest_gone()
+        await until(lambda: world.note() is None)
+
+    play(world, work)
+
+
 def test_overlays_that_are_gone_are_not_taken_for_empty_ones(world: World) -> None:
     """Their file system is not mounted yet, or was in memory when the host died."""
     world.dirty = {"1.active"}
