@@ -56,6 +56,7 @@ class PausableGuest:
         options, domain = self._host.config.qemu, self._guest.domain
         if domain is None and not options.command:
             raise StateError("promote", "without a QEMU, and without qemu.command", "one of the two")
+        await self._guest.disks.settling.over()  # a survivor that died may have left what it had written in overlays
         await self._network.leave()
         side = self._guest.new_primary()
         try:

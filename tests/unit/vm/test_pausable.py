@@ -60,6 +60,12 @@ class Guest:
         self.is_paused = False
         self.looking = asyncio.Lock()
         self.fresh = Side(done, pid=0)
+        self.disks = SimpleNamespace(settling=self)
+        self.is_settled = True
+
+    async def over(self):
+        if not self.is_settled:
+            raise StateError("disks", "not settled since the takeover", "settled")
 
     def new_primary(self):
         return self.fresh
@@ -127,6 +133,17 @@ def test_where_there_is_no_qemu_one_is_started():
     assert done == ["start", "connect", "welcome", "cont", "release", "settled", "came"]
     assert it.is_there
     assert guest.primary is guest.fresh
+
+
+@pytest.mark.usefixtures("network")
+def test_none_is_started_from_images_that_lack_what_is_in_overlays():
+    guest, it, done = with_guest(has_qemu=False)
+    guest.is_settled = False
+    it.hold_back()
+    with pytest.raises(StateError, match="not settled"):
+        asyncio.run(it.resume())
+    assert done == []
+    assert guest.is_paused
 
 
 @pytest.mark.usefixtures("network")
