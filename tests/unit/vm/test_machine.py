@@ -57,7 +57,9 @@ class Heard:
 
 
 def options(place: Path, command: list[str] | None = None, yank: Path | None = None) -> QemuOptions:
-    return QemuOptions(qmp=place / "qmp.sock", directory=place, command=command or [], yank=yank, start_timeout_ms=5000)
+    return QemuOptions(
+        qmp=place / "qmp.sock", directory=place, command=command or [], yank=yank, start_timeout_ms=20_000
+    )
 
 
 @asynccontextmanager
