@@ -22,10 +22,10 @@ from support.nodes import wait_for
 COLO = [sys.executable, "-m", "pycolo"]
 # Without any right of root's: an ordinary user of a user namespace, in which the demo has to make its own.
 AS_ORDINARY_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
-SHORT = ["demo", "--seconds", "3", "--sessions", "20", "--heartbeat-timeout", "1000"]
+SHORT = ["demo", "--seconds", "3", "--sessions", "20", "--heartbeat-timeout", "2000"]
 """A run loads the machine as far as it goes: with a short time-out a node that lives is given up at times."""
 
-WITH_PATIENCE = ["--heartbeat-timeout", "2000"]
+WITH_PATIENCE = ["--heartbeat-timeout", "4000"]
 """For the runs that load it most."""
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(300)]

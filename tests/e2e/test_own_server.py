@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ECHOING = Path(__file__).resolve().parents[1] / "support" / "echoing.py"
-COLO = [sys.executable, "-m", "pycolo", "demo", "--seconds", "3", "--json", "--heartbeat-timeout", "1000"]
+COLO = [sys.executable, "-m", "pycolo", "demo", "--seconds", "3", "--json", "--heartbeat-timeout", "2000"]
 """A busy machine is not what is tested here."""
 SERVE = f"{sys.executable} {ECHOING} serve {{host}} {{port}}"
 TALK = f"{sys.executable} {ECHOING} talk {{host}} {{port}}"
