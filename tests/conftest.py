@@ -24,14 +24,13 @@ import structlog
 
 IN_CI = os.environ.get("PYCOLO_CI") == "1"
 
-# Examples are slow on a busy machine: no deadline, pytest-timeout is the bound. CI tries the same examples each time,
-# in the same order of tests (see .ci/run): what is red there is red because of the change. New examples are for
-# `make test`.
-hypothesis.settings.register_profile("local", deadline=None)
-hypothesis.settings.register_profile(
-    "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)  # for `make check`
+# Examples are slow on a busy machine: no deadline, pytest-timeout is the bound, and no health check of their time (a
+# test that suppresses another check suppresses that one, too). CI tries the same examples each time, in the same
+# order of tests (see .ci/run): what is red there is red because of the change. New examples are for `make test`.
+PATIENT = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("local", PATIENT)
+hypothesis.settings.register_profile("ci", PATIENT, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("quick", PATIENT, max_examples=10)  # for `make check`
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
 
 

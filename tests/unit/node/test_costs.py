@@ -103,7 +103,7 @@ def written(tmp_path_factory) -> bytes:
     return (place / "costs.json").read_bytes()
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(cut=st.integers(0, 10_000), noise=st.binary(max_size=20))
 def test_a_torn_or_damaged_file_is_no_reason_not_to_start(tmp_path, written, cut, noise):
     """It is read as what was written, or not at all."""

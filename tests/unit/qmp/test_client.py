@@ -309,7 +309,7 @@ def test_a_command_returns_what_qemu_returns(path):
     connected(path, scenario)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(order=st.permutations(range(12)))
 def test_concurrent_commands_get_their_own_answers_in_any_order(path, order):
     async def scenario(fake, qmp, heard):
@@ -500,7 +500,7 @@ def test_garbage_ends_the_connection_with_one_line(path, octets, said):
     connected(path, scenario)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(octets=st.binary(max_size=200), closes=st.booleans())
 def test_no_bytes_can_do_worse_than_end_the_connection(path, octets, closes):
     async def scenario(fake, qmp, heard):

@@ -228,7 +228,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(command=st.sampled_from(sorted(ANSWERS)), answer=JSON)
 def test_an_answer_that_cannot_be_read_is_one_line_that_names_the_question(path, command, answer):
     said = "vm1: "

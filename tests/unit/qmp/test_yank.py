@@ -34,7 +34,7 @@ def with_line(path, scenario):
     virtualloop.run(whole())
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(present=st.sets(st.sampled_from(INSTANCES)), wanted=st.lists(st.sampled_from(INSTANCES)))
 def test_exactly_what_is_wanted_and_present_is_yanked_once_and_out_of_band(path, present, wanted):
     async def scenario(fake, line):

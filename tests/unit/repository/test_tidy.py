@@ -348,6 +348,17 @@ def test_the_rule_lets_pass(harmless):
 # ── what must not be written ────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_test_that_suppresses_a_health_check_suppresses_that_of_time_too():
+    """A decorator's list replaces that of `conftest`; a busy machine draws its examples slowly."""
+    lists = [
+        (str(path), found)
+        for path in TESTS
+        for found in re.findall(r"@settings\([^)]*suppress_health_check=\[([^\]]*)\]", path.read_text())
+    ]
+    assert len(lists) > 3
+    assert [entry for entry in lists if "too_slow" not in entry[1]] == []
+
+
 def test_nothing_is_left_to_do():
     # Put together here, so that this file does not hold the words it looks for.
     words = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")) + r")\b")
