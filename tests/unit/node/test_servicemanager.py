@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_what_becomes_of_the_node_arrives(manager):
 
 
 def test_an_abstract_socket():
-    name = f"colo-test-{os.getpid()}"
+    name = f"colo-test-{uuid4()}"  # not of the PID: other runs have process numbers and not the network of their own
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0{name}")
         sock.settimeout(10)
