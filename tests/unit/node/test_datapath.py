@@ -1,6 +1,5 @@
 """The loop under both data paths: it wakes up when it must, and sleeps when there is nothing to do."""
 
-import os
 import socket
 import threading
 import time
@@ -14,6 +13,7 @@ from pycolo.node.datapath import halt_paths
 from pycolo.node.nopath import NoPath
 from pycolo.node.primarypath import PrimaryPath
 from pycolo.node.secondarypath import SecondaryPath
+from support.descriptors import descriptors
 from support.nodes import wait_for
 from support.paths import Running, send
 from support.segments import Flow, Tcp, batch, frame, mss, udp
@@ -195,12 +195,12 @@ def test_paths_that_have_ended_are_not_waited_for(primary):
 
 def test_stopping_closes_streams_and_link(primary):
     end = primary.link()
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     primary.path.stop()
     assert not primary.path.is_alive()
     assert primary.lan.rest() == primary.guest.rest() == []
     assert not primary.lan.path.exists()
-    assert len(os.listdir("/proc/self/fd")) < before
+    assert before - descriptors()
     end.close()
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(OSError, match="No such file"):
         sock.connect(str(primary.lan.path))
