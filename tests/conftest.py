@@ -10,12 +10,14 @@ A reason to skip reads "needs WHAT: HOW TO GET IT"; the end of a run says how ma
 nothing may skip: a skip is a failure.
 """
 
+import gc
+import logging
 import os
 import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 
 import hypothesis
@@ -102,6 +104,19 @@ def _log_as_not_configured() -> Iterator[None]:
     """A test that runs a command configures the log; the next one is not to inherit it."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogRecord]]:
+    """What this test has logged, also what asyncio says of tasks and futures as they are collected: of this test's."""
+    gc.collect()
+    caplog.clear()
+
+    def found() -> list[logging.LogRecord]:
+        gc.collect()
+        return caplog.records
+
+    return found
 
 
 @cache

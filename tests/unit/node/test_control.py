@@ -112,7 +112,7 @@ def test_a_socket_where_a_node_answers_is_left_alone(path):
     assert served(path, second)["state"] == "waiting"
 
 
-def test_a_node_that_ends_before_it_has_answered_logs_no_error(path, caplog):
+def test_a_node_that_ends_before_it_has_answered_logs_no_error(path, logged):
     asked = threading.Event()
     with ThreadPoolExecutor() as pool:
 
@@ -128,7 +128,7 @@ def test_a_node_that_ends_before_it_has_answered_logs_no_error(path, caplog):
         answering = served(path, question, never)
         with pytest.raises(PycoloError, match=ENDED):
             answering.result()
-    assert caplog.records == []
+    assert logged() == []
 
 
 def test_a_file_with_that_name_is_left_alone(path):

@@ -1,7 +1,6 @@
 """Running a plan: handlers in order, a crash that a new run makes good, bugs that leave nothing behind."""
 
 import asyncio
-import gc
 
 import pytest
 
@@ -206,7 +205,7 @@ def test_a_cancelled_plan_waits_for_its_step_to_end():
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-def test_what_a_step_says_as_it_is_broken_off_is_not_lost(is_cancelled, caplog):
+def test_what_a_step_says_as_it_is_broken_off_is_not_lost(is_cancelled, logged):
     async def main():
         reached, giving_up = asyncio.Event(), GivingUp()
 
@@ -230,8 +229,7 @@ def test_what_a_step_says_as_it_is_broken_off_is_not_lost(is_cancelled, caplog):
             assert str(caught.value.__cause__) == "and it cannot be undone"
 
     asyncio.run(main())
-    gc.collect()
-    assert caplog.records == [], "asyncio's, of an exception that was never retrieved"
+    assert logged() == [], "asyncio's, of an exception that was never retrieved"
 
 
 def test_giving_up_a_plan_that_is_done_changes_nothing():
