@@ -41,6 +41,9 @@ HEARTBEAT_TIMEOUT_MS = 3_000
 COMPARE_TIMEOUT_MS = 20_000
 """Both far beyond what a busy machine makes of a living node: see `support.nodes`."""
 
+NOT_YET = ("state is waiting", "no guest to protect: no QEMU answers")
+"""Why a node refuses to protect its guest at first; on a busy machine QEMU greets later than the node looks."""
+
 AGAIN_S = 0.1
 """The client repeats a question after that: it may not have arrived."""
 
@@ -393,6 +396,7 @@ class Pair:
         for letter, host in self.hosts.items():
             host.start_node(dies_at.get(letter, ""))
         self.wait("primary linked", "secondary linked")
+        wait_for(lambda: "the guest is there" in self.a.log, "the node to have heard QEMU's greeting")
         return self
 
     def protected(self) -> "Pair":
@@ -404,9 +408,13 @@ class Pair:
         self.b.wait_state(b)
 
     def protect(self, host: Host) -> dict[str, Any]:
-        """`protect`, again while the link is formed anew."""
-        while "state is waiting" in (answer := host.ask("protect")).get("error", ""):
+        """`protect`, again while the link is formed anew, and while the node has not heard its guest's greeting yet."""
+        until_s = time.monotonic() + PATIENCE_S
+        answer = host.ask("protect")
+        while any(why in answer.get("error", "") for why in NOT_YET):
+            assert time.monotonic() < until_s, self.logs()
             host.wait_state("primary linked")
+            answer = host.ask("protect")
         assert "error" not in answer, f"{answer}\n{self.logs()}"
         self.other(host).wait_state("secondary protected")
         return answer
