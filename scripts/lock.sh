@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes the pins: the newest releases that pyproject.toml and lab/pyproject.toml allow, all of them resolved at once in
-# a fresh environment, so that what two files pin they pin alike.
+# Writes the pins: the newest releases that pyproject.toml and lab/pyproject.toml allow, all of them resolved at once, so
+# that what two files pin they pin alike. They suit the oldest Python that a supported Debian has; run it with that series.
 #
 #   requirements.lock         what pycolo needs to be built and run, with the laboratory
 #   requirements-GROUP.lock   what each dependency group of pyproject.toml adds (dev: tests, lint and types), complete
@@ -14,6 +14,11 @@ trap 'rm -rf "$scratch"' EXIT
 "${PYTHON:-python3}" -m venv "$scratch/venv"
 readonly pip=("$scratch/venv/bin/pip" --disable-pip-version-check --quiet --quiet) # errors only
 "${pip[@]}" install --upgrade pip
+readonly python=3.11.2 # Debian 12's: some releases need a later one of the same series
+resolve() {
+    "${pip[@]}" install --dry-run --ignore-installed --python-version "$python" --only-binary :all: \
+        --target "$scratch/none" --report "$scratch/report" "$@"
+}
 
 # One file of requirements for each file of pins, named alike.
 "$scratch/venv/bin/python" - "$scratch" <<'PYTHON'
@@ -33,16 +38,23 @@ for name, group in groups.items():
 PYTHON
 
 cat "$scratch"/requirements* >"$scratch/all"
-"${pip[@]}" install --requirement "$scratch/all"
-"${pip[@]}" freeze --all --exclude pip >"$scratch/pins"
+resolve --requirement "$scratch/all"
+"$scratch/venv/bin/python" - "$scratch/report" >"$scratch/pins" <<'PYTHON'
+import json
+import sys
+
+with open(sys.argv[1]) as file:
+    found = [package["metadata"] for package in json.load(file)["install"]]
+for metadata in sorted(found, key=lambda metadata: metadata["name"].lower()):
+    print(f"{metadata['name']}=={metadata['version']}")
+PYTHON
 
 for group in "$scratch"/requirements*; do
     lock=$(basename "$group").lock
     # What of these pins the group needs: pip is asked what it would install, were nothing there.
     echo '{"install": []}' >"$scratch/report"
     if [[ -s $group ]]; then
-        "${pip[@]}" install --dry-run --ignore-installed --report "$scratch/report" \
-            --constraint "$scratch/pins" --requirement "$group"
+        resolve --constraint "$scratch/pins" --requirement "$group"
     fi
     "$scratch/venv/bin/python" - "$scratch/report" "$scratch/pins" >"$lock" <<'PYTHON'
 import json
