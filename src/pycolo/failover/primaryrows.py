@@ -154,7 +154,7 @@ GUARD_ROWS: Final = (
         (F.GUEST_GONE, F.GUEST_HANGS),
         S.RETIRING,
         _RESIGN,
-        "the secondary is in step and can serve: a word needs no arbiter",
+        "its guest does not go on, and the secondary can serve",
     ),
     row(ON_GUARD, F.RESIGN_ASKED, S.RETIRING, _RESIGN, "the operator wants the other node to serve"),
     # ── asking for the promise ──────────────────────────────────────────────────────────────────────────────
