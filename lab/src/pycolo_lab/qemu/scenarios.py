@@ -408,7 +408,7 @@ SCENARIOS: Final = (
             orders=True,
             rounds=3,
         )
-        for work, text in (("pgbench", "PostgreSQL"), ("redis", "redis"))
+        for work, text in (("pgbench", "PostgreSQL"), ("redis", "redis"), ("redis-mixed", "redis, many kinds"))
     ),
     Scenario(
         name="append-full",

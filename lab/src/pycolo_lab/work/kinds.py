@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from pycolo_lab.work import copying, incr, keys, tpcb
+from pycolo_lab.work import copying, incr, keys, mixed, tpcb
 
 
 class Kind(NamedTuple):
@@ -19,6 +19,7 @@ class Kind(NamedTuple):
 WORKS: Final = {
     "pgbench": Kind("transactions of four clients (PostgreSQL)", tpcb.__name__, ("pgbench", "psql")),
     "redis": Kind("INCR of six clients (redis)", incr.__name__),
+    "redis-mixed": Kind("transactions, scripts, a queue and messages (redis)", mixed.__name__),
     "scp": Kind("copies of 50 MB, there and back", copying.__name__, ("scp", "ssh")),
     "ssh": Kind("a session in which keys are typed", keys.__name__, ("ssh",)),
 }

@@ -84,7 +84,7 @@ def test_a_kernel_package_without_a_kernel_is_named(tmp_path: Path) -> None:
 
 def test_in_ordered_scenarios_both_nodes_order_the_databases_requests() -> None:
     for scenario in choose([], has_services=True):
-        ordered = ["pgbench-ordered", "redis-ordered"]
+        ordered = ["pgbench-ordered", "redis-ordered", "redis-mixed-ordered"]
         assert ("order" in scenario.setting.more) is (scenario.name in ordered)
     (one,) = choose(["redis-ordered"], has_services=True)
     assert one.setting.more["order"] == [{"ports": [5432, 6379], "mode": "follow"}]
@@ -95,5 +95,5 @@ def test_scenarios_of_services_need_a_guest_that_has_them() -> None:
     with pytest.raises(LabUsageError, match="redis: the guest has no such service: add --guest debian"):
         choose(["rest", "redis"])
     assert {one.name for one in choose([], has_services=True)} - {one.name for one in choose([])} == {
-        *("pgbench", "pgbench-ordered", "redis", "redis-ordered", "scp", "ssh"),
+        *("pgbench", "pgbench-ordered", "redis", "redis-ordered", "redis-mixed", "redis-mixed-ordered", "scp", "ssh"),
     }
