@@ -36,15 +36,17 @@ class Prober:
         self._is_standing = is_standing
 
     async def probe(self, patience_s: float = PATIENCE_S) -> float | None:
-        """Milliseconds until each card's frame was back and compared; None: one was not, or there is no primary.
+        """Milliseconds until each card's frame was back and compared; None: one was not, or there is no primary. Those
+        that were lost before do not count.
 
         Raises `StateError` when the data path has ended.
         """
-        began_s = patient_s = monotonic()
+        patient_s = monotonic()
         while monotonic() - patient_s < patience_s:
             paths = self._paths()
             if not paths:
                 return None
+            began_s = monotonic()
             if all(await asyncio.gather(*map(_once, paths))):
                 return (monotonic() - began_s) * 1000
             if self._is_standing():

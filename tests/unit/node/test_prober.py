@@ -122,6 +122,22 @@ def test_a_checkpoint_costs_no_patience(make, monkeypatch):
     assert standing == []
 
 
+def test_one_that_was_lost_is_no_part_of_the_time(make, monkeypatch):
+    """Otherwise a lost frame would be shown as a slow link."""
+    both = make()
+    clock = iter(range(10_000))
+    tries = []
+
+    async def lost_at_first(path):
+        tries.append(path)
+        return len(tries) > 1
+
+    monkeypatch.setattr(prober, "_once", lost_at_first)
+    monkeypatch.setattr(prober, "monotonic", lambda: next(clock) / 1000)
+    assert asyncio.run(Prober(lambda: [both.primary]).probe(30.0)) == pytest.approx(1)
+    assert len(tries) == 2
+
+
 def test_a_node_without_a_primary_s_path_probes_nothing():
     assert asyncio.run(Prober(list).probe()) is None
 
