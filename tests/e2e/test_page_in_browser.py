@@ -90,6 +90,23 @@ if os.environ.get("PYCOLO_BROWSER") is not None:
             assert "76 % of the checkpoints" in page.value("document.getElementById('costs').textContent")
             assert page.problems == []
 
+    @pytest.mark.parametrize("look", LOOKS)
+    @pytest.mark.parametrize("count", [1, 2, 13, 19, 20, 33, 64])
+    def test_no_time_at_the_axis_hides_another_one(page, look, count):
+        def shown():
+            data = busy()
+            return {**data, "checkpoints": (2 * data["checkpoints"])[:count]}
+
+        width, is_dark = LOOKS[look]
+        with served(shown) as url:
+            page.open(url, width=width, is_dark=is_dark)
+            page.until(IS_SHOWN, "the page to be filled")
+            edges = page.value("""[...document.querySelectorAll('#timeline .axis span')]
+                .map((mark) => mark.getBoundingClientRect()).flatMap((box) => [box.left, box.right])""")
+            assert edges
+            assert edges == sorted(edges)
+            assert 0 <= edges[0] < edges[-1] <= width
+
     def test_a_node_that_was_just_started_has_a_page(page):
         with served(just_started) as url:
             page.open(url, width=400)
