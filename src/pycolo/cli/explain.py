@@ -45,7 +45,8 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, sugge
     how each port's requests are ordered and why, and the disks whose copies were lost.
 
     With --by it shows what traffic has cost instead: checkpoints, the guest's pauses, how long clients have waited for
-    checkpoints, and for each row in words what differed. With --suggest it proposes masks.
+    checkpoints, and for each row in words what differed; by port also how its requests are ordered. With --suggest it
+    proposes masks.
     """
     from pycolo.node.control import ask  # noqa: PLC0415 - keeps `colo --help` fast
 
@@ -59,7 +60,11 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, sugge
         return
     if by is not None:
         costs = ask(control, {"command": "costs", "by": by, "over": over or "hour"})
-        say(json.dumps(costs, indent=2).splitlines() if as_json else cost_lines(costs))
+        if as_json:
+            click.echo(json.dumps(costs, indent=2))
+            return
+        order = ask(control, {"command": "status"}).get("order", []) if by == "port" else []
+        say([*cost_lines(costs), *order_of_requests(order)])
         return
     answer = ask(control, {"command": "status"})
     divergences = answer["divergences"][-last:]
@@ -84,14 +89,20 @@ def explain(*, control: Path, last: int, by: str | None, over: str | None, sugge
         [
             *([] if divergences else [why_none(answer)]),
             *explanation(divergences, checkpoints, monotonic_ns(), pace.get("why"), checkpoint),
-            *(["order of requests"] if answer.get("order") else []),
-            *(f"  {line}" for line in order_lines(answer.get("order", []), says_why=True)),
+            *order_of_requests(answer.get("order", [])),
             *mask_lines(answer.get("masks", {})),
             *bypass_lines(answer.get("bypassed", {})),
             *(["disks that ended the protection"] if losses else []),
             *(f"  {line}" for line in disk_lines(losses)),
         ]
     )
+
+
+def order_of_requests(ports: list[Fields]) -> Iterator[str]:
+    """With a title; nothing where no port was ordered."""
+    if ports:
+        yield "order of requests"
+        yield from (f"  {line}" for line in order_lines(ports, says_why=True))
 
 
 def why_none(answer: Fields) -> str:

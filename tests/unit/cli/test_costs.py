@@ -8,6 +8,7 @@ import pytest
 from pycolo.cli.costs import ROWS_SHOWN, cost_lines, span
 from pycolo.costs.words import SHAPES
 from support.asked import answering
+from support.statuses import vm_status
 
 NUMBERS = {
     "checkpoints": 71,
@@ -85,7 +86,7 @@ def test_the_node_is_asked_for_what_was_given(colo, tmp_path: Path):
 
     async def node(request: dict) -> dict:
         asked.append(request)
-        return answer()
+        return answer() if request["command"] == "costs" else vm_status()
 
     with answering(tmp_path / "n.sock", node) as control:
         code, out, _ = colo("explain", "--control", control, "--by", "port")
@@ -95,8 +96,26 @@ def test_the_node_is_asked_for_what_was_given(colo, tmp_path: Path):
     assert json.loads(out) == answer()
     assert asked == [
         {"command": "costs", "by": "port", "over": "hour"},
+        {"command": "status"},
         {"command": "costs", "by": "reason", "over": "start"},
     ]
+
+
+ORDER = {"port": 5432, "is_ordered": False, "why": "no help: clients wait 43% of the time with it, 58% without"}
+
+
+@pytest.mark.parametrize("order", [[], [ORDER]])
+@pytest.mark.parametrize("by", ["port", "connection"])
+def test_what_is_done_about_a_port_stands_below(colo, tmp_path: Path, order, by):
+    """That guests did their work in another order is of use only with that."""
+
+    async def node(request: dict) -> dict:
+        return answer() if request["command"] == "costs" else vm_status(order=order)
+
+    with answering(tmp_path / "n.sock", node) as control:
+        _, out, _ = colo("explain", "--control", control, "--by", by)
+    is_told = bool(order) and by == "port"
+    assert ("order of requests\n  port 5432: not ordered: no help: clients" in out) is is_told
 
 
 def test_a_window_without_by_is_refused(colo, tmp_path: Path):
