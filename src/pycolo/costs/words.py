@@ -107,7 +107,7 @@ def _share(sums: Sums, total: Sums) -> str:
 def _why(by: str, name: str) -> list[str]:
     if by == "reason" and name in _REASON_NAMES:
         return [REASONS[ReasonKind(name)]]
-    return ["periodic checkpoints, ordered ones, and each pair's first"] if name == NONE else []
+    return ["periodic checkpoints, an operator's, and each pair's first"] if name == NONE else []
 
 
 def _shapes(shapes: Mapping[str, int]) -> list[str]:
