@@ -164,12 +164,14 @@ def _fits(disk: GuestDisk, image: HostImage) -> Iterator[Finding]:
         yield _refuse(
             "disk-size",
             f"{disk.shown} has {disk.size_bytes} bytes, and {image.path} on the secondary's host {image.size_bytes}: "
-            "remove that file, then it is created anew, or give it the same size",
+            "give it the same size, or remove it if it is a file: then it is created anew",
         )
-    if image.free_bytes < disk.used_bytes:
+    # A full qcow2 takes more than the disk has, for its tables. A copy on a device has no room for that, nor needs it.
+    taken = min(disk.used_bytes, disk.size_bytes)
+    if image.free_bytes < taken:
         yield _refuse(
             "disk-room",
-            f"{disk.shown} takes {disk.used_bytes >> 20} MiB, and at {image.path} on the secondary's host there is "
+            f"{disk.shown} takes {taken >> 20} MiB, and at {image.path} on the secondary's host there is "
             f"room for {image.free_bytes >> 20} MiB: make room, or set [disks] images to another directory",
         )
     if image.overlay_free_bytes < _overlay_bytes(disk):

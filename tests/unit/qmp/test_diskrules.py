@@ -55,6 +55,14 @@ def test_read_only_disks_need_nothing() -> None:
     assert codes([changed(DISK, kind="nvme", is_writable=False)], ()) == []
 
 
+def test_a_full_qcow2_fits_on_a_device_of_the_disks_size() -> None:
+    """It takes more than the disk has, for its tables; the copy takes what the disk has at most."""
+    full = changed(DISK, used_bytes=DISK.size_bytes + 4096)
+    assert judge_images([full], [changed(IMAGE, free_bytes=DISK.size_bytes)]) == []
+    (found,) = judge_images([full], [changed(IMAGE, free_bytes=DISK.size_bytes - 1)])
+    assert found.code == "disk-room"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_qemu_must_have_what_copying_takes(command: str) -> None:
     left = tuple(one for one in COMMANDS if one != command)
