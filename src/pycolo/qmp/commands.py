@@ -6,8 +6,9 @@ from typing import Final, Literal
 COMMANDS: Final = frozenset({
     "announce-self", "block-dirty-bitmap-add", "block-dirty-bitmap-clear", "block-dirty-bitmap-merge",
     "block-dirty-bitmap-remove", "block-export-add", "block-export-del", "block-job-cancel", "blockdev-add",
-    "blockdev-backup", "blockdev-del", "blockdev-mirror", "cont", "getfd", "human-monitor-command", "job-dismiss",
-    "migrate", "migrate-incoming", "migrate-set-capabilities", "migrate-set-parameters", "migrate_cancel",
+    "blockdev-backup", "blockdev-del", "blockdev-mirror", "blockdev-set-active", "cont", "getfd",
+    "human-monitor-command", "job-dismiss", "migrate", "migrate-incoming", "migrate-set-capabilities",
+    "migrate-set-parameters", "migrate_cancel",
     "nbd-server-start", "nbd-server-stop", "object-add", "object-del", "qom-get", "qom-list", "qom-list-types",
     "qom-set", "query-block", "query-block-exports", "query-block-jobs", "query-colo-status", "query-commands",
     "query-cpus-fast", "query-kvm", "query-memory-size-summary", "query-migrate", "query-migrate-capabilities",

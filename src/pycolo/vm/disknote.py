@@ -49,6 +49,9 @@ class NotedDisk(msgspec.Struct, frozen=True, kw_only=True):
     """
     node: str = ""
     """The replication node that is the disk of a survivor; "": it has the disk's name."""
+    device: str = ""
+    """The id of the device of a survivor that libvirt has started, and `below` libvirt's node for the image."""
+    below: str = ""
     seen: str = ""
     """What the image's file was like when its QEMU had ended (`pycolo.vm.imageseal`); "": that was not seen."""
 

@@ -20,6 +20,7 @@ import structlog
 from pycolo.errors import PycoloError, StateError
 from pycolo.qmp.diskwords import Nodes
 from pycolo.vm import diskimages
+from pycolo.vm.diskabove import Above, take_away
 from pycolo.vm.diskexports import end_exports
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
 from pycolo.vm.machine import Machine
@@ -44,7 +45,7 @@ OVER_S: Final = 60.0
 """So long a protection waits for it, and fails then."""
 
 REPLICATION: Final = "replication"
-"""The driver of a survivor's disk: the node stays when the overlays are gone. A QEMU without it has never had them."""
+"""The driver of a survivor's disk, still there when the overlays are gone. A QEMU without it has never had them."""
 
 log = structlog.get_logger("colo")
 
@@ -69,6 +70,8 @@ class DiskSettling:
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._machine: Machine | None = None
+        self.may_run: Callable[[], bool] = lambda: True
+        """Whether the guest may run at all: Pacemaker may have stopped it."""
         self._is_gone = False
         self._again: asyncio.TimerHandle | None = None
         self._failed = ""
@@ -202,7 +205,11 @@ class DiskSettling:
         async with self._busy:
             while (note := self._due()) is not None:
                 nodes = await machine.execute("query-named-block-nodes", {"flat": True})
-                await self._note_settled(note, {node["node-name"]: node["drv"] for node in nodes})
+                is_again = note.is_settled
+                note = await self._note_settled(note, {node["node-name"]: node["drv"] for node in nodes})
+                if note.is_settled:
+                    await self._take_away(machine, note, is_again=is_again)
+                    await self._forget(note)
                 is_late = loop.time() > late_s
                 if is_late and (left := self._due()) is not None:
                     self._say_late(left)
@@ -219,7 +226,7 @@ class DiskSettling:
             self._failed = why
             log.warning(why)
 
-    async def _note_settled(self, note: DiskNote, nodes: Mapping[str, str]) -> None:
+    async def _note_settled(self, note: DiskNote, nodes: Mapping[str, str]) -> DiskNote:
         for number, disk in enumerate(note.disks):
             if disk.is_settled:
                 continue
@@ -231,8 +238,22 @@ class DiskSettling:
                 note = note.settled(disk.name)
                 await self._forget_overlays(note, disk)
                 log.info(f"disk {disk.name}: its overlays are in {disk.image}")
-        if note.is_settled:
-            await self._forget(note)
+        return note
+
+    async def _take_away(self, machine: Machine, note: DiskNote, *, is_again: bool) -> None:
+        """The images are whole whatever comes of it. `is_again`: the node may have been killed while it did this, and
+        have left a guest that stands still.
+        """
+        disks = [Above(disk.device, disk.node, disk.below) for disk in note.disks if disk.below]
+        if not disks:
+            return
+        try:
+            if is_again and self.may_run() and (await machine.execute("query-status"))["status"] == "paused":
+                await machine.execute("cont")
+            if await take_away(machine, disks, self.may_run):
+                log.info("QEMU has the images alone again, as libvirt has started it")
+        except PycoloError as error:
+            log.warning(f"QEMU keeps a node above its images until the guest is started anew: {error}")
 
     def _bypassed(self, disk: NotedDisk) -> StateError:
         return StateError(

@@ -75,6 +75,7 @@ class VmGuest:
         self._may_serve = False
         """This host's guest serves alone, so a QEMU that is found is connected to the network."""
         self.is_paused = False  # Pacemaker has not promoted this node, or has demoted it
+        self.disks.settling.may_run = lambda: not self.is_paused
         self._search = GuestSearch(host, self)
         self._libvirt = LibvirtWatch(self.domain, host)
         self._link = 0

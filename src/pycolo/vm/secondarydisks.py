@@ -202,8 +202,17 @@ class SecondaryDisks:
         await end_exports(machine, nodes)
         note = self._note.read()
         assert note is not None, "written with the copies"
-        await self._note.keep(note.settling())
+        # From here on the images are no copy.
+        settling = msgspec.structs.replace(note.settling(), disks=tuple(map(self._with_place, note.disks)))
+        await self._note.keep(settling)
         self._copies = []
+
+    def _with_place(self, noted: NotedDisk) -> NotedDisk:
+        """With what libvirt's QEMU has of it below the overlays."""
+        for copy in self._copies:
+            if copy.disk.name == noted.name and copy.disk.device in self._by_libvirt:
+                return msgspec.structs.replace(noted, device=copy.disk.device, below=self._image_node(copy))
+        return noted
 
     # ── it ends ───────────────────────────────────────────────────────────────────────────────────────────────
 

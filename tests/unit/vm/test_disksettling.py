@@ -6,10 +6,11 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from pycolo.errors import ConnectError, StateError
+from pycolo.errors import ConnectError, QmpError, StateError
 from pycolo.vm import diskimages, disksettling
 from pycolo.vm.disknote import DiskNote, DiskNoteFile, DiskState, NotedDisk
 from pycolo.vm.disksettling import DiskSettling
@@ -26,13 +27,28 @@ class Survivor:
         self.commands: list[str] = []
         self.is_there = True
         self.driver = "replication"
+        self.is_new = False
+        """It can make nodes inactive."""
+        self.other: list[str] = []
+        """What it was asked for besides its nodes."""
+        self.refuses = ""
+        self.status = "running"
 
     async def execute(self, command: str, arguments: Any = None, **options: Any) -> Any:
         self.commands.append(command)
         if command == "query-block-exports":
             return [{"node-name": f"colo-parent-{number}"} for number in self.left]
         if command != "query-named-block-nodes":
-            return {}
+            self.other.append(command)
+            if command == self.refuses:
+                raise QmpError("vm1", command, "GenericError", "not now")
+            if command in ("stop", "cont"):
+                self.status = "running" if command == "cont" else "paused"
+            said = {
+                "query-commands": [{"name": "blockdev-set-active"}] if self.is_new else [],
+                "query-status": {"running": self.status == "running", "status": self.status},
+            }
+            return said.get(command, {})
         self.asked += 1
         if not self.is_there:
             raise ConnectError("no QEMU")
@@ -128,6 +144,91 @@ def test_each_disk_is_noted_as_soon_as_its_overlays_are_gone(world: World) -> No
 
     play(world, work)
     assert world.put_together == []
+
+
+def of_libvirt(world: World) -> None:
+    """The disks are those of a QEMU that libvirt has started."""
+    note = world.note()
+    assert note is not None
+    disks = tuple(
+        msgspec.structs.replace(disk, node=disk.name, device=f"virtio-{disk.name}", below=f"libvirt-{disk.name}")
+        for disk in note.disks
+    )
+    world.file.write(msgspec.structs.replace(note, disks=disks))
+
+
+@pytest.mark.parametrize("refuses", ["", "qom-set"])
+def test_libvirts_guest_has_its_images_alone_again_once_all_of_them_are_whole(world: World, refuses: str) -> None:
+    of_libvirt(world)
+    survivor = Survivor({0, 1})
+    survivor.is_new, survivor.refuses = True, refuses
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        survivor.left = {1}
+        await until(lambda: world.overlays == ["1.active", "1.hidden"])
+        assert survivor.other == [], "one of them is not whole"
+        survivor.left = set()
+        await settling.over()
+        assert survivor.other[2] == "stop"
+        assert survivor.other[-1] == "cont"
+        assert survivor.other.count("blockdev-del") == (0 if refuses else 2)
+
+    play(world, work)
+    assert world.note() is None, "whatever comes of it, the images are whole"
+
+
+@pytest.mark.parametrize("may_run", [True, False])
+def test_a_guest_that_a_killed_node_has_left_standing_still_goes_on(world: World, may_run: bool) -> None:
+    of_libvirt(world)
+    note = world.note()
+    assert note is not None
+    for disk in note.disks:
+        note = note.settled(disk.name)
+    world.file.write(note)
+    survivor = Survivor(set())
+    survivor.is_new, survivor.status = True, "paused"
+
+    async def work(settling: DiskSettling) -> None:
+        settling.may_run = lambda: may_run
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        await settling.over()
+
+    play(world, work)
+    assert survivor.status == ("running" if may_run else "paused")
+    assert world.note() is None
+
+
+def test_a_guest_that_a_person_has_suspended_stands_still(world: World) -> None:
+    of_libvirt(world)
+    survivor = Survivor(set())
+    survivor.is_new, survivor.status = True, "paused"
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        await settling.over()
+
+    play(world, work)
+    assert survivor.status == "paused"
+    assert world.note() is None
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_qemu_that_cannot_and_one_with_a_command_line_of_the_nodes_keep_their_nodes(
+    world: World, is_new: bool
+) -> None:
+    if not is_new:
+        of_libvirt(world)
+    survivor = Survivor(set())
+    survivor.is_new = is_new
+
+    async def work(settling: DiskSettling) -> None:
+        settling.guest_found(survivor)  # type: ignore[arg-type]
+        await settling.over()
+
+    play(world, work)
+    assert "stop" not in survivor.other
+    assert world.note() is None
 
 
 def test_a_question_that_failed_is_asked_again_when_it_matters(world: World) -> None:

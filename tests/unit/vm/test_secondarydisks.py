@@ -496,6 +496,9 @@ def test_a_takeover_flushes_libvirts_own_node(by_libvirt: World) -> None:
     play(work)
     lines = [asked["command-line"] for asked in world.machine.arguments("human-monitor-command")]
     assert lines == ["qemu-io colo-hidden-0 flush", "qemu-io libvirt-1-format flush"]
+    note = DiskNoteFile(world.place).read()
+    assert note is not None
+    assert [(disk.device, disk.below) for disk in note.disks] == [(DISK.device, "libvirt-1-format")]
 
 
 def test_a_device_that_libvirt_has_not_started_is_named(by_libvirt: World) -> None:

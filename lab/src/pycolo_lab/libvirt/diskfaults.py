@@ -1,11 +1,13 @@
 """What happens to a domain with a writable disk: whatever comes, each line that was acknowledged is on it."""
 
+import json
 import random
 import time
 from typing import Any, Final
 
 from pycolo_lab.errors import LabError
 from pycolo_lab.libvirt.domain import NAME
+from pycolo_lab.libvirt.hosts import LibvirtHost
 from pycolo_lab.libvirt.pair import Pair
 from pycolo_lab.libvirt.witnesses import Lines, Witnesses
 from pycolo_lab.processes import Host
@@ -15,6 +17,7 @@ NOTE: Final = f"/var/lib/colo/{NAME}/disks.json"
 """What a node keeps of its disks."""
 
 SAVED: Final = "/var/lib/libvirt/saved-survivor"
+COPIED: Final = "/var/lib/libvirt/copied-survivor.qcow2"
 
 LOCKED: Final = 'Failed to get "write" lock'
 """QEMU's words."""
@@ -59,7 +62,7 @@ def survivor(pair: Pair, primary: Host, rng: random.Random) -> list[str]:
     pair.ensure_whole()
     pair.unprotect(host)
     _require_refused(pair, primary)
-    notes = [_witnessed(pair, "survivor")]
+    notes = [_witnessed(pair, "survivor"), _nodes_above(one)]
     one.virsh("save", NAME, SAVED)
     one.virsh("restore", SAVED)
     stage.until("the restored guest does not answer", stage.guest_answers, BOOTED_S)
@@ -70,6 +73,24 @@ def survivor(pair: Pair, primary: Host, rng: random.Random) -> list[str]:
     stage.until("the guest that was started anew does not answer", stage.guest_answers, BOOTED_S)
     notes.append(f"started, {_witnessed(pair, 'started')}")
     return notes
+
+
+def _nodes_above(one: LibvirtHost) -> str:
+    """Whether a survivor's QEMU has its image alone again, as it must where it can; libvirt copies it then."""
+
+    def asked(command: str) -> list[dict[str, Any]]:
+        said = one.virsh("qemu-monitor-command", NAME, f'{{"execute": "{command}"}}')
+        found: list[dict[str, Any]] = json.loads(said)["return"]
+        return found
+
+    can = any(command["name"] == "blockdev-set-active" for command in asked("query-commands"))
+    above = [node["node-name"] for node in asked("query-named-block-nodes") if node["drv"] == "replication"]
+    if not above and can:
+        one.virsh("blockcopy", NAME, "vda", "--dest", COPIED, "--transient-job", "--wait", "--finish")
+        return "QEMU has its image alone, and libvirt has copied it"
+    if can:
+        raise LabError(f"{', '.join(above)} above the survivor's image, although this QEMU can do without")
+    return f"{', '.join(above)} above its image until it is started anew"
 
 
 def _require_refused(pair: Pair, host: Host) -> None:

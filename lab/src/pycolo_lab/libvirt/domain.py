@@ -48,6 +48,7 @@ class Domain(NamedTuple):
             _card("network", NETWORK) if self.has_network else _card("bridge", bridge),
             "<console type='pty'/>",
             *(_SMALL if self.is_small else _UNASKED),
+            *(() if self.is_small or "q35" not in self.machine else _SLOTS),
         ]
         return f"""<domain type='{kind}'>
   <name>{NAME}</name>
@@ -81,8 +82,6 @@ _SMALL: Final = ("<controller type='usb' model='none'/>", "<memballoon model='no
 
 _UNASKED: Final = (
     "<controller type='usb' model='qemu-xhci' ports='15'/>",
-    "<controller type='pci' model='pcie-root'/>",
-    *["<controller type='pci' model='pcie-root-port'/>"] * 14,
     "<channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>",
     "<input type='tablet' bus='usb'/>",
     "<graphics type='vnc' port='-1'/>",
@@ -90,6 +89,12 @@ _UNASKED: Final = (
     "<memballoon model='virtio'/>",
     "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>",
 )
+
+_SLOTS: Final = (
+    "<controller type='pci' model='pcie-root'/>",
+    *["<controller type='pci' model='pcie-root-port'/>"] * 14,
+)
+"""Of a q35."""
 
 
 def _disk(path: Path) -> str:

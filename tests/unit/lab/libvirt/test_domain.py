@@ -21,6 +21,12 @@ def test_each_machine_is_well_formed_and_has_a_card_on_the_bridge(name):
     assert len(root.findall("devices/disk")) == MACHINES[name].has_disk
 
 
+@pytest.mark.parametrize(("machine", "has_slots"), [("q35", True), ("pc-q35-7.2", True), ("pc", False)])
+def test_only_a_q35_has_root_ports(machine, has_slots):
+    root = ET.fromstring(MACHINES["usual"]._replace(machine=machine).xml(IMAGES, "", "br0"))
+    assert bool(root.findall("devices/controller[@type='pci']")) is has_slots
+
+
 def test_a_card_may_be_on_a_network_that_is_the_bridge():
     root = ET.fromstring(MACHINES["small"]._replace(has_network=True).xml(IMAGES, "", "br0"))
     (card,) = root.findall("devices/interface")
