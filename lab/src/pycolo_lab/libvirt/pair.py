@@ -23,6 +23,8 @@ RUN: Final = f"/run/colo/{NAME}"
 CONTROL: Final = f"{RUN}/control.sock"
 FENCE: Final = "/etc/colo/fence"
 
+LOCK: Final = "fenced"
+
 HEARTBEAT_TIMEOUT_MS: Final = 500
 """The product's default: which host serves is looked at here, not how soon."""
 
@@ -42,7 +44,7 @@ class Pair:
 
     def __init__(self, stage: LibvirtStage) -> None:
         self.stage = stage
-        self._lock = stage.directory / "fenced"
+        self._lock = stage.directory / LOCK
         self._lives = 0
         self._is_asked = False
         self._nodes: dict[Host, Process] = {}
@@ -64,13 +66,7 @@ class Pair:
 
     def build(self) -> None:
         """Both nodes' files, and both nodes. Raises `LabError` when they do not link."""
-        agent = self.stage.directory / "fence_lab"
-        shutil.copyfile(Path(str(files("pycolo_lab.pacemaker").joinpath("fence_lab"))), agent)
-        agent.chmod(0o755)
-        agent.with_name("fence_lab.socket").write_text(f"{self.stage.directory}/switch.sock\n")
-        for host, one in self.stage.hosts.items():
-            one.write(CONFIG, toml(settings(host, has_disk=self.stage.has_disk, has_network=self.stage.has_network)))
-            one.write(FENCE, FENCING.format(lock=self._lock, agent=agent, peer=LETTERS[other(host)]), mode=0o755)
+        write_files(self.stage)
         for host in self.stage.hosts:
             self.start_node(host)
         self.until_linked()
@@ -184,6 +180,17 @@ class Pair:
         """The host boots, and its node starts."""
         self.stage.power_on(host)
         self.start_node(host)
+
+
+def write_files(stage: LibvirtStage) -> None:
+    """Both nodes' files, before a host looks for them: they are written below its overlay, which remembers a miss."""
+    agent, lock = stage.directory / "fence_lab", stage.directory / LOCK
+    shutil.copyfile(Path(str(files("pycolo_lab.pacemaker").joinpath("fence_lab"))), agent)
+    agent.chmod(0o755)
+    agent.with_name("fence_lab.socket").write_text(f"{stage.directory}/switch.sock\n")
+    for host, one in stage.hosts.items():
+        one.write(CONFIG, toml(settings(host, has_disk=stage.has_disk, has_network=stage.has_network)))
+        one.write(FENCE, FENCING.format(lock=lock, agent=agent, peer=LETTERS[other(host)]), mode=0o755)
 
 
 def settings(host: Host, *, has_disk: bool, has_network: bool = False) -> dict[str, Any]:

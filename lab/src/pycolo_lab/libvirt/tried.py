@@ -7,7 +7,7 @@ from pycolo_lab.errors import LabError, RunInterruptedError
 from pycolo_lab.libvirt.domain import NAME
 from pycolo_lab.libvirt.facts import RoundFacts
 from pycolo_lab.libvirt.hosts import IMAGES, LibvirtHost
-from pycolo_lab.libvirt.pair import CONFIG, settings
+from pycolo_lab.libvirt.pair import CONFIG, settings, write_files
 from pycolo_lab.libvirt.stage import LibvirtStage
 from pycolo_lab.processes import Host
 from pycolo_lab.qemu.nodes import toml
@@ -138,6 +138,7 @@ def play_refused(stage: LibvirtStage, number: int) -> RoundFacts:
     try:
         if (host.domains() or {}).get(NAME) != "shut off":
             host.virsh("destroy", NAME)
+        write_files(stage)
         host.write(CONFIG, toml(settings(Host.A, has_disk=True, has_network=stage.has_network)))
         for case in CASES:
             facts.broken += _tried(stage, host, case)
