@@ -182,6 +182,9 @@ by default (RFC 6928), 14 KB of full ones."""
 ORDERED_REQUEST_SEGMENTS_MAX: Final = 6
 """The same in segments, for short ones."""
 
+ORDERED_KIND_BYTES: Final = 64
+"""Of a request's beginning, by which it is told from others of its port: a statement's verb and table."""
+
 ORDERED_MIRROR_MS: Final = 3_000
 """A request without an answer is mirrored after so long. One that waits for a lock must not be mirrored before the one
 that sets it free: after 300 ms the order of eight clients was lost, after this it was not."""

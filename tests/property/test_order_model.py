@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycolo import limits
+from pycolo.model import order as model
 from support.examples import examples
 from support.ordering import FLOWS, LIMIT_US, ORDERED, Both, BothPrimary, BothSecondary, Step
 from support.segments import read
@@ -51,11 +52,13 @@ def whole(both: Both) -> None:
 
 
 @EXAMPLES
-@given(script=scripts, has_vnet=st.booleans())
-def test_the_primarys_does_what_the_specification_says(script, has_vnet):
+@given(script=scripts, has_vnet=st.booleans(), trusted=st.sampled_from([(), (1,), (1, 2)]))
+def test_the_primarys_does_what_the_specification_says(script, has_vnet, trusted):
     """Nothing is lost, given twice or out of order, by the guest or by the mirror, through checkpoints and limits."""
     both = BothPrimary(has_vnet=has_vnet)
     both.set_gate(ORDERED[0], 1)
+    for amount in trusted:
+        trust(both, amount)
     for step in script:
         both.do(step)
     whole(both)
@@ -123,6 +126,14 @@ def test_a_port_that_is_not_ordered_waits_for_nothing(script):
         both.do(Step(what, who))
         both.do(Step("give", 0, 1000))
         assert both.mirrored == both.gone == both.came
+
+
+def trust(both: BothPrimary, amount: int) -> None:
+    """Requests of this length, which are of one kind, are answered without waiting for others."""
+    for number in range(model.TRUSTED):
+        both.do(Step("client", number % 2, amount))
+        both.do(Step("give", 0, 9))
+        both.do(Step("answer", number % 2))
 
 
 def busy(width: int) -> BothPrimary:
@@ -205,6 +216,70 @@ def test_a_connection_that_is_alone_is_mirrored_when_given():
     before = len(both.mirrored)
     both.do(Step("give", 0, 9))
     assert mirrored(both, before) == [FLOWS[0]]
+
+
+def test_a_connection_whose_neighbour_has_left_is_alone():
+    both = busy(1)
+    both.do(Step("answer", 2))
+    both.do(Step("client", 1, 20))
+    both.do(Step("answer", 1))
+    both.do(Step("fin", 1))
+    both.wait(999_000)
+    for who in (0, 0):
+        both.do(Step("client", who, 10))
+        both.do(Step("give", 0, 9))
+        both.do(Step("answer", who))
+        both.wait(1_000)
+    both.do(Step("client", 0, 10))
+    before = len(both.mirrored)
+    both.do(Step("give", 0, 9))
+    assert mirrored(both, before) == [FLOWS[0]]
+
+
+def test_requests_of_a_kind_that_does_not_wait_for_others_are_mirrored_when_given():
+    """Each is told from others by how it begins, whatever numbers it has and whoever asks."""
+    both = BothPrimary()
+    both.set_gate(ORDERED[0], 1)
+    trust(both, 1)
+    before = len(both.mirrored)
+    both.do(Step("client", 2, 25))
+    both.do(Step("give", 0, 9))
+    assert mirrored(both, before) == [FLOWS[2]]
+    both.do(Step("answer", 2))
+    both.do(Step("client", 1, 2))
+    both.do(Step("give", 0, 9))
+    assert mirrored(both, before) == [FLOWS[2]], "another kind"
+
+
+def test_one_that_has_waited_for_others_is_trusted_no_more():
+    both = BothPrimary()
+    both.set_gate(ORDERED[0], 1)
+    trust(both, 1)
+    both.do(Step("client", 0, 1))
+    both.do(Step("client", 1, 2))
+    both.do(Step("sleep"))
+    for who in (0, 1):
+        both.do(Step("give", 0, 9))
+        both.do(Step("answer", who))
+    both.do(Step("client", 2, 1))
+    before = len(both.mirrored)
+    both.do(Step("give", 0, 9))
+    assert mirrored(both, before) == []
+
+
+def test_a_late_answer_waits_for_the_round_no_longer_than_that_is_kept_back():
+    """What has set it free is mirrored: it is of a kind that does not wait."""
+    both = BothPrimary()
+    both.set_gate(ORDERED[0], 1)
+    trust(both, 1)
+    both.do(Step("client", 0, 2))
+    both.do(Step("client", 1, 1))
+    both.do(Step("sleep"))
+    before = len(both.mirrored)
+    both.do(Step("give", 0, 9))
+    assert mirrored(both, before) == [FLOWS[1]]
+    both.do(Step("answer", 0))
+    assert mirrored(both, before) == [FLOWS[1], FLOWS[0]]
 
 
 def test_a_stream_is_mirrored_at_once():

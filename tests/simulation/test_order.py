@@ -49,6 +49,15 @@ def test_locks_are_seen_and_mirrored_when_answered(seed):
     assert "wait for each other" in world.tuner.ports[PORT].why
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_requests_that_do_not_wait_are_done_by_both_guests_at_once(seed):
+    """Where it is seen which they are: with words that tell them apart the guests stay as alike, and do more."""
+    alike = World("lock", 6, Tuner({PORT: Mode.FOLLOW}), seed, words=b"?").run(1000)
+    told_apart = run("lock", Mode.FOLLOW, seed)
+    assert told_apart.rate > 1.1 * alike.rate
+    assert per_thousand(told_apart) < 5
+
+
 def test_where_nothing_diverges_nothing_waits():
     without, chosen = run("own", None, 1), run("own", Mode.AUTO, 1)
     assert chosen.settings == []

@@ -47,7 +47,8 @@ class _Talk:
         if what == "resend":
             seq, data = self.last
         else:
-            seq, data = self.seq, bytes(amount) if what == "client" else b""
+            # Of three kinds: numbers do not count.
+            seq, data = self.seq, b"ABC"[amount % 3 :][:1].ljust(amount, b"7") if what == "client" else b""
         if what == "client":
             self.last, self.seq = (seq, data), seq + amount
         flags = {"syn": "S", "fin": "FA", "rst": "R"}.get(what, "A")
@@ -92,6 +93,7 @@ class Both:
             is_syn="S" in segment.flags,
             is_fin="F" in segment.flags,
             is_rst="R" in segment.flags,
+            kind=model.kind_of(segment.data),
         )
 
     def admitted(self) -> list[bytes]:

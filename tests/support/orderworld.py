@@ -128,9 +128,10 @@ class Guest:
 
 
 class World:
-    """`clients` clients; `tuner` None: nothing is ordered."""
+    """`clients` clients; `tuner` None: nothing is ordered. `words`: how a client's requests begin, in turn."""
 
-    def __init__(self, kind: str, clients: int, tuner: Tuner | None, seed: int) -> None:
+    def __init__(self, kind: str, clients: int, tuner: Tuner | None, seed: int, words: bytes = b"tag") -> None:
+        self.words = words
         self.now = 1_000_000
         self.events: list[tuple[int, int, Callable[[], None]]] = []
         self.numbers = itertools.count()
@@ -236,7 +237,8 @@ class World:
             self.sent[who] += 1
             self.s.ask(who)
             return
-        octets = batch([frame(Tcp(1 + self.sent[who], "PA", b"?", ack=1, flow=self.flows[who], from_client=True))])
+        word = bytes([self.words[self.sent[who] % len(self.words)]])
+        octets = batch([frame(Tcp(1 + self.sent[who], "PA", word, ack=1, flow=self.flows[who], from_client=True))])
         self.sent[who] += 1
         assert self.p_order.client_frames(octets, 0, len(octets), self.now) == len(octets)
         self._move()

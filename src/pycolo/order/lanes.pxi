@@ -28,6 +28,7 @@ cdef struct Lane:
     Py_ssize_t waiting_bytes
     Py_ssize_t request_bytes
     int request_segments
+    int kind  # of its request
     uint32_t seq_end
     int gate
     int later  # in the gate's line
@@ -73,6 +74,7 @@ cdef struct Gate:
     long long overflowed
     int[_ROUND_MAX] member
     int[_ROUND_MAX] defer
+    int[_KINDS] trust
     long long[_TIMES] times
 
 
@@ -184,6 +186,12 @@ cdef class Lanes:
         lane.in_line = False
         return self.settle(row)
 
+    cdef int forget_last(self, Gate* gate, int row) noexcept nogil:
+        """The lane's client asks nothing more: who asks next may be alone."""
+        if gate.last_lane == row:
+            gate.last_lane = _NONE
+        return 0
+
     # ── rounds ────────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int join(self, Gate* gate, int row, long long now_us) noexcept nogil:
@@ -232,10 +240,51 @@ cdef class Lanes:
         gate.left = 0
         return 0
 
+    cdef inline long long due_us(self) noexcept nogil:
+        """When the limit of a round passes."""
+        cdef long long due = _NEVER
+        cdef int i
+        for i in range(1, self.gate_count + 1):
+            if self.gates[i].left:
+                due = min(due, self.gates[i].due_us)
+        return due
+
+    cdef bint hold_up(self, long long given_us) noexcept nogil:
+        """Whether requests wait for a round that was given by then, and is not over."""
+        cdef int i
+        for i in range(1, self.gate_count + 1):
+            if self.gates[i].left and self.gates[i].line_head != _NONE and self.gates[i].given_us <= given_us:
+                return True
+        return False
+
     cdef int begin_round(self, Gate* gate) noexcept nogil:
         gate.round += 1
         gate.rounds += 1
         gate.members = 0
+        return 0
+
+    cdef inline bint keep_back_any(self, Gate* gate) noexcept nogil:
+        """Whether a request of the current round is not mirrored yet."""
+        cdef int i
+        for i in range(gate.members):
+            if self.at[gate.member[i]].in_round and self.at[gate.member[i]].is_unmirrored:
+                return True
+        return False
+
+    # ── kinds of requests ─────────────────────────────────────────────────────────────────────────────────────
+
+    cdef inline int trust_more(self, Gate* gate, int row) noexcept nogil:
+        """The lane's request was answered in its round."""
+        gate.trust[self.at[row].kind] = min(gate.trust[self.at[row].kind] + 1, _TRUSTED)
+        return 0
+
+    cdef int trust_less(self, Gate* gate) noexcept nogil:
+        """Those that are left of the round have waited for others."""
+        cdef int i, kind
+        for i in range(gate.members):
+            if self.at[gate.member[i]].in_round:
+                kind = self.at[gate.member[i]].kind
+                gate.trust[kind] = max(gate.trust[kind] - _BLOCKED_WEIGHT, _TRUST_LOWEST)
         return 0
 
     # ── Python's ──────────────────────────────────────────────────────────────────────────────────────────────

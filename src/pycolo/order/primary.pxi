@@ -8,7 +8,8 @@
     guest ──► guest ── answers: the round goes on, pending is ready
 
 **When answered** is for guests in which requests wait for each other (locks): the answers tell in which order they took
-it. **When given** is for those that take requests one after the other, and for a connection that is alone on its port.
+it. **When given** is for those that take requests one after the other, for a connection that is alone on its port, and
+for requests of a kind that does not wait (`kinds`).
 
 The client's frames that are not mirrored have not been acknowledged to it (rule C3), so a takeover loses nothing: the
 client sends them again. The guest's bare ACKs for them are withheld, as if lost: held ones would only grow old.
@@ -142,36 +143,21 @@ cdef class PrimaryOrder:
 
     cdef long long due_us(self) noexcept nogil:
         """When `timer` is to be called at the latest."""
-        cdef long long due = _NEVER
-        cdef int i
+        cdef long long due
         if self.is_frozen:
             return _NEVER if self.is_stopped else self._frozen_until_us
-        for i in range(1, self.lanes.gate_count + 1):
-            if self.lanes.gates[i].left:
-                due = min(due, self.lanes.gates[i].due_us)
+        due = self.lanes.due_us()
         if self.mirror.oldest != _NONE:
             due = min(due, self.lanes.at[self.mirror.oldest].mirror_by_us)
         return due
 
-    cdef bint asks_sleep(self, long long now_us) noexcept nogil:
+    cdef inline bint asks_sleep(self, long long now_us) noexcept nogil:
         """Whether requests wait for a round that lasts: is the guest asleep?"""
-        cdef int i
-        cdef Gate* gate
-        if self.is_frozen:
-            return False
-        for i in range(1, self.lanes.gate_count + 1):
-            gate = &self.lanes.gates[i]
-            if gate.left and gate.line_head != _NONE and now_us - gate.given_us >= _ASLEEP_US:
-                return True
-        return False
+        return not self.is_frozen and self.lanes.hold_up(now_us - _ASLEEP_US)
 
-    cdef bint may_ask_sleep(self) noexcept nogil:
+    cdef inline bint may_ask_sleep(self) noexcept nogil:
         """Whether `asks_sleep` will be true unless something is answered."""
-        cdef int i
-        for i in range(1, self.lanes.gate_count + 1):
-            if self.lanes.gates[i].left and self.lanes.gates[i].line_head != _NONE:
-                return not self.is_frozen
-        return False
+        return not self.is_frozen and self.lanes.hold_up(_NEVER)
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -283,6 +269,8 @@ cdef class PrimaryOrder:
             self._forget(row, now_us)
         if self._packet.payload_len <= 0 or not is_closed:
             self._pass_on(row, buf + pos, size)
+            if self._packet.flags & (TcpFlag.FIN | TcpFlag.RST):
+                self.lanes.forget_last(&self.lanes.gates[lane.gate], row)
             if self._packet.flags & TcpFlag.RST:
                 self._forget(row, now_us)
             return 0
@@ -294,6 +282,7 @@ cdef class PrimaryOrder:
         if lane.waiting.count == 0 and not lane.is_open:
             lane.request_bytes = lane.request_segments = 0
             lane.since_us = now_us
+            lane.kind = kind_of(buf + self._packet.payload_pos, self._packet.payload_len)
         lane.request_bytes += self._packet.payload_len
         lane.request_segments += 1
         if lane.is_open and lane.waiting.count == 0:  # the request goes on
@@ -410,7 +399,8 @@ cdef class PrimaryOrder:
             if gate.last_lane != _NONE:
                 gate.many_us = now_us
             gate.last_lane = row
-        is_early = gate.is_early or now_us - gate.many_us >= _ALONE_US or self._is_stream(lane)
+        is_early = gate.is_early or gate.trust[lane.kind] >= _TRUSTED
+        is_early = is_early or now_us - gate.many_us >= _ALONE_US or self._is_stream(lane)
         self.lanes.step_out(gate, row)
         self.lanes.join(gate, row, now_us)
         lane.is_open = True
@@ -425,6 +415,8 @@ cdef class PrimaryOrder:
 
     cdef int _go_on(self, Gate* gate, long long now_us) noexcept nogil:
         """Those that are left of the round are waited for no longer."""
+        if gate.line_head != _NONE:
+            self.lanes.trust_less(gate)
         self.lanes.end_round(gate)
         self._mirror_deferred(gate)
         return self._advance(gate, now_us)
@@ -442,13 +434,14 @@ cdef class PrimaryOrder:
             return True
         lane.is_open = False
         if lane.in_round:
+            self.lanes.trust_more(gate, row)
             self.lanes.leave(gate, row, now_us)
             self._mirror_round(gate)
             if gate.left == 0:
                 self._mirror_deferred(gate)
         else:
             gate.late += 1
-            if gate.left and lane.is_unmirrored and gate.deferred < _ROUND_MAX:
+            if lane.is_unmirrored and gate.deferred < _ROUND_MAX and self.lanes.keep_back_any(gate):
                 lane.is_deferred = True
                 gate.defer[gate.deferred] = row
                 gate.deferred += 1

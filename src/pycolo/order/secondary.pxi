@@ -93,21 +93,13 @@ cdef class SecondaryOrder:
 
     def deadline_us(self):
         """When `timer_fired` is to be called; None: not needed."""
-        cdef long long due = self.due_us()
+        cdef long long due = self.lanes.due_us()
         return None if due == _NEVER else due
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef inline bint is_active(self) noexcept nogil:
         return self._widest > 0 or self.waiting_frames > 0 or self.admitted.start < self.admitted.end
-
-    cdef long long due_us(self) noexcept nogil:
-        cdef long long due = _NEVER
-        cdef int i
-        for i in range(1, self.lanes.gate_count + 1):
-            if self.lanes.gates[i].left:
-                due = min(due, self.lanes.gates[i].due_us)
-        return due
 
     cdef Py_ssize_t mirrored(self, uint8_t* buf, Py_ssize_t pos, Py_ssize_t end, long long now_us) noexcept nogil:
         """Frames of clients, as the primary mirrored them; the position up to which there was room is returned."""

@@ -201,7 +201,7 @@ cdef class SecondaryPump(NodePump):
         if self._has_link and self._is_link_pending and self._wants_messages():
             return 0
         if self.order.is_active() and not self._holds_input():
-            due = self.order.due_us()
+            due = self.order.lanes.due_us()
         if self.guest_out.batch.start < self.guest_out.batch.end and not self._holds_input():
             return min(due, self._stage.due_us, self._tap_due_us())
         return min(due, self._stage.due_us)

@@ -28,7 +28,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "property/test_forged_handshakes.py": ("what strangers send is drawn at random", "compare/clients"),
     "property/test_order_model.py": (
         "the specification likewise",
-        "model/order order/lanes order/mirror order/primary order/secondary",
+        "model/order order/kinds order/lanes order/mirror order/primary order/secondary",
     ),
     "property/test_segment_laws.py": ("the kernel cuts the same frames", "wire/segmenting"),
     "property/test_rewrite_model.py": ("the specification likewise", "model/edits model/rewriter model/tracked"),
