@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 
 from pycolo.compare.difference import Command, RequestCheckpoint
+from pycolo.compare.kinds import DifferenceKind
 from pycolo.compare.wait import Wait
 from pycolo.conntrack.key import ConnectionKey
 from pycolo.core import PrimaryOrder, Sleepers
@@ -58,7 +59,8 @@ class Ordering:
         for command in commands if self._is_begun else ():
             port = self._service_of(command.difference.connection)
             if port is not None:
-                told += self._carry_out(self._tuner.differed(port, now_us), now_us)
+                is_mutual = command.difference.kind is DifferenceKind.MUTUAL_WAIT
+                told += self._carry_out(self._tuner.differed(port, now_us, is_mutual=is_mutual), now_us)
             if isinstance(command, RequestCheckpoint):
                 self._order.freeze(now_us)
         return told

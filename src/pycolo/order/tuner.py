@@ -37,6 +37,10 @@ COST_MIN: Final = 0.2
 """Of the time in which answers wait for checkpoints. Order costs a tenth of a service's rate, on a busy host more; a
 date that differs once a second costs less than this, and as much with it."""
 
+MUTUAL_MIN: Final = 3
+"""So many mutual waits within `WINDOW_US` are enough: they come from the order of requests, and clients lose more by
+them than the time in which answers wait. Fewer may be those of a host that was busy for a moment."""
+
 DIFFERENCE_US: Final = 50_000
 """Differences that are nearer to each other are one: a checkpoint answers them all."""
 
@@ -105,6 +109,7 @@ class PortTuner:
         self.why = "configured" if mode is Mode.FOLLOW else "few differences"
         self.differences = 0
         self._stops: deque[Stop] = deque()
+        self._mutual_us: deque[int] = deque(maxlen=MUTUAL_MIN)
         self._has_differed = False
         self._differed_us = -WINDOW_US
         self._trust = TRUST_MIN
@@ -126,13 +131,17 @@ class PortTuner:
         """Whether its requests are ordered."""
         return self.setting.width > 0
 
-    def differed(self, now_us: int) -> bool:
-        """The guests have answered differently on this port. Whether the setting has changed."""
+    def differed(self, now_us: int, *, is_mutual: bool = False) -> bool:
+        """The guests have answered differently on this port; `is_mutual`: by a mutual wait. Whether the setting has
+        changed.
+        """
         if self.mode is Mode.OFF or now_us - self._differed_us < DIFFERENCE_US:
             return False
         self._differed_us = now_us
         self._has_differed = True
         self.differences += 1
+        if is_mutual:
+            self._mutual_us.append(now_us)
         if not self.is_on:
             return False
         self._doubt()
@@ -195,18 +204,27 @@ class PortTuner:
     def _try(self, now_us: int) -> bool:
         """It is off, and a checkpoint was made because it has differed."""
         observed_us = now_us - self._stops[0].ended_us + self._stops[0].lasted_us
-        if now_us < self._off_until_us or len(self._stops) < STOPS_MIN or observed_us < OBSERVED_US:
+        is_mutual = len(self._mutual_us) == MUTUAL_MIN and self._mutual_us[0] > now_us - WINDOW_US
+        if now_us < self._off_until_us or len(self._stops) < STOPS_MIN:
             return False
         cost = sum(stop.lasted_us for stop in self._stops) / observed_us
+        if is_mutual:
+            return self._begin(cost, f"{MUTUAL_MIN} mutual waits: requests are ordered", now_us)
+        if observed_us < OBSERVED_US:
+            return False
         if cost < COST_MIN:
             self.why = f"clients wait for checkpoints {cost:.0%} of the time, which is little"
             return False
+        return self._begin(cost, f"clients wait for checkpoints {cost:.0%} of the time: requests are ordered", now_us)
+
+    def _begin(self, cost: float, why: str, now_us: int) -> bool:
+        """A trial. `cost`: of the time without order."""
         self._cost_before = cost
         self._begun_us = self._trial_us = now_us
         self._trial_lost_us = self._bad_trials = 0
         self._trust = TRUST_MIN
         self._doubt()
-        return self._set(1, False, f"clients wait for checkpoints {cost:.0%} of the time: requests are ordered")
+        return self._set(1, False, why)
 
     def _leave(self, now_us: int) -> bool:
         """Go without order when it does not help, and now and then to see whether it is needed."""
@@ -237,6 +255,7 @@ class PortTuner:
 
     def _stop(self, why: str) -> bool:
         self._stops.clear()
+        self._mutual_us.clear()
         return self._set(0, False, why)
 
     def _learn(self, before: Mapping[str, Any], counts: Mapping[str, Any]) -> bool:
@@ -276,13 +295,13 @@ class Tuner:
                 self.ports[port] = PortTuner(port, mode, now_us)
         return [one.setting for one in self.ports.values() if one.is_on]
 
-    def differed(self, port: int, now_us: int) -> list[Setting]:
-        """The guests have answered differently on one of the guest's ports."""
+    def differed(self, port: int, now_us: int, *, is_mutual: bool = False) -> list[Setting]:
+        """The guests have answered differently on one of the guest's ports, or each waits for the other."""
         mode = self._modes.get(port, self._others)
         if port not in self.ports and mode is not Mode.OFF and len(self.ports) < limits.ORDERED_PORTS_MAX:
             self.ports[port] = PortTuner(port, mode, now_us)
         found = self.ports.get(port)
-        return [found.setting] if found is not None and found.differed(now_us) else []
+        return [found.setting] if found is not None and found.differed(now_us, is_mutual=is_mutual) else []
 
     def waited(self, port: int, longest_us: int, now_us: int) -> list[Setting]:
         """A checkpoint has let answers of one of the guest's ports go."""

@@ -187,3 +187,17 @@ def test_a_port_is_ordered_when_its_clients_wait_for_checkpoints():
         told += ordering.waited(waits, now + 50_000)
     assert next((one.port, one.width) for one in unpack_rounds(told, "link")) == (80, 1)
     assert [port["port"] for port in ordering.ports()] == [80]
+
+
+def test_mutual_waits_are_told_from_other_differences():
+    """They begin order long before a second is over."""
+    key = ConnectionKey(6, IPv4Address("10.0.0.2"), IPv4Address("10.0.0.9"), PORT, 40_000)
+    begun = {}
+    for kind in (DifferenceKind.MUTUAL_WAIT, DifferenceKind.PAYLOAD):
+        ordering = Ordering(Tuner({}, Mode.AUTO), PrimaryOrder())
+        ordering.begin(0)
+        for now in range(0, 2_000_000, 100_000):
+            ordering.differed([RequestCheckpoint(Difference(kind, key, 1, 0))], now)
+            if ordering.waited([Wait(key, 1, 50_000, 50_000, 0)], now + 50_000):
+                begun.setdefault(kind, now)
+    assert begun[DifferenceKind.MUTUAL_WAIT] < 500_000 < begun[DifferenceKind.PAYLOAD]

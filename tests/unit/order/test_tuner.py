@@ -4,12 +4,14 @@ from pycolo.order.tuner import (
     LIMIT_US_MAX,
     LIMIT_US_MIN,
     LOOK_US,
+    MUTUAL_MIN,
     OBSERVED_US,
     REST_US,
     REVIEW_US,
     TRIAL_US,
     TRUST_MIN,
     WIDTH_MAX,
+    WINDOW_US,
     Mode,
     Tuner,
     quantile_us,
@@ -50,11 +52,11 @@ class Seen:
         }
         return self.tuner.looked([self.counts], self.now)
 
-    def differ(self, count=1, every_us=100_000, lasted_us=50_000):
+    def differ(self, count=1, every_us=100_000, lasted_us=50_000, *, is_mutual=False):
         """Each costs a checkpoint."""
         for _ in range(count):
             self.now += every_us - lasted_us
-            self.tuner.differed(PORT, self.now)
+            self.tuner.differed(PORT, self.now, is_mutual=is_mutual)
             self.now += lasted_us
             self.tuner.waited(PORT, lasted_us, self.now)
 
@@ -89,6 +91,30 @@ def test_a_date_that_differs_once_a_second_costs_less_than_order_would():
     assert not seen.port.is_on
     seen.differ(20, every_us=1_000_000, lasted_us=600_000)
     assert seen.port.is_on, "a time-out each second does not"
+
+
+def test_mutual_waits_are_a_reason_by_themselves_unless_there_are_few():
+    seen = Seen()
+    seen.differ(2, lasted_us=5_000, is_mutual=True)
+    seen.now += WINDOW_US
+    seen.differ(2, lasted_us=5_000, is_mutual=True)
+    assert not seen.port.is_on
+    seen.differ(1, lasted_us=5_000)
+    assert not seen.port.is_on, "another difference is none"
+    seen.differ(1, lasted_us=5_000, is_mutual=True)
+    assert seen.port.is_on
+    assert "mutual waits" in seen.port.why
+
+
+def test_after_it_was_left_mutual_waits_count_from_there():
+    seen = Seen()
+    seen.differ(MUTUAL_MIN, is_mutual=True)
+    since = seen.now
+    while seen.port.is_on:
+        seen.look(requests=100)
+    assert seen.now - since >= REVIEW_US
+    seen.differ(MUTUAL_MIN - 1, is_mutual=True)
+    assert not seen.port.is_on
 
 
 def test_checkpoints_for_another_port_are_not_its_own():
