@@ -40,7 +40,7 @@ class OrderOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     mode: Annotated[str, keys.choice("follow", "auto", "off")] = "auto"
     """`follow`: ordered from the start. `auto`: as soon as clients of a port wait for checkpoints more than a fifth of
-    the time, as long as that helps. `off`: never.
+    the time, or there were three mutual waits in ten seconds, as long as that helps. `off`: never.
     """
 
     def contradictions(self) -> Iterator[tuple[str, str, object]]:
