@@ -6,8 +6,9 @@ The Debian guest of the QEMU laboratory (`colo lab qemu --guest debian`) and rea
 redis-benchmark, pgbench, ssh, scp. In each round one guest goes through all columns: unprotected; unprotected while a
 second guest does the same work for a client of its own, which is the fair 100 % where both guests of a pair share one
 machine; protected; and protected in the way of each file in columns/. Each --column adds one more: a TOML file whose
-keys are added to both nodes' files. The last one, recommended, is no run of its own: for each load it shows again
-the column that docs/services.md recommends for it.
+keys are added to both nodes' files. The second round begins with the second column, and so on, since a guest ages. The
+last column, recommended, is no run of its own: for each load it shows again the column that docs/services.md recommends
+for it.
 
 A cell: requests per second (% of unprotected / % of two guests), p50/p99, and cp: checkpoints per 1,000 requests,
 without the periodic ones. Percentages are medians of each round's own, since a machine's other work changes. Needs
@@ -115,7 +116,8 @@ class Bench:
 
     def _round(self, number: int) -> list[Cell]:
         cells: list[Cell] = []
-        for column in self._given.columns:
+        first = (number - 1) % len(self._given.columns)
+        for column in (*self._given.columns[first:], *self._given.columns[:first]):
             self._enter(column)
             for load in self._given.loads:
                 cell = self._cell(load, column)
