@@ -41,7 +41,6 @@ _INTERFACE: Final = keys.text("the name of a network interface, at most 15 chara
 _LIBVIRT: Final = r"qemu:///system|qemu\+unix:///system\?socket=/[!-~]{1,107}"
 _COMMAND: Final = "an array of strings, the program first"
 
-
 _MOVES_A_PORT: Final = frozenset({"master", "nomaster", "addif", "delif", "add-port", "del-port"})
 """Words of ip, brctl and ovs-vsctl."""
 
@@ -104,9 +103,7 @@ class GuestOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """This host's libvirtd, or virtqemud."""
 
     own_networks: Annotated[list[str], keys.strings("names of networks")] = msgspec.field(default_factory=list)
-    """Networks that are each host's own (NAT, routed, open, isolated), and of which no warning is wanted although
-    connections through them do not outlive a failover: [Networks](libvirt.md#networks).
-    """
+    """Networks that are each host's own (NAT, routed …) and are meant: no warning of [them](libvirt.md#networks)."""
 
 
 class QemuOptions(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

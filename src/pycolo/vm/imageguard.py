@@ -31,7 +31,7 @@ WRITE: Final = 101
 AGAIN_S: Final = 5.0
 """Until a libvirtd that was away is asked again."""
 
-IN_USE_S: Final = 0.2
+IN_USE_S: Final = 0.02
 """Until an image is tried again that is in use: mostly by a secondary's QEMU that is being ended."""
 
 _FLOCK: Final = "hhqqi0q"

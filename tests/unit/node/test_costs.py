@@ -14,6 +14,7 @@ from pycolo.compare.difference import Difference
 from pycolo.compare.kinds import DifferenceKind
 from pycolo.compare.wait import Wait
 from pycolo.conntrack.key import ConnectionKey
+from pycolo.costs.suggestions import SENT_BACK
 from pycolo.errors import ConnectError
 from pycolo.node import costs as costs_module
 from pycolo.node.costs import Costs
@@ -71,9 +72,8 @@ def test_masks_are_proposed_where_it_is_asked_for_them():
     for port in (40_000, 40_001, 40_002):
         key = KEY._replace(source_port=80, destination_port=port)
         costs.difference(Difference(DifferenceKind.PAYLOAD, key, 1, 0, b"token=12; ok", 7, b"token=13; ok", 7))
-    assert costs.request(question) == {
-        "masks": [{"ports": [80], "direction": "in", "pattern": r"token=\d{2};", "differences": 3}]
-    }
+    mask = {"ports": [80], "direction": "in", "pattern": r"token=\d{2};", "differences": 3, "caution": SENT_BACK}
+    assert costs.request(question) == {"masks": [mask]}
 
 
 def test_an_idle_node_writes_nothing(tmp_path):

@@ -53,7 +53,9 @@ def test_frames_that_are_told_later_are_kept_too(tmp_path):
 
 
 @given(causes=st.lists(st.text(max_size=CAUSE_CHARACTERS_MAX + 50), min_size=1, max_size=KEPT + 2))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 def test_what_is_written_can_be_read(tmp_path, causes):
     (tmp_path / FILE).unlink(missing_ok=True)
     more = [one(number, cause.encode(errors="replace").decode()) for number, cause in enumerate(causes)]

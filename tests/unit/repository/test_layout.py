@@ -134,6 +134,7 @@ TOPICS = {
     "node/test_checkpoint.py": "both nodes' data paths in a checkpoint",
     "rewrite/test_claims.py": "rule R1, whatever part keeps it",
     "vm/test_guest_commands.py": "every command in every state of the guest",
+    "vm/test_guest_facts.py": "what the guest tells unasked",
     "vm/test_parts.py": "small parts of a node in one file",
 }
 

@@ -19,7 +19,7 @@ class Kind(NamedTuple):
 WORKS: Final = {
     "pgbench": Kind("transactions of four clients (PostgreSQL)", tpcb.__name__, ("pgbench", "psql")),
     "redis": Kind("INCR of six clients (redis)", incr.__name__),
-    "redis-mixed": Kind("transactions, scripts, a queue and messages (redis)", mixed.__name__),
+    "redis-mixed": Kind("transactions, scripts and a queue (redis)", mixed.__name__),
     "scp": Kind("copies of 50 MB, there and back", copying.__name__, ("scp", "ssh")),
     "ssh": Kind("a session in which keys are typed", keys.__name__, ("ssh",)),
 }
