@@ -12,6 +12,8 @@ import pytest
 ECHOING = Path(__file__).resolve().parents[1] / "support" / "echoing.py"
 COLO = [sys.executable, "-m", "pycolo", "demo", "--seconds", "3", "--json", "--heartbeat-timeout", "2000"]
 """A busy machine is not what is tested here."""
+OUTLIVED = ["--seconds", "8"]
+"""Half of it is left after the kill, of which clients stand still for the time-out and a little more."""
 SERVE = f"{sys.executable} {ECHOING} serve {{host}} {{port}}"
 TALK = f"{sys.executable} {ECHOING} talk {{host}} {{port}}"
 AS_ORDINARY_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
@@ -42,7 +44,7 @@ def run(cwd: Path, *arguments: str, typed: str = "", prefix: list[str] | None = 
 
 
 def test_connections_of_ones_own_client_outlive_host_a(tmp_path: Path) -> None:
-    ended = run(tmp_path, "--serve", SERVE, "--client", TALK, "--clients", "3")
+    ended = run(tmp_path, *OUTLIVED, "--serve", SERVE, "--client", TALK, "--clients", "3")
     summary = ended.summary
     assert ended.code == 0, ended
     assert summary["connections"]["at_kill"] == summary["connections_kept"] > 0
@@ -55,7 +57,8 @@ def test_connections_of_ones_own_client_outlive_host_a(tmp_path: Path) -> None:
 
 
 def test_short_runs_over_ipv6_of_an_ordinary_user_are_started_again_and_again(tmp_path: Path) -> None:
-    ended = run(tmp_path, "--ipv6", "--no-report", "--serve", SERVE, "--client", f"{TALK} 20", prefix=AS_ORDINARY_USER)
+    clients = ["--ipv6", "--no-report", "--serve", SERVE, "--client", f"{TALK} 20"]
+    ended = run(tmp_path, *OUTLIVED, *clients, prefix=AS_ORDINARY_USER)
     assert ended.code == 0, ended
     assert not ended.summary["setting"]["as_root"]
     assert ended.summary["runs"]["before"] > 0
