@@ -267,6 +267,27 @@ def test_one_that_has_waited_for_others_is_trusted_no_more():
     assert mirrored(both, before) == []
 
 
+def test_after_a_difference_twice_as_many_answers_are_asked_for():
+    both = BothPrimary()
+    both.set_gate(ORDERED[0], 1)
+    trust(both, 1)
+    both.do(Step("freeze"))
+    both.do(Step("thaw"))
+
+    def is_trusted():
+        before = len(both.mirrored)
+        both.do(Step("client", 2, 1))
+        both.do(Step("give", 0, 9))
+        found = bool(mirrored(both, before))
+        both.do(Step("answer", 2))
+        return found
+
+    trust(both, 1)
+    assert not is_trusted(), "what was earned before is gone, and the same is not enough"
+    trust(both, 1)
+    assert is_trusted()
+
+
 def test_a_late_answer_waits_for_the_round_no_longer_than_that_is_kept_back():
     """What has set it free is mirrored: it is of a kind that does not wait."""
     both = BothPrimary()

@@ -18,6 +18,8 @@ KIND_BYTES: Final = 64
 TRUSTED: Final = 16
 BLOCKED_WEIGHT: Final = 50
 TRUST_LOWEST: Final = -500
+DOUBTS_MAX: Final = 6
+DOUBT_ROUNDS: Final = 4096
 
 HALF: Final = 1 << 31
 
@@ -84,6 +86,8 @@ class Gate:
     current: list[Lane] = field(default_factory=list)
     deferred: list[Lane] = field(default_factory=list)
     trust: dict[bytes, int] = field(default_factory=dict)
+    doubts: int = 0
+    doubted: int = 0
     last: Lane | None = None
     many_us: int = -ALONE_US
 
@@ -181,6 +185,10 @@ class Primary:
             return
         if not self.is_frozen:
             self.frozen_until_us = now_us + FROZEN_US
+            if not is_stopping:
+                for gate in self.gates.values():
+                    gate.doubts, gate.doubted = min(gate.doubts + 1, DOUBTS_MAX), gate.round
+                    gate.trust = {kind: min(trust, 0) for kind, trust in gate.trust.items()}
         self.is_frozen = True
         self.is_stopped = self.is_stopped or is_stopping
 
@@ -267,6 +275,8 @@ class Primary:
         if self.is_frozen or gate.current or not gate.line:
             return
         gate.round += 1
+        if gate.doubts and gate.round - gate.doubted >= DOUBT_ROUNDS:
+            gate.doubts, gate.doubted = gate.doubts - 1, gate.round
         gate.members = []
         fresh = [lane for lane in gate.line if lane.round != gate.round - 1]
         for lane in (fresh or gate.line[:1])[: gate.width]:
@@ -282,7 +292,7 @@ class Primary:
         gate.current.append(lane)
         gate.due_us = now_us + gate.limit_us
         lane.round, lane.since_us, lane.is_open = gate.round, now_us, True
-        is_trusted = gate.trust.get(lane.kind, 0) >= TRUSTED
+        is_trusted = gate.trust.get(lane.kind, 0) >= TRUSTED << gate.doubts
         if gate.is_early or is_trusted or now_us - gate.many_us >= ALONE_US or lane.is_stream:
             self._mirror(lane)
         else:
@@ -309,7 +319,7 @@ class Primary:
                 self._mirror(lane)
             return
         gate.current.remove(lane)
-        gate.trust[lane.kind] = min(gate.trust.get(lane.kind, 0) + 1, TRUSTED)
+        gate.trust[lane.kind] = min(gate.trust.get(lane.kind, 0) + 1, TRUSTED << gate.doubts)
         for member in gate.members:
             if member.round == gate.round:
                 self._mirror(member)

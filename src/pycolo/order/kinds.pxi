@@ -13,6 +13,8 @@ cdef enum:
     _TRUSTED = 16  # answers in a row, without having waited for others
     _BLOCKED_WEIGHT = 50  # one that has waited outweighs so many that have not
     _TRUST_LOWEST = -500
+    _DOUBTS_MAX = 6  # each difference doubles the answers that are asked for
+    _DOUBT_ROUNDS = 4096  # without a difference, until one doubt is forgotten
 
 cdef Py_ssize_t _KIND_BYTES = limits.ORDERED_KIND_BYTES
 

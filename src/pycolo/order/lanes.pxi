@@ -75,6 +75,8 @@ cdef struct Gate:
     int[_ROUND_MAX] member
     int[_ROUND_MAX] defer
     int[_KINDS] trust
+    int doubts
+    long long doubted  # of `rounds`
     long long[_TIMES] times
 
 
@@ -261,6 +263,9 @@ cdef class Lanes:
         gate.round += 1
         gate.rounds += 1
         gate.members = 0
+        if gate.doubts and gate.rounds - gate.doubted >= _DOUBT_ROUNDS:
+            gate.doubts -= 1
+            gate.doubted = gate.rounds
         return 0
 
     cdef inline bint keep_back_any(self, Gate* gate) noexcept nogil:
@@ -273,9 +278,23 @@ cdef class Lanes:
 
     # ── kinds of requests ─────────────────────────────────────────────────────────────────────────────────────
 
+    cdef inline bint trusts(self, Gate* gate, int row) noexcept nogil:
+        """Whether the lane's request is of a kind that need not be kept back."""
+        return gate.trust[self.at[row].kind] >= _TRUSTED << gate.doubts
+
     cdef inline int trust_more(self, Gate* gate, int row) noexcept nogil:
         """The lane's request was answered in its round."""
-        gate.trust[self.at[row].kind] = min(gate.trust[self.at[row].kind] + 1, _TRUSTED)
+        gate.trust[self.at[row].kind] = min(gate.trust[self.at[row].kind] + 1, _TRUSTED << gate.doubts)
+        return 0
+
+    cdef int doubt(self) noexcept nogil:
+        """The guests differ: what was trusted may have led to it, and is to be earned again, by more answers."""
+        cdef int i, kind
+        for i in range(1, self.gate_count + 1):
+            self.gates[i].doubts = min(self.gates[i].doubts + 1, _DOUBTS_MAX)
+            self.gates[i].doubted = self.gates[i].rounds
+            for kind in range(_KINDS):
+                self.gates[i].trust[kind] = min(self.gates[i].trust[kind], 0)
         return 0
 
     cdef int trust_less(self, Gate* gate) noexcept nogil:

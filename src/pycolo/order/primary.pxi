@@ -100,6 +100,8 @@ cdef class PrimaryOrder:
         if self._widest and self.is_following:
             if not self.is_frozen:
                 self.frozen += 1
+                if not is_stopping:
+                    self.lanes.doubt()
                 self._frozen_until_us = now_us + _FROZEN_US
             self.is_frozen = True
             self.is_stopped = self.is_stopped or is_stopping
@@ -399,7 +401,7 @@ cdef class PrimaryOrder:
             if gate.last_lane != _NONE:
                 gate.many_us = now_us
             gate.last_lane = row
-        is_early = gate.is_early or gate.trust[lane.kind] >= _TRUSTED
+        is_early = gate.is_early or self.lanes.trusts(gate, row)
         is_early = is_early or now_us - gate.many_us >= _ALONE_US or self._is_stream(lane)
         self.lanes.step_out(gate, row)
         self.lanes.join(gate, row, now_us)
