@@ -10,7 +10,7 @@ from pycolo.check.moment import Moment
 from pycolo.check.table import Item, ok, refused, warning
 from pycolo.config import PairConfig
 from pycolo.domain.connection import Connection
-from pycolo.domain.definition import Interface, emulator, interfaces, refusals
+from pycolo.domain.definition import Interface, emulator, interfaces, network_names, refusals
 from pycolo.domain.disks import read_only_paths
 from pycolo.domain.host import Domain, DomainHost
 from pycolo.domain.network import Network, missing
@@ -40,9 +40,8 @@ async def look_at_domain(config: PairConfig, moment: Moment) -> Looked:
         items = [ok("libvirt version", versions.shown), *domain_items(host.name, found, moment)]
         items += domain_disk_items(config, None if found is None else found.xml)
         cards = interfaces(found.xml) if found is not None else ()
-        names = dict.fromkeys(card.network for card in cards if card.network is not None)
         accepted = config.guest.own_networks
-        networks = {name: await host.network(name) for name in names}
+        networks = {name: await host.network(name) for name in network_names(cards)}
         items += [item for name, one in networks.items() for item in network_items(name, one, accepted)]
         bridges = {card.netdev: _bridge(card, networks) for card in cards}
         return Looked(items, {netdev: bridge for netdev, bridge in bridges.items() if bridge is not None})

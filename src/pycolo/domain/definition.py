@@ -5,7 +5,7 @@ Pure: XML in, XML out. Elements and attributes that this module does not name pa
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -71,6 +71,11 @@ def parsed(xml: str) -> ET.Element:
 def interfaces(xml: str) -> tuple[Interface, ...]:
     """The cards in their order."""
     return tuple(_interface(number, found) for number, found in enumerate(parsed(xml).iterfind("devices/interface")))
+
+
+def network_names(cards: Iterable[Interface]) -> list[str]:
+    """libvirt's networks that the cards are on, each once."""
+    return list(dict.fromkeys(card.network for card in cards if card.network is not None))
 
 
 def _interface(number: int, element: ET.Element) -> Interface:

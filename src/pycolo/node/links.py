@@ -176,12 +176,12 @@ class Links:
     def accepted(self, made: Established) -> None:
         """The secondary has opened one of its connections, the control connection first."""
         if self._is_closed:
-            made.link.close()
+            made.close()
         elif made.theirs.channel is Channel.CONTROL:
             self._drop_half()
             self._half = made
         elif self._half is None or self._half.theirs.instance != made.theirs.instance:
-            made.link.close()  # of a secondary whose control connection was replaced meanwhile
+            made.close()  # of a secondary whose control connection was replaced meanwhile
         else:
             self._half_data.append(made.messages)
             if len(self._half_data) < self._cards:
@@ -196,7 +196,7 @@ class Links:
         """This node, the secondary, has opened all connections."""
         if self._is_closed:
             for made in (control_made, *data_made):
-                made.link.close()
+                made.close()
             return
         link = self._new_link(control_made, DataLinks(made.messages for made in data_made))
         self._become_present(link)

@@ -14,7 +14,7 @@ import structlog
 from pycolo.config import PairConfig
 from pycolo.domain.anymonitor import DomainMonitor
 from pycolo.domain.connection import Connection
-from pycolo.domain.definition import Interface, Portrait, interfaces, refusals
+from pycolo.domain.definition import Interface, Portrait, interfaces, network_names, refusals
 from pycolo.domain.disks import DiskImage, disk_refusals, named
 from pycolo.domain.host import DomainHost
 from pycolo.domain.network import Network, missing
@@ -120,7 +120,8 @@ class DomainGuest:
 
     async def _refuse(self, xml: str) -> None:
         whys = [*refusals(xml), *(disk_refusals(xml) if self._config.disks is not None else ())]
-        whys += [why for one in await self._networks(xml) if (why := one.why_not) is not None]
+        networks = await self._found(network_names(interfaces(xml)))
+        whys += [why for one in networks if (why := one.why_not) is not None]
         if whys:
             raise PeerError(f"domain {self.host.name} cannot be protected: {'; '.join(whys)}")
 
@@ -160,11 +161,8 @@ class DomainGuest:
             raise PeerError(f"domain {self.host.name}: its card {card.mac}: {why}")
         return found.bridge
 
-    async def _networks(self, xml: str) -> list[Network]:
-        """Those of the domain's that this host has."""
-        return await self._found(card.network for card in interfaces(xml) if card.network is not None)
-
     async def _found(self, names: Iterable[str]) -> list[Network]:
+        """Those that this host has, each once."""
         found = [await self.host.network(name) for name in dict.fromkeys(names)]
         return [one for one in found if one is not None]
 
@@ -172,8 +170,8 @@ class DomainGuest:
         """Network that is each host's own → what guests know of this host on it. Raises `ConnectError`, `PeerError`."""
         assert self._config.guest is not None
         found = await self.host.find()
-        networks = [] if found is None else await self._networks(found.xml)
-        networks += await self._found(self._config.guest.own_networks)  # where the domain is not defined yet
+        names = network_names(interfaces(found.xml)) if found is not None else []
+        networks = await self._found([*names, *self._config.guest.own_networks])  # the domain may not be defined yet
         return {one.name: one.gateway for one in networks if one.is_of_one_host and one.gateway}
 
     # ── the secondary's domain ────────────────────────────────────────────────────────────────────────────────

@@ -193,7 +193,7 @@ class OtherPaths:
     def accepted(self, made: Established) -> None:
         """The other node has connected to ask."""
         if self._is_closed or len(self._calls) >= CALLS_MAX:
-            made.link.close()
+            made.close()
             return
         call = _Call(made, self._make_control, self._ordered)
         self._calls.add(call)

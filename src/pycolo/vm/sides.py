@@ -114,7 +114,7 @@ class RoleSides:
         if isinstance(made.link, RawLink):
             waiting = self._expected.get(made.theirs.channel)
             if waiting is None or waiting.done():
-                made.link.close()
+                made.close()
             else:
                 waiting.set_result(made.link)
         elif made.theirs.channel is Channel.PATH:
